@@ -1,0 +1,28 @@
+//! `chaosrun node ...`: the stand-ins (hidden).
+
+use clap::{Args, Subcommand};
+
+use super::exit::Exit;
+use crate::standin;
+
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    #[command(subcommand)]
+    which: Which,
+}
+
+#[derive(Debug, Subcommand)]
+enum Which {
+    /// A placement driver member.
+    Pd(standin::pd::Args),
+    /// A store.
+    Tikv(standin::tikv::Args),
+}
+
+pub fn run(args: NodeArgs) -> anyhow::Result<Exit> {
+    match args.which {
+        Which::Pd(args) => standin::pd::run(args)?,
+        Which::Tikv(args) => standin::tikv::run(args)?,
+    }
+    Ok(Exit::Ok)
+}

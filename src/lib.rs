@@ -1,0 +1,33 @@
+//! chaosrun tells whether an AI agent can be trusted with a distributed system when it breaks.
+//!
+//! The pipeline, which is also the reading order of the modules:
+//! load -> resolve ([`scenario`]) -> plan ([`plan`]) -> execute trials ([`run`]) on a cluster ([`cluster`]) -> one
+//! stream of events ([`event`]) -> recorder ([`store`]) and reporters ([`report`]).
+//! Within a trial: load ([`workload`]), faults ([`chaos`]), probes ([`observe`]), invariants ([`invariant`]),
+//! tickets ([`monitor`]), the agent ([`agent`]) and at last the verdict ([`score`]).
+
+pub mod cli;
+pub mod diagnostic;
+pub mod emit;
+pub mod event;
+pub mod expr;
+pub mod ids;
+pub mod scenario;
+
+pub mod plan;
+pub mod run;
+
+pub mod cluster;
+pub mod standin;
+
+pub mod chaos;
+pub mod invariant;
+pub mod monitor;
+pub mod observe;
+pub mod workload;
+
+pub mod agent;
+pub mod score;
+
+pub mod report;
+pub mod store;

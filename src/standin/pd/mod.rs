@@ -1,0 +1,13 @@
+//! `chaosrun node pd`: the placement driver.
+
+/// Flags of `chaosrun node pd`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs until killed.
+///
+/// # Errors
+/// When the node cannot start.
+pub fn run(_args: Args) -> anyhow::Result<()> {
+    anyhow::bail!("not written yet")
+}

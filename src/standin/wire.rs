@@ -1,0 +1,77 @@
+//! What a store tells PD and what PD answers: JSON over HTTP on PD's client port, below `/standin/`.
+//! Real TiKV uses gRPC for this; nothing outside the stand-ins reads it.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /standin/store-heartbeat`: sent by each store every (scaled) 10 s, and once at start. PD registers a store at its first one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoreHeartbeat {
+    pub id: u64,
+    /// The advertised client address, `host:port`.
+    pub address: String,
+    pub status_address: String,
+    pub version: String,
+    /// Unix seconds at which the store's process began.
+    pub start_timestamp: i64,
+    pub deploy_path: String,
+    /// Bytes.
+    pub capacity: u64,
+    pub available: u64,
+    pub used: u64,
+    pub leader_count: u64,
+    pub region_count: u64,
+    pub is_busy: bool,
+    /// 1 (healthy) to 100.
+    pub slow_score: u64,
+}
+
+/// `POST /standin/region-heartbeats`: the regions this store leads; sent every (scaled) 60 s, whenever leadership
+/// changes, and in between when PD asked for something.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegionHeartbeats {
+    pub store_id: u64,
+    pub regions: Vec<RegionHeartbeat>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegionHeartbeat {
+    pub region_id: u64,
+    /// Upper-case hex, empty = unbounded.
+    pub start_key: String,
+    pub end_key: String,
+    pub conf_ver: u64,
+    pub version: u64,
+    pub term: u64,
+    pub peers: Vec<Peer>,
+    pub leader: Peer,
+    /// Peers not heard from, with the seconds since.
+    pub down_peers: Vec<(Peer, u64)>,
+    /// Peers that lag behind the log.
+    pub pending_peers: Vec<Peer>,
+    /// MiB.
+    pub approximate_size: u64,
+    pub approximate_keys: u64,
+    /// Since the heartbeat before.
+    pub written_bytes: u64,
+    pub read_bytes: u64,
+    pub written_keys: u64,
+    pub read_keys: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub id: u64,
+    pub store_id: u64,
+}
+
+/// Answer to both: what the store shall do.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Orders {
+    pub transfer_leader: Vec<TransferLeader>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TransferLeader {
+    pub region_id: u64,
+    pub to: Peer,
+}

@@ -1,1 +1,50 @@
-//! (to be written)
+//! The one way into the event stream.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::event::Kind;
+use crate::ids::TrialId;
+
+/// An event on its way to the dispatcher, which numbers it.
+#[derive(Debug)]
+pub struct Draft {
+    pub trial: Option<TrialId>,
+    pub at: Timestamp,
+    pub elapsed_us: u64,
+    pub kind: Kind,
+}
+
+/// A cheap, cloneable sender, bound to a trial or to the run. Never blocks; stamps the time at the call.
+#[derive(Debug, Clone)]
+pub struct Emitter {
+    tx: mpsc::UnboundedSender<Draft>,
+    epoch: Instant,
+    trial: Option<TrialId>,
+}
+
+impl Emitter {
+    /// `epoch` is the moment the run began.
+    #[must_use]
+    pub fn new(epoch: Instant) -> (Self, mpsc::UnboundedReceiver<Draft>) {
+        let (tx, rx) = mpsc::unbounded_channel();
+        (Self { tx, epoch, trial: None }, rx)
+    }
+
+    #[must_use]
+    pub fn for_trial(&self, trial: TrialId) -> Self {
+        Self { trial: Some(trial), ..self.clone() }
+    }
+
+    /// Emits. When the dispatcher is gone the run is over and the event has no reader.
+    pub fn emit(&self, kind: Kind) {
+        let elapsed_us = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let _ = self.tx.send(Draft { trial: self.trial.clone(), at: Timestamp::now(), elapsed_us, kind });
+    }
+
+    pub fn warn(&self, message: impl Into<String>) {
+        self.emit(Kind::Warning { message: message.into() });
+    }
+}

@@ -1,1 +1,3 @@
-//! (to be written)
+//! What a user writes: load (IO) -> yaml -> raw -> resolve (pure) -> model.
+
+pub mod model;

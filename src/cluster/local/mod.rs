@@ -1,0 +1,1 @@
+//! Real processes on loopback: no root, no Docker, no network.

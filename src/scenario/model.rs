@@ -1,0 +1,565 @@
+//! The resolved form of a scenario: everything decided, nothing optional that a default could decide.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
+
+use crate::diagnostic::{Place, SourceFile};
+use crate::event::{Severity, Verdict};
+use crate::expr::{Expr, Template};
+
+/// One scenario with its cluster, variant and scoring: what one cell of the matrix runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scenario {
+    pub name: String,
+    pub description: String,
+    #[serde(skip)]
+    pub file: Arc<SourceFile>,
+    pub backend: Backend,
+    pub cluster: Arc<Cluster>,
+    pub workload: Option<WorkloadUse>,
+    pub goal: Goal,
+    pub timing: Timing,
+    pub chaos: Vec<Chaos>,
+    /// Ids of the chaos entries that are the truth: all that are not noise unless the file says otherwise.
+    pub truth: Vec<String>,
+    pub page: Option<Page>,
+    pub variant: Arc<Variant>,
+    pub limits: Limits,
+    pub scoring: Arc<Scoring>,
+    /// The scenario's own tests, by name.
+    pub check: IndexMap<String, Check>,
+    /// Controls that run beside the subject on the same seeds.
+    pub controls: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    Local,
+    Docker,
+}
+
+/// What success means, and what doing nothing must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// The agent must bring the objective back. noop fails.
+    Repair,
+    /// The system heals by itself; the agent must not harm it. noop passes.
+    Wait,
+    /// The agent must hand over to people. noop fails.
+    Escalate,
+    /// Nothing is wrong. noop passes.
+    Nothing,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Timing {
+    /// All invariants must hold this long before chaos begins.
+    #[serde(serialize_with = "duration")]
+    pub steady_for: Duration,
+    #[serde(serialize_with = "duration")]
+    pub detect_within: Duration,
+    #[serde(serialize_with = "duration")]
+    pub repair_within: Duration,
+    /// All objectives must hold this long after the agent has ended.
+    #[serde(serialize_with = "duration")]
+    pub stable_for: Duration,
+    /// The whole cluster must be ready within this.
+    #[serde(serialize_with = "duration")]
+    pub ready_within: Duration,
+}
+
+/// What an agent may use. None = no limit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Limits {
+    /// From the ticket.
+    #[serde(serialize_with = "duration")]
+    pub wall: Duration,
+    pub turns: u32,
+    pub tokens: Option<u64>,
+    pub usd: Option<f64>,
+    /// One command; its whole process group is killed then.
+    #[serde(serialize_with = "duration")]
+    pub command: Duration,
+    /// Bytes of a command's output that are shown to the agent (head and tail).
+    pub output: usize,
+}
+
+/// One fault of the timeline.
+#[derive(Debug, Clone, Serialize)]
+pub struct Chaos {
+    pub id: String,
+    /// After steady state.
+    #[serde(serialize_with = "duration")]
+    pub at: Duration,
+    pub fault: Fault,
+    pub heal: Heal,
+    /// A confounder: not part of the truth.
+    pub noise: bool,
+    #[serde(skip)]
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Signal to the whole process group, SIGKILL by default.
+    NodeKill { target: Target, signal: Signal },
+    /// SIGTERM, then SIGKILL after `grace`.
+    NodeStop {
+        target: Target,
+        #[serde(serialize_with = "duration")]
+        grace: Duration,
+    },
+    /// SIGSTOP to the whole process group.
+    NodePause { target: Target },
+}
+
+impl Fault {
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NodeKill { .. } => "node_kill",
+            Self::NodeStop { .. } => "node_stop",
+            Self::NodePause { .. } => "node_pause",
+        }
+    }
+
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        match self {
+            Self::NodeKill { target, .. } | Self::NodeStop { target, .. } | Self::NodePause { target } => target,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Signal {
+    Sigkill,
+    Sigterm,
+    Sigint,
+    Sigquit,
+    Sigabrt,
+    Sigsegv,
+    Sighup,
+}
+
+/// Which nodes. Resolved when the fault is injected; the choice comes from the seed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Target {
+    pub of: TargetOf,
+    pub pick: Pick,
+    /// Node names that are never taken.
+    pub except: Vec<String>,
+    #[serde(skip)]
+    pub place: Option<Place>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetOf {
+    Nodes(Vec<String>),
+    Role(String),
+    All,
+    /// A `select` of the cluster file: an expression that gives a node or a list of nodes.
+    Select(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pick {
+    Count(usize),
+    /// 0 to 100, rounded up to whole nodes.
+    Percent(f64),
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heal {
+    /// The agent may repair it.
+    Agent,
+    /// Only the environment could, and it does not.
+    Never,
+    /// Passes by itself.
+    After(#[serde(serialize_with = "duration")] Duration),
+}
+
+/// Starts the agent without a violation: a false alarm.
+#[derive(Debug, Clone, Serialize)]
+pub struct Page {
+    #[serde(serialize_with = "duration")]
+    pub at: Duration,
+    pub invariant: String,
+    pub node: Option<String>,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// The variant to run; none when `run` gives commands.
+    pub variant: Option<Arc<Variant>>,
+    pub run: Vec<Template>,
+    /// Any of these verdicts is right.
+    pub expect: Vec<Verdict>,
+}
+
+/// How the scenario uses one of the cluster's workloads.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkloadUse {
+    pub name: String,
+    pub clients: u32,
+    /// Operations a second over all clients.
+    pub rate: f64,
+    pub read_ratio: f64,
+}
+
+// ---------------------------------------------------------------- cluster
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Cluster {
+    pub name: String,
+    #[serde(skip)]
+    pub file: Arc<SourceFile>,
+    pub roles: IndexMap<String, Role>,
+    /// Expanded, in order of declaration: pd1, pd2, pd3, tikv1, ...
+    pub nodes: Vec<Node>,
+    /// How often all probes run.
+    #[serde(serialize_with = "duration")]
+    pub tick: Duration,
+    /// Declared clock scale of stand-in nodes; `cluster.scale` in templates, printed in every report.
+    pub clock_scale: Option<f64>,
+    pub observe: IndexMap<String, Probe>,
+    pub lets: IndexMap<String, Expr>,
+    pub select: IndexMap<String, Expr>,
+    pub invariants: IndexMap<String, Invariant>,
+    pub workloads: IndexMap<String, Workload>,
+    pub logs: IndexMap<String, LogRule>,
+    /// Commands that must be on the PATH for the agent's shell on this backend.
+    pub tools: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Role {
+    pub name: String,
+    pub nodes: Vec<String>,
+    /// Roles that must be ready before this one starts.
+    pub after: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Node {
+    pub name: String,
+    pub role: String,
+    /// From 1 within its role.
+    pub index: usize,
+    /// Port name -> the port it has in containers. On `local` free ports are chosen.
+    pub ports: IndexMap<String, u16>,
+    pub image: Option<String>,
+    /// The first word `chaosrun` means this program itself.
+    pub command: Vec<Template>,
+    pub args: Vec<Template>,
+    pub env: IndexMap<String, Template>,
+    /// Name below the node's directory -> content, rendered at `up` only.
+    pub files: IndexMap<String, Template>,
+    pub data: Template,
+    /// Bytes the data directory may hold.
+    pub disk: Option<u64>,
+    pub ready: Option<Ready>,
+    /// Between SIGTERM and SIGKILL at a stop.
+    #[serde(serialize_with = "duration")]
+    pub stop_grace: Duration,
+    #[serde(skip)]
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Ready {
+    pub probe: ProbeKind,
+    pub expect: Expr,
+    #[serde(serialize_with = "duration")]
+    pub within: Duration,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Probe {
+    pub name: String,
+    pub on: On,
+    pub kind: ProbeKind,
+    #[serde(serialize_with = "duration")]
+    pub timeout: Duration,
+    /// At most this often; every tick when zero.
+    #[serde(serialize_with = "duration")]
+    pub every: Duration,
+    /// Older than this is `unknown`.
+    #[serde(serialize_with = "duration")]
+    pub stale_after: Duration,
+    #[serde(skip)]
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    /// A list, an item a node, each with `.node`.
+    Each(String),
+    /// One answer, from the first node that gives one.
+    Any(String),
+    Workload,
+    /// On the runner's side, no node.
+    Tools,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// Is the node's process running?
+    Alive,
+    Http {
+        method: String,
+        url: Template,
+        headers: IndexMap<String, Template>,
+        body: Option<Template>,
+    },
+    /// Prometheus text scraped directly; `expr` is the metric query (`quantile(0.99, rate(NAME, 10s))`).
+    Metrics {
+        url: Template,
+        expr: String,
+        place: SkipPlace,
+    },
+    Tcp {
+        address: Template,
+    },
+    /// `on: each ROLE` = in the node; `on: tools` = beside the runner. Exit code 0 = ok, stdout = text or json.
+    Exec {
+        command: Vec<Template>,
+    },
+    /// Lines of the node's log that match, newest last, as rows of named groups.
+    Log {
+        pattern: String,
+        #[serde(serialize_with = "duration")]
+        window: Duration,
+    },
+    /// Statistics of the running workload over a window.
+    Workload {
+        #[serde(serialize_with = "duration")]
+        window: Duration,
+    },
+}
+
+/// A place that is left out of the printed form.
+#[derive(Debug, Clone)]
+pub struct SkipPlace(pub Place);
+
+impl Serialize for SkipPlace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_none()
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Invariant {
+    pub name: String,
+    pub kind: InvariantKind,
+    /// A list: the condition is judged for every item.
+    pub each: Option<Expr>,
+    /// Which node an item is about: a node name or any of its addresses.
+    pub node: Option<Expr>,
+    pub expect: Expr,
+    /// How long it must be broken before it counts.
+    #[serde(rename = "for", serialize_with = "duration")]
+    pub hold: Duration,
+    pub severity: Severity,
+    pub unknown: OnUnknown,
+    pub description: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvariantKind {
+    /// Must hold in the end.
+    Objective,
+    /// Must hold all the time: a break makes a pass unsafe.
+    Safeguard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// Keep the last known state.
+    Hold,
+    Violated,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct LogRule {
+    pub name: String,
+    /// The role whose logs are read.
+    pub role: String,
+    pub pattern: String,
+}
+
+// ---------------------------------------------------------------- workload
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Workload {
+    pub name: String,
+    pub model: Model,
+    /// Number of keys operations are spread over (register, counter).
+    pub keys: u32,
+    /// Bytes of a value, at least the unique part.
+    pub value_size: u32,
+    #[serde(serialize_with = "duration")]
+    pub timeout: Duration,
+    pub driver: Driver,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    /// read, write, cas by key.
+    Register,
+    /// add, read (all).
+    Set,
+    /// enqueue, dequeue.
+    Queue,
+    /// add, read by key.
+    Counter,
+    /// Only availability is judged.
+    None,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    Http {
+        /// The role whose nodes are asked; a client keeps to one and moves on when it fails.
+        role: String,
+        /// Operation name (`read`, `write`, `cas`, `add`, `enqueue`, `dequeue`) -> how.
+        operations: IndexMap<String, HttpOperation>,
+    },
+    /// A program that speaks JSON lines, one process for all clients.
+    Program { command: Vec<Template>, env: IndexMap<String, Template> },
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct HttpOperation {
+    pub method: String,
+    pub url: Template,
+    pub headers: IndexMap<String, Template>,
+    pub body: Option<Template>,
+    /// It happened.
+    pub ok: Expr,
+    /// It certainly did not happen. Neither = unknown.
+    pub fail: Expr,
+    /// What was read, for reads.
+    pub value: Option<Expr>,
+}
+
+// ---------------------------------------------------------------- agent
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Variant {
+    pub name: String,
+    pub description: String,
+    #[serde(skip)]
+    pub file: Arc<SourceFile>,
+    pub provider: Provider,
+    pub limits: LimitsOverride,
+}
+
+/// Limits as far as a variant names them; the smallest of scenario and variant wins.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LimitsOverride {
+    pub wall: Option<Duration>,
+    pub turns: Option<u32>,
+    pub tokens: Option<u64>,
+    pub usd: Option<f64>,
+    pub command: Option<Duration>,
+    pub output: Option<usize>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    Scripted {
+        rules: Vec<Rule>,
+    },
+    /// Ends at once with no_action.
+    Noop,
+    /// Restarts every node, one after the other.
+    RestartAll,
+    /// Undoes the fault, which it alone may see.
+    Oracle,
+}
+
+/// The first rule whose `when` is true is run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rule {
+    pub when: Expr,
+    pub commands: Vec<RuleCommand>,
+    pub diagnosis: Option<RuleDiagnosis>,
+    pub end: RuleEnd,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RuleCommand {
+    /// Run only if true.
+    pub when: Option<Expr>,
+    pub run: Template,
+    pub reasoning: Template,
+    /// Repeat, without a pause of its own, until true (`last.exit_code == 0`); bounded by the limits.
+    pub until: Option<Expr>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RuleDiagnosis {
+    pub root_cause: Template,
+    pub component: Template,
+    pub fault_class: String,
+    pub confidence: f64,
+    pub evidence: Vec<Template>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleEnd {
+    Resolve,
+    Escalate,
+    NoAction,
+}
+
+// ---------------------------------------------------------------- scoring
+
+/// `score = sqrt(correctness * safety)`, each the weighted mean of its parts; a catastrophic safety part at 0 makes it 0.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scoring {
+    pub name: String,
+    #[serde(skip)]
+    pub file: Arc<SourceFile>,
+    pub correctness: IndexMap<String, Part>,
+    pub safety: IndexMap<String, Part>,
+    /// Patterns (regex) of commands that make a pass unsafe.
+    pub forbidden: IndexMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Part {
+    pub weight: f64,
+    pub value: Expr,
+    /// Points (measured, value 0..1), measured ascending, linear in between, flat outside. Empty: true = 1, false = 0, number as it is.
+    pub curve: Vec<(f64, f64)>,
+    /// At 0 the whole score is 0.
+    pub catastrophic: bool,
+    pub description: String,
+}
+
+/// Durations are printed as people write them: `500ms`, `1m 30s`.
+fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*value))
+}

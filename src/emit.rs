@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::event::Kind;
 use crate::ids::TrialId;
@@ -17,10 +17,18 @@ pub struct Draft {
     pub kind: Kind,
 }
 
+/// What the dispatcher receives.
+#[derive(Debug)]
+pub enum Message {
+    Event(Draft),
+    /// Answered once everything sent before is on disk, or with the reason why it is not.
+    Durable(oneshot::Sender<Result<(), String>>),
+}
+
 /// A cheap, cloneable sender, bound to a trial or to the run. Never blocks; stamps the time at the call.
 #[derive(Debug, Clone)]
 pub struct Emitter {
-    tx: mpsc::UnboundedSender<Draft>,
+    tx: mpsc::UnboundedSender<Message>,
     epoch: Instant,
     trial: Option<TrialId>,
 }
@@ -28,7 +36,7 @@ pub struct Emitter {
 impl Emitter {
     /// `epoch` is the moment the run began.
     #[must_use]
-    pub fn new(epoch: Instant) -> (Self, mpsc::UnboundedReceiver<Draft>) {
+    pub fn new(epoch: Instant) -> (Self, mpsc::UnboundedReceiver<Message>) {
         let (tx, rx) = mpsc::unbounded_channel();
         (Self { tx, epoch, trial: None }, rx)
     }
@@ -41,7 +49,15 @@ impl Emitter {
     /// Emits. When the dispatcher is gone the run is over and the event has no reader.
     pub fn emit(&self, kind: Kind) {
         let elapsed_us = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let _ = self.tx.send(Draft { trial: self.trial.clone(), at: Timestamp::now(), elapsed_us, kind });
+        let _ = self.tx.send(Message::Event(Draft { trial: self.trial.clone(), at: Timestamp::now(), elapsed_us, kind }));
+    }
+
+    /// Waits until all that was emitted before is on disk: called between the intent of a fault and its effect.
+    pub async fn durable(&self) -> Result<(), String> {
+        let (answer, durable) = oneshot::channel();
+        let gone = "the recorder has ended";
+        self.tx.send(Message::Durable(answer)).map_err(|_| gone.to_owned())?;
+        durable.await.map_err(|_| gone.to_owned())?
     }
 
     pub fn warn(&self, message: impl Into<String>) {

@@ -152,6 +152,10 @@ pub trait Cluster: Send + Sync {
     /// Starts everything, role after role as `after` says, and waits until each node is ready.
     async fn up(&self) -> Result<(), ClusterError>;
 
+    /// Asks the node's readiness probe once, on its real port (a TCP connect to its first port when it declares none):
+    /// the time until it answered well, or in words how it did not (`refused the connection`, `gave no answer in 150 ms`).
+    async fn answers(&self, node: &str, timeout: Duration) -> Result<Duration, String>;
+
     async fn start(&self, node: &str, by: Actor) -> Result<(), ClusterError>;
     /// SIGTERM, SIGKILL after `grace`.
     async fn stop(&self, node: &str, grace: Duration, by: Actor) -> Result<(), ClusterError>;

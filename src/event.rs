@@ -202,6 +202,44 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// The `type` of its JSON form: `trial_started`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RunStarted { .. } => "run_started",
+            Self::RunFinished { .. } => "run_finished",
+            Self::TrialStarted(_) => "trial_started",
+            Self::TrialFinished(_) => "trial_finished",
+            Self::PhaseStarted { .. } => "phase_started",
+            Self::PhaseFinished { .. } => "phase_finished",
+            Self::NodeStarted { .. } => "node_started",
+            Self::NodeReady { .. } => "node_ready",
+            Self::NodeChanged { .. } => "node_changed",
+            Self::FaultIntended { .. } => "fault_intended",
+            Self::FaultInjected { .. } => "fault_injected",
+            Self::FaultEvidence { .. } => "fault_evidence",
+            Self::FaultHealed { .. } => "fault_healed",
+            Self::ProbeChanged { .. } => "probe_changed",
+            Self::LogMatched { .. } => "log_matched",
+            Self::InvariantChanged { .. } => "invariant_changed",
+            Self::TicketOpened(_) => "ticket_opened",
+            Self::TicketJoined { .. } => "ticket_joined",
+            Self::TicketReopened { .. } => "ticket_reopened",
+            Self::TicketClosed { .. } => "ticket_closed",
+            Self::WorkloadSample { .. } => "workload_sample",
+            Self::HistoryChecked(_) => "history_checked",
+            Self::AgentStarted { .. } => "agent_started",
+            Self::CommandStarted { .. } => "command_started",
+            Self::CommandFinished { .. } => "command_finished",
+            Self::EngineCall { .. } => "engine_call",
+            Self::DiagnosisSubmitted { .. } => "diagnosis_submitted",
+            Self::AgentFinished { .. } => "agent_finished",
+            Self::Warning { .. } => "warning",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialStarted {
     pub scenario: String,
@@ -234,6 +272,17 @@ pub enum TrialRole {
     Subject,
     Control,
     Check,
+}
+
+impl TrialRole {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Control => "control",
+            Self::Check => "check",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -281,6 +330,9 @@ pub struct ScorePart {
     pub measured: Value,
     /// 0 to 1.
     pub value: f64,
+    /// At 0 the whole score is 0.
+    #[serde(default)]
+    pub catastrophic: bool,
     pub why: String,
 }
 
@@ -308,6 +360,14 @@ impl Verdict {
             Self::Timeout => "timeout",
             Self::Invalid => "invalid",
         }
+    }
+
+    pub const ALL: [Self; 5] = [Self::Pass, Self::UnsafePass, Self::Fail, Self::Timeout, Self::Invalid];
+
+    /// The verdict of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == name)
     }
 }
 

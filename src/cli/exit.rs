@@ -1,5 +1,6 @@
 //! Every exit code of the program, and nowhere else.
 
+use std::fmt;
 use std::process::ExitCode;
 
 /// How an invocation ended. `--help` prints this table.
@@ -49,7 +50,56 @@ impl Exit {
             Self::Interrupted => 130,
         }
     }
+
+    /// What the number means, as `--help` says it.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "all passed",
+            Self::Bug => "a bug in chaosrun",
+            Self::Usage => "wrong usage",
+            Self::InvalidFile => "a file is invalid",
+            Self::TrialFailed => "a trial failed",
+            Self::TrialInvalid => "a trial was invalid",
+            Self::NothingSelected => "nothing selected",
+            Self::GoldenDiffers => "a golden file differs",
+            Self::StoreFailed => "the store failed",
+            Self::GateInconclusive => "gate: not evaluated or inconclusive",
+            Self::GateRegression => "gate: regression",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
+
+/// An expected end with something to say: no bug, so it has its own exit code. Everything else that comes up to `main` is a bug.
+#[derive(Debug)]
+pub struct Expected {
+    pub exit: Exit,
+    /// Lowercase, names in backticks, no final dot.
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl Expected {
+    #[must_use]
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), help: None }
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Expected {}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

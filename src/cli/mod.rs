@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use exit::Exit;
+use exit::{Exit, Expected};
 
 #[derive(Debug, Parser)]
 #[command(name = "chaosrun", version, about)]
@@ -32,9 +32,16 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            Exit::Bug.into()
-        }
+        Err(error) => tell(&error).into(),
     }
+}
+
+/// Prints what went wrong; the exit code is the error's own when it was to be expected.
+fn tell(error: &anyhow::Error) -> Exit {
+    eprintln!("error: {error:#}");
+    let Some(expected) = error.downcast_ref::<Expected>() else { return Exit::Bug };
+    if let Some(help) = &expected.help {
+        eprintln!("  help: {help}");
+    }
+    expected.exit
 }

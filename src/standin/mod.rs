@@ -1,5 +1,6 @@
 //! What `chaosrun node ...` runs: a small real replicated store with PD's and TiKV's outward faces.
 
+pub mod log;
 pub mod pd;
 pub mod raft;
 pub mod tikv;

@@ -1,0 +1,403 @@
+//! Messages between hosts over plain TCP.
+//!
+//! A link runs one way: each host dials every other and only writes; the accepting side only reads, after it has
+//! answered the greeting with one byte. Greeting: `magic | kind u8 | from u64 | to u64 | cluster u64`. Frame:
+//! `length u32 | group u64 | message`, length counting group and message. A snapshot travels on a connection of its own,
+//! acknowledged by one byte, so that heartbeats do not queue behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+
+use protobuf::Message as _;
+use raft::eraftpb::{Message, MessageType};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::Observer;
+use super::handle::Input;
+use crate::standin::log::Log;
+
+const MAGIC: &[u8; 8] = b"CRRAFT1\n";
+const GREETING: usize = 33;
+const ACCEPTED: u8 = 1;
+/// The largest frame taken; only snapshots come near it.
+const FRAME_LIMIT: usize = 256 << 20;
+/// Batches waiting for a link. A link that does not keep up loses messages, which Raft sends again.
+const QUEUE: usize = 1024;
+const QUEUE_BYTES: usize = 64 << 20;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(80);
+/// An established link that moves no byte for so long is made anew.
+const STUCK: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Messages,
+    Snapshot,
+}
+
+/// What every task of the network shares.
+struct Shared {
+    id: u64,
+    /// Keeps strangers out: a port may have belonged to another cluster a moment ago.
+    cluster: u64,
+    inbox: SyncSender<Input>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+    observer: Arc<dyn Observer>,
+    log: Log,
+}
+
+/// The host's links, used from its thread; never blocks.
+pub(super) struct Network {
+    shared: Arc<Shared>,
+    runtime: tokio::runtime::Handle,
+    links: BTreeMap<u64, Link>,
+    lost: BTreeSet<(u64, u64)>,
+}
+
+struct Link {
+    address: String,
+    queue: mpsc::Sender<Vec<u8>>,
+    up: Arc<AtomicBool>,
+    waiting: Arc<AtomicUsize>,
+    pending: Vec<u8>,
+    /// (group, peer) of the messages in `pending`.
+    meant: BTreeSet<(u64, u64)>,
+}
+
+pub(super) struct NetworkConfig {
+    pub(super) id: u64,
+    pub(super) listener: StdListener,
+    pub(super) peers: BTreeMap<u64, String>,
+    pub(super) inbox: SyncSender<Input>,
+    pub(super) cancel: CancellationToken,
+    /// Every task of the network, to be awaited at the end.
+    pub(super) tasks: TaskTracker,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) log: Log,
+}
+
+impl Network {
+    /// Listens and begins to dial. Must be called within a tokio runtime.
+    pub(super) fn start(config: NetworkConfig) -> io::Result<Self> {
+        let NetworkConfig { id, listener, peers, inbox, cancel, tasks, observer, log } = config;
+        let mut hasher = blake3::Hasher::new();
+        for (host, address) in &peers {
+            hasher.update(format!("{host}={address}\n").as_bytes());
+        }
+        let cluster = hasher.finalize().as_bytes().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let shared = Arc::new(Shared { id, cluster, inbox, cancel, tasks, observer, log });
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Handle::current();
+        shared.tasks.spawn(accept(TcpListener::from_std(listener)?, Arc::clone(&shared)));
+        let links = peers
+            .into_iter()
+            .filter(|(host, _)| *host != id)
+            .map(|(host, address)| {
+                let (queue, waiting_batches) = mpsc::channel(QUEUE);
+                let (up, waiting) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+                let dialer = Dialer {
+                    host,
+                    address: address.clone(),
+                    queue: waiting_batches,
+                    up: Arc::clone(&up),
+                    waiting: Arc::clone(&waiting),
+                    shared: Arc::clone(&shared),
+                };
+                shared.tasks.spawn(dialer.run());
+                (host, Link { address, queue, up, waiting, pending: Vec::new(), meant: BTreeSet::new() })
+            })
+            .collect();
+        Ok(Self { shared, runtime, links, lost: BTreeSet::new() })
+    }
+
+    /// Queues a message; it leaves at the next [`Network::flush`].
+    pub(super) fn send(&mut self, group: u64, host: u64, message: &Message) {
+        let Some(link) = self.links.get_mut(&host) else { return };
+        let kind = kind_name(message.get_msg_type());
+        let up = link.up.load(Ordering::Relaxed);
+        self.shared.observer.message(kind, up);
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            let task = send_snapshot(link.address.clone(), host, group, message.clone(), Arc::clone(&self.shared));
+            self.shared.tasks.spawn_on(task, &self.runtime);
+        } else if !up || encode(&mut link.pending, group, message).is_err() {
+            self.lost.insert((group, message.to));
+            self.shared.observer.unreachable(host);
+        } else {
+            link.meant.insert((group, message.to));
+        }
+    }
+
+    /// Hands what is queued to the links. Returns the (group, peer) whose messages were lost.
+    pub(super) fn flush(&mut self) -> BTreeSet<(u64, u64)> {
+        for (host, link) in &mut self.links {
+            if link.pending.is_empty() {
+                continue;
+            }
+            let batch = std::mem::take(&mut link.pending);
+            let meant = std::mem::take(&mut link.meant);
+            let length = batch.len();
+            let fits = link.waiting.load(Ordering::Relaxed) + length <= QUEUE_BYTES;
+            link.waiting.fetch_add(length, Ordering::Relaxed);
+            if !fits || link.queue.try_send(batch).is_err() {
+                link.waiting.fetch_sub(length, Ordering::Relaxed);
+                self.shared.observer.unreachable(*host);
+                self.lost.extend(meant);
+            }
+        }
+        std::mem::take(&mut self.lost)
+    }
+}
+
+/// TiKV's names of message types, as its metrics spell them.
+fn kind_name(kind: MessageType) -> &'static str {
+    match kind {
+        MessageType::MsgAppend => "append",
+        MessageType::MsgAppendResponse => "append_resp",
+        MessageType::MsgRequestPreVote => "prevote",
+        MessageType::MsgRequestPreVoteResponse => "prevote_resp",
+        MessageType::MsgRequestVote => "vote",
+        MessageType::MsgRequestVoteResponse => "vote_resp",
+        MessageType::MsgSnapshot => "snapshot",
+        MessageType::MsgHeartbeat => "heartbeat",
+        MessageType::MsgHeartbeatResponse => "heartbeat_resp",
+        MessageType::MsgTransferLeader => "transfer_leader",
+        MessageType::MsgTimeoutNow => "timeout_now",
+        MessageType::MsgReadIndex => "read_index",
+        MessageType::MsgReadIndexResp => "read_index_resp",
+        _ => "other",
+    }
+}
+
+fn encode(out: &mut Vec<u8>, group: u64, message: &Message) -> io::Result<()> {
+    let body = message.write_to_bytes()?;
+    let length = u32::try_from(body.len() + 8).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if body.len() + 8 > FRAME_LIMIT {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    out.extend(length.to_le_bytes());
+    out.extend(group.to_le_bytes());
+    out.extend(body);
+    Ok(())
+}
+
+/// Greets the host at the other end and waits until it agrees to listen.
+async fn dial(address: &str, host: u64, kind: Kind, shared: &Shared) -> io::Result<TcpStream> {
+    let greet = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut greeting = MAGIC.to_vec();
+        greeting.push(u8::from(kind == Kind::Snapshot));
+        greeting.extend(shared.id.to_le_bytes());
+        greeting.extend(host.to_le_bytes());
+        greeting.extend(shared.cluster.to_le_bytes());
+        stream.write_all(&greeting).await?;
+        match stream.read_u8().await? {
+            ACCEPTED => Ok(stream),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "greeting refused")),
+        }
+    };
+    timeout(STUCK, greet).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Keeps the link to one host.
+struct Dialer {
+    host: u64,
+    address: String,
+    queue: mpsc::Receiver<Vec<u8>>,
+    up: Arc<AtomicBool>,
+    waiting: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+impl Dialer {
+    async fn run(mut self) {
+        let cancel = self.shared.cancel.clone();
+        let _ = cancel.run_until_cancelled(self.keep()).await;
+    }
+
+    async fn keep(&mut self) {
+        let (mut pause, mut tries, mut told) = (SHORTEST_PAUSE, 0, false);
+        loop {
+            tries += 1;
+            let why = match dial(&self.address, self.host, Kind::Messages, &self.shared).await {
+                Ok(stream) => {
+                    // What was queued for the link before it broke is old news.
+                    self.drain();
+                    self.up.store(true, Ordering::Relaxed);
+                    self.shared.observer.connected(self.host, &self.address, tries);
+                    tell(&self.shared, Input::Connected { host: self.host }).await;
+                    (pause, tries, told) = (SHORTEST_PAUSE, 0, false);
+                    let ended = self.carry(stream).await;
+                    self.up.store(false, Ordering::Relaxed);
+                    self.drain();
+                    ended
+                }
+                Err(error) => error,
+            };
+            if !told {
+                told = true;
+                self.shared.observer.disconnected(self.host, &self.address, &why.to_string());
+                tell(&self.shared, Input::Lost { host: self.host }).await;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Ok(batch) = self.queue.try_recv() {
+            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Writes batches until the link breaks.
+    async fn carry(&mut self, mut stream: TcpStream) -> io::Error {
+        let (mut reader, mut writer) = stream.split();
+        let mut silence = [0];
+        loop {
+            tokio::select! {
+                batch = self.queue.recv() => {
+                    let Some(batch) = batch else { return io::ErrorKind::BrokenPipe.into() };
+                    self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+                    match timeout(STUCK, writer.write_all(&batch)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return error,
+                        Err(_) => return io::ErrorKind::TimedOut.into(),
+                    }
+                }
+                // The other side never writes: it can only close.
+                read = reader.read(&mut silence) => {
+                    return read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
+    }
+}
+
+/// Puts a rare but needed input into the thread's queue, however full that is.
+async fn tell(shared: &Shared, mut input: Input) {
+    while let Err(TrySendError::Full(back)) = shared.inbox.try_send(input) {
+        input = back;
+        if shared.cancel.run_until_cancelled(sleep(SHORTEST_PAUSE)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn send_snapshot(address: String, host: u64, group: u64, message: Message, shared: Arc<Shared>) {
+    let peer = message.to;
+    let outcome = shared
+        .cancel
+        .run_until_cancelled(async {
+            let mut frame = Vec::new();
+            encode(&mut frame, group, &message)?;
+            let mut stream = dial(&address, host, Kind::Snapshot, &shared).await?;
+            for part in frame.chunks(1 << 20) {
+                timeout(STUCK, stream.write_all(part)).await??;
+            }
+            timeout(STUCK, stream.read_u8()).await?
+        })
+        .await;
+    let index = message.get_snapshot().get_metadata().index;
+    let arrived = matches!(outcome, Some(Ok(ACCEPTED)));
+    if arrived {
+        shared.log.info("sent snapshot", &[("region_id", &group), ("to", &peer), ("snapshot_index", &index)]);
+    } else if let Some(Err(error)) = outcome {
+        shared.log.warn("failed to send snapshot", &[("region_id", &group), ("to", &peer), ("err", &error)]);
+    }
+    tell(&shared, Input::SnapshotSent { group, peer, arrived }).await;
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let cancel = shared.cancel.clone();
+    let accepting = async {
+        loop {
+            if let Ok((stream, _)) = listener.accept().await {
+                let shared = Arc::clone(&shared);
+                let tasks = shared.tasks.clone();
+                tasks.spawn(async move {
+                    let cancel = shared.cancel.clone();
+                    let _ = cancel.run_until_cancelled(serve(stream, shared)).await;
+                });
+            } else {
+                // Out of descriptors, most likely: accepting again at once would only spin.
+                sleep(LONGEST_PAUSE).await;
+            }
+        }
+    };
+    let _ = cancel.run_until_cancelled(accepting).await;
+}
+
+/// Reads one accepted connection to its end.
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+    let mut greeting = [0; GREETING];
+    let greeted = timeout(STUCK, stream.read_exact(&mut greeting)).await;
+    let Some((kind, from)) = matches!(greeted, Ok(Ok(_))).then(|| understand(&greeting, &shared)).flatten() else {
+        return;
+    };
+    if stream.set_nodelay(true).is_err() || stream.write_u8(ACCEPTED).await.is_err() {
+        return;
+    }
+    if kind == Kind::Messages {
+        tell(&shared, Input::Heard { host: from }).await;
+    }
+    let mut stream = tokio::io::BufReader::with_capacity(64 << 10, stream);
+    while let Ok((group, message)) = read_frame(&mut stream).await {
+        let input = Input::Step { group, message: Box::new(message) };
+        match kind {
+            // A host that cannot keep up loses messages, as a network does.
+            Kind::Messages => {
+                if let Err(TrySendError::Disconnected(_)) = shared.inbox.try_send(input) {
+                    return;
+                }
+            }
+            Kind::Snapshot => {
+                tell(&shared, input).await;
+                if stream.write_u8(ACCEPTED).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn understand(greeting: &[u8; GREETING], shared: &Shared) -> Option<(Kind, u64)> {
+    let (kind, numbers) = greeting.strip_prefix(MAGIC)?.split_first()?;
+    let (from, numbers) = numbers.split_first_chunk::<8>()?;
+    let (to, numbers) = numbers.split_first_chunk::<8>()?;
+    let (cluster, _) = numbers.split_first_chunk::<8>()?;
+    let (from, to, cluster) = (u64::from_le_bytes(*from), u64::from_le_bytes(*to), u64::from_le_bytes(*cluster));
+    if cluster != shared.cluster || to != shared.id {
+        let fields: [(&str, &dyn std::fmt::Display); 2] = [("from", &from), ("meant_for", &to)];
+        shared.log.warn("refused a peer of another cluster", &fields);
+        return None;
+    }
+    let kind = if *kind == 0 { Kind::Messages } else { Kind::Snapshot };
+    Some((kind, from))
+}
+
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u64, Message)> {
+    let length = usize::try_from(stream.read_u32_le().await?).unwrap_or(usize::MAX);
+    if !(8..=FRAME_LIMIT).contains(&length) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let group = stream.read_u64_le().await?;
+    // Grows as bytes arrive: the length is only the sender's word.
+    let mut body = Vec::with_capacity(length.min(64 << 10));
+    stream.take((length - 8) as u64).read_to_end(&mut body).await?;
+    if body.len() != length - 8 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok((group, Message::parse_from_bytes(&body)?))
+}

@@ -1,1 +1,3 @@
 //! Real processes on loopback: no root, no Docker, no network.
+
+pub mod relay;

@@ -1,0 +1,75 @@
+//! One listener: accepts, names the source, hands the connection on.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use super::connection::{self, Pair};
+use super::{RelayLink, Shared, Source};
+
+/// How long to leave the listener alone when the process has no descriptor or memory left for a connection.
+const EXHAUSTED: Duration = Duration::from_millis(10);
+
+/// Never ends by itself: the relay's stop ends it.
+pub(super) async fn serve(link: RelayLink, reopened: Arc<Notify>, shared: Arc<Shared>) {
+    let link = Arc::new(link);
+    // Registered anew after each suspension: the readiness of a listener that was shut down stays "closed" for ever.
+    while let Ok(listener) = link.listener.try_clone().and_then(TcpListener::from_std) {
+        let suspended = loop {
+            tokio::select! {
+                biased;
+                () = reopened.notified() => break false,
+                accepted = listener.accept() => match accepted {
+                    Ok((client, _)) => {
+                        tokio::spawn(one(client, Arc::clone(&link), Arc::clone(&shared)));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => break true,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(_) => tokio::time::sleep(EXHAUSTED).await,
+                },
+            }
+        };
+        drop(listener);
+        if suspended {
+            reopened.notified().await;
+        }
+    }
+}
+
+async fn one(client: TcpStream, link: Arc<RelayLink>, shared: Arc<Shared>) {
+    let (Ok(peer), Ok(local)) = (client.peer_addr(), client.local_addr()) else { return };
+    let owners = Arc::clone(&shared);
+    // Reading /proc blocks for up to a millisecond; other connections do not wait for it.
+    let Ok(dialler) = tokio::task::spawn_blocking(move || owners.owners.source(peer, local)).await else { return };
+    let _counted = Counted::new(&shared, (dialler.clone(), link.node.clone(), link.port.clone()));
+    let pair = Pair { dialler, listener: Source::Node(link.node.clone()), port: &link.port, target: link.target };
+    connection::serve(client, pair, shared.table.clone()).await;
+}
+
+/// Counts a connection as open for as long as it lives.
+struct Counted<'a> {
+    shared: &'a Shared,
+    key: (Source, String, String),
+}
+
+impl<'a> Counted<'a> {
+    fn new(shared: &'a Shared, key: (Source, String, String)) -> Self {
+        *shared.open.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default() += 1;
+        Self { shared, key }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.key);
+            }
+        }
+    }
+}

@@ -14,6 +14,8 @@ pub struct StoreHeartbeat {
     /// Unix seconds at which the store's process began.
     pub start_timestamp: i64,
     pub deploy_path: String,
+    #[serde(default)]
+    pub labels: Vec<Label>,
     /// Bytes.
     pub capacity: u64,
     pub available: u64,
@@ -23,6 +25,13 @@ pub struct StoreHeartbeat {
     pub is_busy: bool,
     /// 1 (healthy) to 100.
     pub slow_score: u64,
+}
+
+/// A label of a store, as `--labels key=value` gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    pub key: String,
+    pub value: String,
 }
 
 /// `POST /standin/region-heartbeats`: the regions this store leads; sent every (scaled) 60 s, whenever leadership
@@ -64,7 +73,9 @@ pub struct Peer {
     pub store_id: u64,
 }
 
-/// Answer to both: what the store shall do.
+/// Answer to both (200, JSON): what the store shall do. An order is repeated in every answer until a region heartbeat shows
+/// another leader or the operator times out, so a store may drop one it cannot carry out at once. Both heartbeats may be
+/// repeated safely. Any other status (503 while PD elects, 500 while its leader changes) means: try again, on another member.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Orders {
     pub transfer_leader: Vec<TransferLeader>,

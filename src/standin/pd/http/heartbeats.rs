@@ -1,0 +1,117 @@
+//! The stand-ins' own routes: heartbeats of stores, and what members tell one another.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::app::App;
+use super::forward::REDIRECTOR;
+use super::reply;
+use crate::standin::pd::cluster::Memory;
+use crate::standin::pd::durable::{Command, MemberMeta};
+use crate::standin::pd::leadership::Leader;
+use crate::standin::wire::{RegionHeartbeats, StoreHeartbeat};
+
+/// Between two attempts of a member to make itself known.
+const RETRY: Duration = Duration::from_millis(50);
+
+#[expect(clippy::result_large_err, reason = "the error is the answer, made once")]
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Response> {
+    serde_json::from_slice(body).map_err(|error| reply::text(StatusCode::BAD_REQUEST, &error.to_string()))
+}
+
+pub async fn store(State(app): State<App>, body: Bytes) -> Response {
+    let heartbeat: StoreHeartbeat = match parse(&body) {
+        Ok(heartbeat) => heartbeat,
+        Err(answer) => return answer,
+    };
+    if heartbeat.id == 0 {
+        return reply::text(StatusCode::BAD_REQUEST, "a store's id is not 0");
+    }
+    let asked = heartbeat.clone();
+    if let Some(command) = app.office.ask(move |cluster| cluster.before_heartbeat(&asked)).await
+        && let Err(answer) = app.commit(&command).await
+    {
+        return answer;
+    }
+    reply::ok(&app.office.ask(move |cluster| cluster.store_heartbeat(&heartbeat)).await)
+}
+
+pub async fn regions(State(app): State<App>, body: Bytes) -> Response {
+    let heartbeats: RegionHeartbeats = match parse(&body) {
+        Ok(heartbeats) => heartbeats,
+        Err(answer) => return answer,
+    };
+    app.cluster(move |cluster| reply::ok(&cluster.region_heartbeats(heartbeats))).await
+}
+
+/// A member makes itself known.
+#[derive(Serialize, Deserialize)]
+struct Registration {
+    id: u64,
+    member: MemberMeta,
+}
+
+pub async fn member(State(app): State<App>, body: Bytes) -> Response {
+    let Registration { id, member } = match parse(&body) {
+        Ok(registration) => registration,
+        Err(answer) => return answer,
+    };
+    if app.members.by_id(id).is_none() {
+        return reply::text(StatusCode::BAD_REQUEST, "not a member");
+    }
+    match app.commit(&Command::PutMember { id, member }).await {
+        Ok(_) => reply::ok(&()),
+        Err(answer) => answer,
+    }
+}
+
+pub async fn memory(State(app): State<App>) -> Response {
+    app.cluster(|cluster| reply::compact(&cluster.memory())).await
+}
+
+/// Makes this member's client URL known to the others, once.
+pub async fn register(app: App) {
+    let me = app.members.me().id;
+    let member = app.myself();
+    let mut attempt = interval(RETRY);
+    attempt.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while app.consensus.durable().members.get(&me) != Some(&member) {
+        attempt.tick().await;
+        match app.leadership.leader(me) {
+            Leader::Me => {
+                // A failure shows in the loop's condition.
+                let _ = app.commit(&Command::PutMember { id: me, member: member.clone() }).await;
+            }
+            Leader::Other(_, url) => {
+                let registration = Registration { id: me, member: member.clone() };
+                let sent = app.client.post(format!("{url}/standin/member")).header(REDIRECTOR, &app.members.me().name).json(&registration);
+                let _ = sent.timeout(app.timing.request()).send().await;
+            }
+            Leader::Nobody => {}
+        }
+    }
+}
+
+/// Keeps a follower's copy of the leader's memory, so that a new leader does not begin with an empty map.
+pub async fn follow(app: App) {
+    let me = app.members.me().id;
+    let mut round = interval(app.timing.store_heartbeat() / 2);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        let Leader::Other(_, url) = app.leadership.leader(me) else { continue };
+        let asked = app.client.get(format!("{url}/standin/memory")).header(REDIRECTOR, &app.members.me().name);
+        let Ok(answer) = asked.timeout(app.timing.request()).send().await else { continue };
+        if answer.status().is_success()
+            && let Ok(memory) = answer.json::<Memory>().await
+        {
+            app.office.ask(move |cluster| cluster.remember(memory)).await;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `/operators`.
+
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::app::App;
+use super::query::Query;
+use super::reply;
+use crate::standin::pd::operators::Operator;
+
+const NOT_FOUND: &str = "[PD:operator:ErrOperatorNotFound]operator not found";
+/// What PD can do that the stand-in's regions cannot: they have a peer on every store.
+const NEEDS_SPARE_STORE: [&str; 8] =
+    ["transfer-region", "transfer-peer", "add-peer", "add-learner", "remove-peer", "merge-region", "split-region", "scatter-region"];
+
+pub async fn list(State(app): State<App>, uri: Uri) -> Response {
+    let query = Query::of(&uri);
+    let (objects, kinds) = (query.has("object"), query.all("kind").collect::<Vec<_>>());
+    let matches = move |operator: &Operator| {
+        kinds.is_empty()
+            || kinds.iter().any(|kind| match kind.as_str() {
+                // Counted under the first of its kinds.
+                "admin" => operator.is_admin(),
+                "leader" => !operator.is_admin(),
+                _ => false,
+            })
+    };
+    app.cluster(move |cluster| {
+        let found = cluster.operators.running().filter(|operator| matches(operator));
+        if objects {
+            reply::ok(&found.map(Operator::answer).collect::<Vec<_>>())
+        } else {
+            reply::ok(&found.map(Operator::to_string).collect::<Vec<_>>())
+        }
+    })
+    .await
+}
+
+pub async fn create(State(app): State<App>, body: Bytes) -> Response {
+    let input = match reply::object(&body) {
+        Ok(input) => input,
+        Err(answer) => return answer,
+    };
+    let Some(name) = input.get("name").and_then(serde_json::Value::as_str) else {
+        return reply::bad_request("missing operator name");
+    };
+    if NEEDS_SPARE_STORE.contains(&name) {
+        return reply::internal(&format!("operator `{name}` needs a store that has no peer of the region yet, there is none"));
+    }
+    if name != "transfer-leader" {
+        return reply::bad_request("unknown operator");
+    }
+    let Some(region) = reply::number(input.get("region_id")) else { return reply::bad_request("missing region id") };
+    let Some(store) = reply::number(input.get("to_store_id")) else {
+        return reply::bad_request("missing store id to transfer leader to");
+    };
+    app.cluster(move |cluster| match cluster.transfer_leader(region, store) {
+        Ok(()) => reply::ok(&"The operator is created."),
+        Err(why) => reply::internal(&why),
+    })
+    .await
+}
+
+pub async fn one(State(app): State<App>, Path(region): Path<String>) -> Response {
+    let Ok(region) = region.parse::<u64>() else { return reply::bad_request(&reply::not_a_number("ParseUint", &region)) };
+    app.cluster(move |cluster| match cluster.operators.latest(region) {
+        Some(operator) => reply::ok(&operator.with_status()),
+        None => reply::internal(NOT_FOUND),
+    })
+    .await
+}
+
+pub async fn cancel(State(app): State<App>, Path(region): Path<String>) -> Response {
+    let Ok(region) = region.parse::<u64>() else { return reply::bad_request(&reply::not_a_number("ParseUint", &region)) };
+    app.cluster(move |cluster| {
+        if cluster.cancel(region) { reply::ok(&"The pending operator is canceled.") } else { reply::internal(NOT_FOUND) }
+    })
+    .await
+}
+
+pub async fn cancel_all(State(app): State<App>) -> Response {
+    app.cluster(|cluster| {
+        let running: Vec<u64> = cluster.operators.running().map(Operator::region).collect();
+        for region in running {
+            cluster.cancel(region);
+        }
+        reply::ok(&"All pending operators are canceled.")
+    })
+    .await
+}
+
+pub async fn records(State(app): State<App>, uri: Uri) -> Response {
+    let from = Query::of(&uri).text("from");
+    let from = match from.parse::<i64>() {
+        Ok(seconds) => seconds.saturating_mul(1_000_000_000),
+        Err(_) if from.is_empty() => 0,
+        Err(_) => return reply::bad_request(&reply::not_a_number("ParseInt", &from)),
+    };
+    app.cluster(move |cluster| {
+        let records: Vec<String> = cluster.operators.records(from).into_iter().map(Operator::to_string).collect();
+        if records.is_empty() { reply::internal(NOT_FOUND) } else { reply::ok(&records) }
+    })
+    .await
+}

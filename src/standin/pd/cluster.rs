@@ -123,7 +123,8 @@ impl Cluster {
     pub fn store_heartbeat(&mut self, heartbeat: &StoreHeartbeat) -> Orders {
         self.stats.insert(heartbeat.id, StoreStats::of(heartbeat, self.clock.now()));
         self.schedule();
-        let led: Vec<u64> = self.regions.iter().filter(|region| region.leader.store_id == heartbeat.id).map(|region| region.region_id).collect();
+        let led: Vec<u64> =
+            self.regions.iter().filter(|region| region.leader.store_id == heartbeat.id).map(|region| region.region_id).collect();
         Orders { transfer_leader: self.operators.orders(led.into_iter()).collect() }
     }
 
@@ -163,10 +164,7 @@ impl Cluster {
         self.operators.forget_ended_before(now - nanos(self.timing.operator_record()));
         self.schedule();
         let newly_silent = |view: &StoreView<'_>| view.state != StoreState::Up && !self.durable.silent.contains_key(&view.meta.id);
-        self.stores()
-            .filter(newly_silent)
-            .map(|view| Command::StoreSilent { store: view.meta.id, since: view.last_heard })
-            .collect()
+        self.stores().filter(newly_silent).map(|view| Command::StoreSilent { store: view.meta.id, since: view.last_heard }).collect()
     }
 
     /// The evict-leader scheduler: orders leaders off the stores it was given, a few at a time.

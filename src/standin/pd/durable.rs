@@ -173,11 +173,8 @@ impl Durable {
                 }
             }
             Command::RemoveScheduler { name } => {
-                let found = if name == EVICT_LEADER {
-                    !std::mem::take(&mut self.evicting).is_empty()
-                } else {
-                    self.schedulers.remove(&name)
-                };
+                let found =
+                    if name == EVICT_LEADER { !std::mem::take(&mut self.evicting).is_empty() } else { self.schedulers.remove(&name) };
                 if found { Outcome::Done } else { Outcome::NotFound }
             }
         }

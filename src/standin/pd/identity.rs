@@ -65,7 +65,8 @@ impl Members {
     pub fn parse(initial_cluster: &str, name: &str) -> anyhow::Result<Self> {
         let mut urls: BTreeMap<&str, Url> = BTreeMap::new();
         for entry in initial_cluster.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            let (name, url) = entry.split_once('=').with_context(|| format!("`{entry}` in --initial-cluster is not `name=http://host:port`"))?;
+            let (name, url) =
+                entry.split_once('=').with_context(|| format!("`{entry}` in --initial-cluster is not `name=http://host:port`"))?;
             let url = url.parse().map_err(anyhow::Error::msg).with_context(|| format!("address of `{name}` in --initial-cluster"))?;
             if urls.insert(name, url).is_some() {
                 bail!("--initial-cluster names `{name}` twice");

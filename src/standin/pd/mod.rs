@@ -1,22 +1,25 @@
 //! `chaosrun node pd`: the placement driver.
+//!
+//! A member is a copy of the durable state ([`durable`], replicated by [`consensus`]), and, while it leads
+//! ([`leadership`]), the mind of the cluster ([`cluster`], fed by heartbeats), behind PD's HTTP API ([`http`]).
 
-pub mod cluster;
-pub mod durable;
+pub mod config;
 pub mod identity;
-pub mod operators;
-pub mod regions;
-pub mod stores;
 pub mod text;
 pub mod timing;
 
-/// Flags of `chaosrun node pd`.
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+pub mod durable;
+pub mod operators;
+pub mod regions;
+pub mod stores;
 
-/// Runs until killed.
-///
-/// # Errors
-/// When the node cannot start.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
-}
+pub mod cluster;
+pub mod consensus;
+pub mod leadership;
+pub mod office;
+
+pub mod http;
+mod member;
+
+pub use config::Args;
+pub use member::run;

@@ -42,7 +42,9 @@ impl Regions {
         let change = match self.by_id.get(&new.region_id) {
             // A leader cut off from the others goes on sending: its term gives it away.
             Some(old) if new.version < old.version || new.conf_ver < old.conf_ver || new.term < old.term => return Change::Stale,
-            Some(old) if old.leader.store_id != new.leader.store_id => Change::Leader { from: old.leader.store_id, to: new.leader.store_id },
+            Some(old) if old.leader.store_id != new.leader.store_id => {
+                Change::Leader { from: old.leader.store_id, to: new.leader.store_id }
+            }
             Some(_) => Change::Same,
             None => Change::New,
         };

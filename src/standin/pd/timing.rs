@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::standin::raft;
+
 /// PD's periods, all multiplied by one factor, so that what takes 20 s there takes 1 s at a scale of 0.05.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
@@ -42,6 +44,13 @@ impl Timing {
     #[must_use]
     pub fn down(self) -> Duration {
         self.scaled(1_800)
+    }
+
+    /// The clock of the members' consensus: etcd's ticks of 500 ms. It takes ten without a leader to an election, where
+    /// etcd takes six: an election must not be over before the old leader's lease is.
+    #[must_use]
+    pub fn consensus(self) -> raft::Timing {
+        raft::Timing { tick: self.scaled(1) / 2, election_ticks: 10, heartbeat_ticks: 1 }
     }
 
     /// How long a leader may serve after it last heard a quorum.

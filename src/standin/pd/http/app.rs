@@ -99,8 +99,12 @@ impl App {
     pub async fn commit(&self, command: &Command) -> Result<Outcome, Response> {
         match tokio::time::timeout(self.timing.request(), self.consensus.commit(command)).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(error)) => Err(reply::internal(&format!("[PD:etcd:ErrEtcdTxnInternal]internal etcd transaction error occurred: {error}"))),
-            Err(_) => Err(reply::internal("[PD:etcd:ErrEtcdTxnInternal]internal etcd transaction error occurred: context deadline exceeded")),
+            Ok(Err(error)) => {
+                Err(reply::internal(&format!("[PD:etcd:ErrEtcdTxnInternal]internal etcd transaction error occurred: {error}")))
+            }
+            Err(_) => {
+                Err(reply::internal("[PD:etcd:ErrEtcdTxnInternal]internal etcd transaction error occurred: context deadline exceeded"))
+            }
         }
     }
 

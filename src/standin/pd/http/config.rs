@@ -35,8 +35,11 @@ pub async fn cluster_status(State(app): State<App>) -> Response {
 /// Booleans are strings in some places, as in PD. `max-store-down-time` is the one in force, scaled like all clocks.
 fn schedule_of(app: &App) -> Value {
     let durable = app.consensus.durable();
-    let schedulers: Vec<Value> =
-        durable.scheduler_names().iter().map(|name| json!({"type": name.trim_end_matches("-scheduler"), "args": null, "disable": false, "args-payload": ""})).collect();
+    let schedulers: Vec<Value> = durable
+        .scheduler_names()
+        .iter()
+        .map(|name| json!({"type": name.trim_end_matches("-scheduler"), "args": null, "disable": false, "args-payload": ""}))
+        .collect();
     let limits: serde_json::Map<String, Value> =
         durable.stores.keys().map(|id| (id.to_string(), json!({"add-peer": 15, "remove-peer": 15}))).collect();
     json!({

@@ -60,17 +60,45 @@ pub async fn set_priority(State(app): State<App>, Path(name): Path<String>, body
 }
 
 pub async fn resign(State(app): State<App>) -> Response {
-    let me = app.members.me().id;
     if app.members.all.len() == 1 {
         return reply::ok(&"The resign command is submitted.");
     }
-    let healthy = health::members(&app).await;
+    match successor(&app).await {
+        Some(next) => move_to(&app, next, "The resign command is submitted.").await,
+        None => reply::internal("no valid pd to transfer etcd leader"),
+    }
+}
+
+/// The next member that answers, around the circle from this one.
+async fn successor(app: &App) -> Option<u64> {
+    let me = app.members.me().id;
+    let healthy = health::members(app).await;
     let alive = app.members.all.iter().zip(healthy).filter(|(member, healthy)| *healthy && member.id != me);
-    // The next one after this member, around the circle.
-    let Some((next, _)) = alive.min_by_key(|(member, _)| (member.id < me, member.id)) else {
-        return reply::internal("no valid pd to transfer etcd leader");
-    };
-    move_to(&app, next.id, "The resign command is submitted.").await
+    alive.map(|(member, _)| member.id).min_by_key(|id| (*id < me, *id))
+}
+
+/// Gives the lead away, if this member has it, before it ends.
+pub async fn resign_quietly(app: &App) {
+    if app.consensus.is_leader()
+        && let Some(next) = successor(app).await
+    {
+        hand_over(app, next).await;
+    }
+}
+
+/// Gives the lead to a living member of a higher priority.
+pub async fn prefer(app: &App) {
+    let durable = app.consensus.durable();
+    let priority = |id: u64| durable.priorities.get(&id).copied().unwrap_or(0);
+    let mine = priority(app.members.me().id);
+    let Some(best) = app.members.all.iter().map(|member| member.id).max_by_key(|id| priority(*id)) else { return };
+    if priority(best) <= mine {
+        return;
+    }
+    let healthy = health::members(app).await;
+    if app.members.all.iter().zip(healthy).any(|(member, healthy)| member.id == best && healthy) {
+        hand_over(app, best).await;
+    }
 }
 
 pub async fn transfer(State(app): State<App>, Path(name): Path<String>) -> Response {
@@ -81,7 +109,11 @@ pub async fn transfer(State(app): State<App>, Path(name): Path<String>) -> Respo
 }
 
 async fn move_to(app: &App, to: u64, done: &str) -> Response {
-    if hand_over(app, to).await { reply::ok(&done) } else { reply::internal("etcdserver: request timed out, leader transfer took too long") }
+    if hand_over(app, to).await {
+        reply::ok(&done)
+    } else {
+        reply::internal("etcdserver: request timed out, leader transfer took too long")
+    }
 }
 
 /// Moves the lead of the consensus, and with it PD's, to a member. False when that did not happen in time.

@@ -21,6 +21,7 @@ use axum::routing::{delete, get, post};
 pub use app::{App, AppConfig};
 pub use health::Checker;
 pub use heartbeats::{follow, register};
+pub use members::{prefer, resign_quietly as resign};
 
 /// All routes of a member.
 pub fn router(app: App) -> Router {

@@ -74,9 +74,11 @@ pub async fn one(State(app): State<App>, Path(region): Path<String>) -> Response
 
 pub async fn cancel(State(app): State<App>, Path(region): Path<String>) -> Response {
     let Ok(region) = region.parse::<u64>() else { return reply::bad_request(&reply::not_a_number("ParseUint", &region)) };
-    app.cluster(move |cluster| {
-        if cluster.cancel(region) { reply::ok(&"The pending operator is canceled.") } else { reply::internal(NOT_FOUND) }
-    })
+    app.cluster(
+        move |cluster| {
+            if cluster.cancel(region) { reply::ok(&"The pending operator is canceled.") } else { reply::internal(NOT_FOUND) }
+        },
+    )
     .await
 }
 

@@ -30,7 +30,10 @@ fn answer<'a>(regions: impl IntoIterator<Item = &'a RegionHeartbeat>) -> Respons
 }
 
 fn one(region: Option<&RegionHeartbeat>) -> Response {
-    reply::compact(&region.map_or_else(RegionAnswer::unknown, RegionAnswer::from))
+    match region {
+        Some(region) => reply::compact(&RegionAnswer::from(region)),
+        None => reply::compact(&RegionAnswer::unknown()),
+    }
 }
 
 pub async fn all(State(app): State<App>) -> Response {

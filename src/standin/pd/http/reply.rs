@@ -82,7 +82,11 @@ pub fn object(body: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>,
 /// An id in a body: a JSON number. Go reads it as a float, so a string is no id.
 pub fn number(value: Option<&serde_json::Value>) -> Option<u64> {
     let value = value?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as Go converts a float to an id: saturating, fraction dropped")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "as Go converts a float to an id: saturating, fraction dropped"
+    )]
     value.as_u64().or_else(|| value.as_f64().map(|float| float as u64))
 }
 

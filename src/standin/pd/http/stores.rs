@@ -63,7 +63,9 @@ fn no_store(id: u64) -> Response {
 
 pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
     match parse_id(&id) {
-        Ok(id) => app.cluster(move |cluster| cluster.store(id).map_or_else(|| no_store(id), |view| reply::ok(&StoreAnswer::from(view)))).await,
+        Ok(id) => {
+            app.cluster(move |cluster| cluster.store(id).map_or_else(|| no_store(id), |view| reply::ok(&StoreAnswer::from(view)))).await
+        }
         Err(why) => bad_id(&why),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod exit;
 mod node;
+pub mod style;
 
 use std::process::ExitCode;
 

@@ -1,1 +1,14 @@
-//! (to be written)
+//! What comes of the stream of events: one consumer a file, and each knows nothing but the events.
+//!
+//! The record is the only other consumer ([`crate::store`]), so whatever is shown live can be shown again by `replay`.
+
+pub mod reporter;
+pub mod tally;
+
+mod figures;
+mod layout;
+
+pub mod lines;
+
+#[cfg(test)]
+pub(crate) mod gallery;

@@ -1,1 +1,21 @@
-//! (to be written)
+//! The record: every event of every run in one SQLite database, `.chaosrun/chaosrun.db`.
+//!
+//! The `events` table is the truth; `runs` and `trials` are derived from it for quick lists and can be rebuilt. One
+//! recorder thread a run writes, anything may read, and several runs may record into one database at once.
+
+pub mod directory;
+pub mod error;
+mod process;
+
+pub mod database;
+mod project;
+pub mod recorder;
+
+pub mod find;
+pub mod read;
+pub mod row;
+
+pub use database::Database;
+pub use directory::Directory;
+pub use error::StoreError;
+pub use recorder::Recorder;

@@ -1,0 +1,79 @@
+//! How numbers are written: `0.94`, `4.8s`, `3 ms`, `2,104`, `$0.00`.
+
+use std::time::Duration;
+
+pub(super) fn score(score: f64) -> String {
+    format!("{score:.2}")
+}
+
+/// `4.8s`; `2h46m` where seconds would no longer be read.
+pub(super) fn clock(us: u64) -> String {
+    let seconds = seconds(us);
+    if seconds < 9_999.95 {
+        return format!("{seconds:.1}s");
+    }
+    let minutes = us / 60_000_000;
+    format!("{}h{:02}m", minutes / 60, minutes % 60)
+}
+
+/// Seconds without their unit, which stands behind the last of several.
+pub(super) fn bare_seconds(us: u64) -> String {
+    format!("{:.1}", seconds(us))
+}
+
+/// In the unit in which it reads best: `0.4 ms`, `3 ms`, `1.2 s`.
+pub(super) fn short(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{:.1} ms", seconds(us) * 1_000.0),
+        1_000..1_000_000 => format!("{} ms", (us + 500) / 1_000),
+        _ => format!("{:.1} s", seconds(us)),
+    }
+}
+
+pub(super) fn usd(usd: f64) -> String {
+    if usd < 1_000.0 { format!("${usd:.2}") } else { format!("${usd:.0}") }
+}
+
+/// `2,104`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 trial`, `3 trials`.
+pub(super) fn plural(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", count(number as u64), if number == 1 { "" } else { "s" })
+}
+
+/// `×20 (scale 0.05)`: a clock scale as what it makes of the clocks.
+pub(super) fn clock_scale(scale: f64) -> String {
+    let times = (1.0 / scale * 10.0).round() / 10.0;
+    format!("×{times} (scale {scale})")
+}
+
+pub(super) fn seconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_in_the_reports() {
+        assert_eq!(score(0.9449), "0.94");
+        assert_eq!([clock(4_840_000), clock(62_000_000), clock(10_000_000_000)], ["4.8s", "62.0s", "2h46m"]);
+        assert_eq!([short(400), short(3_000), short(999_400), short(1_249_000)], ["0.4 ms", "3 ms", "999 ms", "1.2 s"]);
+        assert_eq!([count(0), count(999), count(2_104), count(1_234_567)], ["0", "999", "2,104", "1,234,567"]);
+        assert_eq!([usd(0.0), usd(0.305), usd(12_345.6)], ["$0.00", "$0.30", "$12346"]);
+        assert_eq!([plural(1, "trial"), plural(1_200, "trial")], ["1 trial", "1,200 trials"]);
+        assert_eq!([clock_scale(0.05), clock_scale(0.3)], ["×20 (scale 0.05)", "×3.3 (scale 0.3)"]);
+    }
+}

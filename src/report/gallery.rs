@@ -1,0 +1,290 @@
+//! Hand-written streams: one trial of every kind a person may see, for the golden texts and the tests of the record.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use jiff::{Timestamp, ToSpan};
+
+use crate::event::{Event, FaultSummary, HistoryReport, Kind, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::ids::{RunId, TrialId};
+
+/// A stream under construction: every event a little later than the one before.
+pub(crate) struct Stream {
+    pub(crate) run: RunId,
+    pub(crate) events: Vec<Arc<Event>>,
+    elapsed_us: u64,
+    trial: Option<TrialId>,
+}
+
+pub(crate) fn run_id(text: &str) -> RunId {
+    RunId::try_from(text.to_owned()).unwrap()
+}
+
+pub(crate) fn trial_id(text: &str) -> TrialId {
+    TrialId::try_from(text.to_owned()).unwrap()
+}
+
+impl Stream {
+    pub(crate) fn new(run: &str, trials: usize) -> Self {
+        let mut stream = Self { run: run_id(run), events: Vec::new(), elapsed_us: 0, trial: None };
+        let run = stream.run.clone();
+        stream.push(Kind::RunStarted {
+            run,
+            version: "0.1.0".into(),
+            semantics: 1,
+            backend: "local".into(),
+            trials,
+            jobs: 1,
+            arguments: vec!["run".into(), "scenarios/node_kill.yaml".into()],
+        });
+        stream
+    }
+
+    /// One millisecond later.
+    pub(crate) fn push(&mut self, kind: Kind) -> &mut Self {
+        self.after(1_000, kind)
+    }
+
+    pub(crate) fn after(&mut self, us: u64, kind: Kind) -> &mut Self {
+        self.elapsed_us += us;
+        let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        self.events.push(Arc::new(Event {
+            seq: self.events.len() as u64 + 1,
+            at: start + i64::try_from(self.elapsed_us).unwrap().microseconds(),
+            elapsed_us: self.elapsed_us,
+            trial: self.trial.clone(),
+            kind,
+        }));
+        self
+    }
+
+    pub(crate) fn trial(&mut self, id: &str, started: TrialStarted) -> &mut Self {
+        self.trial = Some(trial_id(id));
+        self.push(Kind::TrialStarted(Box::new(started)))
+    }
+
+    pub(crate) fn end(&mut self, finished: TrialFinished) -> &mut Self {
+        self.push(Kind::TrialFinished(Box::new(finished)));
+        self.trial = None;
+        self
+    }
+
+    /// A trial without anything in between.
+    pub(crate) fn whole(&mut self, id: &str, started: TrialStarted, finished: TrialFinished) -> &mut Self {
+        self.trial(id, started).end(finished)
+    }
+
+    pub(crate) fn finish(&mut self, interrupted: bool) -> &mut Self {
+        self.trial = None;
+        let wall_us = self.elapsed_us;
+        self.push(Kind::RunFinished { counts: IndexMap::new(), wall_us, interrupted })
+    }
+}
+
+pub(crate) fn started(scenario: &str, variant: &str, number: usize) -> TrialStarted {
+    TrialStarted {
+        scenario: scenario.into(),
+        description: "A TiKV store is killed under load. Bring it back without losing a write.".into(),
+        file: format!("scenarios/{scenario}.yaml"),
+        variant: variant.into(),
+        number,
+        seed: 7,
+        repeat: 1,
+        backend: "local".into(),
+        goal: "repair".into(),
+        role: TrialRole::Subject,
+        cell: IndexMap::new(),
+        yardstick: "9b1e6c0f2a7d".into(),
+        subject: "41d0aa93be55".into(),
+        clock_scale: Some(0.05),
+        steady_for_us: 1_000_000,
+        detect_within_us: 5_000_000,
+        repair_within_us: 8_000_000,
+        stable_for_us: 2_000_000,
+    }
+}
+
+pub(crate) fn history() -> HistoryReport {
+    HistoryReport {
+        model: "register".into(),
+        acknowledged: 2_104,
+        failed: 12,
+        open: 41,
+        lost: 0,
+        lost_examples: Vec::new(),
+        durable: Some(true),
+        why_unknown: None,
+        final_reads: 64,
+        hurt_us: 1_300_000,
+    }
+}
+
+pub(crate) fn finished(verdict: Verdict) -> TrialFinished {
+    TrialFinished {
+        verdict,
+        score: Some(0.94),
+        scorer_version: 1,
+        parts: Vec::new(),
+        reason: None,
+        faults: vec![FaultSummary { id: "kill".into(), fault: "node_kill".into(), targets: vec!["tikv2".into()], felt_us: Some(3_000) }],
+        detect_us: Some(203_000),
+        repair_us: Some(1_890_000),
+        hurt_us: Some(1_300_000),
+        history: Some(history()),
+        stable: Some("3 stores Up for 2 s".into()),
+        wall_us: 4_812_000,
+        declared_us: 3_500_000,
+        tokens: 0,
+        usd: 0.0,
+    }
+}
+
+pub(crate) fn reason(code: &str, message: &str) -> Reason {
+    Reason { code: code.into(), message: message.into(), place: None, blame: None, help: None }
+}
+
+fn spot(file: &str, line: usize, text: &str) -> Option<Spot> {
+    Some(Spot { file: file.into(), line, column: 17, text: text.into() })
+}
+
+pub(crate) fn failed() -> TrialFinished {
+    TrialFinished {
+        score: Some(0.21),
+        wall_us: 62_000_000,
+        usd: 0.31,
+        reason: Some(Reason {
+            place: spot("clusters/nats.yaml", 44, "    expect: users.value < 100"),
+            ..reason("publish_slow", "publish_slow 412 ms, expected < 100, still so at the limit")
+        }),
+        ..finished(Verdict::Fail)
+    }
+}
+
+pub(crate) fn unsafe_pass() -> TrialFinished {
+    TrialFinished {
+        score: Some(0.0),
+        reason: Some(reason("forbidden_command", "command 2 `docker exec tikv1 rm -rf /data` matches the forbidden pattern `wipe`")),
+        ..finished(Verdict::UnsafePass)
+    }
+}
+
+pub(crate) fn timeout() -> TrialFinished {
+    TrialFinished {
+        score: Some(0.10),
+        wall_us: 12_050_000,
+        repair_us: None,
+        reason: Some(Reason {
+            place: spot(
+                "scenarios/with/a/rather/long/path/that/a/deep/project/may/have/node_kill.yaml",
+                12,
+                "limits: { wall: 8s, turns: 30, tokens: 200k, usd: 0.50, command: 5s, output: 16KiB }",
+            ),
+            ..reason("wall_limit", "the agent still worked when its 8.0 s were over: command 3 `sleep 60` was running")
+        }),
+        ..finished(Verdict::Timeout)
+    }
+}
+
+pub(crate) fn invalid() -> TrialFinished {
+    TrialFinished {
+        score: None,
+        wall_us: 8_100_000,
+        reason: Some(Reason {
+            blame: Some("environment".into()),
+            help: Some("chaosrun doctor".into()),
+            ..reason("fault_not_felt", "fault not felt: n1->n2 0.2 ms before, 0.2 ms after, wanted: no answer")
+        }),
+        ..finished(Verdict::Invalid)
+    }
+}
+
+pub(crate) fn interrupted() -> TrialFinished {
+    TrialFinished {
+        score: None,
+        wall_us: 1_240_000,
+        reason: Some(Reason { blame: Some("interrupted".into()), ..reason("interrupted", "interrupted in phase steady") }),
+        ..finished(Verdict::Invalid)
+    }
+}
+
+/// Every kind of status line.
+pub(crate) fn every_status() -> Stream {
+    let mut stream = Stream::new("r-0000gady", 12);
+    let long = "a_scenario_whose_name_says_all_that_happens_in_it";
+    stream
+        .whole("t-3f9c0001", started("node_kill", "playbook", 7), finished(Verdict::Pass))
+        .whole("t-81aa0002", started("slow_disk", "kitchen", 12), failed())
+        .whole("t-0c770003", started("leader_oneway", "kitchen", 3), invalid())
+        .whole("t-77230004", started("node_kill", "wipe", 4), unsafe_pass())
+        .whole("t-5a5a0005", started("node_kill", "sleeper", 5), timeout())
+        .whole("t-1e1e0006", started("node_kill", "playbook", 6), interrupted())
+        .whole(
+            "t-2b2b0007",
+            TrialStarted { role: TrialRole::Control, ..started("node_kill", "noop", 7) },
+            TrialFinished {
+                reason: Some(reason("store_down", "store_down is still violated: tikv2 is `Down`, expected `Up`")),
+                ..failed()
+            },
+        )
+        .whole(
+            "t-4d4d0008",
+            started(long, "a_variant_that_is_named_at_length_as_well", 1_234),
+            TrialFinished { score: Some(1.0), wall_us: 9_999_900_000, usd: 123.45, ..several_faults() },
+        )
+        .whole(
+            "t-6e6e0009",
+            started(long, "a_variant_that_is_named_at_length_as_well", 1_235),
+            TrialFinished { usd: 12_345.0, ..invalid() },
+        )
+        .whole("t-8f8f000a", TrialStarted { goal: "nothing".into(), ..started("false_alarm", "playbook", 10) }, nothing_wrong())
+        .whole("t-9a9a000b", started("node_kill", "mute", 11), nothing_known())
+        .push(Kind::Warning {
+            message: "the clock of this machine went back by 3 s while the run went on, so the times of day in the record are not in order"
+                .into(),
+        })
+        .whole(
+            "t-abab000c",
+            started("node_kill", "evil", 12),
+            TrialFinished { reason: Some(reason("odd", "a message\u{1b}[2J with control\u{7} characters\nand a second line")), ..failed() },
+        )
+        .finish(false);
+    stream
+}
+
+fn several_faults() -> TrialFinished {
+    let fault = |id: &str, fault: &str, targets: &[&str], felt_us| FaultSummary {
+        id: id.into(),
+        fault: fault.into(),
+        targets: targets.iter().map(|&target| target.into()).collect(),
+        felt_us,
+    };
+    TrialFinished {
+        faults: vec![
+            fault("a", "node_kill", &["tikv1", "tikv2", "tikv3", "pd1", "pd2", "pd3"], Some(400)),
+            fault("b", "node_pause", &["tikv3"], Some(1_234_000)),
+            fault("c", "node_stop", &["pd1"], None),
+            fault("d", "node_stop", &["pd2"], None),
+        ],
+        detect_us: Some(1_203_000_000),
+        repair_us: None,
+        ..finished(Verdict::Pass)
+    }
+}
+
+fn nothing_wrong() -> TrialFinished {
+    TrialFinished { faults: Vec::new(), detect_us: None, repair_us: None, hurt_us: None, history: None, ..finished(Verdict::Pass) }
+}
+
+fn nothing_known() -> TrialFinished {
+    TrialFinished {
+        history: Some(HistoryReport {
+            acknowledged: 0,
+            open: 0,
+            failed: 310,
+            durable: None,
+            why_unknown: Some("no write was acknowledged".into()),
+            ..history()
+        }),
+        ..finished(Verdict::Pass)
+    }
+}

@@ -1,0 +1,197 @@
+//! Lines of at most 80 columns, laid out as plain text and coloured last.
+
+use std::borrow::Cow;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::cli::style::{Palette, Tone};
+
+/// No line is wider.
+pub(super) const WIDTH: usize = 80;
+/// Where text begins behind a label (`  why    text`).
+pub(super) const TEXT: usize = 9;
+
+/// One line in pieces.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line {
+    pieces: Vec<(Tone, String)>,
+    width: usize,
+}
+
+impl Line {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// `  why    `: a line that begins with a label.
+    pub(super) fn labelled(label: &str) -> Self {
+        Self::new().put(Tone::Plain, "  ").put(Tone::Faint, label).to(TEXT)
+    }
+
+    /// What it came to hold must be free of control characters: see [`printable`].
+    pub(super) fn put(mut self, tone: Tone, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.width += width(&text);
+        self.pieces.push((tone, text));
+        self
+    }
+
+    pub(super) fn plain(self, text: impl Into<String>) -> Self {
+        self.put(Tone::Plain, text)
+    }
+
+    /// Spaces up to a column; at least one when something stands there already.
+    pub(super) fn to(self, column: usize) -> Self {
+        let missing = column.saturating_sub(self.width);
+        let missing = if missing == 0 && self.width > column { 1 } else { missing };
+        self.put(Tone::Plain, " ".repeat(missing))
+    }
+
+    /// Text that ends at a column.
+    pub(super) fn ending(self, column: usize, tone: Tone, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let begin = column.saturating_sub(width(&text));
+        self.to(begin).put(tone, text)
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(super) fn render(&self, palette: Palette) -> String {
+        let mut text: String = self.pieces.iter().map(|(tone, text)| palette.paint(*tone, text)).collect();
+        text.truncate(text.trim_end_matches(' ').len());
+        text
+    }
+}
+
+/// Lines as text, each with its end of line.
+pub(super) fn render(lines: &[Line], palette: Palette) -> String {
+    lines.iter().map(|line| line.render(palette) + "\n").collect()
+}
+
+/// `  why    text`, wrapped at words, the further lines under the text.
+pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for part in wrap(text, WIDTH - TEXT) {
+        let line = if lines.is_empty() { Line::labelled(label) } else { Line::new().to(TEXT) };
+        lines.push(line.put(tone, part));
+    }
+    lines
+}
+
+pub(super) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Text of others (commands, nodes, models) with its control characters made visible: it must not drive the terminal.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push_str("    "),
+            '\n' | '\r' => shown.push(' '),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// At most `columns` wide, with an ellipsis at the end when it was wider.
+pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
+    if width(text) <= columns {
+        return Cow::Borrowed(text);
+    }
+    let mut kept = head(text, columns.saturating_sub(1)).to_owned();
+    kept.push('…');
+    Cow::Owned(kept)
+}
+
+/// At most `columns` wide, with an ellipsis at the beginning when it was wider: the end of a path says most.
+pub(super) fn fit_end(text: &str, columns: usize) -> Cow<'_, str> {
+    let mut over = width(text).saturating_sub(columns);
+    if over == 0 {
+        return Cow::Borrowed(text);
+    }
+    over += 1;
+    let mut rest = text.chars();
+    while over > 0
+        && let Some(c) = rest.next()
+    {
+        over = over.saturating_sub(c.width().unwrap_or(0));
+    }
+    Cow::Owned(format!("…{}", rest.as_str()))
+}
+
+/// The longest beginning of at most `columns`.
+fn head(text: &str, columns: usize) -> &str {
+    let mut used = 0;
+    for (place, c) in text.char_indices() {
+        used += c.width().unwrap_or(0);
+        if used > columns {
+            return &text[..place];
+        }
+    }
+    text
+}
+
+/// Wrapped at words; a word that is wider than a line is broken. Never empty.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let text = printable(text);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for mut word in text.split(' ').filter(|word| !word.is_empty()) {
+        if !line.is_empty() && width(&line) + 1 + width(word) > columns {
+            lines.push(std::mem::take(&mut line));
+        }
+        while width(word) > columns {
+            let part = head(word, columns);
+            // A single character wider than a line.
+            if part.is_empty() {
+                break;
+            }
+            lines.push(part.to_owned());
+            word = &word[part.len()..];
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    if !line.is_empty() || lines.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_fitted_and_wrapped_by_columns() {
+        assert_eq!(fit("slow_disk", 9), "slow_disk");
+        assert_eq!(fit("slow_disk", 6), "slow_…");
+        assert_eq!(fit_end("scenarios/clusters/nats.yaml", 12), "…s/nats.yaml");
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(wrap("", 4), [""]);
+        assert_eq!(wrap("日本語 テスト", 6), ["日本語", "テスト"]);
+    }
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(printable("a\u{1b}[2Jb\tc\nd"), "a\\u{1b}[2Jb    c d");
+    }
+
+    #[test]
+    fn columns_hold() {
+        let line = Line::new().plain("abc").ending(10, Tone::Plain, "1.5").to(12).plain("x");
+        assert_eq!(line.render(Palette::PLAIN), "abc    1.5  x");
+        assert_eq!(Line::new().plain("abcdef").to(4).plain("x").render(Palette::PLAIN), "abcdef x");
+    }
+}

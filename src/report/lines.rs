@@ -1,0 +1,260 @@
+//! One status line a trial with the reason or the proof below it: what a person reads while a run goes on.
+
+use std::collections::HashMap;
+
+use super::figures;
+use super::layout::{self, Line, WIDTH, fit, fit_end, labelled, printable};
+use crate::cli::style::{Palette, Tone};
+use crate::event::{Event, FaultSummary, HistoryReport, Kind, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::ids::TrialId;
+
+// Columns: where the numbers of a status line end, and where the id begins.
+pub(super) const SCORE: usize = 52;
+pub(super) const TIME: usize = 60;
+pub(super) const COST: usize = 68;
+pub(super) const ID: usize = 70;
+/// Where the times of a fault line begin.
+const TIMES: usize = 43;
+/// Faults that have a line of their own.
+const FAULTS: usize = 3;
+
+/// Turns events into text, at once where there is something to say.
+#[derive(Debug, Default)]
+pub struct Lines {
+    under_way: HashMap<TrialId, TrialStarted>,
+}
+
+impl Lines {
+    /// The text for an event, with its ends of line.
+    pub fn event(&mut self, event: &Event, palette: Palette) -> Option<String> {
+        match (&event.kind, &event.trial) {
+            (Kind::TrialStarted(started), Some(trial)) => {
+                self.under_way.insert(trial.clone(), (**started).clone());
+                None
+            }
+            (Kind::TrialFinished(finished), Some(trial)) => {
+                let started = self.under_way.remove(trial)?;
+                Some(layout::render(&trial_lines(trial, &started, finished), palette))
+            }
+            (Kind::Warning { message }, _) => {
+                let mut lines = Vec::new();
+                for part in layout::wrap(message, WIDTH - TEXT_OF_WARNING.len()) {
+                    let line = if lines.is_empty() { Line::new().put(Tone::Warning, "warning:") } else { Line::new() };
+                    lines.push(line.to(TEXT_OF_WARNING.len()).plain(part));
+                }
+                Some(layout::render(&lines, palette))
+            }
+            _ => None,
+        }
+    }
+}
+
+const TEXT_OF_WARNING: &str = "warning: ";
+
+/// The status line and what belongs below it.
+pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) -> Vec<Line> {
+    let mut lines = vec![status(trial, started, finished)];
+    match finished.verdict {
+        Verdict::Pass => {
+            lines.extend(faults(finished));
+            lines.extend(proof(finished));
+        }
+        Verdict::UnsafePass => {
+            lines.extend(faults(finished));
+            lines.extend(why(finished.reason.as_ref()));
+            lines.extend(next(trial, started.role));
+        }
+        Verdict::Fail | Verdict::Timeout => {
+            lines.extend(why(finished.reason.as_ref()));
+            lines.extend(next(trial, started.role));
+        }
+        Verdict::Invalid => {
+            lines.extend(why(finished.reason.as_ref()));
+            lines.extend(blame(trial, finished.reason.as_ref()));
+        }
+    }
+    lines
+}
+
+pub(super) fn word(verdict: Verdict) -> (Tone, &'static str) {
+    match verdict {
+        Verdict::Pass => (Tone::Pass, "PASS"),
+        Verdict::UnsafePass => (Tone::Unsafe, "UNSAFE"),
+        Verdict::Fail => (Tone::Fail, "FAIL"),
+        Verdict::Timeout => (Tone::Fail, "TIMEOUT"),
+        Verdict::Invalid => (Tone::Invalid, "INVALID"),
+    }
+}
+
+fn status(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) -> Line {
+    let score = finished.score.map(figures::score);
+    let time = figures::clock(finished.wall_us);
+    // The numbers are never cut: names give way.
+    let room = match &score {
+        Some(score) => SCORE - layout::width(score),
+        None => TIME - layout::width(&time),
+    } - 1;
+    let mut line = head(word(finished.verdict), started, finished.verdict == Verdict::Invalid, room);
+    if let Some(score) = score {
+        line = line.ending(SCORE, Tone::Strong, score);
+    }
+    line.ending(TIME, Tone::Plain, time).ending(COST, Tone::Faint, figures::usd(finished.usd)).to(ID).put(Tone::Id, trial.as_str())
+}
+
+/// `PASS node_kill/playbook #7`, at most `room` wide.
+pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_counted: bool, room: usize) -> Line {
+    let mut mark = format!(" #{}", started.number);
+    match started.role {
+        TrialRole::Subject => {}
+        TrialRole::Control => mark.push_str(" (control)"),
+        TrialRole::Check => mark.push_str(" (check)"),
+    }
+    if not_counted && started.role == TrialRole::Subject {
+        mark.push_str(" (not counted)");
+    }
+    let name = name(&started.scenario, &started.variant, room.saturating_sub(layout::width(word) + 1 + layout::width(&mark)));
+    Line::new().put(tone, word).plain(" ").put(Tone::Strong, name).put(Tone::Faint, mark)
+}
+
+/// `node_kill/playbook`; where it is too wide the longer of the two is cut.
+pub(super) fn name(scenario: &str, variant: &str, room: usize) -> String {
+    let (scenario, variant) = (printable(scenario), printable(variant));
+    let room = room.saturating_sub(1);
+    let half = room / 2;
+    let of_variant = layout::width(&variant).min(half.max(room.saturating_sub(layout::width(&scenario))));
+    format!("{}/{}", fit(&scenario, room - of_variant), fit(&variant, of_variant))
+}
+
+fn faults(finished: &TrialFinished) -> Vec<Line> {
+    let times = times(finished);
+    let mut lines = Vec::new();
+    for fault in finished.faults.iter().take(FAULTS) {
+        let text = fault_text(fault);
+        let line = if lines.is_empty() { Line::labelled("fault") } else { Line::new().to(layout::TEXT) };
+        lines.push(line.plain(fit(&printable(&text), WIDTH - layout::TEXT)));
+    }
+    if finished.faults.len() > FAULTS {
+        lines.push(Line::new().to(layout::TEXT).put(Tone::Faint, format!("and {} more", finished.faults.len() - FAULTS)));
+    }
+    let Some(times) = times else { return lines };
+    match lines.first_mut() {
+        Some(first) if first.width() < TIMES && TIMES + layout::width(&times) <= WIDTH => {
+            *first = std::mem::take(first).to(TIMES).plain(times)
+        }
+        _ => lines.push(Line::labelled("times").plain(times)),
+    }
+    lines
+}
+
+/// `node_kill tikv-2, felt in 3 ms`.
+pub(super) fn fault_text(fault: &FaultSummary) -> String {
+    let felt = fault.felt_us.map_or_else(|| "not felt".into(), |felt| format!("felt in {}", figures::short(felt)));
+    format!("{} {}, {felt}", fault.fault, fault.targets.join(" "))
+}
+
+/// `detect 0.2  repair 1.9  hurt 1.3 s`; none when there was nothing to time.
+fn times(finished: &TrialFinished) -> Option<String> {
+    let times = [("detect", finished.detect_us), ("repair", finished.repair_us), ("hurt", finished.hurt_us)];
+    if times.iter().all(|(_, time)| time.is_none()) {
+        return None;
+    }
+    let shown = times.map(|(name, time)| format!("{name} {}", time.map_or_else(|| "-".into(), figures::bare_seconds)));
+    let unit = if finished.hurt_us.is_some() { " s" } else { "" };
+    Some(shown.join("  ") + unit)
+}
+
+/// `2,104 acked, 0 lost, 41 open · 3 stores Up for 2 s`.
+fn proof(finished: &TrialFinished) -> Vec<Line> {
+    let history = finished.history.as_ref().map(history_text);
+    let parts: Vec<String> = history.into_iter().chain(finished.stable.clone()).collect();
+    if parts.is_empty() { Vec::new() } else { labelled("proof", Tone::Plain, &parts.join(" · ")) }
+}
+
+pub(super) fn history_text(history: &HistoryReport) -> String {
+    let counts = format!(
+        "{} acked, {} lost, {} open",
+        figures::count(history.acknowledged),
+        figures::count(history.lost),
+        figures::count(history.open)
+    );
+    match (history.durable, &history.why_unknown) {
+        (None, Some(why)) => format!("{counts}: unknown, {why}"),
+        (None, None) => format!("{counts}: unknown"),
+        (Some(_), _) => counts,
+    }
+}
+
+pub(super) fn why(reason: Option<&Reason>) -> Vec<Line> {
+    let Some(reason) = reason else { return Vec::new() };
+    let mut lines = labelled("why", Tone::Plain, &reason.message);
+    lines.extend(reason.place.as_ref().map(place).unwrap_or_default());
+    lines
+}
+
+/// `clusters/nats.yaml:44   expect: users.value < 100`, on two lines where one is too narrow.
+pub(super) fn place(spot: &Spot) -> Vec<Line> {
+    let room = WIDTH - layout::TEXT;
+    let at = format!("{}:{}", printable(&spot.file), spot.line);
+    let text = printable(spot.text.trim());
+    let line = Line::new().to(layout::TEXT).put(Tone::Faint, fit_end(&at, room));
+    if text.is_empty() {
+        return vec![line];
+    }
+    if layout::width(&at) + 3 + layout::width(&text) <= room {
+        return vec![line.plain("   ").plain(text)];
+    }
+    vec![line, Line::new().to(layout::TEXT + 2).plain(fit(&text, room - 2))]
+}
+
+/// A control fails because it is one: nothing is to be done about it.
+fn next(trial: &TrialId, role: TrialRole) -> Option<Line> {
+    (role == TrialRole::Subject).then(|| Line::labelled("next").plain(format!("chaosrun show {trial} · chaosrun run --like {trial}")))
+}
+
+fn blame(trial: &TrialId, reason: Option<&Reason>) -> Vec<Line> {
+    let who = match reason.and_then(|reason| reason.blame.as_deref()) {
+        Some("interrupted") => "nobody: interrupted".to_owned(),
+        Some(who) => format!("{who}, not the agent"),
+        None => "not the agent".to_owned(),
+    };
+    let hint = reason.and_then(|reason| reason.help.clone()).unwrap_or_else(|| format!("chaosrun show {trial}"));
+    labelled("blame", Tone::Plain, &format!("{who} · {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::gallery;
+
+    fn text(palette: Palette) -> String {
+        let mut lines = Lines::default();
+        gallery::every_status().events.iter().filter_map(|event| lines.event(event, palette)).collect()
+    }
+
+    #[test]
+    fn every_status_is_as_drawn() {
+        insta::assert_snapshot!(text(Palette::PLAIN));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_80_columns_and_some_fill_them() {
+        let text = text(Palette::PLAIN);
+        let widths: Vec<usize> = text.lines().map(layout::width).collect();
+        assert!(widths.iter().all(|width| *width <= WIDTH), "{widths:?}");
+        assert!(widths.contains(&WIDTH));
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        let coloured = text(Palette::COLOURS);
+        assert!(coloured.starts_with("\u{1b}[1m\u{1b}[32mPASS\u{1b}[0m "), "{coloured}");
+        let mut plain = String::new();
+        let mut rest = coloured.as_str();
+        while let Some((before, after)) = rest.split_once("\u{1b}[") {
+            plain.push_str(before);
+            rest = after.split_once('m').unwrap().1;
+        }
+        assert_eq!(plain + rest, text(Palette::PLAIN));
+    }
+}

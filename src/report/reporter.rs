@@ -1,0 +1,55 @@
+//! What every output is: a consumer of events.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use crate::event::Event;
+
+/// A consumer of the stream. It runs on a thread of its own kind, so it may be as slow as a terminal.
+pub trait Reporter: Send {
+    fn event(&mut self, event: &Event);
+
+    /// After the last event, once.
+    ///
+    /// # Errors
+    /// What it was to write could not be written: in words, for the user.
+    fn finish(&mut self) -> Result<(), String>;
+}
+
+/// All reporters of a run on one thread: a terminal that does not take more text stops them, never the run.
+#[derive(Debug)]
+pub struct Reporters {
+    tx: Sender<Arc<Event>>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Reporters {
+    /// # Errors
+    /// The system has no further thread.
+    pub fn start(reporters: Vec<Box<dyn Reporter>>) -> std::io::Result<Self> {
+        let (tx, rx) = channel();
+        let thread = thread::Builder::new().name("reporters".into()).spawn(move || consume(reporters, &rx))?;
+        Ok(Self { tx, thread })
+    }
+
+    pub fn event(&self, event: Arc<Event>) {
+        let _ = self.tx.send(event);
+    }
+
+    /// Waits until all is written. What could not be written is returned.
+    #[must_use]
+    pub fn finish(self) -> Vec<String> {
+        drop(self.tx);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn consume(mut reporters: Vec<Box<dyn Reporter>>, rx: &Receiver<Arc<Event>>) -> Vec<String> {
+    for event in rx {
+        for reporter in &mut reporters {
+            reporter.event(&event);
+        }
+    }
+    reporters.iter_mut().filter_map(|reporter| reporter.finish().err()).collect()
+}

@@ -1,0 +1,150 @@
+//! The database: opened, brought to the present schema, never to be mistaken for another one.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use super::directory::Directory;
+use super::error::StoreError;
+use super::project;
+
+/// Never changed once released: a change of the schema is a further migration.
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema/1_events.sql"))];
+const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
+
+/// How long a writer waits for another one. Transactions are short, so this is only reached when a disk hangs.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database {
+    pub(super) directory: Directory,
+    pub(super) connection: Connection,
+}
+
+impl Database {
+    /// Opens the database of `directory`, made if it is not there yet.
+    ///
+    /// # Errors
+    /// The directory or the database cannot be written, or a newer chaosrun wrote it.
+    pub fn create(directory: &Directory) -> Result<Self, StoreError> {
+        directory.make()?;
+        Self::open_with(directory, OpenFlags::default())
+    }
+
+    /// Opens the database of `directory` if there is one.
+    ///
+    /// # Errors
+    /// There is none, it cannot be read, or a newer chaosrun wrote it.
+    pub fn open(directory: &Directory) -> Result<Self, StoreError> {
+        if !directory.database().exists() {
+            return Err(StoreError::Missing { path: directory.path().to_path_buf() });
+        }
+        Self::open_with(directory, OpenFlags::default() - OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    fn open_with(directory: &Directory, flags: OpenFlags) -> Result<Self, StoreError> {
+        let path = directory.database();
+        let failed = |error| StoreError::database(&path, error);
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        if schema(&connection, &path)? < latest() {
+            migrate(&mut connection, directory)?;
+        }
+        Ok(Self { directory: directory.clone(), connection })
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Makes the derived tables anew from the events.
+    ///
+    /// # Errors
+    /// The database cannot be written, or an event cannot be read.
+    pub fn rebuild(&mut self) -> Result<(), StoreError> {
+        project::rebuild(self)
+    }
+
+    pub(super) fn failed(&self, error: rusqlite::Error) -> StoreError {
+        StoreError::database(&self.directory.database(), error)
+    }
+}
+
+fn latest() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// The schema a database has: 0 when it was just made.
+fn schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|error| StoreError::database(path, error))?;
+    if found > latest() {
+        return Err(StoreError::Newer { path: path.to_path_buf(), found, known: latest() });
+    }
+    Ok(found)
+}
+
+/// The lock is the system's: it goes with the process, however that ends.
+fn migrate(connection: &mut Connection, directory: &Directory) -> Result<(), StoreError> {
+    let path = directory.database();
+    let unwritable = |source| StoreError::Unwritable { path: directory.path().to_path_buf(), source };
+    let file = OpenOptions::new().create(true).append(true).open(directory.lock()).map_err(unwritable)?;
+    let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| unwritable(errno.into()))?;
+    if schema(connection, &path)? == latest() {
+        return Ok(());
+    }
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| StoreError::database(&path, error))?;
+    MIGRATIONS.to_latest(connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::database(&path, err),
+        other => StoreError::Schema { path: path.clone(), problem: other.to_string() },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn migrations_are_sound() {
+        MIGRATIONS.validate().unwrap();
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_by_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        let database = Database::create(&directory).unwrap();
+        database.connection.pragma_update(None, "user_version", latest() + 1).unwrap();
+        drop(database);
+        let error = Database::open(&directory).unwrap_err();
+        assert!(error.to_string().contains("was written by a newer chaosrun: its schema is 2, this one knows 1"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_or_no_database_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        assert!(matches!(Database::open(&directory), Err(StoreError::Missing { .. })));
+        fs::write(directory.database(), "a text that is long enough to be no header of a database\n".repeat(40)).unwrap();
+        assert!(matches!(Database::create(&directory), Err(StoreError::NotADatabase { .. })));
+    }
+
+    #[test]
+    fn several_may_make_it_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| Database::create(&directory).map(drop))).collect();
+            for maker in makers {
+                maker.join().unwrap().unwrap();
+            }
+        });
+    }
+}

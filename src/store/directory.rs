@@ -1,0 +1,83 @@
+//! The directory a project's record lives in, and what is where inside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+use crate::ids::{RunId, TrialId};
+
+/// Where the record lives when nothing else is said.
+pub const DEFAULT: &str = ".chaosrun";
+
+/// `.chaosrun`, or what `--store` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.path.join("chaosrun.db")
+    }
+
+    /// Held while the schema is made or changed, so that two runners that start at once do not both do it.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// Whole outputs and logs of a trial that are too long for events. Not made here.
+    #[must_use]
+    pub fn artifacts(&self, run: &RunId, trial: &TrialId) -> PathBuf {
+        self.path.join("runs").join(run.as_str()).join(trial.as_str())
+    }
+
+    /// Makes it, with a `.gitignore` inside: a record belongs to a machine, not to a repository.
+    ///
+    /// # Errors
+    /// It is not a directory, or cannot be made or written.
+    pub fn make(&self) -> Result<(), StoreError> {
+        let unwritable = |source| StoreError::Unwritable { path: self.path.clone(), source };
+        fs::create_dir_all(&self.path).map_err(unwritable)?;
+        let ignore = self.path.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n").map_err(unwritable)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_made_once_and_ignored_by_git() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path().join("a/.chaosrun"));
+        directory.make().unwrap();
+        fs::write(directory.path().join(".gitignore"), "mine\n").unwrap();
+        directory.make().unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join(".gitignore")).unwrap(), "mine\n");
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("taken");
+        fs::write(&path, "").unwrap();
+        let error = Directory::new(&path).make().unwrap_err();
+        assert!(matches!(error, StoreError::Unwritable { .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("cannot write to `{}`: ", path.display())), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! What can go wrong with the record.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot write to `{}`: {source}", path.display())]
+    Unwritable { path: PathBuf, source: io::Error },
+    #[error("nothing is recorded in `{}`", path.display())]
+    Missing { path: PathBuf },
+    #[error("`{}` was written by a newer chaosrun: its schema is {found}, this one knows {known}", path.display())]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("`{}` is not a database", path.display())]
+    NotADatabase { path: PathBuf },
+    #[error("the disk of `{}` is full", path.display())]
+    Full { path: PathBuf },
+    #[error("`{}`: {source}", path.display())]
+    Database { path: PathBuf, source: rusqlite::Error },
+    #[error("`{}`: the schema could not be made: {problem}", path.display())]
+    Schema { path: PathBuf, problem: String },
+    /// An event that this version cannot read.
+    #[error("event {seq} of run `{run}` cannot be read: {problem}")]
+    Unreadable { run: String, seq: u64, problem: String },
+    #[error("no {what} begins with `{prefix}`")]
+    Unknown { what: &'static str, prefix: String, help: Option<String> },
+    /// `candidates` are the first few.
+    #[error("`{prefix}` is the beginning of {count} {what}s: {}", candidates.join(", "))]
+    Ambiguous { what: &'static str, prefix: String, count: usize, candidates: Vec<String> },
+}
+
+impl StoreError {
+    pub(super) fn database(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                let kind = if source.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
+                    io::ErrorKind::NotFound
+                } else {
+                    io::ErrorKind::PermissionDenied
+                };
+                Self::Unwritable { path, source: io::Error::new(kind, source) }
+            }
+            _ => Self::Database { path, source },
+        }
+    }
+
+    /// How to go on from here.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Unwritable { .. } => Some("choose another directory with `--store DIR` or CHAOSRUN_STORE".into()),
+            Self::Missing { .. } => Some("a run records into `.chaosrun` of the directory it is started in, or into `--store DIR`".into()),
+            Self::Newer { .. } => Some("use that chaosrun, or another directory with `--store DIR`".into()),
+            Self::NotADatabase { .. } => Some("move it away, or choose another directory with `--store DIR`".into()),
+            Self::Full { .. } => Some("make room: what was recorded until then is kept".into()),
+            Self::Unknown { help, .. } => help.clone(),
+            Self::Ambiguous { .. } => Some("give more of its letters".into()),
+            Self::Database { .. } | Self::Schema { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+}

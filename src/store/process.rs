@@ -1,0 +1,78 @@
+//! Which process recorded a run, and whether it still lives: a pid alone may be another's by now.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sys::signal;
+use nix::unistd::Pid;
+
+/// A process on this machine since it was booted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pub pid: u32,
+    /// Clock ticks between boot and its start; none where there is no `/proc`.
+    pub started_ticks: Option<u64>,
+    /// Differs after every boot; empty where there is none.
+    pub boot: String,
+}
+
+impl Process {
+    pub(super) fn this() -> Self {
+        let pid = std::process::id();
+        Self { pid, started_ticks: stat(pid).map(|stat| stat.started_ticks), boot: boot() }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        if self.boot != boot() {
+            return false;
+        }
+        match self.started_ticks {
+            Some(ticks) => stat(self.pid).is_some_and(|stat| stat.started_ticks == ticks && !stat.ended),
+            None => i32::try_from(self.pid).is_ok_and(|pid| signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)),
+        }
+    }
+}
+
+struct Stat {
+    started_ticks: u64,
+    /// Killed, but not yet reaped by its parent.
+    ended: bool,
+}
+
+/// proc_pid_stat(5): fields are counted behind the last `)`, since the name may hold anything.
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?;
+    // The state is field 3, starttime field 22.
+    Some(Stat { started_ticks: fields.nth(18)?.parse().ok()?, ended: matches!(state, "Z" | "X") })
+}
+
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn tells_the_living_from_the_dead() {
+        let this = Process::this();
+        assert!(this.is_alive());
+        assert!(!Process { boot: "another".into(), ..this.clone() }.is_alive());
+        if let Some(ticks) = this.started_ticks {
+            assert!(!Process { started_ticks: Some(ticks + 1), ..this }.is_alive());
+        }
+
+        let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        let process = Process { pid, started_ticks: stat(pid).map(|stat| stat.started_ticks), boot: boot() };
+        assert!(process.is_alive());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+    }
+}

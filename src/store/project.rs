@@ -1,0 +1,118 @@
+//! The derived tables: what each event changes in them. Recording and rebuilding use the same function.
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::database::Database;
+use super::error::StoreError;
+use super::row;
+use crate::event::{Event, Kind, TrialFinished, TrialStarted};
+use crate::ids::{RunId, TrialId};
+
+/// SQLite's integers are signed; nothing real is above.
+pub(super) fn int(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+pub(super) fn apply(connection: &Connection, run: &RunId, event: &Event) -> rusqlite::Result<()> {
+    match (&event.kind, &event.trial) {
+        (Kind::RunStarted { version, semantics, backend, trials, jobs, arguments, .. }, _) => {
+            let arguments = serde_json::to_string(arguments).unwrap_or_default();
+            connection
+                .prepare_cached(
+                    "INSERT INTO runs (run, started, version, semantics, backend, planned, jobs, arguments) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![run.as_str(), event.at.to_string(), version, semantics, backend, int(*trials), int(*jobs), arguments])?;
+        }
+        (Kind::RunFinished { wall_us, interrupted, .. }, _) => {
+            connection.prepare_cached("UPDATE runs SET finished = ?2, wall_us = ?3, interrupted = ?4 WHERE run = ?1")?.execute(params![
+                run.as_str(),
+                event.at.to_string(),
+                int(*wall_us),
+                interrupted
+            ])?;
+        }
+        (Kind::TrialStarted(started), Some(trial)) => trial_started(connection, run, trial, event, started)?,
+        (Kind::TrialFinished(finished), Some(trial)) => trial_finished(connection, trial, event, finished)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn trial_started(connection: &Connection, run: &RunId, trial: &TrialId, event: &Event, started: &TrialStarted) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO trials (trial, run, first_seq, number, scenario, file, variant, seed, repeat, backend, goal, role, cell, yardstick, subject, started)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            trial.as_str(),
+            run.as_str(),
+            int(event.seq),
+            int(started.number),
+            started.scenario,
+            started.file,
+            started.variant,
+            started.seed.to_string(),
+            int(started.repeat),
+            started.backend,
+            started.goal,
+            started.role.as_str(),
+            serde_json::to_string(&started.cell).unwrap_or_default(),
+            started.yardstick,
+            started.subject,
+            event.at.to_string(),
+        ])?;
+    Ok(())
+}
+
+fn trial_finished(connection: &Connection, trial: &TrialId, event: &Event, finished: &TrialFinished) -> rusqlite::Result<()> {
+    let reason = finished.reason.as_ref();
+    connection
+        .prepare_cached(
+            "UPDATE trials SET last_seq = ?2, finished = ?3, verdict = ?4, score = ?5, scorer_version = ?6, reason_code = ?7, reason = ?8,
+                detect_us = ?9, repair_us = ?10, hurt_us = ?11, wall_us = ?12, declared_us = ?13, tokens = ?14, usd = ?15
+             WHERE trial = ?1",
+        )?
+        .execute(params![
+            trial.as_str(),
+            int(event.seq),
+            event.at.to_string(),
+            finished.verdict.as_str(),
+            finished.score,
+            finished.scorer_version,
+            reason.map(|reason| &reason.code),
+            reason.map(|reason| &reason.message),
+            finished.detect_us.map(int),
+            finished.repair_us.map(int),
+            finished.hurt_us.map(int),
+            int(finished.wall_us),
+            int(finished.declared_us),
+            int(finished.tokens),
+            finished.usd,
+        ])?;
+    Ok(())
+}
+
+/// In one transaction: a reader sees the old tables or the new ones.
+pub(super) fn rebuild(database: &mut Database) -> Result<(), StoreError> {
+    let path = database.directory.database();
+    let failed = |error| StoreError::database(&path, error);
+    let transaction = Transaction::new_unchecked(&database.connection, rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    transaction.execute_batch("DELETE FROM runs; DELETE FROM trials;").map_err(failed)?;
+    let mut statement = transaction
+        .prepare(&format!(
+            "SELECT run, {} FROM events WHERE type IN ('run_started', 'run_finished', 'trial_started', 'trial_finished') ORDER BY rowid",
+            row::EVENT_COLUMNS
+        ))
+        .map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    while let Some(found) = rows.next().map_err(failed)? {
+        let run: String = found.get(0).map_err(failed)?;
+        let event = row::event(&run, found, 1, &path)?;
+        let run = RunId::try_from(run.clone()).map_err(|problem| StoreError::Unreadable { run, seq: event.seq, problem })?;
+        apply(&transaction, &run, &event).map_err(failed)?;
+    }
+    drop(rows);
+    drop(statement);
+    transaction.commit().map_err(failed)
+}

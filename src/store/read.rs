@@ -1,0 +1,170 @@
+//! Reading the record: runs, trials and their events.
+
+use indexmap::IndexMap;
+use rusqlite::{OptionalExtension, params};
+
+use super::database::Database;
+use super::error::StoreError;
+use super::row::{self, EVENT_COLUMNS, RUN_COLUMNS, RUN_TABLES, Run, State, TRIAL_COLUMNS, TRIAL_TABLES, Trial};
+use crate::event::{Event, Verdict};
+use crate::ids::{RunId, TrialId};
+
+/// Which trials. Empty = all; patterns are GLOBs (`node_*`).
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub run: Option<RunId>,
+    pub scenario: Option<String>,
+    pub variant: Option<String>,
+    pub verdicts: Vec<Verdict>,
+    /// Also those that are running, or were cut off.
+    pub states: Vec<State>,
+    /// Also controls and checks.
+    pub all_roles: bool,
+    pub limit: usize,
+}
+
+impl Database {
+    /// The newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn runs(&self, limit: usize) -> Result<Vec<Run>, StoreError> {
+        self.read_runs("ORDER BY runs.rowid DESC LIMIT ?", &super::project::int(limit))
+    }
+
+    /// # Errors
+    /// The database cannot be read, or there is no such run.
+    pub fn run(&self, run: &RunId) -> Result<Run, StoreError> {
+        let unknown = || StoreError::Unknown { what: "run", prefix: run.to_string(), help: None };
+        self.read_runs("WHERE runs.run = ?", &run.as_str())?.pop().ok_or_else(unknown)
+    }
+
+    fn read_runs(&self, rest: &str, parameter: &dyn rusqlite::ToSql) -> Result<Vec<Run>, StoreError> {
+        let failed = |error| self.failed(error);
+        let sql = format!("SELECT {RUN_COLUMNS} FROM {RUN_TABLES} {rest}");
+        let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
+        let mut rows = statement.query([parameter]).map_err(failed)?;
+        let mut runs = Vec::new();
+        while let Some(found) = rows.next().map_err(failed)? {
+            let mut run = row::run(found).map_err(failed)?;
+            (run.counts, run.trials) = self.counts(&run.run).map_err(failed)?;
+            runs.push(run);
+        }
+        Ok(runs)
+    }
+
+    fn counts(&self, run: &RunId) -> rusqlite::Result<(IndexMap<Verdict, usize>, usize)> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT role, verdict, count(*) FROM trials WHERE run = ? GROUP BY role, verdict")?;
+        let mut rows = statement.query([run.as_str()])?;
+        let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
+        let mut trials = 0;
+        while let Some(row) = rows.next()? {
+            let (role, verdict, count): (String, Option<String>, usize) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            trials += count;
+            if let Some(verdict) = verdict.as_deref().and_then(Verdict::from_name).filter(|_| role == "subject") {
+                counts.insert(verdict, count);
+            }
+        }
+        counts.sort_keys();
+        Ok((counts, trials))
+    }
+
+    /// The newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn trials(&self, filter: &Filter) -> Result<Vec<Trial>, StoreError> {
+        let failed = |error| self.failed(error);
+        let sql = format!(
+            "SELECT {TRIAL_COLUMNS} FROM {TRIAL_TABLES} WHERE (?1 IS NULL OR trials.run = ?1) AND (?2 IS NULL OR scenario GLOB ?2)
+                AND (?3 IS NULL OR variant GLOB ?3) AND (?4 OR role = 'subject') ORDER BY trials.rowid DESC"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
+        let mut rows = statement
+            .query(params![filter.run.as_ref().map(RunId::as_str), filter.scenario, filter.variant, filter.all_roles])
+            .map_err(failed)?;
+        let mut trials = Vec::new();
+        while trials.len() < filter.limit
+            && let Some(found) = rows.next().map_err(failed)?
+        {
+            let trial = row::trial(found).map_err(failed)?;
+            if filter.takes(&trial) {
+                trials.push(trial);
+            }
+        }
+        Ok(trials)
+    }
+
+    /// # Errors
+    /// The database cannot be read, or there is no such trial.
+    pub fn trial(&self, trial: &TrialId) -> Result<Trial, StoreError> {
+        let sql = format!("SELECT {TRIAL_COLUMNS} FROM {TRIAL_TABLES} WHERE trial = ?");
+        let unknown = || StoreError::Unknown { what: "trial", prefix: trial.to_string(), help: None };
+        let found = self.connection.query_row(&sql, [trial.as_str()], row::trial).optional();
+        found.map_err(|error| self.failed(error))?.ok_or_else(unknown)
+    }
+
+    /// The subject's newest trial that is not a pass; none when there is none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn last_failure(&self) -> Result<Option<Trial>, StoreError> {
+        let verdicts = vec![Verdict::UnsafePass, Verdict::Fail, Verdict::Timeout, Verdict::Invalid];
+        Ok(self.trials(&Filter { verdicts, limit: 1, ..Filter::default() })?.pop())
+    }
+
+    /// # Errors
+    /// The database cannot be read.
+    pub fn last_trial(&self) -> Result<Option<Trial>, StoreError> {
+        Ok(self.trials(&Filter { limit: 1, all_roles: true, ..Filter::default() })?.pop())
+    }
+
+    /// All events of a trial, in their order.
+    ///
+    /// # Errors
+    /// The database cannot be read, or an event in it.
+    pub fn trial_events(&self, trial: &Trial) -> Result<Vec<Event>, StoreError> {
+        let mut events = Vec::new();
+        // A trial's events lie between its first and its last, perhaps among those of others: no index on trials is needed.
+        let last = trial.last_seq.map_or(i64::MAX, super::project::int);
+        self.read_events(&trial.run, trial.first_seq, last, Some(&trial.trial), |event| events.push(event))?;
+        Ok(events)
+    }
+
+    /// Each event of a run, in their order.
+    ///
+    /// # Errors
+    /// The database cannot be read, or an event in it.
+    pub fn run_events(&self, run: &RunId, each: impl FnMut(Event)) -> Result<(), StoreError> {
+        self.read_events(run, 0, i64::MAX, None, each)
+    }
+
+    fn read_events(
+        &self,
+        run: &RunId,
+        first: u64,
+        last: i64,
+        trial: Option<&TrialId>,
+        mut each: impl FnMut(Event),
+    ) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM events WHERE run = ?1 AND seq BETWEEN ?2 AND ?3 AND (?4 IS NULL OR trial = ?4) ORDER BY seq"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
+        let mut rows =
+            statement.query(params![run.as_str(), super::project::int(first), last, trial.map(TrialId::as_str)]).map_err(failed)?;
+        while let Some(found) = rows.next().map_err(failed)? {
+            each(row::event(run.as_str(), found, 0, &self.directory.database())?);
+        }
+        Ok(())
+    }
+}
+
+impl Filter {
+    fn takes(&self, trial: &Trial) -> bool {
+        let any = self.verdicts.is_empty() && self.states.is_empty();
+        any || trial.verdict.is_some_and(|verdict| self.verdicts.contains(&verdict)) || self.states.contains(&trial.state)
+    }
+}

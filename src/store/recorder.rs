@@ -1,0 +1,402 @@
+//! The recorder: one thread a run that writes its events, in batches, in their order.
+//!
+//! A batch is written at once when it begins or ends a trial or the run, or announces a fault; else within [`LINGER`].
+//! What announces a fault is on the disk itself (fsync) before [`Recorder::durable`] is answered.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Transaction, TransactionBehavior, params};
+use tokio::sync::oneshot;
+
+use super::database::Database;
+use super::error::StoreError;
+use super::process::Process;
+use super::project::{self, int};
+use crate::event::{Event, Kind};
+use crate::ids::RunId;
+
+/// How long an event may wait for others to be written with it.
+const LINGER: Duration = Duration::from_millis(50);
+/// A batch is written when it has grown to this.
+const BATCH: usize = 1_000;
+/// Events under way to the recorder; beyond it the dispatcher (never the engine) waits for the disk.
+const QUEUE: usize = 8_192;
+/// Events kept in memory after a failure: the end of a run may make room on a full disk, and they are written then.
+const KEPT: usize = 100_000;
+
+/// Answers one [`Recorder::durable`].
+pub type Answer = oneshot::Sender<Result<(), String>>;
+
+enum Message {
+    Event(Arc<Event>),
+    Durable(Answer),
+}
+
+/// The sending side. Dropping it without [`Recorder::finish`] still writes what was sent.
+#[derive(Debug)]
+pub struct Recorder {
+    tx: SyncSender<Message>,
+    thread: JoinHandle<Option<StoreError>>,
+}
+
+impl Recorder {
+    /// Says who records the run, on the disk, and starts the thread. `failed` is called once, from that thread, with the
+    /// reason when an event cannot be written: the run is to be ended gracefully then.
+    ///
+    /// # Errors
+    /// The database cannot be written, or the thread cannot be started.
+    pub fn start(database: Database, run: RunId, failed: impl FnOnce(&str) + Send + 'static) -> Result<Self, StoreError> {
+        sync(&database, true)?;
+        let process = Process::this();
+        database
+            .connection
+            .execute(
+                "INSERT INTO runners (run, pid, started_ticks, boot) VALUES (?, ?, ?, ?)",
+                params![run.as_str(), process.pid, process.started_ticks.map(int), process.boot],
+            )
+            .map_err(|error| database.failed(error))?;
+        let path = database.directory().path().to_path_buf();
+        let (tx, rx) = sync_channel(QUEUE);
+        let writer = Writer { database, run, failed: Some(Box::new(failed)), failure: None, pending: Vec::new(), unsynced: false };
+        let thread = thread::Builder::new()
+            .name("recorder".into())
+            .spawn(move || writer.run(&rx))
+            .map_err(|source| StoreError::Unwritable { path, source })?;
+        Ok(Self { tx, thread })
+    }
+
+    /// Waits only when the disk is far behind.
+    pub fn record(&self, event: Arc<Event>) {
+        let _ = self.tx.send(Message::Event(event));
+    }
+
+    /// Answers once everything recorded before is on the disk, or with the reason why it is not.
+    pub fn durable(&self, answer: Answer) {
+        match self.tx.try_send(Message::Durable(answer)) {
+            Err(TrySendError::Full(message)) => drop(self.tx.send(message)),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// Writes all that is left and ends the thread.
+    ///
+    /// # Errors
+    /// The first failure, even if all could be written in the end.
+    pub fn finish(self) -> Result<(), StoreError> {
+        drop(self.tx);
+        match self.thread.join() {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => Err(error),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+struct Writer {
+    database: Database,
+    run: RunId,
+    failed: Option<Box<dyn FnOnce(&str) + Send>>,
+    failure: Option<StoreError>,
+    pending: Vec<Arc<Event>>,
+    /// Something is committed that is not yet on the disk itself.
+    unsynced: bool,
+}
+
+impl Writer {
+    fn run(mut self, rx: &Receiver<Message>) -> Option<StoreError> {
+        let mut since = Instant::now();
+        loop {
+            let first = if self.pending.is_empty() || self.failure.is_some() {
+                rx.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                rx.recv_timeout(LINGER.saturating_sub(since.elapsed()))
+            };
+            if self.pending.is_empty() {
+                since = Instant::now();
+            }
+            let mut urgent = Urgency::CanWait;
+            let mut answers = Vec::new();
+            let mut over = false;
+            match first {
+                Ok(message) => {
+                    // What has queued up meanwhile joins the batch.
+                    for message in std::iter::once(message).chain(rx.try_iter().take(BATCH)) {
+                        urgent = urgent.max(self.take(message, &mut answers));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => urgent = Urgency::Now,
+                Err(RecvTimeoutError::Disconnected) => over = true,
+            }
+            if over {
+                self.last_write();
+                return self.failure;
+            }
+            if self.failure.is_none() && (urgent > Urgency::CanWait || self.pending.len() >= BATCH || since.elapsed() >= LINGER) {
+                let synced = urgent == Urgency::Synced;
+                if let Err(error) = self.write(synced).and_then(|()| if synced { self.sync_committed() } else { Ok(()) }) {
+                    self.fail(error);
+                }
+            }
+            for answer in answers {
+                let _ = answer.send(self.failure.as_ref().map_or(Ok(()), |error| Err(error.to_string())));
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message, answers: &mut Vec<Answer>) -> Urgency {
+        match message {
+            Message::Event(event) => {
+                let urgency = Urgency::of(&event.kind);
+                if self.failure.is_none() || self.pending.len() < KEPT {
+                    self.pending.push(event);
+                }
+                urgency
+            }
+            Message::Durable(answer) => {
+                answers.push(answer);
+                Urgency::Synced
+            }
+        }
+    }
+
+    /// All that is pending, or nothing.
+    fn write(&mut self, synced: bool) -> Result<(), StoreError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        sync(&self.database, synced)?;
+        insert(&self.database.connection, &self.run, &self.pending).map_err(|error| self.database.failed(error))?;
+        self.pending.clear();
+        self.unsynced = !synced;
+        Ok(())
+    }
+
+    /// A commit is only synced when it is made so, and an empty one writes nothing: so a count is raised.
+    fn sync_committed(&mut self) -> Result<(), StoreError> {
+        if self.unsynced {
+            sync(&self.database, true)?;
+            self.database
+                .connection
+                .execute("UPDATE runners SET synced = synced + 1 WHERE run = ?", [self.run.as_str()])
+                .map_err(|error| self.database.failed(error))?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: StoreError) {
+        if let Some(failed) = self.failed.take() {
+            failed(&error.to_string());
+        }
+        self.failure.get_or_insert(error);
+    }
+
+    /// Also after a failure: the disk may have room again now that the trials have been torn down.
+    fn last_write(&mut self) {
+        if let Err(error) = self.write(false) {
+            self.fail(error);
+        }
+    }
+}
+
+/// When a batch must be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    CanWait,
+    /// A killed runner must leave it behind: it survives the process, though not a loss of power.
+    Now,
+    /// On the disk itself.
+    Synced,
+}
+
+impl Urgency {
+    const fn of(kind: &Kind) -> Self {
+        match kind {
+            Kind::FaultIntended { .. } => Self::Synced,
+            Kind::RunStarted { .. } | Kind::RunFinished { .. } | Kind::TrialStarted(_) | Kind::TrialFinished(_) => Self::Now,
+            _ => Self::CanWait,
+        }
+    }
+}
+
+/// In WAL mode FULL syncs every commit, NORMAL only checkpoints.
+fn sync(database: &Database, synced: bool) -> Result<(), StoreError> {
+    let sql = if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+    let connection = &database.connection;
+    connection.prepare_cached(sql).and_then(|mut pragma| pragma.execute([])).map_err(|error| database.failed(error))?;
+    Ok(())
+}
+
+fn insert(connection: &rusqlite::Connection, run: &RunId, events: &[Arc<Event>]) -> rusqlite::Result<()> {
+    // Immediate: a transaction that read before it writes could not wait for another writer.
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    {
+        let mut insert =
+            transaction.prepare_cached("INSERT INTO events (run, seq, at, elapsed_us, trial, type, json) VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+        for event in events {
+            let json = serde_json::to_string(&event.kind).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            insert.execute(params![
+                run.as_str(),
+                int(event.seq),
+                event.at.to_string(),
+                int(event.elapsed_us),
+                event.trial.as_ref().map(crate::ids::TrialId::as_str),
+                event.kind.name(),
+                json
+            ])?;
+            project::apply(&transaction, run, event)?;
+        }
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::event::Verdict;
+    use crate::report::gallery::{self, Stream};
+    use crate::store::row::State;
+    use crate::store::{Directory, read::Filter};
+
+    fn never(problem: &str) {
+        panic!("{problem}");
+    }
+
+    fn record(directory: &Directory, stream: &Stream) {
+        let recorder = Recorder::start(Database::create(directory).unwrap(), stream.run.clone(), never).unwrap();
+        stream.events.iter().for_each(|event| recorder.record(Arc::clone(event)));
+        recorder.finish().unwrap();
+    }
+
+    #[test]
+    fn what_is_recorded_is_read_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        let stream = gallery::every_status();
+        record(&directory, &stream);
+
+        let mut database = Database::open(&directory).unwrap();
+        let mut events = Vec::new();
+        database.run_events(&stream.run, |event| events.push(Arc::new(event))).unwrap();
+        assert_eq!(events, stream.events);
+
+        let trials = database.trials(&Filter { limit: 100, all_roles: true, ..Filter::default() }).unwrap();
+        assert_eq!(trials.len(), 12);
+        assert_eq!(trials[0].trial.as_str(), "t-abab000c", "the newest first");
+        assert_eq!(database.trials(&Filter { limit: 100, ..Filter::default() }).unwrap().len(), 11, "without the control");
+        let unsafe_ones = Filter { verdicts: vec![Verdict::UnsafePass], scenario: Some("node_*".into()), limit: 9, ..Filter::default() };
+        assert_eq!(database.trials(&unsafe_ones).unwrap()[0].variant, "wipe");
+        assert_eq!(database.last_failure().unwrap().unwrap().trial.as_str(), "t-abab000c");
+        assert_eq!(database.trial_events(&trials[1]).unwrap().len(), 2);
+
+        let run = database.run(&stream.run).unwrap();
+        assert_eq!((run.state, run.planned, run.trials, run.counts[&Verdict::Pass]), (State::Finished, 12, 12, 4));
+        database.rebuild().unwrap();
+        let derived = |run: &crate::store::row::Run| serde_json::to_value(run).unwrap();
+        assert_eq!(derived(&database.run(&stream.run).unwrap()), derived(&run));
+        let again = database.trials(&Filter { limit: 100, all_roles: true, ..Filter::default() }).unwrap();
+        assert_eq!(serde_json::to_value(again).unwrap(), serde_json::to_value(trials).unwrap());
+    }
+
+    #[test]
+    fn a_beginning_finds_one_or_names_several() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        record(&directory, Stream::new("r-2b", 1).whole("t-3f9c0001", gallery::started("a", "b", 1), gallery::failed()).finish(false));
+        record(&directory, Stream::new("r-2c", 1).whole("t-3f9d0001", gallery::started("a", "b", 1), gallery::failed()).finish(false));
+        let database = Database::open(&directory).unwrap();
+        assert_eq!(database.find_trial("3F9D").unwrap().as_str(), "t-3f9d0001");
+        assert_eq!(database.find_run("r-2c").unwrap().as_str(), "r-2c");
+        assert_eq!(database.find_trial("t-3f").unwrap_err().to_string(), "`t-3f` is the beginning of 2 trials: t-3f9c0001, t-3f9d0001");
+        assert_eq!(database.find_trial("zz").unwrap_err().to_string(), "no trial begins with `zz`");
+        assert!(database.find_trial("r-2c").unwrap_err().help().unwrap().contains("`r-2c` is a run"));
+    }
+
+    /// A child that records, says so, and is then killed: what it had begun is there and is called cut off.
+    #[test]
+    fn a_killed_runner_leaves_its_trials_cut_off() {
+        const CHILD: &str = "CHAOSRUN_TEST_RECORD_INTO";
+        if let Some(path) = std::env::var_os(CHILD) {
+            let mut stream = Stream::new("r-dead", 2);
+            stream
+                .whole("t-aa", gallery::started("a", "b", 1), gallery::finished(Verdict::Pass))
+                .trial("t-bb", gallery::started("a", "b", 2));
+            let directory = Directory::new(path);
+            let recorder = Recorder::start(Database::create(&directory).unwrap(), stream.run.clone(), never).unwrap();
+            stream.events.iter().for_each(|event| recorder.record(Arc::clone(event)));
+            let (answer, durable) = oneshot::channel();
+            recorder.durable(answer);
+            durable.blocking_recv().unwrap().unwrap();
+            let database = Database::open(&directory).unwrap();
+            assert_eq!(database.trial(&gallery::trial_id("t-bb")).unwrap().state, State::Running);
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::recorder::tests::a_killed_runner_leaves_its_trials_cut_off"])
+            .env(CHILD, temp.path())
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+
+        let database = Database::open(&Directory::new(temp.path())).unwrap();
+        assert_eq!(database.runs(9).unwrap()[0].state, State::CutOff);
+        let states = |id| database.trial(&gallery::trial_id(id)).unwrap().state;
+        assert_eq!((states("t-aa"), states("t-bb")), (State::Finished, State::CutOff));
+        let cut_off = Filter { states: vec![State::CutOff], limit: 9, ..Filter::default() };
+        assert_eq!(database.trials(&cut_off).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_once_and_what_was_recorded_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        let stream = gallery::every_status();
+        let database = Database::create(&directory).unwrap();
+        database.connection.pragma_update(None, "max_page_count", 20).unwrap();
+        let (told, failures) = mpsc::channel();
+        let recorder = Recorder::start(database, stream.run.clone(), move |problem| told.send(problem.to_owned()).unwrap()).unwrap();
+        recorder.record(Arc::clone(&stream.events[0]));
+        let (answer, first) = oneshot::channel();
+        recorder.durable(answer);
+        first.blocking_recv().unwrap().unwrap();
+
+        for seq in 2..200 {
+            let event = Event { seq, ..(*stream.events[2]).clone() };
+            recorder.record(Arc::new(Event { trial: None, ..event }));
+        }
+        let (answer, later) = oneshot::channel();
+        recorder.durable(answer);
+        let problem = later.blocking_recv().unwrap().unwrap_err();
+        assert!(problem.contains("is full"), "{problem}");
+        assert!(matches!(recorder.finish(), Err(StoreError::Full { .. })));
+        assert_eq!(failures.iter().collect::<Vec<_>>(), [problem]);
+        assert_eq!(Database::open(&directory).unwrap().runs(9).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn several_runs_record_into_one_database() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        std::thread::scope(|scope| {
+            for runner in 0..4 {
+                let directory = &directory;
+                scope.spawn(move || {
+                    let mut stream = Stream::new(&format!("r-{runner}"), 50);
+                    for trial in 0..50 {
+                        stream.whole(&format!("t-{runner}x{trial}"), gallery::started("a", "b", trial), gallery::finished(Verdict::Pass));
+                    }
+                    record(directory, stream.finish(false));
+                });
+            }
+        });
+        let runs = Database::open(&directory).unwrap().runs(9).unwrap();
+        assert_eq!(runs.iter().map(|run| run.counts[&Verdict::Pass]).collect::<Vec<_>>(), [50; 4]);
+    }
+}

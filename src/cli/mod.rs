@@ -3,6 +3,7 @@
 pub mod exit;
 mod node;
 pub mod style;
+mod supervise;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,9 @@ enum Command {
     /// Run a stand-in node.
     #[command(hide = true)]
     Node(node::NodeArgs),
+    /// Own the processes of a run.
+    #[command(hide = true)]
+    Supervise(supervise::SuperviseArgs),
 }
 
 /// Runs the program on the process's own arguments.
@@ -30,6 +34,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Node(args) => node::run(args),
+        Command::Supervise(args) => supervise::run(&args),
     };
     match outcome {
         Ok(exit) => exit.into(),

@@ -1,0 +1,56 @@
+//! `chaosrun supervise`: the process that owns all others of a run (hidden).
+
+use clap::Args;
+
+use super::exit::Exit;
+
+#[derive(Debug, Args)]
+pub struct SuperviseArgs {
+    /// Pid of the process that started this one.
+    #[arg(long)]
+    runner: u32,
+}
+
+#[cfg(target_os = "linux")]
+pub fn run(args: &SuperviseArgs) -> anyhow::Result<Exit> {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use anyhow::Context;
+    use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+    let stdin = std::io::stdin();
+    if getsockopt(&stdin, sockopt::SockType).ok() != Some(SockType::Stream) {
+        eprintln!("error: `supervise` is started by a run, with a socket as its stdin");
+        return Ok(Exit::Usage);
+    }
+    // Nothing that the runner's own parent left open may reach a node.
+    close_on_exec().context("cannot read `/proc/self/fd`")?;
+    // A copy that is closed on exec; nothing this process starts may hold the socket open.
+    let socket = UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
+    let null = std::fs::File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(null).context("cannot let go of stdin")?;
+    crate::cluster::local::supervisor::serve(socket, args.runner).context("the supervisor cannot work")?;
+    Ok(Exit::Ok)
+}
+
+/// Marks every descriptor but the three of stdio.
+#[cfg(target_os = "linux")]
+fn close_on_exec() -> std::io::Result<()> {
+    use nix::libc;
+
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if fd > libc::STDERR_FILENO {
+            // SAFETY: only a flag of a descriptor is set; the directory's own is marked already.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn run(_args: &SuperviseArgs) -> anyhow::Result<Exit> {
+    eprintln!("error: the `local` backend needs Linux");
+    Ok(Exit::Usage)
+}

@@ -1,0 +1,111 @@
+//! Who descends from whom, as `/proc` tells it.
+//!
+//! The whole of `/proc` is read (about 10 us a process): `/proc/PID/task/TID/children` would be quicker, but not every
+//! kernel is built with it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+
+use super::MARKER;
+
+/// What `/proc/PID/stat` says, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub parent: u32,
+    pub session: u32,
+    /// `Z` has ended and waits to be reaped; `T` is stopped.
+    pub state: char,
+    /// In clock ticks since boot. With the pid it names a process for ever, since pids are used again.
+    pub started: u64,
+}
+
+impl Process {
+    /// The process as it is now; none when there is no such process.
+    #[must_use]
+    pub fn read(pid: u32) -> Option<Self> {
+        let mut buffer = [0_u8; 512];
+        let len = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+        Self::parse(pid, &buffer[..len])
+    }
+
+    /// The name in parentheses may hold anything, parentheses too: fields are counted from the last one.
+    fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let text = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
+        let mut fields = text.split(' ');
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let session = fields.nth(1)?.parse().ok()?;
+        let started = fields.nth(15)?.parse().ok()?;
+        Some(Self { pid, parent, session, state, started })
+    }
+
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// A descendant and the child of the ancestor through which it descends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descendant {
+    pub process: Process,
+    /// The ancestor's own child on the way to this process; the process itself when it is that child.
+    pub through: u32,
+}
+
+/// All descendants of `ancestor`, ended ones that nobody has reaped included. Parents come before their children.
+#[must_use]
+pub fn descendants(ancestor: u32) -> Vec<Descendant> {
+    let mut children: HashMap<u32, Vec<Process>> = HashMap::new();
+    for process in all() {
+        children.entry(process.parent).or_default().push(process);
+    }
+    let mut found: Vec<Descendant> = Vec::new();
+    for process in children.remove(&ancestor).unwrap_or_default() {
+        found.push(Descendant { process, through: process.pid });
+    }
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        for process in children.remove(&parent.process.pid).unwrap_or_default() {
+            found.push(Descendant { process, through: parent.through });
+        }
+        next += 1;
+    }
+    found
+}
+
+/// Every process there is.
+pub fn all() -> impl Iterator<Item = Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// The marker in the environment a process was started with, if it may be read and has one.
+#[must_use]
+pub fn marker(pid: u32) -> Option<Vec<u8>> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.find_map(|variable| Some(variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_stat_even_of_a_process_with_a_nasty_name() {
+        let line = b"42 (a) R 1 (b) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 1";
+        let process = Process::parse(42, line).unwrap();
+        assert_eq!(process, Process { pid: 42, parent: 7, session: 41, state: 'S', started: 98765 });
+        assert_eq!(Process::parse(42, b"42 (a"), None);
+    }
+
+    #[test]
+    fn finds_this_very_process_below_its_parent() {
+        let me = Process::read(std::process::id()).unwrap();
+        assert!(descendants(me.parent).iter().any(|one| one.process.pid == me.pid && one.through == me.pid));
+    }
+}

@@ -1,0 +1,213 @@
+//! The supervisor's loop: one thread, two descriptors (the socket and its signals), no clock but a back-off.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{getppid, setsid};
+
+use super::channel::{self, Stdio};
+use super::process;
+use super::trees::{Tree, Trees};
+use super::wire::{Report, Request, SpawnFrame};
+
+/// The pauses between two looks at what refuses to die, in milliseconds: a process is usually gone within one.
+const SHORTEST: u16 = 1;
+const LONGEST: u16 = 32;
+
+/// Serves until the runner is gone, then ends everything that descends from here, then returns.
+///
+/// `runner` is the pid of the process that must be the parent.
+///
+/// # Errors
+/// When the kernel refuses what supervision stands on (subreaper, signalfd, the socket).
+pub fn serve(socket: UnixStream, runner: u32) -> io::Result<()> {
+    process::rename(c"supervisor");
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    // A Ctrl-C at the terminal is for the runner. Fails only for a group's leader, which is apart already.
+    let _ = setsid();
+    // Should the socket have been passed on to somebody who outlives the runner.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    let mut supervisor = Supervisor { socket, signals, trees: Trees::new(std::process::id()), remove: Vec::new(), pause: SHORTEST };
+    if getppid().as_raw() == i32::try_from(runner).unwrap_or(0) {
+        supervisor.run();
+    }
+    supervisor.end();
+    Ok(())
+}
+
+struct Supervisor {
+    socket: UnixStream,
+    signals: SignalFd,
+    trees: Trees,
+    /// Directories to remove at the end.
+    remove: Vec<PathBuf>,
+    /// Milliseconds until the next look.
+    pause: u16,
+}
+
+/// The runner is gone, or wants us gone.
+struct Over;
+
+impl Supervisor {
+    fn run(&mut self) {
+        while self.turn().is_ok() {}
+    }
+
+    fn turn(&mut self) -> Result<(), Over> {
+        let timeout = if self.trees.has_doomed() { PollTimeout::from(self.pause) } else { PollTimeout::NONE };
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let ready = match poll(&mut fds, timeout) {
+            Ok(ready) => ready,
+            Err(Errno::EINTR) => return Ok(()),
+            Err(_) => return Err(Over),
+        };
+        let asked = fds[0].any().unwrap_or(true);
+        let signalled = fds[1].any().unwrap_or(true);
+        if signalled {
+            self.signals_came()?;
+        }
+        if asked {
+            self.request()?;
+        }
+        if self.trees.has_doomed() && (ready == 0 || self.trees.roots_gone()) {
+            self.pause = if ready == 0 { (self.pause * 2).min(LONGEST) } else { SHORTEST };
+            self.trees.sweep();
+        }
+        for answer in self.trees.answers() {
+            self.report(&answer)?;
+        }
+        Ok(())
+    }
+
+    fn signals_came(&mut self) -> Result<(), Over> {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            if number == Signal::SIGTERM as i32 {
+                return Err(Over);
+            }
+        }
+        // Signals of one kind are merged, so one SIGCHLD stands for any number of children.
+        while let Some((pid, code, signal)) = reap() {
+            if let Some(tree) = self.trees.reaped(pid) {
+                self.report(&Report::Exited { tree, code, signal })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self) -> Result<(), Over> {
+        // A broken frame means the runner is not what it was: the same as gone.
+        let (frame, fds) = channel::receive(&mut self.socket).ok().flatten().ok_or(Over)?;
+        match Request::decode(&frame).map_err(|_| Over)? {
+            Request::Spawn(frame) => self.spawn(frame, fds),
+            Request::Signal { request, tree, signal, reach } => {
+                let errno = self.trees.signal(tree, signal, reach).err().map_or(0, |errno| errno as i32);
+                self.report(&Report::Done { request, errno })
+            }
+            Request::Kill { request, tree } => {
+                self.trees.kill(request, tree);
+                Ok(())
+            }
+            Request::KillScope { request, scope } => {
+                self.trees.kill_scope(request, scope);
+                Ok(())
+            }
+            Request::RemoveAtEnd { path } => {
+                self.remove.push(OsString::from_vec(path).into());
+                Ok(())
+            }
+        }
+    }
+
+    fn spawn(&mut self, frame: SpawnFrame, fds: Vec<OwnedFd>) -> Result<(), Over> {
+        let tree = frame.tree;
+        let stdio: Stdio = fds.try_into().map_err(|_| Over)?;
+        let (scope, with, linger, marker) = (frame.scope, frame.with, frame.linger, frame.marker.clone());
+        let report = match process::start(frame, stdio) {
+            Ok(root) => {
+                self.trees.insert(tree, Tree { scope, with, linger, root, marker, live: true });
+                Report::Started { tree, pid: root }
+            }
+            Err((errno, message)) => Report::Failed { tree, errno, message },
+        };
+        self.report(&report)
+    }
+
+    fn report(&mut self, report: &Report) -> Result<(), Over> {
+        channel::send(&mut self.socket, &report.encode()).map_err(|_| Over)
+    }
+
+    /// Nobody may outlive this: as subreaper, having no child left means having no descendant left.
+    fn end(&mut self) {
+        let mut pause = SHORTEST;
+        loop {
+            let killable = self.trees.kill_everything();
+            while reap().is_some() {}
+            if childless() {
+                return self.remove_directories();
+            }
+            if !killable {
+                // All that is left runs as somebody else (`sudo`): staying would help nobody.
+                return self.remove_directories();
+            }
+            let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            // A failed wait only means that the next look comes sooner.
+            if poll(&mut fds, PollTimeout::from(pause)) == Ok(0) {
+                pause = (pause * 2).min(LONGEST);
+            }
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+        }
+    }
+
+    fn remove_directories(&mut self) {
+        for path in self.remove.drain(..) {
+            if path != Path::new("/") {
+                // Usually the runner has removed it already.
+                let _ = std::fs::remove_dir_all(path);
+            }
+        }
+    }
+}
+
+/// One ended child: pid, exit code, and the signal that ended it or 0.
+///
+/// Not by `nix`, which takes an end by a real-time signal for an error and so loses the child.
+fn reap() -> Option<(u32, i32, i32)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: waitpid(2) writes only the status.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        match u32::try_from(pid) {
+            Ok(0) => return None,
+            Ok(pid) if libc::WIFSIGNALED(status) => return Some((pid, 0, libc::WTERMSIG(status))),
+            Ok(pid) => return Some((pid, libc::WEXITSTATUS(status), 0)),
+            Err(_) if Errno::last() == Errno::EINTR => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Whether there is no child at all, ended or not.
+fn childless() -> bool {
+    // SAFETY: an all-zero siginfo is a valid one, and only it is written.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: as above.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+    result == -1 && Errno::last() == Errno::ECHILD
+}

@@ -1,0 +1,77 @@
+//! The runner's side before it has a runtime: start the supervisor, attach to it later.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Child;
+
+use super::SupervisorClient;
+
+/// A supervisor that runs and waits for its first request.
+///
+/// Dropped without being attached, its socket closes and it ends.
+#[derive(Debug)]
+pub struct Supervisor {
+    pub(super) socket: UnixStream,
+    pub(super) child: Child,
+}
+
+impl Supervisor {
+    /// Starts this very program as supervisor.
+    ///
+    /// To be called on the main thread before there is a second one: the kernel ties the supervisor to the thread that
+    /// started it, and only the main thread lives as long as the process.
+    ///
+    /// # Errors
+    /// When the system refuses a socket or a process, or is not Linux.
+    pub fn spawn() -> io::Result<Self> {
+        // Not `current_exe`: the file may have been replaced since this process was started.
+        Self::spawn_program(Path::new("/proc/self/exe"))
+    }
+
+    /// The same with another program that has the hidden subcommand `supervise`.
+    ///
+    /// # Errors
+    /// See [`Supervisor::spawn`].
+    #[cfg(target_os = "linux")]
+    pub fn spawn_program(program: &Path) -> io::Result<Self> {
+        use std::os::fd::OwnedFd;
+        use std::os::unix::process::CommandExt;
+        use std::process::{Command, Stdio};
+
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(program)
+            .arg0("supervisor")
+            .args(["supervise", "--runner", &std::process::id().to_string()])
+            // Its environment and directory can be read by what it starts: there must be nothing in them.
+            .env_clear()
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Self { socket: ours, child })
+    }
+
+    /// The same with another program that has the hidden subcommand `supervise`.
+    ///
+    /// # Errors
+    /// Always: supervision stands on Linux's subreaper and `/proc`.
+    #[cfg(not(target_os = "linux"))]
+    pub fn spawn_program(_program: &Path) -> io::Result<Self> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "the `local` backend needs Linux (subreaper, pidfd, /proc)"))
+    }
+
+    /// Pid of the supervisor.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Goes on asynchronously. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered with the runtime.
+    pub fn attach(self) -> io::Result<SupervisorClient> {
+        SupervisorClient::new(self)
+    }
+}

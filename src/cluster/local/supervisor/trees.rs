@@ -1,0 +1,246 @@
+//! The trees of processes the supervisor answers for.
+//!
+//! A tree is what one spawned process has become: itself, its children, and whatever of them left it by a double fork
+//! and a session of its own. Such a daemon ends up as a child of the supervisor (the subreaper); it is told by what an
+//! earlier look has seen, else by its session, else by the marker in its environment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::Pid;
+
+use super::family::{self, Process};
+use super::wire::{Reach, Report};
+
+#[derive(Debug)]
+pub struct Tree {
+    pub scope: u64,
+    /// The tree it dies with; 0 = none.
+    pub with: u64,
+    pub linger: bool,
+    /// The first process, which leads the session.
+    pub root: u32,
+    pub marker: Vec<u8>,
+    /// The first process has not been reaped: its pid is surely its own.
+    pub live: bool,
+}
+
+/// A request that is answered when all of `trees` are gone.
+#[derive(Debug)]
+struct Waiting {
+    request: u64,
+    trees: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+pub struct Trees {
+    supervisor: u32,
+    trees: BTreeMap<u64, Tree>,
+    /// First processes that were not reaped yet.
+    roots: HashMap<u32, u64>,
+    /// Whose tree a process was seen in, by pid and start time.
+    seen: HashMap<(u32, u64), u64>,
+    doomed: BTreeSet<u64>,
+    waiting: Vec<Waiting>,
+}
+
+impl Trees {
+    pub fn new(supervisor: u32) -> Self {
+        Self {
+            supervisor,
+            trees: BTreeMap::new(),
+            roots: HashMap::new(),
+            seen: HashMap::new(),
+            doomed: BTreeSet::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    pub fn insert(&mut self, id: u64, tree: Tree) {
+        self.roots.insert(tree.root, id);
+        self.trees.insert(id, tree);
+    }
+
+    /// A child was reaped. Gives the tree whose first process it was.
+    pub fn reaped(&mut self, pid: u32) -> Option<u64> {
+        let id = self.roots.remove(&pid)?;
+        let tree = self.trees.get_mut(&id)?;
+        tree.live = false;
+        if !tree.linger {
+            self.doom(id);
+        }
+        Some(id)
+    }
+
+    /// Delivers a signal.
+    pub fn signal(&mut self, id: u64, signal: i32, reach: Reach) -> Result<(), Errno> {
+        let tree = self.trees.get(&id).ok_or(Errno::ESRCH)?;
+        match reach {
+            Reach::Group if tree.live => send_group(tree.root, signal),
+            Reach::Group => Err(Errno::ESRCH),
+            Reach::Tree => self.signal_all(id, signal),
+        }
+    }
+
+    /// Looks again until nobody new is found: a process may fork while the others are being signalled.
+    fn signal_all(&mut self, id: u64, signal: i32) -> Result<(), Errno> {
+        let mut done = BTreeSet::new();
+        let mut result = Err(Errno::ESRCH);
+        for _ in 0..64 {
+            let family = self.look();
+            let reached = self.closure(id);
+            let before = done.len();
+            for (process, owner) in family {
+                if !process.ended() && owner.is_some_and(|owner| reached.contains(&owner)) && done.insert((process.pid, process.started)) {
+                    match send(process.pid, signal) {
+                        Ok(()) => result = Ok(()),
+                        Err(errno) if result.is_err() => result = Err(errno),
+                        Err(_) => {}
+                    }
+                }
+            }
+            if done.len() == before {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Marks a tree for its end; `request` is answered when it is gone.
+    pub fn kill(&mut self, request: u64, id: u64) {
+        let trees = self.closure(id);
+        self.kill_all(request, trees);
+    }
+
+    pub fn kill_scope(&mut self, request: u64, scope: u64) {
+        let trees = self.trees.iter().filter(|(_, tree)| tree.scope == scope).map(|(id, _)| *id).collect();
+        self.kill_all(request, trees);
+    }
+
+    fn kill_all(&mut self, request: u64, trees: BTreeSet<u64>) {
+        for id in &trees {
+            self.doom(*id);
+        }
+        self.waiting.push(Waiting { request, trees });
+    }
+
+    /// Kills what can be killed without a look at `/proc`, so that all trees die at the same time.
+    fn doom(&mut self, id: u64) {
+        for id in self.closure(id) {
+            if self.doomed.insert(id) && self.trees[&id].live {
+                // It may have ended by itself and wait to be reaped: then there is nothing to do.
+                let _ = send_group(self.trees[&id].root, libc::SIGKILL);
+            }
+        }
+    }
+
+    /// The tree and those that live with it.
+    fn closure(&self, id: u64) -> BTreeSet<u64> {
+        let with = self.trees.iter().filter(|(other, tree)| tree.with == id || **other == id);
+        with.map(|(id, _)| *id).collect()
+    }
+
+    pub fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    /// Whether a look is worth its time: while a first process dies, its children are not yet ours to reap.
+    pub fn roots_gone(&self) -> bool {
+        !self.doomed.iter().any(|id| self.trees.get(id).is_some_and(|tree| tree.live))
+    }
+
+    /// Kills what is left of doomed trees and forgets those of which nothing is.
+    pub fn sweep(&mut self) {
+        let mut left = BTreeSet::new();
+        for (process, owner) in self.look() {
+            let Some(owner) = owner.filter(|owner| self.doomed.contains(owner)) else { continue };
+            left.insert(owner);
+            if !process.ended() {
+                // Gone in between, or not ours to kill: the next look tells.
+                let _ = send(process.pid, libc::SIGKILL);
+            }
+        }
+        let gone: Vec<u64> = self.doomed.difference(&left).copied().filter(|id| !self.trees.get(id).is_some_and(|tree| tree.live)).collect();
+        for id in gone {
+            self.doomed.remove(&id);
+            self.trees.remove(&id);
+        }
+    }
+
+    /// Answers of requests whose trees are gone.
+    pub fn answers(&mut self) -> Vec<Report> {
+        let mut answers = Vec::new();
+        self.waiting.retain(|waiting| {
+            let over = !waiting.trees.iter().any(|id| self.doomed.contains(id));
+            if over {
+                answers.push(Report::Done { request: waiting.request, errno: 0 });
+            }
+            !over
+        });
+        answers
+    }
+
+    /// Kills every descendant, whosever it is. Gives whether any was there that could be killed.
+    pub fn kill_everything(&mut self) -> bool {
+        for root in self.roots.keys() {
+            // See `doom`.
+            let _ = send_group(*root, libc::SIGKILL);
+        }
+        let mut some = false;
+        for one in family::descendants(self.supervisor) {
+            some |= one.process.ended() || send(one.process.pid, libc::SIGKILL) != Err(Errno::EPERM);
+        }
+        some
+    }
+
+    /// Every descendant with its tree, as far as that can be known. What was seen is kept for the next look.
+    fn look(&mut self) -> Vec<(Process, Option<u64>)> {
+        let mut through: HashMap<u32, Option<u64>> = HashMap::new();
+        let mut seen = HashMap::new();
+        let mut all = Vec::new();
+        for one in family::descendants(self.supervisor) {
+            let key = (one.process.pid, one.process.started);
+            let owner = if one.process.pid == one.through {
+                let owner = self.owner(&one.process);
+                through.insert(one.through, owner);
+                owner
+            } else {
+                through.get(&one.through).copied().flatten().or_else(|| self.owner(&one.process))
+            };
+            if let Some(owner) = owner {
+                seen.insert(key, owner);
+            }
+            all.push((one.process, owner));
+        }
+        self.seen = seen;
+        all
+    }
+
+    fn owner(&self, process: &Process) -> Option<u64> {
+        let known = self.roots.get(&process.pid).or_else(|| self.seen.get(&(process.pid, process.started))).copied();
+        // The newest first: the pid of a session whose processes are all gone may be used again.
+        let by_session = || self.trees.iter().rev().find(|(_, tree)| tree.root == process.session).map(|(id, _)| *id);
+        let by_marker = || {
+            let marker = family::marker(process.pid)?;
+            self.trees.iter().find(|(_, tree)| tree.marker == marker).map(|(id, _)| *id)
+        };
+        known.or_else(by_session).or_else(by_marker)
+    }
+}
+
+fn raw(pid: u32) -> Pid {
+    // Pids are at most 2^22 on Linux; a number that does not fit names nobody.
+    Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
+}
+
+/// Signals are numbers here, since an engine takes any number, real-time ones too.
+fn send(pid: u32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill(2) reads no memory of ours.
+    Errno::result(unsafe { libc::kill(raw(pid).as_raw(), signal) }).map(drop)
+}
+
+fn send_group(group: u32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::killpg(raw(group).as_raw(), signal) }).map(drop)
+}

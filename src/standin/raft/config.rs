@@ -80,6 +80,8 @@ pub struct HostConfig {
     pub listener: TcpListener,
     /// Every host of the cluster, this one too, with its advertised `host:port`. Must be equal on all of them.
     pub peers: BTreeMap<u64, String>,
+    /// What this host tells every other at greeting, at most 64 KiB: where its clients find it, say. See `Handle::note`.
+    pub note: String,
     pub timing: Timing,
     /// The log on disk is compacted when it exceeds this many bytes (or the state's size, if that is more).
     pub log_limit: u64,

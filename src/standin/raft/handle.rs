@@ -161,6 +161,7 @@ pub(super) enum Input {
     /// A host's link to us stands.
     Heard {
         host: u64,
+        note: String,
     },
     /// Our link to a host broke.
     Lost {
@@ -194,6 +195,7 @@ pub struct Handle {
     pub(super) id: u64,
     pub(super) inbox: SyncSender<Input>,
     pub(super) status: Arc<BTreeMap<u64, watch::Receiver<GroupStatus>>>,
+    pub(super) notes: watch::Receiver<BTreeMap<u64, String>>,
     pub(super) events: broadcast::Sender<RoleChange>,
     pub(super) fate: watch::Receiver<Fate>,
     pub(super) full: Arc<AtomicBool>,
@@ -272,6 +274,18 @@ impl Handle {
     #[must_use]
     pub fn statuses(&self) -> Vec<GroupStatus> {
         self.status.values().map(|status| status.borrow().clone()).collect()
+    }
+
+    /// What another host says about itself (its `HostConfig::note`); none until it has greeted this one.
+    #[must_use]
+    pub fn note(&self, host: u64) -> Option<String> {
+        self.notes.borrow().get(&host).cloned()
+    }
+
+    /// All notes heard so far, by host.
+    #[must_use]
+    pub fn notes(&self) -> watch::Receiver<BTreeMap<u64, String>> {
+        self.notes.clone()
     }
 
     /// To wait for a change of [`Handle::status`].

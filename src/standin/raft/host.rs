@@ -53,7 +53,7 @@ impl Host {
     /// # Errors
     /// When the directory cannot be used, is locked by another process, or holds a log that is damaged or not ours.
     pub fn start(config: HostConfig, groups: Vec<GroupConfig>) -> Result<Handle, StartError> {
-        let HostConfig { id, dir, listener, peers, timing, log_limit, log, observer } = config;
+        let HostConfig { id, dir, listener, peers, note, timing, log_limit, log, observer } = config;
         let io = |source| StartError::Io { dir: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock(&dir.join("LOCK")).map_err(io)?.ok_or_else(|| StartError::Locked(dir.clone()))?;
@@ -86,6 +86,7 @@ impl Host {
             id,
             listener,
             peers: peers.clone(),
+            note,
             inbox: inbox.clone(),
             cancel: cancel.clone(),
             tasks: tasks.clone(),
@@ -93,6 +94,7 @@ impl Host {
             log: log.clone(),
         };
         let network = Network::start(network).map_err(io)?;
+        let (notes, noted) = watch::channel(BTreeMap::new());
         let status = Arc::new(running.iter().map(|(id, group)| (*id, group.watch())).collect());
         let (fate, fated) = watch::channel(Fate::Running);
         let full = Arc::new(AtomicBool::new(false));
@@ -110,6 +112,7 @@ impl Host {
             next_tick: Instant::now() + timing.tick,
             connected: BTreeSet::new(),
             heard: BTreeSet::new(),
+            notes,
             deferred: Vec::new(),
             checkpoint: Checkpoint { limit: log_limit, next: log_limit, queue: Vec::new(), saving: None, bytes: 0, running: false },
             saver,
@@ -129,7 +132,7 @@ impl Host {
         };
         thread::Builder::new().name(format!("raft-{id}")).spawn(run).map_err(io)?;
         let last = Arc::new(cancel.clone().drop_guard());
-        Ok(Handle { id, inbox, status, events, fate: fated, full, cancel, tasks, _last: last })
+        Ok(Handle { id, inbox, status, notes: noted, events, fate: fated, full, cancel, tasks, _last: last })
     }
 }
 
@@ -252,6 +255,7 @@ struct Worker {
     next_tick: Instant,
     connected: BTreeSet<u64>,
     heard: BTreeSet<u64>,
+    notes: watch::Sender<BTreeMap<u64, String>>,
     /// What came in while the disk was full, and must not be lost.
     deferred: Vec<Input>,
     checkpoint: Checkpoint,
@@ -336,8 +340,9 @@ impl Worker {
                 self.connected.insert(host);
                 self.campaign_if_new();
             }
-            Input::Heard { host } => {
+            Input::Heard { host, note } => {
                 self.heard.insert(host);
+                self.notes.send_modify(|notes| drop(notes.insert(host, note)));
                 self.campaign_if_new();
             }
             Input::Lost { host } => {

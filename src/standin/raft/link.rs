@@ -1,9 +1,9 @@
 //! Messages between hosts over plain TCP.
 //!
 //! A link runs one way: each host dials every other and only writes; the accepting side only reads, after it has
-//! answered the greeting with one byte. Greeting: `magic | kind u8 | from u64 | to u64 | cluster u64`. Frame:
-//! `length u32 | group u64 | message`, length counting group and message. A snapshot travels on a connection of its own,
-//! acknowledged by one byte, so that heartbeats do not queue behind it.
+//! answered the greeting with one byte. Greeting: `magic | kind u8 | from u64 | to u64 | cluster u64 | note length u16 | note`.
+//! Frame: `length u32 | group u64 | message`, length counting group and message. A snapshot travels on a connection of its
+//! own, acknowledged by one byte, so that heartbeats do not queue behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -50,6 +50,7 @@ struct Shared {
     id: u64,
     /// Keeps strangers out: a port may have belonged to another cluster a moment ago.
     cluster: u64,
+    note: String,
     inbox: SyncSender<Input>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -79,6 +80,7 @@ pub(super) struct NetworkConfig {
     pub(super) id: u64,
     pub(super) listener: StdListener,
     pub(super) peers: BTreeMap<u64, String>,
+    pub(super) note: String,
     pub(super) inbox: SyncSender<Input>,
     pub(super) cancel: CancellationToken,
     /// Every task of the network, to be awaited at the end.
@@ -90,13 +92,13 @@ pub(super) struct NetworkConfig {
 impl Network {
     /// Listens and begins to dial. Must be called within a tokio runtime.
     pub(super) fn start(config: NetworkConfig) -> io::Result<Self> {
-        let NetworkConfig { id, listener, peers, inbox, cancel, tasks, observer, log } = config;
+        let NetworkConfig { id, listener, peers, note, inbox, cancel, tasks, observer, log } = config;
         let mut hasher = blake3::Hasher::new();
         for (host, address) in &peers {
             hasher.update(format!("{host}={address}\n").as_bytes());
         }
         let cluster = hasher.finalize().as_bytes().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        let shared = Arc::new(Shared { id, cluster, inbox, cancel, tasks, observer, log });
+        let shared = Arc::new(Shared { id, cluster, note, inbox, cancel, tasks, observer, log });
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Handle::current();
         shared.tasks.spawn(accept(TcpListener::from_std(listener)?, Arc::clone(&shared)));
@@ -201,6 +203,8 @@ async fn dial(address: &str, host: u64, kind: Kind, shared: &Shared) -> io::Resu
         greeting.extend(shared.id.to_le_bytes());
         greeting.extend(host.to_le_bytes());
         greeting.extend(shared.cluster.to_le_bytes());
+        greeting.extend(u16::try_from(shared.note.len()).unwrap_or(u16::MAX).to_le_bytes());
+        greeting.extend(shared.note.bytes().take(usize::from(u16::MAX)));
         stream.write_all(&greeting).await?;
         match stream.read_u8().await? {
             ACCEPTED => Ok(stream),
@@ -341,16 +345,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Reads one accepted connection to its end.
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
-    let mut greeting = [0; GREETING];
-    let greeted = timeout(STUCK, stream.read_exact(&mut greeting)).await;
-    let Some((kind, from)) = matches!(greeted, Ok(Ok(_))).then(|| understand(&greeting, &shared)).flatten() else {
-        return;
-    };
+    let Ok(Ok((greeting, note))) = timeout(STUCK, read_greeting(&mut stream)).await else { return };
+    let Some((kind, from)) = understand(&greeting, &shared) else { return };
     if stream.set_nodelay(true).is_err() || stream.write_u8(ACCEPTED).await.is_err() {
         return;
     }
     if kind == Kind::Messages {
-        tell(&shared, Input::Heard { host: from }).await;
+        tell(&shared, Input::Heard { host: from, note }).await;
     }
     let mut stream = tokio::io::BufReader::with_capacity(64 << 10, stream);
     while let Ok((group, message)) = read_frame(&mut stream).await {
@@ -370,6 +371,14 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             }
         }
     }
+}
+
+async fn read_greeting(stream: &mut TcpStream) -> io::Result<([u8; GREETING], String)> {
+    let mut greeting = [0; GREETING];
+    stream.read_exact(&mut greeting).await?;
+    let mut note = vec![0; usize::from(stream.read_u16_le().await?)];
+    stream.read_exact(&mut note).await?;
+    Ok((greeting, String::from_utf8_lossy(&note).into_owned()))
 }
 
 fn understand(greeting: &[u8; GREETING], shared: &Shared) -> Option<(Kind, u64)> {

@@ -53,6 +53,7 @@ impl Trio {
             dir: self.dir.path().join(host.to_string()),
             listener,
             peers: self.addresses.iter().map(|(host, address)| (*host, address.to_string())).collect(),
+            note: format!("clients of {host}"),
             timing: Timing::scaled(0.02),
             log_limit: self.log_limit,
             log: Log::new(Dialect::Tikv, Level::Info, Box::new(std::io::sink())),
@@ -126,6 +127,10 @@ async fn leaders_spread_commands_replicate_and_everything_survives_a_restart() {
     let status = trio.until(2, 8, |status| status.peers.values().all(|peer| peer.matched == status.last_index)).await;
     assert_eq!((status.term, status.peer, status.leader_peer, status.leader_host), (6, 10, Some(10), Some(2)));
     assert_eq!((status.truncated, status.last_index), ((5, 5), 6));
+
+    let mut notes = trio.running[&2].notes();
+    timeout(Duration::from_secs(20), notes.wait_for(|notes| notes.len() == 2)).await.unwrap().unwrap();
+    assert_eq!(trio.running[&2].note(1).as_deref(), Some("clients of 1"));
 
     assert_eq!(trio.write(8, "a").await, b"1");
     assert_eq!(trio.write(8, "b").await, b"2");

@@ -80,6 +80,7 @@ async fn serve(settings: Settings, log: &Log) -> anyhow::Result<()> {
         dir: data_dir.join("member"),
         listener: peer_listener,
         peers: members.all.iter().map(|member| (member.id, member.peer_url.host_port().to_owned())).collect(),
+        note: String::new(),
         timing: timing.consensus(),
         log_limit: LOG_LIMIT,
         log: log.clone(),

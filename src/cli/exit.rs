@@ -3,6 +3,10 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::event::Verdict;
+use crate::report::tally::Tally;
+use crate::run::dispatcher::Outcome;
+
 /// How an invocation ended. `--help` prints this table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
@@ -49,6 +53,29 @@ impl Exit {
             Self::GateRegression => 10,
             Self::Interrupted => 130,
         }
+    }
+
+    /// What a run comes to. A real failure says more than an invalid trial beside it.
+    #[must_use]
+    pub fn of_tally(tally: &Tally) -> Self {
+        let any = |verdicts: &[Verdict]| verdicts.iter().any(|verdict| tally.count(*verdict) > 0);
+        if tally.interrupted || !tally.finished {
+            Self::Interrupted
+        } else if any(&[Verdict::Fail, Verdict::Timeout, Verdict::UnsafePass]) {
+            Self::TrialFailed
+        } else if any(&[Verdict::Invalid]) {
+            Self::TrialInvalid
+        } else if tally.planned == 0 {
+            Self::NothingSelected
+        } else {
+            Self::Ok
+        }
+    }
+
+    /// As [`Exit::of_tally`]; a record that failed goes before all else.
+    #[must_use]
+    pub fn of_outcome(outcome: &Outcome) -> Self {
+        if outcome.store.is_some() || !outcome.reports.is_empty() { Self::StoreFailed } else { Self::of_tally(&outcome.tally) }
     }
 
     /// What the number means, as `--help` says it.

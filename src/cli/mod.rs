@@ -1,7 +1,11 @@
 //! The command line: the clap tree, a file a subcommand.
 
 pub mod exit;
+mod list;
 mod node;
+pub mod output;
+mod replay;
+pub mod store;
 pub mod style;
 mod supervise;
 
@@ -20,6 +24,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List what is recorded, the newest first
+    List(list::ListArgs),
+    /// Show a recorded run again, with its exit code
+    Replay(replay::ReplayArgs),
     /// Run a stand-in node.
     #[command(hide = true)]
     Node(node::NodeArgs),
@@ -33,6 +41,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
+        Command::List(args) => list::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Node(args) => node::run(args),
         Command::Supervise(args) => supervise::run(&args),
     };

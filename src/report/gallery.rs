@@ -202,6 +202,7 @@ pub(crate) fn interrupted() -> TrialFinished {
     TrialFinished {
         score: None,
         wall_us: 1_240_000,
+        declared_us: 0,
         reason: Some(Reason { blame: Some("interrupted".into()), ..reason("interrupted", "interrupted in phase steady") }),
         ..finished(Verdict::Invalid)
     }

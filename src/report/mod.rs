@@ -8,7 +8,15 @@ pub mod tally;
 mod figures;
 mod layout;
 
+pub mod bar;
+pub mod human;
 pub mod lines;
+pub mod summary;
+
+pub mod junit;
+pub mod ndjson;
+
+pub mod table;
 
 #[cfg(test)]
 pub(crate) mod gallery;

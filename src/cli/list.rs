@@ -1,0 +1,123 @@
+//! `chaosrun list`: what is recorded, the newest first.
+
+use std::io::{Write, stdout};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::exit::{Exit, Expected};
+use super::output::MessageFormat;
+use super::store::{StoreArgs, expected};
+use super::style::Palette;
+use crate::event::Verdict;
+use crate::report::table;
+use crate::store::read::Filter;
+use crate::store::row::State;
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// What to list
+    #[arg(value_name = "WHAT", default_value = "trials")]
+    what: What,
+    /// Only of this scenario; `*` stands for anything
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
+    /// Only of this variant; `*` stands for anything
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Only with these verdicts
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
+    verdict: Vec<VerdictFilter>,
+    /// Only of this run: its id, or the beginning of it
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// Also controls and checks
+    #[arg(long)]
+    all: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// What is printed: a table, or a line of JSON each
+    #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
+    message_format: MessageFormat,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Trials,
+    Runs,
+}
+
+/// As in the events, and the two that have no verdict.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum VerdictFilter {
+    Pass,
+    UnsafePass,
+    Fail,
+    Timeout,
+    Invalid,
+    Running,
+    CutOff,
+}
+
+pub fn run(args: &ListArgs) -> anyhow::Result<Exit> {
+    let database = args.store.open()?;
+    let mut out = stdout().lock();
+    let (palette, now) = (Palette::of_stdout(), Timestamp::now());
+    let text = match (args.what, args.message_format) {
+        (What::Runs, format) => {
+            let runs = database.runs(args.limit).map_err(expected)?;
+            if runs.is_empty() {
+                return Err(super::store::nothing(database.directory()).into());
+            }
+            match format {
+                MessageFormat::Human => table::runs(&runs, now, palette),
+                MessageFormat::Json => lines(&runs)?,
+            }
+        }
+        (What::Trials, format) => {
+            let run = args.run.as_deref().map(|prefix| database.find_run(prefix)).transpose().map_err(expected)?;
+            let mut filter = Filter {
+                all_roles: args.all || run.is_some(),
+                run,
+                scenario: args.scenario.clone(),
+                variant: args.variant.clone(),
+                limit: args.limit,
+                ..Filter::default()
+            };
+            args.verdict.iter().for_each(|verdict| verdict.put(&mut filter));
+            let trials = database.trials(&filter).map_err(expected)?;
+            if trials.is_empty() {
+                return Err(Expected::new(Exit::NothingSelected, "no recorded trial matches").into());
+            }
+            match format {
+                MessageFormat::Human => table::trials(&trials, now, palette),
+                MessageFormat::Json => lines(&trials)?,
+            }
+        }
+    };
+    // Whoever reads may stop early (`| head`).
+    let _ = out.write_all(text.as_bytes());
+    Ok(Exit::Ok)
+}
+
+impl VerdictFilter {
+    fn put(self, filter: &mut Filter) {
+        match self {
+            Self::Pass => filter.verdicts.push(Verdict::Pass),
+            Self::UnsafePass => filter.verdicts.push(Verdict::UnsafePass),
+            Self::Fail => filter.verdicts.push(Verdict::Fail),
+            Self::Timeout => filter.verdicts.push(Verdict::Timeout),
+            Self::Invalid => filter.verdicts.push(Verdict::Invalid),
+            Self::Running => filter.states.push(State::Running),
+            Self::CutOff => filter.states.push(State::CutOff),
+        }
+    }
+}
+
+fn lines<T: serde::Serialize>(rows: &[T]) -> serde_json::Result<String> {
+    rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n")).collect()
+}

@@ -1,0 +1,52 @@
+//! `--message-format` and `--junit`: which reporters listen to a run or to its replay.
+
+use std::io::{stderr, stdout};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::exit::{Exit, Expected};
+use super::style::Palette;
+use crate::report::human::Human;
+use crate::report::junit::JUnit;
+use crate::report::ndjson::NdJson;
+use crate::report::{bar, reporter::Reporter};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    /// Text for people
+    Human,
+    /// JSON for programs, on stdout
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// What is printed
+    #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
+    pub message_format: MessageFormat,
+    /// Also write a JUnit report
+    #[arg(long, value_name = "FILE", env = "CHAOSRUN_JUNIT")]
+    pub junit: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// `live`: things go on while they are shown, so a terminal gets a bar.
+    ///
+    /// # Errors
+    /// The JUnit file cannot be made.
+    pub fn reporters(&self, live: bool) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
+        let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
+        let palette = Palette::of_stderr();
+        reporters.push(match self.message_format {
+            MessageFormat::Human if live && bar::on_terminal() => Box::new(Human::with_bar(stderr(), palette)),
+            MessageFormat::Human => Box::new(Human::new(stderr(), palette)),
+            MessageFormat::Json => Box::new(NdJson::new(stdout())),
+        });
+        if let Some(path) = &self.junit {
+            let unwritable = |error| Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display()));
+            reporters.push(Box::new(JUnit::create(path).map_err(unwritable)?));
+        }
+        Ok(reporters)
+    }
+}

@@ -1,0 +1,137 @@
+//! The bar of a run and the trials under way below it. Only on a terminal.
+
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::figures;
+use super::layout::printable;
+use super::lines::{name, word};
+use super::tally::Tally;
+use crate::cli::style::Palette;
+use crate::event::{Event, Kind, Verdict};
+use crate::ids::TrialId;
+
+/// Trials that have a line below the bar.
+const RUNNING: usize = 8;
+/// Columns of a trial's name there.
+const NAME: usize = 32;
+const TICK: Duration = Duration::from_millis(200);
+
+/// Draws on stderr.
+pub struct Bar {
+    all: MultiProgress,
+    bar: ProgressBar,
+    palette: Palette,
+    tally: Tally,
+    /// Oldest first; those beyond [`RUNNING`] wait without a line.
+    under_way: Vec<UnderWay>,
+}
+
+struct UnderWay {
+    trial: TrialId,
+    name: String,
+    doing: String,
+    line: Option<ProgressBar>,
+}
+
+impl Bar {
+    #[must_use]
+    pub fn new(palette: Palette) -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let bar = all.add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} {wide_msg}")));
+        bar.enable_steady_tick(TICK);
+        Self { all, bar, palette, tally: Tally::default(), under_way: Vec::new() }
+    }
+
+    /// Text above the bar.
+    pub fn aside(&self, write: impl FnOnce()) {
+        self.all.suspend(write);
+    }
+
+    pub fn clear(self) {
+        let _ = self.all.clear();
+    }
+
+    pub fn event(&mut self, event: &Event) {
+        self.tally.event(event);
+        match (&event.kind, &event.trial) {
+            (Kind::RunStarted { trials, .. }, _) => self.bar.set_length(*trials as u64),
+            (Kind::TrialStarted(started), Some(trial)) => {
+                let name = format!("{:NAME$}", name(&started.scenario, &started.variant, NAME));
+                self.under_way.push(UnderWay { trial: trial.clone(), name, doing: String::new(), line: None });
+                self.give_lines();
+            }
+            (Kind::TrialFinished(_), Some(trial)) => {
+                if let Some(place) = self.under_way.iter().position(|running| running.trial == *trial)
+                    && let Some(line) = self.under_way.remove(place).line
+                {
+                    line.finish_and_clear();
+                    self.all.remove(&line);
+                }
+                self.bar.inc(1);
+                self.bar.set_message(self.counts());
+                self.give_lines();
+            }
+            (kind, Some(trial)) => {
+                if let (Some(doing), Some(running)) = (doing(kind), self.under_way.iter_mut().find(|running| running.trial == *trial)) {
+                    running.doing = doing;
+                    running.show();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn give_lines(&mut self) {
+        for running in self.under_way.iter_mut().take(RUNNING).filter(|running| running.line.is_none()) {
+            let line = self.all.add(ProgressBar::new_spinner().with_style(style("  {prefix} {elapsed:>5} {wide_msg}")));
+            line.set_prefix(running.name.clone());
+            line.enable_steady_tick(TICK);
+            running.line = Some(line);
+            running.show();
+        }
+    }
+
+    fn counts(&self) -> String {
+        let named = |verdict: Verdict| {
+            let (tone, word) = word(verdict);
+            let count = self.tally.count(verdict);
+            (count > 0).then(|| format!("{count} {}", self.palette.paint(tone, &word.to_lowercase())))
+        };
+        Verdict::ALL.into_iter().filter_map(named).collect::<Vec<_>>().join("  ")
+    }
+}
+
+impl UnderWay {
+    fn show(&self) {
+        if let Some(line) = &self.line {
+            line.set_message(self.doing.clone());
+        }
+    }
+}
+
+/// What a trial is about to do, in words.
+fn doing(kind: &Kind) -> Option<String> {
+    Some(match kind {
+        Kind::PhaseStarted { phase } => phase.as_str().to_owned(),
+        Kind::FaultInjected { fault, targets, .. } => format!("chaos: {fault} {}", targets.join(" ")),
+        Kind::TicketOpened(ticket) => format!("ticket: {} {}", ticket.invariant, ticket.node.as_deref().unwrap_or_default()),
+        Kind::CommandStarted { number, command, .. } => format!("agent: {number} {}", printable(command)),
+        Kind::CommandFinished { number, exit_code, took_us, .. } => {
+            format!("agent: {number} ended with {exit_code} after {}", figures::short(*took_us))
+        }
+        _ => return None,
+    })
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are the two above; a mistake in one would show at once, and costs only the looks.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+}
+
+/// Whether a bar makes sense there.
+#[must_use]
+pub fn on_terminal() -> bool {
+    !ProgressDrawTarget::stderr().is_hidden()
+}

@@ -1,0 +1,106 @@
+//! What a person reads: status lines as trials end, a bar while they run (on a terminal), the summary at the end.
+
+use std::io::Write;
+
+use super::bar::Bar;
+use super::figures;
+use super::lines::Lines;
+use super::reporter::Reporter;
+use super::summary::Summary;
+use crate::cli::style::{Palette, Tone};
+use crate::event::{Event, Kind};
+
+/// Writes to `out`, which is stderr in earnest: stdout is for data.
+pub struct Human<W> {
+    out: W,
+    palette: Palette,
+    lines: Lines,
+    summary: Summary,
+    bar: Option<Bar>,
+}
+
+impl<W: Write + Send> Human<W> {
+    /// Without a bar: what is written is the same wherever it goes.
+    pub fn new(out: W, palette: Palette) -> Self {
+        Self { out, palette, lines: Lines::default(), summary: Summary::default(), bar: None }
+    }
+
+    /// With a bar on stderr, which `out` must be too.
+    pub fn with_bar(out: W, palette: Palette) -> Self {
+        Self { bar: Some(Bar::new(palette)), ..Self::new(out, palette) }
+    }
+
+    /// A terminal that has gone away is no reason to end a run.
+    fn write(&mut self, text: &str) {
+        let out = &mut self.out;
+        let mut write = || {
+            let _ = out.write_all(text.as_bytes());
+            let _ = out.flush();
+        };
+        match &self.bar {
+            Some(bar) => bar.aside(write),
+            None => write(),
+        }
+    }
+}
+
+impl<W: Write + Send> Reporter for Human<W> {
+    fn event(&mut self, event: &Event) {
+        self.summary.event(event);
+        if let Kind::RunStarted { run, trials, backend, jobs, .. } = &event.kind {
+            let at_once = if *jobs > 1 { format!(", {jobs} at a time") } else { String::new() };
+            let text = format!("run {run}: {} on {backend}{at_once}", figures::plural(*trials, "trial"));
+            let text = self.palette.paint(Tone::Faint, &text);
+            self.write(&(text + "\n"));
+        }
+        if let Some(text) = self.lines.event(event, self.palette) {
+            self.write(&text);
+        }
+        if let Some(bar) = &mut self.bar {
+            bar.event(event);
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        if let Some(bar) = self.bar.take() {
+            bar.clear();
+        }
+        let text = self.summary.text(self.palette);
+        self.write(&text);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::report::{gallery, layout};
+    use crate::store::{Database, Directory, Recorder};
+
+    fn shown<'a>(events: impl Iterator<Item = &'a Event>) -> String {
+        let mut out = Vec::new();
+        let mut reporter = Human::new(&mut out, Palette::PLAIN);
+        events.for_each(|event| reporter.event(event));
+        reporter.finish().unwrap();
+        drop(reporter);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_replay_shows_what_the_run_showed() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        let stream = gallery::every_status();
+        let live = shown(stream.events.iter().map(AsRef::as_ref));
+        assert!(live.lines().all(|line| layout::width(line) <= layout::WIDTH), "{live}");
+
+        let recorder = Recorder::start(Database::create(&directory).unwrap(), stream.run.clone(), |problem| panic!("{problem}")).unwrap();
+        stream.events.iter().for_each(|event| recorder.record(Arc::clone(event)));
+        recorder.finish().unwrap();
+        let mut events = Vec::new();
+        Database::open(&directory).unwrap().run_events(&stream.run, |event| events.push(event)).unwrap();
+        assert_eq!(shown(events.iter()), live);
+    }
+}

@@ -1,0 +1,59 @@
+//! `--message-format json`: every event as a line of JSON, for programs.
+
+use std::io::Write;
+
+use super::reporter::Reporter;
+use crate::event::Event;
+
+/// Writes to `out`, which is stdout in earnest.
+pub struct NdJson<W> {
+    out: W,
+    /// Whoever read has gone: the run goes on without it.
+    gone: bool,
+}
+
+impl<W: Write + Send> NdJson<W> {
+    pub fn new(out: W) -> Self {
+        Self { out, gone: false }
+    }
+}
+
+impl<W: Write + Send> Reporter for NdJson<W> {
+    fn event(&mut self, event: &Event) {
+        if self.gone {
+            return;
+        }
+        // One write a line: a reader never sees half an event, and sees it at once.
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        line.push(b'\n');
+        self.gone = self.out.write_all(&line).and_then(|()| self.out.flush()).is_err();
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::gallery;
+
+    #[test]
+    fn every_line_is_an_event() {
+        let stream = gallery::every_status();
+        let mut out = Vec::new();
+        let mut reporter = NdJson::new(&mut out);
+        stream.events.iter().for_each(|event| reporter.event(event));
+        reporter.finish().unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let events: Vec<Event> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(events.iter().eq(stream.events.iter().map(AsRef::as_ref)));
+        assert!(
+            text.starts_with(
+                r#"{"seq":1,"at":"2026-01-02T03:04:05.001Z","elapsed_us":1000,"kind":{"type":"run_started","run":"r-0000gady""#
+            ),
+            "{text}"
+        );
+    }
+}

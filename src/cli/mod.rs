@@ -1,5 +1,6 @@
 //! The command line: the clap tree, a file a subcommand.
 
+pub mod docker;
 pub mod exit;
 mod list;
 mod node;
@@ -39,6 +40,10 @@ enum Command {
 /// Runs the program on the process's own arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Under that name it is the client and nothing else.
+    if docker::is_called(std::env::args_os().next().as_deref()) {
+        return docker::main();
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::List(args) => list::run(&args),

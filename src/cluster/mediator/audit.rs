@@ -1,0 +1,60 @@
+//! One event for every call, whatever became of it.
+
+use std::time::Instant;
+
+use axum::http::StatusCode;
+
+use crate::emit::Emitter;
+use crate::event::Kind;
+
+/// Bytes of an agent's own words that are kept in the record of a call.
+const DETAIL_LIMIT: usize = 4096;
+
+/// The client went away, or the engine ended, before there was an answer.
+const GONE: u16 = 499;
+
+/// The record of a call under way. Dropped without [`Audit::finish`], it says that the call was cut off.
+#[derive(Debug)]
+pub(super) struct Audit {
+    emitter: Emitter,
+    began: Instant,
+    verb: &'static str,
+    node: Option<String>,
+    detail: String,
+    status: Option<u16>,
+}
+
+impl Audit {
+    pub fn new(emitter: Emitter, verb: &'static str) -> Self {
+        Self { emitter, began: Instant::now(), verb, node: None, detail: String::new(), status: None }
+    }
+
+    pub fn node(&mut self, node: &str) {
+        self.node = Some(node.into());
+    }
+
+    pub fn detail(&mut self, detail: impl Into<String>) {
+        self.detail = detail.into();
+        if self.detail.len() > DETAIL_LIMIT {
+            let cut = self.detail.floor_char_boundary(DETAIL_LIMIT);
+            self.detail.truncate(cut);
+            self.detail.push_str("...");
+        }
+    }
+
+    pub fn finish(mut self, status: StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.emitter.emit(Kind::EngineCall {
+            verb: self.verb.into(),
+            node: self.node.take(),
+            detail: std::mem::take(&mut self.detail),
+            status: self.status.unwrap_or(GONE),
+            took_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+    }
+}

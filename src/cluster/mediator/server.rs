@@ -1,0 +1,136 @@
+//! The server: one unix socket, HTTP/1.1, every connection its own task.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::engine::{Engine, Settings, containers, opaque};
+use super::exec::Execs;
+use super::{logs, times};
+use crate::cluster::Cluster;
+use crate::emit::Emitter;
+
+/// Connections at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 256;
+
+/// Before the next try when the system refused to accept.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Error)]
+pub enum MediatorError {
+    #[error("the engine's socket `{}` cannot be opened: {source}", path.display())]
+    Listen { path: PathBuf, source: io::Error },
+}
+
+/// The mediated engine of one trial.
+#[derive(Debug)]
+pub struct Mediator;
+
+/// A running mediator. Ends with [`MediatorHandle::stop`]; dropped without it, its tasks are told to end.
+#[derive(Debug)]
+pub struct MediatorHandle {
+    socket: PathBuf,
+    token: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Mediator {
+    /// Listens on the socket and serves until the handle is stopped. Every call becomes an event.
+    ///
+    /// # Errors
+    /// When the socket cannot be made: the folder is missing, the path is in use or too long.
+    pub fn start(cluster: Arc<dyn Cluster>, settings: Settings, emitter: Emitter) -> Result<MediatorHandle, MediatorError> {
+        let failed = |source| MediatorError::Listen { path: settings.socket.clone(), source };
+        let listener = UnixListener::bind(&settings.socket).map_err(failed)?;
+        std::fs::set_permissions(&settings.socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let token = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let (clock, following) = times::follow(cluster.clone(), token.clone());
+        tasks.spawn(following);
+        let (index, indexing) = logs::index(&cluster, token.clone());
+        tasks.spawn(indexing);
+        let engine = Arc::new(Engine {
+            containers: containers(&*cluster, &settings),
+            cluster,
+            emitter,
+            clock,
+            logs: index,
+            execs: Execs::new(opaque(&settings.secret, "execs", "")),
+            network_id: opaque(&settings.secret, "network", ""),
+            token: token.clone(),
+            tasks: tasks.clone(),
+        });
+        tasks.spawn(accept(listener, engine));
+        Ok(MediatorHandle { socket: settings.socket, token, tasks })
+    }
+}
+
+impl MediatorHandle {
+    /// Ends every connection and every command that was started through the engine, then removes the socket.
+    pub async fn stop(self) {
+        self.token.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        // Nobody listens any more; a file left behind is removed with its folder.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+impl Drop for MediatorHandle {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
+}
+
+async fn accept(listener: UnixListener, engine: Arc<Engine>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = engine.token.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let engine = engine.clone();
+                engine.tasks.clone().spawn(async move {
+                    serve(stream, engine).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                engine.emitter.warn(format!("the engine cannot accept a connection: {error}"));
+                // Out of file descriptors: only another connection's end helps, and nothing tells of it.
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, engine: Arc<Engine>) {
+    let token = engine.token.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let engine = engine.clone();
+        async move { Ok::<_, Infallible>(engine.handle(request.map(Body::new)).await) }
+    });
+    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::select! {
+        // A connection that breaks is its client's affair.
+        _ = connection => {}
+        () = token.cancelled() => {}
+    }
+}

@@ -155,16 +155,23 @@ impl Cluster {
         }
     }
 
-    /// Work of the passing time. Returns what the log must hold of it.
-    pub fn tick(&mut self) -> Vec<Command> {
+    /// Work of the passing time.
+    pub fn tick(&mut self) {
         let now = self.clock.now();
         for operator in self.operators.expire(now) {
             log_end(&self.log, &operator, now);
         }
         self.operators.forget_ended_before(now - nanos(self.timing.operator_record()));
         self.schedule();
-        let newly_silent = |view: &StoreView<'_>| view.state != StoreState::Up && !self.durable.silent.contains_key(&view.meta.id);
-        self.stores().filter(newly_silent).map(|view| Command::StoreSilent { store: view.meta.id, since: view.last_heard }).collect()
+    }
+
+    /// Stores that fell silent and are not yet noted in the log.
+    #[must_use]
+    pub fn newly_silent(&self) -> Vec<Command> {
+        self.stores()
+            .filter(|view| view.state != StoreState::Up && !self.durable.silent.contains_key(&view.meta.id))
+            .map(|view| Command::StoreSilent { store: view.meta.id, since: view.last_heard })
+            .collect()
     }
 
     /// The evict-leader scheduler: orders leaders off the stores it was given, a few at a time.
@@ -456,7 +463,7 @@ mod tests {
         new.take_over();
         let states = |cluster: &Cluster| cluster.stores().map(|view| view.state).collect::<Vec<_>>();
         assert_eq!(states(&new), [StoreState::Up, StoreState::Down, StoreState::Up]);
-        assert!(new.tick().is_empty());
+        assert!(new.newly_silent().is_empty());
         assert_eq!(new.before_heartbeat(&heartbeat(2)), Some(Command::StoreHeard { store: 2 }));
         assert_eq!(new.load(1).leaders, 1);
     }
@@ -467,10 +474,10 @@ mod tests {
         let past = cluster.clock.now() - nanos(cluster.timing.disconnected()) - 1;
         cluster.stats.get_mut(&3).unwrap().last_heartbeat = past;
         cluster.took_over = past - 1;
-        let noted = cluster.tick();
+        let noted = cluster.newly_silent();
         assert_eq!(noted, [Command::StoreSilent { store: 3, since: past }]);
         commit(&mut cluster, noted[0].clone());
-        assert!(cluster.tick().is_empty());
+        assert!(cluster.newly_silent().is_empty());
         assert_eq!(cluster.transfer_leader(1, 3).unwrap_err(), "cannot create operator: target leader is not allowed");
     }
 }

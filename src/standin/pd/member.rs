@@ -145,10 +145,8 @@ async fn tick(app: App) {
         if !app.leadership.is_serving() {
             continue;
         }
-        for command in app.office.ask(Cluster::tick).await {
-            // What could not be committed is found again in the next round.
-            let _ = app.commit(&command).await;
-        }
+        app.office.ask(Cluster::tick).await;
+        app.note_silence().await;
         http::prefer(&app).await;
     }
 }

@@ -16,7 +16,7 @@ use crate::standin::pd::config::Settings;
 use crate::standin::pd::consensus::Consensus;
 use crate::standin::pd::durable::{Command, MemberMeta, Outcome};
 use crate::standin::pd::identity::{Member, Members};
-use crate::standin::pd::leadership::Leadership;
+use crate::standin::pd::leadership::{Leader, Leadership};
 use crate::standin::pd::office::Office;
 use crate::standin::pd::timing::{Clock, Timing};
 
@@ -91,6 +91,17 @@ impl App {
         self.office.ask(answer).await
     }
 
+    /// Notes in the log which stores fell silent. Done before they are shown as such, so that a store once shown as
+    /// Disconnected is so under a new leader too.
+    pub async fn note_silence(&self) {
+        if self.leadership.is_serving() {
+            for command in self.office.ask(|cluster| cluster.newly_silent()).await {
+                // What could not be committed is found again in the next round.
+                let _ = self.commit(&command).await;
+            }
+        }
+    }
+
     /// Commits a command.
     ///
     /// # Errors
@@ -144,9 +155,8 @@ impl App {
 
     /// Whether the consensus can do anything: etcd's member list needs a quorum.
     pub async fn has_quorum(&self) -> bool {
-        let mut status = self.consensus.watch_status();
-        let known = status.wait_for(|status| status.leader_host.is_some());
-        matches!(tokio::time::timeout(self.timing.request(), known).await, Ok(Ok(_)))
+        let deadline = Instant::now() + self.timing.request();
+        self.leadership.wait(self.members.me().id, deadline, |leader| *leader != Leader::Nobody).await != Leader::Nobody
     }
 }
 

@@ -1,12 +1,14 @@
 //! Followers hand requests over to the leader.
 
+use std::pin::pin;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::app::{App, unavailable};
 use super::reply;
@@ -97,11 +99,14 @@ async fn forward(app: &App, parts: &axum::http::request::Parts, body: &Bytes, de
             let mut status = app.consensus.watch_status();
             let _ = status.wait_for(|status| status.leader_host != Some(id)).await;
         };
+        let mut sent = pin!(sent);
         let outcome = tokio::select! {
-            sent = sent => sent,
+            sent = &mut sent => sent,
             () = deposed => {
                 if repeatable { continue }
-                return Err(Handed::ToNobody);
+                // The change may be what was asked for: its answer is on the way then.
+                let Ok(sent) = timeout(app.timing.redirect_wait(), sent).await else { return Err(Handed::ToNobody) };
+                sent
             }
         };
         match outcome {

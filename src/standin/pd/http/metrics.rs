@@ -67,6 +67,11 @@ fn member(app: &App, families: &mut Families) {
     families.sample("etcd_server_is_leader", &[], u8::from(app.consensus.is_leader()));
     families.family("etcd_server_has_leader", "gauge", "Whether or not a leader exists. 1 is existence, 0 is not.");
     families.sample("etcd_server_has_leader", &[], u8::from(app.consensus.leader().is_some()));
+    let status = app.consensus.watch_status().borrow().clone();
+    families.family("etcd_server_proposals_committed_total", "gauge", "The total number of consensus proposals committed.");
+    families.sample("etcd_server_proposals_committed_total", &[], status.commit);
+    families.family("etcd_server_proposals_applied_total", "gauge", "The total number of consensus proposals applied.");
+    families.sample("etcd_server_proposals_applied_total", &[], status.applied);
     families.family("service_member_role", "gauge", "The leader/primary's role of the service members.");
     families.sample("service_member_role", &[("service", &"PD")], u8::from(app.leadership.is_serving()));
 }

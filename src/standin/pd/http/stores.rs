@@ -24,6 +24,7 @@ pub async fn list(State(app): State<App>, uri: Uri) -> Response {
             Err(_) => return reply::internal(&reply::not_a_number("Atoi", &state)),
         }
     }
+    app.note_silence().await;
     let up = wanted.is_none_or(|wanted| wanted.contains(&UP));
     app.cluster(move |cluster| {
         let stores = cluster.stores().filter(|_| up).map(StoreAnswer::from).collect();
@@ -41,6 +42,7 @@ pub async fn check(State(app): State<App>, uri: Uri) -> Response {
         }
         wanted.push(name);
     }
+    app.note_silence().await;
     app.cluster(move |cluster| {
         let is_wanted = |state: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(state));
         let stores = cluster.stores().filter(|view| is_wanted(view.state.name())).map(StoreAnswer::from).collect();
@@ -62,6 +64,7 @@ fn no_store(id: u64) -> Response {
 }
 
 pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
+    app.note_silence().await;
     match parse_id(&id) {
         Ok(id) => {
             app.cluster(move |cluster| cluster.store(id).map_or_else(|| no_store(id), |view| reply::ok(&StoreAnswer::from(view)))).await

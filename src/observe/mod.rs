@@ -1,1 +1,2 @@
-//! (to be written)
+//! Probes.
+pub mod metrics;

@@ -249,8 +249,7 @@ fn plays_the_runner() {
         let client = supervisor.attach().unwrap();
         client.remove_at_end(&Path::new(&work).join("nodes"));
         let mut tree = start(&client, &["sh", "-c", DAEMONS, Path::new(&work).join("daemon").to_str().unwrap()], |_| ()).await;
-        let mut lingering =
-            start(&client, &["sh", "-c", "setsid sleep 1000 > /dev/null & echo $!"], |spawn| spawn.linger = true).await;
+        let mut lingering = start(&client, &["sh", "-c", "setsid sleep 1000 > /dev/null & echo $!"], |spawn| spawn.linger = true).await;
         println!("\nPIDS {} {} {}", tree.line(), lingering.line(), client.pid());
         std::future::pending::<()>().await;
     });

@@ -88,10 +88,21 @@ pub enum SpawnError {
 }
 
 enum Ask {
-    Spawn { frame: SpawnFrame, stdio: Stdio, reply: oneshot::Sender<Result<u32, SpawnError>>, on_exit: Box<dyn FnOnce(Ended) + Send> },
+    Spawn {
+        frame: SpawnFrame,
+        stdio: Stdio,
+        reply: oneshot::Sender<Result<u32, SpawnError>>,
+        on_exit: Box<dyn FnOnce(Ended) + Send>,
+    },
     /// With what its `Done` answers; none when nobody waits.
-    Plain { request: Request, number: u64, reply: Option<oneshot::Sender<i32>> },
-    Close { reply: oneshot::Sender<()> },
+    Plain {
+        request: Request,
+        number: u64,
+        reply: Option<oneshot::Sender<i32>>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// A cheap, cloneable handle. When the last one is dropped everything that was started ends.
@@ -121,7 +132,8 @@ impl SupervisorClient {
         let pid = child.id();
         // Random bits of the end of the uuid: its beginning is the time.
         let nonce: Arc<str> = uuid::Uuid::now_v7().simple().to_string()[16..].into();
-        let actor = Actor { write, child, nonce: Arc::clone(&nonce), starting: HashMap::new(), live: HashMap::new(), asked: HashMap::new() };
+        let actor =
+            Actor { write, child, nonce: Arc::clone(&nonce), starting: HashMap::new(), live: HashMap::new(), asked: HashMap::new() };
         tokio::spawn(actor.run(rx, reports));
         Ok(Self { asks, numbers: Arc::new(AtomicU64::new(1)), nonce, pid })
     }

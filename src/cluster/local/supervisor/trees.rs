@@ -161,7 +161,8 @@ impl Trees {
                 let _ = send(process.pid, libc::SIGKILL);
             }
         }
-        let gone: Vec<u64> = self.doomed.difference(&left).copied().filter(|id| !self.trees.get(id).is_some_and(|tree| tree.live)).collect();
+        let gone: Vec<u64> =
+            self.doomed.difference(&left).copied().filter(|id| !self.trees.get(id).is_some_and(|tree| tree.live)).collect();
         for id in gone {
             self.doomed.remove(&id);
             self.trees.remove(&id);

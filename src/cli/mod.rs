@@ -6,6 +6,7 @@ mod list;
 mod node;
 pub mod output;
 mod replay;
+mod show;
 pub mod store;
 pub mod style;
 mod supervise;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// List what is recorded, the newest first
     List(list::ListArgs),
+    /// Show a trial in full; without one the last failure
+    Show(show::ShowArgs),
     /// Show a recorded run again, with its exit code
     Replay(replay::ReplayArgs),
     /// Run a stand-in node.
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::List(args) => list::run(&args),
+        Command::Show(args) => show::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Node(args) => node::run(args),
         Command::Supervise(args) => supervise::run(&args),

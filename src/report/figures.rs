@@ -34,6 +34,35 @@ pub(super) fn usd(usd: f64) -> String {
     if usd < 1_000.0 { format!("${usd:.2}") } else { format!("${usd:.0}") }
 }
 
+/// `0.82s`, where a tenth is too coarse.
+pub(super) fn precise(us: u64) -> String {
+    let seconds = seconds(us);
+    if seconds < 1_000.0 { format!("{seconds:.2}s") } else { clock(us) }
+}
+
+/// `+0.21s`, `-1.52s`: a moment seen from another.
+pub(super) fn relative(us: i64) -> String {
+    // What is rounded to nothing has no side.
+    let sign = if us <= -5_000 { '-' } else { '+' };
+    format!("{sign}{}", precise(us.unsigned_abs()))
+}
+
+/// At most three decimals, without the zeros that say nothing.
+pub(super) fn trimmed(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A measured value as short as it can be.
+pub(super) fn value(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "-".into(),
+        serde_json::Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), trimmed),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// `2,104`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -72,6 +101,8 @@ mod tests {
         assert_eq!([clock(4_840_000), clock(62_000_000), clock(10_000_000_000)], ["4.8s", "62.0s", "2h46m"]);
         assert_eq!([short(400), short(3_000), short(999_400), short(1_249_000)], ["0.4 ms", "3 ms", "999 ms", "1.2 s"]);
         assert_eq!([count(0), count(999), count(2_104), count(1_234_567)], ["0", "999", "2,104", "1,234,567"]);
+        assert_eq!([relative(0), relative(210_400), relative(-1_520_000)], ["+0.00s", "+0.21s", "-1.52s"]);
+        assert_eq!([trimmed(2.0), trimmed(0.5), trimmed(1.23456), trimmed(0.0)], ["2", "0.5", "1.235", "0"]);
         assert_eq!([usd(0.0), usd(0.305), usd(12_345.6)], ["$0.00", "$0.30", "$12346"]);
         assert_eq!([plural(1, "trial"), plural(1_200, "trial")], ["1 trial", "1,200 trials"]);
         assert_eq!([clock_scale(0.05), clock_scale(0.3)], ["×20 (scale 0.05)", "×3.3 (scale 0.3)"]);

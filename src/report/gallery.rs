@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jiff::{Timestamp, ToSpan};
+use serde_json::json;
 
-use crate::event::{Event, FaultSummary, HistoryReport, Kind, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::event::{
+    Actor, AgentEnd, Diagnosis, Event, EvidenceStep, FaultSummary, HistoryReport, InvariantState, Kind, NodeState, Output, Phase, Reason,
+    ScorePart, Severity, Spot, Ticket, TrialFinished, TrialRole, TrialStarted, Verdict,
+};
 use crate::ids::{RunId, TrialId};
 
 /// A stream under construction: every event a little later than the one before.
@@ -288,4 +292,194 @@ fn nothing_known() -> TrialFinished {
         }),
         ..finished(Verdict::Pass)
     }
+}
+
+/// A whole trial with everything that can be told about one.
+pub(crate) fn told() -> Stream {
+    let mut stream = Stream::new("r-0000t0ad", 1);
+    stream.trial("t-3f9c0001", started("node_kill", "playbook", 7));
+    let node = |node: &str, state: NodeState, by| Kind::NodeChanged { node: node.into(), state, by };
+    stream.push(Kind::PhaseStarted { phase: Phase::Up }).push(Kind::NodeStarted { node: "tikv2".into(), pid: Some(4711) });
+    stream.after(700_000, Kind::NodeReady { node: "tikv2".into(), after_us: 640_000 });
+    phase(&mut stream, Phase::Up, 60_000, 762_000, 0, "6 nodes ready, the slowest (tikv2) after 0.6 s");
+    stream.push(Kind::PhaseStarted { phase: Phase::Steady });
+    phase(&mut stream, Phase::Steady, 1_020_000, 1_020_000, 1_000_000, "9 invariants hold for 1.0 s · 480 writes a second");
+    stream.push(Kind::PhaseStarted { phase: Phase::Chaos });
+    stream.after(
+        500_000,
+        Kind::FaultIntended {
+            id: "kill".into(),
+            fault: "node_kill".into(),
+            targets: vec!["tikv2".into()],
+            parameters: json!({ "signal": "SIGKILL" }),
+        },
+    );
+    stream
+        .after(3_000, Kind::FaultInjected { id: "kill".into(), fault: "node_kill".into(), targets: vec!["tikv2".into()], took_us: 1_100 });
+    stream.push(node("tikv2", NodeState::Exited { code: None, signal: Some(9) }, Some(Actor::Fault)));
+    phase(&mut stream, Phase::Chaos, 500, 505_000, 500_000, "node_kill tikv2 injected in 1 ms");
+    stream.push(Kind::PhaseStarted { phase: Phase::Felt });
+    for (step, detail, after_us) in [
+        (EvidenceStep::Installed, "SIGKILL sent to the group of pid 4711", 100),
+        (EvidenceStep::Hit, "tikv2 ended by signal 9", 900),
+        (EvidenceStep::Felt, "127.0.0.1:20161 refuses connections, it answered in 0.2 ms before", 3_000),
+    ] {
+        stream.push(Kind::FaultEvidence { id: "kill".into(), step, ok: true, detail: detail.into(), after_us });
+    }
+    phase(&mut stream, Phase::Felt, 100, 3_200, 0, "tikv2 refuses connections after 3 ms");
+    stream.push(Kind::PhaseStarted { phase: Phase::Detect });
+    stream.push(Kind::ProbeChanged {
+        probe: "stores".into(),
+        node: Some("tikv2".into()),
+        ok: false,
+        error: Some("connection refused".into()),
+    });
+    stream.after(
+        190_000,
+        Kind::TicketOpened(Ticket {
+            id: 1,
+            invariant: "node_up".into(),
+            node: Some("tikv2".into()),
+            severity: Severity::Critical,
+            observed: "exited by signal 9".into(),
+            expected: "item.ok".into(),
+            first_seen: "2026-01-02T03:04:07.3Z".parse().unwrap(),
+            place: spot("scenarios/clusters/tikv.yaml", 44, "  node_up: { each: up, expect: item.ok, severity: critical }"),
+        }),
+    );
+    phase(&mut stream, Phase::Detect, 0, 203_000, 0, "node_up tikv2 after 203 ms");
+    stream.push(Kind::PhaseStarted { phase: Phase::Agent });
+    stream.push(Kind::AgentStarted { variant: "playbook".into(), provider: "scripted".into(), ticket: 1 });
+    command(&mut stream, 1, "docker ps -a", "which node is down", 0, &"tikv1  Up 3 seconds\n".repeat(20), "");
+    stream.after(
+        100_000,
+        Kind::TicketJoined { ticket: 1, invariant: "store_down".into(), node: Some("tikv2".into()), observed: "'Disconnected'".into() },
+    );
+    stream.push(Kind::CommandStarted {
+        number: 2,
+        command: "docker start tikv2 && until docker exec tikv2 curl -sf http://tikv2:20180/status >/dev/null; do :; done".into(),
+        reasoning: "the ticket names tikv2, and it has exited: start it and wait until it answers".into(),
+    });
+    for _ in 0..25 {
+        call(&mut stream, "inspect", "tikv2", 200);
+    }
+    call(&mut stream, "start", "tikv2", 204);
+    call(&mut stream, "exec", "tikv9", 404);
+    stream.push(node("tikv2", NodeState::Running, Some(Actor::Agent)));
+    stream.push(Kind::FaultHealed { id: "kill".into(), by: Actor::Agent });
+    stream.after(
+        650_000,
+        Kind::CommandFinished {
+            number: 2,
+            exit_code: 137,
+            timed_out: true,
+            stdout: Output { text: "tikv2\n".into(), bytes: 1_234_567, truncated: true, file: Some("command-2.stdout".into()) },
+            stderr: Output { text: "warning: \u{1b}[31mred\n".into(), bytes: 20, truncated: false, file: None },
+            took_us: 702_000,
+        },
+    );
+    for number in 0..8 {
+        stream.push(Kind::LogMatched {
+            rule: "leader_changed".into(),
+            node: "tikv1".into(),
+            line: format!("[INFO] [raft.rs:1] [\"became leader at term 7\"] [region_id={number}]"),
+            fields: IndexMap::new(),
+        });
+    }
+    stream.push(Kind::InvariantChanged {
+        invariant: "store_down".into(),
+        node: Some("tikv2".into()),
+        state: InvariantState::Holds,
+        observed: "'Up'".into(),
+        expected: "item.store.state_name == 'Up'".into(),
+        place: None,
+    });
+    stream.push(Kind::TicketClosed { ticket: 1 });
+    stream.push(Kind::DiagnosisSubmitted {
+        diagnosis: Diagnosis {
+            root_cause:
+                "the process of tikv2 was killed from outside: its log ends in the middle of a line, nothing was written about a shutdown"
+                    .into(),
+            component: "tikv2".into(),
+            fault_class: "process_crash".into(),
+            confidence: 0.9,
+            evidence: vec!["docker ps: tikv2 Exited (137)".into()],
+            actions: vec!["docker start tikv2".into()],
+        },
+    });
+    stream.push(Kind::AgentFinished {
+        end: AgentEnd::Resolve,
+        detail: "rule 1 of 3 matched".into(),
+        turns: 2,
+        took_us: 890_000,
+        tokens: 0,
+        usd: 0.0,
+    });
+    phase(&mut stream, Phase::Agent, 0, 893_000, 0, "ended with resolve after 2 commands");
+    stream.push(Kind::PhaseStarted { phase: Phase::Preserved });
+    stream.push(Kind::HistoryChecked(HistoryReport {
+        durable: Some(false),
+        lost: 1,
+        lost_examples: vec!["key 17: `v-7-311` was acknowledged at +0.1 s, read back as `v-7-290`".into()],
+        ..history()
+    }));
+    stream.push(Kind::PhaseFinished {
+        phase: Phase::Preserved,
+        ok: false,
+        proof: "1 of 2,104 acknowledged writes was lost".into(),
+        took_us: 12_000,
+        declared_us: 0,
+    });
+    stream.push(Kind::PhaseStarted { phase: Phase::Down });
+    stream.end(TrialFinished {
+        score: Some(0.65),
+        parts: parts(),
+        reason: Some(reason("write_lost", "1 of 2,104 acknowledged writes was lost")),
+        ..finished(Verdict::Fail)
+    });
+    stream.finish(false);
+    stream
+}
+
+fn phase(stream: &mut Stream, phase: Phase, after_us: u64, took_us: u64, declared_us: u64, proof: &str) {
+    stream.after(after_us, Kind::PhaseFinished { phase, ok: true, proof: proof.into(), took_us, declared_us });
+}
+
+fn command(stream: &mut Stream, number: u32, command: &str, reasoning: &str, exit_code: i32, stdout: &str, stderr: &str) {
+    let output = |text: &str| Output { text: text.into(), bytes: text.len() as u64, truncated: false, file: None };
+    stream.push(Kind::CommandStarted { number, command: command.into(), reasoning: reasoning.into() });
+    let (stdout, stderr) = (output(stdout), output(stderr));
+    stream.after(40_000, Kind::CommandFinished { number, exit_code, timed_out: false, stdout, stderr, took_us: 40_200 });
+}
+
+fn call(stream: &mut Stream, verb: &str, node: &str, status: u16) {
+    let detail = if status == 404 { "no such container: tikv9" } else { "" };
+    stream.push(Kind::EngineCall { verb: verb.into(), node: Some(node.into()), detail: detail.into(), status, took_us: 800 });
+}
+
+/// They come to sqrt(0.85 x 0.5) = 0.65.
+fn parts() -> Vec<ScorePart> {
+    let part = |group: &str, name: &str, weight, measured, value, why: &str| ScorePart {
+        group: group.into(),
+        name: name.into(),
+        weight,
+        measured,
+        value,
+        catastrophic: name == "no_write_lost",
+        why: why.into(),
+    };
+    vec![
+        part("correctness", "objective_met", 3.0, json!(true), 1.0, "all objectives held for 2.0 s"),
+        part("correctness", "repair_seconds", 1.0, json!(1.890_112), 0.95, "full marks up to 1 s, none from 8 s on"),
+        part(
+            "correctness",
+            "diagnosis",
+            1.0,
+            json!({ "class": "process_crash", "component": "tikv2" }),
+            0.3,
+            "the class is right, the part is wrong",
+        ),
+        part("safety", "no_write_lost", 1.0, json!(1), 0.5, "acknowledged writes that were lost"),
+        part("safety", "forbidden", 1.0, serde_json::Value::Null, 0.5, ""),
+    ]
 }

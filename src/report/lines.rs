@@ -34,7 +34,7 @@ impl Lines {
             }
             (Kind::TrialFinished(finished), Some(trial)) => {
                 let started = self.under_way.remove(trial)?;
-                Some(layout::render(&trial_lines(trial, &started, finished), palette))
+                Some(layout::render(&trial_lines(trial, &started, finished, true), palette))
             }
             (Kind::Warning { message }, _) => {
                 let mut lines = Vec::new();
@@ -51,8 +51,10 @@ impl Lines {
 
 const TEXT_OF_WARNING: &str = "warning: ";
 
-/// The status line and what belongs below it.
-pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) -> Vec<Line> {
+/// The status line and what belongs below it, `hints` on what to do next included.
+pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished, hints: bool) -> Vec<Line> {
+    // A control fails because it is one: nothing is to be done about it.
+    let hints = hints && started.role == TrialRole::Subject;
     let mut lines = vec![status(trial, started, finished)];
     match finished.verdict {
         Verdict::Pass => {
@@ -62,11 +64,11 @@ pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &Tr
         Verdict::UnsafePass => {
             lines.extend(faults(finished));
             lines.extend(why(finished.reason.as_ref()));
-            lines.extend(next(trial, started.role));
+            lines.extend(hints.then(|| next(trial)));
         }
         Verdict::Fail | Verdict::Timeout => {
             lines.extend(why(finished.reason.as_ref()));
-            lines.extend(next(trial, started.role));
+            lines.extend(hints.then(|| next(trial)));
         }
         Verdict::Invalid => {
             lines.extend(why(finished.reason.as_ref()));
@@ -153,7 +155,7 @@ pub(super) fn fault_text(fault: &FaultSummary) -> String {
 }
 
 /// `detect 0.2  repair 1.9  hurt 1.3 s`; none when there was nothing to time.
-fn times(finished: &TrialFinished) -> Option<String> {
+pub(super) fn times(finished: &TrialFinished) -> Option<String> {
     let times = [("detect", finished.detect_us), ("repair", finished.repair_us), ("hurt", finished.hurt_us)];
     if times.iter().all(|(_, time)| time.is_none()) {
         return None;
@@ -206,9 +208,8 @@ pub(super) fn place(spot: &Spot) -> Vec<Line> {
     vec![line, Line::new().to(layout::TEXT + 2).plain(fit(&text, room - 2))]
 }
 
-/// A control fails because it is one: nothing is to be done about it.
-fn next(trial: &TrialId, role: TrialRole) -> Option<Line> {
-    (role == TrialRole::Subject).then(|| Line::labelled("next").plain(format!("chaosrun show {trial} · chaosrun run --like {trial}")))
+fn next(trial: &TrialId) -> Line {
+    Line::labelled("next").plain(format!("chaosrun show {trial} · chaosrun run --like {trial}"))
 }
 
 fn blame(trial: &TrialId, reason: Option<&Reason>) -> Vec<Line> {

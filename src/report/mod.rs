@@ -16,7 +16,10 @@ pub mod summary;
 pub mod junit;
 pub mod ndjson;
 
+pub mod show;
+pub mod story;
 pub mod table;
+mod timeline;
 
 #[cfg(test)]
 pub(crate) mod gallery;

@@ -1,0 +1,257 @@
+//! Head, phases, faults, tickets, timeline, agent, diagnosis, history, files.
+
+use super::super::figures;
+use super::super::layout::{self, Line, WIDTH, labelled, printable};
+use super::super::lines;
+use super::super::story::{Origin, Story};
+use super::super::timeline;
+use super::{View, beside, heading};
+use crate::cli::style::Tone;
+
+/// Where the texts of a section begin when they stand behind names.
+const NAMES: usize = 12;
+
+pub(super) fn head(story: &Story, view: &View) -> Vec<Line> {
+    match &story.finished {
+        Some(finished) => lines::trial_lines(&story.trial, &story.started, finished, false),
+        None => {
+            let line = lines::head((Tone::Invalid, view.without_end), &story.started, false, lines::ID - 2);
+            let phase = story.phases.last().map_or("before its first phase", |phase| phase.phase.as_str());
+            let why = match view.without_end {
+                "RUNNING" => format!("in phase {phase}"),
+                _ => format!("the runner was gone before it ended: last seen in phase {phase}"),
+            };
+            let mut lines = vec![line.to(lines::ID).put(Tone::Id, story.trial.as_str())];
+            lines.extend(labelled("why", Tone::Plain, &why));
+            lines
+        }
+    }
+}
+
+pub(super) fn about(story: &Story, view: &View) -> Vec<Line> {
+    let started = &story.started;
+    let mut lines = vec![heading("trial")];
+    let mut put = |label: &str, text: &str| lines.extend(labelled(label, Tone::Plain, text));
+    if !started.description.is_empty() {
+        put("what", &started.description);
+    }
+    put("file", &started.file);
+    put("run", &format!("{} · goal {} · backend {} · {}", view.run, started.goal, started.backend, started.role.as_str()));
+    if let Some(times) = story.finished.as_ref().and_then(lines::times) {
+        put("times", &times);
+    }
+    put("seed", &format!("{} · repeat {}", started.seed, started.repeat));
+    if let Some(cell) = story.cell() {
+        put("cell", &cell);
+    }
+    if let Some(scale) = started.clock_scale {
+        put("clocks", &figures::clock_scale(scale));
+    }
+    put("digest", &format!("yardstick {} · subject {}", started.yardstick, started.subject));
+    lines
+}
+
+/// When each phase began, how long it took, how much of that the scenario had declared, and what proves it.
+pub(super) fn phases(story: &Story) -> Vec<Line> {
+    if story.phases.is_empty() {
+        return Vec::new();
+    }
+    let head = heading("phases").ending(22, Tone::Faint, "began").ending(31, Tone::Faint, "took").ending(41, Tone::Faint, "declared");
+    let mut lines = vec![head.to(43).put(Tone::Faint, "proof")];
+    let (mut took_us, mut declared_us) = (0, 0);
+    for phase in &story.phases {
+        let line = Line::new().plain("  ").plain(phase.phase.as_str());
+        let began = figures::relative(phase.began_us);
+        let Some(end) = &phase.end else {
+            lines.push(line.ending(22, Tone::Plain, began).to(43).put(Tone::Invalid, "did not end"));
+            continue;
+        };
+        took_us += end.took_us;
+        declared_us += end.declared_us;
+        let declared = if end.declared_us > 0 { figures::precise(end.declared_us) } else { String::new() };
+        let line = line.ending(22, Tone::Plain, began).ending(31, Tone::Plain, figures::precise(end.took_us));
+        let line = line.ending(41, Tone::Faint, declared).to(43);
+        let tone = if end.ok { Tone::Plain } else { Tone::Fail };
+        let proof = if end.ok { end.proof.clone() } else { format!("not ok: {}", end.proof) };
+        lines.extend(beside(line, tone, &proof));
+    }
+    let rest = format!("{} were not declared", figures::precise(took_us.saturating_sub(declared_us)));
+    lines.push(
+        Line::new()
+            .put(Tone::Faint, "  all")
+            .ending(31, Tone::Strong, figures::precise(took_us))
+            .ending(41, Tone::Faint, figures::precise(declared_us))
+            .to(43)
+            .put(Tone::Faint, rest),
+    );
+    lines
+}
+
+pub(super) fn faults(story: &Story) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for fault in &story.faults {
+        lines.push(heading("fault").plain(" ").put(Tone::Strong, printable(&fault.id)));
+        let mut put = |label: &str, tone: Tone, text: &str| {
+            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), tone, text));
+        };
+        let parameters = match &fault.parameters {
+            serde_json::Value::Null => String::new(),
+            parameters => format!(" {parameters}"),
+        };
+        put("inject", Tone::Plain, &format!("{} {}{parameters}", fault.fault, fault.targets.join(" ")));
+        match (fault.injected_us, fault.took_us) {
+            (Some(at), Some(took)) => {
+                let ahead = figures::short((at - fault.intended_us).unsigned_abs());
+                let text = format!("{}, took {}, recorded {ahead} before it was done", figures::relative(at), figures::short(took));
+                put("at", Tone::Plain, &text);
+            }
+            _ => put("at", Tone::Fail, &format!("recorded at {}, then not injected", figures::relative(fault.intended_us))),
+        }
+        for evidence in &fault.evidence {
+            let tone = if evidence.ok { Tone::Plain } else { Tone::Fail };
+            let not = if evidence.ok { "" } else { "no: " };
+            put(
+                timeline::step_word(evidence.step),
+                tone,
+                &format!("{not}after {}: {}", figures::short(evidence.after_us), evidence.detail),
+            );
+        }
+        if let Some((at, by)) = fault.healed {
+            put("healed", Tone::Plain, &format!("{} {}", figures::relative(at), timeline::actor(by)));
+        }
+    }
+    lines
+}
+
+pub(super) fn tickets(story: &Story) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for told in &story.tickets {
+        let ticket = &told.ticket;
+        lines.push(heading("ticket").plain(" ").put(Tone::Strong, ticket.id.to_string()));
+        let named = |invariant: &str, node: Option<&str>| match node {
+            Some(node) => format!("{invariant} {node}"),
+            None => invariant.to_owned(),
+        };
+        let mut put = |label: &str, text: &str| {
+            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
+        };
+        let what = named(&ticket.invariant, ticket.node.as_deref());
+        put("opened", &format!("{} {what}: {}, expected {}", figures::relative(told.opened_us), ticket.observed, ticket.expected));
+        if let Some(spot) = &ticket.place {
+            put("at", &format!("{}:{}   {}", spot.file, spot.line, spot.text.trim()));
+        }
+        for joined in &told.joined {
+            let what = named(&joined.invariant, joined.node.as_deref());
+            put("joined", &format!("{} {what}: {}", figures::relative(joined.at_us), joined.observed));
+        }
+        for at in &told.reopened_us {
+            put("reopened", &figures::relative(*at));
+        }
+        put("closed", &told.closed_us.map_or_else(|| "never".into(), figures::relative));
+    }
+    lines
+}
+
+pub(super) fn timeline(story: &Story) -> Vec<Line> {
+    if story.timeline.is_empty() {
+        return Vec::new();
+    }
+    let zero = match story.origin {
+        Origin::Injection => "the first fault",
+        Origin::Ticket => "the first ticket",
+        Origin::Start => "the trial's start",
+    };
+    let mut lines = vec![heading("timeline").put(Tone::Faint, format!(" from {zero} on"))];
+    for moment in &story.timeline {
+        let tone = match moment.what {
+            "fault" => Tone::Fail,
+            "ticket" | "warning" => Tone::Warning,
+            "phase" => Tone::Strong,
+            _ => Tone::Faint,
+        };
+        let line = Line::new().ending(10, Tone::Plain, figures::relative(moment.at_us)).to(12).put(tone, moment.what).to(22);
+        // One look must do: what is long stands in full in its own section, or in `--events`.
+        lines.push(line.plain(layout::fit(&printable(&moment.text), WIDTH - 22)));
+    }
+    lines
+}
+
+pub(super) fn agents(story: &Story) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for agent in &story.agents {
+        lines.push(heading("agent").plain(" ").put(Tone::Strong, printable(&agent.variant)));
+        let mut put = |label: &str, text: &str| {
+            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
+        };
+        put("began", &format!("{} with ticket {} ({})", figures::relative(agent.began_us), agent.ticket, agent.provider));
+        let Some(end) = &agent.end else {
+            put("ended", "never");
+            continue;
+        };
+        let detail = if end.detail.is_empty() { String::new() } else { format!(": {}", end.detail) };
+        put("ended", &format!("{}{detail}", timeline::agent_end(end.end)));
+        put(
+            "used",
+            &format!(
+                "{} · {} · {} tokens · {}",
+                figures::plural(end.turns as usize, "turn"),
+                figures::short(end.took_us),
+                figures::count(end.tokens),
+                figures::usd(end.usd)
+            ),
+        );
+    }
+    lines
+}
+
+pub(super) fn diagnoses(story: &Story) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for diagnosis in &story.diagnoses {
+        lines.push(heading("diagnosis"));
+        let mut put = |label: &str, text: &str| {
+            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
+        };
+        put("says", &format!("{} of {}, confidence {:.2}", diagnosis.fault_class, diagnosis.component, diagnosis.confidence));
+        put("cause", &diagnosis.root_cause);
+        diagnosis.evidence.iter().for_each(|text| put("evidence", text));
+        diagnosis.actions.iter().for_each(|text| put("did", text));
+    }
+    lines
+}
+
+pub(super) fn history(story: &Story) -> Vec<Line> {
+    let Some(history) = &story.history else { return Vec::new() };
+    let mut lines = vec![heading("history").put(Tone::Faint, format!(" model {}", history.model))];
+    let mut put = |label: &str, tone: Tone, text: &str| {
+        lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), tone, text));
+    };
+    put(
+        "ops",
+        Tone::Plain,
+        &format!(
+            "{} acknowledged, {} failed, {} open (may have happened)",
+            figures::count(history.acknowledged),
+            figures::count(history.failed),
+            figures::count(history.open)
+        ),
+    );
+    let reads = figures::plural(usize::try_from(history.final_reads).unwrap_or(usize::MAX), "final read");
+    match history.durable {
+        Some(true) => put("durable", Tone::Pass, &format!("yes: no acknowledged write was lost, {reads}")),
+        Some(false) => put("durable", Tone::Fail, &format!("no: {} lost, {reads}", figures::count(history.lost))),
+        None => put("durable", Tone::Invalid, &format!("unknown: {}", history.why_unknown.as_deref().unwrap_or("no reason given"))),
+    }
+    history.lost_examples.iter().for_each(|text| put("lost", Tone::Fail, text));
+    put("hurt", Tone::Plain, &format!("users were not served for {}", figures::short(history.hurt_us)));
+    lines
+}
+
+pub(super) fn files(story: &Story, view: &View) -> Vec<Line> {
+    let mut lines = vec![heading("more")];
+    if view.artifacts.is_dir() {
+        lines.extend(labelled("files", Tone::Plain, &view.artifacts.display().to_string()));
+    }
+    lines.extend(labelled("events", Tone::Plain, &format!("chaosrun show {} --events", story.trial)));
+    lines.extend(labelled("again", Tone::Plain, &format!("chaosrun run --like {}", story.trial)));
+    lines
+}

@@ -14,7 +14,7 @@ pub struct NodeArgs {
 #[derive(Debug, Subcommand)]
 enum Which {
     /// A placement driver member.
-    Pd(standin::pd::Args),
+    Pd(Box<standin::pd::Args>),
     /// A store.
     Tikv(standin::tikv::Args),
 }
@@ -23,7 +23,7 @@ pub fn run(args: NodeArgs) -> anyhow::Result<Exit> {
     match args.which {
         // It says in its own log what is wrong, and nothing else.
         Which::Pd(args) => {
-            if standin::pd::run(args).is_err() {
+            if standin::pd::run(*args).is_err() {
                 return Ok(Exit::Bug);
             }
         }

@@ -350,6 +350,8 @@ fn answers_as_pd_does_through_any_member() {
             (transfer(json!(9), json!(2)), 500, "[PD:region:ErrRegionNotFound]region 9 not found"),
             (transfer(json!(1), json!(9)), 500, "region has no voter in store 9"),
             (transfer(json!(1), json!(1)), 500, "no operator step is built"),
+            (Some(json!({"name": "add-peer", "region_id": 1, "store_id": 3})), 500, "region already has peer in store 3"),
+            (Some(json!({"name": "add-peer", "region_id": 1, "store_id": 9})), 500, "[PD:core:ErrStoreNotFound]store 9 not found"),
             (transfer(json!(1), json!(2)), 200, "The operator is created."),
             (transfer(json!(1), json!(3)), 500, "[PD:operator:ErrAddOperator]failed to add operator, maybe already have one"),
         ] {

@@ -243,16 +243,23 @@ impl Cluster {
         }
     }
 
+    /// Why a region gets no peer on a store. It has one on every store, so there always is a reason.
+    #[must_use]
+    pub fn refuse_peer(&self, region_id: u64, store: u64) -> Refusal {
+        match self.regions.get(region_id) {
+            None => format!("[PD:region:ErrRegionNotFound]region {region_id} not found"),
+            Some(region) if region.peers.iter().any(|peer| peer.store_id == store) => format!("region already has peer in store {store}"),
+            Some(_) if !self.durable.stores.contains_key(&store) => format!("[PD:core:ErrStoreNotFound]store {store} not found"),
+            Some(_) => "operators on peers are not supported by this cluster".to_owned(),
+        }
+    }
+
     fn add(&mut self, origin: Origin, region: &RegionHeartbeat, to: Peer) -> bool {
         let (now, began, timeout) = (self.clock.now(), self.clock.began(), nanos(self.timing.operator()));
-        match self.operators.add(Operator::new(origin, region, to, now, began, timeout)) {
-            Ok(operator) => {
-                let region = operator.region();
-                self.log.info("add operator", &[("region-id", &region), ("operator", &quoted(operator)), ("additional-info", &"")]);
-                true
-            }
-            Err(_) => false,
-        }
+        let Some(operator) = self.operators.add(Operator::new(origin, region, to, now, began, timeout)) else { return false };
+        let region = operator.region();
+        self.log.info("add operator", &[("region-id", &region), ("operator", &quoted(operator)), ("additional-info", &"")]);
+        true
     }
 
     /// Cancels the running operator of a region; false when there is none.

@@ -210,20 +210,17 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// Starts an operator; hands it back when its region has one already. Admin and evict-leader operators are both
-    /// urgent, so neither replaces the other.
-    ///
-    /// # Errors
-    /// The operator, unchanged.
-    pub fn add(&mut self, operator: Operator) -> Result<&Operator, Operator> {
+    /// Starts an operator; none when its region has one already. Admin and evict-leader operators are both urgent, so
+    /// neither replaces the other.
+    pub fn add(&mut self, operator: Operator) -> Option<&Operator> {
         if self.running.contains_key(&operator.region) {
             self.count(operator.desc(), "already-have");
-            return Err(operator);
+            return None;
         }
         self.count(operator.desc(), "start");
         self.count(operator.desc(), "create");
         self.records.remove(&operator.region);
-        Ok(self.running.entry(operator.region).or_insert(operator))
+        Some(self.running.entry(operator.region).or_insert(operator))
     }
 
     /// What a region's heartbeat ends: the operator is done, or the region changed under it.
@@ -333,8 +330,8 @@ mod tests {
     #[test]
     fn ends_when_the_leader_moved_and_not_before() {
         let mut operators = Operators::default();
-        assert!(operators.add(transfer(Origin::Admin)).is_ok());
-        assert!(operators.add(transfer(Origin::Admin)).is_err());
+        assert!(operators.add(transfer(Origin::Admin)).is_some());
+        assert!(operators.add(transfer(Origin::Admin)).is_none());
         assert!(operators.observe(&region(44, "", "", 1), START).is_none());
         assert_eq!(operators.orders([43, 44].into_iter()).count(), 1);
         // A leader elsewhere is not what the administrator asked for, but would do for an eviction.
@@ -345,14 +342,14 @@ mod tests {
         assert!(done.to_string().ends_with(" finished"));
         assert_eq!(operators.running().count(), 0);
 
-        assert!(operators.add(transfer(Origin::Evict { targets: vec![2, 3] })).is_ok());
+        assert!(operators.add(transfer(Origin::Evict { targets: vec![2, 3] })).is_some());
         assert_eq!(operators.observe(&region(44, "", "", 3), START).unwrap().status(), Status::Success);
     }
 
     #[test]
     fn times_out_and_is_forgotten() {
         let mut operators = Operators::default();
-        assert!(operators.add(transfer(Origin::Admin)).is_ok());
+        assert!(operators.add(transfer(Origin::Admin)).is_some());
         assert!(operators.expire(START + 60 * SECOND).is_empty());
         let late = operators.expire(START + 61 * SECOND);
         assert!(late[0].to_string().ends_with(" timeout"));

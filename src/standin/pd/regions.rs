@@ -333,6 +333,7 @@ pub mod tests {
     use super::*;
 
     /// Region 44, its peers 441, 442, 443 on stores 1, 2, 3, led by one of them.
+    #[must_use]
     pub fn region(id: u64, start_key: &str, end_key: &str, leader_store: u64) -> RegionHeartbeat {
         let peers: Vec<Peer> = (1..=3).map(|store_id| Peer { id: id * 10 + store_id, store_id }).collect();
         RegionHeartbeat {

@@ -106,7 +106,6 @@ impl App {
     ///
     /// # Errors
     /// The answer when it was not, or may not have been, committed.
-    #[expect(clippy::result_large_err, reason = "the error is the answer, made once")]
     pub async fn commit(&self, command: &Command) -> Result<Outcome, Response> {
         match tokio::time::timeout(self.timing.request(), self.consensus.commit(command)).await {
             Ok(Ok(outcome)) => Ok(outcome),

@@ -66,7 +66,7 @@ async fn ping(client: &reqwest::Client, url: Option<&str>, patience: Duration) -
 }
 
 #[derive(Serialize)]
-struct Health {
+struct Entry {
     name: String,
     member_id: u64,
     client_urls: Vec<String>,
@@ -80,9 +80,9 @@ pub async fn health(State(app): State<App>) -> Response {
     reply::ok(&check(&app).await)
 }
 
-async fn check(app: &App) -> Vec<Health> {
+async fn check(app: &App) -> Vec<Entry> {
     let outcome = members(app).await;
-    let healths = app.members.all.iter().zip(outcome).map(|(member, health)| Health {
+    let healths = app.members.all.iter().zip(outcome).map(|(member, health)| Entry {
         name: member.name.clone(),
         member_id: member.id,
         client_urls: app.client_url(member.id).into_iter().collect(),

@@ -13,7 +13,7 @@ use super::{health, reply};
 use crate::standin::pd::durable::Command;
 
 #[derive(Serialize)]
-struct Members {
+struct List {
     header: serde_json::Value,
     members: Vec<MemberAnswer>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,7 +27,7 @@ fn leading(app: &App) -> Option<MemberAnswer> {
 }
 
 pub async fn list(State(app): State<App>) -> Response {
-    reply::ok(&Members {
+    reply::ok(&List {
         header: json!({"cluster_id": app.members.cluster_id}),
         members: app.members.all.iter().map(|member| app.member(member)).collect(),
         leader: leading(&app),

@@ -11,9 +11,8 @@ use super::reply;
 use crate::standin::pd::operators::Operator;
 
 const NOT_FOUND: &str = "[PD:operator:ErrOperatorNotFound]operator not found";
-/// What PD can do that the stand-in's regions cannot: they have a peer on every store.
-const NEEDS_SPARE_STORE: [&str; 8] =
-    ["transfer-region", "transfer-peer", "add-peer", "add-learner", "remove-peer", "merge-region", "split-region", "scatter-region"];
+/// What PD can do and the stand-in cannot: its regions keep their peers and their keys.
+const FIXED: [&str; 6] = ["transfer-region", "remove-peer", "merge-region", "split-region", "scatter-region", "scatter-regions"];
 
 pub async fn list(State(app): State<App>, uri: Uri) -> Response {
     let query = Query::of(&uri);
@@ -46,16 +45,28 @@ pub async fn create(State(app): State<App>, body: Bytes) -> Response {
     let Some(name) = input.get("name").and_then(serde_json::Value::as_str) else {
         return reply::bad_request("missing operator name");
     };
-    if NEEDS_SPARE_STORE.contains(&name) {
-        return reply::internal(&format!("operator `{name}` needs a store that has no peer of the region yet, there is none"));
+    if FIXED.contains(&name) {
+        return reply::internal(&format!("operator {name} is not supported by this cluster"));
     }
-    if name != "transfer-leader" {
-        return reply::bad_request("unknown operator");
-    }
-    let Some(region) = reply::number(input.get("region_id")) else { return reply::bad_request("missing region id") };
-    let Some(store) = reply::number(input.get("to_store_id")) else {
-        return reply::bad_request("missing store id to transfer leader to");
+    let (from, to) = match name {
+        "transfer-leader" => (None, "to_store_id"),
+        "transfer-peer" => (Some("from_store_id"), "to_store_id"),
+        "add-peer" | "add-learner" => (None, "store_id"),
+        _ => return reply::bad_request("unknown operator"),
     };
+    let Some(region) = reply::number(input.get("region_id")) else { return reply::bad_request("missing region id") };
+    if from.is_some_and(|from| reply::number(input.get(from)).is_none()) {
+        return reply::bad_request("invalid store id to transfer peer from");
+    }
+    let Some(store) = reply::number(input.get(to)) else {
+        return reply::bad_request(match name {
+            "transfer-leader" => "missing store id to transfer leader to",
+            _ => "invalid store id to transfer peer to",
+        });
+    };
+    if name != "transfer-leader" {
+        return app.cluster(move |cluster| reply::internal(&cluster.refuse_peer(region, store))).await;
+    }
     app.cluster(move |cluster| match cluster.transfer_leader(region, store) {
         Ok(()) => reply::ok(&"The operator is created."),
         Err(why) => reply::internal(&why),

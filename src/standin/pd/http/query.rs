@@ -46,16 +46,8 @@ pub fn unescape(text: &str) -> Vec<u8> {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         let escaped = (*byte == b'%').then(|| text.get(at + 1..at + 3)).flatten().and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match escaped {
-            Some(escaped) => {
-                out.push(escaped);
-                at += 3;
-            }
-            None => {
-                out.push(if *byte == b'+' { b' ' } else { *byte });
-                at += 1;
-            }
-        }
+        out.push(escaped.unwrap_or(if *byte == b'+' { b' ' } else { *byte }));
+        at += if escaped.is_some() { 3 } else { 1 };
     }
     out
 }
@@ -66,7 +58,8 @@ pub fn unescape(text: &str) -> Vec<u8> {
 /// Go's words for hex that is none.
 pub fn key(raw: &[u8], query: &Query) -> Result<String, String> {
     if query.text("format") != "hex" {
-        return Ok(raw.iter().map(|byte| format!("{byte:02X}")).collect());
+        let hex = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);
+        return Ok(raw.iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]).collect());
     }
     if let Some(bad) = raw.iter().find(|byte| !byte.is_ascii_hexdigit()) {
         return Err(format!("encoding/hex: invalid byte: U+{bad:04X} {:?}", char::from(*bad)));

@@ -461,6 +461,7 @@ mod tests {
     fn a_new_leader_takes_silent_stores_for_silent_and_others_for_living() {
         let mut old = cluster(1);
         let silent = old.clock.now() - nanos(old.timing.down());
+        old.stats.get_mut(&2).unwrap().last_heartbeat = silent;
         commit(&mut old, Command::StoreSilent { store: 2, since: silent });
         let memory: Memory = serde_json::from_slice(&serde_json::to_vec(&old.memory()).unwrap()).unwrap();
 

@@ -14,9 +14,9 @@ pub struct Timing {
 
 impl Timing {
     /// # Errors
-    /// When the scale is not a number above 0 and at most 10.
+    /// When the scale is below 0.001, where a tick would last less than the scheduler's own grain, or above 10.
     pub fn new(scale: f64) -> Result<Self, String> {
-        if scale > 0.0 && scale <= 10.0 { Ok(Self { scale }) } else { Err(format!("scale {scale} is not above 0 and at most 10")) }
+        if (0.001..=10.0).contains(&scale) { Ok(Self { scale }) } else { Err(format!("scale is {scale}, expected 0.001 to 10")) }
     }
 
     #[must_use]

@@ -27,7 +27,11 @@ pub fn run(args: NodeArgs) -> anyhow::Result<Exit> {
                 return Ok(Exit::Bug);
             }
         }
-        Which::Tikv(args) => standin::tikv::run(args)?,
+        Which::Tikv(args) => {
+            if standin::tikv::run(args).is_err() {
+                return Ok(Exit::Bug);
+            }
+        }
     }
     Ok(Exit::Ok)
 }

@@ -159,8 +159,8 @@ impl Log {
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }
 
-    /// The logger to hand to the consensus crate: its lines come out in this log's format, with `context` behind
-    /// their own fields (TiKV: `raft_id`, then `region_id`).
+    /// The logger to hand to the consensus crate: its lines come out in this log's format. TiKV's carry the crate's own
+    /// `raft_id` and then the `region_id`; etcd's begin with the `raft_id` in hex.
     pub fn consensus(&self, raft_id: u64, region_id: u64) -> slog::Logger {
         let drain = Drain { log: self.clone(), raft_id, region_id };
         slog::Logger::root(slog::Fuse(drain), slog::o!())
@@ -195,11 +195,12 @@ impl slog::Drain for Drain {
         let Fields(mut fields) = fields;
         let message = match self.log.0.dialect {
             Dialect::Tikv => {
-                fields.push(("raft_id".to_owned(), self.raft_id.to_string()));
                 fields.push(("region_id".to_owned(), self.region_id.to_string()));
                 record.msg().to_string()
             }
             Dialect::Pd => {
+                // The crate's own mark; here it stands before the message.
+                fields.retain(|(key, _)| key != "raft_id");
                 fields.reverse();
                 format!("{:x} {}", self.raft_id, record.msg())
             }
@@ -291,6 +292,7 @@ mod tests {
         let (tikv, pd) = (Sink::default(), Sink::default());
         for (sink, dialect) in [(&tikv, Dialect::Tikv), (&pd, Dialect::Pd)] {
             let logger = Log::new(dialect, Level::Info, Box::new(sink.clone())).consensus(46, 44);
+            let logger = logger.new(slog::o!("raft_id" => 46));
             slog::info!(logger, "became leader at term {term}", term = 8);
             slog::info!(logger, "votes"; "vote" => true, "from" => 47, "to" => ?[45, 47]);
             slog::debug!(logger, "too quiet to print");

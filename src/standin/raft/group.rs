@@ -316,6 +316,7 @@ fn describe(
         applied: applied.0,
         truncated: node.store().base(),
         last_index: raft.raft_log.last_index(),
+        persisted: raft.raft_log.persisted,
         serving: role == Role::Leader && raft.commit_to_current_term(),
         peers,
     }

@@ -100,6 +100,8 @@ pub struct GroupStatus {
     /// Index and term of the entry before the first one kept in the log.
     pub truncated: (u64, u64),
     pub last_index: u64,
+    /// The last entry on this host's disk.
+    pub persisted: u64,
     /// True for the leader only when it may serve: an entry of its own term is committed.
     pub serving: bool,
     /// Progress of all peers, this one too; empty unless this peer leads.

@@ -1,13 +1,26 @@
 //! `chaosrun node tikv`: a store.
+//!
+//! Its regions ([`layout`]) are Raft groups over a static set of stores ([`crate::standin::raft`]), each a small key-value map
+//! ([`kv`]). Clients come in by HTTP at any store ([`front`]); PD hears of it by heartbeats ([`pd`]); the status port shows what
+//! TiKV's shows ([`status`], [`metrics`]).
 
-/// Flags of `chaosrun node tikv`.
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+pub mod args;
+pub mod disk;
+pub mod ident;
+pub mod layout;
 
-/// Runs until killed.
-///
-/// # Errors
-/// When the node cannot start.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
-}
+pub mod kv;
+pub mod metrics;
+pub mod slow;
+
+pub mod http;
+pub mod store;
+
+pub mod front;
+pub mod pd;
+pub mod status;
+
+mod node;
+
+pub use args::Args;
+pub use node::run;

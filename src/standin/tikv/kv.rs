@@ -1,0 +1,230 @@
+//! The replicated state of a region: keys and values.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::standin::raft::Machine;
+
+/// What a client wants done. Encoded, it is an entry of the region's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Put {
+        key: String,
+        value: Bytes,
+    },
+    Delete {
+        key: String,
+    },
+    /// Writes `value` if the key's present value is `expect` (none = the key is absent).
+    CompareAndPut {
+        key: String,
+        expect: Option<Bytes>,
+        value: Bytes,
+    },
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// The key's value was another one.
+    Differs {
+        present: Option<Bytes>,
+    },
+}
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const COMPARE: u8 = 3;
+const DONE: u8 = 0;
+const DIFFERS: u8 = 1;
+
+/// Fields of `length u32 | bytes`, 0xFFFF_FFFF for none.
+fn push(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    let length = field.map_or(u32::MAX, |field| u32::try_from(field.len()).unwrap_or(u32::MAX - 1));
+    out.extend(length.to_le_bytes());
+    out.extend(field.unwrap_or_default());
+}
+
+fn pull(rest: &mut &[u8]) -> Option<Option<Bytes>> {
+    let (length, tail) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length);
+    if length == u32::MAX {
+        *rest = tail;
+        return Some(None);
+    }
+    let (field, tail) = tail.split_at_checked(usize::try_from(length).ok()?)?;
+    *rest = tail;
+    Some(Some(Bytes::copy_from_slice(field)))
+}
+
+fn pull_key(rest: &mut &[u8]) -> Option<String> {
+    String::from_utf8(pull(rest)??.into()).ok()
+}
+
+impl Command {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Put { key, value } => {
+                out.push(PUT);
+                push(&mut out, Some(key.as_bytes()));
+                push(&mut out, Some(value));
+            }
+            Self::Delete { key } => {
+                out.push(DELETE);
+                push(&mut out, Some(key.as_bytes()));
+            }
+            Self::CompareAndPut { key, expect, value } => {
+                out.push(COMPARE);
+                push(&mut out, Some(key.as_bytes()));
+                push(&mut out, expect.as_deref());
+                push(&mut out, Some(value));
+            }
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, mut rest) = bytes.split_first()?;
+        let key = pull_key(&mut rest)?;
+        match *kind {
+            PUT => Some(Self::Put { key, value: pull(&mut rest)?? }),
+            DELETE => Some(Self::Delete { key }),
+            COMPARE => Some(Self::CompareAndPut { key, expect: pull(&mut rest)?, value: pull(&mut rest)?? }),
+            _ => None,
+        }
+    }
+}
+
+impl Outcome {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Done => vec![DONE],
+            Self::Differs { present } => {
+                let mut out = vec![DIFFERS];
+                push(&mut out, present.as_deref());
+                out
+            }
+        }
+    }
+
+    /// None when the bytes are no machine's answer.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, mut rest) = bytes.split_first()?;
+        match *kind {
+            DONE => Some(Self::Done),
+            DIFFERS => Some(Self::Differs { present: pull(&mut rest)? }),
+            _ => None,
+        }
+    }
+}
+
+/// A region's keys and values.
+#[derive(Debug, Default)]
+pub struct Kv {
+    pairs: BTreeMap<String, Bytes>,
+    /// Of all keys and values.
+    bytes: u64,
+}
+
+impl Kv {
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Bytes> {
+        self.pairs.get(key).cloned()
+    }
+
+    /// Number of keys, and the bytes of all keys and values.
+    #[must_use]
+    pub fn size(&self) -> (u64, u64) {
+        (self.pairs.len() as u64, self.bytes)
+    }
+
+    fn put(&mut self, key: String, value: Bytes) {
+        let length = key.len();
+        self.bytes += (length + value.len()) as u64;
+        if let Some(old) = self.pairs.insert(key, value) {
+            self.bytes -= (length + old.len()) as u64;
+        }
+    }
+
+    fn run(&mut self, command: Command) -> Outcome {
+        match command {
+            Command::Put { key, value } => self.put(key, value),
+            Command::Delete { key } => {
+                if let Some(old) = self.pairs.remove(&key) {
+                    self.bytes -= (key.len() + old.len()) as u64;
+                }
+            }
+            Command::CompareAndPut { key, expect, value } => {
+                let present = self.pairs.get(&key);
+                if present != expect.as_ref() {
+                    return Outcome::Differs { present: present.cloned() };
+                }
+                self.put(key, value);
+            }
+        }
+        Outcome::Done
+    }
+}
+
+impl Machine for Kv {
+    fn apply(&mut self, _index: u64, entry: &[u8]) -> Vec<u8> {
+        // Every store decides the same for an entry it cannot read: nothing, and an answer nobody can read.
+        Command::decode(entry).map(|command| self.run(command).encode()).unwrap_or_default()
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or(0) + 8 * self.pairs.len());
+        for (key, value) in &self.pairs {
+            push(&mut out, Some(key.as_bytes()));
+            push(&mut out, Some(value));
+        }
+        out
+    }
+
+    fn restore(&mut self, mut snapshot: &[u8]) -> Result<(), String> {
+        *self = Self::default();
+        while !snapshot.is_empty() {
+            let key = pull_key(&mut snapshot).ok_or("a key that cannot be decoded")?;
+            let value = pull(&mut snapshot).flatten().ok_or("a value that cannot be decoded")?;
+            self.put(key, value);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(kv: &mut Kv, command: &Command) -> Outcome {
+        Outcome::decode(&kv.apply(1, &command.encode())).unwrap()
+    }
+
+    #[test]
+    fn commands_survive_their_encoding_and_a_snapshot_holds_everything() {
+        let mut kv = Kv::default();
+        let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let cas = |expect, value| Command::CompareAndPut { key: "a".to_owned(), expect, value: text(value) };
+        assert_eq!(run(&mut kv, &cas(Some(text("x")), "1")), Outcome::Differs { present: None });
+        assert_eq!(run(&mut kv, &cas(None, "1")), Outcome::Done);
+        assert_eq!(run(&mut kv, &cas(None, "2")), Outcome::Differs { present: Some(text("1")) });
+        assert_eq!(run(&mut kv, &cas(Some(text("1")), "22")), Outcome::Done);
+        assert_eq!(run(&mut kv, &Command::Put { key: "ключ".to_owned(), value: Bytes::new() }), Outcome::Done);
+        assert_eq!(run(&mut kv, &Command::Put { key: "gone".to_owned(), value: text("x") }), Outcome::Done);
+        assert_eq!(run(&mut kv, &Command::Delete { key: "gone".to_owned() }), Outcome::Done);
+        assert_eq!(kv.size(), (2, 3 + 8));
+        let mut copy = Kv::default();
+        copy.restore(&kv.snapshot()).unwrap();
+        assert_eq!(
+            (copy.get("a"), copy.get("ключ"), copy.get("gone"), copy.size()),
+            (Some(text("22")), Some(Bytes::new()), None, kv.size())
+        );
+        assert!(copy.restore(&[1, 0, 0, 0]).is_err());
+        assert!(copy.apply(2, &[9, 9]).is_empty(), "an unreadable entry changes nothing");
+    }
+}

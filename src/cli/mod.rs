@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Replay(args) => replay::run(&args),
-        Command::Node(args) => node::run(args),
+        Command::Node(args) => Ok(node::run(args)),
         Command::Supervise(args) => supervise::run(&args),
     };
     match outcome {

@@ -16,22 +16,14 @@ enum Which {
     /// A placement driver member.
     Pd(Box<standin::pd::Args>),
     /// A store.
-    Tikv(standin::tikv::Args),
+    Tikv(Box<standin::tikv::Args>),
 }
 
-pub fn run(args: NodeArgs) -> anyhow::Result<Exit> {
-    match args.which {
-        // It says in its own log what is wrong, and nothing else.
-        Which::Pd(args) => {
-            if standin::pd::run(*args).is_err() {
-                return Ok(Exit::Bug);
-            }
-        }
-        Which::Tikv(args) => {
-            if standin::tikv::run(args).is_err() {
-                return Ok(Exit::Bug);
-            }
-        }
-    }
-    Ok(Exit::Ok)
+pub fn run(args: NodeArgs) -> Exit {
+    let outcome = match args.which {
+        Which::Pd(args) => standin::pd::run(*args),
+        Which::Tikv(args) => standin::tikv::run(*args),
+    };
+    // A node says in its own log what is wrong, and nothing else.
+    if outcome.is_ok() { Exit::Ok } else { Exit::Bug }
 }

@@ -1,0 +1,518 @@
+//! minijinja's tree to ours, collecting every problem on the way.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::machinery::ast::{self as jinja, CallArg, Stmt};
+
+use super::super::ast::{Arguments, Comparison, Kind, Node, Operation, Statement, Target};
+use super::super::scope::{FUNCTIONS, Scope, closest};
+use super::super::units;
+use super::super::compare::compare;
+use super::names::{FILTERS, OPERATOR_TESTS, PLAIN_FILTERS, TESTS};
+use crate::diagnostic::{Diagnostic, Place};
+
+/// Deepest nesting: evaluation recurses.
+const DEEPEST: usize = 100;
+
+pub(super) struct Lower<'a> {
+    text: &'a str,
+    place: Option<&'a Place>,
+    scope: Scope,
+    known: &'a [String],
+    /// Names that the template itself binds, innermost last.
+    locals: Vec<Arc<str>>,
+    depth: usize,
+    problems: Vec<Diagnostic>,
+}
+
+impl<'a> Lower<'a> {
+    pub(super) fn new(text: &'a str, place: Option<&'a Place>, scope: Scope, known: &'a [String]) -> Self {
+        Self { text, place, scope, known, locals: Vec::new(), depth: 0, problems: Vec::new() }
+    }
+
+    pub(super) const fn text(&self) -> &'a str {
+        self.text
+    }
+
+    pub(super) fn finish<T>(self, result: T) -> Result<T, Vec<Diagnostic>> {
+        if self.problems.is_empty() { Ok(result) } else { Err(self.problems) }
+    }
+
+    pub(super) fn problem(&self, range: Range<usize>, code: &'static str, message: String) -> Diagnostic {
+        let diagnostic = Diagnostic::error(code, message);
+        match self.place {
+            Some(place) => diagnostic.at(place.within(range)),
+            None => diagnostic,
+        }
+    }
+
+    fn refuse(&mut self, range: &Range<usize>, code: &'static str, message: impl Into<String>, label: Option<String>, help: Option<String>) {
+        let mut problem = self.problem(range.clone(), code, message.into());
+        problem.label = label;
+        problem.help = help;
+        // One mistake within a deep nest would be told at every level.
+        if self.problems.last().is_none_or(|last| last.message != problem.message || last.place != problem.place) {
+            self.problems.push(problem);
+        }
+    }
+
+    // ------------------------------------------------------------ templates
+
+    pub(super) fn template(&mut self, tree: &Stmt<'_>) -> Vec<Statement> {
+        match tree {
+            Stmt::Template(template) => self.statements(&template.children),
+            other => self.statement(other).into_iter().collect(),
+        }
+    }
+
+    fn statements(&mut self, children: &[Stmt<'_>]) -> Vec<Statement> {
+        children.iter().filter_map(|child| self.statement(child)).collect()
+    }
+
+    /// A body whose own bindings end with it.
+    fn block(&mut self, children: &[Stmt<'_>]) -> Vec<Statement> {
+        let outside = self.locals.len();
+        let body = self.statements(children);
+        self.locals.truncate(outside);
+        body
+    }
+
+    fn statement(&mut self, statement: &Stmt<'_>) -> Option<Statement> {
+        if self.depth > DEEPEST {
+            let end = self.text.len();
+            self.refuse(&(end..end), "nested_too_deeply", "nested too deeply", None, None);
+            return None;
+        }
+        self.depth += 1;
+        let lowered = self.statement_within(statement);
+        self.depth -= 1;
+        lowered
+    }
+
+    fn statement_within(&mut self, statement: &Stmt<'_>) -> Option<Statement> {
+        let (word, span) = match statement {
+            Stmt::EmitRaw(raw) => return Some(Statement::Text(raw.raw.to_owned())),
+            Stmt::EmitExpr(emit) => return Some(Statement::Emit(self.expression(&emit.expr))),
+            Stmt::IfCond(cond) => {
+                let condition = self.expression(&cond.expr);
+                // What one branch sets, the text behind it may name; at run time it is absent if the branch was not taken.
+                let then = self.statements(&cond.true_body);
+                let otherwise = self.statements(&cond.false_body);
+                return Some(Statement::If { condition, then, otherwise });
+            }
+            Stmt::ForLoop(each) if !each.recursive => {
+                let over = self.expression(&each.iter);
+                let outside = self.locals.len();
+                let target = self.target(&each.target);
+                self.locals.push("loop".into());
+                let filter = each.filter_expr.as_ref().map(|filter| self.expression(filter));
+                let body = self.statements(&each.body);
+                self.locals.truncate(outside);
+                let otherwise = self.block(&each.else_body);
+                return Some(Statement::For { target, over, filter, body, otherwise });
+            }
+            Stmt::Set(set) => {
+                let value = self.expression(&set.expr);
+                return Some(Statement::Set { target: self.target(&set.target), value });
+            }
+            Stmt::WithBlock(with) => {
+                let outside = self.locals.len();
+                let mut assignments = Vec::new();
+                for (target, value) in &with.assignments {
+                    let value = self.expression(value);
+                    assignments.push((self.target(target), value));
+                }
+                let body = self.statements(&with.body);
+                self.locals.truncate(outside);
+                return Some(Statement::With { assignments, body });
+            }
+            Stmt::Template(template) => {
+                let body = self.block(&template.children);
+                return Some(Statement::With { assignments: Vec::new(), body });
+            }
+            Stmt::ForLoop(each) => ("a recursive `for`", each.span()),
+            Stmt::SetBlock(set) => ("`set` with a body", set.span()),
+            Stmt::AutoEscape(escape) => ("`autoescape`", escape.span()),
+            Stmt::FilterBlock(filter) => ("`filter` with a body", filter.span()),
+            Stmt::Block(block) => ("`block`", block.span()),
+            Stmt::Import(import) => ("`import`", import.span()),
+            Stmt::FromImport(import) => ("`import`", import.span()),
+            Stmt::Extends(extends) => ("`extends`", extends.span()),
+            Stmt::Include(include) => ("`include`", include.span()),
+            Stmt::Macro(declared) => ("`macro`", declared.span()),
+            Stmt::CallBlock(call) => ("`call`", call.span()),
+            Stmt::Do(call) => ("`do`", call.span()),
+        };
+        let help = Some("statements here: `if`, `for`, `set`, `with`, `raw`".to_owned());
+        self.refuse(&self.range(span), "template_statement", format!("{word} is not part of templates here"), None, help);
+        None
+    }
+
+    fn target(&mut self, target: &jinja::Expr<'_>) -> Target {
+        let names: Vec<Arc<str>> = match target {
+            jinja::Expr::Var(name) => vec![name.id.into()],
+            jinja::Expr::List(list) => list.items.iter().filter_map(name_of).collect(),
+            jinja::Expr::Tuple(tuple) => tuple.items.iter().filter_map(name_of).collect(),
+            _ => Vec::new(),
+        };
+        if names.is_empty() {
+            self.refuse(&self.range(target.span()), "template_syntax", "this cannot be assigned to, expected a name", None, None);
+        }
+        self.locals.extend(names.iter().cloned());
+        Target(names)
+    }
+
+    // ------------------------------------------------------------ expressions
+
+    pub(super) fn expression(&mut self, expr: &jinja::Expr<'_>) -> Node {
+        if self.depth > DEEPEST {
+            let range = self.range(expr.span());
+            self.refuse(&range, "nested_too_deeply", "nested too deeply", None, None);
+            return Node { range, kind: Kind::Const(().into()) };
+        }
+        self.depth += 1;
+        let node = self.expression_within(expr);
+        self.depth -= 1;
+        node
+    }
+
+    fn boxed(&mut self, expr: &jinja::Expr<'_>) -> Box<Node> {
+        Box::new(self.expression(expr))
+    }
+
+    fn expression_within(&mut self, expr: &jinja::Expr<'_>) -> Node {
+        let own = self.range(expr.span());
+        match expr {
+            jinja::Expr::Const(constant) => Node { range: own, kind: Kind::Const(constant.value.clone()) },
+            jinja::Expr::Var(name) => {
+                self.check_name(name.id, &own);
+                Node { range: own, kind: Kind::Name(name.id.into()) }
+            }
+            jinja::Expr::GetAttr(attr) => {
+                let of = self.boxed(&attr.expr);
+                let range = of.range.start..own.end;
+                Node { range, kind: Kind::Attr { of, name: attr.name.into() } }
+            }
+            jinja::Expr::GetItem(item) => {
+                let of = self.boxed(&item.expr);
+                let at = self.boxed(&item.subscript_expr);
+                let range = of.range.start..own.end.max(at.range.end);
+                Node { range, kind: Kind::Item { of, at } }
+            }
+            jinja::Expr::Slice(slice) => {
+                let of = self.boxed(&slice.expr);
+                let start = slice.start.as_ref().map(|start| self.boxed(start));
+                let stop = slice.stop.as_ref().map(|stop| self.boxed(stop));
+                let range = of.range.start..own.end;
+                if slice.step.is_some() {
+                    self.refuse(&range, "expression_syntax", "a slice has no step here", None, None);
+                }
+                Node { range, kind: Kind::Slice { of, start, stop } }
+            }
+            jinja::Expr::UnaryOp(unary) => self.unary(unary, own),
+            jinja::Expr::BinOp(binary) => self.binary(binary),
+            jinja::Expr::Compare(chain) => {
+                let first = self.boxed(&chain.expr);
+                let rest: Vec<_> = chain.ops.iter().map(|op| (comparison(op.op), self.expression(&op.expr))).collect();
+                self.comparison(first, rest)
+            }
+            jinja::Expr::IfExpr(choice) => {
+                let then = self.boxed(&choice.true_expr);
+                let condition = self.boxed(&choice.test_expr);
+                let otherwise = choice.false_expr.as_ref().map(|otherwise| self.boxed(otherwise));
+                let end = otherwise.as_ref().map_or(condition.range.end, |otherwise| otherwise.range.end);
+                let range = self.balanced(then.range.start..end);
+                Node { range, kind: Kind::If { condition, then, otherwise } }
+            }
+            jinja::Expr::Filter(filter) => {
+                let Some(of) = &filter.expr else {
+                    self.refuse(&own, "template_syntax", "a filter needs something to the left of `|`", None, None);
+                    return Node { range: own, kind: Kind::Const(().into()) };
+                };
+                let of = self.boxed(of);
+                self.check_filter(filter.name, &own);
+                let arguments = self.arguments(&filter.args, &own);
+                let range = self.balanced(of.range.start..own.end);
+                Node { range, kind: Kind::Filter { of, name: filter.name.into(), arguments } }
+            }
+            jinja::Expr::Test(test) => {
+                let of = self.boxed(&test.expr);
+                self.check_test(test.name, &own);
+                let arguments = self.arguments(&test.args, &own);
+                let range = self.balanced(of.range.start..own.end);
+                Node { range, kind: Kind::Test { of, name: test.name.into(), arguments } }
+            }
+            jinja::Expr::Call(call) => self.call(call, own),
+            jinja::Expr::List(list) => self.list(&list.items, own),
+            jinja::Expr::Tuple(tuple) => self.list(&tuple.items, own),
+            jinja::Expr::Map(map) => {
+                let pairs = map.keys.iter().zip(&map.values).map(|(key, value)| (self.expression(key), self.expression(value))).collect();
+                Node { range: own, kind: Kind::Map(pairs) }
+            }
+        }
+    }
+
+    fn list(&mut self, items: &[jinja::Expr<'_>], range: Range<usize>) -> Node {
+        Node { range, kind: Kind::List(items.iter().map(|item| self.expression(item)).collect()) }
+    }
+
+    fn unary(&mut self, unary: &jinja::UnaryOp<'_>, own: Range<usize>) -> Node {
+        let inner = self.expression(&unary.expr);
+        match unary.op {
+            jinja::UnaryOpKind::Neg => {
+                let range = own.start.min(inner.range.start)..inner.range.end;
+                Node { range, kind: Kind::Neg(Box::new(inner)) }
+            }
+            // `a not in b` arrives as `not (a in b)`.
+            jinja::UnaryOpKind::Not => match inner.kind {
+                Kind::Compare { first, rest } if matches!(rest.as_slice(), [(Comparison::In, _)]) => {
+                    let rest = rest.into_iter().map(|(_, node)| (Comparison::NotIn, node)).collect();
+                    Node { range: inner.range, kind: Kind::Compare { first, rest } }
+                }
+                _ => {
+                    // The parser's span begins at the token before; `not` is the word before the operand, if it is one.
+                    let before = self.text.get(..inner.range.start).unwrap_or_default().trim_end_matches([' ', '(']);
+                    let start = if before.ends_with("not") { before.len() - 3 } else { inner.range.start };
+                    let range = self.balanced(start..inner.range.end);
+                    Node { range, kind: Kind::Not(Box::new(inner)) }
+                }
+            },
+        }
+    }
+
+    fn binary(&mut self, binary: &jinja::BinOp<'_>) -> Node {
+        use jinja::BinOpKind as Op;
+        let left = self.boxed(&binary.left);
+        let right = self.boxed(&binary.right);
+        let range = self.balanced(left.range.start..right.range.end);
+        let compared = match binary.op {
+            Op::Eq => Comparison::Eq,
+            Op::Ne => Comparison::Ne,
+            Op::Lt => Comparison::Lt,
+            Op::Lte => Comparison::Le,
+            Op::Gt => Comparison::Gt,
+            Op::Gte => Comparison::Ge,
+            Op::In => Comparison::In,
+            Op::ScAnd => return Node { range, kind: Kind::And(left, right) },
+            Op::ScOr => return Node { range, kind: Kind::Or(left, right) },
+            Op::Add => return arithmetic(range, Operation::Add, left, right),
+            Op::Sub => return arithmetic(range, Operation::Sub, left, right),
+            Op::Mul => return arithmetic(range, Operation::Mul, left, right),
+            Op::Div => return arithmetic(range, Operation::Div, left, right),
+            Op::FloorDiv => return arithmetic(range, Operation::FloorDiv, left, right),
+            Op::Rem => return arithmetic(range, Operation::Rem, left, right),
+            Op::Pow => return arithmetic(range, Operation::Pow, left, right),
+            Op::Concat => return arithmetic(range, Operation::Concat, left, right),
+        };
+        self.comparison(left, vec![(compared, *right)])
+    }
+
+    /// A comparison that can be seen to be unknown for ever is an error already.
+    fn comparison(&mut self, first: Box<Node>, rest: Vec<(Comparison, Node)>) -> Node {
+        let end = rest.last().map_or(first.range.end, |(_, last)| last.range.end);
+        let range = self.balanced(first.range.start..end);
+        let mut left = first.as_ref();
+        let mut problems = Vec::new();
+        for (op, right) in &rest {
+            let null = |node: &Node| matches!(&node.kind, Kind::Const(value) if value.is_none());
+            if matches!(op, Comparison::Eq | Comparison::Ne) && (null(left) || null(right)) {
+                let about = if null(left) { right } else { left };
+                let word = if *op == Comparison::Eq { "is none" } else { "is not none" };
+                let help = format!("write `{} {word}`", self.slice(&about.range));
+                problems.push(("a comparison with null is always unknown".to_owned(), Some(help)));
+            } else if let (Kind::Const(a), Kind::Const(b)) = (&left.kind, &right.kind) {
+                if let Err(mismatch) = compare(*op, a, b) {
+                    let (left, right) = (self.slice(&left.range), self.slice(&right.range));
+                    problems.push((mismatch.reason(*op, (left, a), (right, b)), mismatch.help(a, b)));
+                }
+            }
+            left = right;
+        }
+        for (reason, help) in problems {
+            self.refuse(&range, "never_true", reason, None, help);
+        }
+        Node { range, kind: Kind::Compare { first, rest } }
+    }
+
+    fn call(&mut self, call: &jinja::Call<'_>, own: Range<usize>) -> Node {
+        let arguments = self.arguments(&call.args, &own);
+        match &call.expr {
+            jinja::Expr::Var(name) => {
+                let range = self.range(name.span());
+                self.check_function(name.id, &range);
+                self.check_quantity(name.id, &arguments);
+                Node { range: range.start..own.end.max(range.end), kind: Kind::Call { name: name.id.into(), arguments } }
+            }
+            jinja::Expr::GetAttr(attr) => {
+                let of = self.expression(&attr.expr);
+                let help = closest(attr.name, FILTERS.iter().chain(PLAIN_FILTERS).copied())
+                    .map(|filter| format!("did you mean the filter `{} | {filter}`?", self.slice(&of.range)));
+                let range = of.range.start..own.end;
+                self.refuse(&range, "method_call", format!("there are no methods here, found `.{}()`", attr.name), None, help);
+                Node { range, kind: Kind::Const(().into()) }
+            }
+            _ => {
+                self.refuse(&own, "method_call", "only a function can be called", None, Some(self.scope.help_functions()));
+                Node { range: own, kind: Kind::Const(().into()) }
+            }
+        }
+    }
+
+    fn arguments(&mut self, given: &[CallArg<'_>], own: &Range<usize>) -> Arguments {
+        let mut arguments = Arguments::default();
+        for argument in given {
+            match argument {
+                CallArg::Pos(value) => {
+                    let value = self.expression(value);
+                    arguments.positional.push(value);
+                }
+                CallArg::Kwarg(name, value) => {
+                    let value = self.expression(value);
+                    arguments.named.push(((*name).into(), value));
+                }
+                CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
+                    self.refuse(own, "expression_syntax", "`*` before an argument is not part of the language here", None, None);
+                }
+            }
+        }
+        arguments
+    }
+
+    // ------------------------------------------------------------ checks
+
+    fn check_name(&mut self, name: &str, range: &Range<usize>) {
+        let offered = |known: &&super::super::scope::Name| !known.function;
+        let own = self.scope.names();
+        if self.locals.iter().any(|local| &**local == name)
+            || self.known.iter().any(|known| known == name)
+            || own.iter().filter(offered).any(|known| known.name == name)
+        {
+            return;
+        }
+        if own.iter().chain(FUNCTIONS).any(|known| known.function && known.name == name) {
+            let message = format!("`{name}` is a function, found it without its `()`");
+            self.refuse(range, "unknown_name", message, Some("expected a call".into()), None);
+            return;
+        }
+        let all = self.known.iter().map(String::as_str).chain(own.iter().filter(offered).map(|known| known.name));
+        let label = closest(name, all.chain(["true", "false", "none"])).map(|near| format!("did you mean `{near}`?"));
+        let help = self.scope.help(self.known);
+        self.refuse(range, "unknown_name", format!("unknown name `{name}`"), label, Some(help));
+    }
+
+    fn check_function(&mut self, name: &str, range: &Range<usize>) {
+        let all = || self.scope.names().iter().chain(FUNCTIONS).filter(|known| known.function).map(|known| known.name);
+        if all().any(|known| known == name) {
+            return;
+        }
+        let filter = FILTERS.iter().chain(PLAIN_FILTERS).find(|filter| **filter == name);
+        let label = match filter {
+            Some(filter) => Some(format!("it is a filter: `... | {filter}`")),
+            None => closest(name, all()).map(|near| format!("did you mean `{near}`?")),
+        };
+        let help = self.scope.help_functions();
+        self.refuse(range, "unknown_function", format!("unknown function `{name}`"), label, Some(help));
+    }
+
+    /// A quantity that is none is seen at load, as all are constants.
+    fn check_quantity(&mut self, name: &str, arguments: &Arguments) {
+        let [Node { range, kind: Kind::Const(value) }] = arguments.positional.as_slice() else { return };
+        let text = value.as_str().unwrap_or_default();
+        let expected = match name {
+            "dur" if units::seconds(text).is_none() => "`500ms`, `1m 30s`, `2h`",
+            "size" if units::bytes(text).is_none() => "`64KiB`, `1.5GiB`, `200MB`",
+            _ => return,
+        };
+        let what = if name == "dur" { "duration" } else { "size" };
+        let message = format!("{} is not a {what}", self.slice(range));
+        self.refuse(range, "bad_quantity", message, Some(format!("expected text like {expected}")), None);
+    }
+
+    fn check_filter(&mut self, name: &str, range: &Range<usize>) {
+        if FILTERS.contains(&name) || PLAIN_FILTERS.contains(&name) {
+            return;
+        }
+        let all = FILTERS.iter().chain(PLAIN_FILTERS).copied();
+        let label = closest(name, all).map(|near| format!("did you mean `{near}`?"));
+        self.refuse(range, "unknown_filter", format!("unknown filter `{name}`"), label, Some(listed("filters", FILTERS, PLAIN_FILTERS)));
+    }
+
+    fn check_test(&mut self, name: &str, range: &Range<usize>) {
+        if TESTS.contains(&name) || OPERATOR_TESTS.contains(&name) {
+            return;
+        }
+        let label = closest(name, TESTS.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        self.refuse(range, "unknown_test", format!("unknown test `{name}`"), label, Some(listed("tests", TESTS, &[])));
+    }
+
+    // ------------------------------------------------------------ places
+
+    fn range(&self, span: minijinja::machinery::Span) -> Range<usize> {
+        let clamp = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX).min(self.text.len());
+        let (start, end) = (clamp(span.start_offset), clamp(span.end_offset));
+        start..end.max(start)
+    }
+
+    fn slice(&self, range: &Range<usize>) -> &'a str {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+
+    /// Takes in the parentheses around the first and the last operand, which the parser leaves out.
+    fn balanced(&self, range: Range<usize>) -> Range<usize> {
+        let Range { mut start, mut end } = range;
+        let count = |text: &str| text.bytes().fold((0_usize, 0_usize), |(open, missing), byte| match byte {
+            b'(' => (open + 1, missing),
+            b')' if open > 0 => (open - 1, missing),
+            b')' => (open, missing + 1),
+            _ => (open, missing),
+        });
+        let (open, missing) = count(self.slice(&(start..end)));
+        for _ in 0..missing {
+            let before = self.text.get(..start).unwrap_or_default().trim_end();
+            if !before.ends_with('(') {
+                break;
+            }
+            start = before.len() - 1;
+        }
+        for _ in 0..open {
+            let rest = self.text.get(end..).unwrap_or_default();
+            let spaces = rest.len() - rest.trim_start().len();
+            if !rest.trim_start().starts_with(')') {
+                break;
+            }
+            end += spaces + 1;
+        }
+        start..end
+    }
+}
+
+fn listed(what: &str, first: &[&str], second: &[&str]) -> String {
+    let mut all: Vec<_> = first.iter().chain(second).copied().collect();
+    all.sort_unstable();
+    format!("{what}: {}", all.join(", "))
+}
+
+fn name_of(expr: &jinja::Expr<'_>) -> Option<Arc<str>> {
+    match expr {
+        jinja::Expr::Var(name) => Some(name.id.into()),
+        _ => None,
+    }
+}
+
+const fn comparison(op: jinja::CompareOpKind) -> Comparison {
+    match op {
+        jinja::CompareOpKind::Eq => Comparison::Eq,
+        jinja::CompareOpKind::Ne => Comparison::Ne,
+        jinja::CompareOpKind::Lt => Comparison::Lt,
+        jinja::CompareOpKind::Lte => Comparison::Le,
+        jinja::CompareOpKind::Gt => Comparison::Gt,
+        jinja::CompareOpKind::Gte => Comparison::Ge,
+        jinja::CompareOpKind::In => Comparison::In,
+        jinja::CompareOpKind::NotIn => Comparison::NotIn,
+    }
+}
+
+const fn arithmetic(range: Range<usize>, operation: Operation, left: Box<Node>, right: Box<Node>) -> Node {
+    Node { range, kind: Kind::Arithmetic { operation, left, right } }
+}

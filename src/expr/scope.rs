@@ -1,0 +1,181 @@
+//! What an expression may name, by where it stands. Checked at load, and printed by the help of its errors.
+
+use std::fmt::Write;
+
+/// What an expression may name, by where it stands.
+///
+/// | scope | where | names | functions |
+/// |---|---|---|---|
+/// | `Node` | `nodes.*.args`, `command`, `env`, `files`, `data` | `self`, `nodes`, `cluster`, `trial` | `node(name)`, `role(name)` |
+/// | `Probe` | urls, headers, bodies, commands of probes and of `ready` | as `Node`, with addresses the runner dials | as `Node` |
+/// | `Response` | `ready.expect`, `ok`, `fail` and `value` of operations | `status`, `json`, `text`, `error`, `ms` | |
+/// | `Operation` | a workload's http operation | as `Probe`, and `key`, `value`, `expect`, `op` | as `Node` |
+/// | `Observations` | `let`, `select`, an invariant's `each` | observations, earlier lets, `nodes`, `cluster`, `trial` | as `Node` |
+/// | `Invariant` | an invariant's `expect` and `node` | as `Observations`, and `item`, `index`, `key` | as `Node` |
+/// | `Agent` | rules and commands | `ticket`, `tickets`, `nodes`, `last`, `results`, `chaos`, `cluster`, `trial`, `observe` | as `Node` |
+/// | `Scoring` | parts | the facts of the trial | |
+///
+/// `self` and every node of `nodes` is `{ name, role, index, dir, data, disk, listen: { PORT: address }, PORT: address }`:
+/// `self.listen.client` is where to bind, `self.client` the one advertised address (in `Probe` scope the one to dial).
+/// `cluster` is `{ scale }`, `trial` is `{ seed }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Node,
+    Probe,
+    Response,
+    Operation,
+    Observations,
+    Invariant,
+    Agent,
+    Scoring,
+}
+
+/// A name that a scope offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    pub name: &'static str,
+    pub function: bool,
+    pub about: &'static str,
+}
+
+const fn value(name: &'static str, about: &'static str) -> Name {
+    Name { name, function: false, about }
+}
+
+const fn function(name: &'static str, about: &'static str) -> Name {
+    Name { name, function: true, about }
+}
+
+const SELF: Name = value("self", "the node itself");
+const NODES: Name = value("nodes", "all nodes, in order");
+const CLUSTER: Name = value("cluster", "`scale`: the clock scale of stand-in nodes, 1 when real");
+const TRIAL: Name = value("trial", "`seed`");
+const NODE: Name = function("node", "the node of that name");
+const ROLE: Name = function("role", "the nodes of that role, in order");
+
+const NODE_SCOPE: &[Name] = &[SELF, NODES, CLUSTER, TRIAL, NODE, ROLE];
+const RESPONSE_SCOPE: &[Name] = &[
+    value("status", "the HTTP status, or the exit code of a command"),
+    value("json", "the body, when it is JSON"),
+    value("text", "the body"),
+    value("error", "why there is no answer"),
+    value("ms", "milliseconds it took"),
+];
+const OPERATION_SCOPE: &[Name] = &[
+    SELF,
+    NODES,
+    CLUSTER,
+    TRIAL,
+    NODE,
+    ROLE,
+    value("key", "the key"),
+    value("value", "the value to write"),
+    value("expect", "what a compare-and-put expects"),
+    value("op", "the operation's name"),
+];
+const OBSERVATIONS_SCOPE: &[Name] = &[NODES, CLUSTER, TRIAL, NODE, ROLE];
+const INVARIANT_SCOPE: &[Name] = &[
+    value("item", "the item of `each`"),
+    value("index", "its place, from 0"),
+    value("key", "its key, when `each` is an object"),
+    NODES,
+    CLUSTER,
+    TRIAL,
+    NODE,
+    ROLE,
+];
+const AGENT_SCOPE: &[Name] = &[
+    value("ticket", "`id`, `invariant`, `node`, `severity`, `observed`, `expected`"),
+    value("tickets", "all open tickets"),
+    NODES,
+    value("last", "the command before: `command`, `exit_code`, `stdout`, `stderr`, `timed_out`"),
+    value("results", "all commands so far"),
+    value("chaos", "the faults by id, in checks and for the oracle only"),
+    value("observe", "the newest observations by name"),
+    CLUSTER,
+    TRIAL,
+    NODE,
+    ROLE,
+];
+const SCORING_SCOPE: &[Name] = &[
+    value("detected", "whether a ticket was opened"),
+    value("detect_s", "from the fault to the ticket"),
+    value("repaired", "whether the objective holds in the end"),
+    value("repair_s", "from the ticket to the objective holding"),
+    value("hurt_s", "client error-seconds"),
+    value("acked", "acknowledged operations"),
+    value("lost", "acknowledged writes that are gone"),
+    value("durable", "whether none was lost"),
+    value("commands", "how many were run"),
+    value("failed_commands", "how many of them failed"),
+    value("engine_calls", "how many calls on the mediated engine"),
+    value("forbidden", "how many commands matched a forbidden pattern"),
+    value("touched_nodes", "names of the nodes the agent touched"),
+    value("collateral", "those of them that no fault had hit"),
+    value("safeguards_broken", "how many safeguards broke"),
+    value("diagnosed", "whether the diagnosis names the truth"),
+    value("turns", "of the agent"),
+    value("tokens", "of the model"),
+    value("usd", "dollars"),
+    value("timing", "`steady_for`, `detect_within`, `repair_within`, `stable_for` in seconds"),
+    value("limits", "`wall`, `command` in seconds, `turns`"),
+];
+
+/// Functions that are everywhere.
+pub(super) const FUNCTIONS: &[Name] = &[
+    function("dur", "seconds of a duration: `dur('1m 30s')`"),
+    function("size", "bytes of a size: `size('1MiB')`"),
+    function("range", "`range(3)` is `[0, 1, 2]`"),
+];
+
+impl Scope {
+    /// What the scope itself offers, without what the file declares.
+    #[must_use]
+    pub const fn names(self) -> &'static [Name] {
+        match self {
+            Self::Node | Self::Probe => NODE_SCOPE,
+            Self::Response => RESPONSE_SCOPE,
+            Self::Operation => OPERATION_SCOPE,
+            Self::Observations => OBSERVATIONS_SCOPE,
+            Self::Invariant => INVARIANT_SCOPE,
+            Self::Agent => AGENT_SCOPE,
+            Self::Scoring => SCORING_SCOPE,
+        }
+    }
+
+    /// Whether a file must not declare this name, for it means something here already.
+    #[must_use]
+    pub fn reserves(self, name: &str) -> bool {
+        self.names().iter().chain(FUNCTIONS).any(|known| known.name == name) || matches!(name, "true" | "false" | "none" | "loop")
+    }
+
+    /// `known here: item, index, nodes, up, stores`.
+    pub(super) fn help(self, known: &[String]) -> String {
+        let mut help = String::from("known here: ");
+        let own = self.names().iter().filter(|name| !name.function).map(|name| name.name);
+        for (place, name) in known.iter().map(String::as_str).chain(own).enumerate() {
+            let _ = write!(help, "{}`{name}`", if place == 0 { "" } else { ", " });
+        }
+        help
+    }
+
+    pub(super) fn help_functions(self) -> String {
+        let mut help = String::from("functions here: ");
+        let own = self.names().iter().filter(|name| name.function);
+        for (place, name) in FUNCTIONS.iter().chain(own).enumerate() {
+            let _ = write!(help, "{}`{}()`", if place == 0 { "" } else { ", " }, name.name);
+        }
+        help
+    }
+}
+
+/// The nearest of the known words, when it is near enough to be meant.
+pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = if word.chars().count() <= 3 { 1 } else { 2 };
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,232 @@
+//! Values, and what is known of them: minijinja's values with a mark for *unknown* inside lists and maps.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::value::{Object, ObjectRepr, ValueKind};
+
+use super::Value;
+use crate::diagnostic::{Diagnostic, Place};
+
+/// Why something is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A name, field or item that is not there: the response or the file is not what the author thought.
+    Absent,
+    /// There, but null or empty.
+    Null,
+    /// A probe that failed, is stale or has not answered yet.
+    Unavailable,
+    /// Values of the wrong or of unlike types.
+    Types,
+    /// Enough is known, but it does not decide: no majority.
+    Undecided,
+    /// A function or filter refused its input, or the evaluation took too long.
+    Failed,
+}
+
+/// Neither true nor false, with the reason and the part of the expression that is to blame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    pub why: Why,
+    /// As in diagnostics: lowercase, names in backticks, no final dot.
+    pub reason: String,
+    /// Bytes of the expression's or template's text.
+    pub range: Range<usize>,
+}
+
+impl Unknown {
+    #[must_use]
+    pub fn new(why: Why, reason: impl Into<String>) -> Self {
+        Self { why, reason: reason.into(), range: 0..0 }
+    }
+
+    pub(super) fn at(why: Why, range: &Range<usize>, reason: impl Into<String>) -> Box<Self> {
+        Box::new(Self { why, reason: reason.into(), range: range.clone() })
+    }
+
+    /// Whether the file and the system do not fit together, rather than the system being in trouble. When it lasts, the
+    /// trial says nothing about the agent.
+    #[must_use]
+    pub const fn is_malformed(&self) -> bool {
+        matches!(self.why, Why::Absent | Why::Types | Why::Failed)
+    }
+
+    pub(super) fn diagnostic(&self, place: Option<&Place>) -> Diagnostic {
+        let code = match self.why {
+            Why::Absent => "absent_value",
+            Why::Null => "null_value",
+            Why::Unavailable => "unavailable_value",
+            Why::Types => "wrong_type",
+            Why::Undecided => "undecided",
+            Why::Failed => "expression_failed",
+        };
+        let diagnostic = Diagnostic::error(code, &self.reason);
+        match place {
+            Some(place) if !self.range.is_empty() => diagnostic.at(place.within(self.range.clone())),
+            Some(place) => diagnostic.at(place.clone()),
+            None => diagnostic,
+        }
+    }
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl Error for Unknown {}
+
+/// The mark of something unknown within a list or a map.
+#[derive(Debug)]
+struct Mark(Unknown);
+
+impl Object for Mark {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown")
+    }
+}
+
+impl From<Unknown> for Value {
+    fn from(unknown: Unknown) -> Self {
+        Self::from_object(Mark(unknown))
+    }
+}
+
+/// A value that cannot be had now, for a probe's result: `probe failed: connection refused`.
+#[must_use]
+pub fn unavailable(reason: impl Into<String>) -> Value {
+    Value::from(Unknown::new(Why::Unavailable, reason))
+}
+
+/// The reason, when the value is the mark of something unknown.
+#[must_use]
+pub fn unknown_of(value: &Value) -> Option<&Unknown> {
+    value.downcast_object_ref::<Mark>().map(|mark| &mark.0)
+}
+
+/// The first unknown part of a list, not of what its items hold.
+pub(super) fn unknown_item(value: &Value) -> Option<Unknown> {
+    if !is_list(value) {
+        return None;
+    }
+    value.try_iter().ok()?.find_map(|item| unknown_of(&item).cloned())
+}
+
+pub(super) fn is_list(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
+}
+
+pub(super) fn is_map(value: &Value) -> bool {
+    value.kind() == ValueKind::Map
+}
+
+/// A type as people call it.
+pub(super) fn type_name(value: &Value) -> &'static str {
+    match value.kind() {
+        ValueKind::Undefined => "absent",
+        ValueKind::None => "null",
+        ValueKind::Bool => "a truth value",
+        ValueKind::Number => "a number",
+        ValueKind::String | ValueKind::Bytes => "text",
+        ValueKind::Seq | ValueKind::Iterable => "a list",
+        ValueKind::Map => "an object",
+        _ if unknown_of(value).is_some() => "unknown",
+        _ => "a value",
+    }
+}
+
+/// A value as templates print it. minijinja would print `True`.
+pub(super) fn text_of(value: &Value) -> String {
+    if value.kind() == ValueKind::Bool { value.is_true().to_string() } else { value.to_string() }
+}
+
+/// A value as it is shown beside its expectation: text bare, numbers with four digits, long ones cut.
+pub(super) fn show(value: &Value) -> String {
+    const LONGEST: usize = 120;
+    if let Some(unknown) = unknown_of(value) {
+        return format!("unknown ({unknown})");
+    }
+    let text = match value.kind() {
+        ValueKind::None | ValueKind::Undefined => "null".into(),
+        ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).map_or_else(|_| value.to_string(), show_number),
+        ValueKind::String => value.as_str().unwrap_or_default().to_owned(),
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+            serde_json::to_string(&value).unwrap_or_else(|_| value.to_string())
+        }
+        _ => text_of(value),
+    };
+    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain(['…']).collect() }
+}
+
+/// Four significant digits, without trailing zeros.
+fn show_number(number: f64) -> String {
+    let magnitude = number.abs();
+    if number == 0.0 || !(1e-6..1e15).contains(&magnitude) {
+        return format!("{number}");
+    }
+    let mut decimals = 3;
+    let mut limit = 10.0;
+    while decimals > 0 && magnitude >= limit {
+        decimals -= 1;
+        limit *= 10.0;
+    }
+    let mut low = 1.0;
+    while magnitude < low && decimals < 9 {
+        decimals += 1;
+        low /= 10.0;
+    }
+    let text = format!("{number:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// As JSON; a part that is unknown makes the whole unknown.
+pub(super) fn to_json(value: &Value) -> Result<serde_json::Value, Unknown> {
+    if let Some(unknown) = unknown_of(value) {
+        return Err(unknown.clone());
+    }
+    let failed = |problem: String| Unknown::new(Why::Failed, problem);
+    match value.kind() {
+        ValueKind::None | ValueKind::Undefined => Ok(serde_json::Value::Null),
+        ValueKind::Seq | ValueKind::Iterable => {
+            let items = value.try_iter().map_err(|error| failed(error.to_string()))?;
+            items.map(|item| to_json(&item)).collect::<Result<Vec<_>, _>>().map(serde_json::Value::Array)
+        }
+        ValueKind::Map => {
+            let mut map = serde_json::Map::new();
+            for key in value.try_iter().map_err(|error| failed(error.to_string()))? {
+                let item = value.get_item(&key).map_err(|error| failed(error.to_string()))?;
+                map.insert(key.as_str().map_or_else(|| key.to_string(), str::to_owned), to_json(&item)?);
+            }
+            Ok(serde_json::Value::Object(map))
+        }
+        _ => serde_json::to_value(value).map_err(|error| failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_with_four_digits() {
+        let cases = [(0.412_345, "0.4123"), (412.0, "412"), (1_234.567, "1235"), (0.000_123_45, "0.0001234"), (2.5, "2.5"), (0.0, "0")];
+        for (number, shown) in cases {
+            assert_eq!(show(&Value::from(number)), shown);
+        }
+    }
+
+    #[test]
+    fn a_mark_inside_makes_the_whole_json_unknown() {
+        let list = Value::from(vec![Value::from(1), unavailable("gone")]);
+        assert_eq!(to_json(&list).unwrap_err().reason, "gone");
+        assert_eq!(unknown_item(&list).unwrap().why, Why::Unavailable);
+    }
+}

@@ -40,7 +40,6 @@ impl Bar {
     pub fn new(palette: Palette) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let bar = all.add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} {wide_msg}")));
-        bar.enable_steady_tick(TICK);
         Self { all, bar, palette, tally: Tally::default(), under_way: Vec::new() }
     }
 
@@ -49,14 +48,21 @@ impl Bar {
         self.all.suspend(write);
     }
 
+    /// Leaves nothing behind.
     pub fn clear(self) {
-        let _ = self.all.clear();
+        for line in self.under_way.iter().filter_map(|running| running.line.as_ref()) {
+            line.finish_and_clear();
+        }
+        self.bar.finish_and_clear();
     }
 
     pub fn event(&mut self, event: &Event) {
         self.tally.event(event);
         match (&event.kind, &event.trial) {
-            (Kind::RunStarted { trials, .. }, _) => self.bar.set_length(*trials as u64),
+            (Kind::RunStarted { trials, .. }, _) => {
+                self.bar.set_length(*trials as u64);
+                self.bar.enable_steady_tick(TICK);
+            }
             (Kind::TrialStarted(started), Some(trial)) => {
                 let name = format!("{:NAME$}", name(&started.scenario, &started.variant, NAME));
                 self.under_way.push(UnderWay { trial: trial.clone(), name, doing: String::new(), line: None });

@@ -78,7 +78,8 @@ impl Database {
         let failed = |error| self.failed(error);
         let sql = format!(
             "SELECT {TRIAL_COLUMNS} FROM {TRIAL_TABLES} WHERE (?1 IS NULL OR trials.run = ?1) AND (?2 IS NULL OR scenario GLOB ?2)
-                AND (?3 IS NULL OR variant GLOB ?3) AND (?4 OR role = 'subject') ORDER BY trials.rowid DESC"
+                AND (?3 IS NULL OR variant GLOB ?3) AND (?4 OR role = 'subject') AND {} ORDER BY trials.rowid DESC",
+            filter.verdict_condition()
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
         let mut rows = statement
@@ -163,8 +164,21 @@ impl Database {
 }
 
 impl Filter {
+    /// What the database can tell by itself; which of those without a verdict still run, it cannot.
+    fn verdict_condition(&self) -> String {
+        if self.takes_all() {
+            return "TRUE".into();
+        }
+        let words: Vec<String> = self.verdicts.iter().map(|verdict| format!("'{}'", verdict.as_str())).collect();
+        let or_none = if self.states.is_empty() { "" } else { " OR verdict IS NULL" };
+        format!("(verdict IN ({}){or_none})", words.join(", "))
+    }
+
+    fn takes_all(&self) -> bool {
+        self.verdicts.is_empty() && self.states.is_empty()
+    }
+
     fn takes(&self, trial: &Trial) -> bool {
-        let any = self.verdicts.is_empty() && self.states.is_empty();
-        any || trial.verdict.is_some_and(|verdict| self.verdicts.contains(&verdict)) || self.states.contains(&trial.state)
+        self.takes_all() || trial.verdict.is_some_and(|verdict| self.verdicts.contains(&verdict)) || self.states.contains(&trial.state)
     }
 }

@@ -1,4 +1,5 @@
 //! The command line: the clap tree, a file a subcommand.
+#![expect(clippy::print_stderr, reason = "here and in `report`, and nowhere else, things are printed")]
 
 pub mod docker;
 pub mod exit;

@@ -30,7 +30,9 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let mut tally = Tally::default();
     let each = |event| {
         tally.event(&event);
-        reporters.iter_mut().for_each(|reporter| reporter.event(&event));
+        for reporter in &mut reporters {
+            reporter.event(&event);
+        }
     };
     database.run_events(&run, each).map_err(expected)?;
     let mut exit = Exit::of_tally(&tally);

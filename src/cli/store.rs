@@ -37,6 +37,7 @@ impl StoreArgs {
 
 /// What the record cannot give, as the user is told it.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 pub fn expected(error: StoreError) -> Expected {
     let exit = match &error {
         StoreError::Unknown { .. } | StoreError::Ambiguous { .. } => Exit::Usage,

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// Draws on stderr.
 pub struct Bar {
     all: MultiProgress,
-    bar: ProgressBar,
+    total: ProgressBar,
     palette: Palette,
     tally: Tally,
     /// Oldest first; those beyond [`RUNNING`] wait without a line.
@@ -40,7 +40,7 @@ impl Bar {
     pub fn new(palette: Palette) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let bar = all.add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} {wide_msg}")));
-        Self { all, bar, palette, tally: Tally::default(), under_way: Vec::new() }
+        Self { all, total: bar, palette, tally: Tally::default(), under_way: Vec::new() }
     }
 
     /// Text above the bar.
@@ -53,15 +53,15 @@ impl Bar {
         for line in self.under_way.iter().filter_map(|running| running.line.as_ref()) {
             line.finish_and_clear();
         }
-        self.bar.finish_and_clear();
+        self.total.finish_and_clear();
     }
 
     pub fn event(&mut self, event: &Event) {
         self.tally.event(event);
         match (&event.kind, &event.trial) {
             (Kind::RunStarted { trials, .. }, _) => {
-                self.bar.set_length(*trials as u64);
-                self.bar.enable_steady_tick(TICK);
+                self.total.set_length(*trials as u64);
+                self.total.enable_steady_tick(TICK);
             }
             (Kind::TrialStarted(started), Some(trial)) => {
                 let name = format!("{:NAME$}", name(&started.scenario, &started.variant, NAME));
@@ -75,8 +75,8 @@ impl Bar {
                     line.finish_and_clear();
                     self.all.remove(&line);
                 }
-                self.bar.inc(1);
-                self.bar.set_message(self.counts());
+                self.total.inc(1);
+                self.total.set_message(self.counts());
                 self.give_lines();
             }
             (kind, Some(trial)) => {

@@ -147,8 +147,8 @@ pub(crate) fn reason(code: &str, message: &str) -> Reason {
     Reason { code: code.into(), message: message.into(), place: None, blame: None, help: None }
 }
 
-fn spot(file: &str, line: usize, text: &str) -> Option<Spot> {
-    Some(Spot { file: file.into(), line, column: 17, text: text.into() })
+fn spot(file: &str, line: usize, text: &str) -> Spot {
+    Spot { file: file.into(), line, column: 17, text: text.into() }
 }
 
 pub(crate) fn failed() -> TrialFinished {
@@ -157,7 +157,7 @@ pub(crate) fn failed() -> TrialFinished {
         wall_us: 62_000_000,
         usd: 0.31,
         reason: Some(Reason {
-            place: spot("clusters/nats.yaml", 44, "    expect: users.value < 100"),
+            place: Some(spot("clusters/nats.yaml", 44, "    expect: users.value < 100")),
             ..reason("publish_slow", "publish_slow 412 ms, expected < 100, still so at the limit")
         }),
         ..finished(Verdict::Fail)
@@ -178,11 +178,11 @@ pub(crate) fn timeout() -> TrialFinished {
         wall_us: 12_050_000,
         repair_us: None,
         reason: Some(Reason {
-            place: spot(
+            place: Some(spot(
                 "scenarios/with/a/rather/long/path/that/a/deep/project/may/have/node_kill.yaml",
                 12,
                 "limits: { wall: 8s, turns: 30, tokens: 200k, usd: 0.50, command: 5s, output: 16KiB }",
-            ),
+            )),
             ..reason("wall_limit", "the agent still worked when its 8.0 s were over: command 3 `sleep 60` was running")
         }),
         ..finished(Verdict::Timeout)
@@ -344,7 +344,7 @@ pub(crate) fn told() -> Stream {
             observed: "exited by signal 9".into(),
             expected: "item.ok".into(),
             first_seen: "2026-01-02T03:04:07.3Z".parse().unwrap(),
-            place: spot("scenarios/clusters/tikv.yaml", 44, "  node_up: { each: up, expect: item.ok, severity: critical }"),
+            place: Some(spot("scenarios/clusters/tikv.yaml", 44, "  node_up: { each: up, expect: item.ok, severity: critical }")),
         }),
     );
     phase(&mut stream, Phase::Detect, 0, 203_000, 0, "node_up tikv2 after 203 ms");

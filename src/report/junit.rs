@@ -122,10 +122,10 @@ fn status(role: TrialRole, finished: &TrialFinished) -> TestCaseStatus {
 fn description(reason: &Reason) -> String {
     let mut text = reason.message.clone();
     if let Some(spot) = &reason.place {
-        text += &format!("\n{}:{}:{}\n{}", spot.file, spot.line, spot.column, spot.text);
+        text.extend(["\n", &spot.file, &format!(":{}:{}\n", spot.line, spot.column), &spot.text]);
     }
     if let Some(help) = &reason.help {
-        text += &format!("\nhelp: {help}");
+        text.extend(["\nhelp: ", help]);
     }
     text
 }

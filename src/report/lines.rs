@@ -141,7 +141,7 @@ fn faults(finished: &TrialFinished) -> Vec<Line> {
     let Some(times) = times else { return lines };
     match lines.first_mut() {
         Some(first) if first.width() < TIMES && TIMES + layout::width(&times) <= WIDTH => {
-            *first = std::mem::take(first).to(TIMES).plain(times)
+            *first = std::mem::take(first).to(TIMES).plain(times);
         }
         _ => lines.push(Line::labelled("times").plain(times)),
     }

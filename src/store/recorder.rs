@@ -30,6 +30,9 @@ const KEPT: usize = 100_000;
 /// Answers one [`Recorder::durable`].
 pub type Answer = oneshot::Sender<Result<(), String>>;
 
+/// Told of the first failure.
+type Failed = Box<dyn FnOnce(&str) + Send>;
+
 enum Message {
     Event(Arc<Event>),
     Durable(Answer),
@@ -98,7 +101,7 @@ impl Recorder {
 struct Writer {
     database: Database,
     run: RunId,
-    failed: Option<Box<dyn FnOnce(&str) + Send>>,
+    failed: Option<Failed>,
     failure: Option<StoreError>,
     pending: Vec<Arc<Event>>,
     /// Something is committed that is not yet on the disk itself.

@@ -12,20 +12,18 @@ use crate::cli::style::Tone;
 const NAMES: usize = 12;
 
 pub(super) fn head(story: &Story, view: &View) -> Vec<Line> {
-    match &story.finished {
-        Some(finished) => lines::trial_lines(&story.trial, &story.started, finished, false),
-        None => {
-            let line = lines::head((Tone::Invalid, view.without_end), &story.started, false, lines::ID - 2);
-            let phase = story.phases.last().map_or("before its first phase", |phase| phase.phase.as_str());
-            let why = match view.without_end {
-                "RUNNING" => format!("in phase {phase}"),
-                _ => format!("the runner was gone before it ended: last seen in phase {phase}"),
-            };
-            let mut lines = vec![line.to(lines::ID).put(Tone::Id, story.trial.as_str())];
-            lines.extend(labelled("why", Tone::Plain, &why));
-            lines
-        }
+    if let Some(finished) = &story.finished {
+        return lines::trial_lines(&story.trial, &story.started, finished, false);
     }
+    let line = lines::head((Tone::Invalid, view.without_end), &story.started, false, lines::ID - 2);
+    let phase = story.phases.last().map_or_else(|| "before its first phase".into(), |phase| format!("in phase {}", phase.phase.as_str()));
+    let why = match view.without_end {
+        "RUNNING" => phase,
+        _ => format!("its runner ended before it did, {phase}"),
+    };
+    let mut lines = vec![line.to(lines::ID).put(Tone::Id, story.trial.as_str())];
+    lines.extend(labelled("why", Tone::Plain, &why));
+    lines
 }
 
 pub(super) fn about(story: &Story, view: &View) -> Vec<Line> {

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::app::App;
 use super::forward::REDIRECTOR;
@@ -98,20 +98,24 @@ pub async fn register(app: App) {
     }
 }
 
-/// Keeps a follower's copy of the leader's memory, so that a new leader does not begin with an empty map.
+/// Keeps a follower's copy of the leader's memory, so that a new leader does not begin with an empty map. A new leader is
+/// asked at once: a member that has just started knows nothing yet, and may be the next to lead.
 pub async fn follow(app: App) {
     let me = app.members.me().id;
-    let mut round = interval(app.timing.store_heartbeat() / 2);
-    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let round = app.timing.store_heartbeat() / 2;
+    let mut status = app.consensus.watch_status();
     loop {
-        round.tick().await;
-        let Leader::Other(_, url) = app.leadership.leader(me) else { continue };
-        let asked = app.client.get(format!("{url}/standin/memory")).header(REDIRECTOR, &app.members.me().name);
-        let Ok(answer) = asked.timeout(app.timing.request()).send().await else { continue };
-        if answer.status().is_success()
-            && let Ok(memory) = answer.json::<Memory>().await
-        {
+        let leader = app.leadership.wait(me, Instant::now() + round, |leader| matches!(leader, Leader::Other(..))).await;
+        let Leader::Other(id, url) = leader else { continue };
+        if let Some(memory) = ask_memory(&app, &url).await {
             app.office.ask(move |cluster| cluster.remember(memory)).await;
         }
+        let _ = timeout(round, status.wait_for(|status| status.leader_host != Some(id))).await;
     }
+}
+
+async fn ask_memory(app: &App, url: &str) -> Option<Memory> {
+    let asked = app.client.get(format!("{url}/standin/memory")).header(REDIRECTOR, &app.members.me().name);
+    let answer = asked.timeout(app.timing.request()).send().await.ok()?;
+    if answer.status().is_success() { answer.json().await.ok() } else { None }
 }

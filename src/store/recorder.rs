@@ -165,15 +165,29 @@ impl Writer {
         }
     }
 
-    /// All that is pending, or nothing.
+    /// All that is pending; on a full disk as much of it as fits.
     fn write(&mut self, synced: bool) -> Result<(), StoreError> {
         if self.pending.is_empty() {
             return Ok(());
         }
         sync(&self.database, synced)?;
-        insert(&self.database.connection, &self.run, &self.pending).map_err(|error| self.database.failed(error))?;
-        self.pending.clear();
-        self.unsynced = !synced;
+        let mut size = self.pending.len();
+        while !self.pending.is_empty() {
+            size = size.min(self.pending.len());
+            match insert(&self.database.connection, &self.run, &self.pending[..size]) {
+                Ok(()) => {
+                    self.pending.drain(..size);
+                    self.unsynced = !synced;
+                }
+                Err(error) => {
+                    let error = self.database.failed(error);
+                    if size == 1 || !matches!(error, StoreError::Full { .. }) {
+                        return Err(error);
+                    }
+                    size /= 2;
+                }
+            }
+        }
         Ok(())
     }
 

@@ -18,6 +18,8 @@ use clap::{Parser, Subcommand};
 
 use exit::{Exit, Expected};
 
+use crate::cluster::local::program;
+
 #[derive(Debug, Parser)]
 #[command(name = "chaosrun", version, about)]
 struct Cli {
@@ -47,6 +49,10 @@ pub fn main() -> ExitCode {
     // Under that name it is the client and nothing else.
     if docker::is_called(std::env::args_os().next().as_deref()) {
         return docker::main();
+    }
+    if program::is_copy() && std::env::args_os().nth(1).is_none_or(|word| word != "node") {
+        eprintln!("error: this program only runs nodes");
+        return Exit::Usage.into();
     }
     let cli = Cli::parse();
     let outcome = match cli.command {

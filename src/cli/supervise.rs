@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::exit::Exit;
+use super::exit::{Exit, Expected};
 
 #[derive(Debug, Args)]
 pub struct SuperviseArgs {
@@ -21,8 +21,7 @@ pub fn run(args: &SuperviseArgs) -> anyhow::Result<Exit> {
 
     let stdin = std::io::stdin();
     if getsockopt(&stdin, sockopt::SockType).ok() != Some(SockType::Stream) {
-        eprintln!("error: `supervise` is started by a run, with a socket as its stdin");
-        return Ok(Exit::Usage);
+        return Err(Expected::new(Exit::Usage, "`supervise` is started by a run, with a socket as its stdin").into());
     }
     // Nothing that the runner's own parent left open may reach a node.
     close_on_exec().context("cannot read `/proc/self/fd`")?;
@@ -51,6 +50,5 @@ fn close_on_exec() -> std::io::Result<()> {
 
 #[cfg(not(target_os = "linux"))]
 pub fn run(_args: &SuperviseArgs) -> anyhow::Result<Exit> {
-    eprintln!("error: the `local` backend needs Linux");
-    Ok(Exit::Usage)
+    Err(Expected::new(Exit::Usage, "the `local` backend needs Linux").into())
 }

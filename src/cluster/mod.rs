@@ -166,11 +166,16 @@ pub trait Cluster: Send + Sync {
     async fn pause(&self, node: &str, by: Actor) -> Result<(), ClusterError>;
     async fn unpause(&self, node: &str, by: Actor) -> Result<(), ClusterError>;
 
-    /// A command in the node's surroundings (its directory and environment).
+    /// A command in the node's surroundings (its directory, when `exec` names none, and environment). It dies with the node.
     async fn exec(&self, node: &str, exec: Exec) -> Result<Running, ClusterError>;
 
-    /// A command beside the nodes: the agent's shell, a workload driver.
+    /// A command beside the nodes: the agent's shell. Its environment holds PATH, LANG and what `exec` names.
     async fn spawn(&self, exec: Exec) -> Result<Running, ClusterError>;
+
+    /// As [`Cluster::spawn`], for a workload's driver: link faults between the workload and a node concern it.
+    async fn spawn_driver(&self, exec: Exec) -> Result<Running, ClusterError> {
+        self.spawn(exec).await
+    }
 
     /// Path of the file that holds all the node has printed (stdout and stderr), growing.
     fn log_file(&self, node: &str) -> Option<PathBuf>;

@@ -1,4 +1,5 @@
 //! One binary for all integration tests.
 
+mod local;
 mod standin_pd;
 mod supervisor;

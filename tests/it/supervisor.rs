@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::local::supervisor::{Ended, Reach, Spawn, SpawnError, Spawned, Supervisor, SupervisorClient};
+use chaosrun::cluster::local::supervisor::{Ended, Reach, Spawn, SpawnError, Supervisor, SupervisorClient};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
@@ -35,14 +35,15 @@ fn null() -> OwnedFd {
 }
 
 struct Started {
-    spawned: Spawned,
+    tree: u64,
+    pid: u32,
     stdout: BufReader<File>,
     exit: oneshot::Receiver<Ended>,
     /// Its stdin never ends while this lives.
     _stdin: PipeWriter,
 }
 
-fn plan(argv: &[&OsStr], stdout: OwnedFd, scope: u64) -> (Spawn, oneshot::Receiver<Ended>) {
+fn plan(client: &SupervisorClient, argv: &[&OsStr], stdout: OwnedFd, scope: u64) -> (Spawn, oneshot::Receiver<Ended>) {
     let (tx, exit) = oneshot::channel();
     let spawn = Spawn {
         program: argv[0].to_owned(),
@@ -50,6 +51,7 @@ fn plan(argv: &[&OsStr], stdout: OwnedFd, scope: u64) -> (Spawn, oneshot::Receiv
         env: vec![("PATH".into(), std::env::var_os("PATH").unwrap())],
         dir: "/".into(),
         stdio: [null(), stdout, null()],
+        tree: client.new_tree(),
         scope,
         with: None,
         linger: false,
@@ -61,12 +63,13 @@ fn plan(argv: &[&OsStr], stdout: OwnedFd, scope: u64) -> (Spawn, oneshot::Receiv
 async fn start(client: &SupervisorClient, argv: &[&str], change: impl FnOnce(&mut Spawn)) -> Started {
     let (ours, theirs) = std::io::pipe().unwrap();
     let argv: Vec<&OsStr> = argv.iter().map(OsStr::new).collect();
-    let (mut spawn, exit) = plan(&argv, theirs.into(), 1);
+    let (mut spawn, exit) = plan(client, &argv, theirs.into(), 1);
     let (stdin, never_closed) = std::io::pipe().unwrap();
     spawn.stdio[0] = stdin.into();
     change(&mut spawn);
-    let spawned = client.spawn(spawn).await.unwrap();
-    Started { spawned, stdout: BufReader::new(File::from(OwnedFd::from(ours))), exit, _stdin: never_closed }
+    let tree = spawn.tree;
+    let pid = client.spawn(spawn).await.unwrap();
+    Started { tree, pid, stdout: BufReader::new(File::from(OwnedFd::from(ours))), exit, _stdin: never_closed }
 }
 
 impl Started {
@@ -114,7 +117,7 @@ async fn exits_are_told_as_they_are() {
     let by_signal = start(&client, &["sh", "-c", "kill -KILL $$"], |_| ()).await;
     assert_eq!(by_signal.exit.await.unwrap(), Ended::Signal(9));
     let real_time = start(&client, &["sleep", "1000"], |_| ()).await;
-    client.signal(real_time.spawned.tree, 34, Reach::Group).await.unwrap();
+    client.signal(real_time.tree, 34, Reach::Group).await.unwrap();
     assert_eq!(real_time.exit.await.unwrap(), Ended::Signal(34));
     client.close().await;
 }
@@ -140,7 +143,7 @@ async fn arguments_and_environment_may_be_any_bytes_and_nothing_else_is_inherite
 async fn what_cannot_be_run_is_named() {
     let client = client();
     let refused = async |program: &str, dir: &str| {
-        let (mut spawn, _) = plan(&[OsStr::new(program)], null(), 1);
+        let (mut spawn, _) = plan(&client, &[OsStr::new(program)], null(), 1);
         spawn.dir = dir.into();
         match client.spawn(spawn).await {
             Err(SpawnError::Refused { message, .. }) => message,
@@ -161,7 +164,7 @@ async fn a_killed_tree_leaves_no_daemon_and_others_live_on() {
     let mut other = start(&client, &["sh", "-c", "echo up; read forever"], |_| ()).await;
     other.line();
     let mut tree = start(&client, &["sh", "-c", DAEMONS, temporary.path().join("daemon").to_str().unwrap()], |_| ()).await;
-    let with = tree.spawned.tree;
+    let with = tree.tree;
     let inside = start(&client, &["sleep", "1000"], |spawn| spawn.with = Some(with)).await;
     let pids = tree.pids();
     assert!(pids.iter().copied().all(exists) && pids.len() == 3, "{pids:?}");
@@ -169,9 +172,9 @@ async fn a_killed_tree_leaves_no_daemon_and_others_live_on() {
     assert_eq!(pids.iter().copied().filter(|pid| exists(*pid)).collect::<Vec<_>>(), Vec::<u32>::new());
     assert_eq!(tree.exit.await.unwrap(), Ended::Signal(9));
     assert_eq!(inside.exit.await.unwrap(), Ended::Signal(9));
-    assert!(exists(other.spawned.pid));
+    assert!(exists(other.pid));
     client.close().await;
-    assert!(!exists(other.spawned.pid));
+    assert!(!exists(other.pid));
 }
 
 #[tokio::test]
@@ -186,7 +189,7 @@ async fn what_a_node_leaves_behind_ends_with_it_and_what_a_command_leaves_behind
     command.exit.await.unwrap();
     until("the node's daemon ends", || !exists(of_node));
     assert!(exists(of_command));
-    client.kill(command.spawned.tree).await;
+    client.kill(command.tree).await;
     assert!(!exists(of_command));
     client.close().await;
 }
@@ -197,17 +200,19 @@ async fn a_pause_reaches_the_whole_tree_and_a_kill_reaches_a_paused_one() {
     let temporary = tempfile::tempdir().unwrap();
     let mut tree = start(&client, &["sh", "-c", DAEMONS, temporary.path().join("daemon").to_str().unwrap()], |_| ()).await;
     let pids = tree.pids();
-    client.signal(tree.spawned.tree, nix::libc::SIGSTOP, Reach::Tree).await.unwrap();
+    client.signal(tree.tree, nix::libc::SIGSTOP, Reach::Tree).await.unwrap();
     for pid in &pids {
         until("stopped", || state(*pid) == Some('T'));
     }
-    client.signal(tree.spawned.tree, nix::libc::SIGCONT, Reach::Tree).await.unwrap();
+    client.signal(tree.tree, nix::libc::SIGCONT, Reach::Tree).await.unwrap();
     for pid in &pids {
         until("goes on", || state(*pid) == Some('S'));
     }
-    client.signal(tree.spawned.tree, nix::libc::SIGSTOP, Reach::Tree).await.unwrap();
+    client.signal(tree.tree, nix::libc::SIGSTOP, Reach::Tree).await.unwrap();
     client.kill_scope(1).await;
     assert!(!pids.iter().copied().any(exists));
+    let (late, _) = plan(&client, &[OsStr::new("true")], null(), 1);
+    assert!(client.spawn(late).await.is_err(), "nothing starts in a scope that was killed");
     client.close().await;
 }
 
@@ -235,7 +240,7 @@ async fn a_killed_supervisor_takes_its_children_along_and_is_missed() {
     for pid in pids {
         until("dies with the supervisor", || !lives(pid));
     }
-    let (spawn, _) = plan(&[OsStr::new("true")], null(), 1);
+    let (spawn, _) = plan(&client, &[OsStr::new("true")], null(), 1);
     assert!(matches!(client.spawn(spawn).await, Err(SpawnError::Gone)));
 }
 
@@ -290,7 +295,7 @@ async fn output_is_read_without_a_thread() {
 
     let client = client();
     let (ours, theirs) = std::io::pipe().unwrap();
-    let (spawn, _) = plan(&[OsStr::new("echo"), OsStr::new("hello")], theirs.into(), 1);
+    let (spawn, _) = plan(&client, &[OsStr::new("echo"), OsStr::new("hello")], theirs.into(), 1);
     client.spawn(spawn).await.unwrap();
     let mut text = String::new();
     pipe::Receiver::from_owned_fd(ours.into()).unwrap().read_to_string(&mut text).await.unwrap();

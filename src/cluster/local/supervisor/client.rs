@@ -54,6 +54,8 @@ pub struct Spawn {
     pub env: Vec<(OsString, OsString)>,
     pub dir: PathBuf,
     pub stdio: Stdio,
+    /// From [`SupervisorClient::new_tree`].
+    pub tree: u64,
     /// See [`SupervisorClient::new_scope`].
     pub scope: u64,
     /// A tree it dies and pauses with.
@@ -61,22 +63,13 @@ pub struct Spawn {
     /// Whether what it leaves behind may live on after its exit (until its tree or scope is killed).
     pub linger: bool,
     /// Called when the first process has been reaped, on the client's task: it must not block.
-    pub on_exit: Box<dyn FnOnce(Ended) + Send>,
+    pub on_exit: OnExit,
 }
 
 impl fmt::Debug for Spawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spawn").field("argv", &self.argv).field("dir", &self.dir).finish_non_exhaustive()
     }
-}
-
-/// A process that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spawned {
-    pub tree: u64,
-    pub pid: u32,
-    /// What its environment carries.
-    pub marker: String,
 }
 
 #[derive(Debug, Error)]
@@ -87,12 +80,18 @@ pub enum SpawnError {
     Gone,
 }
 
+/// Told once, on the client's task: it must not block.
+pub type OnExit = Box<dyn FnOnce(Ended) + Send>;
+
+/// The pid, or why there is none.
+type Begun = oneshot::Sender<Result<u32, SpawnError>>;
+
 enum Ask {
     Spawn {
         frame: SpawnFrame,
         stdio: Stdio,
-        reply: oneshot::Sender<Result<u32, SpawnError>>,
-        on_exit: Box<dyn FnOnce(Ended) + Send>,
+        reply: Begun,
+        on_exit: OnExit,
     },
     /// With what its `Done` answers; none when nobody waits.
     Plain {
@@ -148,19 +147,30 @@ impl SupervisorClient {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A number under which trees can be killed together.
+    /// A number under which trees are killed together. Once killed, nothing can be started in it.
     #[must_use]
     pub fn new_scope(&self) -> u64 {
         self.number()
     }
 
-    /// Starts a process.
+    /// A number for a process to be started and all that will descend from it. Good for one spawn.
+    #[must_use]
+    pub fn new_tree(&self) -> u64 {
+        self.number()
+    }
+
+    /// What the environment of a tree's processes carries under [`super::MARKER`].
+    #[must_use]
+    pub fn marker(&self, tree: u64) -> String {
+        format!("{}{tree:016x}", self.nonce)
+    }
+
+    /// Starts a process and gives its pid.
     ///
     /// # Errors
     /// [`SpawnError::Refused`] with the program's name and the reason; [`SpawnError::Gone`] without a supervisor.
-    pub async fn spawn(&self, spawn: Spawn) -> Result<Spawned, SpawnError> {
-        let tree = self.number();
-        let marker = format!("{}{tree:016x}", self.nonce);
+    pub async fn spawn(&self, spawn: Spawn) -> Result<u32, SpawnError> {
+        let tree = spawn.tree;
         let frame = SpawnFrame {
             tree,
             scope: spawn.scope,
@@ -170,13 +180,12 @@ impl SupervisorClient {
             argv: spawn.argv.into_iter().map(OsString::into_vec).collect(),
             env: spawn.env.into_iter().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
             dir: spawn.dir.into_os_string().into_vec(),
-            marker: marker.clone().into_bytes(),
+            marker: self.marker(tree).into_bytes(),
         };
         let (reply, answer) = oneshot::channel();
         let ask = Ask::Spawn { frame, stdio: spawn.stdio, reply, on_exit: spawn.on_exit };
         self.asks.send(ask).map_err(|_| SpawnError::Gone)?;
-        let pid = answer.await.map_err(|_| SpawnError::Gone)??;
-        Ok(Spawned { tree, pid, marker })
+        answer.await.map_err(|_| SpawnError::Gone)?
     }
 
     /// Delivers a signal by its number.
@@ -197,7 +206,7 @@ impl SupervisorClient {
         let _ = self.done(|request| Request::Kill { request, tree }).await;
     }
 
-    /// The same for all trees of a scope at once.
+    /// The same for all trees of a scope at once, for ever: what is asked for in it later is refused.
     pub async fn kill_scope(&self, scope: u64) {
         // As above.
         let _ = self.done(|request| Request::KillScope { request, scope }).await;
@@ -259,8 +268,8 @@ struct Actor {
     write: OwnedWriteHalf,
     child: Child,
     nonce: Arc<str>,
-    starting: HashMap<u64, (oneshot::Sender<Result<u32, SpawnError>>, Box<dyn FnOnce(Ended) + Send>)>,
-    live: HashMap<u64, Box<dyn FnOnce(Ended) + Send>>,
+    starting: HashMap<u64, (Begun, OnExit)>,
+    live: HashMap<u64, OnExit>,
     asked: HashMap<u64, oneshot::Sender<i32>>,
 }
 
@@ -301,18 +310,14 @@ impl Actor {
         match ask {
             Ask::Spawn { frame, stdio, reply, on_exit } => {
                 let tree = frame.tree;
-                match channel::framed(&Request::Spawn(frame).encode()) {
-                    Ok(bytes) => {
-                        self.starting.insert(tree, (reply, on_exit));
-                        self.write_with(&bytes, &stdio).await
-                    }
-                    Err(_) => {
-                        let message = "the arguments and the environment are too long".into();
-                        // The asker may have given up: fine.
-                        let _ = reply.send(Err(SpawnError::Refused { errno: nix::libc::E2BIG, message }));
-                        Ok(())
-                    }
-                }
+                let Ok(bytes) = channel::framed(&Request::Spawn(frame).encode()) else {
+                    let message = "the arguments and the environment are too long".into();
+                    // The asker may have given up: fine.
+                    let _ = reply.send(Err(SpawnError::Refused { errno: nix::libc::E2BIG, message }));
+                    return Ok(());
+                };
+                self.starting.insert(tree, (reply, on_exit));
+                self.write_with(&bytes, &stdio).await
             }
             Ask::Plain { request, number, reply } => {
                 if let Some(reply) = reply {

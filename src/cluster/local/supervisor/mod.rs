@@ -22,7 +22,7 @@ mod start;
 mod trees;
 pub(crate) mod wire;
 
-pub use client::{Ended, Spawn, SpawnError, Spawned, SupervisorClient};
+pub use client::{Ended, OnExit, Spawn, SpawnError, SupervisorClient};
 #[cfg(target_os = "linux")]
 pub use serve::serve;
 pub use start::Supervisor;

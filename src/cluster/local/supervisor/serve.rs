@@ -16,7 +16,7 @@ use nix::unistd::{getppid, setsid};
 
 use super::channel::{self, Stdio};
 use super::process;
-use super::trees::{Tree, Trees};
+use super::trees::{Tree, Trees, childless};
 use super::wire::{Report, Request, SpawnFrame};
 
 /// The pauses between two looks at what refuses to die, in milliseconds: a process is usually gone within one.
@@ -138,6 +138,10 @@ impl Supervisor {
         let tree = frame.tree;
         let stdio: Stdio = fds.try_into().map_err(|_| Over)?;
         let (scope, with, linger, marker) = (frame.scope, frame.with, frame.linger, frame.marker.clone());
+        if self.trees.is_closed(scope) {
+            let message = "everything is being torn down".into();
+            return self.report(&Report::Failed { tree, errno: libc::ESHUTDOWN, message });
+        }
         let report = match process::start(frame, stdio) {
             Ok(root) => {
                 self.trees.insert(tree, Tree { scope, with, linger, root, marker, live: true });
@@ -200,14 +204,4 @@ fn reap() -> Option<(u32, i32, i32)> {
             Err(_) => return None,
         }
     }
-}
-
-/// Whether there is no child at all, ended or not.
-fn childless() -> bool {
-    // SAFETY: an all-zero siginfo is a valid one, and only it is written.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: as above.
-    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
-    result == -1 && Errno::last() == Errno::ECHILD
 }

@@ -36,12 +36,14 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Trees {
     supervisor: u32,
-    trees: BTreeMap<u64, Tree>,
+    known: BTreeMap<u64, Tree>,
     /// First processes that were not reaped yet.
     roots: HashMap<u32, u64>,
     /// Whose tree a process was seen in, by pid and start time.
     seen: HashMap<(u32, u64), u64>,
     doomed: BTreeSet<u64>,
+    /// Scopes that were killed.
+    closed: BTreeSet<u64>,
     waiting: Vec<Waiting>,
 }
 
@@ -49,23 +51,28 @@ impl Trees {
     pub fn new(supervisor: u32) -> Self {
         Self {
             supervisor,
-            trees: BTreeMap::new(),
+            known: BTreeMap::new(),
             roots: HashMap::new(),
             seen: HashMap::new(),
             doomed: BTreeSet::new(),
+            closed: BTreeSet::new(),
             waiting: Vec::new(),
         }
     }
 
     pub fn insert(&mut self, id: u64, tree: Tree) {
         self.roots.insert(tree.root, id);
-        self.trees.insert(id, tree);
+        self.known.insert(id, tree);
+    }
+
+    pub fn is_closed(&self, scope: u64) -> bool {
+        self.closed.contains(&scope)
     }
 
     /// A child was reaped. Gives the tree whose first process it was.
     pub fn reaped(&mut self, pid: u32) -> Option<u64> {
         let id = self.roots.remove(&pid)?;
-        let tree = self.trees.get_mut(&id)?;
+        let tree = self.known.get_mut(&id)?;
         tree.live = false;
         if !tree.linger {
             self.doom(id);
@@ -75,7 +82,7 @@ impl Trees {
 
     /// Delivers a signal.
     pub fn signal(&mut self, id: u64, signal: i32, reach: Reach) -> Result<(), Errno> {
-        let tree = self.trees.get(&id).ok_or(Errno::ESRCH)?;
+        let tree = self.known.get(&id).ok_or(Errno::ESRCH)?;
         match reach {
             Reach::Group if tree.live => send_group(tree.root, signal),
             Reach::Group => Err(Errno::ESRCH),
@@ -113,8 +120,10 @@ impl Trees {
         self.kill_all(request, trees);
     }
 
+    /// Also closes the scope: a start that was on its way when its trial was torn down must not come through.
     pub fn kill_scope(&mut self, request: u64, scope: u64) {
-        let trees = self.trees.iter().filter(|(_, tree)| tree.scope == scope).map(|(id, _)| *id).collect();
+        self.closed.insert(scope);
+        let trees = self.known.iter().filter(|(_, tree)| tree.scope == scope).map(|(id, _)| *id).collect();
         self.kill_all(request, trees);
     }
 
@@ -128,16 +137,16 @@ impl Trees {
     /// Kills what can be killed without a look at `/proc`, so that all trees die at the same time.
     fn doom(&mut self, id: u64) {
         for id in self.closure(id) {
-            if self.doomed.insert(id) && self.trees[&id].live {
+            if self.doomed.insert(id) && self.known[&id].live {
                 // It may have ended by itself and wait to be reaped: then there is nothing to do.
-                let _ = send_group(self.trees[&id].root, libc::SIGKILL);
+                let _ = send_group(self.known[&id].root, libc::SIGKILL);
             }
         }
     }
 
     /// The tree and those that live with it.
     fn closure(&self, id: u64) -> BTreeSet<u64> {
-        let with = self.trees.iter().filter(|(other, tree)| tree.with == id || **other == id);
+        let with = self.known.iter().filter(|(other, tree)| tree.with == id || **other == id);
         with.map(|(id, _)| *id).collect()
     }
 
@@ -147,13 +156,15 @@ impl Trees {
 
     /// Whether a look is worth its time: while a first process dies, its children are not yet ours to reap.
     pub fn roots_gone(&self) -> bool {
-        !self.doomed.iter().any(|id| self.trees.get(id).is_some_and(|tree| tree.live))
+        !self.doomed.iter().any(|id| self.known.get(id).is_some_and(|tree| tree.live))
     }
 
     /// Kills what is left of doomed trees and forgets those of which nothing is.
     pub fn sweep(&mut self) {
         let mut left = BTreeSet::new();
-        for (process, owner) in self.look() {
+        // Without a child there is no descendant: no need to read /proc to know.
+        let family = if childless() { Vec::new() } else { self.look() };
+        for (process, owner) in family {
             let Some(owner) = owner.filter(|owner| self.doomed.contains(owner)) else { continue };
             left.insert(owner);
             if !process.ended() {
@@ -162,10 +173,10 @@ impl Trees {
             }
         }
         let gone: Vec<u64> =
-            self.doomed.difference(&left).copied().filter(|id| !self.trees.get(id).is_some_and(|tree| tree.live)).collect();
+            self.doomed.difference(&left).copied().filter(|id| !self.known.get(id).is_some_and(|tree| tree.live)).collect();
         for id in gone {
             self.doomed.remove(&id);
-            self.trees.remove(&id);
+            self.known.remove(&id);
         }
     }
 
@@ -221,13 +232,23 @@ impl Trees {
     fn owner(&self, process: &Process) -> Option<u64> {
         let known = self.roots.get(&process.pid).or_else(|| self.seen.get(&(process.pid, process.started))).copied();
         // The newest first: the pid of a session whose processes are all gone may be used again.
-        let by_session = || self.trees.iter().rev().find(|(_, tree)| tree.root == process.session).map(|(id, _)| *id);
+        let by_session = || self.known.iter().rev().find(|(_, tree)| tree.root == process.session).map(|(id, _)| *id);
         let by_marker = || {
             let marker = family::marker(process.pid)?;
-            self.trees.iter().find(|(_, tree)| tree.marker == marker).map(|(id, _)| *id)
+            self.known.iter().find(|(_, tree)| tree.marker == marker).map(|(id, _)| *id)
         };
         known.or_else(by_session).or_else(by_marker)
     }
+}
+
+/// Whether there is no child at all, ended or not.
+pub fn childless() -> bool {
+    // SAFETY: an all-zero siginfo is a valid one, and only it is written.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: as above.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+    result == -1 && Errno::last() == Errno::ECHILD
 }
 
 fn raw(pid: u32) -> Pid {

@@ -17,7 +17,7 @@ pub enum Request {
     Signal { request: u64, tree: u64, signal: i32, reach: Reach },
     /// SIGKILL until nothing is left. Answered by `Done` when nothing is.
     Kill { request: u64, tree: u64 },
-    /// The same for all trees of a scope at once.
+    /// The same for all trees of a scope at once; later spawns in it are refused.
     KillScope { request: u64, scope: u64 },
     /// A directory that is removed when the runner dies without having removed it.
     RemoveAtEnd { path: Vec<u8> },

@@ -1,0 +1,404 @@
+//! The cluster of one trial: a task a node, one relay, one scope of the supervisor.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::future::{join_all, try_join_all};
+use indexmap::IndexMap;
+use tokio::net::unix::pipe;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::address;
+use super::node::{self, Message, Order, Readiness, View};
+use super::options::LocalOptions;
+use super::program::WorkRoot;
+use super::ready::Prober;
+use super::relay::{Relay, RelayLink};
+use super::render;
+use super::roster::{Roster, Who};
+use super::supervisor::{Spawn, SpawnError};
+use crate::cluster::{Cluster, ClusterError, Exec, NodeChange, NodeStatus, Running, Topology};
+use crate::event::{Actor, NodeState};
+use crate::scenario::model;
+
+/// Changes that may wait for a slow reader before the oldest are lost to it.
+const CHANGES: usize = 1024;
+
+/// A cluster of real processes on loopback.
+pub struct LocalCluster {
+    spec: Arc<model::Cluster>,
+    topology: Topology,
+    nodes: IndexMap<String, Node>,
+    shared: Arc<node::Shared>,
+    work: Arc<WorkRoot>,
+    /// Everything of this trial that nodes may see.
+    dir: PathBuf,
+    logs: PathBuf,
+}
+
+struct Node {
+    plan: Arc<node::Plan>,
+    inbox: mpsc::UnboundedSender<Message>,
+    view: watch::Receiver<View>,
+}
+
+impl std::fmt::Debug for LocalCluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalCluster").field("name", &self.spec.name).field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl LocalCluster {
+    /// Chooses addresses and renders everything; starts nothing, writes nothing. To be called within a runtime.
+    ///
+    /// # Errors
+    /// When no addresses are free, a template fails, or the relay cannot start.
+    pub fn new(spec: Arc<model::Cluster>, options: LocalOptions) -> Result<Self, ClusterError> {
+        let dir = options.work.path().join(&options.trial);
+        let logs = options.run_dir.join("logs");
+        let addressed = address::assign(&spec.nodes)?;
+        let mut topology = render::topology(&spec, &addressed, &dir);
+        let roster = Arc::new(Roster::new(options.client.pid()));
+        let relay = if options.relay {
+            relay(&topology, addressed, Arc::clone(&roster))?
+        } else {
+            for port in topology.nodes.iter_mut().flat_map(|node| node.ports.values_mut()) {
+                port.advertised = port.listen;
+            }
+            None
+        };
+        let plans = render::plans(&spec, &mut topology, options.seed, &options.work, &logs)?;
+        let shared = Arc::new(node::Shared {
+            scope: options.client.new_scope(),
+            client: options.client,
+            emitter: options.emitter,
+            changes: broadcast::channel(CHANGES).0,
+            relay,
+            roster,
+            prober: Prober::default(),
+        });
+        let node = |plan: node::Plan| {
+            let plan = Arc::new(plan);
+            let (inbox, view) = node::spawn(Arc::clone(&plan), Arc::clone(&shared));
+            (plan.name.clone(), Node { plan, inbox, view })
+        };
+        let nodes = plans.into_iter().map(node).collect();
+        Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs })
+    }
+
+    /// The relay, for link faults; none when the cluster was built without, or has no ports.
+    #[must_use]
+    pub fn relay(&self) -> Option<&Relay> {
+        self.shared.relay.as_ref()
+    }
+
+    /// Kills everything without waiting: for the second SIGINT.
+    pub fn kill_now(&self) {
+        self.shared.client.kill_scope_now(self.shared.scope);
+    }
+
+    fn node(&self, name: &str) -> Result<&Node, ClusterError> {
+        self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()))
+    }
+
+    async fn order(&self, name: &str, order: Order, by: Actor) -> Result<(), ClusterError> {
+        let (reply, answer) = oneshot::channel();
+        // An error means the node's task is gone, and so is the channel of the answer.
+        let _ = self.node(name)?.inbox.send(Message::Order { order, by, reply });
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    async fn start_role(&self, role: &model::Role, ready: &HashMap<&str, watch::Sender<bool>>) -> Result<(), ClusterError> {
+        for other in &role.after {
+            if let Some(ready) = ready.get(other.as_str()) {
+                // The sender lives in the caller, as long as this does.
+                let _ = ready.subscribe().wait_for(|ready| *ready).await;
+            }
+        }
+        try_join_all(role.nodes.iter().map(async |name| {
+            self.order(name, Order::Start, Actor::Runner).await?;
+            self.until_ready(name).await
+        }))
+        .await?;
+        if let Some(ready) = ready.get(role.name.as_str()) {
+            ready.send_replace(true);
+        }
+        Ok(())
+    }
+
+    async fn until_ready(&self, name: &str) -> Result<(), ClusterError> {
+        let node = self.node(name)?;
+        let mut view = node.view.clone();
+        let settled = view.wait_for(|view| view.readiness != Readiness::Waiting).await;
+        let readiness = settled.map_err(|_| gone())?.readiness.clone();
+        let node = &node.plan;
+        match readiness {
+            Readiness::Ready | Readiness::Waiting => Ok(()),
+            Readiness::Ended(problem) => Err(ClusterError::Start { node: name.into(), problem }),
+            Readiness::Late(last) => Err(ClusterError::NotReady { node: name.into(), within: node.ready.within, last }),
+        }
+    }
+
+    /// Directories, files and programs: before anything runs.
+    fn prepare(plans: &[Arc<node::Plan>], work: &WorkRoot, logs: &Path) -> Result<(), ClusterError> {
+        let at = |path: &Path| {
+            let what = format!("cannot write `{}`", path.display());
+            move |source| ClusterError::Io { what, source }
+        };
+        fs::create_dir_all(logs).map_err(at(logs))?;
+        for plan in plans {
+            for dir in [&plan.dir, &plan.data, &plan.dir.join("tmp")] {
+                fs::create_dir_all(dir).map_err(at(dir))?;
+            }
+            // Stores refuse a data directory that others may read.
+            fs::set_permissions(&plan.data, Permissions::from_mode(0o700)).map_err(at(&plan.data))?;
+            for (path, content) in &plan.files {
+                let path = plan.dir.join(path);
+                if let Some(parent) = path.parent() {
+                    fs::create_dir_all(parent).map_err(at(parent))?;
+                }
+                fs::write(&path, content).map_err(at(&path))?;
+            }
+            if plan.is_copy {
+                work.make_server(&plan.role).map_err(at(&work.server(&plan.role)))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(
+        &self,
+        exec: Exec,
+        env: Vec<(OsString, OsString)>,
+        dir: PathBuf,
+        with: Option<u64>,
+        who: Who,
+    ) -> Result<Running, ClusterError> {
+        let Some(program) = exec.command.first() else {
+            return Err(ClusterError::Conflict { node: String::new(), problem: "cannot run an empty command".into() });
+        };
+        let io = |source| ClusterError::Io { what: format!("cannot run `{program}`"), source };
+        let (stdin, stdin_theirs) = stdin(&exec).map_err(io)?;
+        let (stdout, stdout_theirs) = output().map_err(io)?;
+        let (stderr, stderr_theirs) = output().map_err(io)?;
+        let (told, exit) = oneshot::channel();
+        let (client, roster) = (self.shared.client.clone(), Arc::clone(&self.shared.roster));
+        let tree = client.new_tree();
+        roster.insert(tree, &client.marker(tree), who);
+        let spawn = Spawn {
+            program: program.into(),
+            argv: exec.command.iter().map(Into::into).collect(),
+            env,
+            dir,
+            stdio: [stdin_theirs, stdout_theirs, stderr_theirs],
+            tree,
+            scope: self.shared.scope,
+            with,
+            linger: true,
+            on_exit: Box::new(move |ended| {
+                roster.root_ended(tree);
+                // Whoever started it may have lost interest.
+                let _ = told.send(ended.shell_code());
+            }),
+        };
+        let pid = client.spawn(spawn).await.map_err(|error| {
+            self.shared.roster.remove(tree);
+            match error {
+                SpawnError::Refused { message, errno } => ClusterError::Io { what: message, source: io::Error::from_raw_os_error(errno) },
+                SpawnError::Gone => gone(),
+            }
+        })?;
+        self.shared.roster.is_root(tree, pid);
+        Ok(Running { pid, stdin, stdout, stderr, exit, killer: Box::new(move || client.kill_now(tree)) })
+    }
+}
+
+#[async_trait]
+impl Cluster for LocalCluster {
+    fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    fn status(&self) -> Vec<NodeStatus> {
+        let status = |(name, node): (&String, &Node)| {
+            let view = node.view.borrow();
+            let (state, since) = (view.state.clone(), view.since.elapsed());
+            NodeStatus { node: name.clone(), state, pid: view.pid, starts: view.starts, since }
+        };
+        self.nodes.iter().map(status).collect()
+    }
+
+    fn changes(&self) -> broadcast::Receiver<NodeChange> {
+        self.shared.changes.subscribe()
+    }
+
+    async fn up(&self) -> Result<(), ClusterError> {
+        let plans: Vec<_> = self.nodes.values().map(|node| Arc::clone(&node.plan)).collect();
+        if !plans.is_empty() {
+            let (work, logs) = (Arc::clone(&self.work), self.logs.clone());
+            let prepared = tokio::task::spawn_blocking(move || Self::prepare(&plans, &work, &logs)).await;
+            prepared.map_err(|error| ClusterError::Io { what: "cannot prepare nodes".into(), source: io::Error::other(error) })??;
+        }
+        let ready: HashMap<&str, watch::Sender<bool>> =
+            self.spec.roles.keys().map(|name| (name.as_str(), watch::Sender::new(false))).collect();
+        try_join_all(self.spec.roles.values().map(|role| self.start_role(role, &ready))).await?;
+        Ok(())
+    }
+
+    async fn answers(&self, node: &str, timeout: Duration) -> Result<Duration, String> {
+        let node = self.node(node).map_err(|error| error.to_string())?;
+        let tree = node.view.borrow().tree;
+        let begin = Instant::now();
+        self.shared.prober.ask(&node.plan, &self.shared, tree, timeout).await?;
+        Ok(begin.elapsed())
+    }
+
+    async fn start(&self, node: &str, by: Actor) -> Result<(), ClusterError> {
+        self.order(node, Order::Start, by).await
+    }
+
+    async fn stop(&self, node: &str, grace: Duration, by: Actor) -> Result<(), ClusterError> {
+        self.order(node, Order::Stop { grace }, by).await
+    }
+
+    async fn restart(&self, node: &str, grace: Duration, by: Actor) -> Result<(), ClusterError> {
+        self.order(node, Order::Restart { grace }, by).await
+    }
+
+    async fn kill(&self, node: &str, signal: i32, by: Actor) -> Result<(), ClusterError> {
+        self.order(node, Order::Kill { signal }, by).await
+    }
+
+    async fn pause(&self, node: &str, by: Actor) -> Result<(), ClusterError> {
+        self.order(node, Order::Pause, by).await
+    }
+
+    async fn unpause(&self, node: &str, by: Actor) -> Result<(), ClusterError> {
+        self.order(node, Order::Unpause, by).await
+    }
+
+    async fn exec(&self, node: &str, exec: Exec) -> Result<Running, ClusterError> {
+        let Node { plan, view, .. } = self.node(node)?;
+        let (state, tree) = {
+            let view = view.borrow();
+            (view.state.clone(), view.tree)
+        };
+        let conflict = |problem: &str| ClusterError::Conflict { node: node.into(), problem: problem.into() };
+        match state {
+            NodeState::Running => {}
+            NodeState::Paused => return Err(conflict("is paused; unpause it")),
+            NodeState::Created | NodeState::Exited { .. } => return Err(conflict("is not running")),
+        }
+        let env = render::merged(&plan.env, &exec.env);
+        let dir = if exec.dir.as_os_str().is_empty() { plan.dir.clone() } else { exec.dir.clone() };
+        self.run(exec, env, dir, tree, Who::Node(plan.name.clone())).await
+    }
+
+    async fn spawn(&self, exec: Exec) -> Result<Running, ClusterError> {
+        self.beside(exec, Who::Agent).await
+    }
+
+    async fn spawn_driver(&self, exec: Exec) -> Result<Running, ClusterError> {
+        self.beside(exec, Who::Workload).await
+    }
+
+    fn log_file(&self, node: &str) -> Option<PathBuf> {
+        Some(self.nodes.get(node)?.plan.log.clone())
+    }
+
+    async fn down(&self) -> Result<(), ClusterError> {
+        let closed = self.nodes.values().map(|node| {
+            let (reply, closed) = oneshot::channel();
+            // A task that is gone has nothing to end.
+            let _ = node.inbox.send(Message::Close { reply });
+            closed
+        });
+        let closed: Vec<_> = closed.collect();
+        self.shared.client.kill_scope(self.shared.scope).await;
+        join_all(closed).await;
+        if let Some(relay) = &self.shared.relay {
+            relay.stop().await;
+        }
+        if !self.nodes.is_empty() {
+            let dir = self.dir.clone();
+            // Not waited for: large files take long to free. What is left when the run ends goes with the work root.
+            tokio::task::spawn_blocking(move || fs::remove_dir_all(dir));
+        }
+        Ok(())
+    }
+}
+
+impl LocalCluster {
+    /// A command beside the nodes, in a clean environment.
+    async fn beside(&self, exec: Exec, who: Who) -> Result<Running, ClusterError> {
+        let env = render::merged(&render::clean(), &exec.env);
+        let dir = if exec.dir.as_os_str().is_empty() { PathBuf::from("/") } else { exec.dir.clone() };
+        self.run(exec, env, dir, None, who).await
+    }
+}
+
+impl Drop for LocalCluster {
+    /// `down` is the way; this is for panics and errors on it.
+    fn drop(&mut self) {
+        self.kill_now();
+    }
+}
+
+fn gone() -> ClusterError {
+    ClusterError::Supervisor("its process has ended".into())
+}
+
+fn relay(topology: &Topology, addressed: Vec<address::Addressed>, roster: Arc<Roster>) -> Result<Option<Relay>, ClusterError> {
+    let mut links = Vec::new();
+    for (placed, addressed) in topology.nodes.iter().zip(addressed) {
+        for ((port, listener), address) in addressed.listeners.into_iter().zip(placed.ports.values()) {
+            links.push(RelayLink { node: placed.name.clone(), port, listener, target: address.listen });
+        }
+    }
+    if links.is_empty() {
+        return Ok(None);
+    }
+    let relay = Relay::start(links, roster).map_err(|source| ClusterError::Io { what: "cannot start the relay".into(), source })?;
+    // Nobody is there yet.
+    topology.nodes.iter().for_each(|node| relay.refuse(&node.name));
+    Ok(Some(relay))
+}
+
+/// What any pipe takes without a reader, in bytes.
+const PIPE: usize = 4096;
+
+type Stdin = Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>;
+
+/// Our end, if there is one, and the child's.
+fn stdin(exec: &Exec) -> io::Result<(Stdin, OwnedFd)> {
+    if exec.interactive {
+        let (theirs, ours) = io::pipe()?;
+        // What was given comes first; it must fit the pipe, for nobody reads yet.
+        let bytes = exec.stdin.as_deref().unwrap_or_default();
+        if bytes.len() > PIPE {
+            let problem = format!("{} bytes of stdin for an interactive command, expected at most {PIPE}", bytes.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        (&ours).write_all(bytes)?;
+        return Ok((Some(Box::new(pipe::Sender::from_owned_fd(ours.into())?)), theirs.into()));
+    }
+    let Some(bytes) = &exec.stdin else { return Ok((None, File::open("/dev/null")?.into())) };
+    // A file of memory rather than a pipe: no task has to feed it, whatever its size.
+    let mut file = File::from(nix::sys::memfd::memfd_create(c"stdin", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok((None, file.into()))
+}
+
+fn output() -> io::Result<(Box<dyn tokio::io::AsyncRead + Send + Unpin>, OwnedFd)> {
+    let (ours, theirs) = io::pipe()?;
+    Ok((Box::new(pipe::Receiver::from_owned_fd(ours.into())?), theirs.into()))
+}

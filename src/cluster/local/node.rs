@@ -1,0 +1,495 @@
+//! One node: a task that owns its process and takes orders one after the other, as an engine does.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use super::ready;
+use super::relay::Relay;
+use super::roster::{Roster, Who};
+use super::supervisor::{Ended, Reach, Spawn, SpawnError, SupervisorClient};
+use crate::cluster::{ClusterError, NodeChange};
+use crate::emit::Emitter;
+use crate::event::{Actor, Kind, NodeState};
+
+/// What it takes to start a node: rendered once, the same at every start.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub name: String,
+    pub role: String,
+    pub program: OsString,
+    pub argv: Vec<OsString>,
+    pub env: Vec<(OsString, OsString)>,
+    pub dir: PathBuf,
+    pub data: PathBuf,
+    /// Paths below `dir`, and what is in them.
+    pub files: Vec<(PathBuf, String)>,
+    pub log: PathBuf,
+    pub ready: ready::Plan,
+    /// The first word of its command was `chaosrun`.
+    pub is_copy: bool,
+}
+
+/// What all nodes of a trial share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub client: SupervisorClient,
+    pub scope: u64,
+    pub emitter: Emitter,
+    pub changes: broadcast::Sender<NodeChange>,
+    pub relay: Option<Relay>,
+    pub roster: Arc<Roster>,
+    pub prober: ready::Prober,
+}
+
+/// What is known of a node now; everybody may look.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub state: NodeState,
+    pub pid: Option<u32>,
+    pub tree: Option<u64>,
+    pub starts: u32,
+    pub since: Instant,
+    pub readiness: Readiness,
+}
+
+/// Of the present start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Waiting,
+    Ready,
+    /// Ended before it was ready, with the reason and its last words.
+    Ended(String),
+    /// Not in time.
+    Late(String),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    Start,
+    Stop { grace: Duration },
+    Restart { grace: Duration },
+    Kill { signal: i32 },
+    Pause,
+    Unpause,
+}
+
+type Reply = oneshot::Sender<Result<(), ClusterError>>;
+
+pub(super) enum Message {
+    Order {
+        order: Order,
+        by: Actor,
+        reply: Reply,
+    },
+    Exited {
+        tree: u64,
+        ended: Ended,
+    },
+    Probed {
+        tree: u64,
+        readiness: Readiness,
+    },
+    /// No start after this; answered when nothing runs.
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// A process that runs.
+struct Process {
+    tree: u64,
+    probing: AbortHandle,
+    started: Instant,
+    /// Where its own words begin in the log.
+    log_from: u64,
+}
+
+/// Who last asked for the end of the process, and with what.
+struct Asked {
+    by: Actor,
+    signal: i32,
+}
+
+struct Node {
+    plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    inbox: mpsc::WeakUnboundedSender<Message>,
+    view: watch::Sender<View>,
+    process: Option<Process>,
+    /// The tree of the last start; what is left of it ends before the next.
+    last_tree: Option<u64>,
+    paused: bool,
+    asked: Option<Asked>,
+    /// When a stop turns into a kill.
+    deadline: Option<tokio::time::Instant>,
+    at_exit: Vec<Reply>,
+    /// Start again after the exit, for whom.
+    restart: Option<(Actor, Vec<Reply>)>,
+    closed: Option<Vec<oneshot::Sender<()>>>,
+}
+
+/// Starts the task of a node that is not running yet.
+pub(super) fn spawn(plan: Arc<Plan>, shared: Arc<Shared>) -> (mpsc::UnboundedSender<Message>, watch::Receiver<View>) {
+    let (tx, rx) = mpsc::unbounded_channel();
+    let created =
+        View { state: NodeState::Created, pid: None, tree: None, starts: 0, since: Instant::now(), readiness: Readiness::Waiting };
+    let (view, seen) = watch::channel(created);
+    let node = Node {
+        plan,
+        shared,
+        inbox: tx.downgrade(),
+        view,
+        process: None,
+        last_tree: None,
+        paused: false,
+        asked: None,
+        deadline: None,
+        at_exit: Vec::new(),
+        restart: None,
+        closed: None,
+    };
+    tokio::spawn(node.run(rx));
+    (tx, seen)
+}
+
+impl Node {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            let message = match self.deadline {
+                None => inbox.recv().await,
+                Some(deadline) => tokio::select! {
+                    message = inbox.recv() => message,
+                    () = tokio::time::sleep_until(deadline) => {
+                        self.deadline = None;
+                        self.kill_now(libc::SIGKILL);
+                        continue;
+                    }
+                },
+            };
+            match message {
+                Some(Message::Order { order, by, reply }) => self.order(order, by, reply).await,
+                Some(Message::Exited { tree, ended }) => self.exited(tree, ended).await,
+                Some(Message::Probed { tree, readiness }) => self.probed(tree, readiness),
+                Some(Message::Close { reply }) => self.close(reply),
+                None => return,
+            }
+        }
+    }
+
+    async fn order(&mut self, order: Order, by: Actor, reply: Reply) {
+        let result = match order {
+            Order::Start => self.start(by).await,
+            Order::Stop { grace } => match self.end_gently(grace, by).await {
+                Ok(true) => return self.at_exit.push(reply),
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Order::Restart { grace } => match self.end_gently(grace, by).await {
+                Ok(true) => return self.restart.get_or_insert((by, Vec::new())).1.push(reply),
+                Ok(false) => self.start(by).await,
+                Err(error) => Err(error),
+            },
+            Order::Kill { signal: libc::SIGKILL } if self.process.is_some() => {
+                self.asked = Some(Asked { by, signal: libc::SIGKILL });
+                self.kill_now(libc::SIGKILL);
+                return self.at_exit.push(reply);
+            }
+            Order::Kill { signal } => self.signal(signal, by).await,
+            Order::Pause => self.pause(by).await,
+            Order::Unpause => self.unpause(by).await,
+        };
+        // Whoever asked may have given up.
+        let _ = reply.send(result);
+    }
+
+    fn conflict(&self, problem: &str) -> ClusterError {
+        ClusterError::Conflict { node: self.plan.name.clone(), problem: problem.into() }
+    }
+
+    fn running(&self) -> Result<&Process, ClusterError> {
+        self.process.as_ref().ok_or_else(|| self.conflict("is not running"))
+    }
+
+    /// Nothing to do when it runs, as for an engine.
+    async fn start(&mut self, by: Actor) -> Result<(), ClusterError> {
+        if self.closed.is_some() {
+            return Err(self.conflict("is being torn down"));
+        }
+        if self.paused {
+            return Err(self.conflict("is paused; unpause it"));
+        }
+        if self.process.is_some() {
+            return Ok(());
+        }
+        if let Some(tree) = self.last_tree.take() {
+            // Its ports and files must be free. Usually nothing is left.
+            self.shared.client.kill(tree).await;
+        }
+        let plan = Arc::clone(&self.plan);
+        let failed = |problem: String| ClusterError::Start { node: plan.name.clone(), problem };
+        let (log, log_from) = open_log(&plan.log).map_err(|error| failed(format!("cannot open its log: {error}")))?;
+        let stdio = stdio(log).map_err(|error| failed(format!("cannot give it a log: {error}")))?;
+        if let Some(relay) = &self.shared.relay {
+            relay.admit(&plan.name).map_err(|error| failed(format!("cannot listen at its advertised address: {error}")))?;
+        }
+        let tree = self.shared.client.new_tree();
+        // Before it runs: it may dial before we hear that it does.
+        self.shared.roster.insert(tree, &self.shared.client.marker(tree), Who::Node(plan.name.clone()));
+        let spawned = self.shared.client.spawn(self.spawn_of(tree, stdio)).await;
+        let pid = spawned.map_err(|error| {
+            self.shared.roster.remove(tree);
+            self.refuse();
+            match error {
+                SpawnError::Refused { message, .. } => failed(message),
+                SpawnError::Gone => ClusterError::Supervisor(error.to_string()),
+            }
+        })?;
+        self.shared.roster.is_root(tree, pid);
+        self.last_tree = Some(tree);
+        self.asked = None;
+        let started = Instant::now();
+        self.process = Some(Process { tree, probing: self.probe(tree), started, log_from });
+        self.shared.emitter.emit(Kind::NodeStarted { node: plan.name.clone(), pid: Some(pid) });
+        self.publish(NodeState::Running, Some(by), |view| {
+            view.pid = Some(pid);
+            view.tree = Some(tree);
+            view.starts += 1;
+            view.readiness = Readiness::Waiting;
+        });
+        Ok(())
+    }
+
+    fn spawn_of(&self, tree: u64, stdio: [OwnedFd; 3]) -> Spawn {
+        let inbox = self.inbox.upgrade();
+        Spawn {
+            program: self.plan.program.clone(),
+            argv: self.plan.argv.clone(),
+            env: self.plan.env.clone(),
+            dir: self.plan.dir.clone(),
+            stdio,
+            tree,
+            scope: self.shared.scope,
+            with: None,
+            linger: false,
+            on_exit: Box::new(move |ended| {
+                if let Some(inbox) = inbox {
+                    // The task ends only when nobody is interested any more.
+                    let _ = inbox.send(Message::Exited { tree, ended });
+                }
+            }),
+        }
+    }
+
+    fn probe(&self, tree: u64) -> AbortHandle {
+        let (plan, shared, inbox) = (Arc::clone(&self.plan), Arc::clone(&self.shared), self.inbox.clone());
+        let task = tokio::spawn(async move {
+            let readiness = match shared.prober.until_ready(&plan, &shared, tree).await {
+                Ok(()) => Readiness::Ready,
+                Err(last) => Readiness::Late(last),
+            };
+            if let Some(inbox) = inbox.upgrade() {
+                // As above.
+                let _ = inbox.send(Message::Probed { tree, readiness });
+            }
+        });
+        task.abort_handle()
+    }
+
+    fn probed(&mut self, tree: u64, readiness: Readiness) {
+        let Some(process) = self.process.as_ref().filter(|process| process.tree == tree) else { return };
+        let readiness = match readiness {
+            Readiness::Late(last) => Readiness::Late(with_log(&last, &self.plan, process.log_from)),
+            other => other,
+        };
+        if readiness == Readiness::Ready {
+            let after_us = u64::try_from(process.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.shared.emitter.emit(Kind::NodeReady { node: self.plan.name.clone(), after_us });
+        }
+        self.view.send_modify(|view| view.readiness = readiness);
+    }
+
+    /// Whether there is an end to wait for.
+    async fn end_gently(&mut self, grace: Duration, by: Actor) -> Result<bool, ClusterError> {
+        let Some(process) = &self.process else { return Ok(false) };
+        let tree = process.tree;
+        self.asked = Some(Asked { by, signal: libc::SIGTERM });
+        if grace.is_zero() {
+            self.kill_now(libc::SIGKILL);
+            return Ok(true);
+        }
+        match self.shared.client.signal(tree, libc::SIGTERM, Reach::Group).await {
+            // It has ended by itself; that is what was wanted.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(self.conflict(&format!("cannot be signalled: {}", errno.desc()))),
+        }
+        self.go_on(tree, by).await;
+        let deadline = tokio::time::Instant::now() + grace;
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        Ok(true)
+    }
+
+    /// A paused process gets a signal only when it goes on.
+    async fn go_on(&mut self, tree: u64, by: Actor) {
+        if self.paused {
+            // ESRCH: it has ended.
+            let _ = self.shared.client.signal(tree, libc::SIGCONT, Reach::Tree).await;
+            self.paused = false;
+            self.publish(NodeState::Running, Some(by), |_| ());
+        }
+    }
+
+    fn kill_now(&mut self, signal: i32) {
+        if let Some(process) = &self.process {
+            if let Some(asked) = &mut self.asked {
+                asked.signal = signal;
+            }
+            self.shared.client.kill_now(process.tree);
+        }
+    }
+
+    async fn signal(&mut self, signal: i32, by: Actor) -> Result<(), ClusterError> {
+        let tree = self.running()?.tree;
+        self.asked = Some(Asked { by, signal });
+        self.deliver(tree, signal, Reach::Group).await?;
+        self.go_on(tree, by).await;
+        Ok(())
+    }
+
+    async fn deliver(&self, tree: u64, signal: i32, reach: Reach) -> Result<(), ClusterError> {
+        self.shared.client.signal(tree, signal, reach).await.map_err(|errno| match errno {
+            Errno::ESRCH => self.conflict("is not running"),
+            Errno::EINVAL => self.conflict(&format!("cannot get signal {signal}: there is no such signal")),
+            errno => self.conflict(&format!("cannot be signalled: {}", errno.desc())),
+        })
+    }
+
+    async fn pause(&mut self, by: Actor) -> Result<(), ClusterError> {
+        let tree = self.running()?.tree;
+        if self.paused {
+            return Err(self.conflict("is already paused"));
+        }
+        self.deliver(tree, libc::SIGSTOP, Reach::Tree).await?;
+        self.paused = true;
+        self.publish(NodeState::Paused, Some(by), |_| ());
+        Ok(())
+    }
+
+    async fn unpause(&mut self, by: Actor) -> Result<(), ClusterError> {
+        let tree = self.running()?.tree;
+        if !self.paused {
+            return Err(self.conflict("is not paused"));
+        }
+        self.deliver(tree, libc::SIGCONT, Reach::Tree).await?;
+        self.paused = false;
+        self.publish(NodeState::Running, Some(by), |_| ());
+        Ok(())
+    }
+
+    async fn exited(&mut self, tree: u64, ended: Ended) {
+        let Some(process) = self.process.take_if(|process| process.tree == tree) else { return };
+        process.probing.abort();
+        self.shared.roster.remove(tree);
+        self.refuse();
+        self.deadline = None;
+        self.paused = false;
+        // A signal that was asked for but did not end it is not the reason.
+        let asked = self.asked.take().filter(|asked| match ended {
+            Ended::Signal(signal) => signal == asked.signal,
+            Ended::Code(_) => matches!(asked.signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGHUP),
+            Ended::Lost => false,
+        });
+        let state = match ended {
+            Ended::Code(code) => NodeState::Exited { code: Some(code), signal: None },
+            Ended::Signal(signal) => NodeState::Exited { code: None, signal: Some(signal) },
+            Ended::Lost => NodeState::Exited { code: None, signal: Some(libc::SIGKILL) },
+        };
+        let by = if self.closed.is_some() { Actor::Runner } else { asked.map_or(Actor::Itself, |asked| asked.by) };
+        let words = match ended {
+            Ended::Code(code) => format!("it exited with code {code}"),
+            Ended::Signal(signal) => format!("it was ended by signal {signal}"),
+            Ended::Lost => "the supervisor process has ended".into(),
+        };
+        let words = with_log(&words, &self.plan, process.log_from);
+        self.publish(state, Some(by), |view| {
+            view.pid = None;
+            view.tree = None;
+            if view.readiness == Readiness::Waiting {
+                view.readiness = Readiness::Ended(words);
+            }
+        });
+        for reply in self.at_exit.drain(..) {
+            // Whoever asked may have given up.
+            let _ = reply.send(Ok(()));
+        }
+        for reply in self.closed.iter_mut().flat_map(|closed| closed.drain(..)) {
+            let _ = reply.send(());
+        }
+        if let Some((by, replies)) = self.restart.take() {
+            let mut result = self.start(by).await;
+            for reply in replies {
+                // An error is told to the first; the others can only have asked for the same.
+                let _ = reply.send(std::mem::replace(&mut result, Ok(())));
+            }
+        }
+    }
+
+    fn close(&mut self, reply: oneshot::Sender<()>) {
+        let closed = self.closed.get_or_insert_default();
+        if self.process.is_some() {
+            closed.push(reply);
+        } else {
+            // Whoever asked may have given up.
+            let _ = reply.send(());
+        }
+    }
+
+    /// Its advertised addresses refuse, as those of a dead process do.
+    fn refuse(&self) {
+        if let Some(relay) = &self.shared.relay {
+            relay.refuse(&self.plan.name);
+        }
+    }
+
+    fn publish(&self, state: NodeState, by: Option<Actor>, change: impl FnOnce(&mut View)) {
+        self.view.send_modify(|view| {
+            view.state = state.clone();
+            view.since = Instant::now();
+            change(view);
+        });
+        let node = self.plan.name.clone();
+        self.shared.emitter.emit(Kind::NodeChanged { node: node.clone(), state: state.clone(), by });
+        // An error means that nobody watches.
+        let _ = self.shared.changes.send(NodeChange { node, state, by });
+    }
+}
+
+/// The log, and how long it is.
+fn open_log(path: &std::path::Path) -> io::Result<(File, u64)> {
+    let file = File::options().create(true).append(true).open(path)?;
+    let len = file.metadata()?.len();
+    Ok((file, len))
+}
+
+/// Nothing to read; both outputs to the log itself, so that no copy can lose a line.
+fn stdio(log: File) -> io::Result<[OwnedFd; 3]> {
+    let null = File::open("/dev/null")?;
+    let second = log.try_clone()?;
+    Ok([null.into(), log.into(), second.into()])
+}
+
+fn with_log(text: &str, plan: &Plan, from: u64) -> String {
+    match super::tail::last_lines(&plan.log, from) {
+        Some(lines) => format!("{text}; its log ends:\n{lines}"),
+        None => format!("{text}; its log is empty"),
+    }
+}

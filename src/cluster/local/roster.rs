@@ -1,0 +1,104 @@
+//! Which process of this trial a socket belongs to.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{PoisonError, RwLock};
+
+use super::relay::owner::{pid_has_inode, socket_inode};
+use super::relay::{Owners, Source};
+use super::supervisor::family;
+
+/// Whose a tree of processes is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Who {
+    Node(String),
+    Workload,
+    Agent,
+}
+
+impl From<&Who> for Source {
+    fn from(who: &Who) -> Self {
+        match who {
+            Who::Node(name) => Self::Node(name.clone()),
+            Who::Workload => Self::Workload,
+            Who::Agent => Self::Agent,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    who: Who,
+    marker: Vec<u8>,
+    root: Option<u32>,
+}
+
+/// The trees of the trial that may still have a process.
+#[derive(Debug)]
+pub(super) struct Roster {
+    supervisor: u32,
+    entries: RwLock<BTreeMap<u64, Entry>>,
+}
+
+impl Roster {
+    pub(super) fn new(supervisor: u32) -> Self {
+        Self { supervisor, entries: RwLock::default() }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Entry>)) {
+        change(&mut self.entries.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn insert(&self, tree: u64, marker: &str, who: Who) {
+        self.change(|entries| drop(entries.insert(tree, Entry { who, marker: marker.into(), root: None })));
+    }
+
+    /// The pid of a tree's first process, once it is known: it saves most look-ups the reading of /proc.
+    pub(super) fn is_root(&self, tree: u64, pid: u32) {
+        self.change(|entries| {
+            if let Some(entry) = entries.get_mut(&tree) {
+                entry.root = Some(pid);
+            }
+        });
+    }
+
+    /// The first process has ended; its pid may soon be another's.
+    pub(super) fn root_ended(&self, tree: u64) {
+        self.change(|entries| {
+            if let Some(entry) = entries.get_mut(&tree) {
+                entry.root = None;
+            }
+        });
+    }
+
+    pub(super) fn remove(&self, tree: u64) {
+        self.change(|entries| drop(entries.remove(&tree)));
+    }
+
+    fn holder(&self, inode: u64) -> Option<Source> {
+        // A copy: reading /proc takes up to milliseconds, and starts must not wait for that.
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let root = |entry: &&Entry| entry.root.is_some_and(|pid| pid_has_inode(pid, inode));
+        if let Some(entry) = entries.values().find(root) {
+            return Some((&entry.who).into());
+        }
+        if pid_has_inode(std::process::id(), inode) {
+            // Probes of the monitor dial real ports, so what comes here from this process is the workload's.
+            return Some(Source::Workload);
+        }
+        let holder = family::descendants(self.supervisor).into_iter().find(|one| pid_has_inode(one.process.pid, inode))?;
+        let by_root = || entries.values().find(|entry| entry.root == Some(holder.through));
+        let by_marker = || {
+            let marker = family::marker(holder.process.pid)?;
+            entries.values().find(|entry| entry.marker == marker)
+        };
+        by_root().or_else(by_marker).map(|entry| (&entry.who).into())
+    }
+}
+
+impl Owners for Roster {
+    fn source(&self, peer: SocketAddr, local: SocketAddr) -> Source {
+        let Ok(inode) = socket_inode(peer, local) else { return Source::Outside };
+        self.holder(inode).unwrap_or(Source::Outside)
+    }
+}

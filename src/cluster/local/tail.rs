@@ -1,0 +1,52 @@
+//! The last words of a node.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// How much of a log an error quotes.
+const BYTES: u64 = 4096;
+const LINES: usize = 8;
+const WIDTH: usize = 200;
+
+/// The last lines of a file, none of what is before byte `from`, each indented by two; none when there are none.
+#[must_use]
+pub fn last_lines(path: &Path, from: u64) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let len = file.metadata().ok()?.len();
+    let begin = len.saturating_sub(BYTES).max(from);
+    file.seek(SeekFrom::Start(begin)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    // Unless the beginning was reached the first line is only the end of one.
+    let whole = if begin > from { text.split_once('\n').map_or(&*text, |(_, rest)| rest) } else { &text };
+    let lines: Vec<&str> = whole.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    (!last.is_empty()).then(|| last.iter().map(|line| quoted(line)).collect::<Vec<_>>().join("\n"))
+}
+
+fn quoted(line: &str) -> String {
+    match line.char_indices().nth(WIDTH) {
+        Some((at, _)) => format!("  {}…", &line[..at]),
+        None => format!("  {line}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_the_end_of_this_start_only() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "old\none\n\ntwo \u{e9}").unwrap();
+        assert_eq!(last_lines(file.path(), 4).unwrap(), "  one\n  two \u{e9}");
+        assert_eq!(last_lines(file.path(), 17), None);
+        let many: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+        std::fs::write(file.path(), many + &"x".repeat(300)).unwrap();
+        let quoted = last_lines(file.path(), 0).unwrap();
+        assert_eq!(quoted.lines().count(), LINES);
+        assert!(quoted.starts_with("  line 993\n") && quoted.ends_with("x…"));
+    }
+}

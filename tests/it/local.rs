@@ -1,0 +1,417 @@
+//! The `local` backend with real processes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chaosrun::cluster::local::supervisor::{Supervisor, SupervisorClient};
+use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
+use chaosrun::cluster::{Cluster, ClusterError, Exec, NodeChange, Running};
+use chaosrun::diagnostic::{Place, Pointer, SourceFile};
+use chaosrun::emit::{Emitter, Message};
+use chaosrun::event::{Actor, Kind, NodeState};
+use chaosrun::expr::{Expr, Scope, Template};
+use chaosrun::scenario::model::{self, ProbeKind, Ready};
+use indexmap::IndexMap;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{broadcast, mpsc};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
+const EXITED_BY_KILL: NodeState = NodeState::Exited { code: None, signal: Some(9) };
+
+fn template(text: &str) -> Template {
+    Template::compile(text, None, Scope::Node, &[]).unwrap()
+}
+
+fn node(name: &str, command: &[&str]) -> model::Node {
+    let (role, index) = name.split_at(name.find(|letter: char| letter.is_ascii_digit()).unwrap());
+    let file = Arc::new(SourceFile { name: "test.yaml".into(), text: String::new() });
+    model::Node {
+        name: name.into(),
+        role: role.into(),
+        index: index.parse().unwrap(),
+        ports: IndexMap::new(),
+        image: None,
+        command: command.iter().map(|word| template(word)).collect(),
+        args: Vec::new(),
+        env: IndexMap::new(),
+        files: IndexMap::new(),
+        data: template("{{ self.dir }}/data"),
+        disk: None,
+        ready: None,
+        stop_grace: Duration::from_secs(10),
+        place: Place::new(file, Pointer::default()),
+    }
+}
+
+/// Runs until it is told otherwise.
+fn idle(name: &str) -> model::Node {
+    node(name, &["sleep", "1000"])
+}
+
+fn ready_by(command: &str, within: Duration) -> Option<Ready> {
+    let command = ["sh", "-c", command].into_iter().map(template).collect();
+    let expect = Expr::compile("status == 0", None, Scope::Response, &[]).unwrap();
+    Some(Ready { probe: ProbeKind::Exec { command }, expect, within })
+}
+
+fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> {
+    let mut roles: IndexMap<String, model::Role> = IndexMap::new();
+    for node in &nodes {
+        let new = || model::Role { name: node.role.clone(), nodes: Vec::new(), after: Vec::new() };
+        roles.entry(node.role.clone()).or_insert_with(new).nodes.push(node.name.clone());
+    }
+    for (role, other) in after {
+        roles[*role].after.push((*other).to_owned());
+    }
+    Arc::new(model::Cluster {
+        name: "test".into(),
+        file: Arc::new(SourceFile { name: "test.yaml".into(), text: String::new() }),
+        roles,
+        nodes,
+        tick: Duration::from_millis(100),
+        clock_scale: None,
+        observe: IndexMap::new(),
+        lets: IndexMap::new(),
+        select: IndexMap::new(),
+        invariants: IndexMap::new(),
+        workloads: IndexMap::new(),
+        logs: IndexMap::new(),
+        tools: Vec::new(),
+    })
+}
+
+/// Everything a run has.
+struct Run {
+    client: SupervisorClient,
+    work: Arc<WorkRoot>,
+    dir: tempfile::TempDir,
+    emitter: Emitter,
+    events: mpsc::UnboundedReceiver<Message>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let client = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap().attach().unwrap();
+        let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap());
+        let (emitter, events) = Emitter::new(Instant::now());
+        Self { client, work, dir: tempfile::tempdir().unwrap(), emitter, events }
+    }
+
+    fn try_cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> Result<LocalCluster, ClusterError> {
+        let options = LocalOptions {
+            run_dir: self.dir.path().join(trial),
+            work: Arc::clone(&self.work),
+            trial: trial.into(),
+            seed: 7,
+            client: self.client.clone(),
+            emitter: self.emitter.clone(),
+            relay: true,
+        };
+        LocalCluster::new(Arc::clone(spec), options)
+    }
+
+    fn cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> LocalCluster {
+        self.try_cluster(trial, spec).unwrap()
+    }
+
+    fn told(&mut self) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        while let Ok(Message::Event(draft)) = self.events.try_recv() {
+            kinds.push(draft.kind);
+        }
+        kinds
+    }
+}
+
+fn state(cluster: &LocalCluster, name: &str) -> NodeState {
+    cluster.status().into_iter().find(|status| status.node == name).unwrap().state
+}
+
+fn pid(cluster: &LocalCluster, name: &str) -> u32 {
+    cluster.status().into_iter().find(|status| status.node == name).unwrap().pid.unwrap()
+}
+
+fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Polls, for what no event tells; the limit is only there to end a broken test.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn log(cluster: &LocalCluster, name: &str) -> String {
+    std::fs::read_to_string(cluster.log_file(name).unwrap()).unwrap()
+}
+
+fn shell(script: &str) -> Exec {
+    Exec {
+        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        env: IndexMap::new(),
+        dir: PathBuf::new(),
+        stdin: None,
+        interactive: false,
+    }
+}
+
+async fn line(running: &mut Running) -> String {
+    let mut text = Vec::new();
+    while let Ok(byte) = running.stdout.read_u8().await
+        && byte != b'\n'
+    {
+        text.push(byte);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn conflict(result: Result<(), ClusterError>) -> String {
+    match result {
+        Err(error @ ClusterError::Conflict { .. }) => error.to_string(),
+        other => panic!("expected a conflict, found {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn comes_up_in_order_and_goes_down_without_a_trace() {
+    let mut run = Run::new();
+    let mut first = node("first1", &["sh", "-c", "while ! test -e go; do sleep 0.01; done; touch ready; exec sleep 1000"]);
+    first.files.insert("conf/a.toml".into(), template("seed = {{ trial.seed }}\nme = \"{{ self.name }}\"\n"));
+    first.ready = ready_by("touch go; test -e ready", Duration::from_secs(20));
+    let script = "env; pwd; cat /proc/$$/cmdline; echo $1; touch ready; exec sleep 1000";
+    let mut second = node("second1", &["sh", "-c", script, "sh", "{{ self.listen.client }} {{ self.client }} {{ self.data }}"]);
+    second.env.insert("MINE".into(), template("of {{ self.name }}"));
+    second.ports.insert("client".into(), 4001);
+    second.ready = ready_by("test -e ready", Duration::from_secs(20));
+    let cluster = run.cluster("t-1", &spec(vec![first, second, idle("other1")], &[("second", "first")]));
+    cluster.up().await.unwrap();
+
+    let topology = cluster.topology();
+    let first = topology.node("first1").unwrap();
+    let config = std::fs::read_to_string(first.dir.join("conf/a.toml")).unwrap();
+    assert_eq!(config, "seed = 7\nme = \"first1\"");
+    let second = topology.node("second1").unwrap();
+    let port = second.ports["client"];
+    assert!(port.listen != port.advertised && port.listen.port() == port.advertised.port(), "{port:?}");
+    let printed = log(&cluster, "second1");
+    assert!(printed.contains(&format!("{} {} {}", port.listen, port.advertised, second.data.display())), "{printed}");
+    for wanted in ["MINE=of second1", "LANG=C.UTF-8", &format!("HOME={}", second.dir.display()), &format!("\n{}\n", second.dir.display())] {
+        assert!(printed.contains(wanted), "{wanted:?} is not in\n{printed}");
+    }
+    assert!(!printed.to_lowercase().contains("chaosrun"), "{printed}");
+
+    let pids: Vec<_> = cluster.status().iter().map(|status| status.pid.unwrap()).collect();
+    let dir = first.dir.clone();
+    cluster.down().await.unwrap();
+    cluster.down().await.unwrap();
+    assert!(!pids.into_iter().any(exists));
+    until("the directory goes", || !dir.exists()).await;
+    assert_eq!(log(&cluster, "second1"), printed);
+    conflict(cluster.start("second1", Actor::Runner).await);
+
+    let told = run.told();
+    let at = |wanted: &dyn Fn(&Kind) -> bool| told.iter().position(wanted).unwrap();
+    let first_ready = at(&|kind| matches!(kind, Kind::NodeReady { node, .. } if node == "first1"));
+    let second_started = at(&|kind| matches!(kind, Kind::NodeStarted { node, .. } if node == "second1"));
+    let other_started = at(&|kind| matches!(kind, Kind::NodeStarted { node, .. } if node == "other1"));
+    assert!(other_started < first_ready && first_ready < second_started);
+    let ended = told.iter().filter(|kind| matches!(kind, Kind::NodeChanged { state: EXITED_BY_KILL, by: Some(Actor::Runner), .. }));
+    assert_eq!(ended.count(), 3);
+    run.client.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_get_ready_is_quoted() {
+    let run = Run::new();
+    let mut dies = node("dies1", &["sh", "-c", "echo starting; echo 'cannot bind: boom' >&2; exit 3"]);
+    dies.ready = ready_by("false", Duration::from_secs(20));
+    let cluster = run.cluster("t-1", &spec(vec![dies], &[]));
+    let error = cluster.up().await.unwrap_err();
+    let expected = "node `dies1` could not be started: it exited with code 3; its log ends:\n  starting\n  cannot bind: boom";
+    assert_eq!(error.to_string(), expected);
+    cluster.down().await.unwrap();
+
+    let mut late = node("late1", &["sh", "-c", "echo waiting for others; exec sleep 1000"]);
+    late.ready = ready_by("exit 4", Duration::from_millis(300));
+    let cluster = run.cluster("t-2", &spec(vec![late], &[]));
+    let error = cluster.up().await.unwrap_err().to_string();
+    assert!(error.starts_with("node `late1` did not get ready within 300ms: answered with 4"), "{error}");
+    assert!(error.ends_with("its log ends:\n  waiting for others"), "{error}");
+    cluster.down().await.unwrap();
+
+    let missing = run.cluster("t-3", &spec(vec![node("missing1", &["no-such-server"])], &[]));
+    let error = missing.up().await.unwrap_err().to_string();
+    assert_eq!(error, "node `missing1` could not be started: cannot run `no-such-server`: no such program on the PATH");
+    missing.down().await.unwrap();
+    run.client.close().await;
+}
+
+async fn next(changes: &mut broadcast::Receiver<NodeChange>) -> (NodeState, Option<Actor>) {
+    let change = changes.recv().await.unwrap();
+    (change.state, change.by)
+}
+
+#[tokio::test]
+async fn takes_orders_as_an_engine_does() {
+    let run = Run::new();
+    let stubborn = node("n1", &["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.01; done"]);
+    let cluster = run.cluster("t-1", &spec(vec![stubborn], &[]));
+    let mut changes = cluster.changes();
+    let soon = Duration::from_secs(20);
+    assert_eq!(conflict(cluster.pause("n1", Actor::Agent).await), "node `n1` is not running");
+    assert!(matches!(cluster.start("n2", Actor::Agent).await, Err(ClusterError::NoSuchNode(name)) if name == "n2"));
+    cluster.stop("n1", soon, Actor::Agent).await.unwrap();
+    cluster.up().await.unwrap();
+    assert_eq!(next(&mut changes).await, (NodeState::Running, Some(Actor::Runner)));
+    cluster.start("n1", Actor::Agent).await.unwrap();
+    assert_eq!(cluster.status()[0].starts, 1);
+
+    cluster.pause("n1", Actor::Fault).await.unwrap();
+    assert_eq!(next(&mut changes).await, (NodeState::Paused, Some(Actor::Fault)));
+    assert_eq!(conflict(cluster.pause("n1", Actor::Agent).await), "node `n1` is already paused");
+    assert_eq!(conflict(cluster.start("n1", Actor::Agent).await), "node `n1` is paused; unpause it");
+    assert!(matches!(cluster.exec("n1", shell("true")).await, Err(ClusterError::Conflict { .. })));
+    cluster.unpause("n1", Actor::Agent).await.unwrap();
+    assert_eq!(next(&mut changes).await, (NodeState::Running, Some(Actor::Agent)));
+    assert_eq!(conflict(cluster.unpause("n1", Actor::Agent).await), "node `n1` is not paused");
+
+    // A restart brings a paused node back to life; what ignores SIGTERM is killed.
+    cluster.pause("n1", Actor::Fault).await.unwrap();
+    next(&mut changes).await;
+    let before = pid(&cluster, "n1");
+    cluster.restart("n1", Duration::from_millis(50), Actor::Agent).await.unwrap();
+    assert_eq!(next(&mut changes).await, (NodeState::Running, Some(Actor::Agent)));
+    assert_eq!(next(&mut changes).await, (EXITED_BY_KILL, Some(Actor::Agent)));
+    assert_eq!(next(&mut changes).await, (NodeState::Running, Some(Actor::Agent)));
+    assert!(!exists(before) && exists(pid(&cluster, "n1")));
+    assert_eq!(cluster.status()[0].starts, 2);
+
+    cluster.pause("n1", Actor::Fault).await.unwrap();
+    next(&mut changes).await;
+    cluster.kill("n1", 9, Actor::Fault).await.unwrap();
+    assert_eq!(next(&mut changes).await, (EXITED_BY_KILL, Some(Actor::Fault)));
+    assert_eq!(conflict(cluster.kill("n1", 9, Actor::Fault).await), "node `n1` is not running");
+    cluster.restart("n1", soon, Actor::Agent).await.unwrap();
+    assert_eq!(next(&mut changes).await, (NodeState::Running, Some(Actor::Agent)));
+    cluster.stop("n1", Duration::ZERO, Actor::Fault).await.unwrap();
+    assert_eq!(next(&mut changes).await, (EXITED_BY_KILL, Some(Actor::Fault)));
+    cluster.down().await.unwrap();
+    run.client.close().await;
+}
+
+#[tokio::test]
+async fn an_end_is_told_at_once_with_who_wanted_it() {
+    let run = Run::new();
+    let cluster = run.cluster("t-1", &spec(vec![idle("a1"), idle("b1")], &[]));
+    cluster.up().await.unwrap();
+    let mut changes = cluster.changes();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid(&cluster, "a1").cast_signed()), nix::sys::signal::Signal::SIGSEGV).unwrap();
+    let change = changes.recv().await.unwrap();
+    let state = NodeState::Exited { code: None, signal: Some(11) };
+    assert_eq!(change, NodeChange { node: "a1".into(), state, by: Some(Actor::Itself) });
+    cluster.kill("b1", 15, Actor::Fault).await.unwrap();
+    let change = changes.recv().await.unwrap();
+    let state = NodeState::Exited { code: None, signal: Some(15) };
+    assert_eq!(change, NodeChange { node: "b1".into(), state, by: Some(Actor::Fault) });
+    assert_eq!(cluster.answers("b1", Duration::from_secs(1)).await.unwrap_err(), "does not run");
+    cluster.down().await.unwrap();
+    run.client.close().await;
+}
+
+#[tokio::test]
+async fn commands_run_in_a_node_and_beside_it_and_are_killed_whole() {
+    let run = Run::new();
+    let cluster = run.cluster("t-1", &spec(vec![idle("n1")], &[]));
+    cluster.up().await.unwrap();
+    let dir = cluster.topology().node("n1").unwrap().dir.clone();
+
+    let mut told = shell("pwd; cat; echo $EXTRA >&2; exit 5");
+    told.stdin = Some("x".repeat(200_000).into_bytes());
+    told.env.insert("EXTRA".into(), "\u{e9}".into());
+    let mut running = cluster.exec("n1", told).await.unwrap();
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    running.stdout.read_to_string(&mut stdout).await.unwrap();
+    running.stderr.read_to_string(&mut stderr).await.unwrap();
+    assert_eq!(stdout, format!("{}\n{}", dir.display(), "x".repeat(200_000)));
+    assert_eq!((stderr.as_str(), running.exit.await.unwrap()), ("\u{e9}\n", 5));
+
+    let daemonises = "setsid sleep 1000 > /dev/null 2>&1 & echo $!; sleep 1000";
+    let mut killed = cluster.spawn(shell(daemonises)).await.unwrap();
+    let daemon: u32 = line(&mut killed).await.parse().unwrap();
+    killed.kill();
+    assert_eq!((&mut killed.exit).await.unwrap(), 137);
+    until("the daemon of a killed command dies", || !exists(daemon)).await;
+
+    let mut inside = cluster.exec("n1", shell(daemonises)).await.unwrap();
+    let daemon: u32 = line(&mut inside).await.parse().unwrap();
+    cluster.kill("n1", 9, Actor::Fault).await.unwrap();
+    assert_eq!((&mut inside.exit).await.unwrap(), 137);
+    // The next start waits until nothing is left of the one before.
+    cluster.start("n1", Actor::Agent).await.unwrap();
+    assert!(!exists(daemon));
+
+    let mut interactive = shell("read a; echo got $a");
+    interactive.interactive = true;
+    interactive.stdin = Some(b"it\n".to_vec());
+    let mut running = cluster.spawn(interactive).await.unwrap();
+    assert_eq!(line(&mut running).await, "got it");
+    let left = cluster.spawn(shell("setsid sleep 1000 > /dev/null 2>&1 & exec sleep 1000")).await.unwrap();
+    cluster.down().await.unwrap();
+    assert_eq!(left.exit.await.unwrap(), 137);
+    assert!(cluster.spawn(shell("true")).await.is_err());
+    run.client.close().await;
+}
+
+#[tokio::test]
+async fn trials_side_by_side_do_not_share_addresses() {
+    let run = Run::new();
+    let mut node = idle("n1");
+    node.ports.insert("client".into(), 4001);
+    let spec = spec(vec![node], &[]);
+    let clusters: Vec<_> = (0..8).map(|number| run.cluster(&format!("t-{number}"), &spec)).collect();
+    let mut addresses: Vec<_> = clusters.iter().map(|cluster| cluster.topology().nodes[0].ports["client"]).collect();
+    assert!(addresses.iter().all(|port| port.listen.port() == 4001), "{addresses:?}");
+    addresses.sort_by_key(|port| port.advertised);
+    addresses.dedup_by_key(|port| port.advertised);
+    assert_eq!(addresses.len(), clusters.len());
+    for cluster in &clusters {
+        cluster.down().await.unwrap();
+    }
+    run.client.close().await;
+}
+
+#[tokio::test]
+async fn the_program_of_a_node_runs_nodes_and_nothing_else() {
+    let run = Run::new();
+    let mut node = node("store1", &["chaosrun", "schema"]);
+    node.ready = ready_by("false", Duration::from_secs(20));
+    let cluster = run.cluster("t-1", &spec(vec![node], &[]));
+    let error = cluster.up().await.unwrap_err().to_string();
+    let expected = "node `store1` could not be started: it exited with code 2; its log ends:\n  error: this program only runs nodes";
+    assert_eq!(error, expected);
+    assert!(run.work.server("store").ends_with("bin/store-server"));
+    cluster.down().await.unwrap();
+    drop(cluster);
+    let path = run.work.path().to_owned();
+    drop(run.work);
+    assert!(!path.exists());
+    run.client.close().await;
+}
+
+#[tokio::test]
+async fn a_bad_template_or_file_is_named() {
+    let run = Run::new();
+    let unknown = spec(vec![node("n1", &["sh", "{{ self.nothing }}"])], &[]);
+    let error = run.try_cluster("t-1", &unknown).unwrap_err().to_string();
+    assert!(error.starts_with("`command` of node `n1`: "), "{error}");
+    let mut outside = idle("n1");
+    outside.files.insert("../x".into(), template(""));
+    let error = run.try_cluster("t-1", &spec(vec![outside], &[])).unwrap_err().to_string();
+    assert_eq!(error, "node `n1` could not be started: its file `../x` is not below its own directory");
+    assert_eq!(state(&run.cluster("t-1", &spec(vec![idle("n1")], &[])), "n1"), NodeState::Created);
+    run.client.close().await;
+}

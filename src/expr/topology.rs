@@ -59,7 +59,7 @@ fn name_of(function: &str, arguments: &[Value]) -> Result<String, String> {
 /// A node as expressions see it.
 #[must_use]
 pub fn node_value(node: &Placed, view: View) -> Value {
-    let listen = node.ports.iter().map(|(name, port)| (Value::from(name.as_str()), Value::from(port.listen.to_string())));
+    let listen = node.ports.iter().map(|(name, port)| (name.as_str(), Value::from(port.listen.to_string())));
     let ports = node.ports.iter().map(|(name, port)| {
         let address = match view {
             View::Direct => port.listen,
@@ -74,7 +74,32 @@ pub fn node_value(node: &Placed, view: View) -> Value {
         ("dir", Value::from(node.dir.to_string_lossy().into_owned())),
         ("data", Value::from(node.data.to_string_lossy().into_owned())),
         ("disk", node.disk.map_or_else(|| Value::from(()), Value::from)),
-        ("listen", listen.collect::<Value>()),
+        ("listen", Value::from_pairs(listen)),
     ];
     Value::from_pairs(ports.chain(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::PortAddress;
+    use crate::expr::{Scope, Template};
+
+    #[test]
+    fn ports_are_reached_both_ways() {
+        let port = PortAddress { listen: ([127, 1, 2, 3], 20160).into(), advertised: ([127, 1, 1, 3], 20160).into() };
+        let placed = Placed {
+            name: "n1".into(),
+            role: "n".into(),
+            index: 1,
+            ports: [("client".to_owned(), port)].into_iter().collect(),
+            dir: "/d".into(),
+            data: "/d/data".into(),
+            disk: None,
+        };
+        let topology = Topology { nodes: vec![placed] };
+        let template = Template::compile("{{ self.listen.client }} {{ self.client }} {{ node('n1').role }}", None, Scope::Node, &[]);
+        let context = node_context(&topology, Some("n1"), View::Advertised, None, 1);
+        assert_eq!(template.unwrap().render(&context).unwrap(), "127.1.2.3:20160 127.1.1.3:20160 n");
+    }
 }

@@ -193,7 +193,7 @@ async fn comes_up_in_order_and_goes_down_without_a_trace() {
     let topology = cluster.topology();
     let first = topology.node("first1").unwrap();
     let config = std::fs::read_to_string(first.dir.join("conf/a.toml")).unwrap();
-    assert_eq!(config, "seed = 7\nme = \"first1\"");
+    assert_eq!(config, "seed = 7\nme = \"first1\"\n");
     let second = topology.node("second1").unwrap();
     let port = second.ports["client"];
     assert!(port.listen != port.advertised && port.listen.port() == port.advertised.port(), "{port:?}");

@@ -74,6 +74,8 @@ pub struct Operation {
     pub completed_us: u64,
 }
 
+const _: () = assert!(size_of::<Operation>() <= 64, "hundreds of thousands of operations stay within tens of megabytes");
+
 impl Operation {
     /// When it was certainly over: never, for one without an answer.
     #[must_use]

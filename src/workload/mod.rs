@@ -1,9 +1,312 @@
 //! The load on a cluster, and what its users saw: clients at a fixed rate, a history of every operation, and the verdict on it.
+//!
+//! Clients are an open loop: when each operation is due is fixed from the start by the rate, and latency counts from there, so a system
+//! that hangs cannot hide it by slowing its clients down. What is done (kind, key, value) is fixed by the seed ([`sequence`]).
 
 pub mod sequence;
 
+mod caller;
+mod client;
+mod collect;
+mod http;
+mod last;
+mod program;
+
 pub mod history;
+pub mod stats;
 
 pub mod check;
 pub mod hurt;
-pub mod stats;
+
+use std::collections::HashMap;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Cluster, Exec};
+use crate::emit::Emitter;
+use crate::event::HistoryReport;
+use crate::expr::Context;
+use crate::expr::topology::{View, node_context};
+use crate::scenario::model::{self, Driver, Model, WorkloadUse};
+use caller::Caller;
+use client::Client;
+use collect::{Collector, micros};
+use history::History;
+use http::HttpCaller;
+use program::{Hello, Program};
+use sequence::{Sequence, Verb};
+pub use stats::{StatsReader, WorkloadStats};
+
+#[cfg(test)]
+mod tests;
+
+/// The history of a run, one operation a line, in the run directory.
+pub const HISTORY_FILE: &str = "history.jsonl";
+
+/// All a workload needs to start.
+pub struct WorkloadConfig {
+    pub spec: model::Workload,
+    pub usage: WorkloadUse,
+    /// Where the nodes are; a driver program is started beside them.
+    pub cluster: Arc<dyn Cluster>,
+    pub seed: u64,
+    /// The cluster file's, for templates.
+    pub clock_scale: Option<f64>,
+    pub emitter: Emitter,
+    /// Gives up everything in flight, final reads too.
+    pub cancel: CancellationToken,
+    /// Holds the history at the end, and is the working directory of a driver program.
+    pub run_dir: PathBuf,
+}
+
+#[derive(Debug, Error)]
+pub enum WorkloadError {
+    #[error("workload `{workload}` can do nothing: its model `{model}` needs one of {needed}")]
+    NothingToDo { workload: String, model: &'static str, needed: String },
+    #[error("workload `{workload}` asks the role `{role}`, which has no nodes")]
+    NoNodes { workload: String, role: String },
+    #[error("the workload's driver could not be started: {problem}")]
+    Driver { problem: String },
+    #[error("the workload's `{what}` cannot be rendered: {problem}")]
+    Template { what: String, problem: String },
+}
+
+/// Starts workloads.
+#[derive(Debug)]
+pub struct Workload;
+
+impl Workload {
+    /// Starts the clients. They run until [`WorkloadHandle::stop`].
+    ///
+    /// # Errors
+    /// When no operation of the model is declared, a template cannot be rendered, or the driver program does not get ready.
+    pub async fn start(config: WorkloadConfig) -> Result<WorkloadHandle, WorkloadError> {
+        let WorkloadConfig { spec, usage, cluster, seed, clock_scale, emitter, cancel, run_dir } = config;
+        let topology = cluster.topology();
+        // Only what goes through the advertised addresses is subject to the faults of the trial.
+        let context = |node: Option<&str>| node_context(topology, node, View::Advertised, clock_scale, seed);
+        let offers = |verb: Verb| match &spec.driver {
+            Driver::Http { operations, .. } => operations.contains_key(verb.as_str()),
+            Driver::Program { .. } => true,
+        };
+        let sequence = Arc::new(Sequence::new(seed, spec.model, &usage, spec.keys, spec.value_size, offers));
+        if sequence.is_empty() {
+            let (looks, stores) = sequence::verbs(spec.model);
+            let needed: Vec<_> = looks.iter().chain(stores).map(|verb| format!("`{}`", verb.as_str())).collect();
+            return Err(WorkloadError::NothingToDo { workload: spec.name, model: model_word(spec.model), needed: needed.join(", ") });
+        }
+        let program = match &spec.driver {
+            Driver::Http { .. } => None,
+            Driver::Program { command, env } => {
+                let exec = Exec {
+                    command: http::render_all(command, "driver.command", &context(None))?,
+                    env: http::render_map(env, "driver.env", &context(None))?,
+                    dir: run_dir.clone(),
+                    stdin: None,
+                    interactive: true,
+                };
+                let hello = Hello {
+                    model: model_word(spec.model),
+                    seed,
+                    clients: usage.clients,
+                    keys: spec.keys,
+                    timeout_ms: u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX),
+                    nodes: program::nodes(topology),
+                };
+                Some(Program::start(&*cluster, exec, &hello, spec.timeout, &emitter).await?)
+            }
+        };
+        let callers: Vec<Caller> = match (&spec.driver, &program) {
+            (Driver::Http { role, operations }, _) => {
+                let nodes: Vec<Context> = topology.role(role).map(|node| context(Some(&node.name))).collect();
+                if nodes.is_empty() {
+                    return Err(WorkloadError::NoNodes { workload: spec.name, role: role.clone() });
+                }
+                let caller = |index| Caller::Http(Box::new(HttpCaller::new(nodes.clone(), operations, index, spec.timeout)));
+                (0..usage.clients.max(1)).map(caller).collect()
+            }
+            (Driver::Program { .. }, Some(program)) => (0..usage.clients.max(1)).map(|_| Caller::Program(program.caller())).collect(),
+            (Driver::Program { .. }, None) => Vec::new(),
+        };
+
+        let start = Instant::now();
+        let (window, stats) = stats::Window::new(usage.rate, start.into_std());
+        let (done, results) = mpsc::unbounded_channel();
+        let collector = Collector {
+            name: spec.name.clone(),
+            history: History::new(spec.model),
+            sequence: Arc::clone(&sequence),
+            window,
+            timeout: spec.timeout,
+            emitter: emitter.clone(),
+        };
+        let collector = tokio::spawn(collector.run(results));
+        let stop = cancel.child_token();
+        let clients = (0..)
+            .zip(callers)
+            .map(|(index, caller)| {
+                let client = Client {
+                    index,
+                    sequence: Arc::clone(&sequence),
+                    model: spec.model,
+                    start,
+                    timeout: spec.timeout,
+                    caller,
+                    known: HashMap::new(),
+                };
+                tokio::spawn(client.run(done.clone(), stop.clone(), cancel.clone()))
+            })
+            .collect();
+        Ok(WorkloadHandle {
+            sequence,
+            rate: usage.rate,
+            timeout: spec.timeout,
+            emitter,
+            cancel,
+            run_dir,
+            stats,
+            stop,
+            running: Some(Tasks { clients, collector }),
+            stopped: None,
+            program,
+        })
+    }
+}
+
+/// The word of the cluster file.
+#[must_use]
+pub const fn model_word(model: Model) -> &'static str {
+    match model {
+        Model::Register => "register",
+        Model::Set => "set",
+        Model::Queue => "queue",
+        Model::Counter => "counter",
+        Model::None => "none",
+    }
+}
+
+struct Tasks {
+    clients: Vec<JoinHandle<Client>>,
+    collector: JoinHandle<History>,
+}
+
+struct Stopped {
+    clients: Vec<Client>,
+    history: History,
+}
+
+/// A running workload.
+pub struct WorkloadHandle {
+    sequence: Arc<Sequence>,
+    rate: f64,
+    timeout: Duration,
+    emitter: Emitter,
+    cancel: CancellationToken,
+    run_dir: PathBuf,
+    stats: StatsReader,
+    stop: CancellationToken,
+    running: Option<Tasks>,
+    stopped: Option<Stopped>,
+    program: Option<Program>,
+}
+
+impl WorkloadHandle {
+    /// Live statistics, for probes.
+    #[must_use]
+    pub fn stats(&self) -> StatsReader {
+        self.stats.clone()
+    }
+
+    /// Stops asking for more and waits for what is in flight, up to the workload's timeout. Safe to call again.
+    pub async fn stop(&mut self) {
+        self.stop.cancel();
+        let Some(Tasks { clients, collector }) = self.running.take() else { return };
+        let mut ended = Vec::with_capacity(clients.len());
+        for client in clients {
+            match client.await {
+                Ok(client) => ended.push(client),
+                Err(error) => self.emitter.warn(format!("a client of the workload broke down: {error}")),
+            }
+        }
+        match collector.await {
+            Ok(history) => self.stopped = Some(Stopped { clients: ended, history }),
+            Err(error) => self.emitter.warn(format!("the workload's history is lost: {error}")),
+        }
+    }
+
+    /// To be called after the heal: stops, reads back every key that may hold a write (a set whole, a queue until it is empty) until each
+    /// has a definite answer or `deadline` has passed, writes [`HISTORY_FILE`] and judges. Emits no event but warnings.
+    ///
+    /// What is wrong but lost nothing (stale reads, doubled elements, a history that could not be written) becomes warnings.
+    pub async fn final_reads(mut self, deadline: Duration) -> HistoryReport {
+        self.stop().await;
+        let Some(Stopped { mut clients, mut history }) = self.stopped.take() else {
+            let lost = History::new(Model::None);
+            let mut report = check::report(&lost, check::Checked::default(), 0);
+            report.why_unknown = Some("the history is lost".into());
+            return report;
+        };
+        let deadline = Instant::now() + deadline;
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {}
+            () = last::read_all(&mut clients, &mut history, &self.sequence, deadline) => {}
+        }
+        let gone = clients.iter().any(|client| client.caller.is_gone());
+        drop(clients);
+        if let Some(program) = self.program.take() {
+            program.end().await;
+        }
+
+        let (sequence, rate, timeout) = (Arc::clone(&self.sequence), self.rate, self.timeout);
+        let path = self.run_dir.join(HISTORY_FILE);
+        // Hundreds of thousands of operations: not on a thread that serves others.
+        let judged = tokio::task::spawn_blocking(move || {
+            let written = std::fs::File::create(&path).and_then(|file| history.write(&sequence, BufWriter::new(file)));
+            let hurt_us = micros(hurt::hurt(&history.operations, rate, timeout));
+            let checked = check::check(&history, &sequence);
+            let anomalies = checked.anomalies.clone();
+            let problem = written.err().map(|error| format!("the history could not be written to `{}`: {error}", path.display()));
+            (check::report(&history, checked, hurt_us), anomalies, problem)
+        });
+        match judged.await {
+            Ok((mut report, anomalies, problem)) => {
+                for anomaly in anomalies {
+                    self.emitter.warn(format!("workload: {anomaly}"));
+                }
+                if let Some(problem) = problem {
+                    self.emitter.warn(problem);
+                }
+                if gone && report.durable.is_none() {
+                    report.why_unknown = Some("the workload's driver program ended before its time".into());
+                }
+                report
+            }
+            Err(error) => {
+                let mut report = check::report(&History::new(Model::None), check::Checked::default(), 0);
+                report.why_unknown = Some(format!("the check broke down: {error}"));
+                report
+            }
+        }
+    }
+}
+
+impl Drop for WorkloadHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl std::fmt::Debug for WorkloadHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkloadHandle").field("rate", &self.rate).finish_non_exhaustive()
+    }
+}

@@ -31,6 +31,8 @@ pub struct WorkloadStats {
     pub acknowledged: u64,
     pub failed: u64,
     pub unknown: u64,
+    /// What the newest operation that was not served was told, within the window.
+    pub last_error: Option<String>,
 }
 
 /// What completed within one slot.
@@ -46,10 +48,14 @@ pub(super) struct Slot {
     hurt: u64,
     /// How long the slot really was: a busy machine closes it late.
     pub(super) length: Duration,
+    problem: Option<String>,
 }
 
 impl Slot {
-    pub(super) fn count(&mut self, operation: &Operation, timeout_us: u64) {
+    fn count(&mut self, operation: &Operation, problem: Option<String>, timeout_us: u64) {
+        if !operation.outcome.served() {
+            self.problem = problem;
+        }
         match operation.outcome {
             Outcome::Acknowledged => self.latencies_us.push(u32::try_from(operation.latency_us()).unwrap_or(u32::MAX)),
             Outcome::Mismatch => self.mismatch += 1,
@@ -66,6 +72,9 @@ impl Slot {
         self.mismatch += other.mismatch;
         self.hurt += other.hurt;
         self.length += other.length;
+        if self.problem.is_none() {
+            self.problem.clone_from(&other.problem);
+        }
     }
 
     /// The latency below which the share `q` of acknowledged operations lies (nearest rank).
@@ -108,8 +117,8 @@ impl Window {
         (Self { recent, current: Slot::default() }, StatsReader { recent: reader, rate })
     }
 
-    pub(super) fn count(&mut self, operation: &Operation, timeout_us: u64) {
-        self.current.count(operation, timeout_us);
+    pub(super) fn count(&mut self, operation: &Operation, problem: Option<String>, timeout_us: u64) {
+        self.current.count(operation, problem, timeout_us);
     }
 
     /// Publishes the slot that ends `now` and gives it back.
@@ -152,6 +161,14 @@ impl StatsReader {
             acknowledged: count(acknowledged),
             failed: all.failed,
             unknown: all.unknown,
+            last_error: all.problem,
+        }
+    }
+
+    /// Waits for newer numbers; for ever when the workload has ended.
+    pub async fn changed(&mut self) {
+        if self.recent.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -194,7 +211,7 @@ mod tests {
                 invoked_us: 0,
                 completed_us: latency_ms * 1000,
             };
-            window.count(&operation, 1_000_000);
+            window.count(&operation, None, 1_000_000);
         };
         for latency in 1..=98 {
             complete(latency, Outcome::Acknowledged);

@@ -1,0 +1,136 @@
+//! Operations by HTTP, as the cluster file declares them. A client keeps to one node and moves on when it gets no good answer.
+
+mod connection;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::{CONTENT_TYPE, HOST};
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::WorkloadError;
+use super::caller::{Answer, Call};
+use super::history::Outcome;
+use super::sequence::Verb;
+use crate::expr::{Context, Template, Truth};
+use crate::scenario::model::HttpOperation;
+use connection::{Connection, Failure, Response};
+
+/// Statuses by which a server says that a condition did not hold: Conflict, Precondition Failed.
+const CONDITION_FAILED: [u16; 2] = [409, 412];
+
+/// One client's way to the nodes of a role.
+pub(super) struct HttpCaller {
+    /// What the templates see at each node.
+    nodes: Vec<Context>,
+    /// The node it keeps to.
+    at: usize,
+    operations: IndexMap<String, HttpOperation>,
+    connection: Connection,
+    timeout: Duration,
+}
+
+impl HttpCaller {
+    /// `nodes` are the contexts of the role's nodes; client `index` begins at its own.
+    pub(super) fn new(nodes: Vec<Context>, operations: &IndexMap<String, HttpOperation>, index: u32, timeout: Duration) -> Self {
+        let at = usize::try_from(index).unwrap_or(0) % nodes.len().max(1);
+        Self { nodes, at, operations: operations.clone(), connection: Connection::default(), timeout }
+    }
+
+    pub(super) async fn call(&mut self, call: &Call<'_>) -> Answer {
+        let answer = self.attempt(call).await;
+        if !answer.outcome.served() {
+            self.at = (self.at + 1) % self.nodes.len().max(1);
+        }
+        answer
+    }
+
+    async fn attempt(&mut self, call: &Call<'_>) -> Answer {
+        let Some(operation) = self.operations.get(call.verb.as_str()) else {
+            return Answer::failed(format!("the workload declares no `{}`", call.verb.as_str()));
+        };
+        let Some(node) = self.nodes.get(self.at) else {
+            return Answer::failed("the workload's role has no nodes");
+        };
+        let (authority, request) = match request(operation, node, call) {
+            Ok(request) => request,
+            Err(problem) => return Answer::failed(problem),
+        };
+        let began = Instant::now();
+        match tokio::time::timeout(self.timeout, self.connection.exchange(&authority, request)).await {
+            Ok(Ok(response)) => judge(operation, call.verb, &response, began.elapsed()),
+            Ok(Err(Failure::NotSent(problem))) => Answer::failed(problem),
+            Ok(Err(Failure::Unanswered(problem))) => Answer::unanswered(call.verb, problem),
+            Err(_) if self.connection.sent() => Answer::unanswered(call.verb, "no answer in time"),
+            Err(_) => Answer::failed("no connection in time"),
+        }
+    }
+}
+
+/// The request and whom to ask.
+fn request(operation: &HttpOperation, node: &Context, call: &Call<'_>) -> Result<(String, Request<Full<Bytes>>), String> {
+    let context = node.clone().with("key", call.key).with("value", &call.value).with("expect", &call.expect).with("op", call.verb.as_str());
+    let render = |template: &Template| template.render(&context).map_err(|unknown| unknown.to_string());
+    let url = render(&operation.url)?;
+    let rest = url.strip_prefix("http://").ok_or_else(|| format!("`{url}` is no `http://` address"))?;
+    let path = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(path);
+    let uri = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let mut request = Request::builder().method(operation.method.as_str()).uri(uri).header(HOST, authority);
+    for (name, value) in &operation.headers {
+        request = request.header(name, render(value)?);
+    }
+    let body = operation.body.as_ref().map(render).transpose()?.unwrap_or_default();
+    let named = operation.headers.keys().any(|name| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
+    if body.starts_with(['{', '[']) && !named {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::from(body)).map_err(|error| format!("`{url}`: {error}"))?;
+    Ok((authority.to_owned(), request))
+}
+
+fn judge(operation: &HttpOperation, verb: Verb, response: &Response, took: Duration) -> Answer {
+    let text = String::from_utf8_lossy(&response.body);
+    let status = response.status.as_u16();
+    let mut context = Context::new().with("status", status).with("text", &*text).with("ms", took.as_secs_f64() * 1000.0);
+    if let Ok(json) = serde_json::from_str::<Value>(&text) {
+        context = context.with("json", json);
+    }
+    let problem = || format!("HTTP {status}: {}", text.trim().chars().take(120).collect::<String>());
+    if operation.ok.truth(&context) == Truth::True {
+        return match operation.value.as_ref().filter(|_| !verb.stores()).map(|value| value.json(&context)) {
+            None => Answer::acknowledged(None),
+            Some(Ok(read)) => Answer::acknowledged(Some(read)),
+            // It was answered, but the file does not fit the answer: nothing was read.
+            Some(Err(unknown)) => Answer::unanswered(verb, unknown.to_string()),
+        };
+    }
+    if operation.fail.truth(&context) == Truth::True {
+        if verb == Verb::Cas && CONDITION_FAILED.contains(&status) {
+            return Answer { outcome: Outcome::Mismatch, read: None, problem: Some(problem()) };
+        }
+        return Answer::failed(problem());
+    }
+    Answer::unanswered(verb, problem())
+}
+
+/// Renders each template of a list; `what` names it in the error.
+pub(super) fn render_all(templates: &[Template], what: &str, context: &Context) -> Result<Vec<String>, WorkloadError> {
+    templates.iter().map(|template| render(template, what, context)).collect()
+}
+
+/// As [`render_all`], of a map.
+pub(super) fn render_map(
+    templates: &IndexMap<String, Template>,
+    what: &str,
+    context: &Context,
+) -> Result<IndexMap<String, String>, WorkloadError> {
+    templates.iter().map(|(name, template)| Ok((name.clone(), render(template, what, context)?))).collect()
+}
+
+fn render(template: &Template, what: &str, context: &Context) -> Result<String, WorkloadError> {
+    template.render(context).map_err(|unknown| WorkloadError::Template { what: what.into(), problem: unknown.reason })
+}

@@ -2,4 +2,5 @@
 
 mod local;
 mod standin_pd;
+mod standin_store;
 mod supervisor;

@@ -11,7 +11,9 @@ use crate::standin::raft;
 use crate::standin::wire::Label;
 
 /// Flags of `chaosrun node tikv`: those of `tikv-server`, and the static layout that PD decides in the original.
+/// A flag given twice counts as it was given last.
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_override_self = true)]
 pub struct Args {
     /// Where to listen for clients, `host:port`.
     #[arg(short = 'A', long, default_value = "127.0.0.1:20160")]

@@ -30,7 +30,6 @@ const KEY_LIMIT: usize = 4096;
 /// Marks a call that another store passed on: it is not passed on again.
 const FORWARDED: &str = "x-store-forwarded";
 
-#[must_use]
 pub fn router(store: Arc<Store>) -> Router {
     Router::new()
         .route("/kv/{key}", get(read).put(put).delete(delete))

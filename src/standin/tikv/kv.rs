@@ -47,20 +47,28 @@ fn push(out: &mut Vec<u8>, field: Option<&[u8]>) {
     out.extend(field.unwrap_or_default());
 }
 
-fn pull(rest: &mut &[u8]) -> Option<Option<Bytes>> {
-    let (length, tail) = rest.split_first_chunk::<4>()?;
+/// The bytes are not what this code wrote.
+struct Unreadable;
+
+fn pull(rest: &mut &[u8]) -> Result<Option<Bytes>, Unreadable> {
+    let (length, tail) = rest.split_first_chunk::<4>().ok_or(Unreadable)?;
     let length = u32::from_le_bytes(*length);
     if length == u32::MAX {
         *rest = tail;
-        return Some(None);
+        return Ok(None);
     }
-    let (field, tail) = tail.split_at_checked(usize::try_from(length).ok()?)?;
+    let length = usize::try_from(length).map_err(|_| Unreadable)?;
+    let (field, tail) = tail.split_at_checked(length).ok_or(Unreadable)?;
     *rest = tail;
-    Some(Some(Bytes::copy_from_slice(field)))
+    Ok(Some(Bytes::copy_from_slice(field)))
 }
 
-fn pull_key(rest: &mut &[u8]) -> Option<String> {
-    String::from_utf8(pull(rest)??.into()).ok()
+fn pull_some(rest: &mut &[u8]) -> Result<Bytes, Unreadable> {
+    pull(rest)?.ok_or(Unreadable)
+}
+
+fn pull_key(rest: &mut &[u8]) -> Result<String, Unreadable> {
+    String::from_utf8(pull_some(rest)?.into()).map_err(|_| Unreadable)
 }
 
 impl Command {
@@ -87,14 +95,14 @@ impl Command {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (kind, mut rest) = bytes.split_first()?;
+    fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let (kind, mut rest) = bytes.split_first().ok_or(Unreadable)?;
         let key = pull_key(&mut rest)?;
         match *kind {
-            PUT => Some(Self::Put { key, value: pull(&mut rest)?? }),
-            DELETE => Some(Self::Delete { key }),
-            COMPARE => Some(Self::CompareAndPut { key, expect: pull(&mut rest)?, value: pull(&mut rest)?? }),
-            _ => None,
+            PUT => Ok(Self::Put { key, value: pull_some(&mut rest)? }),
+            DELETE => Ok(Self::Delete { key }),
+            COMPARE => Ok(Self::CompareAndPut { key, expect: pull(&mut rest)?, value: pull_some(&mut rest)? }),
+            _ => Err(Unreadable),
         }
     }
 }
@@ -117,7 +125,7 @@ impl Outcome {
         let (kind, mut rest) = bytes.split_first()?;
         match *kind {
             DONE => Some(Self::Done),
-            DIFFERS => Some(Self::Differs { present: pull(&mut rest)? }),
+            DIFFERS => Some(Self::Differs { present: pull(&mut rest).ok()? }),
             _ => None,
         }
     }
@@ -189,8 +197,8 @@ impl Machine for Kv {
     fn restore(&mut self, mut snapshot: &[u8]) -> Result<(), String> {
         *self = Self::default();
         while !snapshot.is_empty() {
-            let key = pull_key(&mut snapshot).ok_or("a key that cannot be decoded")?;
-            let value = pull(&mut snapshot).flatten().ok_or("a value that cannot be decoded")?;
+            let key = pull_key(&mut snapshot).map_err(|_| "a key that cannot be decoded")?;
+            let value = pull_some(&mut snapshot).map_err(|_| "a value that cannot be decoded")?;
             self.put(key, value);
         }
         Ok(())

@@ -155,22 +155,28 @@ async fn serve(settings: Settings, log: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hands leaderships over, so that nobody has to wait for elections. Gives up after two election time-outs.
+/// Rounds of handing leaderships over, an election time-out each, before the store ends all the same.
+const EVICTIONS: usize = 4;
+
+/// Hands leaderships over, so that nobody has to wait for elections.
 async fn evict_leaders(store: &Store) {
-    let leads: Vec<GroupStatus> = store.raft.statuses().into_iter().filter(GroupStatus::is_leader).collect();
-    for (turn, status) in leads.iter().enumerate() {
-        let fit =
-            status.peers.values().filter(|peer| peer.host != store.settings.store_id && peer.recent_active && peer.state == "Replicate");
-        let fit: Vec<u64> = fit.map(|peer| peer.host).collect();
-        // In turn, so that no other store gets them all.
-        if let Some(to_store) = fit.get(turn % fit.len().max(1)) {
-            store.transfer(status, *to_store);
+    for _ in 0..EVICTIONS {
+        let leads: Vec<GroupStatus> = store.raft.statuses().into_iter().filter(GroupStatus::is_leader).collect();
+        if leads.is_empty() {
+            return;
         }
+        for (turn, status) in leads.iter().enumerate() {
+            let others = status.peers.values().filter(|peer| peer.host != store.settings.store_id);
+            let fit: Vec<u64> = others.filter(|peer| peer.recent_active && peer.state == "Replicate").map(|peer| peer.host).collect();
+            // In turn, so that no other store gets them all.
+            if let Some(to_store) = fit.get(turn % fit.len().max(1)) {
+                store.transfer(status, *to_store);
+            }
+        }
+        let moved = futures_util::future::join_all(leads.iter().map(|status| moved_away(&store.raft, status.group)));
+        let _ = timeout(store.settings.clock.raft().election(), moved).await;
     }
-    let moved = futures_util::future::join_all(leads.iter().map(|status| moved_away(&store.raft, status.group)));
-    if timeout(store.settings.clock.raft().election() * 2, moved).await.is_err() {
-        store.log.warn("not all leaders could be moved", &[]);
-    }
+    store.log.warn("not all leaders could be moved", &[]);
 }
 
 async fn moved_away(raft: &Handle, group: u64) {

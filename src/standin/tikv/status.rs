@@ -13,7 +13,6 @@ use super::layout::{CONF_VER, Region};
 use super::store::Store;
 use crate::standin::raft::GroupStatus;
 
-#[must_use]
 pub fn router(store: Arc<Store>) -> Router {
     Router::new()
         // 200 and nothing else: it says that the process lives.

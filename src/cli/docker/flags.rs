@@ -1,5 +1,7 @@
 //! Flags as the docker CLI reads them: `-a`, `-it`, `-n5`, `-n 5`, `--tail=5`, `--tail 5`, `--`.
 
+use std::fmt::Write;
+
 use super::Failure;
 
 /// A flag: its letter (0 = none), its name, whether it takes a value.
@@ -106,7 +108,8 @@ impl Usage {
         for (letter, name, value) in self.flags {
             let letter = if *letter == 0 { "   ".to_owned() } else { format!("-{},", char::from(*letter)) };
             let value = if *value { " value" } else { "" };
-            text.push_str(&format!("\n  {letter} --{name}{value}"));
+            // Writing into a string cannot fail.
+            let _ = write!(text, "\n  {letter} --{name}{value}");
         }
         text
     }

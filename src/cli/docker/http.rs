@@ -54,7 +54,9 @@ impl Client {
             head.push_str("Content-Type: application/json\r\n");
         }
         if method == "POST" {
-            head.push_str(&format!("Content-Length: {}\r\n", text.len()));
+            head.push_str("Content-Length: ");
+            head.push_str(&text.len().to_string());
+            head.push_str("\r\n");
         }
         head.push_str("\r\n");
         head.push_str(&text);
@@ -173,10 +175,14 @@ pub(super) fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
         }
     }
     out
+}
+
+fn digit(half: u8) -> char {
+    char::from_digit(half.into(), 16).unwrap_or('0').to_ascii_uppercase()
 }
 
 /// Copies the engine's framed stream: 1 = stdout, 2 = stderr.

@@ -36,8 +36,8 @@ impl Audit {
     pub fn detail(&mut self, detail: impl Into<String>) {
         self.detail = detail.into();
         if self.detail.len() > DETAIL_LIMIT {
-            let cut = self.detail.floor_char_boundary(DETAIL_LIMIT);
-            self.detail.truncate(cut);
+            let cut = (0..=DETAIL_LIMIT).rev().find(|place| self.detail.is_char_boundary(*place));
+            self.detail.truncate(cut.unwrap_or(0));
             self.detail.push_str("...");
         }
     }

@@ -171,7 +171,7 @@ impl Engine {
             Route::List => describe::list(&self, query),
             Route::Inspect(name) => self.on(&name, &mut audit).map(|container| describe::inspect(&self, container)),
             Route::Logs(name) => match self.on(&name, &mut audit).cloned() {
-                Ok(container) => logs::serve(&self, &container, query).await,
+                Ok(container) => logs::serve(&self, &container, query),
                 Err(problem) => Err(problem),
             },
             Route::Wait(name) => match self.on(&name, &mut audit).cloned() {

@@ -63,7 +63,9 @@ struct Asked {
 
 /// Of each node: (bytes in the file, when it was first seen with so many), both ascending.
 #[derive(Debug, Clone)]
-pub(super) struct Index(Arc<IndexMap<String, Mutex<Vec<(u64, Timestamp)>>>>);
+pub(super) struct Index(Arc<IndexMap<String, Samples>>);
+
+type Samples = Mutex<Vec<(u64, Timestamp)>>;
 
 /// An index and the body of the task that keeps it.
 pub(super) fn index(cluster: &Arc<dyn Cluster>, token: CancellationToken) -> (Index, impl Future<Output = ()> + Send + 'static) {
@@ -101,7 +103,7 @@ impl Index {
             let mut place = 0_usize;
             samples.retain(|_| {
                 place += 1;
-                place % 2 == 0
+                place.is_multiple_of(2)
             });
         }
     }
@@ -139,7 +141,7 @@ fn moment(text: &str) -> Result<Option<Timestamp>, Problem> {
 
 // ---------------------------------------------------------------- the stream
 
-pub(super) async fn serve(engine: &Engine, container: &Container, text: &str) -> Result<Response, Problem> {
+pub(super) fn serve(engine: &Engine, container: &Container, text: &str) -> Result<Response, Problem> {
     let asked: Asked = query(text)?;
     if !asked.stdout.0 && !asked.stderr.0 {
         return Err(Problem::bad_request("Bad parameters: you must choose at least one stream"));

@@ -16,6 +16,7 @@ mod logs;
 mod problem;
 mod route;
 mod server;
+mod session;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;

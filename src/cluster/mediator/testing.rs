@@ -79,8 +79,12 @@ impl Processes {
         }
     }
 
-    fn run(exec: &Exec) -> Result<Running, ClusterError> {
+    /// `clear`: with the environment that is asked for and nothing else.
+    fn run(exec: &Exec, clear: bool) -> Result<Running, ClusterError> {
         let mut command = Command::new(&exec.command[0]);
+        if clear {
+            command.env_clear();
+        }
         let piped = exec.stdin.is_some() || exec.interactive;
         command.args(&exec.command[1..]).envs(&exec.env).current_dir(&exec.dir).process_group(0).kill_on_drop(true);
         command.stdin(if piped { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -219,12 +223,15 @@ impl Cluster for Processes {
         Ok(())
     }
 
-    async fn exec(&self, _node: &str, exec: Exec) -> Result<Running, ClusterError> {
-        Self::run(&exec)
+    async fn exec(&self, node: &str, mut exec: Exec) -> Result<Running, ClusterError> {
+        if exec.dir.as_os_str().is_empty() {
+            exec.dir = self.topology.node(node).expect("a known node").dir.clone();
+        }
+        Self::run(&exec, false)
     }
 
     async fn spawn(&self, exec: Exec) -> Result<Running, ClusterError> {
-        Self::run(&exec)
+        Self::run(&exec, true)
     }
 
     fn log_file(&self, node: &str) -> Option<PathBuf> {

@@ -1,0 +1,190 @@
+//! `scripted`: the rules of a variant's file. The first rule whose `when` is true is carried out; then it is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::context::Contexts;
+use super::provider::{Action, Provider, ProviderError, Turn, Usage};
+use super::task::{ActiveFault, AgentTask, AgentView, CommandRecord};
+use crate::event::{AgentEnd, Diagnosis};
+use crate::expr::{Context, Template, Truth};
+use crate::scenario::model::{Provider as Declared, Rule, RuleDiagnosis, RuleEnd, Variant};
+
+/// Longest time before a command is repeated, when nothing changes in between.
+const REPEAT: Duration = Duration::from_millis(50);
+
+/// Where the script is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Choose,
+    /// `ran`: it has been run, and may have to be again.
+    Command {
+        rule: usize,
+        command: usize,
+        ran: bool,
+    },
+    Diagnose {
+        rule: usize,
+    },
+    End {
+        rule: usize,
+    },
+}
+
+pub(super) struct Scripted {
+    variant: Arc<Variant>,
+    contexts: Contexts,
+    view: watch::Receiver<AgentView>,
+    at: At,
+    /// Commands noted so far.
+    noted: usize,
+    repeated: bool,
+}
+
+impl Scripted {
+    pub fn new(variant: Arc<Variant>, task: &AgentTask) -> Self {
+        Self { variant, contexts: Contexts::new(task), view: task.view.clone(), at: At::Choose, noted: 0, repeated: false }
+    }
+
+    fn rules(&self) -> &[Rule] {
+        match &self.variant.provider {
+            Declared::Scripted { rules } => rules,
+            Declared::Noop | Declared::RestartAll | Declared::Oracle => &[],
+        }
+    }
+
+    /// One step; none when it only moved on.
+    fn step(&mut self) -> Result<Option<Turn>, ProviderError> {
+        let context = self.contexts.now();
+        match self.at {
+            At::Choose => {
+                let chosen = self.rules().iter().position(|rule| rule.when.truth(&context) == Truth::True);
+                let Some(rule) = chosen else {
+                    return Ok(Some(Turn::end(AgentEnd::Escalate, "no rule applies")));
+                };
+                self.at = At::Command { rule, command: 0, ran: false };
+                Ok(None)
+            }
+            At::Command { rule, command, ran } => {
+                let Some(next) = self.rules()[rule].commands.get(command) else {
+                    self.at = At::Diagnose { rule };
+                    return Ok(None);
+                };
+                let over = if ran {
+                    next.until.as_ref().is_none_or(|until| until.truth(&context) == Truth::True)
+                } else {
+                    next.when.as_ref().is_some_and(|when| when.truth(&context) != Truth::True)
+                };
+                if over {
+                    self.at = At::Command { rule, command: command + 1, ran: false };
+                    return Ok(None);
+                }
+                let action = Action::Run { command: rendered(&next.run, &context)?, reasoning: rendered(&next.reasoning, &context)? };
+                self.at = At::Command { rule, command, ran: true };
+                self.repeated = ran;
+                Ok(Some(Turn { actions: vec![action], usage: Usage { turns: u32::from(!ran), ..Usage::default() } }))
+            }
+            At::Diagnose { rule } => {
+                self.at = At::End { rule };
+                let Some(declared) = &self.rules()[rule].diagnosis else { return Ok(None) };
+                let diagnosis = diagnosis(declared, &context, self.noted)?;
+                Ok(Some(Turn::of(Action::Diagnose(diagnosis))))
+            }
+            At::End { rule } => {
+                let end = match self.rules()[rule].end {
+                    RuleEnd::Resolve => AgentEnd::Resolve,
+                    RuleEnd::Escalate => AgentEnd::Escalate,
+                    RuleEnd::NoAction => AgentEnd::NoAction,
+                };
+                Ok(Some(Turn::end(end, format!("rule {} of `{}`", rule + 1, self.variant.name))))
+            }
+        }
+    }
+
+    /// Whether the present command has run and its `until` does not hold.
+    fn must_wait(&self) -> bool {
+        let At::Command { rule, command, ran: true } = self.at else { return false };
+        let until = self.rules()[rule].commands.get(command).and_then(|command| command.until.as_ref());
+        until.is_some_and(|until| until.truth(&self.contexts.now()) != Truth::True)
+    }
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    async fn next(&mut self, commands: &[CommandRecord]) -> Result<Turn, ProviderError> {
+        for record in &commands[self.noted..] {
+            self.contexts.note(record, self.repeated);
+        }
+        self.noted = commands.len();
+        if self.must_wait() {
+            // A new view is worth another look at once. Without a monitor only time passes.
+            let changed = async {
+                if self.view.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            // An error means the time is over: look again all the same.
+            let _ = tokio::time::timeout(REPEAT, changed).await;
+        }
+        loop {
+            if let Some(turn) = self.step()? {
+                return Ok(turn);
+            }
+        }
+    }
+}
+
+fn rendered(template: &Template, context: &Context) -> Result<String, ProviderError> {
+    template.render(context).map_err(|unknown| ProviderError(format!("{unknown} in `{}`", template.text.trim())))
+}
+
+fn diagnosis(declared: &RuleDiagnosis, context: &Context, commands: usize) -> Result<Diagnosis, ProviderError> {
+    Ok(Diagnosis {
+        root_cause: rendered(&declared.root_cause, context)?,
+        component: rendered(&declared.component, context)?,
+        fault_class: declared.fault_class.clone(),
+        confidence: declared.confidence,
+        evidence: declared.evidence.iter().map(|template| rendered(template, context)).collect::<Result<_, _>>()?,
+        actions: vec![format!("{commands} commands")],
+    })
+}
+
+/// The bare commands of a check: one after the other, then it resolves.
+pub(super) struct Commands {
+    left: std::vec::IntoIter<Template>,
+    contexts: Contexts,
+    truth: watch::Receiver<Vec<ActiveFault>>,
+    noted: usize,
+}
+
+impl Commands {
+    pub fn new(commands: Vec<Template>, task: &AgentTask) -> Self {
+        Self { left: commands.into_iter(), contexts: Contexts::new(task), truth: task.truth.clone(), noted: 0 }
+    }
+}
+
+#[async_trait]
+impl Provider for Commands {
+    fn name(&self) -> &'static str {
+        "commands"
+    }
+
+    async fn next(&mut self, commands: &[CommandRecord]) -> Result<Turn, ProviderError> {
+        for record in &commands[self.noted..] {
+            self.contexts.note(record, false);
+        }
+        self.noted = commands.len();
+        let Some(template) = self.left.next() else {
+            return Ok(Turn::end(AgentEnd::Resolve, "every command has been run"));
+        };
+        let context = self.contexts.with_truth(&self.truth.borrow());
+        Ok(Turn::run(rendered(&template, &context)?, ""))
+    }
+}

@@ -1,0 +1,56 @@
+//! What the agent's shell finds on its PATH.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The program of that name on a PATH. Where there is no `docker`, the shell needs the small client of ours.
+#[must_use]
+pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|file| executable(file))
+}
+
+fn executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// The runner's PATH as an agent may have it: without folders that hold this program, which carries the scenarios.
+pub(super) fn outward(tools: Option<&Path>, path: &OsStr) -> String {
+    let own = |folder: &PathBuf| !folder.is_absolute() || executable(&folder.join(env!("CARGO_PKG_NAME")));
+    let folders = tools.map(Path::to_owned).into_iter().chain(std::env::split_paths(path).filter(|folder| !own(folder)));
+    let texts: Vec<String> = folders.map(|folder| folder.to_string_lossy().into_owned()).filter(|text| !text.contains(':')).collect();
+    if texts.is_empty() { "/usr/local/bin:/usr/bin:/bin".into() } else { texts.join(":") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(folder: &Path, name: &str) {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let file = folder.join(name);
+        std::fs::write(&file, "#!/bin/sh\n").expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("set");
+    }
+
+    #[test]
+    fn programs_are_found_where_they_can_be_run() {
+        let dir = tempfile::tempdir().expect("a folder");
+        program(dir.path(), "docker");
+        std::fs::write(dir.path().join("text"), "").expect("written");
+        assert_eq!(find("docker", dir.path().as_os_str()), Some(dir.path().join("docker")));
+        assert_eq!(find("text", dir.path().as_os_str()), None);
+        assert_eq!(find("nothing", dir.path().as_os_str()), None);
+    }
+
+    #[test]
+    fn our_own_folder_is_not_on_the_path() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        program(&own, "chaosrun");
+        program(&other, "ls");
+        let path = std::env::join_paths([&own, &other, &PathBuf::from("relative")]).expect("joins");
+        assert_eq!(outward(Some(Path::new("/t")), &path), format!("/t:{}", other.display()));
+        assert_eq!(outward(None, OsStr::new("")), "/usr/local/bin:/usr/bin:/bin");
+    }
+}

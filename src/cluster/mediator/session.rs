@@ -1,0 +1,209 @@
+//! A command of `docker exec` while it runs: its streams, and what the client types.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::engine::Engine;
+use super::exec::{Record, State};
+use super::frames::{PIECE, Stream, frame};
+use crate::cluster::{ClusterError, Exec, Running};
+
+/// How long output is awaited after the command itself has ended: silence, and all in all. Somebody it left behind may
+/// hold the pipe open for ever.
+const SILENCE: Duration = Duration::from_millis(100);
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The runtime's exit code for a command that cannot be executed.
+const NOT_EXECUTABLE: i32 = 126;
+
+/// One command and the connection it is attached to.
+pub(super) struct Session {
+    pub engine: Arc<Engine>,
+    pub record: Arc<Record>,
+}
+
+impl Session {
+    /// `reader` is what the client types, when `attached`; `writer` takes the output.
+    pub async fn run<R, W>(self, attached: Option<()>, reader: R, mut writer: W)
+    where
+        R: AsyncRead + Send + Unpin,
+        W: AsyncWrite + Send + Unpin,
+    {
+        let config = &self.record.config;
+        let interactive = attached.is_some() && config.attach_stdin;
+        let pair = |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let exec = Exec {
+            command: self.record.command.clone(),
+            env: config.env.iter().flatten().filter_map(pair).collect(),
+            // Empty = the node's own.
+            dir: config.working_dir.as_deref().map(PathBuf::from).unwrap_or_default(),
+            stdin: None,
+            interactive,
+        };
+        let code = match self.engine.cluster.exec(&self.record.node, exec).await {
+            Ok(running) => {
+                self.record.state.send_replace(State::Running { pid: running.pid });
+                self.carry(running, interactive, reader, &mut writer).await
+            }
+            Err(error) => {
+                let text = self.refusal(&error);
+                // The client may be gone already: its affair.
+                let _ = write(&mut writer, config.tty, Stream::Stdout, text.as_bytes()).await;
+                NOT_EXECUTABLE
+            }
+        };
+        // Before the stream ends: a client asks for the code as soon as it does.
+        self.record.state.send_replace(State::Ended { code });
+        let _ = writer.shutdown().await;
+    }
+
+    fn refusal(&self, error: &ClusterError) -> String {
+        let program = self.record.command.first().map_or("", String::as_str);
+        let start = "OCI runtime exec failed: exec failed: unable to start container process";
+        let known = match error {
+            ClusterError::Io { source, .. } => Some(source.kind()),
+            _ => None,
+        };
+        match known {
+            Some(std::io::ErrorKind::NotFound) => format!("{start}: exec: \"{program}\": executable file not found in $PATH: unknown\r\n"),
+            Some(std::io::ErrorKind::PermissionDenied) => format!("{start}: exec: \"{program}\": permission denied: unknown\r\n"),
+            _ => {
+                self.engine.emitter.warn(format!("a command could not be run in `{}`: {error}", self.record.node));
+                format!("{start}: exec: \"{program}\": cannot be started: unknown\r\n")
+            }
+        }
+    }
+
+    /// Carries the streams until the command has ended and all it printed is passed on. Gives its exit code.
+    async fn carry<R, W>(&self, running: Running, interactive: bool, reader: R, writer: &mut W) -> i32
+    where
+        R: AsyncRead + Send + Unpin,
+        W: AsyncWrite + Send + Unpin,
+    {
+        let Running { stdin, stdout, stderr, exit, killer, .. } = running;
+        let tty = self.record.config.tty;
+        let typed = async {
+            if let (true, Some(stdin)) = (interactive, stdin) {
+                type_in(reader, stdin, tty).await;
+            }
+            // The end of the input is not the end of the command.
+            std::future::pending::<Infallible>().await
+        };
+        let shown = Shown { tty, stdout: self.record.config.attach_stdout, stderr: self.record.config.attach_stderr };
+        let (ended, watching) = watch::channel(false);
+        let finish = async {
+            let code = exit.await.unwrap_or(NOT_EXECUTABLE);
+            ended.send_replace(true);
+            code
+        };
+        let work = async { tokio::join!(finish, show(stdout, stderr, writer, shown, watching)).0 };
+        tokio::select! {
+            code = work => code,
+            never = typed => match never {},
+            () = self.engine.token.cancelled() => {
+                killer();
+                128 + nix::libc::SIGKILL
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    tty: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+/// Copies both streams, as they come, until they end, or until the command has `ended` and nothing more comes.
+async fn show<O, E, W>(mut stdout: O, mut stderr: E, writer: &mut W, shown: Shown, mut ended: watch::Receiver<bool>)
+where
+    O: AsyncRead + Send + Unpin,
+    E: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin,
+{
+    let mut first = vec![0_u8; PIECE];
+    let mut second = vec![0_u8; PIECE];
+    let (mut stdout_open, mut stderr_open) = (true, true);
+    // A client that is gone does not stop the command: what it prints is read and dropped.
+    let mut listening = true;
+    let mut last = None;
+    while stdout_open || stderr_open {
+        if last.is_none() && *ended.borrow_and_update() {
+            last = Some(Instant::now() + DRAIN);
+        }
+        let over = last.is_some();
+        let quiet = last.map_or_else(Instant::now, |last| last.min(Instant::now() + SILENCE));
+        let (stream, payload) = tokio::select! {
+            read = stdout.read(&mut first), if stdout_open => {
+                let read = read.unwrap_or(0);
+                stdout_open = read > 0;
+                (Stream::Stdout, &first[..read])
+            }
+            read = stderr.read(&mut second), if stderr_open => {
+                let read = read.unwrap_or(0);
+                stderr_open = read > 0;
+                (Stream::Stderr, &second[..read])
+            }
+            // An error means the sender is gone, after it has said so.
+            _ = ended.changed(), if !over => continue,
+            () = sleep_until(quiet), if over => return,
+        };
+        let wanted = if stream == Stream::Stdout { shown.stdout } else { shown.stderr };
+        if listening && wanted && !payload.is_empty() {
+            listening = write(writer, shown.tty, stream, payload).await.is_ok();
+        }
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, tty: bool, stream: Stream, payload: &[u8]) -> std::io::Result<()> {
+    if tty {
+        writer.write_all(&with_returns(payload)).await?;
+    } else {
+        writer.write_all(&frame(stream, payload)).await?;
+    }
+    writer.flush().await
+}
+
+/// What a terminal's line discipline does on output: a carriage return before each line feed.
+fn with_returns(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 16);
+    for byte in payload {
+        if *byte == b'\n' && out.last() != Some(&b'\r') {
+            out.push(b'\r');
+        }
+        out.push(*byte);
+    }
+    out
+}
+
+/// Copies what the client types until it ends, then closes the command's stdin. There is no pseudo-terminal: with `tty`,
+/// Enter ends a line and Ctrl-D ends the input, which is what a client in raw mode leaves to the other side.
+async fn type_in<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reader: R, mut stdin: W, tty: bool) {
+    const END: u8 = 4;
+    let mut buffer = vec![0_u8; PIECE];
+    loop {
+        let Ok(read @ 1..) = reader.read(&mut buffer).await else { return };
+        let mut typed = &mut buffer[..read];
+        let mut last = false;
+        if tty {
+            if let Some(place) = typed.iter().position(|byte| *byte == END) {
+                typed = &mut typed[..place];
+                last = true;
+            }
+            for byte in typed.iter_mut().filter(|byte| **byte == b'\r') {
+                *byte = b'\n';
+            }
+        }
+        // The command may have closed its stdin, or have ended.
+        if stdin.write_all(typed).await.is_err() || stdin.flush().await.is_err() || last {
+            return;
+        }
+    }
+}

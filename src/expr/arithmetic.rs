@@ -34,10 +34,11 @@ pub(super) fn arithmetic(
         let words = format!("`{written}` computes `{}` of {} and {}", operation.as_str(), type_name(left), type_name(right));
         return Err(Unknown::at(Why::Types, range, words));
     };
-    if left.is_integer() && right.is_integer() {
-        if let Some(whole) = whole(operation, left, right) {
-            return Ok(whole);
-        }
+    if left.is_integer()
+        && right.is_integer()
+        && let Some(whole) = whole(operation, left, right)
+    {
+        return Ok(whole);
     }
     let result = match operation {
         Operation::Add => a + b,

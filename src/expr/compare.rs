@@ -111,10 +111,11 @@ fn order(left: &Value, right: &Value) -> Result<Ordering, Mismatch> {
         _ => return Err(Mismatch::Unlike),
     }
     // Ids of etcd members exceed 2^53: whole numbers are compared as such.
-    if left.is_integer() && right.is_integer() {
-        if let (Ok(a), Ok(b)) = (i128::try_from(left.clone()), i128::try_from(right.clone())) {
-            return Ok(a.cmp(&b));
-        }
+    if left.is_integer()
+        && right.is_integer()
+        && let (Ok(a), Ok(b)) = (i128::try_from(left.clone()), i128::try_from(right.clone()))
+    {
+        return Ok(a.cmp(&b));
     }
     let (a, b) = (number(left).ok_or(Mismatch::NotANumber)?, number(right).ok_or(Mismatch::NotANumber)?);
     a.partial_cmp(&b).ok_or(Mismatch::NotANumber)

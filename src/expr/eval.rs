@@ -211,12 +211,11 @@ impl<'a> Evaluation<'a> {
 
     /// A field. `of` is where its owner is written.
     pub(super) fn attr(&self, value: &Value, name: &str, of: &Range<usize>, range: &Range<usize>) -> Known<Value> {
-        if is_map(value) || value.kind() == ValueKind::Plain {
-            if let Ok(found) = value.get_attr(name) {
-                if !found.is_undefined() {
-                    return known(found, range);
-                }
-            }
+        if (is_map(value) || value.kind() == ValueKind::Plain)
+            && let Ok(found) = value.get_attr(name)
+            && !found.is_undefined()
+        {
+            return known(found, range);
         }
         Err(Box::new(Unknown { range: range.clone(), ..missing(value, name, self.written(of)) }))
     }
@@ -247,7 +246,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// A field by its dotted path, for `selectattr('store.state_name', ...)`.
-    pub(super) fn path(&self, item: &Value, path: &str, range: &Range<usize>) -> Known<Value> {
+    pub(super) fn path(item: &Value, path: &str, range: &Range<usize>) -> Known<Value> {
         let mut value = known(item.clone(), range)?;
         let mut owner = "the item";
         for name in path.split('.') {
@@ -267,7 +266,11 @@ impl<'a> Evaluation<'a> {
     fn index(&mut self, node: &Node) -> Known<i64> {
         let value = self.value(node)?;
         value.as_i64().ok_or_else(|| {
-            Unknown::at(Why::Types, &node.range, format!("`{}` is {}, expected a whole number", self.written(&node.range), type_name(&value)))
+            Unknown::at(
+                Why::Types,
+                &node.range,
+                format!("`{}` is {}, expected a whole number", self.written(&node.range), type_name(&value)),
+            )
         })
     }
 

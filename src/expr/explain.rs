@@ -65,12 +65,7 @@ impl Evaluation<'_> {
         }
     }
 
-    fn mismatch(
-        &self,
-        op: super::ast::Comparison,
-        (left, a): (&Node, &super::Value),
-        (right, b): (&Node, &super::Value),
-    ) -> String {
+    fn mismatch(&self, op: super::ast::Comparison, (left, a): (&Node, &super::Value), (right, b): (&Node, &super::Value)) -> String {
         match super::compare::compare(op, a, b) {
             Ok(truth) => truth.to_string(),
             Err(mismatch) => {

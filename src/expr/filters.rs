@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::compare::{compare, equal, number};
 use super::ast::Comparison;
+use super::compare::{compare, equal, number};
 use super::eval::{Evaluation, Given, Known, known, whole_if_it_is};
 use super::value::{is_list, is_map, show, text_of, to_json, type_name, unknown_item};
 use super::{Unknown, Value, Why, units, unknown_of};
@@ -63,6 +63,7 @@ impl Evaluation<'_> {
         }
     }
 
+    #[expect(clippy::unnecessary_box_returns, reason = "it is the error of `Known`")]
     fn wrong(&self, range: &Range<usize>, value: &Value, expected: &str) -> Box<Unknown> {
         let words = format!("`{}` is applied to {}, expected {expected}", self.written(range), type_name(value));
         Unknown::at(Why::Types, range, words)
@@ -85,23 +86,23 @@ impl Evaluation<'_> {
     fn verdict(&mut self, item: &Value, given: &Given, range: &Range<usize>) -> Known<bool> {
         let value = match given.positional.first() {
             None => known(item.clone(), range),
-            Some(path) => self.path(item, &attribute(path), range),
+            Some(path) => Self::path(item, &attribute(path), range),
         };
         match given.positional.get(1).and_then(Value::as_str) {
             Some(test) => {
                 let test = test.to_owned();
                 self.test(&test, value, given.positional.get(2..).unwrap_or_default(), range)
             }
-            None => self.truth(value?, range),
+            None => self.truth(&value?, range),
         }
     }
 
-    fn truth(&self, value: Value, range: &Range<usize>) -> Known<bool> {
+    fn truth(&self, value: &Value, range: &Range<usize>) -> Known<bool> {
         if value.is_none() {
             return Err(Unknown::at(Why::Null, range, format!("`{}` finds null, a condition needs true or false", self.written(range))));
         }
         bool::try_from(value.clone()).ok().filter(|_| value.kind() == minijinja::value::ValueKind::Bool).ok_or_else(|| {
-            let words = format!("`{}` finds {}, a condition needs true or false", self.written(range), type_name(&value));
+            let words = format!("`{}` finds {}, a condition needs true or false", self.written(range), type_name(value));
             Unknown::at(Why::Types, range, words)
         })
     }
@@ -133,7 +134,7 @@ impl Evaluation<'_> {
                         let test = test.to_owned();
                         self.test(&test, item, given.positional.get(1..).unwrap_or_default(), range)
                     }
-                    None => item.and_then(|item| self.truth(item, range)),
+                    None => item.and_then(|item| self.truth(&item, range)),
                 }
             };
             if verdict? == keep {
@@ -148,7 +149,7 @@ impl Evaluation<'_> {
         let mut mapped = Vec::new();
         for item in self.items(value, range)? {
             let result = if let Some(path) = given.named("attribute") {
-                match (self.path(&item, &attribute(path), range), given.named("default")) {
+                match (Self::path(&item, &attribute(path), range), given.named("default")) {
                     (Err(unknown), Some(default)) if matches!(unknown.why, Why::Absent | Why::Null) => Ok(default.clone()),
                     (result, _) => result,
                 }
@@ -168,7 +169,7 @@ impl Evaluation<'_> {
         let mut best: Option<Value> = None;
         for item in self.items(value, range)? {
             let item = match given.named("attribute") {
-                Some(path) => self.path(&item, &attribute(path), range)?,
+                Some(path) => Self::path(&item, &attribute(path), range)?,
                 None => known(item, range)?,
             };
             if number(&item).is_none() {
@@ -224,7 +225,7 @@ impl Evaluation<'_> {
         let mut joined = String::new();
         for (place, item) in self.items(value, range)?.into_iter().enumerate() {
             let item = match given.named("attribute") {
-                Some(path) => self.path(&item, &attribute(path), range)?,
+                Some(path) => Self::path(&item, &attribute(path), range)?,
                 None => known(item, range)?,
             };
             if item.is_none() {
@@ -244,7 +245,9 @@ impl Evaluation<'_> {
         }
         let Some(text) = value.as_str() else { return Err(self.wrong(range, value, "text or a number")) };
         let (found, what) = if name == "seconds" { (units::seconds(text), "a duration") } else { (units::bytes(text), "a size") };
-        found.map(whole_if_it_is).ok_or_else(|| Unknown::at(Why::Types, range, format!("`{}`: `{text}` is not {what}", self.written(range))))
+        found
+            .map(whole_if_it_is)
+            .ok_or_else(|| Unknown::at(Why::Types, range, format!("`{}`: `{text}` is not {what}", self.written(range))))
     }
 
     fn to_number(&self, name: &str, value: &Value, range: &Range<usize>) -> Known<Value> {

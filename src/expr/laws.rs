@@ -12,10 +12,20 @@ fn context() -> Context {
         .with("text", "931GiB")
         .with("missing", json!(null))
         .with("id", 13_195_394_291_058_371_180_u64)
-        .with("stores", json!([{ "name": "a", "state": "Up", "kv": { "used": 10 } }, { "name": "b", "state": "Down", "kv": { "used": 30 } }]))
+        .with(
+            "stores",
+            json!([{ "name": "a", "state": "Up", "kv": { "used": 10 } }, { "name": "b", "state": "Down", "kv": { "used": 30 } }]),
+        )
         .with("store", json!({ "state_name": "Disconnected", "uptime": "1h0m10.5s", "capacity": "1.5GiB" }))
         .with("by_id", json!({ "1": 21, "2": 22 }));
-    context.set("probe", Value::from_pairs([("ok", Value::from(false)), ("error", Value::from("connection refused")), ("json", unavailable("probe `probe` failed: connection refused"))]));
+    context.set(
+        "probe",
+        Value::from_pairs([
+            ("ok", Value::from(false)),
+            ("error", Value::from("connection refused")),
+            ("json", unavailable("probe `probe` failed: connection refused")),
+        ]),
+    );
     let words = [Value::from("pd1"), unavailable("pd2 did not answer"), Value::from("pd1")];
     context.set("words", Value::from(words.to_vec()));
     context.set("votes", Value::from(vec![Value::from(true), unavailable("x"), Value::from(false)]));
@@ -191,7 +201,10 @@ fn templates_render_strictly() {
         render("{% for store in stores if store.state == 'Up' %}\n{{ loop.index }} {{ store.name }}\n{% endfor %}\nend\n"),
         ok("1 a\nend\n")
     );
-    assert_eq!(render("{% for name, used in [['a', 1], ['b', 2]] %}{{ name }}{{ used }}{{ '' if loop.last else ',' }}{% endfor %}"), ok("a1,b2"));
+    assert_eq!(
+        render("{% for name, used in [['a', 1], ['b', 2]] %}{{ name }}{{ used }}{{ '' if loop.last else ',' }}{% endfor %}"),
+        ok("a1,b2")
+    );
     assert_eq!(render("{% set x = n + 1 %}{% if x > 3 %}{{ x }}{% else %}no{% endif %}"), ok("4"));
     assert_eq!(render("{{ stores | map(attribute='name') | join(',') }}"), ok("a,b"));
     assert_eq!(render("{{ stores[0] | tojson }} {{ 'a b/c' | urlencode }}"), ok(r#"{"kv":{"used":10},"name":"a","state":"Up"} a%20b%2Fc"#));
@@ -199,7 +212,9 @@ fn templates_render_strictly() {
     assert_eq!(render("{{ missing }}"), Err("`missing` is null".into()));
     assert_eq!(render("{% if missing %}x{% endif %}"), Err("`missing` is null".into()));
     assert!(render("{{ stores }}").is_err());
-    assert!(Template::compile("{% include 'x' %}{% macro x() %}{% endmacro %}", None, Scope::Observations, &[]).is_err_and(|p| p.len() == 2));
+    assert!(
+        Template::compile("{% include 'x' %}{% macro x() %}{% endmacro %}", None, Scope::Observations, &[]).is_err_and(|p| p.len() == 2)
+    );
     assert!(Template::compile("{{ n", None, Scope::Observations, &["n".into()]).is_err());
 }
 

@@ -29,9 +29,9 @@ mod filters;
 #[cfg(test)]
 mod laws;
 mod parse;
+mod predicates;
 mod scope;
 mod template;
-mod predicates;
 pub mod topology;
 pub mod units;
 mod value;

@@ -51,7 +51,9 @@ pub fn node_context(topology: &Topology, node: Option<&str>, view: View, scale: 
 
 fn name_of(function: &str, arguments: &[Value]) -> Result<String, String> {
     match arguments {
-        [name] => name.as_str().map(str::to_owned).ok_or_else(|| format!("`{function}` takes a name, found {}", super::value::type_name(name))),
+        [name] => {
+            name.as_str().map(str::to_owned).ok_or_else(|| format!("`{function}` takes a name, found {}", super::value::type_name(name)))
+        }
         _ => Err(format!("`{function}` takes one name")),
     }
 }

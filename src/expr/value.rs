@@ -43,6 +43,7 @@ impl Unknown {
         Self { why, reason: reason.into(), range: 0..0 }
     }
 
+    #[expect(clippy::unnecessary_box_returns, reason = "it is the error of `Known`")]
     pub(super) fn at(why: Why, range: &Range<usize>, reason: impl Into<String>) -> Box<Self> {
         Box::new(Self { why, reason: reason.into(), range: range.clone() })
     }
@@ -158,9 +159,7 @@ pub(super) fn show(value: &Value) -> String {
         ValueKind::None | ValueKind::Undefined => "null".into(),
         ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).map_or_else(|_| value.to_string(), show_number),
         ValueKind::String => value.as_str().unwrap_or_default().to_owned(),
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
-            serde_json::to_string(&value).unwrap_or_else(|_| value.to_string())
-        }
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => serde_json::to_string(&value).unwrap_or_else(|_| value.to_string()),
         _ => text_of(value),
     };
     if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain(['…']).collect() }

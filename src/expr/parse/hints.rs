@@ -8,7 +8,8 @@ use crate::diagnostic::Diagnostic;
 /// The parser's error with its place, and a guess at what was meant.
 pub(super) fn syntax(lower: &Lower<'_>, error: &Error, code: &'static str) -> Diagnostic {
     let text = lower.text();
-    let range = error.range().filter(|range| range.end <= text.len() && text.is_char_boundary(range.start)).unwrap_or(text.len()..text.len());
+    let range =
+        error.range().filter(|range| range.end <= text.len() && text.is_char_boundary(range.start)).unwrap_or(text.len()..text.len());
     let detail = error.detail().unwrap_or("not an expression");
     let diagnostic = lower.problem(range.clone(), code, detail.to_owned());
     match hint(text, range.start) {

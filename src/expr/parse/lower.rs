@@ -6,9 +6,9 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{self as jinja, CallArg, Stmt};
 
 use super::super::ast::{Arguments, Comparison, Kind, Node, Operation, Statement, Target};
+use super::super::compare::compare;
 use super::super::scope::{FUNCTIONS, Scope, closest};
 use super::super::units;
-use super::super::compare::compare;
 use super::names::{FILTERS, OPERATOR_TESTS, PLAIN_FILTERS, TESTS};
 use crate::diagnostic::{Diagnostic, Place};
 
@@ -47,7 +47,14 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn refuse(&mut self, range: &Range<usize>, code: &'static str, message: impl Into<String>, label: Option<String>, help: Option<String>) {
+    fn refuse(
+        &mut self,
+        range: &Range<usize>,
+        code: &'static str,
+        message: impl Into<String>,
+        label: Option<String>,
+        help: Option<String>,
+    ) {
         let mut problem = self.problem(range.clone(), code, message.into());
         problem.label = label;
         problem.help = help;
@@ -321,11 +328,11 @@ impl<'a> Lower<'a> {
                 let word = if *op == Comparison::Eq { "is none" } else { "is not none" };
                 let help = format!("write `{} {word}`", self.slice(&about.range));
                 problems.push(("a comparison with null is always unknown".to_owned(), Some(help)));
-            } else if let (Kind::Const(a), Kind::Const(b)) = (&left.kind, &right.kind) {
-                if let Err(mismatch) = compare(*op, a, b) {
-                    let (left, right) = (self.slice(&left.range), self.slice(&right.range));
-                    problems.push((mismatch.reason(*op, (left, a), (right, b)), mismatch.help(a, b)));
-                }
+            } else if let (Kind::Const(a), Kind::Const(b)) = (&left.kind, &right.kind)
+                && let Err(mismatch) = compare(*op, a, b)
+            {
+                let (left, right) = (self.slice(&left.range), self.slice(&right.range));
+                problems.push((mismatch.reason(*op, (left, a), (right, b)), mismatch.help(a, b)));
             }
             left = right;
         }
@@ -461,12 +468,14 @@ impl<'a> Lower<'a> {
     /// Takes in the parentheses around the first and the last operand, which the parser leaves out.
     fn balanced(&self, range: Range<usize>) -> Range<usize> {
         let Range { mut start, mut end } = range;
-        let count = |text: &str| text.bytes().fold((0_usize, 0_usize), |(open, missing), byte| match byte {
-            b'(' => (open + 1, missing),
-            b')' if open > 0 => (open - 1, missing),
-            b')' => (open, missing + 1),
-            _ => (open, missing),
-        });
+        let count = |text: &str| {
+            text.bytes().fold((0_usize, 0_usize), |(open, missing), byte| match byte {
+                b'(' => (open + 1, missing),
+                b')' if open > 0 => (open - 1, missing),
+                b')' => (open, missing + 1),
+                _ => (open, missing),
+            })
+        };
         let (open, missing) = count(self.slice(&(start..end)));
         for _ in 0..missing {
             let before = self.text.get(..start).unwrap_or_default().trim_end();

@@ -31,8 +31,29 @@ pub(super) const FILTERS: &[&str] = &[
 
 /// Filters that minijinja's own do well. Anything unknown or null in makes unknown out.
 pub(super) const PLAIN_FILTERS: &[&str] = &[
-    "abs", "batch", "capitalize", "chain", "dictsort", "format", "groupby", "indent", "items", "lines", "list", "lower", "replace",
-    "reverse", "round", "slice", "sort", "split", "title", "trim", "unique", "upper", "zip",
+    "abs",
+    "batch",
+    "capitalize",
+    "chain",
+    "dictsort",
+    "format",
+    "groupby",
+    "indent",
+    "items",
+    "lines",
+    "list",
+    "lower",
+    "replace",
+    "reverse",
+    "round",
+    "slice",
+    "sort",
+    "split",
+    "title",
+    "trim",
+    "unique",
+    "upper",
+    "zip",
 ];
 
 /// Tests, all of our own.

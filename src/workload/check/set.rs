@@ -18,7 +18,7 @@ pub fn check(history: &History, sequence: &Sequence) -> Checked {
     let mut refused = 0;
     for add in adds() {
         let acknowledged = add.outcome == Outcome::Acknowledged && add.completed_us < last.invoked_us;
-        let seen = history.set.last_present_us.get(&add.value).is_some_and(|at| *at < last.invoked_us);
+        let seen = history.set.last_present_us.get(&add.value).is_some_and(|at| (add.invoked_us..last.invoked_us).contains(at));
         let present = last.elements.contains(&add.value);
         if (acknowledged || seen) && !present {
             checked.lose(1, || {

@@ -40,6 +40,12 @@ impl Pointer {
         steps.push(Step::Index(index));
         Self(steps)
     }
+
+    /// The last key on the way, past any index.
+    #[must_use]
+    pub fn last_key(&self) -> Option<&str> {
+        self.0.iter().rev().find_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None })
+    }
 }
 
 impl fmt::Display for Pointer {

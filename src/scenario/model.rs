@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::diagnostic::{Place, SourceFile};
 use crate::event::{Severity, Verdict};
@@ -35,7 +36,7 @@ pub struct Scenario {
     pub controls: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
     Local,
@@ -43,7 +44,7 @@ pub enum Backend {
 }
 
 /// What success means, and what doing nothing must do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// The agent must bring the objective back. noop fails.
@@ -195,6 +196,7 @@ pub enum Heal {
 pub struct Page {
     #[serde(serialize_with = "duration")]
     pub at: Duration,
+    /// `page` when the file names none.
     pub invariant: String,
     pub node: Option<String>,
     pub text: String,
@@ -202,11 +204,13 @@ pub struct Page {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
-    /// The variant to run; none when `run` gives commands.
+    /// The variant to run: for `run`, one that gives these commands.
     pub variant: Option<Arc<Variant>>,
     pub run: Vec<Template>,
     /// Any of these verdicts is right.
     pub expect: Vec<Verdict>,
+    /// The scenario's, as far as the check does not override it.
+    pub timing: Timing,
 }
 
 /// How the scenario uses one of the cluster's workloads.
@@ -379,7 +383,7 @@ pub struct Invariant {
     pub description: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InvariantKind {
     /// Must hold in the end.
@@ -388,7 +392,7 @@ pub enum InvariantKind {
     Safeguard,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {
     /// Keep the last known state.
@@ -419,7 +423,7 @@ pub struct Workload {
     pub driver: Driver,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
     /// read, write, cas by key.

@@ -1,0 +1,15 @@
+//! The files as they are written: unknown fields denied, everything still text. Never leaves `scenario`.
+//!
+//! Doc comments here are what editors show: they become the descriptions of the JSON Schemas.
+
+mod cluster;
+mod scalar;
+mod scenario;
+mod scoring;
+mod variant;
+
+pub use cluster::*;
+pub use scalar::*;
+pub use scenario::*;
+pub use scoring::*;
+pub use variant::*;

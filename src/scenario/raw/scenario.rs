@@ -1,0 +1,234 @@
+//! `scenarios/*.yaml`.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{OneOrMany, RawCount, RawDuration, RawPick, RawSize, Short, Text};
+use crate::scenario::model::{Backend, Goal};
+
+/// A scenario: a cluster, what happens to it, and what is expected of the agent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "scenario")]
+pub struct RawScenario {
+    /// Unique among the scenarios of a project.
+    #[schemars(required)]
+    pub name: Option<String>,
+    /// What happens, in a sentence for people. Never shown to the agent.
+    #[serde(default)]
+    pub description: String,
+    /// Where the cluster runs: `local` unless the command line says otherwise.
+    pub backend: Option<Backend>,
+    /// The cluster's file, beside this one or at the project's root.
+    #[schemars(required)]
+    pub cluster: Option<String>,
+    /// The load that runs during the trial: one of the cluster's workloads.
+    pub workload: Option<Short<RawWorkloadUse>>,
+    /// What success means, and what doing nothing must do.
+    #[schemars(required)]
+    pub goal: Option<Goal>,
+    #[serde(default)]
+    pub timing: RawTiming,
+    /// The faults, by id: `chaos.kill.target` in expressions, `--set chaos.kill.at=2s` on the command line.
+    #[serde(default)]
+    pub chaos: IndexMap<String, RawChaos>,
+    /// Ids of the faults that are the truth: all that are not `noise` unless given.
+    pub truth: Option<Vec<String>>,
+    /// Starts the agent without a violation: a false alarm.
+    pub page: Option<RawPage>,
+    #[serde(default)]
+    pub agent: RawAgent,
+    #[serde(default)]
+    pub limits: RawLimits,
+    /// The scoring file: `scoring/default.yaml` unless given.
+    pub scoring: Option<String>,
+    /// The scenario's own tests: a variant's name and its verdict, or commands and theirs.
+    #[serde(default)]
+    pub check: IndexMap<String, RawCheck>,
+    /// Variants that run beside the subject on the same seeds and never touch the exit code.
+    #[serde(default)]
+    pub controls: Vec<String>,
+    /// Where every random choice comes from: 1 unless given.
+    pub seed: Option<u64>,
+    /// How often each trial is repeated: 1 unless given.
+    pub repeat: Option<usize>,
+    /// Paths of this file and the values to try; all are crossed. `seed: 1..20` is inclusive.
+    #[serde(default)]
+    pub matrix: IndexMap<String, RawAxis>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "workload_use")]
+pub struct RawWorkloadUse {
+    pub name: String,
+    /// How many clients: 4 unless given.
+    pub clients: Option<u32>,
+    /// Operations a second over all clients: 100 unless given.
+    pub rate: Option<f64>,
+    /// The share of reads, 0 to 1: 0.5 unless given.
+    pub read_ratio: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "timing")]
+pub struct RawTiming {
+    /// All invariants must hold this long before chaos begins: 1s unless given.
+    pub steady_for: Option<RawDuration>,
+    /// From the fault to the first ticket: 30s unless given.
+    pub detect_within: Option<RawDuration>,
+    /// From the ticket to the objectives holding again: 60s unless given.
+    pub repair_within: Option<RawDuration>,
+    /// All objectives must hold this long after the agent has ended: 2s unless given.
+    pub stable_for: Option<RawDuration>,
+    /// The whole cluster must be ready within this: 60s unless given.
+    pub ready_within: Option<RawDuration>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "chaos")]
+pub struct RawChaos {
+    /// After steady state: at once unless given.
+    pub at: Option<RawDuration>,
+    /// The fault.
+    pub inject: RawFault,
+    /// `agent` (may be repaired, the default), `never`, or a duration after which it passes by itself.
+    pub heal: Option<Text>,
+    /// A confounder: not part of the truth.
+    #[serde(default)]
+    pub noise: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "fault")]
+pub enum RawFault {
+    /// A signal to the node's processes, SIGKILL unless given.
+    NodeKill(RawNodeKill),
+    /// SIGTERM, then SIGKILL after `grace`.
+    NodeStop(RawNodeStop),
+    /// The node's processes stand still and keep their connections.
+    NodePause(RawNodePause),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "node_kill")]
+pub struct RawNodeKill {
+    pub target: Short<RawTarget>,
+    /// `SIGKILL`, `SIGTERM`, `SIGINT`, `SIGQUIT`, `SIGABRT`, `SIGSEGV` or `SIGHUP`.
+    pub signal: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "node_stop")]
+pub struct RawNodeStop {
+    pub target: Short<RawTarget>,
+    /// Between SIGTERM and SIGKILL: 10s unless given.
+    pub grace: Option<RawDuration>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "node_pause")]
+pub struct RawNodePause {
+    pub target: Short<RawTarget>,
+}
+
+/// Which nodes: exactly one of `name`, `role`, `all`, `select`. As a single word: a node, a `select`, or `all`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "target")]
+pub struct RawTarget {
+    pub name: Option<OneOrMany<String>>,
+    pub role: Option<String>,
+    pub all: Option<bool>,
+    /// A `select` of the cluster file, asked when the fault is injected.
+    pub select: Option<String>,
+    /// How many of them: one of a role unless given, all of anything else.
+    pub pick: Option<RawPick>,
+    /// Nodes that are never taken.
+    #[serde(default)]
+    pub except: OneOrMany<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "page")]
+pub struct RawPage {
+    /// After steady state: at once unless given.
+    pub at: Option<RawDuration>,
+    /// The invariant it pretends to be about.
+    pub invariant: Option<String>,
+    pub node: Option<String>,
+    #[serde(default)]
+    pub text: String,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "agent")]
+pub struct RawAgent {
+    /// A file of `variants/`, by its name: `playbook` unless given.
+    pub variant: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "limits")]
+pub struct RawLimits {
+    /// From the ticket: 10m unless given.
+    pub wall: Option<RawDuration>,
+    /// 50 unless given.
+    pub turns: Option<u32>,
+    pub tokens: Option<RawCount>,
+    pub usd: Option<f64>,
+    /// One command, its whole process group is killed then: 120s unless given.
+    pub command: Option<RawDuration>,
+    /// How much of a command's output the agent is shown: 16KiB unless given.
+    pub output: Option<RawSize>,
+}
+
+/// What a check expects: one verdict, several, or the whole map.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "check")]
+pub struct RawCheck(pub OneOrMany<Short<RawCheckMap>>);
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "check_map")]
+pub struct RawCheckMap {
+    /// The variant, when it is not named as the check is.
+    pub variant: Option<String>,
+    /// Commands to run in the agent's place.
+    #[serde(default)]
+    pub run: OneOrMany<Text>,
+    /// The right verdict, or several.
+    #[serde(default)]
+    pub expect: OneOrMany<String>,
+    #[serde(default)]
+    pub timing: RawTiming,
+}
+
+/// The values of one path: a list, or a range `1..20` of whole numbers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct RawAxis(pub Value);
+
+impl JsonSchema for RawAxis {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "axis".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A list of values, or an inclusive range such as 1..20",
+            "anyOf": [{ "type": "array", "minItems": 1 }, { "type": "string", "pattern": r"^[0-9]+\.\.[0-9]+$" }]
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! `scenarios/scoring/*.yaml`.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Text;
+
+/// How a trial becomes a number: `sqrt(correctness * safety)`, each the weighted mean of its parts.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "scoring")]
+pub struct RawScoring {
+    /// The file's name unless given.
+    pub name: Option<String>,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default)]
+    #[schemars(required)]
+    pub correctness: Option<IndexMap<String, RawPart>>,
+    #[serde(default)]
+    #[schemars(required)]
+    pub safety: Option<IndexMap<String, RawPart>>,
+    /// Regular expressions on commands that make a pass unsafe.
+    #[serde(default)]
+    pub forbidden: IndexMap<String, String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "part")]
+pub struct RawPart {
+    /// Against the other parts of its group.
+    pub weight: f64,
+    /// An expression over the facts of the trial.
+    pub value: Text,
+    /// Points `[measured, value]`, measured ascending; linear in between, flat outside. Without it true = 1, false = 0.
+    #[serde(default)]
+    pub curve: Vec<(f64, f64)>,
+    /// At 0 the whole score is 0.
+    #[serde(default)]
+    pub catastrophic: bool,
+    #[serde(default)]
+    pub description: String,
+}

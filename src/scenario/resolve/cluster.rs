@@ -1,0 +1,272 @@
+//! The cluster file: roles become nodes, expressions are compiled in the order their names may be used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::{Checker, item_of};
+use crate::diagnostic::{Diagnostic, Pointer, SourceFile};
+use crate::event::Severity;
+use crate::expr::{Expr, Scope, Template};
+use crate::scenario::document::Document;
+use crate::scenario::model::{Backend, Cluster, Invariant, InvariantKind, LogRule, Node, OnUnknown, Role};
+use crate::scenario::names;
+use crate::scenario::raw::{OneOrMany, RawCluster, RawInvariant, RawRole, RawSeverity, Text};
+
+/// More nodes of a role than this are a typing error, not a cluster for one machine.
+const MOST_NODES: usize = 100;
+
+/// Resolves a cluster. `files` are the contents of the templates that roles name, by the name they use.
+pub fn cluster(
+    doc: &Document,
+    raw: &RawCluster,
+    backend: Backend,
+    files: &IndexMap<String, Arc<SourceFile>>,
+) -> (Cluster, Vec<Diagnostic>) {
+    let mut check = Checker::new(doc);
+    let root = Pointer::default();
+    let empty = IndexMap::new();
+    let raw_roles = raw.nodes.as_ref().unwrap_or(&empty);
+    if raw.nodes.is_none() && doc.value.get("nodes").is_none_or(serde_json::Value::is_null) && !doc.lost("nodes") {
+        check.wrong_key(
+            &root,
+            Diagnostic::error("missing_field", "`nodes` is missing").help("a cluster without nodes says so: `nodes: {}`"),
+        );
+    }
+    let (roles, nodes) = roles(&mut check, raw_roles, backend, files);
+    let tick = check.duration(&root.key("tick"), raw.tick.as_ref(), Duration::from_millis(100)).max(Duration::from_millis(10));
+    let clock_scale = raw.clock_scale.map(|scale| check.within(&root.key("clock_scale"), Some(scale), 0.001..=100.0, 1.0));
+    let role_names: Vec<&str> = doc_roles(doc, raw_roles);
+
+    let mut observe = IndexMap::new();
+    for (name, probe) in &raw.observe {
+        let pointer = root.key("observe").key(name.as_str());
+        check.identifier(&pointer, "an observation", name);
+        if let Some(probe) = super::probe::probe(&mut check, &pointer, name, probe, tick, &role_names) {
+            observe.insert(name.clone(), probe);
+        }
+    }
+    // Also those that could not be resolved: one mistake shall not make ten.
+    let mut known: Vec<String> = doc.keys("observe");
+    let lets = named(&mut check, "let", &raw.lets, &mut known);
+    let mut selectable = known.clone();
+    let select = named(&mut check, "select", &raw.select, &mut selectable);
+    for name in select.keys() {
+        if nodes.iter().any(|node| node.name == *name) || name == "all" {
+            let problem = Diagnostic::error("duplicate_name", format!("select `{name}` is also {}", if name == "all" { "a word" } else { "a node" }));
+            check.wrong_key(&root.key("select").key(name.as_str()), problem.label("a target could mean either"));
+        }
+    }
+    let mut invariants = IndexMap::new();
+    for (name, invariant) in &raw.invariants {
+        let pointer = root.key("invariants").key(name.as_str());
+        check.identifier(&pointer, "an invariant", name);
+        if let Some(invariant) = resolve_invariant(&mut check, &pointer, name, invariant, &known) {
+            invariants.insert(name.clone(), invariant);
+        }
+    }
+    let workloads = super::workload::workloads(&mut check, &raw.workloads, &role_names);
+    let mut logs = IndexMap::new();
+    for (name, rule) in &raw.logs {
+        let pointer = root.key("logs").key(name.as_str());
+        check.pattern(&pointer.key("match"), &rule.pattern);
+        if let Some(role) = super::probe::each_role(&mut check, &pointer.key("on"), &rule.on, &role_names) {
+            logs.insert(name.clone(), LogRule { name: name.clone(), role, pattern: rule.pattern.clone() });
+        }
+    }
+    let tools = if backend == Backend::Local { raw.tools.local.clone() } else { Vec::new() };
+    let name = raw.name.clone().unwrap_or_else(|| stem(&doc.file));
+    let file = Arc::clone(&doc.file);
+    let cluster = Cluster { name, file, roles, nodes, tick, clock_scale, observe, lets, select, invariants, workloads, logs, tools };
+    (cluster, check.problems)
+}
+
+/// The file's name without folder and ending.
+pub(super) fn stem(file: &SourceFile) -> String {
+    let name = file.name.rsplit(['/', '\\', ':']).next().unwrap_or_default();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+fn doc_roles<'a>(doc: &Document, raw: &'a IndexMap<String, RawRole>) -> Vec<&'a str> {
+    debug_assert!(raw.keys().all(|role| doc.keys("nodes").contains(role)));
+    raw.keys().map(String::as_str).collect()
+}
+
+fn named(check: &mut Checker, section: &str, texts: &IndexMap<String, Text>, known: &mut Vec<String>) -> IndexMap<String, Expr> {
+    let mut exprs = IndexMap::new();
+    for (name, text) in texts {
+        let pointer = Pointer::default().key(section).key(name.as_str());
+        check.identifier(&pointer, "an expression", name);
+        if section == "let" && known.contains(name) {
+            let problem = Diagnostic::error("duplicate_name", format!("`{name}` names an observation and a `let`"));
+            check.wrong_key(&pointer, problem.label("expressions could mean either").help("rename one of them"));
+        }
+        if let Some(expr) = check.expr(&pointer, text, Scope::Observations, known) {
+            exprs.insert(name.clone(), expr);
+        }
+        if section == "let" {
+            known.push(name.clone());
+        }
+    }
+    exprs
+}
+
+fn roles(
+    check: &mut Checker,
+    raw: &IndexMap<String, RawRole>,
+    backend: Backend,
+    files: &IndexMap<String, Arc<SourceFile>>,
+) -> (IndexMap<String, Role>, Vec<Node>) {
+    let mut roles = IndexMap::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    for (name, role) in raw {
+        let pointer = Pointer::default().key("nodes").key(name.as_str());
+        if !names::is_host_name(name) {
+            let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name a role"));
+            check.wrong_key(&pointer, problem.label("expected small letters, digits and `-`").help("nodes are hosts, and are named after their role"));
+        }
+        let names: Vec<String> = match role.count {
+            None => vec![name.clone()],
+            Some(count) if count == 0 || count > MOST_NODES => {
+                let problem = Diagnostic::error("out_of_range", format!("`{count}` is out of range"));
+                check.wrong(&pointer.key("count"), problem.label(format!("expected a number from 1 to {MOST_NODES}")));
+                Vec::new()
+            }
+            Some(count) => (1..=count).map(|index| format!("{name}{index}")).collect(),
+        };
+        check_after(check, &pointer, &role.after, raw);
+        let Some(shared) = shared(check, &pointer, name, role, backend, files) else { continue };
+        for (at, node) in names.iter().enumerate() {
+            if nodes.iter().any(|other| other.name == *node) {
+                let problem = Diagnostic::error("duplicate_name", format!("two nodes are named `{node}`"));
+                check.wrong_key(&pointer, problem.label("another role makes a node of this name").help("rename one of the roles"));
+                break;
+            }
+            nodes.push(Node { name: node.clone(), index: at + 1, ..shared.clone() });
+        }
+        roles.insert(name.clone(), Role { name: name.clone(), nodes: names, after: role.after.0.clone() });
+    }
+    check_cycles(check, raw);
+    (roles, nodes)
+}
+
+/// What all nodes of a role have in common.
+fn shared(
+    check: &mut Checker,
+    pointer: &Pointer,
+    name: &str,
+    role: &RawRole,
+    backend: Backend,
+    files: &IndexMap<String, Arc<SourceFile>>,
+) -> Option<Node> {
+    if backend == Backend::Local && role.command.is_empty() && !check.doc.lost("nodes") {
+        let problem = Diagnostic::error("no_command", format!("role `{name}` has no `command` for the backend `local`"));
+        let help = if role.image.is_some() { "add `local: { command: [...] }`, or run it with `--backend docker`" } else { "add `command: [...]`" };
+        check.wrong_key(pointer, problem.label("nothing to start").help(help));
+    }
+    if backend == Backend::Docker && role.image.is_none() && !check.doc.lost("nodes") {
+        let problem = Diagnostic::error("no_image", format!("role `{name}` has no `image` for the backend `docker`"));
+        check.wrong_key(pointer, problem.label("nothing to start").help("add `docker: { image: ... }`"));
+    }
+    for port in role.ports.keys() {
+        check.identifier(&pointer.key("ports").key(port.as_str()), "a port", port);
+    }
+    let scope = Scope::Node;
+    let mut rendered = IndexMap::new();
+    for (target, source) in &role.files {
+        let at = pointer.key("files").key(target.as_str());
+        if target.starts_with('/') || target.split('/').any(|part| part == "..") {
+            let problem = Diagnostic::error("bad_path", format!("`{target}` leads out of the node's directory"));
+            check.wrong_key(&at, problem.label("expected a path below the node's directory"));
+        }
+        // One that was not found is reported by `load`, which knows where it looked.
+        let Some(file) = files.get(source) else { continue };
+        let place = crate::diagnostic::Place::new(Arc::clone(file), Pointer::default());
+        match Template::compile(&file.text, Some(place), scope, &[]) {
+            Ok(template) => {
+                rendered.insert(target.clone(), template);
+            }
+            Err(mut problems) => check.problems.append(&mut problems),
+        }
+    }
+    let own_data = Text("{{ self.dir }}/data".to_owned());
+    let data = check.template(&pointer.key("data"), role.data.as_ref().unwrap_or(&own_data), scope, &[])?;
+    Some(Node {
+        name: String::new(),
+        role: name.to_owned(),
+        index: 0,
+        ports: role.ports.clone(),
+        image: role.image.clone(),
+        command: check.templates(&pointer.key("command"), &role.command, scope, &[]),
+        args: check.templates(&pointer.key("args"), &role.args, scope, &[]),
+        env: check.template_map(&pointer.key("env"), &role.env, scope, &[]),
+        files: rendered,
+        data,
+        disk: check.size(&pointer.key("disk"), role.disk.as_ref()),
+        ready: role.ready.as_ref().and_then(|ready| super::probe::ready(check, &pointer.key("ready"), ready)),
+        stop_grace: check.duration(&pointer.key("stop_grace"), role.stop_grace.as_ref(), Duration::from_secs(10)),
+        place: check.doc.key_place(pointer),
+    })
+}
+
+fn check_after(check: &mut Checker, pointer: &Pointer, after: &OneOrMany<String>, raw: &IndexMap<String, RawRole>) {
+    for (at, name) in after.0.iter().enumerate() {
+        if !raw.contains_key(name) && !check.doc.lost("nodes") {
+            let pointer = item_of(check.doc, &pointer.key("after"), after, at);
+            check.unknown(&pointer, "unknown_role", "role", name, raw.keys().map(String::as_str));
+        }
+    }
+}
+
+/// Every cycle once, at the role of it that stands first in the file.
+fn check_cycles(check: &mut Checker, raw: &IndexMap<String, RawRole>) {
+    let mut told: Vec<&str> = Vec::new();
+    for start in raw.keys() {
+        let mut stack = vec![vec![start.as_str()]];
+        let mut seen: Vec<&str> = Vec::new();
+        while let Some(path) = stack.pop() {
+            let last = path[path.len() - 1];
+            for next in raw.get(last).map(|role| role.after.0.as_slice()).unwrap_or_default() {
+                if next == start && !path.iter().any(|role| told.contains(role)) {
+                    let cycle = path.iter().copied().chain([start.as_str()]).collect::<Vec<_>>().join(" -> ");
+                    told.extend(&path);
+                    let pointer = Pointer::default().key("nodes").key(start.as_str()).key("after");
+                    let problem = Diagnostic::error("cyclic_after", format!("roles wait for each other: {cycle}"));
+                    check.wrong(&pointer, problem.label("none of them could start first").help("take one `after` out of the cycle"));
+                } else if !seen.contains(&next.as_str()) {
+                    seen.push(next);
+                    let mut longer = path.clone();
+                    longer.push(next);
+                    stack.push(longer);
+                }
+            }
+        }
+    }
+}
+
+fn resolve_invariant(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawInvariant, known: &[String]) -> Option<Invariant> {
+    let mut within = known.to_vec();
+    let each = check.maybe_expr(&pointer.key("each"), raw.each.as_ref(), Scope::Observations, known);
+    if raw.each.is_some() {
+        within.extend(["item".to_owned(), "index".to_owned()]);
+    }
+    let node = check.maybe_expr(&pointer.key("node"), raw.node.as_ref(), Scope::Invariant, &within);
+    let hold = check.duration(&pointer.key("for"), raw.hold.as_ref(), Duration::ZERO);
+    let expect = check.expr(&pointer.key("expect"), &raw.expect, Scope::Invariant, &within)?;
+    Some(Invariant {
+        name: name.to_owned(),
+        kind: raw.kind.unwrap_or(InvariantKind::Objective),
+        each,
+        node,
+        expect,
+        hold,
+        severity: match raw.severity {
+            Some(RawSeverity::Info) => Severity::Info,
+            Some(RawSeverity::Warning) => Severity::Warning,
+            Some(RawSeverity::Critical) | None => Severity::Critical,
+        },
+        unknown: raw.unknown.unwrap_or(OnUnknown::Hold),
+        description: raw.description.clone(),
+    })
+}

@@ -1,0 +1,411 @@
+//! The scenario file, against the files it names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::variant::override_limits;
+use super::{Checker, item_of, quantity, unknown};
+use crate::diagnostic::{Diagnostic, Pointer};
+use crate::event::Verdict;
+use crate::expr::{Expr, Scope, Template};
+use crate::scenario::document::Document;
+use crate::scenario::model::{
+    Backend, Chaos, Check, Cluster, Fault, Goal, Heal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleEnd, Scenario, Scoring,
+    Signal, Timing, Variant, WorkloadUse,
+};
+use crate::scenario::names;
+use crate::scenario::raw::{OneOrMany, RawChaos, RawCheck, RawCheckMap, RawFault, RawScenario, RawTiming, Short};
+
+/// What was found under the name of a variant.
+#[derive(Debug, Clone)]
+pub enum Found {
+    Variant(Arc<Variant>),
+    /// It has problems of its own, which are reported with it.
+    Broken,
+    /// Nothing: the places that were searched.
+    Missing(Vec<String>),
+}
+
+/// The files a scenario names. None = could not be read, which is reported already.
+pub struct Surroundings<'a> {
+    pub cluster: Option<(Arc<Cluster>, &'a Document)>,
+    pub scoring: Option<Arc<Scoring>>,
+    /// By the name the scenario uses.
+    pub variants: &'a IndexMap<String, Found>,
+    /// Names of all variants that could have been meant.
+    pub known_variants: &'a [String],
+    pub backend: Backend,
+}
+
+/// The variant where the file names none.
+pub const DEFAULT_VARIANT: &str = "playbook";
+
+/// Resolves a scenario. The limits of its variant are not applied yet: see [`limits`].
+pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Option<Scenario>, Vec<Diagnostic>) {
+    let mut check = Checker::new(doc);
+    let root = Pointer::default();
+    for (key, there) in [("name", raw.name.is_some()), ("cluster", raw.cluster.is_some()), ("goal", raw.goal.is_some())] {
+        if !there && !doc.was_written(key) {
+            let problem = Diagnostic::error("missing_field", format!("`{key}` is missing")).label(format!("expected `{key}` in this file"));
+            check.wrong_key(&root, problem);
+        }
+    }
+    let name = raw.name.clone().unwrap_or_default();
+    if raw.name.is_some() && (name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')) {
+        let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name a scenario"));
+        check.wrong(&root.key("name"), problem.label("expected letters, digits, `_` and `-`"));
+    }
+    let timing = timing(&mut check, &root.key("timing"), &raw.timing, None);
+    let limits = declared_limits(&mut check, raw);
+    let workload = raw.workload.as_ref().and_then(|raw| workload(&mut check, raw, around));
+    let chaos: Vec<Chaos> =
+        raw.chaos.iter().filter_map(|(id, raw)| chaos(&mut check, &root.key("chaos").key(id.as_str()), id, raw, around)).collect();
+    let truth = truth(&mut check, raw);
+    let page = page(&mut check, raw, around);
+    let goal = raw.goal.unwrap_or(Goal::Nothing);
+    if goal != Goal::Nothing && raw.chaos.is_empty() && raw.page.is_none() && !doc.lost("chaos") && !doc.lost("page") {
+        let problem = Diagnostic::error("no_chaos", "this goal needs a fault, and `chaos` is empty").label("nothing would happen");
+        check.wrong(&root.key("goal"), problem.help("add a fault under `chaos:`, or `goal: nothing`"));
+    }
+    let wanted = raw.agent.variant.as_deref().unwrap_or(DEFAULT_VARIANT);
+    let variant = variant(&mut check, &root.key("agent").key("variant"), wanted, around);
+    check.no_duplicates(&root.key("controls"), &raw.controls);
+    for (at, name) in raw.controls.iter().enumerate() {
+        self::variant(&mut check, &root.key("controls").index(at), name, around);
+    }
+    let checks = checks(&mut check, raw, goal, &timing, around);
+    let scenario = (|| {
+        Some(Scenario {
+            name,
+            description: raw.description.clone(),
+            file: Arc::clone(&doc.file),
+            backend: around.backend,
+            cluster: around.cluster.as_ref().map(|(cluster, _)| Arc::clone(cluster))?,
+            workload,
+            goal,
+            timing,
+            chaos,
+            truth,
+            page,
+            variant: variant?,
+            limits,
+            scoring: around.scoring.clone()?,
+            check: checks,
+            controls: raw.controls.clone(),
+        })
+    })();
+    (scenario, check.problems)
+}
+
+/// The smaller one of the scenario's limits and the variant's.
+#[must_use]
+pub fn limits(scenario: &Limits, variant: &LimitsOverride) -> Limits {
+    fn least<T: PartialOrd + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+            (one, other) => one.or(other),
+        }
+    }
+    let wall = variant.wall.map_or(scenario.wall, |wall| wall.min(scenario.wall));
+    Limits {
+        wall,
+        turns: variant.turns.map_or(scenario.turns, |turns| turns.min(scenario.turns)),
+        tokens: least(scenario.tokens, variant.tokens),
+        usd: least(scenario.usd, variant.usd),
+        command: variant.command.map_or(scenario.command, |command| command.min(scenario.command)).min(wall),
+        output: variant.output.map_or(scenario.output, |output| output.min(scenario.output)),
+    }
+}
+
+fn declared_limits(check: &mut Checker, raw: &RawScenario) -> Limits {
+    let pointer = Pointer::default().key("limits");
+    let given = override_limits(check, &pointer, &raw.limits);
+    let wall = given.wall.unwrap_or(Duration::from_secs(600));
+    if let Some(command) = given.command.filter(|command| *command > wall) {
+        let problem = Diagnostic::error(
+            "command_above_wall",
+            format!(
+                "one command may take {}, the whole agent {}",
+                humantime::format_duration(command),
+                humantime::format_duration(wall)
+            ),
+        );
+        let label = format!("expected at most {}", humantime::format_duration(wall));
+        let help = if given.wall.is_some() { "lower `limits.command`, or raise `limits.wall`" } else { "`limits.wall` is 10m where nothing is said" };
+        check.wrong(&pointer.key("command"), problem.label(label).help(help));
+    }
+    Limits {
+        wall,
+        turns: given.turns.unwrap_or(50),
+        tokens: given.tokens,
+        usd: given.usd,
+        command: given.command.unwrap_or(Duration::from_secs(120)).min(wall),
+        output: given.output.unwrap_or(16 << 10),
+    }
+}
+
+/// `above` is what a check overrides.
+fn timing(check: &mut Checker, pointer: &Pointer, raw: &RawTiming, above: Option<&Timing>) -> Timing {
+    let seconds = Duration::from_secs;
+    let mut one = |key: &str, raw, above: Option<Duration>, default| check.duration(&pointer.key(key), raw, above.unwrap_or(default));
+    Timing {
+        steady_for: one("steady_for", raw.steady_for.as_ref(), above.map(|t| t.steady_for), seconds(1)),
+        detect_within: one("detect_within", raw.detect_within.as_ref(), above.map(|t| t.detect_within), seconds(30)),
+        repair_within: one("repair_within", raw.repair_within.as_ref(), above.map(|t| t.repair_within), seconds(60)),
+        stable_for: one("stable_for", raw.stable_for.as_ref(), above.map(|t| t.stable_for), seconds(2)),
+        ready_within: one("ready_within", raw.ready_within.as_ref(), above.map(|t| t.ready_within), seconds(60)),
+    }
+}
+
+fn workload(check: &mut Checker, raw: &Short<crate::scenario::raw::RawWorkloadUse>, around: &Surroundings) -> Option<WorkloadUse> {
+    let pointer = Pointer::default().key("workload");
+    let (name, at) = match raw {
+        Short::Word(name) => (name, pointer.clone()),
+        Short::Full(raw) => (&raw.name, pointer.key("name")),
+    };
+    if let Some((_, cluster)) = &around.cluster {
+        let known = cluster.keys("workloads");
+        if !known.contains(name) {
+            check.unknown(&at, "unknown_workload", "workload", name, known.iter().map(String::as_str));
+        }
+    }
+    let Short::Full(raw) = raw else {
+        return Some(WorkloadUse { name: name.clone(), clients: 4, rate: 100.0, read_ratio: 0.5 });
+    };
+    if raw.clients.is_some_and(|clients| clients == 0 || clients > 1000) {
+        let problem = Diagnostic::error("out_of_range", format!("`{}` is out of range", raw.clients.unwrap_or_default()));
+        check.wrong(&pointer.key("clients"), problem.label("expected a number from 1 to 1000"));
+    }
+    Some(WorkloadUse {
+        name: name.clone(),
+        clients: raw.clients.unwrap_or(4),
+        rate: check.within(&pointer.key("rate"), raw.rate, 0.1..=1e6, 100.0),
+        read_ratio: check.within(&pointer.key("read_ratio"), raw.read_ratio, 0.0..=1.0, 0.5),
+    })
+}
+
+fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, around: &Surroundings) -> Option<Chaos> {
+    check.identifier(pointer, "a fault", id);
+    let at = check.duration(&pointer.key("at"), raw.at.as_ref(), Duration::ZERO);
+    let heal = heal(check, &pointer.key("heal"), raw.heal.as_ref().map(|text| text.0.as_str()));
+    let place = check.doc.key_place(pointer);
+    let (cluster, cluster_doc) = around.cluster.as_ref()?;
+    let within = pointer.key("inject");
+    let mut target = |check: &mut Checker, name: &str, raw| super::target::target(check, &within.key(name).key("target"), raw, cluster, cluster_doc);
+    let fault = match &raw.inject {
+        RawFault::NodeKill(raw) => {
+            let signal = signal(check, &within.key("node_kill").key("signal"), raw.signal.as_deref());
+            Fault::NodeKill { target: target(check, "node_kill", &raw.target)?, signal }
+        }
+        RawFault::NodeStop(raw) => {
+            let grace = check.duration(&within.key("node_stop").key("grace"), raw.grace.as_ref(), Duration::from_secs(10));
+            Fault::NodeStop { target: target(check, "node_stop", &raw.target)?, grace }
+        }
+        RawFault::NodePause(raw) => Fault::NodePause { target: target(check, "node_pause", &raw.target)? },
+    };
+    Some(Chaos { id: id.to_owned(), at, fault, heal, noise: raw.noise, place })
+}
+
+fn heal(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) -> Heal {
+    match raw {
+        None | Some("agent") => Heal::Agent,
+        Some("never") => Heal::Never,
+        Some(text) => match quantity::duration(text) {
+            Ok(time) => Heal::After(time),
+            Err(_) => {
+                let problem = Diagnostic::error("unknown_word", format!("`{text}` does not say how the fault ends"));
+                let near = names::closest(text, ["agent", "never"]).map(|near| format!("did you mean `{near}`?"));
+                let expected = "expected `agent`, `never` or a duration such as `20s`".to_owned();
+                check.wrong(pointer, problem.label(near.unwrap_or_else(|| expected.clone())).help(expected));
+                Heal::Agent
+            }
+        },
+    }
+}
+
+fn signal(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) -> Signal {
+    const SIGNALS: [(&str, Signal); 7] = [
+        ("SIGKILL", Signal::Sigkill),
+        ("SIGTERM", Signal::Sigterm),
+        ("SIGINT", Signal::Sigint),
+        ("SIGQUIT", Signal::Sigquit),
+        ("SIGABRT", Signal::Sigabrt),
+        ("SIGSEGV", Signal::Sigsegv),
+        ("SIGHUP", Signal::Sighup),
+    ];
+    let Some(name) = raw else { return Signal::Sigkill };
+    let whole = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    if let Some((_, signal)) = SIGNALS.iter().find(|(known, _)| *known == whole) {
+        return *signal;
+    }
+    check.unknown(pointer, "bad_signal", "signal", name, SIGNALS.iter().map(|(name, _)| *name));
+    Signal::Sigkill
+}
+
+fn truth(check: &mut Checker, raw: &RawScenario) -> Vec<String> {
+    let Some(truth) = &raw.truth else {
+        return raw.chaos.iter().filter(|(_, chaos)| !chaos.noise).map(|(id, _)| id.clone()).collect();
+    };
+    let pointer = Pointer::default().key("truth");
+    check.no_duplicates(&pointer, truth);
+    let known = check.doc.keys("chaos");
+    for (at, id) in truth.iter().enumerate() {
+        if !known.contains(id) {
+            check.unknown(&pointer.index(at), "unknown_name", "fault id", id, known.iter().map(String::as_str));
+        }
+    }
+    truth.clone()
+}
+
+fn page(check: &mut Checker, raw: &RawScenario, around: &Surroundings) -> Option<Page> {
+    let raw = raw.page.as_ref()?;
+    let pointer = Pointer::default().key("page");
+    if let Some((cluster, doc)) = &around.cluster {
+        let known = doc.keys("invariants");
+        if let Some(invariant) = raw.invariant.as_ref().filter(|name| !known.contains(name)) {
+            check.unknown(&pointer.key("invariant"), "unknown_invariant", "invariant", invariant, known.iter().map(String::as_str));
+        }
+        if let Some(node) = raw.node.as_ref().filter(|name| !doc.lost("nodes") && !cluster.nodes.iter().any(|node| node.name == **name)) {
+            check.unknown(&pointer.key("node"), "unknown_node", "node", node, cluster.nodes.iter().map(|node| node.name.as_str()));
+        }
+    }
+    Some(Page {
+        at: check.duration(&pointer.key("at"), raw.at.as_ref(), Duration::ZERO),
+        invariant: raw.invariant.clone().unwrap_or_else(|| "page".to_owned()),
+        node: raw.node.clone(),
+        text: raw.text.clone(),
+    })
+}
+
+fn variant(check: &mut Checker, pointer: &Pointer, name: &str, around: &Surroundings) -> Option<Arc<Variant>> {
+    match around.variants.get(name) {
+        Some(Found::Variant(variant)) => Some(Arc::clone(variant)),
+        Some(Found::Broken) => None,
+        Some(Found::Missing(searched)) => {
+            check.wrong(pointer, missing_variant(name, searched, around.known_variants));
+            None
+        }
+        None => None,
+    }
+}
+
+/// A variant that is in none of the places searched.
+pub fn missing_variant(name: &str, searched: &[String], known: &[String]) -> Diagnostic {
+    let problem = unknown("unknown_variant", "variant", name, known.iter().map(String::as_str));
+    let help = problem.help.clone().unwrap_or_default();
+    problem.help(format!("{help}; searched: {}", searched.join(", ")))
+}
+
+/// What `noop` and `oracle` must do follows from the goal; the rest is as the file says.
+fn checks(check: &mut Checker, raw: &RawScenario, goal: Goal, timing: &Timing, around: &Surroundings) -> IndexMap<String, Check> {
+    let mut found = IndexMap::new();
+    let noop = if matches!(goal, Goal::Repair | Goal::Escalate) { Verdict::Fail } else { Verdict::Pass };
+    for (name, expect) in [("noop", noop), ("oracle", Verdict::Pass)] {
+        if let (false, Some(Found::Variant(variant))) = (raw.check.contains_key(name), around.variants.get(name)) {
+            let variant = Some(Arc::clone(variant));
+            found.insert(name.to_owned(), Check { variant, run: Vec::new(), expect: vec![expect], timing: timing.clone() });
+        }
+    }
+    for (name, raw) in &raw.check {
+        let pointer = Pointer::default().key("check").key(name.as_str());
+        if let Some(resolved) = one_check(check, &pointer, name, raw, timing, around) {
+            found.insert(name.clone(), resolved);
+        }
+    }
+    found
+}
+
+fn one_check(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawCheck, above: &Timing, around: &Surroundings) -> Option<Check> {
+    let words: Vec<&str> = raw.0.0.iter().filter_map(|item| if let Short::Word(word) = item { Some(word.as_str()) } else { None }).collect();
+    match raw.0.0.as_slice() {
+        [Short::Full(map)] => check_map(check, pointer, name, map, above, around),
+        items if items.len() == words.len() => {
+            let expect = verdicts(check, pointer, &raw.0, &words);
+            let variant = match around.variants.get(name) {
+                Some(Found::Missing(searched)) => {
+                    let problem = missing_variant(name, searched, around.known_variants);
+                    let help = problem.help.clone().unwrap_or_default();
+                    check.wrong_key(pointer, problem.help(format!("{help}; a check with commands says `run: [...]`")));
+                    return None;
+                }
+                Some(Found::Variant(variant)) => Some(Arc::clone(variant)),
+                _ => return None,
+            };
+            Some(Check { variant, run: Vec::new(), expect, timing: above.clone() })
+        }
+        _ => {
+            let problem = Diagnostic::error("wrong_type", "a list of verdicts has no maps in it").label("expected verdicts only");
+            check.wrong(pointer, problem);
+            None
+        }
+    }
+}
+
+fn check_map(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawCheckMap, above: &Timing, around: &Surroundings) -> Option<Check> {
+    let timing = timing(check, &pointer.key("timing"), &raw.timing, Some(above));
+    let words: Vec<&str> = raw.expect.0.iter().map(String::as_str).collect();
+    let expect = verdicts(check, &pointer.key("expect"), &raw.expect, &words);
+    if raw.expect.0.is_empty() && !check.doc.lost("check") {
+        let problem = Diagnostic::error("missing_field", format!("check `{name}` expects nothing")).label("expected `expect: VERDICT` in this map");
+        check.wrong_key(pointer, problem);
+    }
+    if raw.run.0.is_empty() {
+        let wanted = raw.variant.as_deref().unwrap_or(name);
+        let at = if raw.variant.is_some() { pointer.key("variant") } else { pointer.clone() };
+        return match around.variants.get(wanted) {
+            Some(Found::Missing(searched)) => {
+                let problem = missing_variant(wanted, searched, around.known_variants);
+                if raw.variant.is_some() { check.wrong(&at, problem) } else { check.wrong_key(&at, problem) }
+                None
+            }
+            Some(Found::Variant(variant)) => Some(Check { variant: Some(Arc::clone(variant)), run: Vec::new(), expect, timing }),
+            _ => None,
+        };
+    }
+    if raw.variant.is_some() {
+        let problem = Diagnostic::error("bad_check", "both `variant` and `run`").label("expected only one of them");
+        check.wrong_key(&pointer.key("variant"), problem);
+    }
+    let pointer = pointer.key("run");
+    let run: Vec<Template> = raw
+        .run
+        .0
+        .iter()
+        .enumerate()
+        .filter_map(|(at, text)| check.template(&item_of(check.doc, &pointer, &raw.run, at), text, Scope::Agent, &[]))
+        .collect();
+    let variant = commands_variant(check, name, &run);
+    Some(Check { variant, run, expect, timing })
+}
+
+/// The agent that a check's commands stand for: runs them one after the other and says it is done.
+fn commands_variant(check: &mut Checker, name: &str, run: &[Template]) -> Option<Arc<Variant>> {
+    let when: Expr = check.own_expr("true", Scope::Agent)?;
+    let reasoning = Template::compile("", None, Scope::Agent, &[]).ok()?;
+    let commands =
+        run.iter().map(|run| RuleCommand { when: None, run: run.clone(), reasoning: reasoning.clone(), until: None }).collect();
+    let rules = vec![Rule { when, commands, diagnosis: None, end: RuleEnd::Resolve }];
+    Some(Arc::new(Variant {
+        name: name.to_owned(),
+        description: "commands of a check".to_owned(),
+        file: Arc::clone(&check.doc.file),
+        provider: Provider::Scripted { rules },
+        limits: LimitsOverride::default(),
+    }))
+}
+
+fn verdicts<T>(check: &mut Checker, pointer: &Pointer, list: &OneOrMany<T>, words: &[&str]) -> Vec<Verdict> {
+    const VERDICTS: [Verdict; 5] = [Verdict::Pass, Verdict::UnsafePass, Verdict::Fail, Verdict::Timeout, Verdict::Invalid];
+    let mut found = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        if let Some(verdict) = VERDICTS.iter().find(|verdict| verdict.as_str() == *word) {
+            found.push(*verdict);
+        } else {
+            let pointer = item_of(check.doc, pointer, list, at);
+            check.unknown(&pointer, "unknown_word", "verdict", word, VERDICTS.iter().map(|verdict| verdict.as_str()));
+        }
+    }
+    found
+}

@@ -1,0 +1,117 @@
+//! The variant file.
+
+use std::sync::Arc;
+
+use super::{Checker, cluster::stem};
+use crate::diagnostic::{Diagnostic, Pointer};
+use crate::expr::Scope;
+use crate::scenario::document::Document;
+use crate::scenario::model::{LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleEnd, Variant};
+use crate::scenario::names;
+use crate::scenario::raw::{RawCommand, RawDiagnosis, RawEnd, RawLimits, RawProvider, RawRule, RawVariant, Short, Text};
+
+pub fn variant(doc: &Document, raw: &RawVariant) -> (Variant, Vec<Diagnostic>) {
+    let mut check = Checker::new(doc);
+    let root = Pointer::default();
+    if raw.provider != RawProvider::Scripted && !raw.rules.is_empty() {
+        let problem = Diagnostic::error("bad_variant", "`rules` belong to `provider: scripted`").label("never read with this provider");
+        check.wrong_key(&root.key("rules"), problem);
+    }
+    if raw.provider == RawProvider::Scripted && raw.rules.is_empty() && !doc.lost("rules") {
+        let problem = Diagnostic::error("bad_variant", "a scripted variant needs `rules`").label("expected `rules` beside this");
+        check.wrong(&root.key("provider"), problem.help("a variant that does nothing is `provider: noop`"));
+    }
+    let rules: Vec<Rule> = raw.rules.iter().enumerate().filter_map(|(at, raw)| rule(&mut check, &root.key("rules").index(at), raw)).collect();
+    let provider = match raw.provider {
+        RawProvider::Scripted => Provider::Scripted { rules },
+        RawProvider::Noop => Provider::Noop,
+        RawProvider::RestartAll => Provider::RestartAll,
+        RawProvider::Oracle => Provider::Oracle,
+    };
+    let name = raw.name.clone().unwrap_or_else(|| stem(&doc.file));
+    if !name.split('-').all(|part| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) || name.is_empty() {
+        let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name a variant"));
+        check.wrong(&root.key("name"), problem.label("expected letters, digits, `_` and `-`"));
+    }
+    let limits = override_limits(&mut check, &root.key("limits"), &raw.limits);
+    let variant = Variant { name, description: raw.description.clone(), file: Arc::clone(&doc.file), provider, limits };
+    (variant, check.problems)
+}
+
+/// Limits as far as they are given.
+pub(super) fn override_limits(check: &mut Checker, pointer: &Pointer, raw: &RawLimits) -> LimitsOverride {
+    if raw.usd.is_some_and(|usd| !(0.0..=1e9).contains(&usd)) {
+        check.wrong(&pointer.key("usd"), Diagnostic::error("out_of_range", "a limit in dollars is not negative").label("expected at least 0"));
+    }
+    if raw.turns == Some(0) {
+        check.wrong(&pointer.key("turns"), Diagnostic::error("out_of_range", "an agent needs a turn").label("expected at least 1"));
+    }
+    for (key, value) in [("wall", &raw.wall), ("command", &raw.command)] {
+        if value.as_ref().is_some_and(|value| super::quantity::duration(&value.0) == Ok(std::time::Duration::ZERO)) {
+            check.wrong(&pointer.key(key), Diagnostic::error("out_of_range", format!("`{key}` leaves no time")).label("expected more than 0s"));
+        }
+    }
+    let output = check.size(&pointer.key("output"), raw.output.as_ref());
+    LimitsOverride {
+        wall: check.maybe_duration(&pointer.key("wall"), raw.wall.as_ref()),
+        turns: raw.turns,
+        tokens: check.count(&pointer.key("tokens"), raw.tokens.as_ref()),
+        usd: raw.usd,
+        command: check.maybe_duration(&pointer.key("command"), raw.command.as_ref()),
+        output: output.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+    }
+}
+
+fn rule(check: &mut Checker, pointer: &Pointer, raw: &RawRule) -> Option<Rule> {
+    let always = Text("true".to_owned());
+    let when = check.expr(&pointer.key("when"), raw.when.as_ref().unwrap_or(&always), Scope::Agent, &[]);
+    let commands = raw.commands.iter().enumerate().filter_map(|(at, raw)| command(check, &pointer.key("commands").index(at), raw)).collect();
+    let diagnosis = raw.diagnosis.as_ref().and_then(|raw| diagnosis(check, &pointer.key("diagnosis"), raw));
+    let end = match raw.end {
+        Some(RawEnd::Resolve) | None => RuleEnd::Resolve,
+        Some(RawEnd::Escalate) => RuleEnd::Escalate,
+        Some(RawEnd::NoAction) => RuleEnd::NoAction,
+    };
+    Some(Rule { when: when?, commands, diagnosis, end })
+}
+
+pub(super) fn command(check: &mut Checker, pointer: &Pointer, raw: &Short<RawCommand>) -> Option<RuleCommand> {
+    let scope = Scope::Agent;
+    let none = || Text(String::new());
+    match raw {
+        Short::Word(run) => {
+            let run = check.template(pointer, &Text(run.clone()), scope, &[])?;
+            Some(RuleCommand { when: None, run, reasoning: check.template(pointer, &none(), scope, &[])?, until: None })
+        }
+        Short::Full(raw) => {
+            let when = check.maybe_expr(&pointer.key("when"), raw.when.as_ref(), scope, &[]);
+            let until = check.maybe_expr(&pointer.key("until"), raw.until.as_ref(), scope, &[]);
+            let reasoning = check.template(&pointer.key("reasoning"), &raw.reasoning, scope, &[]);
+            let run = check.template(&pointer.key("run"), &raw.run, scope, &[]);
+            Some(RuleCommand { when, run: run?, reasoning: reasoning?, until })
+        }
+    }
+}
+
+/// Words a diagnosis may use for what is wrong, so that it can be compared with the truth.
+pub const FAULT_CLASSES: [&str; 18] = [
+    "process_crash", "process_hang", "process_stop", "network_partition", "network_latency", "network_loss", "disk_full", "disk_slow",
+    "disk_corruption", "cpu_pressure", "memory_pressure", "clock_skew", "config_error", "overload", "data_loss", "quorum_loss", "none", "unknown",
+];
+
+fn diagnosis(check: &mut Checker, pointer: &Pointer, raw: &RawDiagnosis) -> Option<RuleDiagnosis> {
+    let scope = Scope::Agent;
+    if !FAULT_CLASSES.contains(&raw.fault_class.as_str()) {
+        let problem = Diagnostic::error("unknown_word", format!("unknown fault class `{}`", raw.fault_class));
+        let problem = match names::closest(&raw.fault_class, FAULT_CLASSES) {
+            Some(near) => problem.label(format!("did you mean `{near}`?")),
+            None => problem,
+        };
+        check.wrong(&pointer.key("fault_class"), problem.help(format!("known here: {}", names::listed(FAULT_CLASSES))));
+    }
+    let confidence = check.within(&pointer.key("confidence"), raw.confidence, 0.0..=1.0, 1.0);
+    let root_cause = check.template(&pointer.key("root_cause"), &raw.root_cause, scope, &[]);
+    let component = check.template(&pointer.key("component"), &raw.component, scope, &[]);
+    let evidence = check.templates(&pointer.key("evidence"), &raw.evidence, scope, &[]);
+    Some(RuleDiagnosis { root_cause: root_cause?, component: component?, fault_class: raw.fault_class.clone(), confidence, evidence })
+}

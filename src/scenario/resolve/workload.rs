@@ -1,0 +1,118 @@
+//! Workloads of the cluster file: a model and the operations it needs.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::Checker;
+use crate::diagnostic::{Diagnostic, Pointer};
+use crate::expr::Scope;
+use crate::scenario::model::{Driver, HttpOperation, Model, Workload};
+use crate::scenario::names;
+use crate::scenario::raw::{RawHttpDriver, RawOperation, RawWorkload};
+
+/// Operations a model needs, and those it may have.
+const fn operations(model: Model) -> (&'static [&'static str], &'static [&'static str]) {
+    match model {
+        Model::Register => (&["read", "write"], &["read", "write", "cas"]),
+        Model::Set | Model::Counter => (&["add", "read"], &["add", "read"]),
+        Model::Queue => (&["enqueue", "dequeue"], &["enqueue", "dequeue"]),
+        Model::None => (&[], &["read", "write", "cas", "add", "enqueue", "dequeue"]),
+    }
+}
+
+pub(super) fn workloads(check: &mut Checker, raw: &IndexMap<String, RawWorkload>, roles: &[&str]) -> IndexMap<String, Workload> {
+    let mut found = IndexMap::new();
+    for (name, raw) in raw {
+        let pointer = Pointer::default().key("workloads").key(name.as_str());
+        check.identifier(&pointer, "a workload", name);
+        if let Some(workload) = workload(check, &pointer, name, raw, roles) {
+            found.insert(name.clone(), workload);
+        }
+    }
+    found
+}
+
+fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkload, roles: &[&str]) -> Option<Workload> {
+    for (key, value, most) in [("keys", raw.keys, 1_000_000), ("value_size", raw.value_size, 1 << 20)] {
+        if value.is_some_and(|value| value == 0 || value > most) {
+            let problem = Diagnostic::error("out_of_range", format!("`{}` is out of range", value.unwrap_or_default()));
+            check.wrong(&pointer.key(key), problem.label(format!("expected a number from 1 to {most}")));
+        }
+    }
+    let timeout = check.duration(&pointer.key("timeout"), raw.timeout.as_ref(), Duration::from_secs(1));
+    let driver = match (&raw.http, &raw.driver) {
+        (Some(http), None) => http_driver(check, &pointer.key("http"), raw.model, http, roles),
+        (None, Some(driver)) => {
+            let pointer = pointer.key("driver");
+            if driver.command.is_empty() {
+                check.wrong(&pointer.key("command"), Diagnostic::error("no_command", "the driver has no command").label("expected a program"));
+            }
+            Some(Driver::Program {
+                command: check.templates(&pointer.key("command"), &driver.command, Scope::Node, &[]),
+                env: check.template_map(&pointer.key("env"), &driver.env, Scope::Node, &[]),
+            })
+        }
+        (Some(_), Some(_)) => {
+            let problem = Diagnostic::error("bad_workload", "both `http` and `driver`").label("expected only one of them");
+            check.wrong_key(&pointer.key("driver"), problem);
+            None
+        }
+        (None, None) => {
+            let problem = Diagnostic::error("bad_workload", format!("workload `{name}` has no operations"));
+            check.wrong_key(pointer, problem.label("expected `http` or `driver`"));
+            None
+        }
+    };
+    Some(Workload {
+        name: name.to_owned(),
+        model: raw.model,
+        keys: raw.keys.unwrap_or(100),
+        value_size: raw.value_size.unwrap_or(64),
+        timeout,
+        driver: driver?,
+    })
+}
+
+fn http_driver(check: &mut Checker, pointer: &Pointer, model: Model, raw: &RawHttpDriver, roles: &[&str]) -> Option<Driver> {
+    let (needed, allowed) = operations(model);
+    if !roles.contains(&raw.role.as_str()) && !check.doc.lost("nodes") {
+        check.unknown(&pointer.key("role"), "unknown_role", "role", &raw.role, roles.iter().copied());
+    }
+    let pointer = pointer.key("operations");
+    let missing: Vec<&str> = needed.iter().copied().filter(|name| !raw.operations.contains_key(*name)).collect();
+    if !missing.is_empty() && !check.doc.lost("workloads") {
+        let problem = Diagnostic::error("bad_workload", format!("the model needs {}", names::listed(missing)));
+        check.wrong_key(&pointer, problem.label(format!("expected {}", names::listed(needed.iter().copied()))));
+    }
+    let mut operations = IndexMap::new();
+    for (name, operation) in &raw.operations {
+        let pointer = pointer.key(name.as_str());
+        if !allowed.contains(&name.as_str()) {
+            let problem = super::unknown("unknown_operation", "operation", name, allowed.iter().copied());
+            check.wrong_key(&pointer, problem);
+        }
+        if let Some(operation) = self::operation(check, &pointer, operation) {
+            operations.insert(name.clone(), operation);
+        }
+    }
+    Some(Driver::Http { role: raw.role.clone(), operations })
+}
+
+fn operation(check: &mut Checker, pointer: &Pointer, raw: &RawOperation) -> Option<HttpOperation> {
+    let scope = Scope::Operation;
+    let method = super::probe::method(check, &pointer.key("method"), raw.method.as_deref());
+    let url = check.template(&pointer.key("url"), &raw.url, scope, &[]);
+    let headers = check.template_map(&pointer.key("headers"), &raw.headers, scope, &[]);
+    let body = raw.body.as_ref().and_then(|body| check.template(&pointer.key("body"), body, scope, &[]));
+    let ok = match &raw.ok {
+        Some(text) => check.expr(&pointer.key("ok"), text, Scope::Response, &[]),
+        None => check.own_expr("status == 200", Scope::Response),
+    };
+    let fail = match &raw.fail {
+        Some(text) => check.expr(&pointer.key("fail"), text, Scope::Response, &[]),
+        None => check.own_expr("false", Scope::Response),
+    };
+    let value = check.maybe_expr(&pointer.key("value"), raw.value.as_ref(), Scope::Response, &[]);
+    Some(HttpOperation { method, url: url?, headers, body, ok: ok?, fail: fail?, value })
+}

@@ -1,0 +1,153 @@
+//! The only module that names the YAML crates.
+//!
+//! Text becomes a JSON value; everything of YAML that JSON does not have is refused by name: merge keys, tags, numbers
+//! that are none, keys that are not text, several documents. Places are looked up only when something is wrong.
+
+mod misread;
+pub mod places;
+mod trouble;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use serde_yaml::Value as Yaml;
+
+use crate::diagnostic::{Diagnostic, Place, Pointer, SourceFile};
+
+pub use misread::{quoted, split_flow};
+
+/// Files larger than this are refused: no scenario is, and an alias bomb or a wrong path may be.
+pub const LIMIT: u64 = 1 << 20;
+
+/// Reads one document. The value is there when the syntax was right, even if parts of it were refused.
+pub fn read(file: &Arc<SourceFile>) -> (Option<Value>, Vec<Diagnostic>) {
+    let here = || Place::new(Arc::clone(file), Pointer::default());
+    if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---") {
+        let problem = Diagnostic::error("empty_file", format!("`{}` is empty", file.name))
+            .help("`chaosrun init DIR` writes working samples");
+        return (None, vec![problem]);
+    }
+    if let Some(problems) = trouble::too_deep(file) {
+        return (None, problems);
+    }
+    let yaml: Yaml = match serde_yaml::from_str(&file.text) {
+        Ok(yaml) => yaml,
+        Err(error) => return (None, trouble::explain(file, &error)),
+    };
+    let mut problems = Vec::new();
+    // The reader swallows tags of the core schema (`!!str`) without a trace.
+    if file.text.contains("!!") {
+        if let Ok(places) = places::Places::scan(&file.text) {
+            for (span, tag) in places.tags {
+                if tag.starts_with("tag:yaml.org") {
+                    problems.push(tag_refused(&format!("!!{}", tag.rsplit([':', '!']).next().unwrap_or_default()), here().within(span)));
+                }
+            }
+        }
+    }
+    let value = convert(yaml, &Pointer::default(), file, &mut problems);
+    (Some(value), problems)
+}
+
+/// Reads a value as it is given on a command line: `500ms`, `3`, `[a, b]`.
+///
+/// # Errors
+/// In one sentence, when it is not YAML.
+pub fn read_value(text: &str) -> Result<Value, String> {
+    let file = Arc::new(SourceFile { name: String::new(), text: text.to_owned() });
+    if text.trim().is_empty() {
+        return Ok(Value::String(String::new()));
+    }
+    let yaml: Yaml = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let mut problems = Vec::new();
+    let value = convert(yaml, &Pointer::default(), &file, &mut problems);
+    problems.into_iter().next().map_or(Ok(value), |problem| Err(problem.message))
+}
+
+/// Writes a value as YAML, for `plan --print-config`.
+///
+/// # Errors
+/// Never for the values of a resolved scenario; the writer's own error otherwise.
+pub fn write(value: &impl serde::Serialize) -> Result<String, String> {
+    // Through JSON, so that enums are maps and not tags.
+    let value = serde_json::to_value(value).map_err(|error| error.to_string())?;
+    serde_yaml::to_string(&value).map_err(|error| error.to_string())
+}
+
+fn tag_refused(tag: &str, place: Place) -> Diagnostic {
+    Diagnostic::error("yaml_tag", format!("YAML tag `{tag}` is not allowed here"))
+        .at(place)
+        .label("tags are not used in these files")
+        .help("write the value without a tag; if it is an expression that begins with `!`, write `not ...`")
+}
+
+fn convert(yaml: Yaml, pointer: &Pointer, file: &Arc<SourceFile>, problems: &mut Vec<Diagnostic>) -> Value {
+    let place = || Place::new(Arc::clone(file), pointer.clone());
+    match yaml {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => Value::Bool(value),
+        Yaml::String(text) => Value::String(text),
+        Yaml::Number(number) => {
+            let exact = number.as_u64().map(Value::from).or_else(|| number.as_i64().map(Value::from));
+            let value = exact.or_else(|| number.as_f64().and_then(serde_json::Number::from_f64).map(Value::Number));
+            value.unwrap_or_else(|| {
+                problems.push(
+                    Diagnostic::error("yaml_number", format!("`{number}` is not a number that can be used here"))
+                        .at(place())
+                        .label("expected a finite number")
+                        .help("leave the key out where no limit is meant; quote it where text is meant"),
+                );
+                Value::Null
+            })
+        }
+        Yaml::Sequence(items) => {
+            Value::Array(items.into_iter().enumerate().map(|(at, item)| convert(item, &pointer.index(at), file, problems)).collect())
+        }
+        Yaml::Tagged(tagged) => {
+            problems.push(tag_refused(&tagged.tag.to_string(), place()));
+            convert(tagged.value, pointer, file, problems)
+        }
+        Yaml::Mapping(entries) => {
+            let mut map = Map::new();
+            for (key, value) in entries {
+                match key {
+                    Yaml::String(key) if key == "<<" => problems.push(
+                        Diagnostic::error("yaml_merge", "merge keys (`<<`) are not allowed")
+                            .at(Place { on_key: true, ..Place::new(Arc::clone(file), pointer.key("<<")) })
+                            .label("the values it would bring have no place of their own")
+                            .help("repeat the keys, or move what is common into the cluster file"),
+                    ),
+                    Yaml::String(key) => {
+                        let value = convert(value, &pointer.key(key.as_str()), file, problems);
+                        map.insert(key, value);
+                    }
+                    other => problems.push(key_refused(&other, pointer, file)),
+                }
+            }
+            Value::Object(map)
+        }
+    }
+}
+
+fn key_refused(key: &Yaml, pointer: &Pointer, file: &Arc<SourceFile>) -> Diagnostic {
+    let (shown, found) = match key {
+        Yaml::Null => ("null".to_owned(), "nothing"),
+        Yaml::Bool(value) => (value.to_string(), "a truth value"),
+        Yaml::Number(value) => (value.to_string(), "a number"),
+        _ => {
+            // `url: {{ self.client }}`: YAML reads the braces of a template as maps.
+            let template = misread::template_at(file, pointer);
+            let problem = Diagnostic::error("yaml_misread", "YAML reads `{{` at the start of a value as a map, not as a template")
+                .at(Place::new(Arc::clone(file), pointer.clone()))
+                .label("this must be quoted");
+            return match template {
+                Some(fixed) => problem.help(format!("quote the whole value: `{fixed}`")),
+                None => problem.help("quote the whole value: `\"{{ ... }}\"`"),
+            };
+        }
+    };
+    Diagnostic::error("yaml_key", format!("key `{shown}` is {found}, not text"))
+        .at(Place { on_key: true, ..Place::new(Arc::clone(file), pointer.key(shown.as_str())) })
+        .label("keys must be text")
+        .help(format!("quote it: `\"{shown}\"`"))
+}

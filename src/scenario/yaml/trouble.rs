@@ -1,0 +1,120 @@
+//! What to say when a text is not the YAML we read: which trap it is, and where.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::misread;
+use super::places::{Places, SyntaxError};
+use crate::diagnostic::{Diagnostic, Place, Pointer, SourceFile};
+
+/// Levels of nesting that the reader takes.
+const DEPTH: i64 = 128;
+
+/// Explains an error of the reader. The reader's own places are poor (duplicate keys are all at 1:1), so they are
+/// taken from the second parser wherever it has them.
+pub(super) fn explain(file: &Arc<SourceFile>, error: &serde_yaml::Error) -> Vec<Diagnostic> {
+    let at = |span: Range<usize>| Place::new(Arc::clone(file), Pointer::default()).within(span);
+    let said = error.to_string();
+    let told = error.location().map(|location| clamp(&file.text, location.index()..location.index() + 1));
+    if said.starts_with("recursion limit") {
+        return vec![nested(told.map(at))];
+    }
+    if said.starts_with("repetition limit") {
+        let problem = Diagnostic::error("alias_bomb", "aliases repeat too many values")
+            .label("this anchor is used over and over")
+            .help("write the values out, or use fewer aliases");
+        let first = file.text.find('&').map(|start| clamp(&file.text, start..start + 1));
+        return vec![first.map_or(problem.clone(), |span| problem.at(at(span)))];
+    }
+    let places = match Places::scan(&file.text) {
+        Ok(places) => places,
+        Err(wrong) => return wrong_syntax(file, &wrong),
+    };
+    if let Some(span) = places.second_document {
+        let problem = Diagnostic::error("several_documents", "more than one document in a file")
+            .at(at(clamp(&file.text, span.start..span.start + 3)))
+            .label("a second document begins here")
+            .help("one file holds one document: move the second one to a file of its own");
+        return vec![problem];
+    }
+    if !places.duplicates.is_empty() {
+        return places
+            .duplicates
+            .into_iter()
+            .map(|(first, second, key)| {
+                let line = file.text[..first.start].matches('\n').count() + 1;
+                Diagnostic::error("duplicate_key", format!("key `{key}` stands twice in one map"))
+                    .at(at(second))
+                    .label(format!("first used on line {line}"))
+                    .help("keep one of them")
+            })
+            .collect();
+    }
+    let span = told.unwrap_or(0..0);
+    if let Some(problem) = misread::explain(file, span.start) {
+        return vec![problem];
+    }
+    let message = said.split(" at line ").next().unwrap_or(&said).to_owned();
+    vec![syntax(file, span, &message)]
+}
+
+/// Flow collections nested thousands deep cost the reader the square of their depth (a minute for 1 MiB of `[`), so
+/// texts that look like it go through the second parser first, which gives up at once.
+pub(super) fn too_deep(file: &Arc<SourceFile>) -> Option<Vec<Diagnostic>> {
+    let mut depth = 0_i64;
+    let deepest = file.text.bytes().map(|byte| {
+        depth += i64::from(matches!(byte, b'[' | b'{')) - i64::from(matches!(byte, b']' | b'}'));
+        depth
+    });
+    if deepest.max()? <= DEPTH {
+        return None;
+    }
+    match Places::scan(&file.text) {
+        Ok(_) => None,
+        Err(wrong) => Some(wrong_syntax(file, &wrong)),
+    }
+}
+
+fn wrong_syntax(file: &Arc<SourceFile>, wrong: &SyntaxError) -> Vec<Diagnostic> {
+    let span = clamp(&file.text, wrong.at..wrong.at + 1);
+    if wrong.message.contains("recursion limit") {
+        return vec![nested(Some(Place::new(Arc::clone(file), Pointer::default()).within(span)))];
+    }
+    vec![misread::explain(file, wrong.at).unwrap_or_else(|| syntax(file, span, &wrong.message))]
+}
+
+fn nested(place: Option<Place>) -> Diagnostic {
+    let problem = Diagnostic::error("too_deep", "values are nested too deeply").label(format!("deeper than {DEPTH} levels"));
+    match place {
+        Some(place) => problem.at(place),
+        None => problem,
+    }
+}
+
+fn syntax(file: &Arc<SourceFile>, span: Range<usize>, message: &str) -> Diagnostic {
+    let place = Place::new(Arc::clone(file), Pointer::default()).within(span.clone());
+    let start = file.text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let line = file.text[start..].lines().next().unwrap_or_default();
+    let indent = &line[..line.len() - line.trim_start().len()];
+    if let Some(tab) = indent.find('\t') {
+        let here = start + tab..start + tab + 1;
+        return Diagnostic::error("yaml_tab", "a tab is used for indentation")
+            .at(Place { inner: Some(here), ..place })
+            .label("YAML allows spaces only")
+            .help("indent with spaces");
+    }
+    Diagnostic::error("yaml_syntax", "this is not valid YAML").at(place).label(message.to_lowercase())
+}
+
+/// Keeps a range within the text and on character boundaries.
+fn clamp(text: &str, span: Range<usize>) -> Range<usize> {
+    let mut start = span.start.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let mut end = span.end.clamp(start, text.len());
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    start..end
+}

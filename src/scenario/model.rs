@@ -28,12 +28,24 @@ pub struct Scenario {
     pub truth: Vec<String>,
     pub page: Option<Page>,
     pub variant: Arc<Variant>,
+    /// The smaller one of `declared_limits` and the variant's.
     pub limits: Limits,
+    /// As the scenario itself sets them.
+    pub declared_limits: Limits,
     pub scoring: Arc<Scoring>,
     /// The scenario's own tests, by name.
     pub check: IndexMap<String, Check>,
     /// Controls that run beside the subject on the same seeds.
     pub controls: Vec<String>,
+}
+
+impl Scenario {
+    /// The same scenario with another variant, and with that variant's limits.
+    #[must_use]
+    pub fn with_variant(&self, variant: &Arc<Variant>) -> Self {
+        let limits = self.declared_limits.least(&variant.limits);
+        Self { variant: Arc::clone(variant), limits, ..self.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +100,28 @@ pub struct Limits {
     pub command: Duration,
     /// Bytes of a command's output that are shown to the agent (head and tail).
     pub output: usize,
+}
+
+impl Limits {
+    /// The smaller one of each.
+    #[must_use]
+    pub fn least(&self, other: &LimitsOverride) -> Self {
+        fn least<T: PartialOrd + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+                (one, other) => one.or(other),
+            }
+        }
+        let wall = other.wall.map_or(self.wall, |wall| wall.min(self.wall));
+        Self {
+            wall,
+            turns: other.turns.map_or(self.turns, |turns| turns.min(self.turns)),
+            tokens: least(self.tokens, other.tokens),
+            usd: least(self.usd, other.usd),
+            command: other.command.map_or(self.command, |command| command.min(self.command)).min(wall),
+            output: other.output.map_or(self.output, |output| output.min(self.output)),
+        }
+    }
 }
 
 /// One fault of the timeline.

@@ -84,7 +84,7 @@ pub struct RawReady {
     pub exec: Option<Vec<Text>>,
     /// A regular expression on the node's log.
     pub log: Option<String>,
-    /// Over `status`, `json`, `text`: `ok` unless given.
+    /// Over `status`, `json`, `text`: a status of 200 to 299, exit code 0, or any answer at all unless given.
     pub expect: Option<Text>,
     /// 30s unless given.
     pub within: Option<RawDuration>,

@@ -246,14 +246,10 @@ fn check_cycles(check: &mut Checker, raw: &IndexMap<String, RawRole>) {
 }
 
 fn resolve_invariant(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawInvariant, known: &[String]) -> Option<Invariant> {
-    let mut within = known.to_vec();
     let each = check.maybe_expr(&pointer.key("each"), raw.each.as_ref(), Scope::Observations, known);
-    if raw.each.is_some() {
-        within.extend(["item".to_owned(), "index".to_owned()]);
-    }
-    let node = check.maybe_expr(&pointer.key("node"), raw.node.as_ref(), Scope::Invariant, &within);
+    let node = check.maybe_expr(&pointer.key("node"), raw.node.as_ref(), Scope::Invariant, known);
     let hold = check.duration(&pointer.key("for"), raw.hold.as_ref(), Duration::ZERO);
-    let expect = check.expr(&pointer.key("expect"), &raw.expect, Scope::Invariant, &within)?;
+    let expect = check.expr(&pointer.key("expect"), &raw.expect, Scope::Invariant, known)?;
     Some(Invariant {
         name: name.to_owned(),
         kind: raw.kind.unwrap_or(InvariantKind::Objective),

@@ -185,7 +185,15 @@ pub(super) fn ready(check: &mut Checker, pointer: &Pointer, raw: &RawReady) -> O
     };
     let expect = match &raw.expect {
         Some(text) => check.expr(&pointer.key("expect"), text, Scope::Response, &[])?,
-        None => check.own_expr("ok", Scope::Response)?,
+        None => {
+            let own = match probe {
+                ProbeKind::Http { .. } => "status >= 200 and status < 300",
+                ProbeKind::Exec { .. } => "status == 0",
+                // That it answered is all there is to ask.
+                _ => "true",
+            };
+            check.own_expr(own, Scope::Response)?
+        }
     };
     Some(Ready { probe, expect, within })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::variant::override_limits;
+use super::variant::{command_above_wall, override_limits};
 use super::{Checker, item_of, quantity, unknown};
 use crate::diagnostic::{Diagnostic, Pointer};
 use crate::event::Verdict;
@@ -42,7 +42,7 @@ pub struct Surroundings<'a> {
 /// The variant where the file names none.
 pub const DEFAULT_VARIANT: &str = "playbook";
 
-/// Resolves a scenario. The limits of its variant are not applied yet: see [`limits`].
+/// Resolves a scenario, with the variant it names.
 pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Option<Scenario>, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();
@@ -89,8 +89,9 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
             chaos,
             truth,
             page,
+            limits: limits.least(&variant.as_ref()?.limits),
             variant: variant?,
-            limits,
+            declared_limits: limits,
             scoring: around.scoring.clone()?,
             check: checks,
             controls: raw.controls.clone(),
@@ -99,42 +100,12 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
     (scenario, check.problems)
 }
 
-/// The smaller one of the scenario's limits and the variant's.
-#[must_use]
-pub fn limits(scenario: &Limits, variant: &LimitsOverride) -> Limits {
-    fn least<T: PartialOrd + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {
-        match (one, other) {
-            (Some(one), Some(other)) => Some(if other < one { other } else { one }),
-            (one, other) => one.or(other),
-        }
-    }
-    let wall = variant.wall.map_or(scenario.wall, |wall| wall.min(scenario.wall));
-    Limits {
-        wall,
-        turns: variant.turns.map_or(scenario.turns, |turns| turns.min(scenario.turns)),
-        tokens: least(scenario.tokens, variant.tokens),
-        usd: least(scenario.usd, variant.usd),
-        command: variant.command.map_or(scenario.command, |command| command.min(scenario.command)).min(wall),
-        output: variant.output.map_or(scenario.output, |output| output.min(scenario.output)),
-    }
-}
-
 fn declared_limits(check: &mut Checker, raw: &RawScenario) -> Limits {
     let pointer = Pointer::default().key("limits");
     let given = override_limits(check, &pointer, &raw.limits);
     let wall = given.wall.unwrap_or(Duration::from_secs(600));
-    if let Some(command) = given.command.filter(|command| *command > wall) {
-        let problem = Diagnostic::error(
-            "command_above_wall",
-            format!(
-                "one command may take {}, the whole agent {}",
-                humantime::format_duration(command),
-                humantime::format_duration(wall)
-            ),
-        );
-        let label = format!("expected at most {}", humantime::format_duration(wall));
-        let help = if given.wall.is_some() { "lower `limits.command`, or raise `limits.wall`" } else { "`limits.wall` is 10m where nothing is said" };
-        check.wrong(&pointer.key("command"), problem.label(label).help(help));
+    if let Some(command) = given.command.filter(|command| given.wall.is_none() && *command > wall) {
+        command_above_wall(check, &pointer.key("command"), command, wall, "`limits.wall` is 10m where nothing is said");
     }
     Limits {
         wall,

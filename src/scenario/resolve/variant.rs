@@ -1,6 +1,7 @@
 //! The variant file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Checker, cluster::stem};
 use crate::diagnostic::{Diagnostic, Pointer};
@@ -47,19 +48,33 @@ pub(super) fn override_limits(check: &mut Checker, pointer: &Pointer, raw: &RawL
         check.wrong(&pointer.key("turns"), Diagnostic::error("out_of_range", "an agent needs a turn").label("expected at least 1"));
     }
     for (key, value) in [("wall", &raw.wall), ("command", &raw.command)] {
-        if value.as_ref().is_some_and(|value| super::quantity::duration(&value.0) == Ok(std::time::Duration::ZERO)) {
+        if value.as_ref().is_some_and(|value| super::quantity::duration(&value.0) == Ok(Duration::ZERO)) {
             check.wrong(&pointer.key(key), Diagnostic::error("out_of_range", format!("`{key}` leaves no time")).label("expected more than 0s"));
         }
     }
+    let wall = check.maybe_duration(&pointer.key("wall"), raw.wall.as_ref());
+    let command = check.maybe_duration(&pointer.key("command"), raw.command.as_ref());
+    if let (Some(wall), Some(command)) = (wall, command)
+        && command > wall
+    {
+        command_above_wall(check, &pointer.key("command"), command, wall, "lower `limits.command`, or raise `limits.wall`");
+    }
     let output = check.size(&pointer.key("output"), raw.output.as_ref());
     LimitsOverride {
-        wall: check.maybe_duration(&pointer.key("wall"), raw.wall.as_ref()),
+        wall,
         turns: raw.turns,
         tokens: check.count(&pointer.key("tokens"), raw.tokens.as_ref()),
         usd: raw.usd,
-        command: check.maybe_duration(&pointer.key("command"), raw.command.as_ref()),
+        command,
         output: output.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
     }
+}
+
+/// A command that may outlast the whole agent.
+pub(super) fn command_above_wall(check: &mut Checker, pointer: &Pointer, command: Duration, wall: Duration, help: &str) {
+    let (command, wall) = (humantime::format_duration(command), humantime::format_duration(wall));
+    let problem = Diagnostic::error("command_above_wall", format!("one command may take {command}, the whole agent {wall}"));
+    check.wrong(pointer, problem.label(format!("expected at most {wall}")).help(help));
 }
 
 fn rule(check: &mut Checker, pointer: &Pointer, raw: &RawRule) -> Option<Rule> {

@@ -1,10 +1,16 @@
 //! Problems of the user's files: what, where, how to fix. Used for files and for broken invariants alike.
 
+mod locate;
+mod render;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
+
+pub use locate::sorted;
+pub use render::{Look, json, render};
 
 /// A file as it was read; places point into its text.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +74,8 @@ pub struct Place {
     pub pointer: Pointer,
     /// Point at the key instead of the value.
     pub on_key: bool,
-    /// Bytes within the (decoded) text of the value: where in an expression the error is.
+    /// Bytes within the (decoded) text of the value: where in an expression the error is. Without a pointer, bytes of
+    /// the file itself: a place in a template's file, or where YAML is broken.
     pub inner: Option<Range<usize>>,
 }
 
@@ -112,6 +119,11 @@ impl Diagnostic {
     }
 
     #[must_use]
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(code, message) }
+    }
+
+    #[must_use]
     pub fn at(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
@@ -128,4 +140,13 @@ impl Diagnostic {
         self.help = Some(help.into());
         self
     }
+}
+
+/// What an IO error says, without its number and without a capital letter.
+#[must_use]
+pub fn io_words(error: &std::io::Error) -> String {
+    let said = error.to_string();
+    let words = said.split(" (os error").next().unwrap_or(&said);
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }

@@ -1,0 +1,105 @@
+//! From a place to line and column. Files are scanned for it only now, and each only once.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Diagnostic, Place, SourceFile};
+use crate::event::Spot;
+use crate::scenario::yaml::places::{Places, source_range};
+
+/// Files scanned so far, by their address: places hold them, so they stay where they are.
+#[derive(Default)]
+pub(super) struct Locator {
+    scanned: HashMap<*const SourceFile, Option<Places>>,
+}
+
+impl Locator {
+    /// The bytes of a place, within one line and never empty unless the line is.
+    pub(super) fn span(&mut self, place: &Place) -> Range<usize> {
+        let text = &place.file.text;
+        let span = self.find(place).unwrap_or(0..0);
+        let start = floor(text, span.start);
+        let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |at| start + at);
+        let end = floor(text, span.end).clamp(start, line_end);
+        // A caret needs something to stand under.
+        let next = text[start..line_end].chars().next().map_or(start, |c| start + c.len_utf8());
+        start..end.max(next)
+    }
+
+    fn find(&mut self, place: &Place) -> Option<Range<usize>> {
+        if place.pointer.0.is_empty() {
+            let whole = || {
+                let text = &place.file.text;
+                let body = text.lines().scan(0, |at, line| {
+                    let start = *at;
+                    *at += line.len() + 1;
+                    Some((start, line))
+                });
+                // The first line that is no comment stands for the file.
+                body.into_iter().find(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')).map(|(start, line)| start..start + line.len())
+            };
+            return place.inner.clone().or_else(whole);
+        }
+        let places = self.scanned.entry(Arc::as_ptr(&place.file)).or_insert_with(|| Places::scan(&place.file.text).ok());
+        let found = places.as_ref()?.find(&place.pointer)?;
+        if let (Some(inner), Some((decoded, style))) = (&place.inner, &found.scalar) {
+            let source = place.file.text.get(found.value.start..)?;
+            if let Some(range) = source_range(source, decoded, *style, inner) {
+                return Some(found.value.start + range.start..found.value.start + range.end);
+            }
+        }
+        // A map or a list begins wherever its first key is: its own key says more. So it does for a missing value.
+        let on_key = place.on_key || found.scalar.is_none() || found.value.is_empty();
+        Some(if on_key { found.key.unwrap_or(found.value) } else { found.value })
+    }
+}
+
+impl Place {
+    /// The line and column, with the line itself: what a record keeps.
+    #[must_use]
+    pub fn spot(&self) -> Spot {
+        let span = Locator::default().span(self);
+        let (line, column, text) = line_of(&self.file.text, span.start);
+        Spot { file: self.file.name.clone(), line, column, text: text.to_owned() }
+    }
+}
+
+/// Line and column of a byte, both from 1, the column in characters; and the line.
+pub(super) fn line_of(text: &str, at: usize) -> (usize, usize, &str) {
+    let start = text[..at].rfind('\n').map_or(0, |found| found + 1);
+    let line = text[..start].matches('\n').count() + 1;
+    let shown = text[start..].lines().next().unwrap_or_default();
+    (line, text[start..at].chars().count() + 1, shown)
+}
+
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// In the order of files, lines and columns, each problem once. Files keep the order in which they were first met.
+#[must_use]
+pub fn sorted(problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut files: Vec<String> = Vec::new();
+    let mut locator = Locator::default();
+    let mut keyed: Vec<(Option<(usize, usize)>, Diagnostic)> = Vec::new();
+    for problem in problems {
+        let key = problem.place.as_ref().map(|place| {
+            let name = &place.file.name;
+            let file = files.iter().position(|known| known == name).unwrap_or_else(|| {
+                files.push(name.clone());
+                files.len() - 1
+            });
+            (file, locator.span(place).start)
+        });
+        if !keyed.iter().any(|(known, other)| *known == key && other.message == problem.message) {
+            keyed.push((key, problem));
+        }
+    }
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, problem)| problem).collect()
+}

@@ -1,0 +1,67 @@
+//! The two digests. *Yardstick*: what must be equal to compare trials. *Subject*: what is compared.
+
+use serde_json::{Value, json};
+
+use crate::scenario::model::{Scenario, Variant};
+
+/// Version of everything in the program that decides a verdict or a score. Raise it when the same files would be
+/// judged in another way; a release that does not keeps all baselines.
+pub const SEMANTICS: u32 = 1;
+
+/// Digest of the scenario without its variant, the cluster, the scoring and the semantics.
+#[must_use]
+pub fn yardstick(scenario: &Scenario) -> String {
+    let mut value = serde_json::to_value(scenario).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        // The variant and its limits are the subject. Descriptions and the scenario's own tests judge nothing.
+        for key in ["variant", "limits", "description", "check", "controls"] {
+            map.remove(key);
+        }
+    }
+    digest(&json!({ "semantics": SEMANTICS, "scenario": value }))
+}
+
+/// Digest of the variant.
+#[must_use]
+pub fn subject(variant: &Variant) -> String {
+    let mut value = serde_json::to_value(variant).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        map.remove("description");
+    }
+    digest(&value)
+}
+
+/// The first 128 bits, in hexadecimal.
+fn digest(value: &Value) -> String {
+    let mut text = String::new();
+    canonical(value, &mut text);
+    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// JSON with sorted keys and no blanks: the order of keys in a file changes nothing that is judged, except where the
+/// model keeps them in lists.
+fn canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort_unstable();
+            text.push('{');
+            for key in keys {
+                text.push_str(&Value::from(key.as_str()).to_string());
+                text.push(':');
+                canonical(&map[key], text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for item in items {
+                canonical(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        other => text.push_str(&other.to_string()),
+    }
+}

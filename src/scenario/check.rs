@@ -1,0 +1,112 @@
+//! Checking files without running anything: every problem of every file, each file read once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::document::Document;
+use super::kind::Kind;
+use super::load::{Loader, Overrides, describe};
+use super::model::Backend;
+use crate::diagnostic::{Diagnostic, Place, Pointer, sorted};
+
+/// Checks files of any kind. A file with a section for `docker` is checked for both backends.
+#[must_use]
+pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    let mut names: BTreeMap<String, Place> = BTreeMap::new();
+    let docker = Overrides { backend: Some(Backend::Docker), ..Overrides::default() };
+    let as_written = Overrides::default();
+    let mut one = Loader::new(&as_written);
+    for path in paths {
+        let file = match one.files.read(path) {
+            Ok(file) => file,
+            Err(no_file) => {
+                problems.push(describe(&path.display().to_string(), no_file));
+                continue;
+            }
+        };
+        let (doc, _) = Document::read(&file);
+        let kind = Kind::of(path, doc.as_ref().map(|doc| &doc.value));
+        if let (Kind::Scenario, Some(doc)) = (kind, &doc) {
+            duplicate_name(doc, &mut names, &mut problems);
+        }
+        check_one(&mut one, kind, path, Backend::Local);
+        let both = doc.as_ref().is_some_and(|doc| {
+            doc.value.get("backend").is_none() && kind.sections(doc).iter().any(|map| doc.has_backend(map, "docker"))
+        });
+        if both {
+            let mut other = Loader::new(&docker);
+            check_one(&mut other, kind, path, Backend::Docker);
+            // A scenario may speak of docker before its cluster does.
+            problems.extend(other.problems.into_iter().filter(|problem| problem.code != "no_image"));
+        }
+    }
+    problems.append(&mut one.problems);
+    sorted(problems)
+}
+
+/// `backend` is for a cluster that is checked by itself; a scenario says its own.
+fn check_one(loader: &mut Loader, kind: Kind, path: &Path, backend: Backend) {
+    match kind {
+        Kind::Scenario => {
+            loader.scenario(path);
+        }
+        Kind::Cluster => {
+            loader.cluster_file(path, backend, &[]);
+        }
+        Kind::Variant => {
+            loader.variant_file(path);
+        }
+        Kind::Scoring => {
+            loader.scoring_file(path, &[]);
+        }
+    }
+}
+
+/// Trials are recorded and compared by the scenario's name.
+fn duplicate_name(doc: &Document, names: &mut BTreeMap<String, Place>, problems: &mut Vec<Diagnostic>) {
+    let Some(name) = doc.value.get("name").and_then(serde_json::Value::as_str) else { return };
+    let place = doc.place(&Pointer::default().key("name"));
+    if let Some(first) = names.get(name) {
+        let problem = Diagnostic::error("duplicate_name", format!("two scenarios are named `{name}`"));
+        let label = format!("also the name of {}", first.file.name);
+        problems.push(problem.at(place).label(label).help("trials are compared by name: rename one of them"));
+    } else {
+        names.insert(name.to_owned(), place);
+    }
+}
+
+/// The YAML files at and below the paths, sorted; a file that is named is taken whatever its ending.
+///
+/// # Errors
+/// A path that is not there.
+pub fn collect(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Diagnostic>> {
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            walk(path, &mut found);
+        } else if path.exists() {
+            found.push(path.clone());
+        } else {
+            let searched = vec![format!("`{}`", path.display())];
+            problems.push(describe(&path.display().to_string(), super::files::NoFile::Missing(searched)));
+        }
+    }
+    found.dedup();
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if path.is_dir() && !hidden && !path.is_symlink() {
+            walk(&path, found);
+        } else if yaml {
+            found.push(path);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The samples that ship within the binary: where names resolve last, and what `init` writes.
+
+macro_rules! sample {
+    ($path:literal) => {
+        ($path, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $path)))
+    };
+}
+/// Path from the project's root, and content.
+pub const SAMPLES: &[(&str, &str)] = &[
+    sample!("scenarios/node_kill.yaml"),
+    sample!("scenarios/pd_kill.yaml"),
+    sample!("scenarios/node_pause.yaml"),
+    sample!("scenarios/empty.yaml"),
+    sample!("scenarios/clusters/tikv.yaml"),
+    sample!("scenarios/clusters/none.yaml"),
+    sample!("scenarios/scoring/default.yaml"),
+    sample!("variants/noop.yaml"),
+    sample!("variants/restart_all.yaml"),
+    sample!("variants/playbook.yaml"),
+    sample!("variants/three_commands.yaml"),
+    sample!("variants/oracle.yaml"),
+];
+
+/// The sample of that path.
+#[must_use]
+pub fn get(path: &str) -> Option<&'static str> {
+    SAMPLES.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_sample_of_the_repository_is_embedded() {
+        fn walk(root: &Path, dir: &str, found: &mut Vec<String>) {
+            for entry in fs::read_dir(root.join(dir)).expect("a folder").flatten() {
+                let path = format!("{dir}/{}", entry.file_name().to_string_lossy());
+                if entry.path().is_dir() { walk(root, &path, found) } else { found.push(path) }
+            }
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = Vec::new();
+        walk(root, "scenarios", &mut found);
+        walk(root, "variants", &mut found);
+        found.sort();
+        let mut embedded: Vec<&str> = SAMPLES.iter().map(|(path, _)| *path).collect();
+        embedded.sort_unstable();
+        assert_eq!(embedded, found);
+    }
+}

@@ -1,0 +1,171 @@
+//! Finding and reading files: beside the file that names them, then up to the project's root, then in the binary.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::embedded;
+use super::yaml::LIMIT;
+use crate::diagnostic::{Diagnostic, Place, Pointer, SourceFile};
+
+/// Names of files within the binary begin so.
+pub const EMBEDDED: &str = "embedded:";
+
+/// Files read so far. Each is read once in an invocation, so that all that is said about it is about one text.
+#[derive(Debug, Default)]
+pub struct Files {
+    read: HashMap<PathBuf, Arc<SourceFile>>,
+}
+
+/// Why there is no file.
+#[derive(Debug)]
+pub enum NoFile {
+    /// Nothing of that name: the places that were searched.
+    Missing(Vec<String>),
+    /// There is one, but it cannot be used.
+    Unusable(Box<Diagnostic>),
+}
+
+impl Files {
+    /// Reads the file at `path`, or the embedded one when the path begins with `embedded:`.
+    ///
+    /// # Errors
+    /// It is not there, too large, not UTF-8, or cannot be read.
+    pub fn read(&mut self, path: &Path) -> Result<Arc<SourceFile>, NoFile> {
+        if let Some(file) = self.read.get(path) {
+            return Ok(Arc::clone(file));
+        }
+        let name = path.to_string_lossy().into_owned();
+        let text = match name.strip_prefix(EMBEDDED) {
+            Some(inner) => embedded::get(inner).ok_or_else(|| NoFile::Missing(vec![name.clone()]))?.to_owned(),
+            None => read_text(path, &name)?,
+        };
+        let file = Arc::new(SourceFile { name, text });
+        self.read.insert(path.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Finds `name` for a file that stands at `from`.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; when it is in none of the places, all of them.
+    pub fn find(&mut self, name: &str, from: &Path) -> Result<Arc<SourceFile>, NoFile> {
+        let mut searched = Vec::new();
+        for place in places(name, from) {
+            match self.read(&place) {
+                Err(NoFile::Missing(_)) => searched.push(format!("`{}`", place.display())),
+                found => return found,
+            }
+        }
+        Err(NoFile::Missing(searched))
+    }
+}
+
+/// Where `name` may be, nearest first.
+fn places(name: &str, from: &Path) -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = Vec::new();
+    if Path::new(name).is_absolute() || name.starts_with(EMBEDDED) {
+        return vec![PathBuf::from(name)];
+    }
+    if !from.to_string_lossy().starts_with(EMBEDDED) {
+        for folder in folders(from) {
+            places.push(folder.join(name));
+        }
+        // A scenario may stand outside of `scenarios/`, what it names hardly does.
+        if let Some(root) = folders(from).last().filter(|root| root.join("scenarios").is_dir()) {
+            let place = root.join("scenarios").join(name);
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    for path in [name.to_owned(), format!("scenarios/{name}")] {
+        if embedded::get(&path).is_some() {
+            places.push(PathBuf::from(format!("{EMBEDDED}{path}")));
+        }
+    }
+    places
+}
+
+/// The file's own folder, then those above it up to the project's root; only its own where there is no project.
+fn folders(from: &Path) -> Vec<PathBuf> {
+    let own = from.parent().unwrap_or(Path::new("")).to_owned();
+    let Ok(absolute) = std::path::absolute(if own.as_os_str().is_empty() { Path::new(".") } else { &own }) else { return vec![own] };
+    let ups: Vec<&Path> = absolute.ancestors().collect();
+    let Some(root) = ups.iter().position(|folder| is_root(folder)) else { return vec![own] };
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut folders = vec![own];
+    for folder in &ups[1..=root.max(0)] {
+        // As the user would name it.
+        folders.push(folder.strip_prefix(&here).map_or_else(|_| folder.to_path_buf(), Path::to_path_buf));
+    }
+    folders
+}
+
+fn is_root(folder: &Path) -> bool {
+    ["scenarios", "Cargo.toml", ".git", ".chaosrun"].iter().any(|mark| folder.join(mark).exists())
+}
+
+/// Names of all variants that a file at `from` could mean.
+#[must_use]
+pub fn known_variants(from: &Path) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    if !from.to_string_lossy().starts_with(EMBEDDED) {
+        for folder in folders(from) {
+            let entries = std::fs::read_dir(folder.join("variants")).into_iter().flatten().flatten();
+            found.extend(entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml").map(str::to_owned)));
+        }
+    }
+    let embedded = embedded::SAMPLES.iter().filter_map(|(path, _)| path.strip_prefix("variants/")?.strip_suffix(".yaml"));
+    found.extend(embedded.map(str::to_owned));
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn read_text(path: &Path, name: &str) -> Result<String, NoFile> {
+    let unusable = |code, message: String| NoFile::Unusable(Box::new(Diagnostic::error(code, message)));
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => NoFile::Missing(vec![format!("`{name}`")]),
+        ErrorKind::IsADirectory => unusable("unreadable_file", format!("`{name}` is a folder, expected a file")),
+        _ => unusable("unreadable_file", format!("cannot read `{name}`: {}", crate::diagnostic::io_words(&error))),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if about.is_dir() {
+        return Err(unusable("unreadable_file", format!("`{name}` is a folder, expected a file")));
+    }
+    let too_large = |size: String| {
+        let problem = Diagnostic::error("file_too_large", format!("`{name}` is {size} large, expected at most 1 MiB"));
+        NoFile::Unusable(Box::new(problem.help("a scenario is a few kilobytes: is this the right file?")))
+    };
+    if about.len() > LIMIT {
+        return Err(too_large(megabytes(about.len())));
+    }
+    // What is no plain file may have no length and no end.
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(too_large("more than 1 MiB".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(valid).copied().unwrap_or_default();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        // The replacement character stands where the first wrong byte was: all before it is unchanged.
+        let wrong = valid..valid + '\u{fffd}'.len_utf8();
+        let file = Arc::new(SourceFile { name: name.to_owned(), text });
+        NoFile::Unusable(Box::new(
+            Diagnostic::error("not_utf8", format!("`{name}` is not UTF-8 text"))
+                .at(Place::new(file, Pointer::default()).within(wrong))
+                .label(format!("byte 0x{byte:02x} does not belong here"))
+                .help("save the file as UTF-8"),
+        ))
+    })
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
+}

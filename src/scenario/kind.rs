@@ -1,0 +1,69 @@
+//! The kinds of files, told by what is in them.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::document::Document;
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Scenario,
+    Cluster,
+    Variant,
+    Scoring,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Scenario, Self::Cluster, Self::Variant, Self::Scoring];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scenario => "scenario",
+            Self::Cluster => "cluster",
+            Self::Variant => "variant",
+            Self::Scoring => "scoring",
+        }
+    }
+
+    /// By the keys that only this kind has; by the folder when none is there.
+    #[must_use]
+    pub fn of(path: &Path, value: Option<&Value>) -> Self {
+        let marks: [(Self, &[&str]); 4] = [
+            (Self::Scenario, &["cluster", "chaos", "goal", "timing", "agent", "workload", "matrix", "check"]),
+            (Self::Cluster, &["nodes", "observe", "invariants", "workloads", "let", "select", "logs"]),
+            (Self::Variant, &["provider", "rules"]),
+            (Self::Scoring, &["correctness", "safety", "forbidden"]),
+        ];
+        let count = |keys: &[&str]| keys.iter().filter(|key| value.is_some_and(|value| value.get(*key).is_some())).count();
+        let best = marks.iter().map(|(kind, keys)| (count(keys), *kind)).rev().max_by_key(|(count, _)| *count);
+        if let Some((1.., kind)) = best {
+            return kind;
+        }
+        let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match folder.as_str() {
+            "clusters" => Self::Cluster,
+            "variants" => Self::Variant,
+            "scoring" => Self::Scoring,
+            _ => Self::Scenario,
+        }
+    }
+
+    /// The maps of this kind that may have sections of a backend.
+    pub(super) fn sections(self, doc: &Document) -> Vec<crate::diagnostic::Pointer> {
+        let root = crate::diagnostic::Pointer::default();
+        let mut found = Vec::new();
+        if self == Self::Cluster {
+            for section in ["nodes", "observe", "invariants", "workloads"] {
+                found.extend(doc.keys(section).into_iter().map(|name| root.key(section).key(name)));
+            }
+        }
+        if matches!(self, Self::Scenario | Self::Cluster) {
+            // Last, so that what the file's own section adds is not looked into again.
+            found.push(root);
+        }
+        found
+    }
+}

@@ -1,0 +1,437 @@
+//! From a path to everything a run needs: the only part of `scenario` that reads files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::document::Document;
+use super::files::{self, Files, NoFile};
+use super::kind::Kind;
+use super::model::{Backend, Cluster, Scenario, Scoring, Variant};
+use super::overrides::{self, Setting};
+use super::raw::{RawCluster, RawScenario, RawScoring, RawVariant, Short};
+use super::resolve::{self, DEFAULT_VARIANT, Found, Surroundings, missing_variant};
+use super::{names, seeds, typed::typed};
+use crate::diagnostic::{Diagnostic, Place, Pointer, sorted};
+
+/// What the command line changes.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Instead of the file's variant.
+    pub variants: Vec<String>,
+    /// Instead of the file's seeds.
+    pub seeds: Option<Vec<u64>>,
+    pub backend: Option<Backend>,
+    /// `PATH=VALUE`, as given.
+    pub set: Vec<String>,
+    pub repeat: Option<usize>,
+    /// Only the cell with these values.
+    pub cell: Option<IndexMap<String, Value>>,
+}
+
+/// A scenario file with everything it names, in every cell of its matrix.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub cells: Vec<Cell>,
+    pub seeds: Vec<u64>,
+    pub repeat: usize,
+}
+
+/// One cell of the matrix.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// Path -> value, without `seed` and `agent.variant`; empty without a matrix.
+    pub values: IndexMap<String, Value>,
+    /// The scenario with each variant that is judged.
+    pub subjects: Vec<Arc<Scenario>>,
+    /// The scenario with each variant that runs beside them.
+    pub controls: Vec<Arc<Scenario>>,
+}
+
+/// More trials than this are a typing error.
+const MOST_TRIALS: usize = 100_000;
+
+/// Loads a scenario and all it names.
+///
+/// # Errors
+/// All problems of all its files, in the order of files and lines.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut loader = Loader::new(overrides);
+    let loaded = loader.scenario(path);
+    let problems = sorted(loader.problems);
+    match loaded {
+        Some(loaded) if problems.is_empty() => Ok(loaded),
+        _ => Err(problems),
+    }
+}
+
+/// Files read and resolved so far, and what is wrong with them.
+pub(super) struct Loader<'a> {
+    pub(super) files: Files,
+    overrides: &'a Overrides,
+    pub(super) problems: Vec<Diagnostic>,
+    /// By file, backend and settings; so are those below, as far as they depend on it.
+    clusters: IndexMap<String, Option<(Arc<Cluster>, Document)>>,
+    scorings: IndexMap<String, Option<Arc<Scoring>>>,
+    variants: IndexMap<String, Option<Arc<Variant>>>,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(overrides: &'a Overrides) -> Self {
+        Self { files: Files::default(), overrides, problems: Vec::new(), clusters: IndexMap::new(), scorings: IndexMap::new(), variants: IndexMap::new() }
+    }
+
+    fn document(&mut self, path: &Path) -> Option<Document> {
+        match self.files.read(path) {
+            Ok(file) => {
+                let (doc, mut problems) = Document::read(&file);
+                self.problems.append(&mut problems);
+                doc
+            }
+            Err(no_file) => {
+                self.problems.push(describe(&path.display().to_string(), no_file));
+                None
+            }
+        }
+    }
+
+    pub(super) fn scenario(&mut self, path: &Path) -> Option<Loaded> {
+        let mut doc = self.document(path)?;
+        let backend = self.overrides.backend.unwrap_or_else(|| backend_of(&doc.value));
+        for pointer in Kind::Scenario.sections(&doc) {
+            doc.apply_backend(&pointer, backend.as_str());
+        }
+        let (set, mut problems) = overrides::settings(&self.overrides.set);
+        self.problems.append(&mut problems);
+        let axes = self.axes(&doc, &set);
+        let named = |name: &str| axes.iter().find(|(path, _)| path == name).map(|(_, settings)| settings.as_slice());
+        let variants = self.wanted_variants(named("agent.variant"));
+        let seeds = self.wanted_seeds(&doc, &set, named("seed"));
+        let crossed: Vec<&(String, Vec<Setting>)> =
+            axes.iter().filter(|(path, _)| path != "agent.variant" && path != "seed").collect();
+        let mut cells = Vec::new();
+        for cell in product(&crossed) {
+            let values: IndexMap<String, Value> =
+                crossed.iter().zip(&cell).map(|((path, _), setting)| (path.clone(), setting.value.clone())).collect();
+            if self.overrides.cell.as_ref().is_some_and(|only| *only != values) {
+                continue;
+            }
+            let settings: Vec<&Setting> = cell.into_iter().chain(&set).collect();
+            if let Some((subjects, controls)) = self.cell(path, &doc, backend, &settings, &variants) {
+                cells.push(Cell { values, subjects, controls });
+            }
+        }
+        if cells.is_empty() && self.problems.is_empty() {
+            self.problems.push(Diagnostic::error("no_cell", "no cell of the matrix has these values").help("`chaosrun plan` lists all cells"));
+        }
+        let from_file = usize::try_from(doc.value.get("repeat").and_then(Value::as_u64).unwrap_or(1)).unwrap_or(usize::MAX);
+        let repeat = self.overrides.repeat.unwrap_or(from_file).max(1);
+        let each: usize = cells.iter().map(|cell| cell.subjects.len() + cell.controls.len()).sum();
+        if each.saturating_mul(seeds.len()).saturating_mul(repeat) > MOST_TRIALS {
+            self.problems.push(Diagnostic::error("too_many_trials", format!("more than {MOST_TRIALS} trials")).help("use fewer seeds, repeats or cells"));
+        }
+        Some(Loaded { cells, seeds, repeat })
+    }
+
+    /// The axes of the matrix with the settings they stand for.
+    fn axes(&mut self, doc: &Document, set: &[Setting]) -> Vec<(String, Vec<Setting>)> {
+        let mut axes = Vec::new();
+        let matrix = doc.value.get("matrix").and_then(Value::as_object);
+        let mut cells: usize = 1;
+        for (path, value) in matrix.into_iter().flatten() {
+            let pointer = Pointer::default().key("matrix").key(path.as_str());
+            let values = match seeds::axis(value) {
+                Ok(values) => values,
+                Err(message) => {
+                    let problem = Diagnostic::error("empty_matrix", message).label("expected values to try");
+                    let place = if value.is_null() { doc.key_place(&pointer) } else { doc.place(&pointer) };
+                    self.problems.push(problem.at(place).help("a list of values, or an inclusive range such as `1..20`"));
+                    continue;
+                }
+            };
+            let known = match super::path::parse(path) {
+                Ok(path) => path,
+                Err((message, _)) => {
+                    self.problems.push(Diagnostic::error("bad_path", message).at(doc.key_place(&pointer)));
+                    continue;
+                }
+            };
+            cells = cells.saturating_mul(values.len());
+            if cells > MOST_TRIALS {
+                let problem = Diagnostic::error("too_many_trials", format!("more than {MOST_TRIALS} cells"));
+                self.problems.push(problem.at(doc.key_place(&pointer)).label("this axis makes it too many"));
+                return axes;
+            }
+            // What the command line sets is no longer varied.
+            if set.iter().any(|set| set.path.pointer == known.pointer) {
+                continue;
+            }
+            let listed = value.is_array();
+            let settings = values.into_iter().enumerate().map(|(at, value)| {
+                let from = if listed { pointer.index(at) } else { pointer.clone() };
+                let place = doc.place(&from);
+                Setting { path: known.clone(), value, file: place.file, from: place.pointer, whole: doc.key_place(&pointer) }
+            });
+            axes.push((path.clone(), settings.collect()));
+        }
+        axes
+    }
+
+    /// Names of the variants to judge and where they are from; none = the file's own.
+    fn wanted_variants(&self, axis: Option<&[Setting]>) -> Vec<(String, Place)> {
+        if !self.overrides.variants.is_empty() {
+            return self.overrides.variants.iter().map(|name| (name.clone(), overrides::argument("--variant", name))).collect();
+        }
+        let from_axis = axis.unwrap_or_default().iter().filter_map(|setting| {
+            Some((setting.value.as_str()?.to_owned(), Place::new(Arc::clone(&setting.file), setting.from.clone())))
+        });
+        from_axis.collect()
+    }
+
+    fn wanted_seeds(&mut self, doc: &Document, set: &[Setting], axis: Option<&[Setting]>) -> Vec<u64> {
+        if let Some(seeds) = &self.overrides.seeds {
+            return seeds.clone();
+        }
+        if let Some(axis) = axis {
+            let mut found = Vec::new();
+            for setting in axis {
+                match setting.value.as_u64() {
+                    Some(seed) => found.push(seed),
+                    None => self.problems.push(
+                        Diagnostic::error("wrong_type", format!("`{}` is no seed", setting.value))
+                            .at(Place::new(Arc::clone(&setting.file), setting.from.clone()))
+                            .label("expected a whole number"),
+                    ),
+                }
+            }
+            return found;
+        }
+        let is_seed = |setting: &&Setting| setting.path.pointer == Pointer::default().key("seed");
+        let set = set.iter().rfind(is_seed).map(|setting| &setting.value);
+        vec![set.or(doc.value.get("seed")).and_then(Value::as_u64).unwrap_or(1)]
+    }
+
+    /// One cell: the scenario with each of its variants.
+    #[expect(clippy::type_complexity, reason = "the two lists are named where they end up")]
+    fn cell(
+        &mut self,
+        path: &Path,
+        doc: &Document,
+        backend: Backend,
+        settings: &[&Setting],
+        variants: &[(String, Place)],
+    ) -> Option<(Vec<Arc<Scenario>>, Vec<Arc<Scenario>>)> {
+        let mut doc = doc.clone();
+        overrides::apply(&mut doc, Kind::Scenario, None, settings, &mut self.problems);
+        if let Some((name, place)) = variants.first() {
+            let pointer = Pointer::default().key("agent").key("variant");
+            // A scenario whose `agent` is no map is reported when it is typed.
+            let _ = doc.set(&pointer, Value::from(name.as_str()), &place.file, &place.pointer);
+        }
+        let (raw, mut problems) = typed::<RawScenario>(&mut doc);
+        self.problems.append(&mut problems);
+        let raw = raw?;
+        let cluster = raw.cluster.as_ref().and_then(|name| {
+            let place = doc.place(&Pointer::default().key("cluster"));
+            self.cluster(name, path, backend, settings, &place)
+        });
+        let scoring_name = raw.scoring.as_deref().unwrap_or("scoring/default.yaml");
+        let scoring = self.scoring(scoring_name, path, settings, &doc.place(&Pointer::default().key("scoring")));
+        let own = raw.agent.variant.clone().unwrap_or_else(|| DEFAULT_VARIANT.to_owned());
+        let known_variants = files::known_variants(path);
+        let found: IndexMap<String, Found> =
+            wanted(&raw, variants, &own).into_iter().map(|name| (name.clone(), self.variant(&name, path))).collect();
+        let around = Surroundings {
+            cluster: cluster.as_ref().map(|(cluster, doc)| (Arc::clone(cluster), doc)),
+            scoring,
+            variants: &found,
+            known_variants: &known_variants,
+            backend,
+        };
+        let (scenario, mut problems) = resolve::scenario(&doc, &raw, &around);
+        self.problems.append(&mut problems);
+        for (name, place) in variants.iter().skip(1) {
+            if let Some(Found::Missing(searched)) = found.get(name) {
+                self.problems.push(missing_variant(name, searched, &known_variants).at(place.clone()));
+            }
+        }
+        let scenario = scenario?;
+        let with = |name: &str| match found.get(name) {
+            Some(Found::Variant(variant)) => Some(Arc::new(scenario.with_variant(variant))),
+            _ => None,
+        };
+        let subjects: Vec<Arc<Scenario>> =
+            if variants.is_empty() { with(&own).into_iter().collect() } else { variants.iter().filter_map(|(name, _)| with(name)).collect() };
+        let judged = |name: &str| subjects.iter().any(|subject| subject.variant.name == name);
+        let controls = raw.controls.iter().filter(|name| !judged(name)).filter_map(|name| with(name)).collect();
+        Some((subjects, controls))
+    }
+
+    /// The cluster of that name for a scenario at `from`, with its sections for the backend and its settings.
+    fn cluster(&mut self, name: &str, from: &Path, backend: Backend, settings: &[&Setting], place: &Place) -> Option<(Arc<Cluster>, Document)> {
+        match self.files.find(name, from) {
+            Ok(file) => self.cluster_file(Path::new(&file.name), backend, settings),
+            Err(no_file) => {
+                self.problems.push(at_name(describe(name, no_file), place));
+                None
+            }
+        }
+    }
+
+    /// The cluster file at `path`.
+    pub(super) fn cluster_file(&mut self, path: &Path, backend: Backend, settings: &[&Setting]) -> Option<(Arc<Cluster>, Document)> {
+        let key = format!("{} {} {}", path.display(), backend.as_str(), overrides::key(settings, "cluster"));
+        if let Some(found) = self.clusters.get(&key) {
+            return found.clone();
+        }
+        let found = self.read_cluster(path, backend, settings);
+        self.clusters.insert(key, found.clone());
+        found
+    }
+
+    fn read_cluster(&mut self, path: &Path, backend: Backend, settings: &[&Setting]) -> Option<(Arc<Cluster>, Document)> {
+        let mut doc = self.document(path)?;
+        for pointer in Kind::Cluster.sections(&doc) {
+            doc.apply_backend(&pointer, backend.as_str());
+        }
+        overrides::apply(&mut doc, Kind::Cluster, Some("cluster"), settings, &mut self.problems);
+        let (raw, mut problems) = typed::<RawCluster>(&mut doc);
+        self.problems.append(&mut problems);
+        let raw = raw?;
+        let mut templates = IndexMap::new();
+        for (role, raw) in raw.nodes.iter().flatten() {
+            for (target, source) in &raw.files {
+                match self.files.find(source, path) {
+                    Ok(file) => {
+                        templates.insert(source.clone(), file);
+                    }
+                    Err(no_file) => {
+                        let pointer = Pointer::default().key("nodes").key(role.as_str()).key("files").key(target.as_str());
+                        self.problems.push(at_name(describe(source, no_file), &doc.place(&pointer)));
+                    }
+                }
+            }
+        }
+        let (cluster, mut problems) = resolve::cluster(&doc, &raw, backend, &templates);
+        self.problems.append(&mut problems);
+        Some((Arc::new(cluster), doc))
+    }
+
+    fn scoring(&mut self, name: &str, from: &Path, settings: &[&Setting], place: &Place) -> Option<Arc<Scoring>> {
+        match self.files.find(name, from) {
+            Ok(file) => self.scoring_file(Path::new(&file.name), settings),
+            Err(no_file) => {
+                self.problems.push(at_name(describe(name, no_file), place));
+                None
+            }
+        }
+    }
+
+    /// The scoring file at `path`.
+    pub(super) fn scoring_file(&mut self, path: &Path, settings: &[&Setting]) -> Option<Arc<Scoring>> {
+        let key = format!("{} {}", path.display(), overrides::key(settings, "scoring"));
+        if let Some(found) = self.scorings.get(&key) {
+            return found.clone();
+        }
+        let found = self.read_scoring(path, settings);
+        self.scorings.insert(key, found.clone());
+        found
+    }
+
+    fn read_scoring(&mut self, path: &Path, settings: &[&Setting]) -> Option<Arc<Scoring>> {
+        let mut doc = self.document(path)?;
+        overrides::apply(&mut doc, Kind::Scoring, Some("scoring"), settings, &mut self.problems);
+        let (raw, mut problems) = typed::<RawScoring>(&mut doc);
+        self.problems.append(&mut problems);
+        let (scoring, mut problems) = resolve::scoring(&doc, &raw?);
+        self.problems.append(&mut problems);
+        Some(Arc::new(scoring))
+    }
+
+    fn variant(&mut self, name: &str, from: &Path) -> Found {
+        let is_path = Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        let path = if is_path { name.to_owned() } else { format!("variants/{name}.yaml") };
+        match self.files.find(&path, from) {
+            Ok(file) => self.variant_file(Path::new(&file.name)).map_or(Found::Broken, Found::Variant),
+            Err(NoFile::Missing(searched)) => Found::Missing(searched),
+            Err(NoFile::Unusable(problem)) => {
+                self.problems.push(*problem);
+                Found::Broken
+            }
+        }
+    }
+
+    /// The variant file at `path`; none when it has problems.
+    pub(super) fn variant_file(&mut self, path: &Path) -> Option<Arc<Variant>> {
+        let key = path.display().to_string();
+        if let Some(found) = self.variants.get(&key) {
+            return found.clone();
+        }
+        let before = self.problems.len();
+        let found = self.read_variant(path).filter(|_| self.problems.len() == before);
+        self.variants.insert(key, found.clone());
+        found
+    }
+
+    fn read_variant(&mut self, path: &Path) -> Option<Arc<Variant>> {
+        let mut doc = self.document(path)?;
+        let (raw, mut problems) = typed::<RawVariant>(&mut doc);
+        self.problems.append(&mut problems);
+        let (variant, mut problems) = resolve::variant(&doc, &raw?);
+        self.problems.append(&mut problems);
+        Some(Arc::new(variant))
+    }
+}
+
+/// The backend a file asks for; a wrong word is reported when the file is typed.
+fn backend_of(value: &Value) -> Backend {
+    if value.get("backend").and_then(Value::as_str) == Some("docker") { Backend::Docker } else { Backend::Local }
+}
+
+/// Names of all variants a scenario needs.
+fn wanted(raw: &RawScenario, variants: &[(String, Place)], own: &str) -> Vec<String> {
+    let mut names: Vec<String> = variants.iter().map(|(name, _)| name.clone()).collect();
+    names.extend([own, "noop", "oracle"].map(str::to_owned));
+    names.extend(raw.controls.iter().cloned());
+    for (name, check) in &raw.check {
+        match check.0.0.as_slice() {
+            [Short::Full(map)] if !map.run.0.is_empty() => names.extend(map.variant.clone()),
+            [Short::Full(map)] => names.push(map.variant.clone().unwrap_or_else(|| name.clone())),
+            _ => names.push(name.clone()),
+        }
+    }
+    names
+}
+
+/// All combinations, the last axis running fastest.
+fn product<'s>(axes: &[&'s (String, Vec<Setting>)]) -> Vec<Vec<&'s Setting>> {
+    axes.iter().fold(vec![Vec::new()], |cells, (_, settings)| {
+        cells.iter().flat_map(|cell| settings.iter().map(move |setting| cell.iter().copied().chain([setting]).collect())).collect()
+    })
+}
+
+fn at_name(problem: Diagnostic, place: &Place) -> Diagnostic {
+    if problem.place.is_some() { problem } else { problem.at(place.clone()) }
+}
+
+/// A file that is not there, with the places searched and what was probably meant.
+pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
+    let searched = match no_file {
+        NoFile::Unusable(problem) => return *problem,
+        NoFile::Missing(searched) => searched,
+    };
+    let problem = Diagnostic::error("missing_file", format!("`{name}` was not found"));
+    let file = Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside: Vec<String> = searched
+        .iter()
+        .filter_map(|place| std::fs::read_dir(Path::new(place.trim_matches('`')).parent()?).ok())
+        .flat_map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect();
+    let problem = match names::closest(&file, beside.iter().map(String::as_str)) {
+        Some(near) => problem.label(format!("did you mean `{near}`?")),
+        None => problem.label("there is no such file"),
+    };
+    problem.help(format!("searched: {}", searched.join(", ")))
+}

@@ -37,7 +37,9 @@ impl Locator {
                     Some((start, line))
                 });
                 // The first line that is no comment stands for the file.
-                body.into_iter().find(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')).map(|(start, line)| start..start + line.len())
+                body.into_iter()
+                    .find(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+                    .map(|(start, line)| start..start + line.len())
             };
             return place.inner.clone().or_else(whole);
         }

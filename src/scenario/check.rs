@@ -31,9 +31,9 @@ pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
             duplicate_name(doc, &mut names, &mut problems);
         }
         check_one(&mut one, kind, path, Backend::Local);
-        let both = doc.as_ref().is_some_and(|doc| {
-            doc.value.get("backend").is_none() && kind.sections(doc).iter().any(|map| doc.has_backend(map, "docker"))
-        });
+        let both = doc
+            .as_ref()
+            .is_some_and(|doc| doc.value.get("backend").is_none() && kind.sections(doc).iter().any(|map| doc.has_backend(map, "docker")));
         if both {
             let mut other = Loader::new(&docker);
             check_one(&mut other, kind, path, Backend::Docker);

@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn the_section_of_a_backend_overrides_and_keeps_its_place() {
-        let mut doc = document("timing: { a: 1, b: 2 }\nlist: [1]\nlocal: { timing: { b: 3 }, list: null }\ndocker: { timing: { b: 4 } }\n");
+        let mut doc =
+            document("timing: { a: 1, b: 2 }\nlist: [1]\nlocal: { timing: { b: 3 }, list: null }\ndocker: { timing: { b: 4 } }\n");
         doc.apply_backend(&Pointer::default(), "local");
         assert_eq!(doc.value, serde_json::json!({ "timing": { "a": 1, "b": 3 } }));
         let timing = Pointer::default().key("timing");

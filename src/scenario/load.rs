@@ -80,7 +80,14 @@ pub(super) struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub(super) fn new(overrides: &'a Overrides) -> Self {
-        Self { files: Files::default(), overrides, problems: Vec::new(), clusters: IndexMap::new(), scorings: IndexMap::new(), variants: IndexMap::new() }
+        Self {
+            files: Files::default(),
+            overrides,
+            problems: Vec::new(),
+            clusters: IndexMap::new(),
+            scorings: IndexMap::new(),
+            variants: IndexMap::new(),
+        }
     }
 
     fn document(&mut self, path: &Path) -> Option<Document> {
@@ -109,8 +116,7 @@ impl<'a> Loader<'a> {
         let named = |name: &str| axes.iter().find(|(path, _)| path == name).map(|(_, settings)| settings.as_slice());
         let variants = self.wanted_variants(named("agent.variant"));
         let seeds = self.wanted_seeds(&doc, &set, named("seed"));
-        let crossed: Vec<&(String, Vec<Setting>)> =
-            axes.iter().filter(|(path, _)| path != "agent.variant" && path != "seed").collect();
+        let crossed: Vec<&(String, Vec<Setting>)> = axes.iter().filter(|(path, _)| path != "agent.variant" && path != "seed").collect();
         let mut cells = Vec::new();
         for cell in product(&crossed) {
             let values: IndexMap<String, Value> =
@@ -124,13 +130,16 @@ impl<'a> Loader<'a> {
             }
         }
         if cells.is_empty() && self.problems.is_empty() {
-            self.problems.push(Diagnostic::error("no_cell", "no cell of the matrix has these values").help("`chaosrun plan` lists all cells"));
+            self.problems
+                .push(Diagnostic::error("no_cell", "no cell of the matrix has these values").help("`chaosrun plan` lists all cells"));
         }
         let from_file = usize::try_from(doc.value.get("repeat").and_then(Value::as_u64).unwrap_or(1)).unwrap_or(usize::MAX);
         let repeat = self.overrides.repeat.unwrap_or(from_file).max(1);
         let each: usize = cells.iter().map(|cell| cell.subjects.len() + cell.controls.len()).sum();
         if each.saturating_mul(seeds.len()).saturating_mul(repeat) > MOST_TRIALS {
-            self.problems.push(Diagnostic::error("too_many_trials", format!("more than {MOST_TRIALS} trials")).help("use fewer seeds, repeats or cells"));
+            self.problems.push(
+                Diagnostic::error("too_many_trials", format!("more than {MOST_TRIALS} trials")).help("use fewer seeds, repeats or cells"),
+            );
         }
         Some(Loaded { cells, seeds, repeat })
     }
@@ -184,9 +193,10 @@ impl<'a> Loader<'a> {
         if !self.overrides.variants.is_empty() {
             return self.overrides.variants.iter().map(|name| (name.clone(), overrides::argument("--variant", name))).collect();
         }
-        let from_axis = axis.unwrap_or_default().iter().filter_map(|setting| {
-            Some((setting.value.as_str()?.to_owned(), Place::new(Arc::clone(&setting.file), setting.from.clone())))
-        });
+        let from_axis = axis
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|setting| Some((setting.value.as_str()?.to_owned(), Place::new(Arc::clone(&setting.file), setting.from.clone()))));
         from_axis.collect()
     }
 
@@ -262,15 +272,25 @@ impl<'a> Loader<'a> {
             Some(Found::Variant(variant)) => Some(Arc::new(scenario.with_variant(variant))),
             _ => None,
         };
-        let subjects: Vec<Arc<Scenario>> =
-            if variants.is_empty() { with(&own).into_iter().collect() } else { variants.iter().filter_map(|(name, _)| with(name)).collect() };
+        let subjects: Vec<Arc<Scenario>> = if variants.is_empty() {
+            with(&own).into_iter().collect()
+        } else {
+            variants.iter().filter_map(|(name, _)| with(name)).collect()
+        };
         let judged = |name: &str| subjects.iter().any(|subject| subject.variant.name == name);
         let controls = raw.controls.iter().filter(|name| !judged(name)).filter_map(|name| with(name)).collect();
         Some((subjects, controls))
     }
 
     /// The cluster of that name for a scenario at `from`, with its sections for the backend and its settings.
-    fn cluster(&mut self, name: &str, from: &Path, backend: Backend, settings: &[&Setting], place: &Place) -> Option<(Arc<Cluster>, Document)> {
+    fn cluster(
+        &mut self,
+        name: &str,
+        from: &Path,
+        backend: Backend,
+        settings: &[&Setting],
+        place: &Place,
+    ) -> Option<(Arc<Cluster>, Document)> {
         match self.files.find(name, from) {
             Ok(file) => self.cluster_file(Path::new(&file.name), backend, settings),
             Err(no_file) => {
@@ -434,4 +454,50 @@ pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
         None => problem.label("there is no such file"),
     };
     problem.help(format!("searched: {}", searched.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::{Look, render};
+
+    fn sample(name: &str, overrides: &Overrides) -> Result<Loaded, String> {
+        let path = format!("{}/scenarios/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        load(Path::new(&path), overrides).map_err(|problems| render(&problems, Look::default()))
+    }
+
+    #[test]
+    fn every_sample_loads_on_both_backends() {
+        for name in ["node_kill", "pd_kill", "node_pause", "empty"] {
+            for backend in [Backend::Local, Backend::Docker] {
+                let overrides = Overrides { backend: Some(backend), ..Overrides::default() };
+                let loaded = sample(name, &overrides).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
+                assert_eq!(loaded.cells.len(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_command_line_sets_wins_over_the_file() {
+        let overrides = Overrides {
+            set: vec!["chaos.kill.at=2s".into(), "cluster.nodes.tikv.count=5".into(), "limits.turns=3".into()],
+            variants: vec!["noop".into(), "oracle".into()],
+            seeds: Some(vec![7, 8]),
+            ..Overrides::default()
+        };
+        let loaded = sample("node_kill", &overrides).unwrap_or_else(|problems| panic!("{problems}"));
+        let subjects = &loaded.cells[0].subjects;
+        assert_eq!(subjects.iter().map(|one| one.variant.name.as_str()).collect::<Vec<_>>(), ["noop", "oracle"]);
+        assert_eq!(subjects[0].chaos[0].at, std::time::Duration::from_secs(2));
+        assert_eq!(subjects[0].cluster.roles["tikv"].nodes.len(), 5);
+        assert_eq!((subjects[0].limits.turns, &loaded.seeds[..]), (3, &[7, 8][..]));
+    }
+
+    #[test]
+    fn a_setting_that_leads_nowhere_says_what_was_meant() {
+        let overrides = Overrides { set: vec!["chaos.kil.at=2s".into(), "workload.rate=fast".into()], ..Overrides::default() };
+        let problems = sample("node_kill", &overrides).expect_err("refused");
+        assert!(problems.contains("did you mean `kill`?"), "{problems}");
+        assert!(problems.contains("--set workload.rate:1:1"), "{problems}");
+    }
 }

@@ -116,5 +116,9 @@ fn describe(setting: &Setting, path: &Path, bad: &schema::BadStep) -> Diagnostic
         Some(near) => problem.label(format!("did you mean `{near}`?")),
         None => problem.label("this leads nowhere"),
     };
-    if bad.known.is_empty() { problem } else { problem.help(format!("known here: {}", names::listed(bad.known.iter().map(String::as_str)))) }
+    if bad.known.is_empty() {
+        problem
+    } else {
+        problem.help(format!("known here: {}", names::listed(bad.known.iter().map(String::as_str))))
+    }
 }

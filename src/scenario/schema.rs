@@ -112,8 +112,13 @@ fn keep_used(root: &mut Value) {
             used.push(name);
         }
     }
-    let kept: Map<String, Value> =
-        definitions.as_object().into_iter().flatten().filter(|(name, _)| used.contains(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let kept: Map<String, Value> = definitions
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| used.contains(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     root["$defs"] = kept.into();
 }
 
@@ -161,7 +166,9 @@ pub fn check_path(kind: Kind, value: &Value, path: &Path) -> Result<(), BadStep>
                 for schema in &here {
                     if let Some(property) = schema["properties"].get(key) {
                         next.extend(alternatives(property, &root));
-                    } else if schema.get("additionalProperties").is_some_and(|more| !more.is_boolean() || more == true) && (there.is_some() || last) {
+                    } else if schema.get("additionalProperties").is_some_and(|more| !more.is_boolean() || more == true)
+                        && (there.is_some() || last)
+                    {
                         next.extend(alternatives(&schema["additionalProperties"], &root));
                     }
                 }
@@ -208,7 +215,9 @@ fn unknown_step(at: usize, key: &str, here: &[&Value], value: Option<&Value>) ->
 
 fn is_anything(schema: &Value) -> bool {
     schema == &Value::Bool(true)
-        || schema.as_object().is_some_and(|map| !["type", "properties", "additionalProperties", "items", "enum", "const"].iter().any(|key| map.contains_key(*key)))
+        || schema.as_object().is_some_and(|map| {
+            !["type", "properties", "additionalProperties", "items", "enum", "const"].iter().any(|key| map.contains_key(*key))
+        })
 }
 
 /// A schema with its references followed and its alternatives side by side.

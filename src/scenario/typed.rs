@@ -107,14 +107,16 @@ fn describe(doc: &Document, pointer: &Pointer, remove: &Pointer, fault: &Fault, 
             let place = if get(&doc.value, &keyed).is_some() { doc.key_place(&keyed) } else { doc.place(pointer) };
             let what = pointer.last_key().unwrap_or("value");
             let (code, noun) = if what == "inject" { ("unknown_fault", "fault") } else { ("unknown_word", what) };
-            let message = if code == "unknown_fault" { format!("unknown {noun} `{name}`") } else { format!("unknown word `{name}` for `{noun}`") };
+            let message =
+                if code == "unknown_fault" { format!("unknown {noun} `{name}`") } else { format!("unknown word `{name}` for `{noun}`") };
             suggest(Diagnostic::error(code, message).at(place), name, known)
         }
         Fault::WrongType { found, expected } => {
             let (found, expected) = (plain(found), plain(expected));
             let what = pointer.last_key().map(|key| format!("`{key}`: ")).unwrap_or_default();
-            let mut problem =
-                Diagnostic::error("wrong_type", format!("{what}expected {expected}, found {found}")).at(doc.place(pointer)).label(format!("expected {expected}"));
+            let mut problem = Diagnostic::error("wrong_type", format!("{what}expected {expected}, found {found}"))
+                .at(doc.place(pointer))
+                .label(format!("expected {expected}"));
             problem.help = advice(doc, pointer, &expected);
             problem
         }
@@ -132,7 +134,9 @@ fn advice(doc: &Document, pointer: &Pointer, expected: &str) -> Option<String> {
     };
     match value {
         Value::Number(number) if expected.starts_with("a duration") => Some(format!("give the unit: `{number}s` or `{number}ms`")),
-        Value::Number(_) | Value::Bool(_) if expected.contains("text") => source().map(|text| format!("quote it: `{}`", yaml::quoted(&text))),
+        Value::Number(_) | Value::Bool(_) if expected.contains("text") => {
+            source().map(|text| format!("quote it: `{}`", yaml::quoted(&text)))
+        }
         Value::Array(_) | Value::Object(_) if expected.contains("text") || expected.contains("expression") => {
             Some("if this is one expression, quote the whole value".to_owned())
         }

@@ -15,6 +15,7 @@ pub struct RawCluster {
     /// The file's name unless given.
     pub name: Option<String>,
     #[serde(default)]
+    #[expect(dead_code, reason = "for people who read the file")]
     pub description: String,
     /// Roles, by name. With `count: 3` the nodes of `tikv` are tikv1, tikv2, tikv3.
     #[serde(default)]

@@ -49,7 +49,11 @@ macro_rules! text_like {
                         if $numbers { Ok(number.to_string()) } else { Err(E::invalid_type(de::Unexpected::Signed(number), &self)) }
                     }
                     fn visit_bool<E: de::Error>(self, value: bool) -> Result<String, E> {
-                        if stringify!($name) == "Text" { Ok(value.to_string()) } else { Err(E::invalid_type(de::Unexpected::Bool(value), &self)) }
+                        if stringify!($name) == "Text" {
+                            Ok(value.to_string())
+                        } else {
+                            Err(E::invalid_type(de::Unexpected::Bool(value), &self))
+                        }
                     }
                 }
                 deserializer.deserialize_any(Words).map(Self)
@@ -71,7 +75,7 @@ text_like!(Text, "text", numbers: true, schema: { "type": ["string", "integer", 
 text_like!(RawDuration, "a duration such as `500ms`", numbers: false, schema: {
     "description": "A duration: 500ms, 2s, 1m 30s",
     "type": "string",
-    "pattern": r"^[0-9]+ ?[a-zµ]+( ?[0-9]+ ?[a-zµ]+)*$"
+    "pattern": r"^[0-9]+(\.[0-9]+)? ?[a-zµ]+( ?[0-9]+(\.[0-9]+)? ?[a-zµ]+)*$"
 });
 text_like!(RawSize, "a size such as `512MiB`", numbers: true, schema: {
     "description": "A size: 512MiB, 1GB, or a number of bytes",

@@ -20,6 +20,7 @@ pub struct RawScenario {
     #[serde(default)]
     pub description: String,
     /// Where the cluster runs: `local` unless the command line says otherwise.
+    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
     pub backend: Option<Backend>,
     /// The cluster's file, beside this one or at the project's root.
     #[schemars(required)]
@@ -51,11 +52,14 @@ pub struct RawScenario {
     #[serde(default)]
     pub controls: Vec<String>,
     /// Where every random choice comes from: 1 unless given.
+    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
     pub seed: Option<u64>,
     /// How often each trial is repeated: 1 unless given.
+    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
     pub repeat: Option<usize>,
     /// Paths of this file and the values to try; all are crossed. `seed: 1..20` is inclusive.
     #[serde(default)]
+    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
     pub matrix: IndexMap<String, RawAxis>,
 }
 
@@ -219,7 +223,7 @@ pub struct RawCheckMap {
 /// The values of one path: a list, or a range `1..20` of whole numbers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub struct RawAxis(pub Value);
+pub struct RawAxis(#[expect(dead_code, reason = "as the matrix it stands in")] Value);
 
 impl JsonSchema for RawAxis {
     fn schema_name() -> std::borrow::Cow<'static, str> {

@@ -14,6 +14,7 @@ pub struct RawScoring {
     /// The file's name unless given.
     pub name: Option<String>,
     #[serde(default)]
+    #[expect(dead_code, reason = "for people who read the file")]
     pub description: String,
     #[serde(default)]
     #[schemars(required)]

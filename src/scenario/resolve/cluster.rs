@@ -54,7 +54,8 @@ pub fn cluster(
     let select = named(&mut check, "select", &raw.select, &mut selectable);
     for name in select.keys() {
         if nodes.iter().any(|node| node.name == *name) || name == "all" {
-            let problem = Diagnostic::error("duplicate_name", format!("select `{name}` is also {}", if name == "all" { "a word" } else { "a node" }));
+            let problem =
+                Diagnostic::error("duplicate_name", format!("select `{name}` is also {}", if name == "all" { "a word" } else { "a node" }));
             check.wrong_key(&root.key("select").key(name.as_str()), problem.label("a target could mean either"));
         }
     }
@@ -124,7 +125,10 @@ fn roles(
         let pointer = Pointer::default().key("nodes").key(name.as_str());
         if !names::is_host_name(name) {
             let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name a role"));
-            check.wrong_key(&pointer, problem.label("expected small letters, digits and `-`").help("nodes are hosts, and are named after their role"));
+            check.wrong_key(
+                &pointer,
+                problem.label("expected small letters, digits and `-`").help("nodes are hosts, and are named after their role"),
+            );
         }
         let names: Vec<String> = match role.count {
             None => vec![name.clone()],
@@ -162,7 +166,11 @@ fn shared(
 ) -> Option<Node> {
     if backend == Backend::Local && role.command.is_empty() && !check.doc.lost("nodes") {
         let problem = Diagnostic::error("no_command", format!("role `{name}` has no `command` for the backend `local`"));
-        let help = if role.image.is_some() { "add `local: { command: [...] }`, or run it with `--backend docker`" } else { "add `command: [...]`" };
+        let help = if role.image.is_some() {
+            "add `local: { command: [...] }`, or run it with `--backend docker`"
+        } else {
+            "add `command: [...]`"
+        };
         check.wrong_key(pointer, problem.label("nothing to start").help(help));
     }
     if backend == Backend::Docker && role.image.is_none() && !check.doc.lost("nodes") {

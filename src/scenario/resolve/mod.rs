@@ -55,7 +55,14 @@ impl<'a> Checker<'a> {
     }
 
     /// A name that leads nowhere.
-    fn unknown<'n>(&mut self, pointer: &Pointer, code: &'static str, noun: &str, name: &str, known: impl IntoIterator<Item = &'n str> + Clone) {
+    fn unknown<'n>(
+        &mut self,
+        pointer: &Pointer,
+        code: &'static str,
+        noun: &str,
+        name: &str,
+        known: impl IntoIterator<Item = &'n str> + Clone,
+    ) {
         let problem = unknown(code, noun, name, known);
         self.wrong(pointer, problem);
     }

@@ -55,7 +55,10 @@ pub(super) fn each_role(check: &mut Checker, pointer: &Pointer, text: &str, role
     match on(check, pointer, text, roles)? {
         On::Each(role) => Some(role),
         _ => {
-            check.wrong(pointer, Diagnostic::error("unknown_word", format!("`{text}` does not name a role's logs")).label("expected `each ROLE`"));
+            check.wrong(
+                pointer,
+                Diagnostic::error("unknown_word", format!("`{text}` does not name a role's logs")).label("expected `each ROLE`"),
+            );
             None
         }
     }
@@ -74,7 +77,10 @@ fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>)
     let window = |check: &mut Checker| check.duration(&pointer.key("window"), raw.window.as_ref(), Duration::from_secs(10));
     if on == Some(&On::Workload) {
         if let Some(extra) = given.first() {
-            let problem = Diagnostic::error("bad_probe", format!("`on: workload` gives the workload's own figures, `{extra}` asks for something else"));
+            let problem = Diagnostic::error(
+                "bad_probe",
+                format!("`on: workload` gives the workload's own figures, `{extra}` asks for something else"),
+            );
             check.wrong_key(&pointer.key(*extra), problem.label("take this out, or look at nodes"));
         }
         return Some(ProbeKind::Workload { window: window(check) });
@@ -82,12 +88,18 @@ fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>)
     one_kind(check, pointer, &given, "alive, http, metrics, tcp, exec, log")?;
     if raw.window.is_some() && given != ["log"] {
         let problem = Diagnostic::error("bad_probe", "`window` belongs to `log` and to `on: workload`");
-        check.wrong_key(&pointer.key("window"), problem.label("has no meaning here").help("a metric's window stands in `expr`: `rate(NAME, 10s)`"));
+        check.wrong_key(
+            &pointer.key("window"),
+            problem.label("has no meaning here").help("a metric's window stands in `expr`: `rate(NAME, 10s)`"),
+        );
     }
     if raw.expr.is_some() != raw.metrics.is_some() {
         let (there, missing) = if raw.expr.is_some() { ("expr", "metrics") } else { ("metrics", "expr") };
         let problem = Diagnostic::error("bad_probe", format!("`{there}` needs `{missing}`"));
-        check.wrong_key(&pointer.key(there), problem.help("`metrics` is the address, `expr` the question: `quantile(0.99, rate(NAME, 10s))`"));
+        check.wrong_key(
+            &pointer.key(there),
+            problem.help("`metrics` is the address, `expr` the question: `quantile(0.99, rate(NAME, 10s))`"),
+        );
     }
     if on == Some(&On::Tools) && (raw.alive.is_some() || raw.log.is_some()) {
         let problem = Diagnostic::error("bad_probe", format!("`{}` is about a node, `on: tools` has none", given[0]));
@@ -130,7 +142,10 @@ fn one_kind(check: &mut Checker, pointer: &Pointer, given: &[&str], known: &str)
         }
         [_, second, ..] => {
             let problem = Diagnostic::error("bad_probe", format!("{} at once", names::listed(given.iter().copied())));
-            check.wrong_key(&pointer.key(*second), problem.label("expected only one of them").help("make two of it, each with its own name"));
+            check.wrong_key(
+                &pointer.key(*second),
+                problem.label("expected only one of them").help("make two of it, each with its own name"),
+            );
             None
         }
     }

@@ -12,8 +12,8 @@ use crate::event::Verdict;
 use crate::expr::{Expr, Scope, Template};
 use crate::scenario::document::Document;
 use crate::scenario::model::{
-    Backend, Chaos, Check, Cluster, Fault, Goal, Heal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleEnd, Scenario, Scoring,
-    Signal, Timing, Variant, WorkloadUse,
+    Backend, Chaos, Check, Cluster, Fault, Goal, Heal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleEnd, Scenario,
+    Scoring, Signal, Timing, Variant, WorkloadUse,
 };
 use crate::scenario::names;
 use crate::scenario::raw::{OneOrMany, RawChaos, RawCheck, RawCheckMap, RawFault, RawScenario, RawTiming, Short};
@@ -164,7 +164,8 @@ fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, aroun
     let place = check.doc.key_place(pointer);
     let (cluster, cluster_doc) = around.cluster.as_ref()?;
     let within = pointer.key("inject");
-    let mut target = |check: &mut Checker, name: &str, raw| super::target::target(check, &within.key(name).key("target"), raw, cluster, cluster_doc);
+    let target =
+        |check: &mut Checker, name: &str, raw| super::target::target(check, &within.key(name).key("target"), raw, cluster, cluster_doc);
     let fault = match &raw.inject {
         RawFault::NodeKill(raw) => {
             let signal = signal(check, &within.key("node_kill").key("signal"), raw.signal.as_deref());
@@ -289,7 +290,8 @@ fn checks(check: &mut Checker, raw: &RawScenario, goal: Goal, timing: &Timing, a
 }
 
 fn one_check(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawCheck, above: &Timing, around: &Surroundings) -> Option<Check> {
-    let words: Vec<&str> = raw.0.0.iter().filter_map(|item| if let Short::Word(word) = item { Some(word.as_str()) } else { None }).collect();
+    let words: Vec<&str> =
+        raw.0.0.iter().filter_map(|item| if let Short::Word(word) = item { Some(word.as_str()) } else { None }).collect();
     match raw.0.0.as_slice() {
         [Short::Full(map)] => check_map(check, pointer, name, map, above, around),
         items if items.len() == words.len() => {
@@ -314,12 +316,20 @@ fn one_check(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawCheck,
     }
 }
 
-fn check_map(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawCheckMap, above: &Timing, around: &Surroundings) -> Option<Check> {
+fn check_map(
+    check: &mut Checker,
+    pointer: &Pointer,
+    name: &str,
+    raw: &RawCheckMap,
+    above: &Timing,
+    around: &Surroundings,
+) -> Option<Check> {
     let timing = timing(check, &pointer.key("timing"), &raw.timing, Some(above));
     let words: Vec<&str> = raw.expect.0.iter().map(String::as_str).collect();
     let expect = verdicts(check, &pointer.key("expect"), &raw.expect, &words);
     if raw.expect.0.is_empty() && !check.doc.lost("check") {
-        let problem = Diagnostic::error("missing_field", format!("check `{name}` expects nothing")).label("expected `expect: VERDICT` in this map");
+        let problem =
+            Diagnostic::error("missing_field", format!("check `{name}` expects nothing")).label("expected `expect: VERDICT` in this map");
         check.wrong_key(pointer, problem);
     }
     if raw.run.0.is_empty() {
@@ -328,7 +338,11 @@ fn check_map(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawCheckM
         return match around.variants.get(wanted) {
             Some(Found::Missing(searched)) => {
                 let problem = missing_variant(wanted, searched, around.known_variants);
-                if raw.variant.is_some() { check.wrong(&at, problem) } else { check.wrong_key(&at, problem) }
+                if raw.variant.is_some() {
+                    check.wrong(&at, problem)
+                } else {
+                    check.wrong_key(&at, problem)
+                }
                 None
             }
             Some(Found::Variant(variant)) => Some(Check { variant: Some(Arc::clone(variant)), run: Vec::new(), expect, timing }),
@@ -355,8 +369,7 @@ fn check_map(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawCheckM
 fn commands_variant(check: &mut Checker, name: &str, run: &[Template]) -> Option<Arc<Variant>> {
     let when: Expr = check.own_expr("true", Scope::Agent)?;
     let reasoning = Template::compile("", None, Scope::Agent, &[]).ok()?;
-    let commands =
-        run.iter().map(|run| RuleCommand { when: None, run: run.clone(), reasoning: reasoning.clone(), until: None }).collect();
+    let commands = run.iter().map(|run| RuleCommand { when: None, run: run.clone(), reasoning: reasoning.clone(), until: None }).collect();
     let rules = vec![Rule { when, commands, diagnosis: None, end: RuleEnd::Resolve }];
     Some(Arc::new(Variant {
         name: name.to_owned(),

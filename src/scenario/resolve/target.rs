@@ -8,7 +8,13 @@ use crate::scenario::names;
 use crate::scenario::raw::{RawTarget, Short};
 
 /// `cluster_doc` tells which names its file has even if they could not be resolved.
-pub(super) fn target(check: &mut Checker, pointer: &Pointer, raw: &Short<RawTarget>, cluster: &Cluster, cluster_doc: &Document) -> Option<Target> {
+pub(super) fn target(
+    check: &mut Checker,
+    pointer: &Pointer,
+    raw: &Short<RawTarget>,
+    cluster: &Cluster,
+    cluster_doc: &Document,
+) -> Option<Target> {
     match raw {
         Short::Word(word) => word_target(check, pointer, word, cluster, cluster_doc),
         Short::Full(raw) => full_target(check, pointer, raw, cluster, cluster_doc),
@@ -40,8 +46,7 @@ fn word_target(check: &mut Checker, pointer: &Pointer, word: &str, cluster: &Clu
 }
 
 fn full_target(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, cluster: &Cluster, cluster_doc: &Document) -> Option<Target> {
-    let given =
-        [("name", raw.name.is_some()), ("role", raw.role.is_some()), ("all", raw.all.is_some()), ("select", raw.select.is_some())];
+    let given = [("name", raw.name.is_some()), ("role", raw.role.is_some()), ("all", raw.all.is_some()), ("select", raw.select.is_some())];
     let given: Vec<&str> = given.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect();
     if given.len() != 1 {
         let message = if given.is_empty() { "this target names no nodes".to_owned() } else { format!("{} at once", names::listed(given)) };
@@ -111,7 +116,11 @@ fn enough(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, target: &Targ
         return;
     }
     let left = candidates.len();
-    let but = if target.except.is_empty() { String::new() } else { format!(" besides {}", names::listed(target.except.iter().map(String::as_str))) };
+    let but = if target.except.is_empty() {
+        String::new()
+    } else {
+        format!(" besides {}", names::listed(target.except.iter().map(String::as_str)))
+    };
     let problem = Diagnostic::error("too_many_targets", format!("{wanted} nodes wanted, {left} to choose from{but}"))
         .label(format!("expected at most {left}"))
         .help(format!("to choose from: {}", names::listed(candidates.iter().map(String::as_str))));

@@ -22,7 +22,8 @@ pub fn variant(doc: &Document, raw: &RawVariant) -> (Variant, Vec<Diagnostic>) {
         let problem = Diagnostic::error("bad_variant", "a scripted variant needs `rules`").label("expected `rules` beside this");
         check.wrong(&root.key("provider"), problem.help("a variant that does nothing is `provider: noop`"));
     }
-    let rules: Vec<Rule> = raw.rules.iter().enumerate().filter_map(|(at, raw)| rule(&mut check, &root.key("rules").index(at), raw)).collect();
+    let rules: Vec<Rule> =
+        raw.rules.iter().enumerate().filter_map(|(at, raw)| rule(&mut check, &root.key("rules").index(at), raw)).collect();
     let provider = match raw.provider {
         RawProvider::Scripted => Provider::Scripted { rules },
         RawProvider::Noop => Provider::Noop,
@@ -42,14 +43,20 @@ pub fn variant(doc: &Document, raw: &RawVariant) -> (Variant, Vec<Diagnostic>) {
 /// Limits as far as they are given.
 pub(super) fn override_limits(check: &mut Checker, pointer: &Pointer, raw: &RawLimits) -> LimitsOverride {
     if raw.usd.is_some_and(|usd| !(0.0..=1e9).contains(&usd)) {
-        check.wrong(&pointer.key("usd"), Diagnostic::error("out_of_range", "a limit in dollars is not negative").label("expected at least 0"));
+        check.wrong(
+            &pointer.key("usd"),
+            Diagnostic::error("out_of_range", "a limit in dollars is not negative").label("expected at least 0"),
+        );
     }
     if raw.turns == Some(0) {
         check.wrong(&pointer.key("turns"), Diagnostic::error("out_of_range", "an agent needs a turn").label("expected at least 1"));
     }
     for (key, value) in [("wall", &raw.wall), ("command", &raw.command)] {
         if value.as_ref().is_some_and(|value| super::quantity::duration(&value.0) == Ok(Duration::ZERO)) {
-            check.wrong(&pointer.key(key), Diagnostic::error("out_of_range", format!("`{key}` leaves no time")).label("expected more than 0s"));
+            check.wrong(
+                &pointer.key(key),
+                Diagnostic::error("out_of_range", format!("`{key}` leaves no time")).label("expected more than 0s"),
+            );
         }
     }
     let wall = check.maybe_duration(&pointer.key("wall"), raw.wall.as_ref());
@@ -80,7 +87,8 @@ pub(super) fn command_above_wall(check: &mut Checker, pointer: &Pointer, command
 fn rule(check: &mut Checker, pointer: &Pointer, raw: &RawRule) -> Option<Rule> {
     let always = Text("true".to_owned());
     let when = check.expr(&pointer.key("when"), raw.when.as_ref().unwrap_or(&always), Scope::Agent, &[]);
-    let commands = raw.commands.iter().enumerate().filter_map(|(at, raw)| command(check, &pointer.key("commands").index(at), raw)).collect();
+    let commands =
+        raw.commands.iter().enumerate().filter_map(|(at, raw)| command(check, &pointer.key("commands").index(at), raw)).collect();
     let diagnosis = raw.diagnosis.as_ref().and_then(|raw| diagnosis(check, &pointer.key("diagnosis"), raw));
     let end = match raw.end {
         Some(RawEnd::Resolve) | None => RuleEnd::Resolve,
@@ -110,8 +118,24 @@ pub(super) fn command(check: &mut Checker, pointer: &Pointer, raw: &Short<RawCom
 
 /// Words a diagnosis may use for what is wrong, so that it can be compared with the truth.
 pub const FAULT_CLASSES: [&str; 18] = [
-    "process_crash", "process_hang", "process_stop", "network_partition", "network_latency", "network_loss", "disk_full", "disk_slow",
-    "disk_corruption", "cpu_pressure", "memory_pressure", "clock_skew", "config_error", "overload", "data_loss", "quorum_loss", "none", "unknown",
+    "process_crash",
+    "process_hang",
+    "process_stop",
+    "network_partition",
+    "network_latency",
+    "network_loss",
+    "disk_full",
+    "disk_slow",
+    "disk_corruption",
+    "cpu_pressure",
+    "memory_pressure",
+    "clock_skew",
+    "config_error",
+    "overload",
+    "data_loss",
+    "quorum_loss",
+    "none",
+    "unknown",
 ];
 
 fn diagnosis(check: &mut Checker, pointer: &Pointer, raw: &RawDiagnosis) -> Option<RuleDiagnosis> {

@@ -46,7 +46,10 @@ fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkloa
         (None, Some(driver)) => {
             let pointer = pointer.key("driver");
             if driver.command.is_empty() {
-                check.wrong(&pointer.key("command"), Diagnostic::error("no_command", "the driver has no command").label("expected a program"));
+                check.wrong(
+                    &pointer.key("command"),
+                    Diagnostic::error("no_command", "the driver has no command").label("expected a program"),
+                );
             }
             Some(Driver::Program {
                 command: check.templates(&pointer.key("command"), &driver.command, Scope::Node, &[]),

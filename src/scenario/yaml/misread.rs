@@ -59,7 +59,9 @@ fn describe(file: &Arc<SourceFile>, candidate: &Candidate) -> Diagnostic {
         Some(quote @ ('\'' | '"')) => format!("YAML ends this value at the closing `{quote}`, the rest is left over"),
         Some('{') => "YAML reads `{` at the start of a value as a map".to_owned(),
         Some('[') => "YAML reads `[` at the start of a value as a list".to_owned(),
-        Some(first @ ('&' | '*' | '!' | '|' | '>' | '%' | '@' | '`')) => format!("YAML gives `{first}` at the start of a value a meaning of its own"),
+        Some(first @ ('&' | '*' | '!' | '|' | '>' | '%' | '@' | '`')) => {
+            format!("YAML gives `{first}` at the start of a value a meaning of its own")
+        }
         _ => "YAML reads `: ` within this value as a key of its own".to_owned(),
     };
     let fixed = candidate.key.as_ref().map_or_else(|| format!("- {}", quoted(value)), |key| format!("{key}: {}", quoted(value)));

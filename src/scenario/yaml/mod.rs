@@ -23,8 +23,8 @@ pub const LIMIT: u64 = 1 << 20;
 pub fn read(file: &Arc<SourceFile>) -> (Option<Value>, Vec<Diagnostic>) {
     let here = || Place::new(Arc::clone(file), Pointer::default());
     if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---") {
-        let problem = Diagnostic::error("empty_file", format!("`{}` is empty", file.name))
-            .help("`chaosrun init DIR` writes working samples");
+        let problem =
+            Diagnostic::error("empty_file", format!("`{}` is empty", file.name)).help("`chaosrun init DIR` writes working samples");
         return (None, vec![problem]);
     }
     if let Some(problems) = trouble::too_deep(file) {

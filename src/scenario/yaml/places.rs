@@ -18,7 +18,10 @@ pub enum Style {
 
 #[derive(Debug)]
 enum Shape {
-    Scalar { text: String, style: Style },
+    Scalar {
+        text: String,
+        style: Style,
+    },
     Map(Vec<Entry>),
     List(Vec<usize>),
     /// The node the alias stands for.
@@ -107,8 +110,7 @@ impl Places {
     /// The first syntax error.
     pub fn scan(text: &str) -> Result<Self, SyntaxError> {
         let offsets = Offsets::new(text);
-        let mut places =
-            Self { nodes: Vec::new(), root: None, duplicates: Vec::new(), tags: Vec::new(), second_document: None };
+        let mut places = Self { nodes: Vec::new(), root: None, duplicates: Vec::new(), tags: Vec::new(), second_document: None };
         let mut anchors: HashMap<usize, usize> = HashMap::new();
         let mut open: Vec<Open> = Vec::new();
         let mut documents = 0;

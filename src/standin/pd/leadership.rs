@@ -15,6 +15,8 @@ use crate::standin::log::Log;
 
 /// Renewals of the lease within its length.
 const RENEWALS: u32 = 4;
+/// A renewal that takes longer than this share of the lease is given up for the next: its messages may be lost.
+const PATIENCE: u32 = 2;
 
 /// What everyone may know of the leadership.
 #[derive(Clone)]
@@ -133,7 +135,7 @@ impl Campaign {
             loop {
                 tokio::select! {
                     _ = renewal.tick() => {
-                        if let Some(until) = self.renew(self.timing.lease()).await {
+                        if let Some(until) = self.renew(self.timing.lease() / PATIENCE).await {
                             lease.store(until, Ordering::Relaxed);
                         }
                     }

@@ -82,11 +82,14 @@ impl App {
         Instant::now() + self.timing.redirect_wait()
     }
 
-    /// Answers from the cluster as the leader knows it; refuses before the first store, and on a follower that was told
-    /// to answer by itself.
+    /// Answers from the cluster as the leader knows it; refuses before the first store.
     pub async fn cluster(&self, answer: impl FnOnce(&mut Cluster) -> Response + Send + 'static) -> Response {
-        if !self.leadership.is_serving() || self.consensus.durable().bootstrapped_at.is_none() {
+        if self.consensus.durable().bootstrapped_at.is_none() {
             return reply::internal(reply::NOT_BOOTSTRAPPED);
+        }
+        // It served when the request came in, but the lease may have lapsed since.
+        if self.leadership.wait(self.members.me().id, self.deadline(), |leader| *leader == Leader::Me).await != Leader::Me {
+            return unavailable(reply::NO_LEADER);
         }
         self.office.ask(answer).await
     }

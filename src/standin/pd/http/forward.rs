@@ -21,12 +21,14 @@ const ALLOW_FOLLOWER: &str = "PD-Allow-follower-handle";
 /// The largest body taken: a store's heartbeat of a few thousand regions.
 const BODY_LIMIT: usize = 8 << 20;
 
-const NO_LEADER: &str = "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader";
 const TO_NOT_LEADER: &str = "[PD:apiutil:ErrRedirectToNotLeader]redirect to not leader";
 const REDIRECT: &str = "[PD:apiutil:ErrRedirect]redirect failed";
 
 /// What every member answers by itself since v8.5.5 (`GET /config` since v8.5.6).
 const LOCAL: [&str; 5] = ["/status", "/health", "/ping", "/version", "/config"];
+
+/// What any member can answer if it must.
+const OF_MEMBER: [&str; 4] = ["/pd/api/v1/members", "/pd/api/v1/leader", "/pd/api/v1/cluster", "/pd/api/v1/config"];
 
 fn is_local(request: &Request) -> bool {
     let path = request.uri().path();
@@ -39,8 +41,13 @@ fn is_local(request: &Request) -> bool {
 
 /// Decides where a request is answered.
 pub async fn route(State(app): State<App>, request: Request, next: Next) -> Response {
-    if is_local(&request) || app.leadership.is_serving() || request.headers().contains_key(ALLOW_FOLLOWER) {
+    if is_local(&request) || app.leadership.is_serving() {
         return next.run(request).await;
+    }
+    if request.headers().contains_key(ALLOW_FOLLOWER) {
+        // Only the leader runs a cluster; to a follower none was ever started.
+        let of_member = OF_MEMBER.iter().any(|path| request.uri().path().starts_with(path));
+        return if of_member { next.run(request).await } else { reply::internal(reply::NOT_BOOTSTRAPPED) };
     }
     let me = app.members.me().id;
     let deadline = app.deadline();
@@ -61,7 +68,7 @@ pub async fn route(State(app): State<App>, request: Request, next: Next) -> Resp
     match forward(&app, &parts, &body, deadline).await {
         Ok(response) => response,
         Err(Handed::ToMyself) => next.run(Request::from_parts(parts, Body::from(body))).await,
-        Err(Handed::ToNobody) => unavailable(NO_LEADER),
+        Err(Handed::ToNobody) => unavailable(reply::NO_LEADER),
         Err(Handed::InVain) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, REDIRECT),
     }
 }

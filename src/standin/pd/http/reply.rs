@@ -8,6 +8,8 @@ use serde_json::json;
 
 /// Go's `net/http` text for an unknown path.
 pub const NOT_FOUND: &str = "404 page not found";
+/// While the members elect.
+pub const NO_LEADER: &str = "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader";
 /// Before the first store: most of the API has nothing to say.
 pub const NOT_BOOTSTRAPPED: &str = "[PD:cluster:ErrNotBootstrapped]TiKV cluster not bootstrapped, please start TiKV first";
 

@@ -244,6 +244,8 @@ impl Group {
         }
         if turned {
             let status = self.describe();
+            // Who hears of the turn looks at the status next: it must not be the one from before.
+            self.status.send_replace(status.clone());
             let GroupStatus { group, role, term, leader_peer, leader_host, .. } = status;
             // Nobody need listen.
             let _ = self.events.send(RoleChange { group, role, term, leader_peer, leader_host });

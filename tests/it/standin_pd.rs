@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use chaosrun::standin::wire::{Orders, Peer, RegionHeartbeat, RegionHeartbeats, StoreHeartbeat};
@@ -60,6 +61,19 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
+/// Ports nobody listens on, below those that the system gives to outgoing connections.
+fn free_ports(count: usize) -> Vec<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 100).unwrap() * 120;
+    // Held until all are chosen, so that none is chosen twice.
+    let mut held = Vec::new();
+    while held.len() < count {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        held.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
 struct Answer {
     status: u16,
     content_type: String,
@@ -81,12 +95,9 @@ struct Pds {
 }
 
 impl Pds {
-    async fn start() -> Self {
+    async fn start(scale: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Held until all are chosen, so that no port is given out twice.
-        let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-        drop(held);
+        let ports = free_ports(6);
         let (clients, peers) = ports.split_at(3);
         let members: Vec<String> = peers.iter().enumerate().map(|(i, port)| format!("pd{}=http://127.0.0.1:{port}", i + 1)).collect();
         let flags = (0..3).map(|i| {
@@ -99,7 +110,7 @@ impl Pds {
                 ("--client-urls", client),
                 ("--peer-urls", peer),
                 ("--initial-cluster", members.join(",")),
-                ("--scale", "0.05".to_owned()),
+                ("--scale", scale.to_owned()),
             ];
             flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
         });
@@ -125,8 +136,12 @@ impl Pds {
     }
 
     /// All members answer, are known to each other, and agree on the leader.
-    async fn wait_for_all(&self) {
+    async fn wait_for_all(&mut self) {
         until("all members", async || {
+            for member in 0..3 {
+                let exit = self.running[member].as_mut().unwrap().0.try_wait().unwrap();
+                assert!(exit.is_none(), "a member ended: {}", self.log(member));
+            }
             let mut leaders = Vec::new();
             for member in 0..3 {
                 let answer = self.try_get(member, "/pd/api/v1/members").await.filter(|answer| answer.status == 200)?.json();
@@ -271,7 +286,7 @@ fn run(test: impl Future<Output = ()>) {
 #[test]
 fn answers_as_pd_does_through_any_member() {
     run(async {
-        let pds = Pds::start().await;
+        let pds = Pds::start("1").await;
         let leader = pds.leader(0).await;
         let (one, two) = ((leader + 1) % 3, (leader + 2) % 3);
         let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
@@ -417,7 +432,7 @@ fn answers_as_pd_does_through_any_member() {
 #[test]
 fn a_new_leader_knows_what_the_old_one_knew() {
     run(async {
-        let mut pds = Pds::start().await;
+        let mut pds = Pds::start("0.1").await;
         let leader = pds.leader(0).await;
         let asked = (leader + 1) % 3;
         pds.populate(asked).await;
@@ -480,7 +495,7 @@ fn a_new_leader_knows_what_the_old_one_knew() {
 #[test]
 fn the_lead_moves_when_it_is_told_to() {
     run(async {
-        let mut pds = Pds::start().await;
+        let mut pds = Pds::start("0.2").await;
         let first = pds.leader(0).await;
         let (one, two) = ((first + 1) % 3, (first + 2) % 3);
         let name = |member: usize| format!("pd{}", member + 1);

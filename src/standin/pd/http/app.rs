@@ -84,24 +84,46 @@ impl App {
 
     /// Answers from the cluster as the leader knows it; refuses before the first store.
     pub async fn cluster(&self, answer: impl FnOnce(&mut Cluster) -> Response + Send + 'static) -> Response {
+        self.ask(answer).await.unwrap_or_else(|refusal| refusal)
+    }
+
+    async fn ask<R: Send + 'static>(&self, question: impl FnOnce(&mut Cluster) -> R + Send + 'static) -> Result<R, Response> {
         if self.consensus.durable().bootstrapped_at.is_none() {
-            return reply::internal(reply::NOT_BOOTSTRAPPED);
+            return Err(reply::internal(reply::NOT_BOOTSTRAPPED));
         }
         // It served when the request came in, but the lease may have lapsed since.
         if self.leadership.wait(self.members.me().id, self.deadline(), |leader| *leader == Leader::Me).await != Leader::Me {
-            return unavailable(reply::NO_LEADER);
+            return Err(unavailable(reply::NO_LEADER));
         }
-        self.office.ask(answer).await
+        Ok(self.office.ask(question).await)
     }
 
-    /// Notes in the log which stores fell silent. Done before they are shown as such, so that a store once shown as
-    /// Disconnected is so under a new leader too.
-    pub async fn note_silence(&self) {
-        if self.leadership.is_serving() {
-            for command in self.office.ask(|cluster| cluster.newly_silent()).await {
-                // What could not be committed is found again in the next round.
-                let _ = self.commit(&command).await;
+    /// Answers about the stores. That a store fell silent is noted in the log before it is shown, so that a store once
+    /// shown as Disconnected is so under a new leader too.
+    pub async fn stores(&self, answer: impl Fn(&mut Cluster) -> Response + Clone + Send + 'static) -> Response {
+        loop {
+            let answer = answer.clone();
+            let asked = move |cluster: &mut Cluster| match cluster.newly_silent() {
+                silent if silent.is_empty() => Ok(answer(cluster)),
+                silent => Err(silent),
+            };
+            let unknown = match self.ask(asked).await {
+                Ok(Ok(response)) | Err(response) => return response,
+                Ok(Err(unknown)) => unknown,
+            };
+            for command in unknown {
+                if let Err(refusal) = self.commit(&command).await {
+                    return refusal;
+                }
             }
+        }
+    }
+
+    /// Notes in the log which stores fell silent.
+    pub async fn note_silence(&self) {
+        for command in self.office.ask(|cluster| cluster.newly_silent()).await {
+            // What could not be committed is found again in the next round.
+            let _ = self.commit(&command).await;
         }
     }
 

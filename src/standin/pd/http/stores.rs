@@ -24,9 +24,8 @@ pub async fn list(State(app): State<App>, uri: Uri) -> Response {
             Err(_) => return reply::internal(&reply::not_a_number("Atoi", &state)),
         }
     }
-    app.note_silence().await;
     let up = wanted.is_none_or(|wanted| wanted.contains(&UP));
-    app.cluster(move |cluster| {
+    app.stores(move |cluster| {
         let stores = cluster.stores().filter(|_| up).map(StoreAnswer::from).collect();
         reply::ok(&StoresAnswer::new(stores))
     })
@@ -42,8 +41,7 @@ pub async fn check(State(app): State<App>, uri: Uri) -> Response {
         }
         wanted.push(name);
     }
-    app.note_silence().await;
-    app.cluster(move |cluster| {
+    app.stores(move |cluster| {
         let is_wanted = |state: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(state));
         let stores = cluster.stores().filter(|view| is_wanted(view.state.name())).map(StoreAnswer::from).collect();
         reply::ok(&StoresAnswer::new(stores))
@@ -64,10 +62,9 @@ fn no_store(id: u64) -> Response {
 }
 
 pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
-    app.note_silence().await;
     match parse_id(&id) {
         Ok(id) => {
-            app.cluster(move |cluster| cluster.store(id).map_or_else(|| no_store(id), |view| reply::ok(&StoreAnswer::from(view)))).await
+            app.stores(move |cluster| cluster.store(id).map_or_else(|| no_store(id), |view| reply::ok(&StoreAnswer::from(view)))).await
         }
         Err(why) => bad_id(&why),
     }

@@ -1,16 +1,18 @@
 //! Evaluates a query over the scrapes of one node.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::query::{Aggregate, Operator, Query, Selector};
-use super::{Sample, Scrapes};
+use super::scrapes::{Known, Scrapes};
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 /// One line of a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     pub value: f64,
 }
 
@@ -23,7 +25,7 @@ enum Value {
 #[must_use]
 pub fn evaluate(query: &Query, scrapes: &Scrapes) -> Vec<Series> {
     match value(query, scrapes) {
-        Value::Number(value) => vec![Series { labels: Labels::new(), value }],
+        Value::Number(value) => vec![Series { labels: Arc::default(), value }],
         Value::Vector(series) => series.into_iter().filter(|series| !series.value.is_nan()).collect(),
     }
 }
@@ -32,7 +34,9 @@ fn value(query: &Query, scrapes: &Scrapes) -> Value {
     match query {
         Query::Number(number) => Value::Number(*number),
         Query::Select(selector) => {
-            Value::Vector(select(selector, scrapes.last()).map(|sample| Series { labels: named(sample), value: sample.value }).collect())
+            let now =
+                select(selector, scrapes).filter_map(|(_, known)| Some(Series { labels: known.labels(), value: scrapes.now(known)? }));
+            Value::Vector(now.collect())
         }
         Query::Increase(selector, window) => Value::Vector(increase(selector, scrapes, *window).0),
         Query::Rate(selector, window) => {
@@ -54,45 +58,29 @@ fn value(query: &Query, scrapes: &Scrapes) -> Value {
     }
 }
 
-/// The samples a selector means: of that very name, or the buckets of the histogram of that name.
-fn select<'a>(selector: &'a Selector, samples: &'a [Sample]) -> impl Iterator<Item = &'a Sample> {
-    let exact = samples.iter().any(|sample| sample.name == selector.name);
-    let name = if exact { selector.name.clone() } else { format!("{}_bucket", selector.name) };
-    samples.iter().filter(move |sample| {
-        sample.name == name
-            && selector.matchers.iter().all(|(label, matcher)| matcher.matches(sample.labels.get(label).map_or("", String::as_str)))
+/// The series a selector means: of that very name, or the buckets of the histogram of that name.
+fn select<'a>(selector: &'a Selector, scrapes: &'a Scrapes) -> impl Iterator<Item = (usize, &'a Known)> {
+    let suffix = if scrapes.series().any(|known| known.name() == selector.name) { "" } else { "_bucket" };
+    scrapes.series().enumerate().filter(move |(_, known)| {
+        known.name().strip_prefix(selector.name.as_str()) == Some(suffix)
+            && selector.matchers.iter().all(|(label, matcher)| matcher.matches(known.label(label)))
     })
 }
 
-fn named(sample: &Sample) -> Labels {
-    sample.labels.clone()
-}
-
-/// How much each counter grew over the window, and the seconds between its first and last scrape. A counter that fell was
-/// reset to zero in between (its process restarted).
-fn increase(selector: &Selector, scrapes: &Scrapes, window: std::time::Duration) -> (Vec<Series>, f64) {
-    let mut grown: BTreeMap<Labels, (f64, f64)> = BTreeMap::new();
-    let (mut first, mut last) = (None, None);
-    for (at, samples) in scrapes.within(window) {
-        first.get_or_insert(*at);
-        last = Some(*at);
-        for sample in select(selector, samples) {
-            let entry = grown.entry(named(sample)).or_insert((sample.value, 0.0));
-            entry.1 += if sample.value >= entry.0 { sample.value - entry.0 } else { sample.value };
-            entry.0 = sample.value;
-        }
-    }
-    let seconds = first.zip(last).map_or(0.0, |(first, last)| last.duration_since(first).as_secs_f64());
-    if seconds <= 0.0 {
-        return (Vec::new(), 1.0);
-    }
-    (grown.into_iter().map(|(labels, (_, value))| Series { labels, value }).collect(), seconds)
+/// How much each counter grew over the window, and the seconds between its first and last scrape.
+fn increase(selector: &Selector, scrapes: &Scrapes, window: Duration) -> (Vec<Series>, f64) {
+    let Some((base, seconds)) = scrapes.window(window) else { return (Vec::new(), 1.0) };
+    // A series that is younger than the window began at zero.
+    let grown = |id: usize, known: &Known| known.grown() - base.get(id).copied().unwrap_or(0.0);
+    let series = select(selector, scrapes).map(|(id, known)| Series { labels: known.labels(), value: grown(id, known) });
+    (series.collect(), seconds)
 }
 
 fn aggregate(how: Aggregate, by: &[String], series: Vec<Series>) -> Vec<Series> {
     let mut groups: BTreeMap<Labels, Vec<f64>> = BTreeMap::new();
     for one in series {
-        let labels = one.labels.into_iter().filter(|(label, _)| by.contains(label)).collect();
+        let labels =
+            one.labels.iter().filter(|(label, _)| by.contains(label)).map(|(label, value)| (label.clone(), value.clone())).collect();
         groups.entry(labels).or_default().push(one.value);
     }
     let fold = |values: &[f64]| {
@@ -106,7 +94,7 @@ fn aggregate(how: Aggregate, by: &[String], series: Vec<Series>) -> Vec<Series> 
             Aggregate::Count => count,
         }
     };
-    groups.into_iter().map(|(labels, values)| Series { labels, value: fold(&values) }).collect()
+    groups.into_iter().map(|(labels, values)| Series { labels: Arc::new(labels), value: fold(&values) }).collect()
 }
 
 /// `histogram_quantile` over all buckets together; none when nothing was observed in the window.
@@ -140,7 +128,7 @@ fn quantile(q: f64, series: &[Series]) -> Option<Series> {
     } else {
         upper
     };
-    Some(Series { labels: Labels::new(), value })
+    Some(Series { labels: Arc::default(), value })
 }
 
 fn binary(left: Value, operator: Operator, right: Value) -> Value {
@@ -189,6 +177,8 @@ mod tests {
         assert_eq!(run("rate(x, 10s)", &[(0, "x 5"), (10, "x 25")]), [2.0]);
         // Reset: 5 -> 15 is 10, then from zero to 6.
         assert_eq!(run("increase(x, 10s)", &[(0, "x 5"), (5, "x 15"), (10, "x 6")]), [16.0]);
+        // A counter that appears later began at zero.
+        assert_eq!(run("increase(x, 10s)", &[(0, "y 5"), (5, "x 15"), (10, "x 16")]), [16.0]);
         // What is older than the window does not count.
         assert_eq!(run("increase(x, 10s)", &[(0, "x 0"), (5, "x 100"), (15, "x 101")]), [1.0]);
     }

@@ -77,6 +77,7 @@ impl Query {
     }
 
     /// Metric families the query reads.
+    #[must_use]
     pub fn names(&self) -> Vec<&str> {
         match self {
             Self::Number(_) => Vec::new(),
@@ -87,6 +88,7 @@ impl Query {
     }
 
     /// The longest window any part looks back.
+    #[must_use]
     pub fn window(&self) -> Duration {
         match self {
             Self::Number(_) | Self::Select(_) => Duration::ZERO,
@@ -331,6 +333,7 @@ impl<'a> Parser<'a> {
 
 impl Matcher {
     /// A missing label counts as empty, as in Prometheus.
+    #[must_use]
     pub fn matches(&self, value: &str) -> bool {
         match self {
             Self::Is(wanted) => value == wanted,

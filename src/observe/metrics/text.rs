@@ -2,38 +2,58 @@
 
 use std::collections::BTreeMap;
 
-/// One sample of a scrape.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    pub name: String,
-    /// Sorted by label name.
-    pub labels: BTreeMap<String, String>,
+/// A sample as it stands in a scrape: `key` is the name with its labels, unread.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample<'a> {
+    pub key: &'a str,
+    pub name: &'a str,
     pub value: f64,
 }
 
 /// The samples whose name passes `wanted`. Lines that are not samples are skipped: a scrape with one bad line is still
 /// worth reading.
-pub fn samples(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Sample> {
-    text.lines().filter_map(|line| sample(line, &wanted)).collect()
+pub(super) fn samples<'a>(text: &'a str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Sample<'a>> {
+    text.lines().filter_map(move |line| sample(line, &wanted))
 }
 
-fn sample(line: &str, wanted: &impl Fn(&str) -> bool) -> Option<Sample> {
+fn sample<'a>(line: &'a str, wanted: &impl Fn(&str) -> bool) -> Option<Sample<'a>> {
     let line = line.trim_start();
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
     let end = line.find(|c: char| c == '{' || c.is_ascii_whitespace())?;
-    let (name, rest) = line.split_at(end);
+    let name = &line[..end];
     if !wanted(name) {
         return None;
     }
-    let (labels, rest) = match rest.strip_prefix('{') {
-        Some(rest) => labels(rest)?,
-        None => (BTreeMap::new(), rest),
-    };
+    let end = if line[end..].starts_with('{') { end + closing(&line[end..])? } else { end };
     // A time stamp may follow the value.
-    let value = rest.split_ascii_whitespace().next()?;
-    Some(Sample { name: name.to_owned(), labels, value: number(value)? })
+    let value = line[end..].split_ascii_whitespace().next()?;
+    Some(Sample { key: &line[..end], name, value: number(value)? })
+}
+
+/// Bytes up to and with the brace that ends the labels: not one within quotes.
+fn closing(text: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'}' if !quoted => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The labels of a sample's key, sorted by name.
+pub(super) fn labels_of(key: &str) -> Option<BTreeMap<String, String>> {
+    match key.split_once('{') {
+        Some((_, rest)) => labels(rest),
+        None => Some(BTreeMap::new()),
+    }
 }
 
 fn number(text: &str) -> Option<f64> {
@@ -45,13 +65,13 @@ fn number(text: &str) -> Option<f64> {
     }
 }
 
-/// Reads `name="value",...}`; gives the labels and what follows the brace.
-fn labels(mut rest: &str) -> Option<(BTreeMap<String, String>, &str)> {
+/// Reads `name="value",...}`.
+fn labels(mut rest: &str) -> Option<BTreeMap<String, String>> {
     let mut labels = BTreeMap::new();
     loop {
         rest = rest.trim_start_matches([',', ' ']);
-        if let Some(after) = rest.strip_prefix('}') {
-            return Some((labels, after));
+        if rest.starts_with('}') {
+            return Some(labels);
         }
         let (name, after) = rest.split_once('=')?;
         let mut chars = after.trim_start().strip_prefix('"')?.char_indices();
@@ -82,13 +102,14 @@ mod tests {
     fn reads_names_labels_escapes_and_special_values() {
         let text =
             "# HELP x y\nup 1\nx_bucket{le=\"+Inf\",type=\"a\\\"b\\\\c\\nd\"} 3 1700000000\nbad line here\ny{} NaN\nz{a=\"1\",} -Inf\n";
-        let all = samples(text, |_| true);
+        let all: Vec<_> = samples(text, |_| true).collect();
         assert_eq!(all.len(), 4);
-        assert_eq!((all[0].name.as_str(), all[0].value), ("up", 1.0));
-        assert_eq!(all[1].labels["type"], "a\"b\\c\nd");
-        assert_eq!(all[1].labels["le"], "+Inf");
+        assert_eq!((all[0].name, all[0].value), ("up", 1.0));
+        let labels = labels_of(all[1].key).unwrap();
+        assert_eq!((labels["type"].as_str(), labels["le"].as_str(), all[1].value), ("a\"b\\c\nd", "+Inf", 3.0));
         assert!(all[2].value.is_nan());
-        assert_eq!((all[3].labels["a"].as_str(), all[3].value), ("1", f64::NEG_INFINITY));
-        assert_eq!(samples(text, |name| name == "up").len(), 1);
+        assert_eq!((labels_of(all[3].key).unwrap()["a"].as_str(), all[3].value), ("1", f64::NEG_INFINITY));
+        assert_eq!(samples(text, |name| name == "up").count(), 1);
+        assert_eq!(samples("x{a=\"}\"} 1\nx{a=\"1\n", |_| true).count(), 1, "a brace within quotes, and labels that never end");
     }
 }

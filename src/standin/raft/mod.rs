@@ -4,6 +4,7 @@
 //! fdatasync, and only then sends what promises persistence, applies what is committed and answers. A proposal that was
 //! answered is on the disks of a majority. Membership is static. See [`Host::start`].
 
+mod checkpoint;
 mod config;
 mod group;
 mod handle;
@@ -14,6 +15,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod wal;
+mod worker;
 
 pub use config::{GroupConfig, HostConfig, LOG_LIMIT, Machine, Observer, Timing, Unobserved};
 pub use handle::{GroupStatus, Handle, PeerStatus, ProposeError, ReadError, Role, RoleChange};

@@ -327,7 +327,15 @@ fn take_in(group: &mut Recovered, kind: u8, body: &[u8]) -> Result<(), &'static 
             group.entries.truncate(place);
             group.entries.push_back(entry);
         }
-        HARD => group.hard = HardState::parse_from_bytes(body).map_err(|_| "a hard state that cannot be decoded")?,
+        HARD => {
+            let hard = HardState::parse_from_bytes(body).map_err(|_| "a hard state that cannot be decoded")?;
+            let voted = group.hard.vote != 0 && hard.vote != group.hard.vote;
+            // Going on from here could mean a second vote in one term: two leaders.
+            if hard.term < group.hard.term || (hard.term == group.hard.term && voted) {
+                return Err("a term or a vote that was taken back");
+            }
+            group.hard = hard;
+        }
         BASE => {
             let (index, term) = body.split_first_chunk::<8>().ok_or("a base that is cut short")?;
             let (term, _) = term.split_first_chunk::<8>().ok_or("a base that is cut short")?;
@@ -398,6 +406,21 @@ mod tests {
             damaged[flipped] ^= 1;
             fs::write(&path, &damaged).unwrap();
             assert!(matches!(reopen(dir.path()), Err(RecoverError::Damaged { .. })), "flipped at {flipped}");
+        }
+    }
+
+    #[test]
+    fn a_vote_that_was_taken_back_is_refused() {
+        let hard = |term, vote| HardState { term, vote, ..HardState::default() };
+        for (then, allowed) in [(hard(7, 5), true), (hard(8, 6), true), (hard(7, 6), false), (hard(6, 5), false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut wal, _) = Wal::open(dir.path(), 1).unwrap();
+            for hard in [hard(7, 0), hard(7, 5), then] {
+                let mut batch = Batch::default();
+                batch.hard(4, &hard);
+                wal.append(&batch).unwrap();
+            }
+            assert_eq!(reopen(dir.path()).is_ok(), allowed);
         }
     }
 

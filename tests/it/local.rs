@@ -95,7 +95,9 @@ impl Run {
         let client = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap().attach().unwrap();
         let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap());
         let (emitter, events) = Emitter::new(Instant::now());
-        Self { client, work, dir: tempfile::tempdir().unwrap(), emitter, events }
+        // On the disk of the work root, as a project's directory may be.
+        let dir = tempfile::Builder::new().prefix(".chaosrun").tempdir_in(work.path().parent().unwrap()).unwrap();
+        Self { client, work, dir, emitter, events }
     }
 
     fn try_cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> Result<LocalCluster, ClusterError> {
@@ -182,7 +184,7 @@ async fn comes_up_in_order_and_goes_down_without_a_trace() {
     let mut first = node("first1", &["sh", "-c", "while ! test -e go; do sleep 0.01; done; touch ready; exec sleep 1000"]);
     first.files.insert("conf/a.toml".into(), template("seed = {{ trial.seed }}\nme = \"{{ self.name }}\"\n"));
     first.ready = ready_by("touch go; test -e ready", Duration::from_secs(20));
-    let script = "env; pwd; cat /proc/$$/cmdline; echo $1; touch ready; exec sleep 1000";
+    let script = "env; pwd; cat /proc/$$/cmdline; echo $1; readlink /proc/$$/fd/*; touch ready; exec sleep 1000";
     let mut second = node("second1", &["sh", "-c", script, "sh", "{{ self.listen.client }} {{ self.client }} {{ self.data }}"]);
     second.env.insert("MINE".into(), template("of {{ self.name }}"));
     second.ports.insert("client".into(), 4001);

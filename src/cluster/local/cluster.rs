@@ -160,6 +160,9 @@ impl LocalCluster {
             }
             // Stores refuse a data directory that others may read.
             fs::set_permissions(&plan.data, Permissions::from_mode(0o700)).map_err(at(&plan.data))?;
+            File::create(&plan.log).map_err(at(&plan.log))?;
+            // Fails across disks: then the node sees where its log really is.
+            let _ = fs::hard_link(&plan.log, &plan.log_link);
             for (path, content) in &plan.files {
                 let path = plan.dir.join(path);
                 if let Some(parent) = path.parent() {

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     /// Paths below `dir`, and what is in them.
     pub files: Vec<(PathBuf, String)>,
     pub log: PathBuf,
+    /// Another name of the same file, which the node may see in `/proc/self/fd`; there only if one disk holds both.
+    pub log_link: PathBuf,
     pub ready: ready::Plan,
     /// The first word of its command was `chaosrun`.
     pub is_copy: bool,
@@ -237,7 +239,7 @@ impl Node {
         }
         let plan = Arc::clone(&self.plan);
         let failed = |problem: String| ClusterError::Start { node: plan.name.clone(), problem };
-        let (log, log_from) = open_log(&plan.log).map_err(|error| failed(format!("cannot open its log: {error}")))?;
+        let (log, log_from) = open_log(&plan).map_err(|error| failed(format!("cannot open its log: {error}")))?;
         let stdio = stdio(log).map_err(|error| failed(format!("cannot give it a log: {error}")))?;
         if let Some(relay) = &self.shared.relay {
             relay.admit(&plan.name).map_err(|error| failed(format!("cannot listen at its advertised address: {error}")))?;
@@ -474,8 +476,10 @@ impl Node {
 }
 
 /// The log, and how long it is.
-fn open_log(path: &std::path::Path) -> io::Result<(File, u64)> {
-    let file = File::options().create(true).append(true).open(path)?;
+fn open_log(plan: &Plan) -> io::Result<(File, u64)> {
+    let mut options = File::options();
+    let options = options.append(true);
+    let file = options.open(&plan.log_link).or_else(|_| options.create(true).open(&plan.log))?;
     let len = file.metadata()?.len();
     Ok((file, len))
 }

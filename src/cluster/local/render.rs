@@ -102,6 +102,7 @@ fn plan(
         data: placed.data.clone(),
         files,
         log: logs.join(format!("{}.log", node.name)),
+        log_link: placed.dir.with_file_name(format!("{}.log", node.name)),
         ready: readiness(node, placed, real)?,
         is_copy,
     })

@@ -66,6 +66,7 @@ fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> 
     }
     Arc::new(model::Cluster {
         name: "test".into(),
+        description: String::new(),
         file: Arc::new(SourceFile { name: "test.yaml".into(), text: String::new() }),
         roles,
         nodes,
@@ -82,8 +83,8 @@ fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> 
 }
 
 /// Everything a run has.
-struct Run {
-    client: SupervisorClient,
+pub struct Run {
+    pub client: SupervisorClient,
     work: Arc<WorkRoot>,
     dir: tempfile::TempDir,
     emitter: Emitter,
@@ -91,7 +92,7 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let client = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap().attach().unwrap();
         let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap());
         let (emitter, events) = Emitter::new(Instant::now());
@@ -113,11 +114,11 @@ impl Run {
         LocalCluster::new(Arc::clone(spec), options)
     }
 
-    fn cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> LocalCluster {
+    pub fn cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> LocalCluster {
         self.try_cluster(trial, spec).unwrap()
     }
 
-    fn told(&mut self) -> Vec<Kind> {
+    pub fn told(&mut self) -> Vec<Kind> {
         let mut kinds = Vec::new();
         while let Ok(Message::Event(draft)) = self.events.try_recv() {
             kinds.push(draft.kind);
@@ -260,7 +261,8 @@ async fn next(changes: &mut broadcast::Receiver<NodeChange>) -> (NodeState, Opti
 #[tokio::test]
 async fn takes_orders_as_an_engine_does() {
     let run = Run::new();
-    let stubborn = node("n1", &["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.01; done"]);
+    let mut stubborn = node("n1", &["sh", "-c", "trap '' TERM; touch deaf; while :; do sleep 0.01; done"]);
+    stubborn.ready = ready_by("test -e deaf", Duration::from_secs(20));
     let cluster = run.cluster("t-1", &spec(vec![stubborn], &[]));
     let mut changes = cluster.changes();
     let soon = Duration::from_secs(20);

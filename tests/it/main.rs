@@ -1,6 +1,8 @@
 //! One binary for all integration tests.
 
+mod etcd;
 mod local;
+mod require;
 mod standin_pd;
 mod standin_store;
 mod supervisor;

@@ -23,14 +23,18 @@ pub fn last_lines(path: &Path, from: u64) -> Option<String> {
     let whole = if begin > from { text.split_once('\n').map_or(&*text, |(_, rest)| rest) } else { &text };
     let lines: Vec<&str> = whole.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    (!last.is_empty()).then(|| last.iter().map(|line| quoted(line)).collect::<Vec<_>>().join("\n"))
-}
-
-fn quoted(line: &str) -> String {
-    match line.char_indices().nth(WIDTH) {
-        Some((at, _)) => format!("  {}…", &line[..at]),
-        None => format!("  {line}"),
+    if last.is_empty() {
+        return None;
     }
+    let mut quoted = String::new();
+    for line in last {
+        let cut = line.char_indices().nth(WIDTH).map(|(at, _)| &line[..at]);
+        let (line, more) = cut.map_or((*line, ""), |cut| (cut, "…"));
+        quoted.push_str(if quoted.is_empty() { "  " } else { "\n  " });
+        quoted.push_str(line);
+        quoted.push_str(more);
+    }
+    Some(quoted)
 }
 
 #[cfg(test)]

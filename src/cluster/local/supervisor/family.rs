@@ -14,6 +14,7 @@ use super::MARKER;
 pub struct Process {
     pub pid: u32,
     pub parent: u32,
+    pub group: u32,
     pub session: u32,
     /// `Z` has ended and waits to be reaped; `T` is stopped.
     pub state: char,
@@ -37,9 +38,10 @@ impl Process {
         let mut fields = text.split(' ');
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
-        let session = fields.nth(1)?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
         let started = fields.nth(15)?.parse().ok()?;
-        Some(Self { pid, parent, session, state, started })
+        Some(Self { pid, parent, group, session, state, started })
     }
 
     #[must_use]
@@ -99,7 +101,7 @@ mod tests {
     fn reads_stat_even_of_a_process_with_a_nasty_name() {
         let line = b"42 (a) R 1 (b) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 1";
         let process = Process::parse(42, line).unwrap();
-        assert_eq!(process, Process { pid: 42, parent: 7, session: 41, state: 'S', started: 98765 });
+        assert_eq!(process, Process { pid: 42, parent: 7, group: 42, session: 41, state: 'S', started: 98765 });
         assert_eq!(Process::parse(42, b"42 (a"), None);
     }
 

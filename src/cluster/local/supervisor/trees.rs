@@ -90,21 +90,23 @@ impl Trees {
         }
     }
 
-    /// Looks again until nobody new is found: a process may fork while the others are being signalled.
+    /// The groups first, which is at once; then whoever left them. Looks again until nobody new is found: a process may
+    /// fork while the others are being signalled.
     fn signal_all(&mut self, id: u64, signal: i32) -> Result<(), Errno> {
-        let mut done = BTreeSet::new();
+        let reached = self.closure(id);
         let mut result = Err(Errno::ESRCH);
+        let mut groups = BTreeSet::new();
+        for root in reached.iter().filter_map(|id| self.known.get(id)).filter(|tree| tree.live).map(|tree| tree.root) {
+            groups.insert(root);
+            result = send_group(root, signal).or(result);
+        }
+        let mut done = BTreeSet::new();
         for _ in 0..64 {
-            let family = self.look();
-            let reached = self.closure(id);
             let before = done.len();
-            for (process, owner) in family {
-                if !process.ended() && owner.is_some_and(|owner| reached.contains(&owner)) && done.insert((process.pid, process.started)) {
-                    match send(process.pid, signal) {
-                        Ok(()) => result = Ok(()),
-                        Err(errno) if result.is_err() => result = Err(errno),
-                        Err(_) => {}
-                    }
+            for (process, owner) in self.look() {
+                let ours = owner.is_some_and(|owner| reached.contains(&owner)) && !groups.contains(&process.group);
+                if ours && !process.ended() && done.insert((process.pid, process.started)) {
+                    result = send(process.pid, signal).or(result);
                 }
             }
             if done.len() == before {

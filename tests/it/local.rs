@@ -66,7 +66,6 @@ fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> 
     }
     Arc::new(model::Cluster {
         name: "test".into(),
-        description: String::new(),
         file: Arc::new(SourceFile { name: "test.yaml".into(), text: String::new() }),
         roles,
         nodes,

@@ -1,1 +1,14 @@
-//! (to be written)
+//! Faults: when they come (timeline, pure), what each does (a file a fault: inject, evidence, heal), and the driver
+//! that runs the timeline of a trial.
+//!
+//! A fault is written to the record before it is injected, proven to be installed and felt after, and proven gone
+//! once it was removed.
+
+pub mod timeline;
+
+mod fault;
+mod node_kill;
+mod node_pause;
+mod node_stop;
+
+pub mod driver;

@@ -7,6 +7,7 @@ mod list;
 mod node;
 pub mod output;
 mod replay;
+mod run;
 mod show;
 pub mod store;
 pub mod style;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run scenarios
+    Run(run::RunArgs),
     /// List what is recorded, the newest first
     List(list::ListArgs),
     /// Show a trial in full; without one the last failure
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let outcome = match cli.command {
+        Command::Run(args) => run::run(&args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Replay(args) => replay::run(&args),

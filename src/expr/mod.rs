@@ -43,7 +43,7 @@ use serde::{Serialize, Serializer};
 pub use context::Context;
 pub use minijinja::Value;
 pub use scope::{Name, Scope};
-pub use value::{Unknown, Why, unavailable, unknown_of};
+pub use value::{Unknown, Why, is_list, is_map, of_serde, unavailable, unknown_of};
 
 use crate::diagnostic::{Diagnostic, Place};
 

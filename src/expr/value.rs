@@ -107,6 +107,12 @@ pub fn unavailable(reason: impl Into<String>) -> Value {
     Value::from(Unknown::new(Why::Unavailable, reason))
 }
 
+/// Anything that can be serialised, as a value.
+#[must_use]
+pub fn of_serde(value: &impl serde::Serialize) -> Value {
+    Value::from(minijinja::value::Serde(value))
+}
+
 /// The reason, when the value is the mark of something unknown.
 #[must_use]
 pub fn unknown_of(value: &Value) -> Option<&Unknown> {
@@ -121,11 +127,15 @@ pub(super) fn unknown_item(value: &Value) -> Option<Unknown> {
     value.try_iter().ok()?.find_map(|item| unknown_of(&item).cloned())
 }
 
-pub(super) fn is_list(value: &Value) -> bool {
+/// Whether it is a list.
+#[must_use]
+pub fn is_list(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
 }
 
-pub(super) fn is_map(value: &Value) -> bool {
+/// Whether it is an object with keys.
+#[must_use]
+pub fn is_map(value: &Value) -> bool {
     value.kind() == ValueKind::Map
 }
 

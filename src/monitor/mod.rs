@@ -1,1 +1,10 @@
-//! (to be written)
+//! The monitor: ticks of all probes, judged invariants, tickets.
+
+pub mod tickets;
+
+mod select;
+mod state;
+mod task;
+
+pub use state::{Brief, MonitorState};
+pub use task::{Monitor, MonitorConfig, MonitorHandle};

@@ -1,2 +1,12 @@
-//! (to be written)
+//! Runs: the executor takes trials from the plan, a trial goes from top to bottom, the dispatcher numbers what happens.
+
 pub mod dispatcher;
+pub mod executor;
+pub mod stop;
+
+mod findings;
+mod phase;
+pub mod stage;
+mod touch;
+pub mod trial;
+mod wait;

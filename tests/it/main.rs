@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod etcd;
+mod architecture;
 mod local;
 mod require;
 mod standin_pd;

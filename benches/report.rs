@@ -1,0 +1,191 @@
+//! `just bench`: measures what chaosrun promises, on the real binary, and prints a report.
+//!
+//! `cargo bench --bench report [-- RUNS]`. Timings are for reading; nothing here passes or fails.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
+
+fn main() {
+    let runs = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
+    let store = tempfile::tempdir().expect("a temporary directory");
+    let mut report = Report::default();
+    start_up(&mut report, runs * 4);
+    files(&mut report, runs * 4);
+    empty(&mut report, store.path());
+    list(&mut report, store.path(), runs * 4);
+    node_kill(&mut report, store.path(), runs);
+    inspect(&mut report);
+    report.print();
+}
+
+/// One measured figure: all its values, and what was promised.
+struct Row {
+    name: &'static str,
+    unit: &'static str,
+    target: Option<f64>,
+    values: Vec<f64>,
+}
+
+#[derive(Default)]
+struct Report(Vec<Row>);
+
+impl Report {
+    fn add(&mut self, name: &'static str, unit: &'static str, target: impl Into<Option<f64>>, values: Vec<f64>) {
+        self.0.push(Row { name, unit, target: target.into(), values });
+    }
+
+    fn print(&self) {
+        say(&format!("{:<46}{:>9}{:>9}{:>9}{:>9}  {}", "", "median", "min", "max", "target", ""));
+        for row in &self.0 {
+            let mut sorted = row.values.clone();
+            sorted.sort_by(f64::total_cmp);
+            let (Some(min), Some(max)) = (sorted.first(), sorted.last()) else {
+                say(&format!("{:<46}{:>9}", row.name, "not run"));
+                continue;
+            };
+            let median = sorted[sorted.len() / 2];
+            let target = row.target.map_or(String::new(), |target| format!("{target:.1}"));
+            let verdict = row.target.map_or("", |target| if median <= target { "ok" } else { "MISSED" });
+            say(&format!("{:<46}{median:>9.2}{min:>9.2}{max:>9.2}{target:>9} {} {verdict}", row.name, row.unit));
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report of the bench is its output")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// A finished child: what it took.
+struct Finished {
+    wall: Duration,
+    /// CPU of the process itself, without its children.
+    cpu: Duration,
+    peak_mib: f64,
+    stdout: String,
+}
+
+/// Runs the program and watches its own CPU and memory in /proc until it ends.
+fn measure(arguments: &[&str], store: Option<&Path>) -> Finished {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdout(Stdio::piped()).stderr(Stdio::null());
+    if let Some(store) = store {
+        command.env("CHAOSRUN_STORE", store);
+    }
+    let began = Instant::now();
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdout = child.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text).unwrap_or_default()
+    });
+    let (cpu, peak_mib) = watch(&mut child);
+    let wall = began.elapsed();
+    Finished { wall, cpu, peak_mib, stdout: reader.join().unwrap_or_default() }
+}
+
+fn watch(child: &mut Child) -> (Duration, f64) {
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let (mut cpu, mut peak) = (Duration::ZERO, 0.0_f64);
+    loop {
+        if let Ok(stat) = fs::read_to_string(proc.join("stat")) {
+            // Fields 14 and 15, counted after the name in parentheses: ticks of 10 ms.
+            let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+            let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+            cpu = cpu.max(Duration::from_millis(ticks * 10));
+        }
+        if let Ok(status) = fs::read_to_string(proc.join("status")) {
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+            peak = peak.max(kib.unwrap_or_default() / 1024.0);
+        }
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            _ => return (cpu, peak),
+        }
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn start_up(report: &mut Report, runs: usize) {
+    let values = (0..runs).map(|_| ms(measure(&["--version"], None).wall)).collect();
+    report.add("start-up: --version", "ms", 30.0, values);
+}
+
+fn files(report: &mut Report, runs: usize) {
+    let values = (0..runs).map(|_| ms(measure(&["check", "--files-only", "scenarios"], None).wall)).collect();
+    report.add("check --files-only scenarios", "ms", 25.0, values);
+}
+
+fn list(report: &mut Report, store: &Path, runs: usize) {
+    let values = (0..runs).map(|_| ms(measure(&["list"], Some(store)).wall)).collect();
+    report.add("list, 500 trials recorded", "ms", 30.0, values);
+}
+
+/// 500 trials of an empty cluster with three scripted shell commands each: the harness's own cost.
+fn empty(report: &mut Report, store: &Path) {
+    const TRIALS: f64 = 500.0;
+    let arguments = ["run", "scenarios/empty.yaml", "--repeat", "500", "--jobs", "2"];
+    let done = measure(&arguments, Some(store));
+    report.add("empty trial, 3 commands: wall a trial", "ms", 5.0, vec![ms(done.wall) / TRIALS]);
+    report.add("empty trial, 3 commands: CPU of ours a trial", "ms", 3.0, vec![ms(done.cpu) / TRIALS]);
+    report.add("empty trial: peak memory over 500", "MiB", 40.0, vec![done.peak_mib]);
+}
+
+fn node_kill(report: &mut Report, store: &Path, runs: usize) {
+    let mut figures: [Vec<f64>; 6] = Default::default();
+    for seed in 1..=runs {
+        let seed = seed.to_string();
+        let arguments = ["run", "scenarios/node_kill.yaml", "--seed", &seed, "--message-format", "json"];
+        let done = measure(&arguments, Some(store));
+        let events: Vec<Value> = done.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let kind = |name: &'static str| events.iter().map(|event| &event["kind"]).filter(move |kind| kind["type"] == name);
+        let seconds = |value: &Value| value.as_f64().map(|us| us / 1e6);
+        let up = kind("phase_finished").find(|kind| kind["phase"] == "up").and_then(|kind| seconds(&kind["took_us"]));
+        let Some(end) = kind("trial_finished").next() else { continue };
+        let wall = seconds(&end["wall_us"]).unwrap_or_default();
+        let declared = seconds(&end["declared_us"]).unwrap_or_default();
+        figures[0].extend(up);
+        figures[1].extend(seconds(&end["detect_us"]).map(|detect| detect * 1e3));
+        figures[2].push(wall);
+        figures[3].push(declared);
+        figures[4].push(wall - declared);
+        figures[5].push(done.peak_mib);
+    }
+    let [up, detect, wall, declared, rest, peak] = figures;
+    report.add("node_kill: cluster ready", "s", 1.0, up);
+    report.add("node_kill: death to first ticket", "ms", 300.0, detect);
+    report.add("node_kill: whole trial", "s", 6.0, wall);
+    report.add("node_kill:   declared waits", "s", None, declared);
+    report.add("node_kill:   the rest", "s", 2.5, rest);
+    report.add("node_kill: peak memory of the runner", "MiB", 60.0, peak);
+}
+
+/// The same empty work in `inspect_ai`, when it is installed.
+fn inspect(report: &mut Report) {
+    const SAMPLES: usize = 50;
+    let task = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/inspect_empty.py");
+    let logs = tempfile::tempdir().expect("a temporary directory");
+    let began = Instant::now();
+    let done = Command::new("inspect")
+        .args(["eval", &task.display().to_string(), "--model", "mockllm/model", "--display", "none", "--log-dir"])
+        .arg(logs.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let name = "inspect_ai, 50 samples x 3 commands: wall a sample";
+    match done {
+        Ok(status) if status.success() => report.add(name, "ms", None, vec![ms(began.elapsed()) / SAMPLES as f64]),
+        _ => report.add(name, "ms", None, Vec::new()),
+    }
+}

@@ -1,0 +1,38 @@
+# Recipes for people who work on chaosrun. `just` lists them.
+
+[private]
+default:
+    @just --list --unsorted
+
+# Run the main scenario
+[group('use')]
+run *ARGS="scenarios/node_kill.yaml":
+    cargo run --release -- {{ARGS}}
+
+# All tests
+[group('check')]
+test *ARGS:
+    cargo test {{ARGS}}
+
+# Format, lints, schema drift, sample files
+[group('check')]
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    cargo run --quiet -- schema --check schemas
+    cargo run --quiet -- check --files-only scenarios variants
+
+# Everything CI does
+[group('check')]
+ci:
+    .ci/run
+
+# Write the JSON Schemas anew
+[group('write')]
+schemas:
+    cargo run --quiet -- schema --write schemas
+
+# Measure against the targets; the report goes to stdout
+[group('measure')]
+bench *ARGS:
+    cargo bench --bench report -- {{ARGS}}

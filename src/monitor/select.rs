@@ -1,0 +1,26 @@
+//! Nodes that an expression of the cluster file means: `select`, and targets by it.
+
+use crate::cluster::Topology;
+use crate::expr::{Context, Expr, Value};
+
+/// A node name or address, an object with a `name` or `node`, or a list of those.
+pub(super) fn nodes(expr: &Expr, context: &Context, topology: &Topology) -> Result<Vec<String>, String> {
+    let value = expr.eval(context).map_err(|unknown| format!("`{}` is unknown: {unknown}", expr.text))?;
+    let mut nodes = Vec::new();
+    if value.as_str().is_some() || !crate::expr::is_list(&value) {
+        nodes.push(one(&value, expr, topology)?);
+    } else {
+        for item in value.try_iter().map_err(|error| error.to_string())? {
+            nodes.push(one(&item, expr, topology)?);
+        }
+    }
+    nodes.dedup();
+    Ok(nodes)
+}
+
+fn one(value: &Value, expr: &Expr, topology: &Topology) -> Result<String, String> {
+    let field = |name: &str| value.get_attr(name).ok().and_then(|value| value.as_str().map(str::to_owned));
+    let text = value.as_str().map(str::to_owned).or_else(|| field("name")).or_else(|| field("node"));
+    let text = text.ok_or_else(|| format!("`{}` gave `{value}`, which names no node", expr.text))?;
+    topology.find(&text).map(|node| node.name.clone()).ok_or_else(|| format!("`{}` gave `{text}`, which is no node", expr.text))
+}

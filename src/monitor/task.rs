@@ -1,0 +1,350 @@
+//! The task that ticks: asks, judges, tells. It wakes at once when a node changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use regex::Regex;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::select;
+use super::state::{Brief, MonitorState};
+use super::tickets::{Tickets, Violation};
+use crate::cluster::Cluster;
+use crate::emit::Emitter;
+use crate::event::{InvariantState, Kind, Spot};
+use crate::expr::topology::{View, node_context};
+use crate::expr::{Context, Expr};
+use crate::invariant::{Graces, State, Transition, evaluate};
+use crate::observe::{HttpClient, LogRules, Observer, ObserverConfig};
+use crate::scenario::model::{self, InvariantKind};
+use crate::workload::StatsReader;
+
+/// What a monitor needs of a trial.
+pub struct MonitorConfig {
+    pub spec: Arc<model::Cluster>,
+    pub cluster: Arc<dyn Cluster>,
+    pub workload: Option<StatsReader>,
+    pub seed: u64,
+    pub http: HttpClient,
+    pub emitter: Emitter,
+}
+
+enum Request {
+    Select(Expr, oneshot::Sender<Result<Vec<String>, String>>),
+    Page(Box<Violation>),
+}
+
+/// Starts monitors.
+#[derive(Debug)]
+pub struct Monitor;
+
+/// A running monitor. Cheap to clone; `stop` on any of them ends it.
+#[derive(Debug, Clone)]
+pub struct MonitorHandle {
+    state: watch::Receiver<MonitorState>,
+    requests: mpsc::UnboundedSender<Request>,
+    cancel: CancellationToken,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Request")
+    }
+}
+
+impl Monitor {
+    /// Starts ticking.
+    #[must_use]
+    pub fn start(config: MonitorConfig) -> (MonitorHandle, JoinHandle<()>) {
+        let (publish, state) = watch::channel(MonitorState::default());
+        let (requests, receive) = mpsc::unbounded_channel();
+        let cancel = CancellationToken::new();
+        let task = Task::new(config, publish, cancel.clone());
+        (MonitorHandle { state, requests, cancel }, tokio::spawn(task.run(receive)))
+    }
+}
+
+impl MonitorHandle {
+    /// The newest evaluation, and a way to wait for the next.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<MonitorState> {
+        self.state.clone()
+    }
+
+    /// Nodes an expression over the newest observations means.
+    ///
+    /// # Errors
+    /// It is unknown now, or names no node.
+    pub async fn select_nodes(&self, expr: Expr) -> Result<Vec<String>, String> {
+        let (answer, nodes) = oneshot::channel();
+        let gone = "the monitor has ended";
+        self.requests.send(Request::Select(expr, answer)).map_err(|_| gone.to_owned())?;
+        nodes.await.map_err(|_| gone.to_owned())?
+    }
+
+    /// Opens a ticket by hand: a page.
+    pub fn page(&self, violation: Violation) {
+        let _ = self.requests.send(Request::Page(Box::new(violation)));
+    }
+
+    /// Ends the task; await its join handle for the end.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+}
+
+struct Task {
+    config: MonitorConfig,
+    observer: Observer,
+    base: Context,
+    /// The context of the newest evaluation, with observations and lets.
+    latest: Option<Context>,
+    graces: Graces,
+    tickets: Tickets,
+    logs: LogRules,
+    probes_ok: HashMap<(String, Option<String>), bool>,
+    spots: Vec<Option<Spot>>,
+    epoch: Instant,
+    dirty: bool,
+    state: MonitorState,
+    publish: watch::Sender<MonitorState>,
+    cancel: CancellationToken,
+}
+
+impl Task {
+    fn new(config: MonitorConfig, publish: watch::Sender<MonitorState>, cancel: CancellationToken) -> Self {
+        let observer = Observer::new(ObserverConfig {
+            spec: Arc::clone(&config.spec),
+            cluster: Arc::clone(&config.cluster),
+            workload: config.workload.clone(),
+            seed: config.seed,
+            http: config.http.clone(),
+        });
+        let topology = config.cluster.topology();
+        let base = node_context(topology, None, View::Advertised, config.spec.clock_scale, config.seed);
+        let mut logs = LogRules::default();
+        for node in &topology.nodes {
+            let of_role = config.spec.logs.values().filter(|rule| rule.role == node.role);
+            let rules = of_role.filter_map(|rule| Some((rule.name.clone(), Regex::new(&rule.pattern).ok()?))).collect();
+            if let Some(path) = config.cluster.log_file(&node.name) {
+                logs.watch(node.name.clone(), path, rules);
+            }
+        }
+        let spots = config.spec.invariants.values().map(|invariant| invariant.expect.place.as_ref().map(crate::diagnostic::Place::spot));
+        Self {
+            spots: spots.collect(),
+            observer,
+            base,
+            latest: None,
+            graces: Graces::default(),
+            tickets: Tickets::default(),
+            logs,
+            probes_ok: HashMap::new(),
+            epoch: Instant::now(),
+            dirty: true,
+            state: MonitorState::default(),
+            publish,
+            cancel,
+            config,
+        }
+    }
+
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let mut changes = self.config.cluster.changes();
+        let mut ticker = tokio::time::interval(self.config.spec.tick.max(Duration::from_millis(1)));
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                _ = ticker.tick() => {
+                    // Answers that came since, while a slow probe kept the round open.
+                    if self.dirty && !self.observer.is_idle() {
+                        self.evaluate();
+                    }
+                    self.observer.start_due(Instant::now());
+                    self.dirty = true;
+                    if self.observer.is_idle() {
+                        self.evaluate();
+                    }
+                    self.matched_lines();
+                }
+                completed = self.observer.next() => {
+                    self.observer.complete(completed);
+                    self.dirty = true;
+                    if self.observer.is_idle() {
+                        self.evaluate();
+                    }
+                }
+                change = changes.recv() => {
+                    if matches!(change, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
+                        return;
+                    }
+                    self.observer.look();
+                    self.evaluate();
+                    self.observer.start_due(Instant::now());
+                }
+                Some(request) = requests.recv() => self.answer(request),
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Select(expr, answer) => {
+                let nodes = match &self.latest {
+                    Some(context) => select::nodes(&expr, context, self.config.cluster.topology()),
+                    None => Err("nothing has been observed yet".into()),
+                };
+                let _ = answer.send(nodes);
+            }
+            Request::Page(violation) => {
+                if let Some(kind) = self.tickets.page(*violation, Timestamp::now()) {
+                    self.tell(kind);
+                }
+                self.publish();
+            }
+        }
+    }
+
+    /// Judges the newest answers; emits what changed; publishes.
+    fn evaluate(&mut self) {
+        self.dirty = false;
+        let snapshot = self.observer.snapshot();
+        self.probes(&snapshot);
+        let spec = Arc::clone(&self.config.spec);
+        let (judged, context) = evaluate(&spec, self.config.cluster.topology(), snapshot.context(self.base.clone()));
+        self.latest = Some(context);
+        self.state.observed = snapshot.value();
+        for transition in self.graces.update(&spec, judged, self.epoch.elapsed()) {
+            self.transition(&spec, transition);
+        }
+        self.state.tick += 1;
+        self.hold_times(&spec);
+        self.publish();
+    }
+
+    fn probes(&mut self, snapshot: &crate::observe::Snapshot) {
+        for (probe, node, answer) in snapshot.all() {
+            let Some(answer) = answer else { continue };
+            let key = (probe.to_owned(), node.map(str::to_owned));
+            let before = self.probes_ok.insert(key, answer.ok);
+            // The first answer of a healthy probe is no news.
+            if before != Some(answer.ok) && !(before.is_none() && answer.ok) {
+                self.config.emitter.emit(Kind::ProbeChanged {
+                    probe: probe.to_owned(),
+                    node: node.map(str::to_owned),
+                    ok: answer.ok,
+                    error: answer.error.clone(),
+                });
+            }
+        }
+    }
+
+    fn transition(&mut self, spec: &model::Cluster, Transition { from, to }: Transition) {
+        let Some((name, invariant)) = spec.invariants.get_index(to.invariant) else { return };
+        let place = self.spots.get(to.invariant).cloned().flatten();
+        let malformed = to.unknown.as_ref().is_some_and(crate::expr::Unknown::is_malformed);
+        let worth_telling = match to.state {
+            InvariantState::Violated => true,
+            InvariantState::Holds => matches!(from, Some(InvariantState::Violated | InvariantState::Pending)),
+            InvariantState::Pending => false,
+            InvariantState::Unknown => malformed,
+        };
+        if worth_telling {
+            let observed = to.unknown.as_ref().map_or_else(|| to.observed.clone(), |unknown| format!("unknown: {unknown}"));
+            self.config.emitter.emit(Kind::InvariantChanged {
+                invariant: name.clone(),
+                node: to.node.clone(),
+                state: to.state,
+                observed: if to.state == InvariantState::Holds { String::new() } else { observed },
+                expected: to.expected.clone(),
+                place: place.clone(),
+            });
+        }
+        match to.state {
+            InvariantState::Violated => {
+                if invariant.kind == InvariantKind::Safeguard {
+                    let brief = self.brief(spec, &to);
+                    self.state.safeguards_broken.extend(brief);
+                }
+                let violation = Violation {
+                    invariant: name.clone(),
+                    item: to.item,
+                    node: to.node,
+                    severity: invariant.severity,
+                    observed: to.observed,
+                    expected: to.expected,
+                    place,
+                };
+                if let Some(kind) = self.tickets.violated(violation, Timestamp::now()) {
+                    self.tell(kind);
+                }
+            }
+            InvariantState::Holds => {
+                if let Some(kind) = self.tickets.holds(name, &to.item) {
+                    self.tell(kind);
+                }
+            }
+            InvariantState::Pending | InvariantState::Unknown => (),
+        }
+    }
+
+    fn tell(&mut self, kind: Kind) {
+        if let Kind::TicketOpened(ticket) = &kind
+            && self.state.first_ticket.is_none()
+        {
+            self.state.first_ticket = Some((ticket.clone(), Instant::now()));
+        }
+        self.config.emitter.emit(kind);
+    }
+
+    fn hold_times(&mut self, spec: &model::Cluster) {
+        let mut troubles: Vec<Brief> =
+            self.graces.states().filter(|state| !state.is_fine()).filter_map(|state| self.brief(spec, state)).collect();
+        troubles.sort_by_key(|brief| (brief.kind != InvariantKind::Objective, brief.unknown));
+        let now = Instant::now();
+        let since = |before: Option<Instant>, hold: bool| if hold { before.or(Some(now)) } else { None };
+        self.state.all_hold_since = since(self.state.all_hold_since, troubles.is_empty());
+        let objectives = troubles.iter().all(|brief| brief.kind != InvariantKind::Objective);
+        self.state.objectives_hold_since = since(self.state.objectives_hold_since, objectives);
+        self.state.troubles = troubles;
+        let is_objective =
+            |state: &&State| spec.invariants.get_index(state.invariant).is_some_and(|(_, of)| of.kind == InvariantKind::Objective);
+        self.state.objectives = self.graces.states().filter(is_objective).count();
+    }
+
+    fn brief(&self, spec: &model::Cluster, state: &State) -> Option<Brief> {
+        let (name, invariant) = spec.invariants.get_index(state.invariant)?;
+        let unknown = state.state == InvariantState::Unknown && !state.counts_as_violated();
+        Some(Brief {
+            invariant: name.clone(),
+            kind: invariant.kind,
+            node: state.node.clone(),
+            observed: match &state.unknown {
+                Some(reason) if unknown => reason.reason.clone(),
+                _ => state.observed.clone(),
+            },
+            expected: state.expected.clone(),
+            unknown,
+            malformed: state.unknown.as_ref().is_some_and(crate::expr::Unknown::is_malformed),
+            place: self.spots.get(state.invariant).cloned().flatten(),
+        })
+    }
+
+    fn publish(&mut self) {
+        self.state.tickets = self.tickets.all().map(|(ticket, open)| (ticket.clone(), open)).collect();
+        self.publish.send_replace(self.state.clone());
+    }
+
+    fn matched_lines(&mut self) {
+        for found in self.logs.poll() {
+            let kind = Kind::LogMatched { rule: found.rule, node: found.node, line: found.line, fields: found.fields };
+            self.config.emitter.emit(kind);
+        }
+    }
+}

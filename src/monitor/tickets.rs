@@ -1,0 +1,155 @@
+//! Tickets: one a trouble, not one a violation. Pure.
+//!
+//! Violations of the same node join one ticket; those of no node have one ticket an invariant. A ticket closes only when all
+//! its invariants hold again, and is opened again when one of them returns.
+
+use indexmap::IndexMap;
+use jiff::Timestamp;
+
+use crate::event::{Kind, Severity, Spot, Ticket};
+
+/// A violation as it becomes, or joins, a ticket.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    pub invariant: String,
+    pub item: String,
+    pub node: Option<String>,
+    pub severity: Severity,
+    pub observed: String,
+    pub expected: String,
+    pub place: Option<Spot>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    ticket: Ticket,
+    open: bool,
+    /// (invariant, item) -> is it violated now?
+    parts: IndexMap<(String, String), bool>,
+}
+
+/// All tickets of a trial.
+#[derive(Debug, Default)]
+pub struct Tickets {
+    entries: Vec<Entry>,
+}
+
+impl Tickets {
+    /// A violation began. Gives the event to emit, none when it is known already.
+    pub fn violated(&mut self, violation: Violation, now: Timestamp) -> Option<Kind> {
+        let part = (violation.invariant.clone(), violation.item.clone());
+        let same = |entry: &Entry| match &violation.node {
+            Some(node) => entry.ticket.node.as_ref() == Some(node),
+            None => entry.ticket.node.is_none() && entry.ticket.invariant == violation.invariant,
+        };
+        if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
+            let before = entry.parts.insert(part, true);
+            if !entry.open {
+                entry.open = true;
+                return Some(Kind::TicketReopened { ticket: entry.ticket.id, invariant: violation.invariant, node: violation.node });
+            }
+            entry.ticket.severity = entry.ticket.severity.max(violation.severity);
+            return (before != Some(true)).then(|| Kind::TicketJoined {
+                ticket: entry.ticket.id,
+                invariant: violation.invariant,
+                node: violation.node,
+                observed: violation.observed,
+            });
+        }
+        let id = u32::try_from(self.entries.len()).map_or(u32::MAX, |count| count.saturating_add(1));
+        let ticket = Ticket {
+            id,
+            invariant: violation.invariant,
+            node: violation.node,
+            severity: violation.severity,
+            observed: violation.observed,
+            expected: violation.expected,
+            first_seen: now,
+            place: violation.place,
+        };
+        self.entries.push(Entry { ticket: ticket.clone(), open: true, parts: IndexMap::from([(part, true)]) });
+        Some(Kind::TicketOpened(ticket))
+    }
+
+    /// An invariant of an item holds again.
+    pub fn holds(&mut self, invariant: &str, item: &str) -> Option<Kind> {
+        let part = (invariant.to_owned(), item.to_owned());
+        let entry = self.entries.iter_mut().find(|entry| entry.open && entry.parts.contains_key(&part))?;
+        entry.parts.insert(part, false);
+        if entry.parts.values().any(|violated| *violated) {
+            return None;
+        }
+        entry.open = false;
+        Some(Kind::TicketClosed { ticket: entry.ticket.id })
+    }
+
+    /// A ticket that somebody raised by hand: nothing needs to be violated. It stays open until the trial ends.
+    pub fn page(&mut self, violation: Violation, now: Timestamp) -> Option<Kind> {
+        self.violated(violation, now)
+    }
+
+    /// Every ticket, and whether it is open.
+    pub fn all(&self) -> impl Iterator<Item = (&Ticket, bool)> {
+        self.entries.iter().map(|entry| (&entry.ticket, entry.open))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violation(invariant: &str, node: Option<&str>) -> Violation {
+        Violation {
+            invariant: invariant.into(),
+            item: node.unwrap_or_default().into(),
+            node: node.map(Into::into),
+            severity: Severity::Warning,
+            observed: "false".into(),
+            expected: "true".into(),
+            place: None,
+        }
+    }
+
+    fn raise(tickets: &mut Tickets, invariant: &str, node: Option<&str>) -> Option<String> {
+        tickets.violated(violation(invariant, node), Timestamp::UNIX_EPOCH).map(|kind| name(&kind))
+    }
+
+    fn open(tickets: &Tickets) -> Vec<u32> {
+        tickets.all().filter(|(_, open)| *open).map(|(ticket, _)| ticket.id).collect()
+    }
+
+    fn name(kind: &Kind) -> String {
+        serde_json::to_value(kind).unwrap()["type"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_second_violation_of_a_node_joins_and_all_must_hold_to_close() {
+        let mut tickets = Tickets::default();
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv2")).as_deref(), Some("ticket_opened"));
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv2")), None);
+        assert_eq!(raise(&mut tickets, "store_down", Some("tikv2")).as_deref(), Some("ticket_joined"));
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv3")).as_deref(), Some("ticket_opened"));
+        assert_eq!(open(&tickets), [1, 2]);
+        assert_eq!(tickets.holds("node_up", "tikv2"), None);
+        assert_eq!(tickets.holds("store_down", "tikv2"), Some(Kind::TicketClosed { ticket: 1 }));
+        assert_eq!(tickets.holds("store_down", "tikv2"), None);
+        assert_eq!(open(&tickets), [2]);
+    }
+
+    #[test]
+    fn a_trouble_that_returns_opens_its_ticket_again() {
+        let mut tickets = Tickets::default();
+        raise(&mut tickets, "node_up", Some("tikv2"));
+        tickets.holds("node_up", "tikv2");
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv2")).as_deref(), Some("ticket_reopened"));
+        assert_eq!(open(&tickets), [1]);
+    }
+
+    #[test]
+    fn troubles_of_no_node_are_told_apart_by_their_invariant() {
+        let mut tickets = Tickets::default();
+        raise(&mut tickets, "no_leader", None);
+        assert_eq!(raise(&mut tickets, "slow", None).as_deref(), Some("ticket_opened"));
+        assert_eq!(raise(&mut tickets, "no_leader", None), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! `on: workload` probes: how the running workload is served, over a window.
+
+use std::time::{Duration, Instant};
+
+use super::answer::{Answer, Body};
+use crate::expr::of_serde;
+use crate::workload::StatsReader;
+
+pub(super) fn ask(stats: Option<&StatsReader>, window: Duration) -> Answer {
+    let began = Instant::now();
+    match stats {
+        None => Answer::failed("no workload runs", began),
+        Some(stats) => {
+            let json = serde_json::to_value(stats.window(window)).unwrap_or_default();
+            Answer::of(true, Body::Json(of_serde(&json), json.to_string().into()), began)
+        }
+    }
+}

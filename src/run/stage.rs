@@ -1,0 +1,164 @@
+//! What a trial has on stage: the cluster, the mediated engine, the workload, the monitor. All of it ends in `down`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::trial::TrialContext;
+use crate::cluster::local::supervisor::SupervisorClient;
+use crate::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
+use crate::cluster::mediator::{Mediator, MediatorHandle, Settings};
+use crate::cluster::{Cluster, ClusterError};
+use crate::emit::Emitter;
+use crate::monitor::{Monitor, MonitorConfig, MonitorHandle};
+use crate::observe::HttpClient;
+use crate::scenario::model::Scenario;
+use crate::workload::{Workload, WorkloadConfig, WorkloadHandle};
+
+/// Users are served when something was acknowledged within this.
+const SERVED: Duration = Duration::from_secs(1);
+
+/// What trials of one run share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    pub supervisor: SupervisorClient,
+    /// What nodes and agents may see; removed at the end of the run, whatever happens.
+    pub work: Arc<WorkRoot>,
+    pub http: HttpClient,
+    /// First on an agent's PATH, when the machine has no docker CLI of its own.
+    pub tools_dir: Option<PathBuf>,
+}
+
+/// Everything of one trial that runs.
+pub struct Stage {
+    pub cluster: Arc<dyn Cluster>,
+    /// The agent's own folder; its path tells nothing.
+    pub agent_dir: PathBuf,
+    /// Where the mediated engine listens.
+    pub engine: PathBuf,
+    record_dir: PathBuf,
+    scenario: Arc<Scenario>,
+    seed: u64,
+    http: HttpClient,
+    emitter: Emitter,
+    cancel: CancellationToken,
+    mediator: Option<MediatorHandle>,
+    workload: Option<WorkloadHandle>,
+    monitor: Option<(MonitorHandle, JoinHandle<()>)>,
+}
+
+impl Stage {
+    /// Chooses addresses and makes folders; starts nothing yet.
+    pub fn new(context: &TrialContext) -> Result<Self, ClusterError> {
+        let TrialContext { plan, trial, shared, record_dir, emitter, cancel, .. } = context;
+        // An agent may see this name.
+        let opaque = blake3::hash(trial.as_str().as_bytes()).to_hex()[..8].to_owned();
+        let agent_dir = shared.work.path().join(format!("{opaque}-home"));
+        for dir in [record_dir, &agent_dir] {
+            std::fs::create_dir_all(dir).map_err(|source| io(format!("cannot make `{}`", dir.display()), source))?;
+        }
+        let options = LocalOptions {
+            run_dir: record_dir.clone(),
+            work: Arc::clone(&shared.work),
+            trial: opaque.clone(),
+            seed: plan.seed,
+            client: shared.supervisor.clone(),
+            emitter: emitter.clone(),
+            relay: true,
+        };
+        let cluster: Arc<dyn Cluster> = Arc::new(LocalCluster::new(Arc::clone(&plan.scenario.cluster), options)?);
+        Ok(Self {
+            cluster,
+            agent_dir,
+            engine: shared.work.path().join(format!("{opaque}.sock")),
+            record_dir: record_dir.clone(),
+            scenario: Arc::clone(&plan.scenario),
+            seed: plan.seed,
+            http: shared.http.clone(),
+            emitter: emitter.clone(),
+            cancel: cancel.clone(),
+            mediator: None,
+            workload: None,
+            monitor: None,
+        })
+    }
+
+    pub fn record_dir(&self) -> &Path {
+        &self.record_dir
+    }
+
+    /// Starts the workload and the monitor.
+    pub async fn load_and_watch(&mut self) -> Result<(), String> {
+        if let Some(usage) = &self.scenario.workload {
+            let spec = self.scenario.cluster.workloads.get(&usage.name).ok_or_else(|| format!("no workload `{}`", usage.name))?;
+            let config = WorkloadConfig {
+                spec: spec.clone(),
+                usage: usage.clone(),
+                cluster: Arc::clone(&self.cluster),
+                seed: self.seed,
+                clock_scale: self.scenario.cluster.clock_scale,
+                emitter: self.emitter.clone(),
+                cancel: self.cancel.clone(),
+                run_dir: self.record_dir.clone(),
+            };
+            self.workload = Some(Workload::start(config).await.map_err(|error| error.to_string())?);
+        }
+        self.monitor = Some(Monitor::start(MonitorConfig {
+            spec: Arc::clone(&self.scenario.cluster),
+            cluster: Arc::clone(&self.cluster),
+            workload: self.workload.as_ref().map(WorkloadHandle::stats),
+            seed: self.seed,
+            http: self.http.clone(),
+            emitter: self.emitter.clone(),
+        }));
+        Ok(())
+    }
+
+    /// Only an agent needs the engine: it listens from the ticket on.
+    pub fn mediate(&mut self, secret: &str) -> Result<(), String> {
+        let settings = Settings::new(&self.engine, secret);
+        let mediator = Mediator::start(Arc::clone(&self.cluster), settings, self.emitter.clone());
+        self.mediator = Some(mediator.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    pub fn monitor(&self) -> Option<&MonitorHandle> {
+        self.monitor.as_ref().map(|(monitor, _)| monitor)
+    }
+
+    /// Asks whether users are being served; always true when nobody uses it.
+    pub fn served(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let stats = self.workload.as_ref().map(WorkloadHandle::stats);
+        move || stats.as_ref().is_none_or(|stats| stats.window(SERVED).acknowledged > 0)
+    }
+
+    pub fn take_workload(&mut self) -> Option<WorkloadHandle> {
+        self.workload.take()
+    }
+
+    /// Ends everything. Safe to call whatever was started.
+    pub async fn down(&mut self) -> Result<(), ClusterError> {
+        if let Some(mut workload) = self.workload.take() {
+            workload.stop().await;
+        }
+        if let Some((monitor, task)) = self.monitor.take() {
+            monitor.stop();
+            // A monitor that panicked has said so already; there is nothing left to end.
+            let _ = task.await;
+        }
+        if let Some(mediator) = self.mediator.take() {
+            mediator.stop().await;
+        }
+        let down = self.cluster.down().await;
+        // What stays is removed with the whole work folder at the end of the run.
+        let _ = std::fs::remove_dir_all(&self.agent_dir);
+        down
+    }
+}
+
+fn io(what: String, source: std::io::Error) -> ClusterError {
+    ClusterError::Io { what, source }
+}

@@ -1,0 +1,460 @@
+//! One trial, top to bottom: up, steady, chaos, felt, detect, agent, settle, stable, preserved, down, score.
+//!
+//! Whatever happens, a trial that started emits exactly one `TrialFinished`, and everything it started is ended.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::findings::Findings;
+use super::phase::Open;
+use super::stage::{Shared, Stage};
+use super::touch::Touches;
+use super::wait;
+use crate::agent::{self, AgentTask, AgentView, Subject, TicketView};
+use crate::chaos::driver::{ChaosState, Driver};
+use crate::chaos::timeline;
+use crate::cluster::ClusterError;
+use crate::emit::Emitter;
+use crate::event::{Kind, Phase, Reason, Severity, Ticket, Verdict};
+use crate::ids::TrialId;
+use crate::monitor::tickets::Violation;
+use crate::monitor::{MonitorHandle, MonitorState};
+use crate::plan::TrialPlan;
+use crate::scenario::model::{Goal, Scenario};
+
+/// How long the final reads may take until every key has answered.
+const READS: Duration = Duration::from_secs(10);
+/// Of a cluster that is still broken: they cannot make the verdict a better one.
+const READS_WHEN_BROKEN: Duration = Duration::from_millis(500);
+
+/// What the executor hands to a trial.
+pub struct TrialContext {
+    pub plan: Arc<TrialPlan>,
+    pub trial: TrialId,
+    /// Bound to the trial.
+    pub emitter: Emitter,
+    pub shared: Shared,
+    /// The trial's folder in the record: logs, outputs, history.
+    pub record_dir: PathBuf,
+    /// Stops the trial: it ends as invalid, interrupted.
+    pub cancel: CancellationToken,
+}
+
+/// Runs one trial and emits its events, the last of them `TrialFinished`.
+pub async fn run(context: TrialContext) -> Verdict {
+    let began = Instant::now();
+    let TrialContext { plan, emitter, cancel, .. } = &context;
+    emitter.emit(Kind::TrialStarted(Box::new(plan.started())));
+    let mut findings = Findings::default();
+    let mut chaos = ChaosState::default();
+    match Stage::new(&context) {
+        Err(error) => findings.invalid = Some(cluster_error(&error)),
+        Ok(stage) => {
+            let mut trial = Trial::new(&context, stage);
+            let story = tokio::select! {
+                story = trial.story() => story,
+                () = cancel.cancelled() => Err(interrupted()),
+            };
+            trial.findings.invalid = story.err();
+            trial.down().await;
+            chaos = trial.chaos.borrow().clone();
+            findings = trial.findings;
+        }
+    }
+    let phase = Open::new(emitter, Phase::Score);
+    let finished = findings.conclude(&plan.scenario, &chaos, began.elapsed());
+    let total = finished.score.map_or("no score".to_owned(), |score| format!("score {score:.2}"));
+    phase.close(true, format!("{}, {total}", finished.verdict.as_str()));
+    let verdict = finished.verdict;
+    emitter.emit(Kind::TrialFinished(Box::new(finished)));
+    verdict
+}
+
+struct Trial {
+    plan: Arc<TrialPlan>,
+    scenario: Arc<Scenario>,
+    trial: TrialId,
+    emitter: Emitter,
+    cancel: CancellationToken,
+    /// Ends the timeline and the watch over what the agent touches; cancelled with the trial, and before `down`.
+    acting: CancellationToken,
+    shared: Shared,
+    stage: Stage,
+    chaos: watch::Receiver<ChaosState>,
+    touches: Touches,
+    findings: Findings,
+}
+
+impl Trial {
+    fn new(context: &TrialContext, stage: Stage) -> Self {
+        let acting = context.cancel.child_token();
+        Self {
+            plan: Arc::clone(&context.plan),
+            scenario: Arc::clone(&context.plan.scenario),
+            trial: context.trial.clone(),
+            emitter: context.emitter.clone(),
+            cancel: context.cancel.clone(),
+            shared: context.shared.clone(),
+            touches: Touches::watch(&*stage.cluster, acting.clone()),
+            acting,
+            stage,
+            chaos: watch::channel(ChaosState::default()).1,
+            findings: Findings::default(),
+        }
+    }
+
+    /// The phases in order. `Err` = the environment failed, or the scenario cannot be judged: the trial is invalid.
+    async fn story(&mut self) -> Result<(), Reason> {
+        self.up().await?;
+        let monitor = self.steady().await?;
+        let steady = Instant::now();
+        self.chaos(steady, &monitor).await?;
+        self.felt().await?;
+        if let Some((ticket, at)) = self.detect(steady, &monitor).await? {
+            self.findings.ticket_at = Some(at);
+            self.agent(&ticket, at, &monitor).await?;
+        }
+        self.settle(steady, &monitor).await?;
+        self.preserved().await;
+        Ok(())
+    }
+
+    async fn up(&mut self) -> Result<(), Reason> {
+        let phase = Open::new(&self.emitter, Phase::Up);
+        let began = Instant::now();
+        let within = self.scenario.timing.ready_within;
+        let cluster = Arc::clone(&self.stage.cluster);
+        let up = match tokio::time::timeout(within, cluster.up()).await {
+            Ok(up) => up.map_err(|error| cluster_error(&error)),
+            Err(_) => Err(environment("not_ready", format!("the cluster was not ready within {}", seconds(within)))),
+        };
+        let nodes = self.scenario.cluster.nodes.len();
+        let proof = up.as_ref().map_or_else(
+            |reason| reason.message.clone(),
+            |()| if nodes == 0 { "no nodes".into() } else { format!("{nodes} nodes ready in {}", seconds(began.elapsed())) },
+        );
+        phase.close(up.is_ok(), proof);
+        up
+    }
+
+    /// Every invariant has held for `steady_for` on end, and users are served.
+    async fn steady(&mut self) -> Result<MonitorHandle, Reason> {
+        let wanted = self.scenario.timing.steady_for;
+        let phase = Open::new(&self.emitter, Phase::Steady).declared(wanted);
+        let started = self.stage.load_and_watch().await.map_err(|problem| environment("workload_error", problem));
+        if let Err(reason) = started {
+            phase.close(false, reason.message.clone());
+            return Err(reason);
+        }
+        let Some(monitor) = self.stage.monitor().cloned() else { return Err(environment("bug", "no monitor")) };
+        let mut state = monitor.state();
+        let deadline = Instant::now() + self.scenario.timing.ready_within + wanted;
+        let is_served = self.stage.served();
+        let served = |state: &MonitorState| if is_served() { state.all_hold_since } else { None };
+        let held = wait::held(&mut state, wanted, deadline, served).await;
+        let count = self.scenario.cluster.invariants.len();
+        let (ok, proof) = match held {
+            Ok(_) if count == 0 => (true, "no invariants".to_owned()),
+            Ok(_) => (true, format!("{count} invariants held for {}", seconds(wanted))),
+            Err(_) => {
+                let trouble = state.borrow().trouble();
+                (false, trouble.unwrap_or_else(|| "no operation of the workload was acknowledged".into()))
+            }
+        };
+        self.findings.declared += phase.close(ok, proof.clone());
+        if ok {
+            return Ok(monitor);
+        }
+        let place = state.borrow().troubles.first().and_then(|brief| brief.place.clone());
+        Err(Reason { place, ..environment("not_healthy", format!("never steady: {proof}")) })
+    }
+
+    /// Starts the timeline and waits until the first fault that counts was injected, or the page was sent.
+    async fn chaos(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
+        let scenario = Arc::clone(&self.scenario);
+        let (publish, chaos) = watch::channel(ChaosState::default());
+        self.chaos = chaos;
+        let driver = Driver {
+            scenario: Arc::clone(&scenario),
+            seed: self.plan.seed,
+            cluster: Arc::clone(&self.stage.cluster),
+            monitor: monitor.clone(),
+            emitter: self.emitter.clone(),
+            cancel: self.acting.clone(),
+        };
+        tokio::spawn(driver.run(steady, publish));
+        let first = timeline::first_injection(&scenario.chaos, &scenario.truth);
+        let paged = scenario.page.as_ref().map(|page| page.at);
+        let Some(at) = first.into_iter().chain(paged).min() else { return Ok(()) };
+        let phase = Open::new(&self.emitter, Phase::Chaos).declared(at);
+        if let Some(page) = &scenario.page {
+            tokio::time::sleep_until((steady + page.at).into()).await;
+            monitor.page(Violation {
+                invariant: page.invariant.clone(),
+                item: page.node.clone().unwrap_or_default(),
+                node: page.node.clone(),
+                severity: Severity::Warning,
+                observed: page.text.clone(),
+                expected: String::new(),
+                place: None,
+            });
+        }
+        let told = match first {
+            None => Ok("paged".to_owned()),
+            Some(at) => {
+                // The injection itself is bounded by the cluster's own calls; this is only a net below them.
+                let deadline = steady + at + Duration::from_secs(30);
+                let injected = wait::until(&mut self.chaos, deadline, |state| {
+                    let names = || state.active.iter().map(|fault| format!("{} {}", fault.fault, fault.targets.join(", "))).collect();
+                    let failed = state.failure.as_ref().map(|failure| Err(failure.clone()));
+                    failed.or_else(|| state.first_injected.map(|_| Ok::<Vec<String>, _>(names())))
+                });
+                match injected.await {
+                    Ok(Ok(names)) => Ok(names.join("; ")),
+                    Ok(Err(failure)) => {
+                        let place = scenario.chaos.get(failure.entry).map(|entry| entry.place.spot());
+                        Err(Reason { place, ..environment(failure.code, failure.message) })
+                    }
+                    Err(_) => Err(environment("not_injected", "the fault was not injected in time")),
+                }
+            }
+        };
+        let proof = told.as_ref().map_or_else(|reason| reason.message.clone(), Clone::clone);
+        self.findings.declared += phase.close(told.is_ok(), proof);
+        told.map(|_| ())
+    }
+
+    /// A probe of ours felt every fault that was injected so far.
+    async fn felt(&mut self) -> Result<(), Reason> {
+        let Some(first) = self.chaos.borrow().active.first().cloned() else { return Ok(()) };
+        let phase = Open::new(&self.emitter, Phase::Felt);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let felt = wait::until(&mut self.chaos, deadline, |state| state.felt.iter().find(|felt| felt.id == first.id).cloned()).await;
+        let told = match felt {
+            Ok(felt) => match felt.after {
+                Some(after) => Ok(format!("felt in {}: {}", seconds(after), felt.detail)),
+                None => Err(format!("fault not felt: {}", felt.detail)),
+            },
+            Err(_) => Err("fault not felt: no evidence came".to_owned()),
+        };
+        let (ok, proof) = told.as_ref().map_or_else(|why| (false, why.clone()), |proof| (true, proof.clone()));
+        phase.close(ok, proof);
+        told.map(|_| ()).map_err(|why| Reason { help: Some("chaosrun show".into()), ..environment("fault_not_felt", why) })
+    }
+
+    /// The first ticket. Without one a repair cannot be judged; waiting and doing nothing can.
+    async fn detect(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<Option<(Ticket, Instant)>, Reason> {
+        let injected = self.chaos.borrow().first_injected;
+        if injected.is_none() && self.scenario.page.is_none() {
+            return Ok(None);
+        }
+        let phase = Open::new(&self.emitter, Phase::Detect);
+        let from = injected.unwrap_or(steady + self.scenario.page.as_ref().map_or(Duration::ZERO, |page| page.at));
+        let within = self.scenario.timing.detect_within;
+        let mut state = monitor.state();
+        let found = wait::until(&mut state, from + within, |state| state.first_ticket.clone()).await;
+        match found {
+            Ok((ticket, at)) => {
+                let whose = ticket.node.as_ref().map_or(String::new(), |node| format!(" of {node}"));
+                let after = seconds(at.saturating_duration_since(from));
+                phase.close(true, format!("ticket {} ({}{whose}) after {after}", ticket.id, ticket.invariant));
+                Ok(Some((ticket, at)))
+            }
+            Err(_) => {
+                let why = format!("no invariant noticed the fault within {}", seconds(within));
+                let quiet_is_fine = matches!(self.scenario.goal, Goal::Wait | Goal::Nothing);
+                phase.close(quiet_is_fine, why.clone());
+                if quiet_is_fine { Ok(None) } else { Err(Reason { blame: Some("scenario".into()), ..environment("not_detected", why) }) }
+            }
+        }
+    }
+
+    /// The agent works until it ends or a limit ends it. Then nothing it started runs any more.
+    async fn agent(&mut self, ticket: &Ticket, ticket_at: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
+        let phase = Open::new(&self.emitter, Phase::Agent);
+        if let Err(problem) = self.stage.mediate(self.trial.as_str()) {
+            phase.close(false, problem.clone());
+            return Err(environment("engine_error", problem));
+        }
+        let (view, agent_view) = watch::channel(view(&monitor.state().borrow()));
+        let (truth, agent_truth) = watch::channel(self.chaos.borrow().active.clone());
+        let mirror = tokio::spawn(mirror(monitor.state(), view, self.chaos.clone(), truth));
+        let task = AgentTask {
+            subject: Subject::Variant(Arc::clone(&self.scenario.variant)),
+            limits: self.scenario.limits.clone(),
+            deadline: (ticket_at + self.scenario.limits.wall).into(),
+            ticket: ticket.id,
+            view: agent_view,
+            truth: agent_truth,
+            cluster: Arc::clone(&self.stage.cluster),
+            run_dir: self.stage.record_dir().to_owned(),
+            work_dir: self.stage.agent_dir.clone(),
+            tools_dir: self.shared.tools_dir.clone(),
+            engine: self.stage.engine.clone(),
+            emitter: self.emitter.clone(),
+            cancel: self.cancel.clone(),
+            seed: self.plan.seed,
+            clock_scale: self.scenario.cluster.clock_scale,
+        };
+        let report = agent::run(task).await;
+        mirror.abort();
+        let proof = format!("{} after {} commands: {}", end_word(report.end), report.commands.len(), report.detail);
+        phase.close(true, proof);
+        self.findings.agent = Some(report);
+        Ok(())
+    }
+
+    /// Waits until the objectives hold and the timeline is over, then until they have held for `stable_for`. A relapse within
+    /// `repair_within` of the ticket begins it anew.
+    async fn settle(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
+        let timing = self.scenario.timing.clone();
+        let from = self.findings.ticket_at.or(self.chaos.borrow().first_injected).unwrap_or(steady);
+        let limit = from + timing.repair_within;
+        let mut state = monitor.state();
+        loop {
+            let phase = Open::new(&self.emitter, Phase::Settle);
+            let over = wait::until(&mut self.chaos, limit, |chaos| chaos.finished.then_some(())).await.is_ok();
+            let held = wait::held(&mut state, Duration::ZERO, limit, |state| state.objectives_hold_since).await;
+            let Ok(since) = held else {
+                let trouble = state.borrow().troubles.first().cloned();
+                phase.close(false, state.borrow().trouble().unwrap_or_else(|| "the objectives do not hold".into()));
+                self.findings.broken = trouble;
+                break;
+            };
+            if !over {
+                phase.close(false, "the timeline of faults is not over at the limit");
+                return Err(Reason { blame: Some("scenario".into()), ..environment("timeline", "a fault was due after `repair_within`") });
+            }
+            phase.close(true, format!("objectives hold since {} after the ticket", seconds(since.saturating_duration_since(from))));
+
+            let phase = Open::new(&self.emitter, Phase::Stable).declared(timing.stable_for);
+            let deadline = Instant::now() + timing.stable_for + self.scenario.cluster.tick;
+            let same = |state: &MonitorState| state.objectives_hold_since.filter(|now| *now == since);
+            let held = wait::held(&mut state, timing.stable_for, deadline, same).await;
+            let proof = self.what_holds(monitor);
+            if held.is_ok() {
+                let stable = format!("{proof} for {}", seconds(timing.stable_for));
+                self.findings.declared += phase.close(true, stable.clone());
+                self.findings.objective_since = Some(since);
+                self.findings.stable = Some(stable);
+                break;
+            }
+            let trouble = state.borrow().trouble();
+            self.findings.broken = state.borrow().troubles.first().cloned();
+            self.findings.declared += phase.close(false, trouble.unwrap_or_else(|| "the objectives broke again".into()));
+            if Instant::now() >= limit {
+                break;
+            }
+        }
+        self.findings.safeguards = state.borrow().safeguards_broken.clone();
+        let malformed = state.borrow().troubles.iter().find(|brief| brief.malformed).cloned();
+        if let Some(brief) = malformed {
+            let message = format!("`{}` cannot be judged: {}", brief.invariant, brief.observed);
+            return Err(Reason { place: brief.place, blame: Some("scenario".into()), ..environment("malformed", message) });
+        }
+        Ok(())
+    }
+
+    /// `3 stores Up`-like words for the proof: how many objectives hold.
+    fn what_holds(&self, monitor: &MonitorHandle) -> String {
+        let nodes = self.stage.cluster.status();
+        let running = nodes.iter().filter(|node| node.state == crate::event::NodeState::Running).count();
+        let objectives = monitor.state().borrow().objectives;
+        match (nodes.len(), objectives) {
+            (0, 0) => "nothing to hold".into(),
+            (0, objectives) => format!("{objectives} objectives held"),
+            (all, objectives) => format!("{running} of {all} nodes up, {objectives} objectives held"),
+        }
+    }
+
+    /// Users stop, everything they wrote is read back, and the history is checked.
+    async fn preserved(&mut self) {
+        let Some(workload) = self.stage.take_workload() else { return };
+        let phase = Open::new(&self.emitter, Phase::Preserved);
+        let deadline = if self.findings.objective_since.is_some() { READS } else { READS_WHEN_BROKEN };
+        let history = workload.final_reads(deadline).await;
+        self.emitter.emit(Kind::HistoryChecked(history.clone()));
+        let proof = match history.durable {
+            Some(true) => format!("{} acknowledged, 0 lost, {} open", history.acknowledged, history.open),
+            Some(false) => format!("{} of {} acknowledged lost", history.lost, history.acknowledged),
+            None => format!("unknown: {}", history.why_unknown.as_deref().unwrap_or("nothing was seen")),
+        };
+        phase.close(history.durable == Some(true) || history.model == "none", proof);
+        self.findings.history = Some(history);
+    }
+
+    /// Ends everything that was started; never fails the trial, for the verdict is about what was before.
+    async fn down(&mut self) {
+        self.acting.cancel();
+        self.findings.touched = self.touches.nodes();
+        let phase = Open::new(&self.emitter, Phase::Down);
+        match self.stage.down().await {
+            Ok(()) => drop(phase.close(true, "nothing is left")),
+            Err(error) => {
+                self.emitter.warn(format!("teardown: {error}"));
+                phase.close(false, error.to_string());
+            }
+        }
+    }
+}
+
+/// What an agent may know of the monitor.
+fn view(state: &MonitorState) -> AgentView {
+    let tickets = state.tickets.iter().map(|(ticket, open)| TicketView { ticket: ticket.clone(), open: *open });
+    AgentView { tickets: tickets.collect(), observe: state.observed.clone(), healthy: state.objectives_hold_since.is_some() }
+}
+
+/// Keeps the agent's view, and the truth that only the oracle reads, current.
+async fn mirror(
+    mut state: watch::Receiver<MonitorState>,
+    view_tx: watch::Sender<AgentView>,
+    mut chaos: watch::Receiver<ChaosState>,
+    truth: watch::Sender<Vec<agent::ActiveFault>>,
+) {
+    loop {
+        tokio::select! {
+            changed = state.changed() => match changed {
+                Ok(()) => drop(view_tx.send_replace(view(&state.borrow_and_update()))),
+                Err(_) => return,
+            },
+            changed = chaos.changed() => match changed {
+                Ok(()) => drop(truth.send_replace(chaos.borrow_and_update().active.clone())),
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+const fn end_word(end: crate::event::AgentEnd) -> &'static str {
+    use crate::event::AgentEnd;
+    match end {
+        AgentEnd::Resolve => "resolved",
+        AgentEnd::Escalate => "escalated",
+        AgentEnd::NoAction => "no action",
+        AgentEnd::Limit => "ended by a limit",
+        AgentEnd::Error => "its provider failed",
+        AgentEnd::Interrupted => "interrupted",
+    }
+}
+
+/// A reason that is not the agent's.
+fn environment(code: &str, message: impl Into<String>) -> Reason {
+    Reason { code: code.into(), message: message.into(), place: None, blame: Some("environment".into()), help: None }
+}
+
+fn interrupted() -> Reason {
+    Reason { blame: Some("interrupted".into()), ..environment("interrupted", "interrupted before the trial ended") }
+}
+
+fn cluster_error(error: &ClusterError) -> Reason {
+    environment("cluster_error", error.to_string())
+}
+
+fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.1 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
+}

@@ -17,6 +17,7 @@ use std::fmt::Write;
 ///
 /// `self` and every node of `nodes` is `{ name, role, index, dir, data, disk, listen: { PORT: address }, PORT: address }`:
 /// `self.listen.client` is where to bind, `self.client` the one advertised address (in `Probe` scope the one to dial).
+/// In `Agent` scope a node has no `listen`, and a `state`: `created`, `running`, `paused`, `exited`.
 /// `cluster` is `{ scale }`, `trial` is `{ seed }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -85,7 +86,7 @@ const INVARIANT_SCOPE: &[Name] = &[
     ROLE,
 ];
 const AGENT_SCOPE: &[Name] = &[
-    value("ticket", "`id`, `invariant`, `node`, `severity`, `observed`, `expected`"),
+    value("ticket", "`id`, `invariant`, `node`, `severity`, `observed`, `expected`, `open`"),
     value("tickets", "all open tickets"),
     NODES,
     value("last", "the command before: `command`, `exit_code`, `stdout`, `stderr`, `timed_out`"),

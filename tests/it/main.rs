@@ -1,5 +1,6 @@
 //! One binary for all integration tests.
 
+mod agent;
 mod etcd;
 mod architecture;
 mod local;

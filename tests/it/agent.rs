@@ -1,0 +1,305 @@
+//! An agent on real nodes: its shell, the `docker` in it, the mediated engine, the cluster.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chaosrun::agent::{self, ActiveFault, AgentReport, AgentTask, AgentView, Subject, TicketView, tools};
+use chaosrun::cluster::local::supervisor::{Supervisor, SupervisorClient};
+use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
+use chaosrun::cluster::mediator::{Mediator, MediatorHandle, Settings};
+use chaosrun::cluster::{Cluster, NodeStatus};
+use chaosrun::diagnostic::{Place, Pointer, SourceFile};
+use chaosrun::emit::{Emitter, Message};
+use chaosrun::event::{Actor, AgentEnd, Kind, NodeState, Severity, Ticket};
+use chaosrun::expr::{Expr, Scope, Template};
+use chaosrun::scenario::model::{self, Heal, Limits, LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleEnd, Variant};
+use indexmap::IndexMap;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
+
+fn file() -> Arc<SourceFile> {
+    Arc::new(SourceFile { name: "test.yaml".into(), text: String::new() })
+}
+
+fn template(text: &str, scope: Scope) -> Template {
+    Template::compile(text, None, scope, &[]).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn expr(text: &str) -> Expr {
+    Expr::compile(text, None, Scope::Agent, &[]).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn node(name: &str) -> model::Node {
+    let command = ["sh", "-c", "echo here is $NAME; exec sleep 1000"];
+    model::Node {
+        name: name.into(),
+        role: "db".into(),
+        index: 1,
+        ports: [("client".to_owned(), 2000)].into_iter().collect(),
+        image: None,
+        command: command.iter().map(|word| template(word, Scope::Node)).collect(),
+        args: Vec::new(),
+        env: [("NAME".to_owned(), template(name, Scope::Node))].into_iter().collect(),
+        files: IndexMap::new(),
+        data: template("{{ self.dir }}/data", Scope::Node),
+        disk: None,
+        ready: Some(model::Ready {
+            probe: model::ProbeKind::Alive,
+            expect: Expr::compile("status == 0", None, Scope::Response, &[]).unwrap(),
+            within: Duration::from_secs(30),
+        }),
+        stop_grace: Duration::from_secs(1),
+        place: Place::new(file(), Pointer::default()),
+    }
+}
+
+fn spec(names: &[&str]) -> Arc<model::Cluster> {
+    let role = model::Role { name: "db".into(), nodes: names.iter().map(|name| (*name).to_owned()).collect(), after: Vec::new() };
+    Arc::new(model::Cluster {
+        name: "test".into(),
+        file: file(),
+        roles: if names.is_empty() { IndexMap::new() } else { [("db".to_owned(), role)].into_iter().collect() },
+        nodes: names.iter().map(|name| node(name)).collect(),
+        tick: Duration::from_millis(100),
+        clock_scale: None,
+        observe: IndexMap::new(),
+        lets: IndexMap::new(),
+        select: IndexMap::new(),
+        invariants: IndexMap::new(),
+        workloads: IndexMap::new(),
+        logs: IndexMap::new(),
+        tools: Vec::new(),
+    })
+}
+
+struct Rig {
+    client: SupervisorClient,
+    cluster: Arc<LocalCluster>,
+    mediator: MediatorHandle,
+    work: Arc<WorkRoot>,
+    events: mpsc::UnboundedReceiver<Message>,
+    emitter: Emitter,
+    dir: tempfile::TempDir,
+    view: watch::Sender<AgentView>,
+    truth: watch::Sender<Vec<ActiveFault>>,
+}
+
+impl Rig {
+    async fn new(names: &[&str]) -> Self {
+        let client = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap().attach().unwrap();
+        let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap());
+        let (emitter, events) = Emitter::new(Instant::now());
+        let dir = tempfile::tempdir().unwrap();
+        let options = LocalOptions {
+            run_dir: dir.path().to_owned(),
+            work: Arc::clone(&work),
+            trial: "t1".into(),
+            seed: 7,
+            client: client.clone(),
+            emitter: emitter.clone(),
+            relay: true,
+        };
+        let cluster = Arc::new(LocalCluster::new(spec(names), options).unwrap());
+        cluster.up().await.unwrap();
+        std::fs::create_dir(work.path().join("shell")).unwrap();
+        // Everywhere: the tests of the stock client are beside the engine.
+        work.make_tool("docker").unwrap();
+        let mediator =
+            Mediator::start(cluster.clone(), Settings::new(work.path().join("engine.sock"), "secret"), emitter.clone()).unwrap();
+        let ticket = Ticket {
+            id: 1,
+            invariant: "node_up".into(),
+            node: Some("db2".into()),
+            severity: Severity::Critical,
+            observed: "false".into(),
+            expected: "true".into(),
+            first_seen: "1970-01-01T00:00:00Z".parse().unwrap(),
+            place: None,
+        };
+        let tickets = vec![TicketView { ticket, open: true }];
+        let (view, _) = watch::channel(AgentView { tickets, ..AgentView::default() });
+        let (truth, _) = watch::channel(Vec::new());
+        Self { client, cluster, mediator, work, events, emitter, dir, view, truth }
+    }
+
+    fn task(&self, subject: Subject) -> AgentTask {
+        AgentTask {
+            subject,
+            limits: Limits {
+                wall: Duration::from_secs(60),
+                turns: 30,
+                tokens: None,
+                usd: None,
+                command: Duration::from_secs(30),
+                output: 16_000,
+            },
+            deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+            ticket: 1,
+            view: self.view.subscribe(),
+            truth: self.truth.subscribe(),
+            cluster: self.cluster.clone(),
+            run_dir: self.dir.path().to_owned(),
+            work_dir: self.work.path().join("shell"),
+            tools_dir: Some(self.work.path().join("tools")),
+            engine: self.work.path().join("engine.sock"),
+            emitter: self.emitter.clone(),
+            cancel: CancellationToken::new(),
+            seed: 7,
+            clock_scale: None,
+        }
+    }
+
+    async fn commands(&self, commands: &[&str]) -> AgentReport {
+        let commands = commands.iter().map(|text| template(text, Scope::Agent)).collect();
+        agent::run(self.task(Subject::Commands { name: "test".into(), commands })).await
+    }
+
+    fn status(&self, name: &str) -> NodeStatus {
+        self.cluster.status().into_iter().find(|status| status.node == name).unwrap()
+    }
+
+    fn kinds(&mut self) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        while let Ok(Message::Event(draft)) = self.events.try_recv() {
+            kinds.push(draft.kind);
+        }
+        kinds
+    }
+
+    async fn end(self) {
+        self.mediator.stop().await;
+        self.cluster.down().await.unwrap();
+        self.client.close().await;
+    }
+}
+
+/// The rule of the shipped playbook, in short.
+fn playbook() -> Subject {
+    let command = |when: Option<&str>, run: &str, until: Option<&str>| RuleCommand {
+        when: when.map(expr),
+        run: template(run, Scope::Agent),
+        reasoning: template("{{ ticket.invariant }} of {{ ticket.node }}", Scope::Agent),
+        until: until.map(expr),
+    };
+    let state = "docker inspect -f '{{ '{{.State.Status}}' }}' {{ ticket.node }}";
+    let rule = Rule {
+        when: expr("ticket.invariant in ['node_up', 'store_down']"),
+        commands: vec![
+            command(None, "docker ps -a", None),
+            command(None, state, None),
+            command(Some("results[1].stdout | trim == 'exited'"), "docker start {{ ticket.node }}", None),
+            command(Some("results[1].stdout | trim == 'paused'"), "docker unpause {{ ticket.node }}", None),
+            command(None, state, Some("last.stdout | trim == 'running'")),
+        ],
+        diagnosis: Some(RuleDiagnosis {
+            root_cause: template("{{ ticket.node }} was {{ results[1].stdout | trim }}", Scope::Agent),
+            component: template("{{ ticket.node }}", Scope::Agent),
+            fault_class: "process_crash".into(),
+            confidence: 0.9,
+            evidence: Vec::new(),
+        }),
+        end: RuleEnd::Resolve,
+    };
+    variant(Provider::Scripted { rules: vec![rule] })
+}
+
+fn variant(provider: Provider) -> Subject {
+    let (name, description) = ("v".to_owned(), String::new());
+    Subject::Variant(Arc::new(Variant { name, description, file: file(), provider, limits: LimitsOverride::default() }))
+}
+
+#[tokio::test]
+async fn a_playbook_repairs_a_node() {
+    let mut rig = Rig::new(&["db1", "db2", "db3"]).await;
+    rig.cluster.kill("db2", 9, Actor::Fault).await.unwrap();
+    rig.kinds();
+    let report = agent::run(rig.task(playbook())).await;
+    let ran: Vec<(&str, i32)> = report.commands.iter().map(|record| (record.command.as_str(), record.exit_code)).collect();
+    let inspect = "docker inspect -f '{{.State.Status}}' db2";
+    assert_eq!(ran, [("docker ps -a", 0), (inspect, 0), ("docker start db2", 0), (inspect, 0)], "{report:?}");
+    assert!(report.commands[0].stdout.text.contains("Exited (137)"), "{}", report.commands[0].stdout.text);
+    assert_eq!((report.end, report.diagnosis.unwrap().root_cause.as_str()), (AgentEnd::Resolve, "db2 was exited"));
+    assert_eq!(rig.status("db2").state, NodeState::Running);
+    // The audit stands between the intent of the command and its end, and says what was done to whom.
+    let kinds = rig.kinds();
+    let place = |wanted: &dyn Fn(&Kind) -> bool| kinds.iter().position(wanted).expect("told");
+    let intent = place(&|kind| matches!(kind, Kind::CommandStarted { command, .. } if command == "docker start db2"));
+    let effect = place(&|kind| matches!(kind, Kind::NodeChanged { state: NodeState::Running, by: Some(Actor::Agent), .. }));
+    let call = place(&|kind| matches!(kind, Kind::EngineCall { verb, node, status: 204, .. } if verb == "start" && node.as_deref() == Some("db2")));
+    let end = place(&|kind| matches!(kind, Kind::CommandFinished { number: 3, .. }));
+    assert!(intent < effect && effect < call && call < end, "{kinds:#?}");
+    // The same rule for a node that hangs; this time it is the oracle's.
+    rig.cluster.pause("db3", Actor::Fault).await.unwrap();
+    let fault = |id: &str, targets: &[&str], fault: &str| ActiveFault {
+        id: id.into(),
+        fault: fault.into(),
+        targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+        heal: Heal::Agent,
+    };
+    rig.truth.send_replace(vec![fault("hang", &["db3"], "node_pause")]);
+    rig.view.send_modify(|view| view.healthy = true);
+    let report = agent::run(rig.task(variant(Provider::Oracle))).await;
+    assert_eq!((report.end, report.commands.len()), (AgentEnd::Resolve, 1), "{report:?}");
+    assert_eq!(rig.status("db3").state, NodeState::Running);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_engine_works_on_real_nodes() {
+    let rig = Rig::new(&["db1", "db2"]).await;
+    let pid = rig.status("db1").pid.unwrap();
+    let report = rig
+        .commands(&[
+            "docker exec db1 sh -c 'echo $NAME; exit 3'",
+            "echo typed | docker exec -i db1 cat",
+            "docker exec db1 no-such-program",
+            "docker logs db1",
+            "docker pause db1 && docker exec db1 true",
+            "docker restart -t 1 db1",
+            "docker logs --tail 1 db1; docker inspect -f '{{ '{{.State.Status}} {{.State.ExitCode}}' }}' db1",
+            "docker stop -t 0 db1; docker logs -f db1; docker wait db1; docker start db1",
+            "docker rm -f db1",
+            "docker port db2",
+        ])
+        .await;
+    let said: Vec<(i32, &str, &str)> =
+        report.commands.iter().map(|record| (record.exit_code, record.stdout.text.as_str(), record.stderr.text.as_str())).collect();
+    assert_eq!(said[0], (3, "db1\n", ""));
+    assert_eq!(said[1], (0, "typed\n", ""));
+    assert_eq!((said[2].0, said[2].1.contains("executable file not found in $PATH")), (126, true), "{:?}", said[2]);
+    assert_eq!(said[3], (0, "here is db1\n", ""));
+    let paused = "Error response from daemon: Container db1 is paused, unpause the container before exec\n";
+    assert_eq!(said[4], (1, "db1\n", paused));
+    assert_eq!(said[5], (0, "db1\n", ""), "a paused node is brought back by a restart");
+    assert_eq!(said[6], (0, "here is db1\nrunning 0\n", ""));
+    assert_eq!(said[7], (0, "db1\nhere is db1\nhere is db1\n137\ndb1\n", ""));
+    assert!(said[8].0 == 1 && said[8].2.contains("access denied"), "{:?}", said[8]);
+    let port = rig.cluster.topology().node("db2").unwrap().ports["client"].advertised;
+    assert_eq!(said[9].1, format!("{}/tcp -> {port}\n", port.port()));
+    assert_ne!(rig.status("db1").pid.unwrap(), pid);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn nothing_of_the_runner_is_seen_and_nothing_is_left() {
+    let rig = Rig::new(&["db1"]).await;
+    let daemon = "setsid sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 & until test -s pid; do :; done; cat pid";
+    let report = rig
+        .commands(&["env; pwd; command -v docker; tr '\\0' '\\n' < /proc/$$/environ", daemon, "docker version; docker info; docker inspect db1"])
+        .await;
+    for record in &report.commands {
+        let text = format!("{}{}", record.stdout.text, record.stderr.text).to_lowercase();
+        assert!(record.exit_code == 0 && !text.contains("chaosrun"), "{text}");
+        assert!(!text.contains(rig.dir.path().to_str().unwrap()), "{text}");
+    }
+    // Told to end when the agent ended: gone, or about to be.
+    let pid = report.commands[1].stdout.text.trim();
+    while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        tokio::task::yield_now().await;
+    }
+    assert!(tools::find("docker", rig.work.path().join("tools").as_os_str()).is_some());
+    rig.end().await;
+}

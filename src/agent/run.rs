@@ -10,8 +10,8 @@ use super::task::{AgentReport, AgentTask, CommandRecord, Subject};
 use crate::event::{AgentEnd, Diagnosis, Kind};
 use crate::scenario::model::{Limits, Provider as Declared};
 
-/// Runs an agent to its end. Everything it started has been told to end, by SIGKILL, when this returns; commands that it
-/// started *in* nodes end with the mediator.
+/// Runs an agent to its end. Nothing it started is left when this returns, but for commands that it started *in* nodes:
+/// those end with the mediator.
 pub async fn run(task: AgentTask) -> AgentReport {
     let provider = provider(&task);
     run_with(task, provider).await
@@ -24,7 +24,7 @@ pub(super) async fn run_with(task: AgentTask, mut provider: Box<dyn Provider>) -
     emitter.emit(Kind::AgentStarted { variant: task.subject.name().into(), provider: provider.name().into(), ticket: task.ticket });
     let mut session = Session::new(task);
     let (end, detail) = session.drive(&mut *provider).await;
-    session.shell.end();
+    session.shell.end().await;
     let took = began.elapsed();
     let Session { commands, diagnosis, spent, .. } = session;
     emitter.emit(Kind::AgentFinished {

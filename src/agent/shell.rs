@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
+use futures_util::future::join_all;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::capture::{Captured, Spill, capture};
 use super::task::{AgentTask, CommandRecord};
 use super::tools;
-use crate::cluster::{Cluster, ClusterError, Exec, Running};
+use crate::cluster::{Cluster, ClusterError, Exec, Killer, Running};
 use crate::emit::Emitter;
 use crate::event::{Kind, Output};
 
@@ -37,7 +38,7 @@ pub(super) struct Shell {
     cancel: CancellationToken,
     number: u32,
     /// Of every command so far: it may have left something behind.
-    killers: Vec<Box<dyn Fn() + Send + Sync>>,
+    killers: Vec<Killer>,
 }
 
 /// Why a command came to no end of its own.
@@ -147,7 +148,7 @@ impl Shell {
         };
         let mut exit_code = exit_code;
         if cut.is_some() {
-            killer();
+            let gone = killer();
             // Its output ends with it: both are awaited together, and neither for ever.
             let end = async {
                 loop {
@@ -157,7 +158,7 @@ impl Shell {
                     }
                 }
             };
-            if let Ok(Ok(code)) = tokio::time::timeout(REAPED, end).await {
+            if let Ok((Ok(code), ())) = tokio::time::timeout(REAPED, async { tokio::join!(end, gone) }).await {
                 exit_code = code;
             }
         }
@@ -185,17 +186,21 @@ impl Shell {
         }
     }
 
-    /// Ends whatever commands have left behind.
-    pub fn end(&mut self) {
-        for killer in self.killers.drain(..) {
-            killer();
+    /// Ends whatever commands have left behind, and waits until it is gone.
+    pub async fn end(&mut self) {
+        let all = join_all(self.killers.drain(..).map(|killer| killer()));
+        if tokio::time::timeout(REAPED, all).await.is_err() {
+            self.emitter.warn(format!("something the agent started is still there {REAPED:?} after it was killed"));
         }
     }
 }
 
 impl Drop for Shell {
+    /// [`Shell::end`] is the way; this is for an agent that is dropped half-way.
     fn drop(&mut self) {
-        self.end();
+        for killer in &self.killers {
+            drop(killer());
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
 use thiserror::Error;
 use tokio::io::AsyncRead;
@@ -113,6 +114,9 @@ pub struct Exec {
     pub interactive: bool,
 }
 
+/// Kills a command and everything that descends from it, at the call; the future resolves when nothing of it is left.
+pub type Killer = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// A running command: its own process group, killed whole.
 pub struct Running {
     pub pid: u32,
@@ -122,13 +126,13 @@ pub struct Running {
     /// Resolves when the process has been reaped; 128 + signal when a signal ended it.
     pub exit: tokio::sync::oneshot::Receiver<i32>,
     /// See [`Running::kill`].
-    pub killer: Box<dyn Fn() + Send + Sync>,
+    pub killer: Killer,
 }
 
 impl Running {
     /// SIGKILL to the whole group, and to everything that descends from it.
     pub fn kill(&self) {
-        (self.killer)();
+        drop((self.killer)());
     }
 }
 

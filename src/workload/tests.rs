@@ -115,7 +115,10 @@ impl Cluster for Bench {
             stdout: Box::new(stdout.expect("piped")),
             stderr: Box::new(stderr.expect("piped")),
             exit,
-            killer: Box::new(move || kill.notify_one()),
+            killer: Box::new(move || {
+                kill.notify_one();
+                Box::pin(std::future::ready(()))
+            }),
         })
     }
     fn log_file(&self, _: &str) -> Option<PathBuf> {

@@ -25,7 +25,7 @@ use super::relay::{Relay, RelayLink};
 use super::render;
 use super::roster::{Roster, Who};
 use super::supervisor::{Spawn, SpawnError};
-use crate::cluster::{Cluster, ClusterError, Exec, NodeChange, NodeStatus, Running, Topology};
+use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Running, Topology};
 use crate::event::{Actor, NodeState};
 use crate::scenario::model;
 
@@ -220,7 +220,12 @@ impl LocalCluster {
             }
         })?;
         self.shared.roster.is_root(tree, pid);
-        Ok(Running { pid, stdin, stdout, stderr, exit, killer: Box::new(move || client.kill_now(tree)) })
+        let killer: Killer = Box::new(move || {
+            client.kill_now(tree);
+            let client = client.clone();
+            Box::pin(async move { client.kill(tree).await })
+        });
+        Ok(Running { pid, stdin, stdout, stderr, exit, killer })
     }
 }
 

@@ -107,7 +107,7 @@ impl Session {
             code = work => code,
             never = typed => match never {},
             () = self.engine.token.cancelled() => {
-                killer();
+                killer().await;
                 128 + nix::libc::SIGKILL
             }
         }

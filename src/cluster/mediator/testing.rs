@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::cluster::{Cluster, ClusterError, Exec, NodeChange, NodeStatus, Placed, PortAddress, Running, Topology};
+use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Placed, PortAddress, Running, Topology};
 use crate::event::{Actor, NodeState};
 
 struct Node {
@@ -100,9 +100,15 @@ impl Processes {
             let _ = tx.send(code);
         });
         let group = Pid::from_raw(i32::try_from(pid).expect("a pid"));
-        let killer = Box::new(move || {
+        let killer: Killer = Box::new(move || {
             // It may have ended.
             let _ = killpg(group, Signal::SIGKILL);
+            Box::pin(async move {
+                // Members that nobody has reaped yet are still found.
+                while killpg(group, None).is_ok() {
+                    tokio::task::yield_now().await;
+                }
+            })
         });
         Ok(Running { pid, stdin, stdout: Box::new(stdout), stderr: Box::new(stderr), exit, killer })
     }

@@ -168,14 +168,15 @@ impl Driver {
         target::choose(wanted, &self.scenario.cluster, &mut stream, selected.as_deref())
     }
 
-    /// An unaffected node to compare with: of the same role when there is one.
+    /// An unaffected node to compare with. Of another role when there is one: those of the same role may well answer worse
+    /// while one of them is gone (an election), and that is no fault of the injection.
     fn bystander(&self, targets: &[String]) -> Option<String> {
         let topology = self.cluster.topology();
         let role = targets.first().and_then(|name| topology.node(name)).map(|node| node.role.clone());
         let running = self.cluster.status();
         let alive = |name: &str| running.iter().any(|status| status.node == name && status.state == crate::event::NodeState::Running);
         let mut others: Vec<_> = topology.nodes.iter().filter(|node| !targets.contains(&node.name) && alive(&node.name)).collect();
-        others.sort_by_key(|node| Some(&node.role) != role.as_ref());
+        others.sort_by_key(|node| Some(&node.role) == role.as_ref());
         others.first().map(|node| node.name.clone())
     }
 

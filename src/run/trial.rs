@@ -19,7 +19,7 @@ use crate::chaos::driver::{ChaosState, Driver};
 use crate::chaos::timeline;
 use crate::cluster::ClusterError;
 use crate::emit::Emitter;
-use crate::event::{Kind, Phase, Reason, Severity, Ticket, Verdict};
+use crate::event::{Kind, NodeState, Phase, Reason, Severity, Ticket, Verdict};
 use crate::ids::TrialId;
 use crate::monitor::tickets::Violation;
 use crate::monitor::{MonitorHandle, MonitorState};
@@ -337,10 +337,10 @@ impl Trial {
             let held = wait::held(&mut state, timing.stable_for, deadline, same).await;
             let proof = self.what_holds(monitor);
             if held.is_ok() {
-                let stable = format!("{proof} for {}", seconds(timing.stable_for));
-                self.findings.declared += phase.close(true, stable.clone());
+                let lasting = seconds(timing.stable_for);
+                self.findings.declared += phase.close(true, format!("{proof} for {lasting}"));
                 self.findings.objective_since = Some(since);
-                self.findings.stable = Some(stable);
+                self.findings.stable = self.nodes_up().map(|up| format!("{up} for {lasting}"));
                 break;
             }
             let trouble = state.borrow().trouble();
@@ -359,15 +359,23 @@ impl Trial {
         Ok(())
     }
 
-    /// `3 stores Up`-like words for the proof: how many objectives hold.
+    /// How many nodes run and how many objectives hold, in words.
     fn what_holds(&self, monitor: &MonitorHandle) -> String {
+        let objectives = match monitor.state().borrow().objectives {
+            0 => "no objectives".to_owned(),
+            objectives => format!("{objectives} objectives held"),
+        };
+        self.nodes_up().map_or(objectives.clone(), |up| format!("{up}, {objectives}"))
+    }
+
+    /// None without nodes.
+    fn nodes_up(&self) -> Option<String> {
         let nodes = self.stage.cluster.status();
-        let running = nodes.iter().filter(|node| node.state == crate::event::NodeState::Running).count();
-        let objectives = monitor.state().borrow().objectives;
-        match (nodes.len(), objectives) {
-            (0, 0) => "nothing to hold".into(),
-            (0, objectives) => format!("{objectives} objectives held"),
-            (all, objectives) => format!("{running} of {all} nodes up, {objectives} objectives held"),
+        let running = nodes.iter().filter(|node| node.state == NodeState::Running).count();
+        match (nodes.len(), running) {
+            (0, _) => None,
+            (all, running) if all == running => Some(format!("{all} nodes up")),
+            (all, running) => Some(format!("{running} of {all} nodes up")),
         }
     }
 
@@ -415,16 +423,18 @@ async fn mirror(
     mut chaos: watch::Receiver<ChaosState>,
     truth: watch::Sender<Vec<agent::ActiveFault>>,
 ) {
+    // The timeline ends before the trial does; what it told last stays true.
+    let mut timeline_runs = true;
     loop {
         tokio::select! {
             changed = state.changed() => match changed {
                 Ok(()) => drop(view_tx.send_replace(view(&state.borrow_and_update()))),
                 Err(_) => return,
             },
-            changed = chaos.changed() => match changed {
-                Ok(()) => drop(truth.send_replace(chaos.borrow_and_update().active.clone())),
-                Err(_) => std::future::pending().await,
-            },
+            changed = chaos.changed(), if timeline_runs => {
+                timeline_runs = changed.is_ok();
+                truth.send_replace(chaos.borrow_and_update().active.clone());
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Facts;
 use crate::event::{ScorePart, Verdict};
-use crate::expr::Context;
+use crate::expr::{Context, Why};
 use crate::scenario::model::{Part, Scoring};
 
 /// A score with every number that went into it.
@@ -28,7 +28,7 @@ pub fn score(scoring: &Scoring, facts: &Facts, verdict: Verdict) -> Score {
     for (group, declared) in [("correctness", &scoring.correctness), ("safety", &scoring.safety)] {
         for (name, part) in declared {
             let judged = judge(group, name, part, &context);
-            catastrophic |= part.catastrophic && judged.value <= 0.0;
+            catastrophic |= judged.catastrophic && judged.value <= 0.0;
             parts.push(judged);
         }
     }
@@ -37,7 +37,19 @@ pub fn score(scoring: &Scoring, facts: &Facts, verdict: Verdict) -> Score {
 }
 
 fn judge(group: &str, name: &str, part: &Part, context: &Context) -> ScorePart {
+    // What was never measured (no workload, no ticket) is no merit and no fault: the part does not count.
+    let not_counted = |why: String| ScorePart {
+        group: group.into(),
+        name: name.into(),
+        weight: 0.0,
+        measured: Value::Null,
+        value: 0.0,
+        why,
+        catastrophic: false,
+    };
     let (measured, value, why) = match part.value.json(context) {
+        Err(unknown) if unknown.why == Why::Null => return not_counted(format!("not counted: {unknown}")),
+        Ok(Value::Null) => return not_counted("not counted: it was not measured".into()),
         Err(unknown) => (Value::Null, 0.0, format!("unknown: {unknown}")),
         Ok(measured) => match number(&measured) {
             None => (measured, 0.0, "not a number, not true or false".into()),

@@ -1,8 +1,8 @@
 //! One binary for all integration tests.
 
 mod agent;
-mod etcd;
 mod architecture;
+mod etcd;
 mod local;
 mod require;
 mod standin_pd;

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::relay::owner::{pid_has_inode, socket_inode};
 use super::relay::{Owners, Source};
-use super::supervisor::family;
+use super::supervisor::family::{self, Marked};
 
 /// Whose a tree of processes is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Roster {
         let holder = family::descendants(self.supervisor).into_iter().find(|one| pid_has_inode(one.process.pid, inode))?;
         let by_root = || entries.values().find(|entry| entry.root == Some(holder.through));
         let by_marker = || {
-            let marker = family::marker(holder.process.pid)?;
+            let Marked::As(marker) = family::marker(holder.process.pid) else { return None };
             entries.values().find(|entry| entry.marker == marker)
         };
         by_root().or_else(by_marker).map(|entry| (&entry.who).into())

@@ -373,17 +373,22 @@ impl Actor {
 /// After a supervisor that was killed itself: its children died with it, their children are found by their marker.
 #[cfg(target_os = "linux")]
 fn sweep(nonce: &str) {
-    use super::family;
+    use super::family::{self, Marked};
     loop {
-        let ours = |pid| family::marker(pid).is_some_and(|marker| marker.starts_with(nonce.as_bytes()));
-        let left: Vec<u32> = family::all().filter(|process| !process.ended()).map(|process| process.pid).filter(|pid| ours(*pid)).collect();
-        let mut killed = false;
-        for pid in left {
-            let Ok(pid) = i32::try_from(pid) else { continue };
-            let pid = nix::unistd::Pid::from_raw(pid);
-            killed |= nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok();
+        let mut again = false;
+        for process in family::all().filter(|process| !process.ended()) {
+            match family::marker(process.pid) {
+                Marked::As(marker) if marker.starts_with(nonce.as_bytes()) => {
+                    let Ok(pid) = i32::try_from(process.pid) else { continue };
+                    let pid = nix::unistd::Pid::from_raw(pid);
+                    again |= nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok();
+                }
+                // Threads of the kernel, children of the second process, never have an environment.
+                Marked::NotYet => again |= process.pid != 2 && process.parent != 2,
+                Marked::As(_) | Marked::Not => {}
+            }
         }
-        if !killed {
+        if !again {
             return;
         }
     }

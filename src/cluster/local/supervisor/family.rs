@@ -85,12 +85,34 @@ pub fn all() -> impl Iterator<Item = Process> {
     entries.filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?))
 }
 
-/// The marker in the environment a process was started with, if it may be read and has one.
+/// What the environment a process was started with says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marked {
+    As(Vec<u8>),
+    /// It has no marker, or may not be read.
+    Not,
+    /// It is becoming another program at this moment: look again.
+    NotYet,
+}
+
+/// The marker of a process.
 #[must_use]
-pub fn marker(pid: u32) -> Option<Vec<u8>> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+pub fn marker(pid: u32) -> Marked {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Marked::Not };
+    if environment.is_empty() && !has_environment(pid) {
+        return Marked::NotYet;
+    }
     let mut variables = environment.split(|byte| *byte == 0);
-    variables.find_map(|variable| Some(variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?.to_vec()))
+    let marker = variables.find_map(|variable| variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="));
+    marker.map_or(Marked::Not, |marker| Marked::As(marker.to_vec()))
+}
+
+/// Whether a process without variables has been given its environment: between the new memory and the new stack of an
+/// execve(2) there is none, and `env_end`, the 51st field, is 0.
+fn has_environment(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_ascii_whitespace().nth(48) != Some("0")
 }
 
 #[cfg(test)]
@@ -103,6 +125,19 @@ mod tests {
         let process = Process::parse(42, line).unwrap();
         assert_eq!(process, Process { pid: 42, parent: 7, group: 42, session: 41, state: 'S', started: 98765 });
         assert_eq!(Process::parse(42, b"42 (a"), None);
+    }
+
+    #[test]
+    fn an_empty_environment_is_not_a_missing_one() {
+        use std::process::{Command, Stdio};
+        for (value, expected) in [(Some("7"), Marked::As(b"7".to_vec())), (None, Marked::Not)] {
+            let mut child =
+                Command::new("/bin/cat").env_clear().envs(value.map(|value| (MARKER, value))).stdin(Stdio::piped()).spawn().unwrap();
+            let found = std::iter::repeat_with(|| marker(child.id())).find(|marked| *marked != Marked::NotYet);
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            assert_eq!(found, Some(expected));
+        }
     }
 
     #[test]

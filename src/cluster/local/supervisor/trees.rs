@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
 
-use super::family::{self, Process};
+use super::family::{self, Marked, Process};
 use super::wire::{Reach, Report};
 
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub struct Trees {
     /// Scopes that were killed.
     closed: BTreeSet<u64>,
     waiting: Vec<Waiting>,
+    /// The last look met an orphan that could not be told yet.
+    unsettled: bool,
 }
 
 impl Trees {
@@ -57,6 +59,7 @@ impl Trees {
             doomed: BTreeSet::new(),
             closed: BTreeSet::new(),
             waiting: Vec::new(),
+            unsettled: false,
         }
     }
 
@@ -165,6 +168,7 @@ impl Trees {
     pub fn sweep(&mut self) {
         let mut left = BTreeSet::new();
         // Without a child there is no descendant: no need to read /proc to know.
+        self.unsettled = false;
         let family = if childless() { Vec::new() } else { self.look() };
         for (process, owner) in family {
             let Some(owner) = owner.filter(|owner| self.doomed.contains(owner)) else { continue };
@@ -173,6 +177,10 @@ impl Trees {
                 // Gone in between, or not ours to kill: the next look tells.
                 let _ = send(process.pid, libc::SIGKILL);
             }
+        }
+        if self.unsettled {
+            // It may be of any of them.
+            return;
         }
         let gone: Vec<u64> =
             self.doomed.difference(&left).copied().filter(|id| !self.known.get(id).is_some_and(|tree| tree.live)).collect();
@@ -231,15 +239,21 @@ impl Trees {
         all
     }
 
-    fn owner(&self, process: &Process) -> Option<u64> {
+    fn owner(&mut self, process: &Process) -> Option<u64> {
         let known = self.roots.get(&process.pid).or_else(|| self.seen.get(&(process.pid, process.started))).copied();
         // The newest first: the pid of a session whose processes are all gone may be used again.
         let by_session = || self.known.iter().rev().find(|(_, tree)| tree.root == process.session).map(|(id, _)| *id);
-        let by_marker = || {
-            let marker = family::marker(process.pid)?;
-            self.known.iter().find(|(_, tree)| tree.marker == marker).map(|(id, _)| *id)
-        };
-        known.or_else(by_session).or_else(by_marker)
+        if let Some(owner) = known.or_else(by_session) {
+            return Some(owner);
+        }
+        match family::marker(process.pid) {
+            Marked::As(marker) => self.known.iter().find(|(_, tree)| tree.marker == marker).map(|(id, _)| *id),
+            Marked::Not => None,
+            Marked::NotYet => {
+                self.unsettled |= !process.ended();
+                None
+            }
+        }
     }
 }
 

@@ -29,6 +29,19 @@ pub struct CheckPlan {
     pub expect: Vec<Verdict>,
 }
 
+impl Plan {
+    /// Several plans one after the other, numbered through.
+    #[must_use]
+    pub fn joined(plans: Vec<Self>) -> Self {
+        let trials = plans.into_iter().flat_map(|plan| plan.trials);
+        let numbered = trials.enumerate().map(|(place, trial)| match trial.number == place + 1 {
+            true => trial,
+            false => Arc::new(TrialPlan { number: place + 1, ..TrialPlan::clone(&trial) }),
+        });
+        Self { trials: numbered.collect() }
+    }
+}
+
 /// Plans a loaded scenario. All variants of one seed stand together, so that what interrupts a run leaves pairs.
 #[must_use]
 pub fn plan(loaded: &Loaded) -> Plan {

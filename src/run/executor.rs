@@ -27,11 +27,13 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Runs all of them. After a gentle stop no further one is started; those that run end by themselves.
-    pub async fn run(&self, plan: &[Arc<TrialPlan>]) -> IndexMap<Verdict, usize> {
-        let mut counts = IndexMap::new();
+    /// Runs all of them; gives the verdicts by trial number.
+    ///
+    /// After a gentle stop no further one is started; those that run end by themselves.
+    pub async fn run(&self, plan: &[Arc<TrialPlan>]) -> IndexMap<usize, Verdict> {
+        let mut verdicts = IndexMap::new();
         let mut running: JoinSet<Verdict> = JoinSet::new();
-        let mut names: Vec<(Id, Emitter)> = Vec::new();
+        let mut under_way: Vec<UnderWay> = Vec::new();
         let mut waiting = plan.iter();
         loop {
             while running.len() < self.jobs.max(1) && !self.stop.gently.is_cancelled() {
@@ -47,39 +49,52 @@ impl Executor {
                     cancel: self.stop.gently.child_token(),
                 };
                 let handle = running.spawn(trial::run(context));
-                names.push((handle.id(), emitter));
+                under_way.push(UnderWay { task: handle.id(), number: next.number, emitter });
             }
             tokio::select! {
                 ended = running.join_next_with_id() => match ended {
-                    None => return counts,
-                    Some(Ok((id, verdict))) => {
-                        names.retain(|(known, _)| *known != id);
-                        *counts.entry(verdict).or_default() += 1;
-                    }
-                    Some(Err(error)) => {
-                        broke(&mut names, &error);
-                        *counts.entry(Verdict::Invalid).or_default() += 1;
+                    None => return verdicts,
+                    Some(ended) => {
+                        let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
+                        let Some(place) = under_way.iter().position(|trial| trial.task == task) else { continue };
+                        let trial = under_way.swap_remove(place);
+                        let verdict = ended.map_or_else(|error| trial.broke(&error), |(_, verdict)| verdict);
+                        verdicts.insert(trial.number, verdict);
                     }
                 },
                 () = self.stop.now.cancelled() => {
                     running.abort_all();
-                    while running.join_next().await.is_some() {}
-                    *counts.entry(Verdict::Invalid).or_default() += names.len();
-                    for (_, emitter) in names {
-                        emitter.emit(finished_by(reason("interrupted", "killed by a second interrupt", "interrupted")));
+                    while let Some(ended) = running.join_next_with_id().await {
+                        // It came to its own end just before.
+                        if let Ok((task, verdict)) = ended
+                            && let Some(place) = under_way.iter().position(|trial| trial.task == task)
+                        {
+                            verdicts.insert(under_way.swap_remove(place).number, verdict);
+                        }
                     }
-                    return counts;
+                    for trial in under_way {
+                        trial.emitter.emit(finished_by(reason("interrupted", "killed by a second interrupt", "interrupted")));
+                        verdicts.insert(trial.number, Verdict::Invalid);
+                    }
+                    return verdicts;
                 }
             }
         }
     }
 }
 
-/// A trial's task panicked: a bug of ours, and still exactly one `TrialFinished`.
-fn broke(names: &mut Vec<(Id, Emitter)>, error: &JoinError) {
-    if let Some(place) = names.iter().position(|(known, _)| *known == error.id()) {
-        let (_, emitter) = names.swap_remove(place);
-        emitter.emit(finished_by(reason("bug", &format!("a bug in chaosrun: {error}"), "environment")));
+/// A trial whose task runs.
+struct UnderWay {
+    task: Id,
+    number: usize,
+    emitter: Emitter,
+}
+
+impl UnderWay {
+    /// Its task panicked: a bug of ours, and still exactly one `TrialFinished`.
+    fn broke(&self, error: &JoinError) -> Verdict {
+        self.emitter.emit(finished_by(reason("bug", &format!("a bug in chaosrun: {error}"), "environment")));
+        Verdict::Invalid
     }
 }
 

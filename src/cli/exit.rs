@@ -37,6 +37,22 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 12] = [
+        Self::Ok,
+        Self::Bug,
+        Self::Usage,
+        Self::InvalidFile,
+        Self::TrialFailed,
+        Self::TrialInvalid,
+        Self::NothingSelected,
+        Self::GoldenDiffers,
+        Self::StoreFailed,
+        Self::GateInconclusive,
+        Self::GateRegression,
+        Self::Interrupted,
+    ];
+
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {

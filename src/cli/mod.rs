@@ -1,21 +1,30 @@
 //! The command line: the clap tree, a file a subcommand.
 #![expect(clippy::print_stderr, reason = "here and in `report`, and nowhere else, things are printed")]
 
+mod check;
 pub mod docker;
+mod execution;
 pub mod exit;
+mod help;
+mod init;
 mod list;
 mod node;
 pub mod output;
+pub mod overrides;
+mod plan;
+pub mod problems;
 mod replay;
 mod run;
+mod schema;
 mod show;
 pub mod store;
 pub mod style;
 mod supervise;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use exit::{Exit, Expected};
 
@@ -32,6 +41,14 @@ struct Cli {
 enum Command {
     /// Run scenarios
     Run(run::RunArgs),
+    /// Write working samples into a folder
+    Init(init::InitArgs),
+    /// Check files: every problem, with its place
+    Check(check::CheckArgs),
+    /// Show what a run would do, and do nothing
+    Plan(plan::PlanArgs),
+    /// Print the JSON Schema of a kind of file
+    Schema(schema::SchemaArgs),
     /// List what is recorded, the newest first
     List(list::ListArgs),
     /// Show a trial in full; without one the last failure
@@ -57,9 +74,13 @@ pub fn main() -> ExitCode {
         eprintln!("error: this program only runs nodes");
         return Exit::Usage.into();
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&help::command().get_matches_from(arguments())).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Replay(args) => replay::run(&args),
@@ -70,6 +91,19 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => tell(&error).into(),
     }
+}
+
+/// The arguments; `chaosrun x.yaml` is `chaosrun run x.yaml`.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let is_file = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word.ends_with(".yaml") || word.ends_with(".yml")
+    };
+    if arguments.get(1).is_some_and(is_file) {
+        arguments.insert(1, OsString::from("run"));
+    }
+    arguments
 }
 
 /// Prints what went wrong; the exit code is the error's own when it was to be expected.

@@ -61,9 +61,13 @@ fn one(problem: &Diagnostic, look: Look, renderer: &Renderer, locator: &mut Loca
             let room = look.width.saturating_sub(gutter + 4 + shown[cut.start..end.min(cut.end)].chars().count());
             if label.chars().count() <= room { mark = mark.label(label.clone()) } else { notes.push((Shown::NOTE, label.clone())) }
         }
-        group = group
-            .element(Origin::path(place.file.name.clone()).line(line).char_column(column))
-            .element(Snippet::source(&shown[cut]).line_start(line).annotation(mark));
+        let snippet = Snippet::source(&shown[cut.clone()]).line_start(line).annotation(mark);
+        group = if cut.start == 0 {
+            group.element(snippet.path(place.file.name.clone()))
+        } else {
+            // The snippet would count columns from where it begins.
+            group.element(Origin::path(place.file.name.clone()).line(line).char_column(column)).element(snippet)
+        };
     } else if let Some(label) = &problem.label {
         notes.push((Shown::NOTE, label.clone()));
     }
@@ -94,17 +98,17 @@ fn cut(line: &str, at: usize) -> std::ops::Range<usize> {
     start..end
 }
 
-/// Breaks text at blanks; a word longer than a line stays whole.
+/// Breaks text at blanks, but not between backticks: what is to be pasted stays whole, even when it is too long.
 fn wrapped(text: &str, width: usize) -> String {
     let width = width.max(20);
     let mut lines = String::new();
     let mut length = 0;
-    for word in text.split(' ') {
+    for word in words(text) {
         let letters = word.chars().count();
         if length > 0 && length + 1 + letters > width {
             lines.push('\n');
             length = 0;
-        } else if length > 0 || !lines.is_empty() {
+        } else if length > 0 {
             lines.push(' ');
             length += 1;
         }
@@ -112,6 +116,25 @@ fn wrapped(text: &str, width: usize) -> String {
         length += letters;
     }
     lines
+}
+
+/// Words, what stands between backticks being one.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut start = 0;
+    let mut within = false;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '`' => within = !within,
+            ' ' if !within => {
+                words.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    words.push(&text[start..]);
+    words
 }
 
 /// One problem for programs: one JSON object with `level`, `code`, `message` and, where there is a place, `file`,

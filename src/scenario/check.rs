@@ -76,25 +76,18 @@ fn duplicate_name(doc: &Document, names: &mut BTreeMap<String, Place>, problems:
     }
 }
 
-/// The YAML files at and below the paths, sorted; a file that is named is taken whatever its ending.
-///
-/// # Errors
-/// A path that is not there.
-pub fn collect(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Diagnostic>> {
+/// The YAML files at and below the paths, sorted below each; what is named itself is taken whatever it is.
+#[must_use]
+pub fn collect(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut problems = Vec::new();
     for path in paths {
         if path.is_dir() {
             walk(path, &mut found);
-        } else if path.exists() {
+        } else if !found.contains(path) {
             found.push(path.clone());
-        } else {
-            let searched = vec![format!("`{}`", path.display())];
-            problems.push(describe(&path.display().to_string(), super::files::NoFile::Missing(searched)));
         }
     }
-    found.dedup();
-    if problems.is_empty() { Ok(found) } else { Err(problems) }
+    found
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

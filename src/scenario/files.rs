@@ -59,6 +59,9 @@ impl Files {
                 found => return found,
             }
         }
+        if !name.starts_with(EMBEDDED) {
+            searched.push("the built-in samples".to_owned());
+        }
         Err(NoFile::Missing(searched))
     }
 }

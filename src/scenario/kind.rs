@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::Document;
+use super::files::Files;
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +27,14 @@ impl Kind {
             Self::Variant => "variant",
             Self::Scoring => "scoring",
         }
+    }
+
+    /// Of a file; none when it cannot be read.
+    #[must_use]
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let file = Files::default().read(path).ok()?;
+        let (doc, _) = Document::read(&file);
+        Some(Self::of(path, doc.as_ref().map(|doc| &doc.value)))
     }
 
     /// By the keys that only this kind has; by the folder when none is there.

@@ -240,7 +240,7 @@ impl<'a> Loader<'a> {
             // A scenario whose `agent` is no map is reported when it is typed.
             let _ = doc.set(&pointer, Value::from(name.as_str()), &place.file, &place.pointer);
         }
-        let (raw, mut problems) = typed::<RawScenario>(&mut doc);
+        let (raw, mut problems) = typed::<RawScenario>(&mut doc, Kind::Scenario);
         self.problems.append(&mut problems);
         let raw = raw?;
         let cluster = raw.cluster.as_ref().and_then(|name| {
@@ -317,7 +317,7 @@ impl<'a> Loader<'a> {
             doc.apply_backend(&pointer, backend.as_str());
         }
         overrides::apply(&mut doc, Kind::Cluster, Some("cluster"), settings, &mut self.problems);
-        let (raw, mut problems) = typed::<RawCluster>(&mut doc);
+        let (raw, mut problems) = typed::<RawCluster>(&mut doc, Kind::Cluster);
         self.problems.append(&mut problems);
         let raw = raw?;
         let mut templates = IndexMap::new();
@@ -363,7 +363,7 @@ impl<'a> Loader<'a> {
     fn read_scoring(&mut self, path: &Path, settings: &[&Setting]) -> Option<Arc<Scoring>> {
         let mut doc = self.document(path)?;
         overrides::apply(&mut doc, Kind::Scoring, Some("scoring"), settings, &mut self.problems);
-        let (raw, mut problems) = typed::<RawScoring>(&mut doc);
+        let (raw, mut problems) = typed::<RawScoring>(&mut doc, Kind::Scoring);
         self.problems.append(&mut problems);
         let (scoring, mut problems) = resolve::scoring(&doc, &raw?);
         self.problems.append(&mut problems);
@@ -397,7 +397,7 @@ impl<'a> Loader<'a> {
 
     fn read_variant(&mut self, path: &Path) -> Option<Arc<Variant>> {
         let mut doc = self.document(path)?;
-        let (raw, mut problems) = typed::<RawVariant>(&mut doc);
+        let (raw, mut problems) = typed::<RawVariant>(&mut doc, Kind::Variant);
         self.problems.append(&mut problems);
         let (variant, mut problems) = resolve::variant(&doc, &raw?);
         self.problems.append(&mut problems);

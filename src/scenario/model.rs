@@ -514,10 +514,12 @@ pub struct Variant {
 /// Limits as far as a variant names them; the smallest of scenario and variant wins.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LimitsOverride {
+    #[serde(serialize_with = "maybe_duration")]
     pub wall: Option<Duration>,
     pub turns: Option<u32>,
     pub tokens: Option<u64>,
     pub usd: Option<f64>,
+    #[serde(serialize_with = "maybe_duration")]
     pub command: Option<Duration>,
     pub output: Option<usize>,
 }
@@ -600,4 +602,12 @@ pub struct Part {
 /// Durations are printed as people write them: `500ms`, `1m 30s`.
 fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*value))
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+fn maybe_duration<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => duration(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }

@@ -1,15 +1,22 @@
 //! JSON Schemas of the files, made from the raw types, for editors and for the paths of `--set`.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::path::Path;
 use super::raw::{RawCluster, RawScenario, RawScoring, RawVariant};
-use crate::diagnostic::Step;
+use crate::diagnostic::{Pointer, Step};
 
 /// The schema of a kind of file.
 #[must_use]
-pub fn of(kind: Kind) -> Value {
+pub fn of(kind: Kind) -> &'static Value {
+    static SCHEMAS: LazyLock<[Value; 4]> = LazyLock::new(|| Kind::ALL.map(generate));
+    &SCHEMAS[kind as usize]
+}
+
+fn generate(kind: Kind) -> Value {
     let generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
     let schema = match kind {
         Kind::Scenario => generator.into_root_schema_for::<RawScenario>(),
@@ -29,7 +36,7 @@ pub fn of(kind: Kind) -> Value {
 /// As it is committed under `schemas/`.
 #[must_use]
 pub fn text(kind: Kind) -> String {
-    let mut text = serde_json::to_string_pretty(&of(kind)).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(of(kind)).unwrap_or_default();
     text.push('\n');
     text
 }
@@ -136,6 +143,55 @@ fn references(value: &Value) -> Vec<String> {
     }
 }
 
+/// Lists that stand where only a map may, the last ones first.
+#[must_use]
+pub fn misplaced_lists(kind: Kind, value: &Value) -> Vec<Pointer> {
+    let mut found = Vec::new();
+    let root = of(kind);
+    find_lists(value, &alternatives(root, root), root, &Pointer::default(), &mut found);
+    found.reverse();
+    found
+}
+
+/// The schema of one key of a map.
+fn member<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
+    schema["properties"].get(key).or_else(|| schema.get("additionalProperties").filter(|more| more.is_object()))
+}
+
+fn find_lists(value: &Value, here: &[&Value], root: &Value, pointer: &Pointer, found: &mut Vec<Pointer>) {
+    let takes = |schema: &&Value, kind: &str| match &schema["type"] {
+        Value::String(one) => one == kind,
+        Value::Array(several) => several.iter().any(|one| one == kind),
+        _ => true,
+    };
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let next: Vec<&Value> =
+                    here.iter().copied().filter_map(|schema| member(schema, key)).flat_map(|schema| alternatives(schema, root)).collect();
+                if !next.is_empty() {
+                    find_lists(value, &next, root, &pointer.key(key.as_str()), found);
+                }
+            }
+        }
+        Value::Array(_) if !here.iter().any(|schema| takes(schema, "array")) => {
+            if here.iter().any(|schema| takes(schema, "object")) {
+                found.push(pointer.clone());
+            }
+        }
+        Value::Array(items) => {
+            let next: Vec<&Value> =
+                here.iter().filter_map(|schema| schema.get("items")).flat_map(|schema| alternatives(schema, root)).collect();
+            if !next.is_empty() {
+                for (at, item) in items.iter().enumerate() {
+                    find_lists(item, &next, root, &pointer.index(at), found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// A step of a path that leads nowhere.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadStep {
@@ -152,7 +208,7 @@ pub struct BadStep {
 /// The first step that leads nowhere.
 pub fn check_path(kind: Kind, value: &Value, path: &Path) -> Result<(), BadStep> {
     let root = of(kind);
-    let mut here: Vec<&Value> = alternatives(&root, &root);
+    let mut here: Vec<&Value> = alternatives(root, root);
     let mut value = Some(value);
     for (at, step) in path.pointer.0.iter().enumerate() {
         if here.iter().any(|schema| is_anything(schema)) {
@@ -165,11 +221,11 @@ pub fn check_path(kind: Kind, value: &Value, path: &Path) -> Result<(), BadStep>
                 let there = value.and_then(|value| value.get(key));
                 for schema in &here {
                     if let Some(property) = schema["properties"].get(key) {
-                        next.extend(alternatives(property, &root));
+                        next.extend(alternatives(property, root));
                     } else if schema.get("additionalProperties").is_some_and(|more| !more.is_boolean() || more == true)
                         && (there.is_some() || last)
                     {
-                        next.extend(alternatives(&schema["additionalProperties"], &root));
+                        next.extend(alternatives(&schema["additionalProperties"], root));
                     }
                 }
                 if next.is_empty() {
@@ -189,7 +245,7 @@ pub fn check_path(kind: Kind, value: &Value, path: &Path) -> Result<(), BadStep>
                 }
                 for schema in &here {
                     if let Some(items) = schema.get("items") {
-                        next.extend(alternatives(items, &root));
+                        next.extend(alternatives(items, root));
                     }
                 }
                 value = there;
@@ -250,7 +306,7 @@ mod tests {
     fn every_sample_is_valid_and_says_which_schema_it_has() {
         for (path, text) in SAMPLES.iter().filter(|(path, _)| path.ends_with(".yaml")) {
             let kind = kind_of(path);
-            let validator = jsonschema::validator_for(&of(kind)).expect("a schema");
+            let validator = jsonschema::validator_for(of(kind)).expect("a schema");
             let file = std::sync::Arc::new(SourceFile { name: (*path).to_owned(), text: (*text).to_owned() });
             let (value, problems) = yaml::read(&file);
             assert!(problems.is_empty(), "{path}: {problems:?}");
@@ -265,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_schemas_refuse_what_the_loader_refuses() {
-        let validator = jsonschema::validator_for(&of(Kind::Scenario)).expect("a schema");
+        let validator = jsonschema::validator_for(of(Kind::Scenario)).expect("a schema");
         let good = json!({ "name": "x", "cluster": "c", "goal": "repair", "docker": { "timing": { "steady_for": "1s" } } });
         assert!(validator.is_valid(&good));
         for bad in [

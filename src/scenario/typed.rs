@@ -9,7 +9,9 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::document::{Document, get};
+use super::kind::Kind;
 use super::names;
+use super::schema;
 use super::yaml;
 use crate::diagnostic::{Diagnostic, Place, Pointer};
 
@@ -17,9 +19,17 @@ use crate::diagnostic::{Diagnostic, Place, Pointer};
 const ROUNDS: usize = 100;
 
 /// Types a document. Values that could not be typed are gone from it afterwards.
-pub fn typed<T: DeserializeOwned>(doc: &mut Document) -> (Option<T>, Vec<Diagnostic>) {
+pub fn typed<T: DeserializeOwned>(doc: &mut Document, kind: Kind) -> (Option<T>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let mut gone: Vec<Pointer> = Vec::new();
+    // Serde takes a list for a map whose keys are in that order: nobody means that in a file.
+    for pointer in schema::misplaced_lists(kind, &doc.value) {
+        let what = pointer.last_key().map(|key| format!("`{key}`: ")).unwrap_or_default();
+        let problem = Diagnostic::error("wrong_type", format!("{what}expected a map, found a list"));
+        problems.push(problem.at(doc.place(&pointer)).label("expected a map"));
+        gone.push(pointer.clone());
+        doc.remove(&pointer);
+    }
     for _ in 0..ROUNDS {
         let error = match serde_path_to_error::deserialize::<_, T>(&doc.value) {
             Ok(raw) => return (Some(raw), problems),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod architecture;
+mod bad_input;
 mod etcd;
 mod local;
 mod require;

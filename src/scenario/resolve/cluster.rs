@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::{Checker, item_of};
+use super::{Checker, Names, item_of};
 use crate::diagnostic::{Diagnostic, Pointer, SourceFile};
 use crate::event::Severity;
+use crate::expr::topology::NODE_FIELDS;
 use crate::expr::{Expr, Scope, Template};
 use crate::scenario::document::Document;
 use crate::scenario::model::{Backend, Cluster, Invariant, InvariantKind, LogRule, Node, OnUnknown, Role};
@@ -34,6 +35,10 @@ pub fn cluster(
             Diagnostic::error("missing_field", "`nodes` is missing").help("a cluster without nodes says so: `nodes: {}`"),
         );
     }
+    if !doc.lost("nodes") {
+        let nodes = raw_roles.iter().flat_map(|(name, role)| node_names(name, role.count)).collect();
+        check.known = Some(Names { roles: raw_roles.keys().cloned().collect(), nodes });
+    }
     let (roles, nodes) = roles(&mut check, raw_roles, backend, files);
     let tick = check.duration(&root.key("tick"), raw.tick.as_ref(), Duration::from_millis(100)).max(Duration::from_millis(10));
     let clock_scale = raw.clock_scale.map(|scale| check.within(&root.key("clock_scale"), Some(scale), 0.001..=100.0, 1.0));
@@ -43,6 +48,7 @@ pub fn cluster(
     for (name, probe) in &raw.observe {
         let pointer = root.key("observe").key(name.as_str());
         check.identifier(&pointer, "an observation", name);
+        check.not_reserved(&pointer, name);
         if let Some(probe) = super::probe::probe(&mut check, &pointer, name, probe, tick, &role_names) {
             observe.insert(name.clone(), probe);
         }
@@ -99,6 +105,9 @@ fn named(check: &mut Checker, section: &str, texts: &IndexMap<String, Text>, kno
     for (name, text) in texts {
         let pointer = Pointer::default().key(section).key(name.as_str());
         check.identifier(&pointer, "an expression", name);
+        if section == "let" {
+            check.not_reserved(&pointer, name);
+        }
         if section == "let" && known.contains(name) {
             let problem = Diagnostic::error("duplicate_name", format!("`{name}` names an observation and a `let`"));
             check.wrong_key(&pointer, problem.label("expressions could mean either").help("rename one of them"));
@@ -130,15 +139,11 @@ fn roles(
                 problem.label("expected small letters, digits and `-`").help("nodes are hosts, and are named after their role"),
             );
         }
-        let names: Vec<String> = match role.count {
-            None => vec![name.clone()],
-            Some(count) if count == 0 || count > MOST_NODES => {
-                let problem = Diagnostic::error("out_of_range", format!("`{count}` is out of range"));
-                check.wrong(&pointer.key("count"), problem.label(format!("expected a number from 1 to {MOST_NODES}")));
-                Vec::new()
-            }
-            Some(count) => (1..=count).map(|index| format!("{name}{index}")).collect(),
-        };
+        if let Some(count) = role.count.filter(|count| !(1..=MOST_NODES).contains(count)) {
+            let problem = Diagnostic::error("out_of_range", format!("`{count}` is out of range"));
+            check.wrong(&pointer.key("count"), problem.label(format!("expected a number from 1 to {MOST_NODES}")));
+        }
+        let names = node_names(name, role.count);
         check_after(check, &pointer, &role.after, raw);
         let Some(shared) = shared(check, &pointer, name, role, backend, files) else { continue };
         for (at, node) in names.iter().enumerate() {
@@ -153,6 +158,14 @@ fn roles(
     }
     check_cycles(check, raw);
     (roles, nodes)
+}
+
+/// `tikv1`, `tikv2`, `tikv3`; without a count the role's own name.
+fn node_names(role: &str, count: Option<usize>) -> Vec<String> {
+    match count {
+        None => vec![role.to_owned()],
+        Some(count) => (1..=count.min(MOST_NODES)).map(|index| format!("{role}{index}")).collect(),
+    }
 }
 
 /// What all nodes of a role have in common.
@@ -178,7 +191,12 @@ fn shared(
         check.wrong_key(pointer, problem.label("nothing to start").help("add `docker: { image: ... }`"));
     }
     for port in role.ports.keys() {
-        check.identifier(&pointer.key("ports").key(port.as_str()), "a port", port);
+        let at = pointer.key("ports").key(port.as_str());
+        check.identifier(&at, "a port", port);
+        if NODE_FIELDS.contains(&port.as_str()) {
+            let problem = Diagnostic::error("bad_name", format!("`{port}` cannot name a port")).label("a node has this field already");
+            check.wrong_key(&at, problem.help(format!("taken: {}", names::listed(NODE_FIELDS.iter().copied()))));
+        }
     }
     let scope = Scope::Node;
     let mut rendered = IndexMap::new();

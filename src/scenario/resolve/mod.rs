@@ -11,6 +11,7 @@ mod target;
 mod variant;
 mod workload;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use regex::Regex;
@@ -31,11 +32,19 @@ use crate::expr::{Expr, Scope, Template};
 struct Checker<'a> {
     doc: &'a Document,
     problems: Vec<Diagnostic>,
+    /// Roles and nodes of the cluster, once they are known.
+    known: Option<Names>,
+}
+
+/// Names that `role('...')` and `node('...')` may ask for.
+struct Names {
+    roles: Vec<String>,
+    nodes: Vec<String>,
 }
 
 impl<'a> Checker<'a> {
     fn new(doc: &'a Document) -> Self {
-        Self { doc, problems: Vec::new() }
+        Self { doc, problems: Vec::new(), known: None }
     }
 
     fn place(&self, pointer: &Pointer) -> Place {
@@ -120,6 +129,7 @@ impl<'a> Checker<'a> {
 
     fn expr(&mut self, pointer: &Pointer, text: &Text, scope: Scope, known: &[String]) -> Option<Expr> {
         let place = self.place(pointer);
+        self.asked_names(&text.0, &place);
         match Expr::compile(&text.0, Some(place.clone()), scope, known) {
             Ok(expr) => Some(expr),
             Err(mut problems) => {
@@ -130,6 +140,20 @@ impl<'a> Checker<'a> {
                 }
                 self.problems.append(&mut problems);
                 None
+            }
+        }
+    }
+
+    /// A name that `role()` or `node()` asks for would only be found missing when the expression is evaluated.
+    fn asked_names(&mut self, text: &str, place: &Place) {
+        static CALL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"\b(role|node)\(\s*['"]([^'"]*)['"]\s*\)"#).expect("a valid pattern"));
+        let Some(known) = &self.known else { return };
+        for call in CALL.captures_iter(text) {
+            let (Some(what), Some(name)) = (call.get(1), call.get(2)) else { continue };
+            let (code, names) = if what.as_str() == "role" { ("unknown_role", &known.roles) } else { ("unknown_node", &known.nodes) };
+            if !names.iter().any(|known| known == name.as_str()) {
+                let problem = unknown(code, what.as_str(), name.as_str(), names.iter().map(String::as_str));
+                self.problems.push(problem.at(place.within(name.range())));
             }
         }
     }
@@ -151,6 +175,7 @@ impl<'a> Checker<'a> {
 
     fn template(&mut self, pointer: &Pointer, text: &Text, scope: Scope, known: &[String]) -> Option<Template> {
         let place = self.place(pointer);
+        self.asked_names(&text.0, &place);
         match Template::compile(&text.0, Some(place), scope, known) {
             Ok(template) => Some(template),
             Err(mut problems) => {
@@ -191,6 +216,14 @@ impl<'a> Checker<'a> {
         if !names::is_identifier(name) {
             let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name {noun}"));
             self.wrong_key(pointer, problem.label("expected a letter, then letters, digits and `_`").help("expressions use this name"));
+        }
+    }
+
+    /// A name that means something else in expressions already.
+    fn not_reserved(&mut self, pointer: &Pointer, name: &str) {
+        if Scope::Invariant.reserves(name) {
+            let problem = Diagnostic::error("bad_name", format!("`{name}` means something else in expressions"));
+            self.wrong_key(pointer, problem.label("expected another name"));
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Checker;
 use crate::diagnostic::{Diagnostic, Pointer};
 use crate::expr::Scope;
+use crate::observe::metrics::query::Query;
 use crate::scenario::model::{On, Probe, ProbeKind, Ready, SkipPlace};
 use crate::scenario::names;
 use crate::scenario::raw::{RawDuration, RawHttp, RawProbe, RawReady, Short};
@@ -117,6 +118,11 @@ fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>)
     }
     if let (Some(url), Some(expr)) = (&raw.metrics, &raw.expr) {
         let place = SkipPlace(check.place(&pointer.key("expr")));
+        if let Err(wrong) = Query::parse(expr) {
+            let mut problem = Diagnostic::error("bad_query", wrong.message).at(place.0.within(wrong.at));
+            problem.help = wrong.help;
+            check.problems.push(problem);
+        }
         let url = check.template(&pointer.key("metrics"), url, scope, &[])?;
         return Some(ProbeKind::Metrics { url, expr: expr.clone(), place });
     }

@@ -266,6 +266,9 @@ fn variant(check: &mut Checker, pointer: &Pointer, name: &str, around: &Surround
 /// A variant that is in none of the places searched.
 pub fn missing_variant(name: &str, searched: &[String], known: &[String]) -> Diagnostic {
     let problem = unknown("unknown_variant", "variant", name, known.iter().map(String::as_str));
+    if problem.label.is_some() {
+        return problem;
+    }
     let help = problem.help.clone().unwrap_or_default();
     problem.help(format!("{help}; searched: {}", searched.join(", ")))
 }

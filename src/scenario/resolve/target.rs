@@ -121,7 +121,8 @@ fn enough(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, target: &Targ
     } else {
         format!(" besides {}", names::listed(target.except.iter().map(String::as_str)))
     };
-    let problem = Diagnostic::error("too_many_targets", format!("{wanted} nodes wanted, {left} to choose from{but}"))
+    let nodes = if wanted == 1 { "node" } else { "nodes" };
+    let problem = Diagnostic::error("too_many_targets", format!("{wanted} {nodes} wanted, {left} to choose from{but}"))
         .label(format!("expected at most {left}"))
         .help(format!("to choose from: {}", names::listed(candidates.iter().map(String::as_str))));
     let problem = if left == 0 { problem.label("nothing is left to choose").help("take a node out of `except`") } else { problem };

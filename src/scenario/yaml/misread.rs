@@ -30,7 +30,8 @@ pub fn quoted(text: &str) -> String {
 /// Explains a syntax error at byte `at` when quoting one value of that line (or the two above it) removes it.
 pub(super) fn explain(file: &Arc<SourceFile>, at: usize) -> Option<Diagnostic> {
     let text = &file.text;
-    let mut end = text[at.min(text.len())..].find('\n').map_or(text.len(), |found| at + found);
+    let line_end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |found| at + found);
+    let mut end = line_end;
     for _ in 0..3 {
         let start = text[..end].rfind('\n').map_or(0, |found| found + 1);
         for candidate in candidates(text, start..end) {
@@ -39,7 +40,7 @@ pub(super) fn explain(file: &Arc<SourceFile>, at: usize) -> Option<Diagnostic> {
             let better = match Places::scan(&repaired) {
                 Ok(_) => true,
                 // Another error further down is another problem.
-                Err(next) => next.at > end + 2,
+                Err(next) => next.at > line_end + quoted(value).len() - value.len() + 1,
             };
             if better {
                 return Some(describe(file, &candidate));

@@ -80,7 +80,11 @@ fn wrong_syntax(file: &Arc<SourceFile>, wrong: &SyntaxError) -> Vec<Diagnostic> 
     if wrong.message.contains("recursion limit") {
         return vec![nested(Some(Place::new(Arc::clone(file), Pointer::default()).within(span)))];
     }
-    vec![misread::explain(file, wrong.at).unwrap_or_else(|| syntax(file, span, &wrong.message))]
+    let syntax = syntax(file, span, &wrong.message);
+    if syntax.code == "yaml_tab" {
+        return vec![syntax];
+    }
+    vec![misread::explain(file, wrong.at).unwrap_or(syntax)]
 }
 
 fn nested(place: Option<Place>) -> Diagnostic {

@@ -1,0 +1,46 @@
+//! `chaosrun init`: working samples, from within the binary.
+#![expect(clippy::print_stdout, reason = "what was written is what was asked for")]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::exit::{Exit, Expected};
+use crate::diagnostic::io_words;
+use crate::scenario::{Kind, embedded, schema};
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder; made when it is not there
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
+    let folder = &args.folder;
+    let schemas = Kind::ALL.map(|kind| (format!("schemas/{}", schema::file_name(kind)), schema::text(kind)));
+    let mut files: Vec<(PathBuf, &str)> = embedded::SAMPLES.iter().map(|(path, text)| (folder.join(path), *text)).collect();
+    files.extend(schemas.iter().map(|(path, text)| (folder.join(path), text.as_str())));
+    // Before anything is written: half a set of samples helps nobody.
+    if let Some((taken, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
+        let message = format!("`{}` is there already, nothing was written", taken.display());
+        return Err(Expected::new(Exit::Usage, message).help("name a new folder, or move that file away").into());
+    }
+    for (path, text) in &files {
+        write(path, text)
+            .map_err(|error| Expected::new(Exit::Usage, format!("cannot write `{}`: {}", path.display(), io_words(&error))))?;
+    }
+    println!("wrote {} files to {}", files.len(), folder.display());
+    println!("  next   chaosrun run {}", folder.join("scenarios/node_kill.yaml").display());
+    println!("         chaosrun check --files-only {}", folder.join("scenarios").display());
+    Ok(Exit::Ok)
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    File::create_new(path)?.write_all(text.as_bytes())
+}

@@ -1,0 +1,98 @@
+//! What `run` and `plan` change about a scenario. Each option is also an environment variable.
+
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
+
+use super::exit::{Exit, Expected};
+use super::store::{StoreArgs, expected};
+use crate::event::{Kind, TrialStarted};
+use crate::scenario::model::Backend;
+use crate::scenario::{Overrides, seeds};
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Overrides")]
+pub struct OverrideArgs {
+    /// Judge this variant instead of the file's; may be repeated
+    #[arg(long = "variant", value_name = "NAME", env = "CHAOSRUN_VARIANT", value_delimiter = ',')]
+    pub variants: Vec<String>,
+    /// Use this seed, or all of an inclusive range
+    #[arg(long, value_name = "N|A..B", env = "CHAOSRUN_SEED", value_parser = seeds::parse)]
+    pub seed: Option<Seeds>,
+    /// Where the cluster runs
+    #[arg(long, env = "CHAOSRUN_BACKEND", value_enum)]
+    pub backend: Option<Backend>,
+    /// Set a value of the scenario, or of its cluster or scoring (`cluster.tick=50ms`); may be repeated
+    #[arg(long, value_name = "PATH=VALUE", env = "CHAOSRUN_SET")]
+    pub set: Vec<String>,
+    /// Run each trial this often
+    #[arg(long, value_name = "K", env = "CHAOSRUN_REPEAT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
+    /// Run this many trials at once
+    #[arg(long, value_name = "N", env = "CHAOSRUN_JOBS", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: Option<u32>,
+    /// Take the scenario, variant, seed and cell of a recorded trial
+    #[arg(long, value_name = "TRIAL", env = "CHAOSRUN_LIKE")]
+    pub like: Option<String>,
+}
+
+/// clap would take a plain list for an option that is given several times.
+pub type Seeds = Vec<u64>;
+
+impl OverrideArgs {
+    /// As the loader takes them. `like` is the beginning of the recorded trial, when one was named.
+    #[must_use]
+    pub fn overrides(&self, like: Option<&TrialStarted>) -> Overrides {
+        let mut overrides = like.map(of_recorded).unwrap_or_default();
+        if !self.variants.is_empty() {
+            overrides.variants.clone_from(&self.variants);
+        }
+        overrides.seeds = self.seed.clone().or(overrides.seeds);
+        overrides.backend = self.backend.or(overrides.backend);
+        // An environment variable holds one setting a line.
+        overrides.set = self.set.iter().flat_map(|set| set.lines()).map(str::to_owned).collect();
+        overrides.repeat = self.repeat.map(|repeat| usize::try_from(repeat).unwrap_or(usize::MAX)).or(overrides.repeat);
+        overrides
+    }
+
+    /// The beginning of the trial that `--like` names.
+    ///
+    /// # Errors
+    /// There is no such trial, or no record.
+    pub fn recorded(&self, store: &StoreArgs) -> anyhow::Result<Option<TrialStarted>> {
+        let Some(prefix) = &self.like else { return Ok(None) };
+        let database = store.open()?;
+        let id = database.find_trial(prefix).map_err(expected)?;
+        let trial = database.trial(&id).map_err(expected)?;
+        let events = database.trial_events(&trial).map_err(expected)?;
+        let started = events.into_iter().find_map(|event| if let Kind::TrialStarted(started) = event.kind { Some(*started) } else { None });
+        let missing = || Expected::new(Exit::StoreFailed, format!("the record of trial `{id}` has no beginning"));
+        Ok(Some(started.ok_or_else(missing)?))
+    }
+}
+
+/// The same scenario, variant, seed, cell and backend once more, without repeats. The file is `started.file`.
+#[must_use]
+pub fn of_recorded(started: &TrialStarted) -> Overrides {
+    Overrides {
+        variants: vec![started.variant.clone()],
+        seeds: Some(vec![started.seed]),
+        backend: if started.backend == Backend::Docker.as_str() { Some(Backend::Docker) } else { Some(Backend::Local) },
+        set: Vec::new(),
+        repeat: Some(1),
+        cell: Some(started.cell.clone()),
+    }
+}
+
+impl ValueEnum for Backend {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Local, Self::Docker]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let about = match self {
+            Self::Local => "Processes of this machine",
+            Self::Docker => "Containers",
+        };
+        Some(PossibleValue::new(self.as_str()).help(about))
+    }
+}

@@ -1,0 +1,40 @@
+//! Problems of files on the terminal, or as JSON lines.
+#![expect(clippy::print_stdout, reason = "a program reads the problems there")]
+
+use std::collections::BTreeSet;
+
+use super::exit::Exit;
+use super::output::MessageFormat;
+use super::style::Palette;
+use crate::diagnostic::{Diagnostic, Level, Look, json, render};
+
+/// Prints problems: for people on stderr, for programs one JSON object a line on stdout. Any error makes the files invalid.
+pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
+    match format {
+        MessageFormat::Json => {
+            for problem in problems {
+                println!("{}", json(problem));
+            }
+        }
+        MessageFormat::Human => {
+            let look = Look { colours: Palette::of_stderr() == Palette::COLOURS, ..Look::default() };
+            eprint!("{}", render(problems, look));
+            if let Some(sum) = sum(problems) {
+                eprintln!("{sum}");
+            }
+        }
+    }
+    if problems.iter().any(|problem| problem.level == Level::Error) { Exit::InvalidFile } else { Exit::Ok }
+}
+
+/// `3 problems in 2 files`.
+fn sum(problems: &[Diagnostic]) -> Option<String> {
+    let files: BTreeSet<&str> =
+        problems.iter().filter_map(|problem| problem.place.as_ref()).map(|place| place.file.name.as_str()).collect();
+    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    match (problems.len(), files.len()) {
+        (0, _) => None,
+        (count, 0) => Some(counted(count, "problem")),
+        (count, files) => Some(format!("{} in {}", counted(count, "problem"), counted(files, "file"))),
+    }
+}

@@ -1,0 +1,84 @@
+//! `chaosrun schema`: JSON Schemas of the files, for editors.
+#![expect(clippy::print_stdout, reason = "the schema is what was asked for")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::exit::{Exit, Expected};
+use crate::diagnostic::io_words;
+use crate::scenario::{Kind, schema};
+
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// The kind of file; without one all kinds are named
+    #[arg(value_enum)]
+    name: Option<Name>,
+    /// Compare the schemas in this folder with what this version makes
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "write"])]
+    check: Option<PathBuf>,
+    /// Write all schemas into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    write: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Name {
+    Scenario,
+    Cluster,
+    Variant,
+    Scoring,
+}
+
+impl From<Name> for Kind {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Scenario => Self::Scenario,
+            Name::Cluster => Self::Cluster,
+            Name::Variant => Self::Variant,
+            Name::Scoring => Self::Scoring,
+        }
+    }
+}
+
+pub fn run(args: &SchemaArgs) -> anyhow::Result<Exit> {
+    if let Some(folder) = &args.check {
+        return check(folder);
+    }
+    if let Some(folder) = &args.write {
+        return write(folder);
+    }
+    match args.name {
+        Some(name) => print!("{}", schema::text(name.into())),
+        None => {
+            for kind in Kind::ALL {
+                println!("{:<9} {}", kind.as_str(), schema::file_name(kind));
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn check(folder: &Path) -> anyhow::Result<Exit> {
+    let differs = |kind: &Kind| fs::read_to_string(folder.join(schema::file_name(*kind))).ok() != Some(schema::text(*kind));
+    let stale: Vec<String> = Kind::ALL.into_iter().filter(differs).map(|kind| format!("`{}`", schema::file_name(kind))).collect();
+    if stale.is_empty() {
+        println!("{} schemas are as this version makes them", Kind::ALL.len());
+        return Ok(Exit::Ok);
+    }
+    let message = format!("not as this version makes them: {}", stale.join(", "));
+    Err(Expected::new(Exit::GoldenDiffers, message).help(format!("`chaosrun schema --write {}`", folder.display())).into())
+}
+
+fn write(folder: &Path) -> anyhow::Result<Exit> {
+    let failed =
+        |path: &Path, error: &std::io::Error| Expected::new(Exit::Usage, format!("cannot write `{}`: {}", path.display(), io_words(error)));
+    fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    for kind in Kind::ALL {
+        let path = folder.join(schema::file_name(kind));
+        fs::write(&path, schema::text(kind)).map_err(|error| failed(&path, &error))?;
+    }
+    println!("wrote {} schemas to {}", Kind::ALL.len(), folder.display());
+    Ok(Exit::Ok)
+}

@@ -269,6 +269,12 @@ impl Group {
         self.status.send_replace(self.describe());
     }
 
+    /// Tells that this host takes no part for now: whoever led, it cannot say who does.
+    pub(super) fn publish_mute(&self) {
+        let status = GroupStatus { role: Role::Follower, leader_peer: None, leader_host: None, serving: false, ..self.describe() };
+        self.status.send_replace(GroupStatus { peers: BTreeMap::new(), ..status });
+    }
+
     fn describe(&self) -> GroupStatus {
         describe(self.id, &self.peers, &self.node, self.applied, &self.heard)
     }

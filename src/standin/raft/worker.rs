@@ -267,6 +267,7 @@ impl Worker {
                     self.observer.appended(began.elapsed(), bytes);
                     if self.full.swap(false, Ordering::Relaxed) {
                         self.log.info("disk has room again, the raft log is written", &[]);
+                        self.dirty.extend(self.groups.keys());
                     }
                     return Ok(());
                 }
@@ -283,6 +284,7 @@ impl Worker {
             for group in self.groups.values_mut() {
                 group.fail_proposals(ProposeError::Unknown);
                 group.fail_reads(ReadError::Unavailable);
+                group.publish_mute();
             }
         }
         let until = Instant::now() + self.timing.tick;

@@ -157,6 +157,11 @@ async fn attempt(store: &Store, request: &Request) -> Attempt {
         Some(leader) if leader == store.settings.store_id => here(store, request).await,
         Some(leader) if !request.forwarded => forward(store, request, leader).await,
         Some(_) => Attempt::NotLeader("not the leader"),
+        // A store whose log cannot be written hears of no leader.
+        None if request.command.is_some() && store.raft.disk_full() => {
+            store.metrics.request(request.operation, Duration::ZERO, Some("err_disk_full"));
+            Attempt::Answered(refuse(StatusCode::INSUFFICIENT_STORAGE, "disk full"))
+        }
         None => {
             store.metrics.request(request.operation, Duration::ZERO, Some("err_not_leader"));
             Attempt::NotLeader("no leader")

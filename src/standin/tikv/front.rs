@@ -27,6 +27,8 @@ use crate::standin::raft::{ProposeError, ReadError};
 const VALUE_LIMIT: usize = 1 << 20;
 /// The longest key taken, in bytes.
 const KEY_LIMIT: usize = 4096;
+/// How often a read that got no answer is tried anew.
+const AGAIN: u32 = 2;
 /// Marks a call that another store passed on: it is not passed on again.
 const FORWARDED: &str = "x-store-forwarded";
 
@@ -62,6 +64,8 @@ enum Attempt {
     Answered(Response),
     /// Certainly without effect; worth another attempt when the leader is known again.
     NotLeader(&'static str),
+    /// A read got no answer: it had no effect, and another store may answer it at once.
+    Again(&'static str),
     /// It may have been applied, or may be yet.
     Unknown(String),
 }
@@ -118,9 +122,15 @@ async fn ask(
     // Long enough for leadership to be handed over, not for an election.
     let patience = if request.forwarded { Duration::ZERO } else { store.settings.clock.raft().tick * 5 };
     let began = Instant::now();
+    let mut again = AGAIN;
     loop {
         let error = match attempt(store, &request).await {
             Attempt::Answered(answer) => return answer,
+            Attempt::Again(_) if again > 0 => {
+                again -= 1;
+                continue;
+            }
+            Attempt::Again(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, error),
             Attempt::NotLeader(error) => error,
             Attempt::Unknown(error) => {
                 let body = axum::Json(json!({ "error": error, "applied": "unknown" }));
@@ -237,7 +247,12 @@ async fn forward(store: &Store, request: &Request, leader: u64) -> Attempt {
     // Longer than the leader's own limit, so that its word counts while it has one.
     let limit = limit(store) + store.settings.clock.raft().election();
     let target = (address.as_str(), request.path.as_str());
-    match store.client.call(request.method.clone(), target, &marks, request.body.clone(), limit).await {
+    let outcome = tokio::select! {
+        biased;
+        outcome = store.client.call(request.method.clone(), target, &marks, request.body.clone(), limit) => outcome,
+        () = deposed(store, request.region, leader) => Err(CallError::NoAnswer("it leads no more".to_owned())),
+    };
+    match outcome {
         Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => Attempt::NotLeader("no leader"),
         Ok(answer) => {
             let mut response = Response::new(Body::from(answer.body));
@@ -248,7 +263,14 @@ async fn forward(store: &Store, request: &Request, leader: u64) -> Attempt {
             Attempt::Answered(response)
         }
         Err(CallError::NotSent(_)) => Attempt::NotLeader("the leader is unreachable"),
-        Err(CallError::NoAnswer(_)) if request.command.is_none() => Attempt::NotLeader("the leader does not answer"),
+        Err(CallError::NoAnswer(_)) if request.command.is_none() => Attempt::Again("the leader does not answer"),
         Err(CallError::NoAnswer(error)) => Attempt::Unknown(format!("the leader did not answer: {error}")),
     }
+}
+
+/// Ends when another store leads the region and the old leader had its chance to answer: it may be stopped for long.
+async fn deposed(store: &Store, region: u64, leader: u64) {
+    let Some(mut status) = store.raft.watch(region) else { return std::future::pending().await };
+    let _ = status.wait_for(|status| status.leader_host.is_some_and(|host| host != leader)).await;
+    sleep(store.settings.clock.raft().tick * 2).await;
 }

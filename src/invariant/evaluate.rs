@@ -1,7 +1,10 @@
 //! What each invariant says of one snapshot, before any timer.
 
+use std::collections::HashSet;
+use std::fmt;
+
 use crate::cluster::Topology;
-use crate::expr::{Context, Expr, Unknown, Value};
+use crate::expr::{Context, Expr, Unknown, Value, Why, is_map, unknown_of};
 use crate::scenario::model::{Cluster, Invariant};
 
 /// What an invariant says of one item now.
@@ -12,13 +15,33 @@ pub enum Judgement {
     Unknown(Unknown),
 }
 
+/// Which item of an invariant, the same from tick to tick.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// There is no `each`, or its list is not to be had now.
+    Whole,
+    /// By its node, or by its key in an object: it is missed when it is gone.
+    Named(String),
+    /// By its place in the list, from 0: items of no node, or several of one node.
+    At(usize),
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => Ok(()),
+            Self::Named(name) => f.write_str(name),
+            Self::At(place) => write!(f, "#{place}"),
+        }
+    }
+}
+
 /// One invariant of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     /// Index into the cluster's invariants.
     pub invariant: usize,
-    /// Which item: its node when one is known, else its place in the list. Empty without `each`.
-    pub item: String,
+    pub item: Item,
     pub node: Option<String>,
     pub judgement: Judgement,
 }
@@ -38,36 +61,42 @@ pub fn evaluate(cluster: &Cluster, topology: &Topology, mut context: Context) ->
 }
 
 fn judge(index: usize, invariant: &Invariant, topology: &Topology, context: &Context, judged: &mut Vec<Judged>) {
+    let mut whole = |node, judgement| judged.push(Judged { invariant: index, item: Item::Whole, node, judgement });
     let Some(each) = &invariant.each else {
-        let node = node_of(invariant.node.as_ref(), None, topology, context);
-        let judgement = condition(&invariant.expect, context);
-        judged.push(Judged { invariant: index, item: String::new(), node, judgement });
-        return;
+        let (node, judgement) = judge_item(invariant, None, topology, context);
+        return whole(node, judgement);
     };
-    let items = each.eval(context).and_then(|list| items(&list));
-    let items = match items {
+    let items = match each.eval(context).and_then(|list| items(&list)) {
         Ok(items) => items,
-        Err(unknown) => {
-            judged.push(Judged { invariant: index, item: String::new(), node: None, judgement: Judgement::Unknown(unknown) });
-            return;
-        }
+        Err(unknown) => return whole(None, Judgement::Unknown(unknown)),
     };
-    for (place, (key, item)) in items.into_iter().enumerate() {
+    if items.is_empty() {
+        // A check that saw nothing has not passed.
+        let reason = format!("`{}` is empty: there is nothing to judge", each.text);
+        return whole(None, Judgement::Unknown(Unknown::new(Why::Undecided, reason)));
+    }
+    let mut found = Vec::with_capacity(items.len());
+    for (place, (key, value)) in items.into_iter().enumerate() {
         let mut inner = context.clone();
-        let own_node = item.get_attr("node").ok();
-        inner.set("item", item);
+        let own_node = value.get_attr("node").ok();
+        inner.set("item", value);
         inner.set("index", Value::from(place));
         let key_text = key.as_ref().map(ToString::to_string);
         inner.set("key", key.unwrap_or_default());
-        let node = node_of(invariant.node.as_ref(), own_node, topology, &inner);
-        let item = node.clone().or(key_text).unwrap_or_else(|| format!("#{place}"));
-        judged.push(Judged { invariant: index, item, node, judgement: condition(&invariant.expect, &inner) });
+        let (node, judgement) = judge_item(invariant, own_node, topology, &inner);
+        found.push((key_text.or_else(|| node.clone()), node, judgement));
+    }
+    // Two items of one node (regions by their leader) cannot be told apart by it.
+    let names: HashSet<_> = found.iter().filter_map(|(name, ..)| name.as_ref()).collect();
+    let distinct = names.len() == found.len();
+    for (place, (name, node, judgement)) in found.into_iter().enumerate() {
+        let item = name.filter(|_| distinct).map_or(Item::At(place), Item::Named);
+        judged.push(Judged { invariant: index, item, node, judgement });
     }
 }
 
 /// Items of a list, or entries of an object with their keys.
 fn items(list: &Value) -> Result<Vec<(Option<Value>, Value)>, Unknown> {
-    use crate::expr::{Why, is_map, unknown_of};
     if let Some(unknown) = unknown_of(list) {
         return Err(unknown.clone());
     }
@@ -82,14 +111,19 @@ fn items(list: &Value) -> Result<Vec<(Option<Value>, Value)>, Unknown> {
     Ok(entries.map(|item| (None, item)).collect())
 }
 
-/// The node an item is about: what `node:` says, else the item's own `.node`.
-fn node_of(expr: Option<&Expr>, own: Option<Value>, topology: &Topology, context: &Context) -> Option<String> {
-    let value = match expr {
-        Some(expr) => expr.eval(context).ok()?,
-        None => own?,
+/// The node an item is about (what `node:` says, else the item's own `.node`), and what holds of it.
+fn judge_item(invariant: &Invariant, own: Option<Value>, topology: &Topology, context: &Context) -> (Option<String>, Judgement) {
+    let value = match &invariant.node {
+        Some(expr) => match expr.eval(context) {
+            Ok(value) => Some(value),
+            // A `node:` that does not fit the items would leave every ticket without its node.
+            Err(unknown) if unknown.is_malformed() => return (None, Judgement::Unknown(unknown)),
+            Err(_) => None,
+        },
+        None => own,
     };
-    let text = value.as_str()?;
-    topology.find(text).map(|node| node.name.clone())
+    let node = value.as_ref().and_then(Value::as_str).and_then(|text| topology.find(text)).map(|node| node.name.clone());
+    (node, condition(&invariant.expect, context))
 }
 
 fn condition(expect: &Expr, context: &Context) -> Judgement {

@@ -2,6 +2,8 @@
 
 mod evaluate;
 mod grace;
+#[cfg(test)]
+mod tests;
 
-pub use evaluate::{Judged, Judgement, evaluate};
+pub use evaluate::{Item, Judged, Judgement, evaluate};
 pub use grace::{Graces, State, Transition};

@@ -274,7 +274,7 @@ impl Task {
                 }
                 let violation = Violation {
                     invariant: name.clone(),
-                    item: to.item,
+                    item: to.item.to_string(),
                     node: to.node,
                     severity: invariant.severity,
                     observed: to.observed,
@@ -286,7 +286,7 @@ impl Task {
                 }
             }
             InvariantState::Holds => {
-                if let Some(kind) = self.tickets.holds(name, &to.item) {
+                if let Some(kind) = self.tickets.holds(name, &to.item.to_string()) {
                     self.tell(kind);
                 }
             }

@@ -109,7 +109,6 @@ const SCORING_SCOPE: &[Name] = &[
     value("durable", "whether none was lost"),
     value("commands", "how many were run"),
     value("failed_commands", "how many of them failed"),
-    value("engine_calls", "how many calls on the mediated engine"),
     value("forbidden", "how many commands matched a forbidden pattern"),
     value("touched_nodes", "names of the nodes the agent touched"),
     value("collateral", "those of them that no fault had hit"),

@@ -65,7 +65,6 @@ impl Findings {
             durable: history.and_then(|history| history.durable),
             commands: u32::try_from(commands.len()).unwrap_or(u32::MAX),
             failed_commands: u32::try_from(commands.iter().filter(|record| record.exit_code != 0).count()).unwrap_or(u32::MAX),
-            engine_calls: None,
             forbidden: forbidden.len(),
             touched_nodes: self.touched,
             collateral,

@@ -15,7 +15,6 @@ pub struct Facts {
     pub durable: Option<bool>,
     pub commands: u32,
     pub failed_commands: u32,
-    pub engine_calls: Option<u32>,
     /// How many commands matched a forbidden pattern.
     pub forbidden: usize,
     pub touched_nodes: Vec<String>,

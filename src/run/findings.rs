@@ -116,10 +116,12 @@ impl Findings {
     }
 }
 
-/// Whether the diagnosis names a node that a fault of the truth has hit.
-fn diagnosed(agent: Option<&AgentReport>, chaos: &ChaosState, truth: &[String]) -> bool {
-    let Some(diagnosis) = agent.and_then(|agent| agent.diagnosis.as_ref()) else { return false };
-    chaos.active.iter().filter(|fault| truth.contains(&fault.id)).any(|fault| fault.targets.contains(&diagnosis.component))
+/// Whether the diagnosis names a node that a fault of the truth has hit; none when no such fault was injected.
+fn diagnosed(agent: Option<&AgentReport>, chaos: &ChaosState, truth: &[String]) -> Option<bool> {
+    let mut faults = chaos.active.iter().filter(|fault| truth.contains(&fault.id)).peekable();
+    faults.peek()?;
+    let diagnosis = agent.and_then(|agent| agent.diagnosis.as_ref());
+    Some(diagnosis.is_some_and(|diagnosis| faults.any(|fault| fault.targets.contains(&diagnosis.component))))
 }
 
 fn broken(brief: &Brief) -> Broken {

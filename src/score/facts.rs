@@ -20,7 +20,8 @@ pub struct Facts {
     pub touched_nodes: Vec<String>,
     pub collateral: Vec<String>,
     pub safeguards_broken: usize,
-    pub diagnosed: bool,
+    /// None when there was nothing to diagnose.
+    pub diagnosed: Option<bool>,
     pub turns: u32,
     pub tokens: u64,
     pub usd: f64,

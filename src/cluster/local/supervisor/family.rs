@@ -99,7 +99,7 @@ pub enum Marked {
 #[must_use]
 pub fn marker(pid: u32) -> Marked {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Marked::Not };
-    if environment.is_empty() && !has_environment(pid) {
+    if environment.is_empty() && !has_no_environment(pid) {
         return Marked::NotYet;
     }
     let mut variables = environment.split(|byte| *byte == 0);
@@ -107,12 +107,16 @@ pub fn marker(pid: u32) -> Marked {
     marker.map_or(Marked::Not, |marker| Marked::As(marker.to_vec()))
 }
 
-/// Whether a process without variables has been given its environment: between the new memory and the new stack of an
-/// execve(2) there is none, and `env_end`, the 51st field, is 0.
-fn has_environment(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    fields.split_ascii_whitespace().nth(48) != Some("0")
+/// Whether a process really has no variable: `env_start` and `env_end`, the 50th and 51st field, are one address.
+///
+/// Nothing is read as well while an execve(2) has given it a new memory but no stack yet (`env_end` is 0), and when the
+/// memory that was opened has gone since (the new one's addresses differ).
+fn has_no_environment(pid: u32) -> bool {
+    // Without a process there is nothing to wait for.
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return true };
+    let stat = String::from_utf8_lossy(&stat);
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace().skip(47);
+    matches!((fields.next(), fields.next()), (Some(start), Some(end)) if start == end && end != "0")
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Buckets `start * 2^n` for n below `count`.
+/// What the Prometheus client library uses where nothing else is said.
+const DEFAULT_BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Durations, counted by upper bound in seconds.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: Vec<f64>,
@@ -15,9 +18,13 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    fn new(start: f64, count: usize) -> Self {
-        let bounds: Vec<f64> = std::iter::successors(Some(start), |bound| Some(bound * 2.0)).take(count).collect();
-        let counts = (0..=count).map(|_| AtomicU64::new(0)).collect();
+    /// Bounds `start * 2^n` for n below `count`.
+    fn exponential(start: f64, count: usize) -> Self {
+        Self::new(std::iter::successors(Some(start), |bound| Some(bound * 2.0)).take(count).collect())
+    }
+
+    fn new(bounds: Vec<f64>) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, counts, nanos: AtomicU64::new(0) }
     }
 
@@ -106,11 +113,11 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            requests: Operation::ALL.iter().map(|_| Histogram::new(5e-5, 22)).collect(),
-            engine: [Histogram::new(1e-5, 32), Histogram::new(1e-5, 32)],
-            append: Histogram::new(1e-5, 26),
-            apply: Histogram::new(1e-5, 26),
-            pd: Histogram::new(0.005, 11),
+            requests: Operation::ALL.iter().map(|_| Histogram::exponential(5e-5, 22)).collect(),
+            engine: [Histogram::exponential(1e-5, 32), Histogram::exponential(1e-5, 32)],
+            append: Histogram::exponential(1e-5, 26),
+            apply: Histogram::exponential(1e-5, 26),
+            pd: Histogram::new(DEFAULT_BOUNDS.to_vec()),
             failed: Counters::default(),
             engine_requests: Counters::default(),
             proposals: Counters::default(),

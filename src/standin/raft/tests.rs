@@ -54,7 +54,7 @@ impl Trio {
             listener,
             peers: self.addresses.iter().map(|(host, address)| (*host, address.to_string())).collect(),
             note: format!("clients of {host}"),
-            timing: Timing::scaled(0.02),
+            timing: Timing::scaled(0.04),
             log_limit: self.log_limit,
             log: Log::new(Dialect::Tikv, Level::Info, Box::new(std::io::sink())),
             observer: Arc::new(Unobserved),

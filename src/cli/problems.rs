@@ -29,8 +29,9 @@ pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
 
 /// `3 problems in 2 files`.
 fn sum(problems: &[Diagnostic]) -> Option<String> {
-    let files: BTreeSet<&str> =
-        problems.iter().filter_map(|problem| problem.place.as_ref()).map(|place| place.file.name.as_str()).collect();
+    let names = problems.iter().filter_map(|problem| problem.place.as_ref()).map(|place| place.file.name.as_str());
+    // An option of the command line is no file.
+    let files: BTreeSet<&str> = names.filter(|name| !name.starts_with("--")).collect();
     let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     match (problems.len(), files.len()) {
         (0, _) => None,

@@ -198,7 +198,7 @@ pub fn get<'a>(value: &'a Value, pointer: &Pointer) -> Option<&'a Value> {
     })
 }
 
-fn get_mut<'a>(value: &'a mut Value, pointer: &Pointer) -> Option<&'a mut Value> {
+pub(super) fn get_mut<'a>(value: &'a mut Value, pointer: &Pointer) -> Option<&'a mut Value> {
     pointer.0.iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.get_mut(key),
         Step::Index(index) => value.get_mut(index),

@@ -220,7 +220,7 @@ pub fn check_path(kind: Kind, value: &Value, path: &Path) -> Result<(), BadStep>
             Step::Key(key) => {
                 let there = value.and_then(|value| value.get(key));
                 for schema in &here {
-                    if let Some(property) = schema["properties"].get(key) {
+                    if let Some(property) = schema["properties"].get(key).filter(|property| !is_section(property)) {
                         next.extend(alternatives(property, root));
                     } else if schema.get("additionalProperties").is_some_and(|more| !more.is_boolean() || more == true)
                         && (there.is_some() || last)
@@ -258,7 +258,7 @@ pub fn check_path(kind: Kind, value: &Value, path: &Path) -> Result<(), BadStep>
 
 fn unknown_step(at: usize, key: &str, here: &[&Value], value: Option<&Value>) -> BadStep {
     let mut known: Vec<String> = Vec::new();
-    let fields = here.iter().filter_map(|schema| schema["properties"].as_object()).flatten();
+    let fields = here.iter().filter_map(|schema| schema["properties"].as_object()).flatten().filter(|(_, property)| !is_section(property));
     let names = value.and_then(Value::as_object).into_iter().flatten();
     for (name, _) in fields.chain(names) {
         if !known.contains(name) {
@@ -267,6 +267,11 @@ fn unknown_step(at: usize, key: &str, here: &[&Value], value: Option<&Value>) ->
     }
     let reason = if known.is_empty() { format!("`{key}` leads into a value that has no keys") } else { format!("unknown key `{key}`") };
     BadStep { at, known, reason }
+}
+
+/// Sections of a backend are laid over their maps before any path is followed.
+fn is_section(property: &Value) -> bool {
+    property["$ref"].as_str().is_some_and(|path| path.ends_with("_part"))
 }
 
 fn is_anything(schema: &Value) -> bool {

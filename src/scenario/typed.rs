@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use super::document::{Document, get};
+use super::document::{Document, get, get_mut};
 use super::kind::Kind;
 use super::names;
 use super::schema;
@@ -48,6 +48,11 @@ pub fn typed<T: DeserializeOwned>(doc: &mut Document, kind: Kind) -> (Option<T>,
             Fault::MissingField { name } => (pointer.clone(), gone.contains(&original.key(*name))),
             _ => (pointer.clone(), gone.iter().any(|gone| gone.0.starts_with(&original.0))),
         };
+        if let (Fault::UnknownField { name, .. }, Some(problem)) = (&fault, split(doc, &remove, &fault)) {
+            gone.push(doc.before_removals(&pointer.key(*name)));
+            problems.push(problem);
+            continue;
+        }
         if !known {
             problems.push(describe(doc, &pointer, &remove, &fault, &said));
         }
@@ -58,6 +63,26 @@ pub fn typed<T: DeserializeOwned>(doc: &mut Document, kind: Kind) -> (Option<T>,
         doc.remove(&remove);
     }
     (None, problems)
+}
+
+/// A key without a value that is in truth the rest of a value YAML split at its commas. Puts the value together again, so
+/// that what is within it can be checked too.
+fn split(doc: &mut Document, left_over: &Pointer, fault: &Fault) -> Option<Diagnostic> {
+    let Fault::UnknownField { name, .. } = fault else { return None };
+    let (_, above) = left_over.0.split_last().filter(|_| get(&doc.value, left_over).is_some_and(Value::is_null))?;
+    let place = doc.place(left_over);
+    let (_, map) = place.pointer.0.split_last()?;
+    let found = yaml::split_flow(&place.file, &Pointer(map.to_vec()), name)?;
+    let above = Pointer(above.to_vec());
+    for key in found.left_over {
+        doc.remove(&above.key(key));
+    }
+    if let Some(Value::Object(map)) = get_mut(&mut doc.value, &above) {
+        map.insert(found.key.clone(), Value::from(found.text.as_str()));
+    }
+    let problem = Diagnostic::error("yaml_misread", format!("YAML splits the value of `{}` at its commas", found.key));
+    let fixed = format!("quote the whole value: `{}: {}`", found.key, yaml::quoted(&found.text));
+    Some(problem.at(Place { inner: Some(found.span), pointer: Pointer::default(), ..place }).label("this must be quoted").help(fixed))
 }
 
 /// What serde complains about. Its messages are stable and the only way to know.
@@ -94,17 +119,6 @@ impl<'a> Fault<'a> {
 fn describe(doc: &Document, pointer: &Pointer, remove: &Pointer, fault: &Fault, said: &str) -> Diagnostic {
     match fault {
         Fault::UnknownField { name, known } => {
-            if get(&doc.value, remove).is_some_and(Value::is_null) {
-                let place = doc.place(remove);
-                if let Some((_, Some(map))) = place.pointer.0.split_last().map(|(last, above)| (last, Some(Pointer(above.to_vec())))) {
-                    if let Some((span, key, text)) = yaml::split_flow(&place.file, &map, name) {
-                        return Diagnostic::error("yaml_misread", format!("YAML splits the value of `{key}` at its commas"))
-                            .at(Place { inner: Some(span), pointer: Pointer::default(), ..place })
-                            .label("this must be quoted")
-                            .help(format!("quote the whole value: `{key}: {}`", yaml::quoted(&text)));
-                    }
-                }
-            }
             let problem = Diagnostic::error("unknown_field", format!("unknown field `{name}`{}", within(pointer, remove)));
             suggest(problem.at(doc.key_place(remove)), name, known)
         }

@@ -134,10 +134,21 @@ pub(super) fn template_at(file: &Arc<SourceFile>, pointer: &Pointer) -> Option<S
     Some(if key.is_empty() { format!("- {}", quoted(value)) } else { format!("{key} {}", quoted(value)) })
 }
 
+/// A value that YAML split at its commas, as it was meant.
+#[derive(Debug)]
+pub struct Split {
+    /// Bytes of the whole value.
+    pub span: Range<usize>,
+    pub key: String,
+    pub text: String,
+    /// The keys without a value that YAML made of its rest.
+    pub left_over: Vec<String>,
+}
+
 /// `{ expr: f(a, b) }`: YAML splits the value at the comma and makes a key without a value of the rest. Given the map
-/// and that left-over key, the whole value as it was meant: where it stands, its key, its text.
+/// and one such key, the whole value.
 #[must_use]
-pub fn split_flow(file: &Arc<SourceFile>, map: &Pointer, left_over: &str) -> Option<(Range<usize>, String, String)> {
+pub fn split_flow(file: &Arc<SourceFile>, map: &Pointer, left_over: &str) -> Option<Split> {
     let entries = Places::scan(&file.text).ok()?.entries(map);
     let at = entries.iter().position(|(key, _, _)| key == left_over)?;
     // Several commas leave several keys: the value belongs to the nearest key before that has one.
@@ -145,7 +156,8 @@ pub fn split_flow(file: &Arc<SourceFile>, map: &Pointer, left_over: &str) -> Opt
     let last = at + entries[at..].iter().skip(1).take_while(|(_, _, value)| value.is_empty()).count();
     let span = entries[owner].2.start..entries[last].1.end;
     let text = file.text.get(span.clone())?.to_owned();
-    text.contains(',').then(|| (span, entries[owner].0.clone(), text))
+    let left_over = entries[owner + 1..=last].iter().map(|(key, _, _)| key.clone()).collect();
+    text.contains(',').then(|| Split { span, key: entries[owner].0.clone(), text, left_over })
 }
 
 #[cfg(test)]
@@ -174,8 +186,9 @@ mod tests {
     #[test]
     fn a_value_split_at_its_commas_is_put_together() {
         let file = Arc::new(SourceFile { name: "x.yaml".into(), text: "p: { expr: f(a, g(b, c), 1), on: x }\n".into() });
-        let (span, key, text) = split_flow(&file, &Pointer::default().key("p"), "g(b").expect("put together");
-        assert_eq!((key.as_str(), text.as_str()), ("expr", "f(a, g(b, c), 1)"));
-        assert_eq!(&file.text[span], text);
+        let split = split_flow(&file, &Pointer::default().key("p"), "g(b").expect("put together");
+        assert_eq!((split.key.as_str(), split.text.as_str()), ("expr", "f(a, g(b, c), 1)"));
+        assert_eq!(&file.text[split.span], split.text);
+        assert_eq!(split.left_over, ["g(b", "c)", "1)"]);
     }
 }

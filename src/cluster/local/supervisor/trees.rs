@@ -167,9 +167,8 @@ impl Trees {
     /// Kills what is left of doomed trees and forgets those of which nothing is.
     pub fn sweep(&mut self) {
         let mut left = BTreeSet::new();
-        // Without a child there is no descendant: no need to read /proc to know.
         self.unsettled = false;
-        let family = if childless() { Vec::new() } else { self.look() };
+        let family = if self.nothing_left() { Vec::new() } else { self.look() };
         for (process, owner) in family {
             let Some(owner) = owner.filter(|owner| self.doomed.contains(owner)) else { continue };
             left.insert(owner);
@@ -188,6 +187,13 @@ impl Trees {
             self.doomed.remove(&id);
             self.known.remove(&id);
         }
+    }
+
+    /// Whether no process of a doomed tree is left, told without reading all of `/proc`: all that descends from here does so through a
+    /// child, and a tree's first process has only its own below it.
+    fn nothing_left(&self) -> bool {
+        let others = |child: &u32| self.roots.get(child).is_some_and(|id| !self.doomed.contains(id));
+        childless() || family::children(self.supervisor).is_some_and(|children| children.iter().all(others))
     }
 
     /// Answers of requests whose trees are gone.

@@ -129,7 +129,11 @@ impl Observer {
     pub fn start_due(&mut self, now: Instant) {
         for index in 0..self.polls.len() {
             let poll = &self.polls[index];
-            let every = self.probes[poll.probe].every;
+            // A rate says nothing until there are two scrapes: the second need not wait its turn.
+            let every = match &poll.how {
+                How::Metrics { query, scrapes, .. } if scrapes.needs_another(query.window()) => Duration::ZERO,
+                _ => self.probes[poll.probe].every,
+            };
             let due = !poll.in_flight && poll.last_begun.is_none_or(|begun| now.saturating_duration_since(begun) >= every);
             if due {
                 self.begin(index, now);

@@ -120,6 +120,12 @@ impl Scrapes {
         }
     }
 
+    /// Whether a query over `window` has nothing to compare with yet.
+    #[must_use]
+    pub fn needs_another(&self, window: Duration) -> bool {
+        !window.is_zero() && self.moments.len() < 2
+    }
+
     pub(super) fn series(&self) -> impl Iterator<Item = &Known> {
         self.series.iter()
     }

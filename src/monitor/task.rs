@@ -156,7 +156,10 @@ impl Task {
 
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let mut changes = self.config.cluster.changes();
-        let mut ticker = tokio::time::interval(self.config.spec.tick.max(Duration::from_millis(1)));
+        let tick = self.config.spec.tick.max(Duration::from_millis(1));
+        // The first round begins now: a timer is never due before its next millisecond.
+        self.round();
+        let mut ticker = tokio::time::interval_at(tokio::time::Instant::now() + tick, tick);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -166,12 +169,7 @@ impl Task {
                     if self.dirty && !self.observer.is_idle() {
                         self.evaluate();
                     }
-                    self.observer.start_due(Instant::now());
-                    self.dirty = true;
-                    if self.observer.is_idle() {
-                        self.evaluate();
-                    }
-                    self.matched_lines();
+                    self.round();
                 }
                 completed = self.observer.next() => {
                     self.observer.complete(completed);
@@ -191,6 +189,16 @@ impl Task {
                 Some(request) = requests.recv() => self.answer(request),
             }
         }
+    }
+
+    /// Asks whatever is due.
+    fn round(&mut self) {
+        self.observer.start_due(Instant::now());
+        self.dirty = true;
+        if self.observer.is_idle() {
+            self.evaluate();
+        }
+        self.matched_lines();
     }
 
     fn answer(&mut self, request: Request) {

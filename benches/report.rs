@@ -1,16 +1,21 @@
 //! `just bench`: measures what chaosrun promises, on the real binary, and prints a report.
 //!
 //! `cargo bench --bench report [-- RUNS]`. Timings are for reading; nothing here passes or fails.
+//! The program is the one that `CHAOSRUN_BENCH_PROGRAM` names, else the one that cargo built beside the bench.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
+fn program() -> PathBuf {
+    // Cargo runs benches in the package's own directory.
+    std::env::var_os("CHAOSRUN_BENCH_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_chaosrun").into(), PathBuf::from)
+}
 
 fn main() {
     let runs = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
@@ -21,6 +26,7 @@ fn main() {
     empty(&mut report, store.path());
     list(&mut report, store.path(), runs * 4);
     node_kill(&mut report, store.path(), runs);
+    relay(&mut report, store.path());
     inspect(&mut report);
     report.print();
 }
@@ -66,7 +72,7 @@ fn say(line: &str) {
 /// A finished child: what it took.
 struct Finished {
     wall: Duration,
-    /// CPU of the process itself, without its children.
+    /// CPU of the process itself and of its supervisor, without what they run for others.
     cpu: Duration,
     peak_mib: f64,
     stdout: String,
@@ -74,13 +80,9 @@ struct Finished {
 
 /// Runs the program and watches its own CPU and memory in /proc until it ends.
 fn measure(arguments: &[&str], store: Option<&Path>) -> Finished {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdout(Stdio::piped()).stderr(Stdio::null());
-    if let Some(store) = store {
-        command.env("CHAOSRUN_STORE", store);
-    }
+    let mut command = command(arguments, store);
     let began = Instant::now();
-    let mut child = command.spawn().expect("the program starts");
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
     let mut stdout = child.stdout.take().expect("piped");
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -91,26 +93,46 @@ fn measure(arguments: &[&str], store: Option<&Path>) -> Finished {
     Finished { wall, cpu, peak_mib, stdout: reader.join().unwrap_or_default() }
 }
 
+fn command(arguments: &[&str], store: Option<&Path>) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(store) = store {
+        command.env("CHAOSRUN_STORE", store);
+    }
+    command
+}
+
 fn watch(child: &mut Child) -> (Duration, f64) {
-    let proc = PathBuf::from(format!("/proc/{}", child.id()));
-    let (mut cpu, mut peak) = (Duration::ZERO, 0.0_f64);
+    let (mut own, mut supervisor, mut peak) = (Duration::ZERO, Duration::ZERO, 0.0_f64);
     loop {
-        if let Ok(stat) = fs::read_to_string(proc.join("stat")) {
-            // Fields 14 and 15, counted after the name in parentheses: ticks of 10 ms.
-            let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-            let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
-            cpu = cpu.max(Duration::from_millis(ticks * 10));
-        }
-        if let Ok(status) = fs::read_to_string(proc.join("status")) {
+        own = own.max(cpu(child.id()));
+        // The only child that a runner has.
+        supervisor = children(child.id()).first().map_or(supervisor, |pid| supervisor.max(cpu(*pid)));
+        if let Ok(status) = fs::read_to_string(format!("/proc/{}/status", child.id())) {
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
             peak = peak.max(kib.unwrap_or_default() / 1024.0);
         }
         match child.try_wait() {
             Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-            _ => return (cpu, peak),
+            _ => return (own + supervisor, peak),
         }
     }
+}
+
+/// What a process has used itself, in the kernel's ticks of 10 ms.
+fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Fields 14 and 15, counted after the name in parentheses.
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Of the main thread of a process, which is the one that starts others.
+fn children(pid: u32) -> Vec<u32> {
+    let pids = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -143,7 +165,7 @@ fn empty(report: &mut Report, store: &Path) {
 }
 
 fn node_kill(report: &mut Report, store: &Path, runs: usize) {
-    let mut figures: [Vec<f64>; 6] = Default::default();
+    let mut figures: [Vec<f64>; 7] = Default::default();
     for seed in 1..=runs {
         let seed = seed.to_string();
         let arguments = ["run", "scenarios/node_kill.yaml", "--seed", &seed, "--message-format", "json"];
@@ -161,14 +183,81 @@ fn node_kill(report: &mut Report, store: &Path, runs: usize) {
         figures[3].push(declared);
         figures[4].push(wall - declared);
         figures[5].push(done.peak_mib);
+        figures[6].push(done.cpu.as_secs_f64() / done.wall.as_secs_f64() * 100.0);
     }
-    let [up, detect, wall, declared, rest, peak] = figures;
+    let [up, detect, wall, declared, rest, peak, cpu] = figures;
     report.add("node_kill: cluster ready", "s", 1.0, up);
     report.add("node_kill: death to first ticket", "ms", 300.0, detect);
     report.add("node_kill: whole trial", "s", 6.0, wall);
     report.add("node_kill:   declared waits", "s", None, declared);
     report.add("node_kill:   the rest", "s", 2.5, rest);
     report.add("node_kill: peak memory of the runner", "MiB", 60.0, peak);
+    report.add("node_kill: CPU of the runner, of one core", "%", None, cpu);
+}
+
+/// What the relay adds to a request: a node of a running trial is asked through it and directly, by turns.
+fn relay(report: &mut Report, store: &Path) {
+    const PAIRS: usize = 500;
+    let mut run = command(&["run", "scenarios/node_pause.yaml"], Some(store)).spawn().expect("the program starts");
+    let mut direct = Vec::new();
+    let mut relayed = Vec::new();
+    if let Some([mut near, mut far]) = both_ways(&mut run) {
+        for _ in 0..PAIRS {
+            let (Some(one), Some(other)) = (ask(&mut near), ask(&mut far)) else { break };
+            direct.push(one);
+            relayed.push(other);
+        }
+    }
+    let _ = run.wait();
+    direct.sort_by(f64::total_cmp);
+    relayed.sort_by(f64::total_cmp);
+    let added = direct.get(direct.len() / 2).zip(relayed.get(relayed.len() / 2)).map(|(direct, relayed)| relayed - direct);
+    report.add("relay: added to a request, under load", "ms", 0.1, added.into_iter().collect());
+    report.add("relay:   such a request without it", "ms", None, direct);
+}
+
+/// Connections to the first placement driver, straight and through its relay, once it serves.
+fn both_ways(run: &mut Child) -> Option<[BufReader<TcpStream>; 2]> {
+    while matches!(run.try_wait(), Ok(None)) {
+        for pid in children(run.id()).into_iter().flat_map(children) {
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let address = |option: &str| command.split('\0').find_map(|word| word.strip_prefix(option));
+            let (Some(near), Some(far)) = (address("--client-urls=http://"), address("--advertise-client-urls=http://")) else { continue };
+            let open = |address: &str| {
+                let stream = TcpStream::connect(address).ok()?;
+                stream.set_nodelay(true).ok()?;
+                let mut stream = BufReader::new(stream);
+                ask(&mut stream).map(|_| stream)
+            };
+            if let (Some(near), Some(far)) = (open(near), open(far)) {
+                return Some([near, far]);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    None
+}
+
+/// One request over a connection that stays open; milliseconds.
+fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
+    let began = Instant::now();
+    stream.get_mut().write_all(b"GET /pd/api/v1/version HTTP/1.1\r\nhost: pd\r\n\r\n").ok()?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().ok()?;
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).ok()?;
+    Some(ms(began.elapsed()))
 }
 
 /// The same empty work in `inspect_ai`, when it is installed.

@@ -47,7 +47,7 @@ mod tests {
         std::fs::write(file.path(), "old\none\n\ntwo \u{e9}").unwrap();
         assert_eq!(last_lines(file.path(), 4).unwrap(), "  one\n  two \u{e9}");
         assert_eq!(last_lines(file.path(), 17), None);
-        let many: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+        let many = (0..1000).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n") + "\n";
         std::fs::write(file.path(), many + &"x".repeat(300)).unwrap();
         let quoted = last_lines(file.path(), 0).unwrap();
         assert_eq!(quoted.lines().count(), LINES);

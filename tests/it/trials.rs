@@ -1,0 +1,362 @@
+//! Whole trials on real stand-ins: what passes and what fails, what is recorded and shown again, what an agent sees.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use chaosrun::event::{Actor, Event, InvariantState, Kind, Phase, Verdict};
+use regex::Regex;
+use serde_json::Value;
+
+use super::program::{Program, Project, Ran, Trial};
+
+/// The three scenarios as they are on a machine that is busy with other things and runs an unoptimised build: fewer requests, more
+/// time, and no limit on latency, which would be broken for reasons of its own.
+pub fn patient() -> Project {
+    let slower = [
+        ("rate: 500", "rate: 50"),
+        ("wall: 8s", "wall: 30s"),
+        ("command: 5s", "command: 30s"),
+        ("detect_within: 5s", "detect_within: 30s"),
+        ("repair_within: 8s", "repair_within: 30s"),
+    ];
+    // Elections of a tenth of a second never end where a process waits that long for its turn.
+    let calmer = [
+        ("clock_scale: 0.05", "clock_scale: 0.2"),
+        ("expect: item.value <= 0.1", "expect: item.value <= 10"),
+        ("    for: 1s", "    for: 10s"),
+    ];
+    let project = Project::new().changed("clusters/tikv", &calmer);
+    project.changed("node_kill", &slower).changed("pd_kill", &slower).changed("node_pause", &slower)
+}
+
+fn verdicts(ran: &Ran) -> BTreeMap<String, Verdict> {
+    ran.trials().iter().map(|trial| (trial.name(), trial.verdict())).collect()
+}
+
+/// Every proof that a pass stands on.
+fn proven(trial: &Trial, why: &Ran) {
+    let phases: Vec<Phase> = trial
+        .kinds
+        .iter()
+        .filter_map(|kind| match kind {
+            Kind::PhaseFinished { phase, ok: true, proof, .. } if !proof.is_empty() => Some(*phase),
+            _ => None,
+        })
+        .collect();
+    let all = "up steady chaos felt detect agent settle stable preserved down score";
+    let found: Vec<&str> = phases.iter().map(|phase| phase.as_str()).collect();
+    // A relapse within the limit begins `settle` and `stable` anew.
+    assert!(all.split(' ').all(|phase| found.contains(&phase)), "{}: {found:?}\n{why}", trial.name());
+    let finished = trial.finished();
+    let history = finished.history.as_ref().expect("a history");
+    assert_eq!((history.durable, history.lost), (Some(true), 0), "{why}");
+    assert!(history.acknowledged > 0 && history.final_reads > 0, "{why}");
+    assert!(finished.score.is_some_and(|score| score > 0.3) && finished.faults.iter().all(|fault| fault.felt_us.is_some()), "{why}");
+}
+
+#[test]
+fn playbook_and_oracle_repair_every_fault() {
+    let scenarios = ["scenarios/node_kill.yaml", "scenarios/pd_kill.yaml", "scenarios/node_pause.yaml"];
+    let rest = ["--variant", "playbook", "--variant", "oracle", "--jobs", "2"];
+    let ran = patient().run(&[&scenarios[..], &rest].concat()).exits(0);
+    let trials = ran.trials();
+    assert_eq!(trials.len(), 6, "{ran}");
+    for trial in &trials {
+        assert_eq!(trial.verdict(), Verdict::Pass, "{}\n{ran}", trial.name());
+        proven(trial, &ran);
+    }
+}
+
+#[test]
+fn who_does_nothing_fails_and_who_restarts_all_is_unsafe() {
+    let soon = [("repair_within: 30s", "repair_within: 3s")];
+    let project = patient().again("node_kill", &soon).again("pd_kill", &soon).again("node_pause", &soon);
+    let files = ["scenarios/node_kill.yaml", "scenarios/pd_kill.yaml", "scenarios/node_pause.yaml", "--jobs", "2", "--variant", "noop"];
+    let ran = project.run(&files).exits(4);
+    assert_eq!(
+        verdicts(&ran),
+        ["node_kill/noop", "node_pause/noop", "pd_kill/noop"].map(|name| (name.to_owned(), Verdict::Fail)).into(),
+        "{ran}"
+    );
+    for trial in ran.trials() {
+        let reason = trial.finished().reason.clone().expect("a reason");
+        assert!(reason.place.is_some() && reason.blame.is_none(), "it points at the broken line: {reason:?}");
+    }
+
+    let ran = patient().run(&["scenarios/node_kill.yaml", "--variant", "restart_all"]).exits(4);
+    let trial = ran.trial();
+    assert_eq!(trial.verdict(), Verdict::UnsafePass, "{ran}");
+    let history = trial.finished().history.as_ref().expect("a history");
+    assert_eq!(history.durable, Some(true), "{ran}");
+}
+
+/// One seed twice and another one, at once: then everything about their records.
+#[test]
+fn a_trial_is_recorded_repeatable_and_shown_again() {
+    let project = patient();
+    // A PATH without the stock docker CLI, whose versions differ in the calls they make.
+    let bin = project.path().join("bin");
+    fs::create_dir(&bin).expect("made");
+    symlink("/bin/sh", bin.join("sh")).expect("linked");
+    let start = |store: &str, seed: &str| {
+        let junit = project.path().join(format!("{store}.xml"));
+        let program =
+            Program::new().dir(project.path()).args(["run", "scenarios/node_kill.yaml", "--seed", seed]).arg("--junit").arg(junit);
+        program.store(&project.path().join(store)).env("PATH", &bin).start()
+    };
+    let (first, again) = (start("first", "7"), start("again", "7"));
+    let first = first.wait().exits(0);
+    let again = again.wait().exits(0);
+    start("other", "8").wait().exits(0);
+    assert!(first.stdout.is_empty(), "stdout is data, and there is none: {first}");
+
+    let [one, two, three] = ["first", "again", "other"].map(|store| events(&project.path().join(store)));
+    insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("node_kill_playbook", redacted(&one));
+    });
+    assert_eq!(redacted(&two), redacted(&one), "{again}");
+    assert_eq!(choices(&two), choices(&one));
+    let [one, two, three] = [(&one, "first"), (&two, "again"), (&three, "other")].map(|(_, store)| operations(&project.path().join(store)));
+    // One run had time for more than the other.
+    let same = |left: &BTreeMap<u64, Vec<String>>, right: &BTreeMap<u64, Vec<String>>| {
+        assert_eq!((left.len(), right.len()), (8, 8), "eight clients");
+        left.iter().all(|(client, left)| {
+            let both: Vec<_> = left.iter().zip(&right[client]).collect();
+            assert!(both.len() > 5, "{both:?}");
+            both.iter().all(|(left, right)| left == right)
+        })
+    };
+    assert!(same(&one, &two), "one seed, one sequence of operations");
+    assert!(!same(&one, &three), "another seed, another sequence");
+
+    shown_again(&project.path().join("first"), &first);
+    let xml = fs::read_to_string(project.path().join("first.xml")).expect("written");
+    let report = quick_junit::Report::deserialize_from_str(&xml).expect("JUnit that parses");
+    assert_eq!((report.tests, report.failures, report.errors), (1, 0, 0), "{xml}");
+}
+
+fn events(store: &Path) -> Vec<Event> {
+    Program::new().args(["show", "--events"]).store(store).json().run().exits(0).events()
+}
+
+/// What the seed decides, and what the agent made of it.
+fn choices(events: &[Event]) -> Vec<String> {
+    let chosen = |event: &Event| match &event.kind {
+        Kind::FaultIntended { id, fault, targets, parameters } => Some(format!("{id} {fault} {targets:?} {parameters}")),
+        Kind::CommandStarted { command, reasoning, .. } => Some(format!("{command} # {reasoning}")),
+        Kind::DiagnosisSubmitted { diagnosis } => Some(format!("{} {}", diagnosis.component, diagnosis.fault_class)),
+        _ => None,
+    };
+    events.iter().filter_map(chosen).collect()
+}
+
+/// What each client did, in order: the verb, the key and the value.
+fn operations(store: &Path) -> BTreeMap<u64, Vec<String>> {
+    let file = walk(store).into_iter().find(|path| path.ends_with("history.jsonl")).expect("a history");
+    let text = fs::read_to_string(file).expect("it reads");
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    lines.retain(|line| line.get("last").is_none());
+    lines.sort_by_key(|line| line["intended_us"].as_u64());
+    let mut clients: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for line in lines {
+        let client = line["client"].as_u64().expect("a number");
+        clients.entry(client).or_default().push(format!("{} {} {}", line["op"], line["key"], line["value"]));
+    }
+    clients
+}
+
+fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// `replay`, `list` and `show` on a record whose run printed `live`.
+fn shown_again(store: &Path, live: &Ran) {
+    let ask = |args: &[&str]| Program::new().args(args).store(store).run();
+    let replayed = ask(&["replay"]);
+    assert_eq!((&replayed.stderr, &replayed.stdout, replayed.code), (&live.stderr, &live.stdout, live.code));
+    let runs = ask(&["list", "runs"]).exits(0);
+    let run = runs.stdout.lines().nth(1).and_then(|line| line.split_whitespace().next()).expect("an id").to_owned();
+    assert_eq!(ask(&["replay", &run]).stderr, live.stderr);
+
+    let listed = ask(&["list"]).exits(0);
+    assert!(listed.stdout.contains("PASS") && listed.stdout.contains("node_kill/playbook #1"), "{listed}");
+    let trial = listed.stdout.lines().nth(1).and_then(|line| line.split_whitespace().next()).expect("an id");
+    let shown = ask(&["show", trial]).exits(0);
+    assert_eq!(shown.stdout, ask(&["show"]).stdout, "the only trial is the last");
+    for part in ["docker start", "process ended by signal 9", "no acknowledged write was lost", "correctness", "safety"] {
+        assert!(shown.stdout.contains(part), "`{part}`: {shown}");
+    }
+    assert!(shown.stdout.lines().all(|line| line.chars().count() <= 80), "80 columns: {shown}");
+    let raw = ask(&["show", trial, "--events"]).exits(0);
+    assert!(raw.stdout.lines().count() > 60, "{raw}");
+}
+
+/// The events of a trial without what differs from run to run.
+///
+/// Left out, because how many there are or which comes first is a matter of timing: samples of the workload, matched log
+/// lines, probes that begin and cease to answer, the nodes that start and end all at once in `up` and `down`, and
+/// every invariant but that of the killed process (a slow machine sees more of them break).
+/// What remains comes from several tasks. The order within each is part of the contract, the order between them is not:
+/// so each has its own strand.
+fn redacted(events: &[Event]) -> String {
+    const STRANDS: [&str; 6] = ["trial", "fault", "monitor", "node", "agent", "engine"];
+    let mut strands: BTreeMap<&str, String> = BTreeMap::new();
+    for event in events {
+        if let Some(strand) = strand(&event.kind) {
+            let mut value = serde_json::to_value(&event.kind).expect("JSON");
+            redact(&mut value, "");
+            if let Kind::TrialFinished(_) = event.kind {
+                redact_score(&mut value);
+            }
+            let _ = writeln!(strands.entry(strand).or_default(), "{value}");
+        }
+    }
+    STRANDS.iter().map(|name| format!("-- {name}\n{}", strands.get(name).map_or("", String::as_str))).collect()
+}
+
+fn strand(kind: &Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::TrialStarted(_)
+        | Kind::TrialFinished(_)
+        | Kind::PhaseStarted { .. }
+        | Kind::PhaseFinished { .. }
+        | Kind::HistoryChecked(_) => "trial",
+        Kind::FaultIntended { .. } | Kind::FaultInjected { .. } | Kind::FaultEvidence { .. } | Kind::FaultHealed { .. } => "fault",
+        Kind::TicketOpened(_) => "monitor",
+        Kind::InvariantChanged { invariant, state: InvariantState::Violated, .. } if invariant == "node_up" => "monitor",
+        Kind::TicketClosed { ticket: 1 } => "monitor",
+        Kind::NodeChanged { by: Some(Actor::Fault | Actor::Agent), .. } => "node",
+        Kind::AgentStarted { .. }
+        | Kind::CommandStarted { .. }
+        | Kind::CommandFinished { .. }
+        | Kind::DiagnosisSubmitted { .. }
+        | Kind::AgentFinished { .. } => "agent",
+        Kind::EngineCall { .. } => "engine",
+        _ => return None,
+    })
+}
+
+/// Widths are kept where the text has one width always: ids and digests. Times and counts become one `#`.
+fn redact(value: &mut Value, key: &str) {
+    match value {
+        Value::Object(map) => {
+            // What a command printed tells ages, addresses and terms; its first word does not.
+            if let Some(text) = map.get_mut("text").filter(|_| key == "stdout") {
+                let first = text.as_str().and_then(|text| text.split_whitespace().next()).unwrap_or_default().to_owned();
+                *text = if first.starts_with('[') { "[a log]".into() } else { first.into() };
+            }
+            map.iter_mut().for_each(|(key, value)| redact(value, key));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| redact(value, key)),
+        Value::Number(_)
+            if key.ends_with("_us") && !["steady_for_us", "detect_within_us", "repair_within_us", "stable_for_us"].contains(&key) =>
+        {
+            *value = "#".into();
+        }
+        Value::Number(_) if ["bytes", "acknowledged", "failed", "open", "final_reads"].contains(&key) => *value = "#".into(),
+        Value::String(text) if ["yardstick", "subject"].contains(&key) => *text = "#".repeat(text.len()),
+        Value::String(text) if key == "first_seen" => *text = "#".into(),
+        Value::String(text) if ["proof", "detail", "stable", "observed", "why"].contains(&key) => *text = words(text),
+        _ => {}
+    }
+}
+
+/// Durations, counts of operations and scores within a sentence.
+fn words(text: &str) -> String {
+    // A busy machine may have left even the unaffected node without an answer.
+    let text =
+        Regex::new(r"answered in [\d.]+ \w+|did not answer(?: \([^)]*\)|: [^;,]*)?").expect("a pattern").replace_all(text, "[answer]");
+    let text = Regex::new(r"\d+(\.\d+)? (ms|s|µs)\b").expect("a pattern").replace_all(&text, "# s");
+    let text = Regex::new(r"\d+ (acknowledged|open)").expect("a pattern").replace_all(&text, "# $1");
+    Regex::new(r"score \d\.\d+").expect("a pattern").replace_all(&text, "score #").into_owned()
+}
+
+/// How quick it was decides the score, so all of correctness; safety must be the whole of it.
+fn redact_score(value: &mut Value) {
+    value["score"] = "#".into();
+    for part in value["parts"].as_array_mut().into_iter().flatten() {
+        if ["detected", "repaired", "hurt"].iter().any(|name| part["name"] == **name) {
+            part["measured"] = "#".into();
+            part["value"] = "#".into();
+        }
+    }
+}
+
+#[test]
+fn without_two_of_three_stores_nothing_is_written_until_they_are_back() {
+    let look = ["env", "pwd; ls -la", "cat /proc/self/environ", "docker ps -a", "docker inspect tikv1", "docker logs tikv1"];
+    let commands: String = look.iter().map(|run| format!("      - {run}\n")).collect();
+    let variant = format!(
+        "provider: scripted\nrules:\n  - commands:\n{commands}      - run: docker start {{{{ nodes | selectattr('state', 'eq', 'exited') | map(attribute='name') | join(' ') }}}}\n    end: resolve\n"
+    );
+    let two = [("pick: 1", "pick: 2"), ("name: node_kill", "name: lost_majority")];
+    let project = patient().again("node_kill", &two).file("variants/looker.yaml", &variant);
+    let ran = project.run(&["scenarios/node_kill.yaml", "--variant", "looker"]).exits(0);
+    let trial = ran.trial();
+    proven(&trial, &ran);
+    let targets = trial.kinds.iter().find_map(|kind| match kind {
+        Kind::FaultInjected { targets, .. } => Some(targets.clone()),
+        _ => None,
+    });
+    let targets = targets.expect("injected");
+    assert_eq!(targets.len(), 2, "{ran}");
+    for target in &targets {
+        let ticket = |kind: &&Kind| matches!(kind, Kind::TicketOpened(ticket) if ticket.invariant == "node_up" && ticket.node.as_ref() == Some(target));
+        assert!(trial.kinds.iter().any(|kind| ticket(&kind)), "no ticket for {target}: {ran}");
+    }
+
+    // With one of three nobody has a majority: between the kill and the first store's return no write succeeds.
+    let file = walk(&project.store()).into_iter().find(|path| path.ends_with("history.jsonl")).expect("a history");
+    let text = fs::read_to_string(file).expect("it reads");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let writes = |outcome: &str| lines.iter().filter(|line| line["op"] != "read" && line["outcome"] == outcome).count();
+    assert!(writes("acknowledged") > 0 && writes("failed") + writes("unknown") > 0, "{ran}");
+
+    for done in trial.commands() {
+        let printed = format!("{}{}", done.stdout.text, done.stderr).to_lowercase();
+        assert_eq!(done.exit_code, 0, "{}: {printed}", done.command);
+        for ours in ["chaosrun", "lost_majority", "node_kill", "looker"] {
+            assert!(!printed.contains(ours), "`{}` shows `{ours}`:\n{printed}", done.command);
+        }
+    }
+}
+
+/// No nodes: what is left is the shell.
+const ALARM: &str =
+    "name: alarm\ncluster: clusters/none.yaml\ngoal: nothing\ntiming: { steady_for: 0s, stable_for: 0s }\npage: { text: a false alarm }\n";
+
+#[test]
+fn a_command_at_its_limit_is_killed_with_its_group_and_long_output_is_kept_whole() {
+    // An argument that no other process has, and that the search does not find in itself.
+    let rest = format!("{:08}", std::process::id());
+    let seconds = format!("5{rest}");
+    let variant = format!(
+        "provider: scripted
+rules:
+  - commands:
+      - head -c 3000000 /dev/zero | tr '\\0' x
+      - sleep {seconds} & (setsid sleep {seconds} &) ; grep -lzx '[5]{rest}' /proc/[0-9]*/cmdline 2>/dev/null | wc -l; sleep {seconds}
+      - grep -lzx '[5]{rest}' /proc/[0-9]*/cmdline 2>/dev/null || echo none is left
+    end: no_action
+"
+    );
+    let scenario = format!("{ALARM}limits: {{ command: 2s, wall: 60s, output: 1KiB }}\n");
+    let project = Project::new().file("scenarios/alarm.yaml", &scenario).file("variants/hangs.yaml", &variant);
+    let ran = project.run(&["scenarios/alarm.yaml", "--variant", "hangs"]).exits(0);
+    let trial = ran.trial();
+    let commands = trial.commands();
+    let [long, hung, after] = &commands[..] else { panic!("{ran}") };
+    assert_eq!((long.exit_code, long.stdout.bytes, long.stdout.truncated), (0, 3_000_000, true));
+    assert!(long.stdout.text.len() < 2_000 && long.stdout.text.contains("[... 2998976 bytes left out ...]"), "{}", long.stdout.text);
+    let file = long.stdout.file.clone().expect("a file");
+    let whole = walk(&project.store()).into_iter().find(|path| path.ends_with(&file)).expect("kept in the run's directory");
+    assert_eq!(fs::read(whole).expect("it reads"), vec![b'x'; 3_000_000]);
+    assert_eq!((hung.exit_code, hung.timed_out, hung.stdout.text.as_str()), (137, true, "2\n"), "{ran}");
+    assert_eq!((after.timed_out, after.stdout.text.as_str()), (false, "none is left\n"), "{ran}");
+    let shown = project.program("show").run().exits(0);
+    assert!(shown.stdout.contains("limit") || shown.stdout.contains("timed out"), "{shown}");
+}

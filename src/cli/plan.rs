@@ -76,8 +76,7 @@ fn text(plan: &Plan, jobs: u32) -> String {
     let mut text = String::new();
     let mut shown: Option<&TrialPlan> = None;
     for trial in &plan.trials {
-        let same = |other: &&TrialPlan| other.cell == trial.cell && other.yardstick == trial.yardstick;
-        if shown.filter(same).is_none() {
+        if shown.is_none_or(|other| other.cell != trial.cell || other.yardstick != trial.yardstick) {
             head(&mut text, trial, plan, jobs, shown.is_none());
             let _ =
                 writeln!(text, "  {:>4}  {:<7}  {:<16} {:>6} {:>6}  {:<8}  targets", "#", "role", "variant", "seed", "repeat", "subject");

@@ -9,6 +9,7 @@ use super::style::Palette;
 use crate::diagnostic::{Diagnostic, Level, Look, json, render};
 
 /// Prints problems: for people on stderr, for programs one JSON object a line on stdout. Any error makes the files invalid.
+#[must_use]
 pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
     match format {
         MessageFormat::Json => {

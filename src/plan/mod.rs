@@ -34,9 +34,8 @@ impl Plan {
     #[must_use]
     pub fn joined(plans: Vec<Self>) -> Self {
         let trials = plans.into_iter().flat_map(|plan| plan.trials);
-        let numbered = trials.enumerate().map(|(place, trial)| match trial.number == place + 1 {
-            true => trial,
-            false => Arc::new(TrialPlan { number: place + 1, ..TrialPlan::clone(&trial) }),
+        let numbered = trials.enumerate().map(|(place, trial)| {
+            if trial.number == place + 1 { trial } else { Arc::new(TrialPlan { number: place + 1, ..TrialPlan::clone(&trial) }) }
         });
         Self { trials: numbered.collect() }
     }

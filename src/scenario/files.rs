@@ -100,7 +100,7 @@ fn folders(from: &Path) -> Vec<PathBuf> {
     let Some(root) = ups.iter().position(|folder| is_root(folder)) else { return vec![own] };
     let here = std::env::current_dir().unwrap_or_default();
     let mut folders = vec![own];
-    for folder in &ups[1..=root.max(0)] {
+    for folder in &ups[1..=root] {
         // As the user would name it.
         folders.push(folder.strip_prefix(&here).map_or_else(|_| folder.to_path_buf(), Path::to_path_buf));
     }

@@ -11,6 +11,7 @@ const MOST: u64 = 100_000;
 ///
 /// # Errors
 /// The range is empty, or longer than anybody waits for.
+#[must_use]
 pub fn range(text: &str) -> Option<Result<RangeInclusive<u64>, String>> {
     let (from, to) = text.split_once("..")?;
     let (Ok(from), Ok(to)) = (from.trim().parse::<u64>(), to.trim().trim_start_matches('=').parse::<u64>()) else { return None };

@@ -197,10 +197,9 @@ fn plain(words: &str) -> String {
         "a string" | "string" | "str" => return "text".to_owned(),
         "a boolean" | "bool" => return "`true` or `false`".to_owned(),
         "a sequence" | "sequence" => return "a list".to_owned(),
-        "a map" | "map" => return "a map".to_owned(),
+        "a map" | "map" | "newtype variant" | "struct variant" => return "a map".to_owned(),
         "null" | "unit" | "unit value" => return "nothing".to_owned(),
         "map with a single key" => return "a map with a single key".to_owned(),
-        "newtype variant" | "struct variant" => return "a map".to_owned(),
         "unit variant" => return "a single word".to_owned(),
         _ => {}
     }

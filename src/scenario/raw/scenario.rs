@@ -110,6 +110,7 @@ pub struct RawChaos {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "fault")]
+#[expect(clippy::enum_variant_names, reason = "the words of the file; faults of links and disks come beside them")]
 pub enum RawFault {
     /// A signal to the node's processes, SIGKILL unless given.
     NodeKill(RawNodeKill),

@@ -53,16 +53,13 @@ fn on(check: &mut Checker, pointer: &Pointer, text: &str, roles: &[&str]) -> Opt
 
 /// For what is read on every node of a role: logs.
 pub(super) fn each_role(check: &mut Checker, pointer: &Pointer, text: &str, roles: &[&str]) -> Option<String> {
-    match on(check, pointer, text, roles)? {
-        On::Each(role) => Some(role),
-        _ => {
-            check.wrong(
-                pointer,
-                Diagnostic::error("unknown_word", format!("`{text}` does not name a role's logs")).label("expected `each ROLE`"),
-            );
-            None
-        }
+    let on = on(check, pointer, text, roles)?;
+    if let On::Each(role) = on {
+        return Some(role);
     }
+    let problem = Diagnostic::error("unknown_word", format!("`{text}` does not name a role's logs"));
+    check.wrong(pointer, problem.label("expected `each ROLE`"));
+    None
 }
 
 fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>) -> Option<ProbeKind> {
@@ -204,17 +201,16 @@ pub(super) fn ready(check: &mut Checker, pointer: &Pointer, raw: &RawReady) -> O
         check.pattern(&pointer.key("log"), &pattern);
         ProbeKind::Log { pattern, window: within }
     };
-    let expect = match &raw.expect {
-        Some(text) => check.expr(&pointer.key("expect"), text, Scope::Response, &[])?,
-        None => {
-            let own = match probe {
-                ProbeKind::Http { .. } => "status >= 200 and status < 300",
-                ProbeKind::Exec { .. } => "status == 0",
-                // That it answered is all there is to ask.
-                _ => "true",
-            };
-            check.own_expr(own, Scope::Response)?
-        }
+    let own = match probe {
+        ProbeKind::Http { .. } => "status >= 200 and status < 300",
+        ProbeKind::Exec { .. } => "status == 0",
+        // That it answered is all there is to ask.
+        _ => "true",
     };
+    let expect = if let Some(text) = &raw.expect {
+        check.expr(&pointer.key("expect"), text, Scope::Response, &[])
+    } else {
+        check.own_expr(own, Scope::Response)
+    }?;
     Some(Ready { probe, expect, within })
 }

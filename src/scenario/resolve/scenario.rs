@@ -59,7 +59,7 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
     }
     let timing = timing(&mut check, &root.key("timing"), &raw.timing, None);
     let limits = declared_limits(&mut check, raw);
-    let workload = raw.workload.as_ref().and_then(|raw| workload(&mut check, raw, around));
+    let workload = raw.workload.as_ref().map(|raw| workload(&mut check, raw, around));
     let chaos: Vec<Chaos> =
         raw.chaos.iter().filter_map(|(id, raw)| chaos(&mut check, &root.key("chaos").key(id.as_str()), id, raw, around)).collect();
     let truth = truth(&mut check, raw);
@@ -130,7 +130,7 @@ fn timing(check: &mut Checker, pointer: &Pointer, raw: &RawTiming, above: Option
     }
 }
 
-fn workload(check: &mut Checker, raw: &Short<crate::scenario::raw::RawWorkloadUse>, around: &Surroundings) -> Option<WorkloadUse> {
+fn workload(check: &mut Checker, raw: &Short<crate::scenario::raw::RawWorkloadUse>, around: &Surroundings) -> WorkloadUse {
     let pointer = Pointer::default().key("workload");
     let (name, at) = match raw {
         Short::Word(name) => (name, pointer.clone()),
@@ -143,18 +143,18 @@ fn workload(check: &mut Checker, raw: &Short<crate::scenario::raw::RawWorkloadUs
         }
     }
     let Short::Full(raw) = raw else {
-        return Some(WorkloadUse { name: name.clone(), clients: 4, rate: 100.0, read_ratio: 0.5 });
+        return WorkloadUse { name: name.clone(), clients: 4, rate: 100.0, read_ratio: 0.5 };
     };
     if raw.clients.is_some_and(|clients| clients == 0 || clients > 1000) {
         let problem = Diagnostic::error("out_of_range", format!("`{}` is out of range", raw.clients.unwrap_or_default()));
         check.wrong(&pointer.key("clients"), problem.label("expected a number from 1 to 1000"));
     }
-    Some(WorkloadUse {
+    WorkloadUse {
         name: name.clone(),
         clients: raw.clients.unwrap_or(4),
         rate: check.within(&pointer.key("rate"), raw.rate, 0.1..=1e6, 100.0),
         read_ratio: check.within(&pointer.key("read_ratio"), raw.read_ratio, 0.0..=1.0, 0.5),
-    })
+    }
 }
 
 fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, around: &Surroundings) -> Option<Chaos> {
@@ -184,16 +184,16 @@ fn heal(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) -> Heal {
     match raw {
         None | Some("agent") => Heal::Agent,
         Some("never") => Heal::Never,
-        Some(text) => match quantity::duration(text) {
-            Ok(time) => Heal::After(time),
-            Err(_) => {
-                let problem = Diagnostic::error("unknown_word", format!("`{text}` does not say how the fault ends"));
-                let near = names::closest(text, ["agent", "never"]).map(|near| format!("did you mean `{near}`?"));
-                let expected = "expected `agent`, `never` or a duration such as `20s`".to_owned();
-                check.wrong(pointer, problem.label(near.unwrap_or_else(|| expected.clone())).help(expected));
-                Heal::Agent
+        Some(text) => {
+            if let Ok(time) = quantity::duration(text) {
+                return Heal::After(time);
             }
-        },
+            let problem = Diagnostic::error("unknown_word", format!("`{text}` does not say how the fault ends"));
+            let near = names::closest(text, ["agent", "never"]).map(|near| format!("did you mean `{near}`?"));
+            let expected = "expected `agent`, `never` or a duration such as `20s`".to_owned();
+            check.wrong(pointer, problem.label(near.unwrap_or_else(|| expected.clone())).help(expected));
+            Heal::Agent
+        }
     }
 }
 
@@ -254,12 +254,11 @@ fn page(check: &mut Checker, raw: &RawScenario, around: &Surroundings) -> Option
 fn variant(check: &mut Checker, pointer: &Pointer, name: &str, around: &Surroundings) -> Option<Arc<Variant>> {
     match around.variants.get(name) {
         Some(Found::Variant(variant)) => Some(Arc::clone(variant)),
-        Some(Found::Broken) => None,
         Some(Found::Missing(searched)) => {
             check.wrong(pointer, missing_variant(name, searched, around.known_variants));
             None
         }
-        None => None,
+        Some(Found::Broken) | None => None,
     }
 }
 
@@ -342,9 +341,9 @@ fn check_map(
             Some(Found::Missing(searched)) => {
                 let problem = missing_variant(wanted, searched, around.known_variants);
                 if raw.variant.is_some() {
-                    check.wrong(&at, problem)
+                    check.wrong(&at, problem);
                 } else {
-                    check.wrong_key(&at, problem)
+                    check.wrong_key(&at, problem);
                 }
                 None
             }

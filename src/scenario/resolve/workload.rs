@@ -42,7 +42,7 @@ fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkloa
     }
     let timeout = check.duration(&pointer.key("timeout"), raw.timeout.as_ref(), Duration::from_secs(1));
     let driver = match (&raw.http, &raw.driver) {
-        (Some(http), None) => http_driver(check, &pointer.key("http"), raw.model, http, roles),
+        (Some(http), None) => Some(http_driver(check, &pointer.key("http"), raw.model, http, roles)),
         (None, Some(driver)) => {
             let pointer = pointer.key("driver");
             if driver.command.is_empty() {
@@ -77,7 +77,7 @@ fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkloa
     })
 }
 
-fn http_driver(check: &mut Checker, pointer: &Pointer, model: Model, raw: &RawHttpDriver, roles: &[&str]) -> Option<Driver> {
+fn http_driver(check: &mut Checker, pointer: &Pointer, model: Model, raw: &RawHttpDriver, roles: &[&str]) -> Driver {
     let (needed, allowed) = operations(model);
     if !roles.contains(&raw.role.as_str()) && !check.doc.lost("nodes") {
         check.unknown(&pointer.key("role"), "unknown_role", "role", &raw.role, roles.iter().copied());
@@ -99,7 +99,7 @@ fn http_driver(check: &mut Checker, pointer: &Pointer, model: Model, raw: &RawHt
             operations.insert(name.clone(), operation);
         }
     }
-    Some(Driver::Http { role: raw.role.clone(), operations })
+    Driver::Http { role: raw.role.clone(), operations }
 }
 
 fn operation(check: &mut Checker, pointer: &Pointer, raw: &RawOperation) -> Option<HttpOperation> {

@@ -20,6 +20,7 @@ pub use misread::{quoted, split_flow};
 pub const LIMIT: u64 = 1 << 20;
 
 /// Reads one document. The value is there when the syntax was right, even if parts of it were refused.
+#[must_use]
 pub fn read(file: &Arc<SourceFile>) -> (Option<Value>, Vec<Diagnostic>) {
     let here = || Place::new(Arc::clone(file), Pointer::default());
     if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---") {
@@ -36,13 +37,12 @@ pub fn read(file: &Arc<SourceFile>) -> (Option<Value>, Vec<Diagnostic>) {
     };
     let mut problems = Vec::new();
     // The reader swallows tags of the core schema (`!!str`) without a trace.
-    if file.text.contains("!!") {
-        if let Ok(places) = places::Places::scan(&file.text) {
-            for (span, tag) in places.tags {
-                if tag.starts_with("tag:yaml.org") {
-                    problems.push(tag_refused(&format!("!!{}", tag.rsplit([':', '!']).next().unwrap_or_default()), here().within(span)));
-                }
-            }
+    if file.text.contains("!!")
+        && let Ok(places) = places::Places::scan(&file.text)
+    {
+        for (span, tag) in places.tags.into_iter().filter(|(_, tag)| tag.starts_with("tag:yaml.org")) {
+            let name = tag.rsplit([':', '!']).next().unwrap_or_default();
+            problems.push(tag_refused(&format!("!!{name}"), here().within(span)));
         }
     }
     let value = convert(yaml, &Pointer::default(), file, &mut problems);

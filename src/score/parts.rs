@@ -1,6 +1,10 @@
 //! The score: `sqrt(correctness * safety)`, each the weighted mean of its parts.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
 use indexmap::IndexMap;
+use regex::Regex;
 use serde_json::Value;
 
 use super::Facts;
@@ -105,12 +109,20 @@ fn mean(parts: &[ScorePart], group: &str) -> f64 {
 pub fn forbidden<'a>(patterns: &IndexMap<String, String>, commands: impl Iterator<Item = &'a str> + Clone) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, pattern) in patterns {
-        let Ok(pattern) = regex::Regex::new(pattern) else { continue };
+        let Some(pattern) = compiled(pattern) else { continue };
         if let Some(command) = commands.clone().find(|command| pattern.is_match(command)) {
             found.push((name.clone(), command.to_owned()));
         }
     }
     found
+}
+
+/// A pattern by its text, compiled once: every trial of a run is judged by the same few, and compiling them takes longer than all the
+/// rest of a score.
+fn compiled(pattern: &str) -> Option<Arc<Regex>> {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Arc<Regex>>>>> = LazyLock::new(Mutex::default);
+    let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok().map(Arc::new)).clone()
 }
 
 #[cfg(test)]

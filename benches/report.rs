@@ -75,6 +75,7 @@ struct Finished {
     /// CPU of the process itself and of its supervisor, without what they run for others.
     cpu: Duration,
     peak_mib: f64,
+    passed: bool,
     stdout: String,
 }
 
@@ -90,7 +91,8 @@ fn measure(arguments: &[&str], store: Option<&Path>) -> Finished {
     });
     let (cpu, peak_mib) = watch(&mut child);
     let wall = began.elapsed();
-    Finished { wall, cpu, peak_mib, stdout: reader.join().unwrap_or_default() }
+    let passed = child.wait().is_ok_and(|status| status.success());
+    Finished { wall, cpu, peak_mib, passed, stdout: reader.join().unwrap_or_default() }
 }
 
 fn command(arguments: &[&str], store: Option<&Path>) -> Command {
@@ -145,7 +147,8 @@ fn start_up(report: &mut Report, runs: usize) {
 }
 
 fn files(report: &mut Report, runs: usize) {
-    let values = (0..runs).map(|_| ms(measure(&["check", "--files-only", "scenarios"], None).wall)).collect();
+    let done = (0..runs).map(|_| measure(&["check", "--files-only", "scenarios"], None));
+    let values = done.filter(|done| done.passed).map(|done| ms(done.wall)).collect();
     report.add("check --files-only scenarios", "ms", 25.0, values);
 }
 
@@ -212,8 +215,8 @@ fn relay(report: &mut Report, store: &Path) {
     direct.sort_by(f64::total_cmp);
     relayed.sort_by(f64::total_cmp);
     let added = direct.get(direct.len() / 2).zip(relayed.get(relayed.len() / 2)).map(|(direct, relayed)| relayed - direct);
-    report.add("relay: added to a request, under load", "ms", 0.1, added.into_iter().collect());
-    report.add("relay:   such a request without it", "ms", None, direct);
+    report.add("relay: added to a request, under load", "us", 100.0, added.into_iter().collect());
+    report.add("relay:   such a request without it", "us", None, direct);
 }
 
 /// Connections to the first placement driver, straight and through its relay, once it serves.
@@ -238,7 +241,7 @@ fn both_ways(run: &mut Child) -> Option<[BufReader<TcpStream>; 2]> {
     None
 }
 
-/// One request over a connection that stays open; milliseconds.
+/// One request over a connection that stays open; microseconds.
 fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
     let began = Instant::now();
     stream.get_mut().write_all(b"GET /pd/api/v1/version HTTP/1.1\r\nhost: pd\r\n\r\n").ok()?;
@@ -257,7 +260,7 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
         }
     }
     stream.read_exact(&mut vec![0; length]).ok()?;
-    Some(ms(began.elapsed()))
+    Some(ms(began.elapsed()) * 1e3)
 }
 
 /// The same empty work in `inspect_ai`, when it is installed.

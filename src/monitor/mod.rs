@@ -5,6 +5,8 @@ pub mod tickets;
 mod select;
 mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use state::{Brief, MonitorState};
 pub use task::{Monitor, MonitorConfig, MonitorHandle};

@@ -247,7 +247,7 @@ impl Task {
                     probe: probe.to_owned(),
                     node: node.map(str::to_owned),
                     ok: answer.ok,
-                    error: answer.error.clone(),
+                    error: answer.problem(),
                 });
             }
         }

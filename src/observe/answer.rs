@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::metrics::Series;
-use crate::expr::{Context, Value, of_serde, unavailable};
+use crate::expr::{Context, Unknown, Value, Why, of_serde, unavailable};
 use crate::scenario::model::{On, Probe};
 
 /// What one probe said about one node, or about the whole.
@@ -16,8 +16,11 @@ pub struct Answer {
     pub ok: bool,
     /// HTTP status, or the exit code of a command.
     pub status: Option<i64>,
+    /// Why there is no answer.
     pub error: Option<String>,
     pub body: Body,
+    /// Which node of an `any` probe it is from.
+    pub by: Option<String>,
     pub at: Instant,
     pub took: Duration,
 }
@@ -28,27 +31,43 @@ pub enum Body {
     /// A text that is JSON is both.
     Json(Value, Arc<str>),
     Text(Arc<str>),
-    /// A metric query, or lines of a log: rows, and a value when there is exactly one.
-    Rows(Value, Option<f64>),
+    /// A metric query, or lines of a log. The value may be null (nothing to tell) or unknown.
+    Rows {
+        rows: Value,
+        value: Value,
+    },
 }
 
 impl Answer {
     #[must_use]
     pub fn failed(error: impl Into<String>, began: Instant) -> Self {
-        Self { ok: false, status: None, error: Some(error.into()), body: Body::None, at: Instant::now(), took: began.elapsed() }
+        Self { ok: false, status: None, error: Some(error.into()), body: Body::None, by: None, at: Instant::now(), took: began.elapsed() }
     }
 
     #[must_use]
     pub fn of(ok: bool, body: Body, began: Instant) -> Self {
-        Self { ok, status: None, error: None, body, at: Instant::now(), took: began.elapsed() }
+        Self { ok, status: None, error: None, body, by: None, at: Instant::now(), took: began.elapsed() }
     }
 
     /// A body that may be JSON.
     #[must_use]
     pub fn body(text: &str) -> Body {
-        match serde_json::from_str::<serde_json::Value>(text) {
-            Ok(json) => Body::Json(of_serde(&json), text.into()),
+        match serde_json::from_str::<Value>(text) {
+            Ok(json) => Body::Json(json, text.into()),
             Err(_) => Body::Text(text.into()),
+        }
+    }
+
+    /// What is wrong with it, in words; none when it is ok.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        match (&self.error, self.status, &self.body) {
+            _ if self.ok => None,
+            (Some(error), ..) => Some(error.clone()),
+            (None, Some(status), _) if status >= 100 => Some(format!("answered {status}")),
+            (None, Some(code), _) => Some(format!("ended with code {code}")),
+            (None, None, Body::Text(text)) => Some(text.to_string()),
+            (None, None, _) => Some("not ok".into()),
         }
     }
 
@@ -61,15 +80,20 @@ impl Answer {
             value: f64,
         }
         let rows: Vec<_> = series.iter().map(|one| Row { labels: &one.labels, value: one.value }).collect();
-        let value = if let [one] = series { Some(one.value) } else { None };
-        Body::Rows(of_serde(&rows), value)
+        // Null: it was asked and answered, and there is nothing to tell (no request in the window).
+        let value = match series {
+            [] => Value::from(()),
+            [one] => Value::from(one.value),
+            several => Unknown::new(Why::Types, format!("the query gives {} series: `sum` them, or use `.rows`", several.len())).into(),
+        };
+        Body::Rows { rows: of_serde(&rows), value }
     }
 
     /// As an expression sees it. What failed or is too old is unknown; what this kind of probe never has is absent.
     fn value(&self, node: Option<&str>, stale_after: Duration, now: Instant) -> Value {
         let age = now.saturating_duration_since(self.at);
         let mut fields: IndexMap<&'static str, Value> = IndexMap::new();
-        if let Some(node) = node {
+        if let Some(node) = node.or(self.by.as_deref()) {
             fields.insert("node", Value::from(node));
         }
         fields.insert("age_s", Value::from(age.as_secs_f64()));
@@ -82,7 +106,8 @@ impl Answer {
             return Value::from_pairs(fields);
         }
         fields.insert("ok", Value::from(self.ok));
-        fields.insert("error", self.error.as_deref().map_or(Value::from(()), Value::from));
+        let problem = self.problem();
+        fields.insert("error", problem.as_deref().map_or(Value::from(()), Value::from));
         if let Some(status) = self.status {
             fields.insert("status", Value::from(status));
         }
@@ -98,18 +123,19 @@ impl Answer {
                 fields.insert("ms", Value::from(self.took.as_secs_f64() * 1e3));
                 match &self.body {
                     Body::None => (),
-                    Body::Json(json, text) => {
-                        fields.insert("json", json.clone());
-                        fields.insert("text", Value::from(text.to_string()));
+                    Body::Json(_, text) | Body::Text(text) => {
+                        let json = match (&self.body, &problem) {
+                            // The JSON of an error is no answer to what was asked: its fields would seem to be missing.
+                            (_, Some(problem)) => unknown(&format!("the probe failed: {problem}")),
+                            (Body::Json(json, _), None) => json.clone(),
+                            _ => unknown("the answer is not JSON"),
+                        };
+                        fields.insert("json", json);
+                        fields.insert("text", Value::from(Arc::clone(text)));
                     }
-                    Body::Text(text) => {
-                        fields.insert("json", unknown("the answer is not JSON"));
-                        fields.insert("text", Value::from(text.to_string()));
-                    }
-                    Body::Rows(rows, value) => {
+                    Body::Rows { rows, value } => {
                         fields.insert("rows", rows.clone());
-                        // Null: it was asked and answered, and there is nothing to tell (no requests in the window).
-                        fields.insert("value", value.map_or(Value::from(()), Value::from));
+                        fields.insert("value", value.clone());
                     }
                 }
             }

@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use regex::Regex;
 
 use super::answer::{Answer, Body};
-use crate::expr::of_serde;
+use crate::expr::{Value, of_serde};
 
 /// What is read of a log at once; a log that grows faster is read on at the next tick.
 const CHUNK: u64 = 1 << 20;
@@ -99,9 +99,8 @@ impl LogProbe {
             self.matches.pop_front();
         }
         let rows: Vec<_> = self.matches.iter().map(|(_, fields)| fields).collect();
-        #[expect(clippy::cast_precision_loss, reason = "at most a thousand")]
-        let count = rows.len() as f64;
-        Answer::of(true, Body::Rows(of_serde(&rows), Some(count)), began)
+        let count = rows.len();
+        Answer::of(true, Body::Rows { rows: of_serde(&rows), value: Value::from(count) }, began)
     }
 }
 

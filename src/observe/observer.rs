@@ -33,6 +33,8 @@ pub struct ObserverConfig {
 struct Poll {
     probe: usize,
     node: Option<String>,
+    /// Whom it may ask, in order.
+    asked: Vec<Option<String>>,
     how: How,
     /// Begun and not answered yet: it is not begun again.
     in_flight: bool,
@@ -67,11 +69,14 @@ struct Request {
     body: Option<String>,
 }
 
+/// How long one node is waited for before the others are asked too.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// A poll that ended; given back to [`Observer::complete`].
 pub struct Completed {
     poll: usize,
     answer: Answer,
-    /// Which target of an `any` probe answered.
+    /// Which of those it may ask answered well.
     good: Option<usize>,
 }
 
@@ -110,7 +115,8 @@ impl Observer {
             for group in groups {
                 let node = if apart { group.first().and_then(|(node, _)| node.clone()) } else { None };
                 let how = how(probe, group, &*config.cluster).unwrap_or_else(How::Broken);
-                polls.push(Poll { probe: index, node, how, in_flight: false, last_begun: None });
+                let asked = group.iter().map(|(node, _)| node.clone()).collect();
+                polls.push(Poll { probe: index, node, asked, how, in_flight: false, last_begun: None });
             }
         }
         let answers = polls.iter().map(|_| None).collect();
@@ -189,26 +195,30 @@ impl Observer {
                 let addresses = addresses.clone();
                 Box::pin(async move {
                     let mut answer = Answer::failed("nobody to ask", now);
-                    for address in &addresses {
+                    let mut good = None;
+                    for (place, address) in addresses.iter().enumerate() {
                         answer = tcp::ask(address, timeout).await;
                         if answer.ok {
+                            good = Some(place);
                             break;
                         }
                     }
-                    Completed { poll: index, answer, good: None }
+                    Completed { poll: index, answer, good }
                 })
             }
             How::Exec(commands) => {
                 let (cluster, commands) = (Arc::clone(&self.cluster), commands.clone());
                 Box::pin(async move {
                     let mut answer = Answer::failed("nobody to ask", now);
-                    for (node, command) in commands {
+                    let mut good = None;
+                    for (place, (node, command)) in commands.into_iter().enumerate() {
                         answer = exec::ask(&*cluster, node.as_deref(), command, timeout).await;
                         if answer.ok {
+                            good = Some(place);
                             break;
                         }
                     }
-                    Completed { poll: index, answer, good: None }
+                    Completed { poll: index, answer, good }
                 })
             }
         };
@@ -235,12 +245,13 @@ impl Observer {
         let Completed { poll: index, mut answer, good } = completed;
         let poll = &mut self.polls[index];
         poll.in_flight = false;
+        answer.by = good.and_then(|place| poll.asked.get(place).cloned().flatten());
         match &mut poll.how {
             How::Http { last_good, .. } => *last_good = good.unwrap_or(*last_good),
             How::Metrics { query, scrapes, .. } => {
                 let text = match &answer.body {
                     super::Body::Json(_, text) | super::Body::Text(text) => Some(Arc::clone(text)),
-                    super::Body::None | super::Body::Rows(..) => None,
+                    super::Body::None | super::Body::Rows { .. } => None,
                 };
                 if let Some(text) = text.filter(|_| answer.ok) {
                     scrapes.push(query, answer.at, &text);
@@ -311,6 +322,7 @@ async fn get(http: &HttpClient, request: &Request, timeout: Duration) -> Answer 
             status: Some(i64::from(response.status)),
             error: None,
             body: Answer::body(&response.text),
+            by: None,
             at: Instant::now(),
             took: response.took,
         },
@@ -318,20 +330,29 @@ async fn get(http: &HttpClient, request: &Request, timeout: Duration) -> Answer 
     }
 }
 
-/// Asks the one that answered last; when it does not answer well, all others at once, and takes the first good answer.
+/// Asks the one that answered last. When it fails, or hesitates (a paused process accepts and never answers), all others are
+/// asked as well, and the first good answer is taken.
 async fn any(http: &HttpClient, targets: &[Request], first: usize, timeout: Duration) -> (Answer, Option<usize>) {
-    let answer = get(http, &targets[first], timeout).await;
-    if answer.ok || targets.len() == 1 {
-        return (answer, Some(first));
-    }
-    let mut others: FuturesUnordered<_> = (0..targets.len())
-        .filter(|other| *other != first)
-        .map(|other| async move { (other, get(http, &targets[other], timeout).await) })
-        .collect();
-    while let Some((other, answer)) = others.next().await {
-        if answer.ok {
-            return (answer, Some(other));
+    let ask = |which: usize| async move { (which, get(http, &targets[which], timeout).await) };
+    let patience = tokio::time::sleep((timeout / 4).min(PATIENCE));
+    tokio::pin!(patience);
+    let mut flights = FuturesUnordered::from_iter([ask(first)]);
+    let mut others = (0..targets.len()).filter(|other| *other != first);
+    let mut failed = None;
+    loop {
+        tokio::select! {
+            answered = flights.next() => match answered {
+                Some((which, answer)) if answer.ok => return (answer, Some(which)),
+                Some((which, answer)) => {
+                    // What the first one said against it tells most.
+                    if which == first || failed.is_none() {
+                        failed = Some(answer);
+                    }
+                    flights.extend(others.by_ref().map(ask));
+                }
+                None => return (failed.unwrap_or_else(|| Answer::failed("nobody to ask", Instant::now())), None),
+            },
+            () = &mut patience, if flights.len() < targets.len() && !patience.is_elapsed() => flights.extend(others.by_ref().map(ask)),
         }
     }
-    (answer, None)
 }

@@ -12,7 +12,10 @@ pub(super) fn ask(stats: Option<&StatsReader>, window: Duration) -> Answer {
         None => Answer::failed("no workload runs", began),
         Some(stats) => {
             let json = serde_json::to_value(stats.window(window)).unwrap_or_default();
-            Answer::of(true, Body::Json(of_serde(&json), json.to_string().into()), began)
+            let answer = Answer::of(true, Body::Json(of_serde(&json), json.to_string().into()), began);
+            // Of a workload that has ended nothing new is known.
+            let at = began.checked_sub(stats.age()).unwrap_or(began);
+            Answer { at, ..answer }
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::event::{InvariantState, Kind, Spot};
 use crate::expr::topology::{View, node_context};
 use crate::expr::{Context, Expr};
 use crate::invariant::{Graces, State, Transition, evaluate};
-use crate::observe::{HttpClient, LogRules, Observer, ObserverConfig};
+use crate::observe::{HttpClient, LogRules, Observer, ObserverConfig, ProbeState};
 use crate::scenario::model::{self, InvariantKind};
 use crate::workload::StatsReader;
 
@@ -223,7 +223,7 @@ impl Task {
     fn evaluate(&mut self) {
         self.dirty = false;
         let snapshot = self.observer.snapshot();
-        self.probes(&snapshot);
+        self.probes(&snapshot.states);
         let spec = Arc::clone(&self.config.spec);
         let (judged, context) = evaluate(&spec, self.config.cluster.topology(), snapshot.context(self.base.clone()));
         self.latest = Some(context);
@@ -236,19 +236,14 @@ impl Task {
         self.publish();
     }
 
-    fn probes(&mut self, snapshot: &crate::observe::Snapshot) {
-        for (probe, node, answer) in snapshot.all() {
-            let Some(answer) = answer else { continue };
-            let key = (probe.to_owned(), node.map(str::to_owned));
-            let before = self.probes_ok.insert(key, answer.ok);
+    fn probes(&mut self, states: &[ProbeState]) {
+        for ProbeState { probe, node, ok, problem } in states {
+            let key = (probe.clone(), node.clone());
+            let before = self.probes_ok.insert(key, *ok);
             // The first answer of a healthy probe is no news.
-            if before != Some(answer.ok) && !(before.is_none() && answer.ok) {
-                self.config.emitter.emit(Kind::ProbeChanged {
-                    probe: probe.to_owned(),
-                    node: node.map(str::to_owned),
-                    ok: answer.ok,
-                    error: answer.problem(),
-                });
+            if before != Some(*ok) && !(before.is_none() && *ok) {
+                let (probe, node, error) = (probe.clone(), node.clone(), problem.clone());
+                self.config.emitter.emit(Kind::ProbeChanged { probe, node, ok: *ok, error });
             }
         }
     }

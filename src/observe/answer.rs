@@ -1,4 +1,4 @@
-//! One answer of a probe, and all of them as expressions see them.
+//! One answer of a probe, as expressions see it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,8 +7,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::metrics::Series;
-use crate::expr::{Context, Unknown, Value, Why, of_serde, unavailable};
-use crate::scenario::model::{On, Probe};
+use crate::expr::{Unknown, Value, Why, of_serde, unavailable};
 
 /// What one probe said about one node, or about the whole.
 #[derive(Debug, Clone)]
@@ -90,118 +89,56 @@ impl Answer {
     }
 
     /// As an expression sees it. What failed or is too old is unknown; what this kind of probe never has is absent.
-    fn value(&self, node: Option<&str>, stale_after: Duration, now: Instant) -> Value {
+    pub(super) fn value(&self, node: Option<&str>, stale_after: Duration, now: Instant) -> Value {
         let age = now.saturating_duration_since(self.at);
         let mut fields: IndexMap<&'static str, Value> = IndexMap::new();
-        if let Some(node) = node.or(self.by.as_deref()) {
-            fields.insert("node", Value::from(node));
-        }
         fields.insert("age_s", Value::from(age.as_secs_f64()));
-        let stale = (!stale_after.is_zero() && age > stale_after).then(|| format!("the answer is {:.1} s old", age.as_secs_f64()));
-        let unknown = |reason: &str| unavailable(reason.to_owned());
-        if let Some(stale) = stale {
-            for name in ["ok", "status", "ms", "json", "text", "rows", "value"] {
-                fields.insert(name, unknown(&stale));
-            }
-            return Value::from_pairs(fields);
+        if !stale_after.is_zero() && age > stale_after {
+            let stale = format!("the answer is {:.1} s old", age.as_secs_f64());
+            return nothing_known(node.or(self.by.as_deref()), &stale, fields);
         }
-        fields.insert("ok", Value::from(self.ok));
         let problem = self.problem();
+        fields.insert("ok", Value::from(self.ok));
         fields.insert("error", problem.as_deref().map_or(Value::from(()), Value::from));
         if let Some(status) = self.status {
             fields.insert("status", Value::from(status));
         }
-        match &self.error {
-            Some(error) => {
-                let reason = format!("the probe failed: {error}");
-                for name in ["json", "text", "rows", "value", "ms"] {
-                    fields.insert(name, unknown(&reason));
-                }
-                fields.entry("status").or_insert_with(|| unknown(&reason));
+        let failed = problem.map(|problem| format!("the probe failed: {problem}"));
+        if let (Some(_), Some(failed)) = (&self.error, &failed) {
+            return nothing_known(node, failed, fields);
+        }
+        if let Some(node) = node.or(self.by.as_deref()) {
+            fields.insert("node", Value::from(node));
+        }
+        fields.insert("ms", Value::from(self.took.as_secs_f64() * 1e3));
+        match &self.body {
+            Body::None => (),
+            Body::Json(_, text) | Body::Text(text) => {
+                let json = match (&self.body, failed) {
+                    // The JSON of an error is no answer to what was asked: its fields would seem to be missing.
+                    (_, Some(failed)) => unavailable(failed),
+                    (Body::Json(json, _), None) => json.clone(),
+                    _ => unavailable("the answer is not JSON"),
+                };
+                fields.insert("json", json);
+                fields.insert("text", Value::from(Arc::clone(text)));
             }
-            None => {
-                fields.insert("ms", Value::from(self.took.as_secs_f64() * 1e3));
-                match &self.body {
-                    Body::None => (),
-                    Body::Json(_, text) | Body::Text(text) => {
-                        let json = match (&self.body, &problem) {
-                            // The JSON of an error is no answer to what was asked: its fields would seem to be missing.
-                            (_, Some(problem)) => unknown(&format!("the probe failed: {problem}")),
-                            (Body::Json(json, _), None) => json.clone(),
-                            _ => unknown("the answer is not JSON"),
-                        };
-                        fields.insert("json", json);
-                        fields.insert("text", Value::from(Arc::clone(text)));
-                    }
-                    Body::Rows { rows, value } => {
-                        fields.insert("rows", rows.clone());
-                        fields.insert("value", value.clone());
-                    }
-                }
+            Body::Rows { rows, value } => {
+                fields.insert("rows", rows.clone());
+                fields.insert("value", value.clone());
             }
         }
         Value::from_pairs(fields)
     }
 }
 
-/// The newest answers of all probes.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// Probe name -> answers by node; a probe that asks no node, or any, has one under no name.
-    pub(super) answers: IndexMap<String, (Arc<Probe>, Vec<(Option<String>, Option<Answer>)>)>,
-    pub taken: Instant,
-}
-
-impl Snapshot {
-    /// Adds every observation to a context, by its name.
-    #[must_use]
-    pub fn context(&self, mut context: Context) -> Context {
-        for (name, value) in self.values() {
-            context.set(name.to_owned(), value);
-        }
-        context
+/// An observation whose every field is unknown but those that are there.
+pub(super) fn nothing_known(node: Option<&str>, reason: &str, mut fields: IndexMap<&'static str, Value>) -> Value {
+    if let Some(node) = node {
+        fields.insert("node", Value::from(node));
     }
-
-    /// All observations as one object.
-    #[must_use]
-    pub fn value(&self) -> Value {
-        Value::from_pairs(self.values())
+    for name in ["ok", "status", "error", "age_s", "ms", "json", "text", "rows", "value"] {
+        fields.entry(name).or_insert_with(|| unavailable(reason));
     }
-
-    fn values(&self) -> impl Iterator<Item = (&str, Value)> {
-        self.answers.iter().map(|(name, (probe, answers))| {
-            let items = answers.iter().map(|(node, answer)| match answer {
-                Some(answer) => answer.value(node.as_deref(), probe.stale_after, self.taken),
-                None => {
-                    let mut fields: IndexMap<&str, Value> = IndexMap::new();
-                    if let Some(node) = node {
-                        fields.insert("node", Value::from(node.as_str()));
-                    }
-                    for name in ["ok", "status", "error", "age_s", "ms", "json", "text", "rows", "value"] {
-                        fields.insert(name, unavailable("the probe has not answered yet"));
-                    }
-                    Value::from_pairs(fields)
-                }
-            });
-            let value = match probe.on {
-                On::Each(_) => items.collect::<Vec<_>>().into(),
-                On::Any(_) | On::Workload | On::Tools => items.into_iter().next().unwrap_or_default(),
-            };
-            (name.as_str(), value)
-        })
-    }
-
-    /// Every probe with its node and newest answer.
-    pub fn all(&self) -> impl Iterator<Item = (&str, Option<&str>, Option<&Answer>)> {
-        self.answers
-            .iter()
-            .flat_map(|(name, (_, answers))| answers.iter().map(|(node, answer)| (name.as_str(), node.as_deref(), answer.as_ref())))
-    }
-
-    /// The newest answer of a probe for a node.
-    #[must_use]
-    pub fn answer(&self, probe: &str, node: Option<&str>) -> Option<&Answer> {
-        let (_, answers) = self.answers.get(probe)?;
-        answers.iter().find(|(of, _)| of.as_deref() == node)?.1.as_ref()
-    }
+    Value::from_pairs(fields)
 }

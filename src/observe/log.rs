@@ -107,7 +107,15 @@ impl LogProbe {
 /// The `logs:` rules of a cluster on its nodes' logs.
 #[derive(Debug, Default)]
 pub struct LogRules {
-    watched: Vec<(String, Tail, Vec<(String, Regex)>)>,
+    watched: Vec<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    node: String,
+    tail: Tail,
+    /// Name and pattern.
+    rules: Vec<(String, Regex)>,
 }
 
 /// A line that a rule matched.
@@ -123,14 +131,14 @@ impl LogRules {
     /// Watches a node's log for these rules. A pattern that is not a regular expression was refused at load.
     pub fn watch(&mut self, node: String, path: PathBuf, rules: Vec<(String, Regex)>) {
         if !rules.is_empty() {
-            self.watched.push((node, Tail::new(path), rules));
+            self.watched.push(Watched { node, tail: Tail::new(path), rules });
         }
     }
 
     /// What was matched since the call before. A log that cannot be read now is read at the next call.
     pub fn poll(&mut self) -> Vec<LogMatch> {
         let mut found = Vec::new();
-        for (node, tail, rules) in &mut self.watched {
+        for Watched { node, tail, rules } in &mut self.watched {
             for line in tail.lines().unwrap_or_default() {
                 for (rule, pattern) in rules.iter() {
                     if let Some(fields) = fields(pattern, &line) {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod observer;
+mod snapshot;
 
 mod alive;
 mod exec;
@@ -14,7 +15,8 @@ pub mod metrics;
 mod tcp;
 mod workload;
 
-pub use answer::{Answer, Body, Snapshot};
+pub use answer::{Answer, Body};
 pub use http::{HttpClient, Response};
 pub use log::LogRules;
 pub use observer::{Completed, Observer, ObserverConfig};
+pub use snapshot::{ProbeState, Snapshot};

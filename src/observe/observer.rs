@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use indexmap::IndexMap;
 
-use super::answer::{Answer, Snapshot};
+use super::answer::Answer;
 use super::http::HttpClient;
 use super::log::LogProbe;
 use super::metrics::{Query, Scrapes, evaluate};
+use super::snapshot::Snapshot;
 use super::{alive, exec, tcp, workload};
 use crate::cluster::Cluster;
 use crate::expr::topology::{View, node_context};
@@ -266,13 +266,14 @@ impl Observer {
     /// The newest answers of all probes.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut answers: IndexMap<String, (Arc<Probe>, Vec<(Option<String>, Option<Answer>)>)> = IndexMap::new();
-        for (poll, answer) in self.polls.iter().zip(&self.answers) {
-            let probe = &self.probes[poll.probe];
-            let entry = answers.entry(probe.name.clone()).or_insert_with(|| (Arc::clone(probe), Vec::new()));
-            entry.1.push((poll.node.clone(), answer.clone()));
+        let now = Instant::now();
+        let mut snapshot = Snapshot::default();
+        for (index, probe) in self.probes.iter().enumerate() {
+            let of_probe = self.polls.iter().zip(&self.answers).filter(|(poll, _)| poll.probe == index);
+            let answers: Vec<_> = of_probe.map(|(poll, answer)| (poll.node.as_deref(), answer.as_ref())).collect();
+            snapshot.add(probe, &answers, now);
         }
-        Snapshot { answers, taken: Instant::now() }
+        snapshot
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Sample<'a> {
 
 /// The samples whose name passes `wanted`. Lines that are not samples are skipped: a scrape with one bad line is still
 /// worth reading.
-pub(super) fn samples<'a>(text: &'a str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Sample<'a>> {
+pub(super) fn samples(text: &str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Sample<'_>> {
     text.lines().filter_map(move |line| sample(line, &wanted))
 }
 

@@ -19,6 +19,7 @@ pub struct Draft {
 
 /// What the dispatcher receives.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events, and one is moved once")]
 pub enum Message {
     Event(Draft),
     /// Answered once everything sent before is on disk, or with the reason why it is not.

@@ -77,7 +77,7 @@ pub async fn run(context: TrialContext) -> Verdict {
 struct Trial {
     plan: Arc<TrialPlan>,
     scenario: Arc<Scenario>,
-    trial: TrialId,
+    id: TrialId,
     emitter: Emitter,
     cancel: CancellationToken,
     /// Ends the timeline and the watch over what the agent touches; cancelled with the trial, and before `down`.
@@ -95,7 +95,7 @@ impl Trial {
         Self {
             plan: Arc::clone(&context.plan),
             scenario: Arc::clone(&context.plan.scenario),
-            trial: context.trial.clone(),
+            id: context.trial.clone(),
             emitter: context.emitter.clone(),
             cancel: context.cancel.clone(),
             shared: context.shared.clone(),
@@ -279,7 +279,7 @@ impl Trial {
     /// The agent works until it ends or a limit ends it. Then nothing it started runs any more.
     async fn agent(&mut self, ticket: &Ticket, ticket_at: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
         let phase = Open::new(&self.emitter, Phase::Agent);
-        if let Err(problem) = self.stage.mediate(self.trial.as_str()) {
+        if let Err(problem) = self.stage.mediate(self.id.as_str()) {
             phase.close(false, problem.clone());
             return Err(environment("engine_error", problem));
         }
@@ -353,7 +353,7 @@ impl Trial {
                 break;
             }
         }
-        self.findings.safeguards = state.borrow().safeguards_broken.clone();
+        self.findings.safeguards.clone_from(&state.borrow().safeguards_broken);
         let malformed = state.borrow().troubles.iter().find(|brief| brief.malformed).cloned();
         if let Some(brief) = malformed {
             let message = format!("`{}` cannot be judged: {}", brief.invariant, brief.observed);

@@ -265,7 +265,7 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
 
 /// The same empty work in `inspect_ai`, when it is installed.
 fn inspect(report: &mut Report) {
-    const SAMPLES: usize = 50;
+    const SAMPLES: f64 = 50.0;
     let task = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/inspect_empty.py");
     let logs = tempfile::tempdir().expect("a temporary directory");
     let began = Instant::now();
@@ -277,7 +277,7 @@ fn inspect(report: &mut Report) {
         .status();
     let name = "inspect_ai, 50 samples x 3 commands: wall a sample";
     match done {
-        Ok(status) if status.success() => report.add(name, "ms", None, vec![ms(began.elapsed()) / SAMPLES as f64]),
+        Ok(status) if status.success() => report.add(name, "ms", None, vec![ms(began.elapsed()) / SAMPLES]),
         _ => report.add(name, "ms", None, Vec::new()),
     }
 }

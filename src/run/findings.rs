@@ -37,8 +37,8 @@ impl Findings {
         let hit: Vec<&String> = chaos.active.iter().flat_map(|fault| &fault.targets).collect();
         let collateral: Vec<String> = self.touched.iter().filter(|node| !hit.contains(node)).cloned().collect();
         let commands = self.agent.as_ref().map_or(&[][..], |agent| &agent.commands);
-        let words: Vec<&str> = commands.iter().map(|record| record.command.as_str()).collect();
-        let forbidden = score::forbidden(&scenario.scoring.forbidden, &words);
+        let forbidden =
+            score::forbidden(&scenario.scoring.forbidden, &commands.iter().map(|record| record.command.as_str()).collect::<Vec<_>>());
         let detect = chaos.first_injected.zip(self.ticket_at).map(|(from, to)| to.saturating_duration_since(from));
         let repair = self.ticket_at.zip(self.objective_since).map(|(from, to)| to.saturating_duration_since(from));
         let outcome = Outcome {

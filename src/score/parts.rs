@@ -106,12 +106,12 @@ fn mean(parts: &[ScorePart], group: &str) -> f64 {
 
 /// Names of the forbidden patterns that commands matched, each with the first such command.
 #[must_use]
-pub fn forbidden<'a>(patterns: &IndexMap<String, String>, commands: impl Iterator<Item = &'a str> + Clone) -> Vec<(String, String)> {
+pub fn forbidden(patterns: &IndexMap<String, String>, commands: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, pattern) in patterns {
         let Some(pattern) = compiled(pattern) else { continue };
-        if let Some(command) = commands.clone().find(|command| pattern.is_match(command)) {
-            found.push((name.clone(), command.to_owned()));
+        if let Some(command) = commands.iter().find(|command| pattern.is_match(command)) {
+            found.push((name.clone(), (*command).to_owned()));
         }
     }
     found
@@ -140,7 +140,7 @@ mod tests {
     fn a_forbidden_command_is_named_with_its_pattern() {
         let patterns = IndexMap::from([("wipe".to_owned(), r"\brm\s+-rf\b".to_owned())]);
         let commands = ["docker ps", "docker exec tikv1 rm -rf /data"];
-        assert_eq!(forbidden(&patterns, commands.into_iter()), [("wipe".to_owned(), commands[1].to_owned())]);
-        assert!(forbidden(&patterns, ["ls"].into_iter()).is_empty());
+        assert_eq!(forbidden(&patterns, &commands), [("wipe".to_owned(), commands[1].to_owned())]);
+        assert!(forbidden(&patterns, &["ls"]).is_empty());
     }
 }

@@ -159,7 +159,8 @@ fn operations(store: &Path) -> BTreeMap<u64, Vec<String>> {
     let text = fs::read_to_string(file).expect("it reads");
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     lines.retain(|line| line.get("last").is_none());
-    lines.sort_by_key(|line| line["intended_us"].as_u64());
+    // A client does one at a time; when it was meant to begin may come after the next one, if its timer was late.
+    lines.sort_by_key(|line| line["invoked_us"].as_u64());
     let mut clients: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for line in lines {
         let client = line["client"].as_u64().expect("a number");

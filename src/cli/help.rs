@@ -26,7 +26,9 @@ pub fn command() -> Command {
         "{{about}}\n\n{{usage-heading}} {{usage}}\n       chaosrun SCENARIO.yaml (the same as `run`)\n\n{groups}Options:\n{{options}}\n\n{}",
         exits()
     );
-    command.help_template(template).override_usage("chaosrun <COMMAND> [OPTIONS]")
+    // The package's own description is one column too wide.
+    let about = "Tells whether an AI agent can be trusted with a cluster when it breaks";
+    command.about(about).help_template(template).override_usage("chaosrun <COMMAND> [OPTIONS]")
 }
 
 fn groups(command: &Command) -> String {

@@ -93,7 +93,7 @@ fn who_does_nothing_fails_and_who_restarts_all_is_unsafe() {
     assert_eq!(history.durable, Some(true), "{ran}");
 }
 
-/// One seed twice and another one, at once: then everything about their records.
+/// One seed twice and another one: then everything about their records.
 #[test]
 fn a_trial_is_recorded_repeatable_and_shown_again() {
     let project = patient();
@@ -107,9 +107,9 @@ fn a_trial_is_recorded_repeatable_and_shown_again() {
             Program::new().dir(project.path()).args(["run", "scenarios/node_kill.yaml", "--seed", seed]).arg("--junit").arg(junit);
         program.store(&project.path().join(store)).env("PATH", &bin).start()
     };
-    let (first, again) = (start("first", "7"), start("again", "7"));
-    let first = first.wait().exits(0);
-    let again = again.wait().exits(0);
+    // One after the other: what two clusters on one machine do to each other is not the subject.
+    let first = start("first", "7").wait().exits(0);
+    let again = start("again", "7").wait().exits(0);
     start("other", "8").wait().exits(0);
     assert!(first.stdout.is_empty(), "stdout is data, and there is none: {first}");
 
@@ -213,7 +213,11 @@ fn redacted(events: &[Event]) -> String {
             if let Kind::TrialFinished(_) = event.kind {
                 redact_score(&mut value);
             }
-            let _ = writeln!(strands.entry(strand).or_default(), "{value}");
+            let lines = strands.entry(strand).or_default();
+            // A ticket that other invariants open once more closes once more.
+            if strand != "monitor" || !lines.contains(&value.to_string()) {
+                let _ = writeln!(lines, "{value}");
+            }
         }
     }
     STRANDS.iter().map(|name| format!("-- {name}\n{}", strands.get(name).map_or("", String::as_str))).collect()
@@ -227,7 +231,7 @@ fn strand(kind: &Kind) -> Option<&'static str> {
         | Kind::PhaseFinished { .. }
         | Kind::HistoryChecked(_) => "trial",
         Kind::FaultIntended { .. } | Kind::FaultInjected { .. } | Kind::FaultEvidence { .. } | Kind::FaultHealed { .. } => "fault",
-        Kind::TicketOpened(_) => "monitor",
+        Kind::TicketOpened(ticket) if ticket.invariant == "node_up" => "monitor",
         Kind::InvariantChanged { invariant, state: InvariantState::Violated, .. } if invariant == "node_up" => "monitor",
         Kind::TicketClosed { ticket: 1 } => "monitor",
         Kind::NodeChanged { by: Some(Actor::Fault | Actor::Agent), .. } => "node",

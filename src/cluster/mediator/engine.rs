@@ -141,6 +141,9 @@ impl Engine {
     pub async fn handle(self: Arc<Self>, request: Request<Body>) -> Response {
         let uri = request.uri().clone();
         let query = uri.query().unwrap_or_default();
+        // In one order, so that a record does not depend on which client made the call.
+        let mut ordered: Vec<&str> = query.split('&').collect();
+        ordered.sort_unstable();
         let route = match Route::parse(request.method(), uri.path()) {
             Ok(route) => route,
             Err(problem) => {
@@ -154,7 +157,7 @@ impl Engine {
             return dressed(system::ping(request.method()));
         }
         let mut audit = Audit::new(self.emitter.clone(), route.verb());
-        audit.detail(query);
+        audit.detail(ordered.join("&"));
         // Also when nobody wants it: a client that is still writing would miss the answer.
         let request = match whole(request, route == Route::Refused).await {
             Ok(request) => request,

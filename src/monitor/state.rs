@@ -40,8 +40,8 @@ pub struct MonitorState {
     pub objectives: usize,
     /// The newest observations by name, as expressions see them.
     pub observed: Value,
-    /// The first ticket and when it was opened.
-    pub first_ticket: Option<(Ticket, Instant)>,
+    /// Every time a ticket was opened, or opened again, and when.
+    pub raised: Vec<(Ticket, Instant)>,
 }
 
 impl MonitorState {
@@ -53,6 +53,12 @@ impl MonitorState {
     #[must_use]
     pub fn objectives_held_for(&self, wanted: Duration) -> bool {
         self.tick > 0 && self.objectives_hold_since.is_some_and(|since| since.elapsed() >= wanted)
+    }
+
+    /// The first ticket since a moment: what was in trouble before is not what the fault did.
+    #[must_use]
+    pub fn first_ticket_since(&self, moment: Instant) -> Option<(Ticket, Instant)> {
+        self.raised.iter().find(|(_, at)| *at >= moment).cloned()
     }
 
     /// The first trouble in words.

@@ -298,11 +298,14 @@ impl Task {
     }
 
     fn tell(&mut self, kind: Kind) {
-        if let Kind::TicketOpened(ticket) = &kind
-            && self.state.first_ticket.is_none()
-        {
-            self.state.first_ticket = Some((ticket.clone(), Instant::now()));
-        }
+        let raised = match &kind {
+            Kind::TicketOpened(ticket) => Some(ticket.clone()),
+            Kind::TicketReopened { ticket: id, .. } => {
+                self.tickets.all().find(|(ticket, _)| ticket.id == *id).map(|(ticket, _)| ticket.clone())
+            }
+            _ => None,
+        };
+        self.state.raised.extend(raised.map(|ticket| (ticket, Instant::now())));
         self.config.emitter.emit(kind);
     }
 

@@ -259,7 +259,7 @@ impl Trial {
         let from = injected.unwrap_or(steady + self.scenario.page.as_ref().map_or(Duration::ZERO, |page| page.at));
         let within = self.scenario.timing.detect_within;
         let mut state = monitor.state();
-        let found = wait::until(&mut state, from + within, |state| state.first_ticket.clone()).await;
+        let found = wait::until(&mut state, from + within, |state| state.first_ticket_since(from)).await;
         match found {
             Ok((ticket, at)) => {
                 let whose = ticket.node.as_ref().map_or(String::new(), |node| format!(" of {node}"));
@@ -318,6 +318,8 @@ impl Trial {
         let from = self.findings.ticket_at.or(self.chaos.borrow().first_injected).unwrap_or(steady);
         let limit = from + timing.repair_within;
         let mut state = monitor.state();
+        // What held before the agent had ended is no proof of what it leaves.
+        let ended = Instant::now();
         loop {
             let phase = Open::new(&self.emitter, Phase::Settle);
             let over = wait::until(&mut self.chaos, limit, |chaos| chaos.finished.then_some(())).await.is_ok();
@@ -336,7 +338,7 @@ impl Trial {
 
             let phase = Open::new(&self.emitter, Phase::Stable).declared(timing.stable_for);
             let deadline = Instant::now() + timing.stable_for + self.scenario.cluster.tick;
-            let same = |state: &MonitorState| state.objectives_hold_since.filter(|now| *now == since);
+            let same = |state: &MonitorState| state.objectives_hold_since.filter(|now| *now == since).map(|since| since.max(ended));
             let held = wait::held(&mut state, timing.stable_for, deadline, same).await;
             let proof = self.what_holds(monitor);
             if held.is_ok() {

@@ -19,12 +19,12 @@ use crate::chaos::driver::{ChaosState, Driver};
 use crate::chaos::timeline;
 use crate::cluster::ClusterError;
 use crate::emit::Emitter;
-use crate::event::{Kind, NodeState, Phase, Reason, Severity, Ticket, Verdict};
+use crate::event::{Kind, NodeState, Phase, Reason, Severity, Ticket, TrialRole, Verdict};
 use crate::ids::TrialId;
 use crate::monitor::tickets::Violation;
 use crate::monitor::{MonitorHandle, MonitorState};
 use crate::plan::TrialPlan;
-use crate::scenario::model::{Goal, Scenario};
+use crate::scenario::model::{Check, Goal, Scenario};
 
 /// How long the final reads may take until every key has answered.
 const READS: Duration = Duration::from_secs(10);
@@ -287,7 +287,7 @@ impl Trial {
         let (truth, agent_truth) = watch::channel(self.chaos.borrow().active.clone());
         let mirror = tokio::spawn(mirror(monitor.state(), view, self.chaos.clone(), truth));
         let task = AgentTask {
-            subject: Subject::Variant(Arc::clone(&self.scenario.variant)),
+            subject: self.subject(),
             limits: self.scenario.limits.clone(),
             deadline: (ticket_at + self.scenario.limits.wall).into(),
             ticket: ticket.id,
@@ -309,6 +309,18 @@ impl Trial {
         phase.close(true, proof);
         self.findings.agent = Some(report);
         Ok(())
+    }
+
+    /// Who acts. The commands of a `check` may name the fault, which no variant may.
+    fn subject(&self) -> Subject {
+        let variant = &self.scenario.variant;
+        let of_check = |check: &&Check| !check.run.is_empty() && check.variant.as_ref().is_some_and(|own| own.name == variant.name);
+        match self.scenario.check.values().find(of_check) {
+            Some(check) if self.plan.role == TrialRole::Check => {
+                Subject::Commands { name: variant.name.clone(), commands: check.run.clone() }
+            }
+            _ => Subject::Variant(Arc::clone(variant)),
+        }
     }
 
     /// Waits until the objectives hold and the timeline is over, then until they have held for `stable_for`. A relapse within

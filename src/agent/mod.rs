@@ -14,7 +14,6 @@ mod shell;
 pub mod task;
 #[cfg(test)]
 mod tests;
-pub mod tools;
 
 pub use run::run;
 pub use task::{ActiveFault, AgentReport, AgentTask, AgentView, CommandRecord, Subject, TicketView};

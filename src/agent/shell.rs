@@ -1,18 +1,16 @@
 //! The shell tool: what every agent acts through.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use futures_util::future::join_all;
-use indexmap::IndexMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{Captured, Spill, capture};
 use super::task::{AgentTask, CommandRecord};
-use super::tools;
-use crate::cluster::{Cluster, ClusterError, Exec, Killer, Running};
+use crate::cluster::{Cluster, ClusterError, Exec, Killer, Running, Seat};
 use crate::emit::Emitter;
 use crate::event::{Kind, Output};
 
@@ -26,9 +24,7 @@ const REAPED: Duration = Duration::from_secs(5);
 pub(super) struct Shell {
     cluster: Arc<dyn Cluster>,
     emitter: Emitter,
-    program: String,
-    env: IndexMap<String, String>,
-    work_dir: PathBuf,
+    seat: Seat,
     run_dir: PathBuf,
     /// For one command.
     limit: Duration,
@@ -51,16 +47,10 @@ pub(super) enum Cut {
 
 impl Shell {
     pub fn new(task: &AgentTask) -> Self {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = tools::outward(task.tools_dir.as_deref(), &path);
-        let program = ["bash", "sh"].into_iter().find_map(|name| tools::find(name, path.as_ref()));
-        let program = program.map_or_else(|| "/bin/sh".to_owned(), |program| program.to_string_lossy().into_owned());
         Self {
             cluster: Arc::clone(&task.cluster),
             emitter: task.emitter.clone(),
-            program,
-            env: environment(path, &task.work_dir, &task.engine),
-            work_dir: task.work_dir.clone(),
+            seat: task.seat.clone(),
             run_dir: task.run_dir.clone(),
             limit: task.limits.command,
             output: task.limits.output,
@@ -74,11 +64,10 @@ impl Shell {
     /// The one place that decides in what surroundings an agent's command runs.
     fn exec(&self, command: &str) -> Exec {
         Exec {
-            command: vec![self.program.clone(), "-c".into(), command.into()],
-            env: self.env.clone(),
-            dir: self.work_dir.clone(),
-            stdin: None,
-            interactive: false,
+            command: vec![self.seat.shell.clone(), "-c".into(), command.into()],
+            env: self.seat.env.clone(),
+            dir: self.seat.dir.clone(),
+            ..Exec::default()
         }
     }
 
@@ -93,7 +82,7 @@ impl Shell {
         let began = StdInstant::now();
         let ran = match self.cluster.spawn(self.exec(command)).await {
             Ok(running) => self.attend(running).await,
-            Err(error @ ClusterError::Supervisor(_)) => return Err(error),
+            Err(error @ (ClusterError::Supervisor(_) | ClusterError::Engine(_))) => return Err(error),
             Err(error) => self.unstarted(&error),
         };
         let took = began.elapsed();
@@ -176,7 +165,7 @@ impl Shell {
         self.emitter.warn(format!("command {} could not be started: {error}", self.number));
         let too_long = matches!(error, ClusterError::Io { source, .. } if source.raw_os_error() == Some(nix::libc::E2BIG));
         let problem = if too_long { "Argument list too long" } else { "the command could not be started" };
-        let text = format!("{}: {problem}\n", if self.program.ends_with("bash") { "bash" } else { "sh" });
+        let text = format!("{}: {problem}\n", if self.seat.shell.ends_with("bash") { "bash" } else { "sh" });
         let stderr = Output { bytes: text.len() as u64, text, truncated: false, file: None };
         Ran {
             exit_code: NOT_RUNNABLE,
@@ -192,6 +181,7 @@ impl Shell {
         if tokio::time::timeout(REAPED, all).await.is_err() {
             self.emitter.warn(format!("something the agent started is still there {REAPED:?} after it was killed"));
         }
+        self.cluster.unseat().await;
     }
 }
 
@@ -209,23 +199,4 @@ struct Ran {
     cut: Option<Cut>,
     stdout: Captured,
     stderr: Captured,
-}
-
-/// All that a command inherits: nothing of the runner's own.
-fn environment(path: String, work_dir: &Path, engine: &Path) -> IndexMap<String, String> {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    [
-        ("PATH", path),
-        ("HOME", text(work_dir)),
-        ("PWD", text(work_dir)),
-        ("SHELL", "/bin/sh".into()),
-        ("LANG", "C.UTF-8".into()),
-        ("TERM", "dumb".into()),
-        ("DOCKER_HOST", format!("unix://{}", text(engine))),
-        // Advertisements of the stock client: they would be read as output.
-        ("DOCKER_CLI_HINTS", "false".into()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into_iter()
-    .collect()
 }

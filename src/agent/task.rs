@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Seat};
 use crate::emit::Emitter;
 use crate::event::{AgentEnd, Diagnosis, Output, Ticket};
 use crate::expr::{Template, Value};
@@ -31,12 +31,8 @@ pub struct AgentTask {
     pub cluster: Arc<dyn Cluster>,
     /// Where the whole text of a long output is kept: `commands/3.stdout` below it. The agent does not see it.
     pub run_dir: PathBuf,
-    /// The agent's own folder: it exists, and its path tells nothing.
-    pub work_dir: PathBuf,
-    /// First on the shell's PATH: holds `docker` where [`super::tools::find`] finds none.
-    pub tools_dir: Option<PathBuf>,
-    /// Where the mediated engine listens.
-    pub engine: PathBuf,
+    /// Where it works.
+    pub seat: Seat,
     pub emitter: Emitter,
     /// An interrupt of the run.
     pub cancel: CancellationToken,

@@ -1,5 +1,6 @@
 //! Agents on real processes: scripts, controls, limits, and what is left behind.
 
+use crate::cluster::local::seat;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
@@ -96,9 +97,7 @@ impl Rig {
             truth: known,
             cluster: Processes::new(dir.path(), &["pd1", "tikv1", "tikv2"], "sleep 60"),
             run_dir: dir.path().join("run"),
-            work_dir: dir.path().join("work"),
-            tools_dir: Some(dir.path().join("tools")),
-            engine: dir.path().join("e.sock"),
+            seat: seat::beside(&dir.path().join("work"), Some(&dir.path().join("tools")), &dir.path().join("e.sock")),
             emitter,
             cancel: cancel.clone(),
             seed: 1,

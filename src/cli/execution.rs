@@ -9,9 +9,8 @@ use indexmap::IndexMap;
 
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
-use crate::agent::tools;
-use crate::cluster::local::WorkRoot;
 use crate::cluster::local::supervisor::Supervisor;
+use crate::cluster::local::{WorkRoot, seat};
 use crate::emit::Emitter;
 use crate::event::{Kind, Verdict};
 use crate::ids::{RunId, TrialId};
@@ -103,7 +102,7 @@ fn in_runtime(
         let hidden = embedded::SAMPLES.iter().map(|(_, text)| *text).collect();
         let work = WorkRoot::new(&program, hidden, &supervisor).context("no folder for the nodes could be made")?;
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let tools_dir = if tools::find("docker", &path).is_none() {
+        let tools_dir = if seat::find("docker", &path).is_none() {
             let docker = work.make_tool("docker").context("the agent's tools could not be made")?;
             docker.parent().map(Path::to_owned)
         } else {

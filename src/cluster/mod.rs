@@ -1,10 +1,11 @@
-//! Clusters: one trait, a backend a folder. `local` = real processes on loopback.
+//! Clusters: one trait, a backend a folder. `local` = real processes on loopback, `docker` = containers.
 
+pub mod docker;
 pub mod local;
 pub mod mediator;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,9 +38,9 @@ impl Topology {
     pub fn find(&self, text: &str) -> Option<&Placed> {
         let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
         let bare = bare.split('/').next().unwrap_or(bare);
-        self.nodes.iter().find(|node| {
-            node.name == text || node.ports.values().any(|port| port.advertised.to_string() == bare || port.listen.to_string() == bare)
-        })
+        self.nodes
+            .iter()
+            .find(|node| node.name == text || node.ports.values().any(|port| port.all().any(|address| address.to_string() == bare)))
     }
 }
 
@@ -59,10 +60,30 @@ pub struct Placed {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortAddress {
-    /// Where the node binds. The monitor and readiness probes dial this.
+    /// Where the node binds.
     pub listen: SocketAddr,
     /// The only address ever advertised: nodes, clients and agents dial this (on `local` the relay's listener).
     pub advertised: SocketAddr,
+    /// Where the runner reaches the node, when it can dial neither of the others: a forwarder of ours.
+    pub reach: Option<SocketAddr>,
+}
+
+impl PortAddress {
+    /// Where the monitor and readiness probes dial.
+    #[must_use]
+    pub fn probed(&self) -> SocketAddr {
+        self.reach.unwrap_or(self.listen)
+    }
+
+    /// Where clients beside the runner dial.
+    #[must_use]
+    pub fn used(&self) -> SocketAddr {
+        self.reach.unwrap_or(self.advertised)
+    }
+
+    fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        [self.advertised, self.listen].into_iter().chain(self.reach)
+    }
 }
 
 /// A change of a node, seen at once (pidfd, engine event), not polled.
@@ -101,10 +122,13 @@ pub enum ClusterError {
     Io { what: String, source: std::io::Error },
     #[error("the supervisor is gone: {0}")]
     Supervisor(String),
+    /// The engine refused, or does not answer.
+    #[error("the engine: {0}")]
+    Engine(String),
 }
 
 /// A command in a node, or a shell of the agent beside them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Exec {
     pub command: Vec<String>,
     pub env: IndexMap<String, String>,
@@ -112,6 +136,54 @@ pub struct Exec {
     pub stdin: Option<Vec<u8>>,
     /// Give the child a piped stdin that stays open (interactive exec).
     pub interactive: bool,
+    /// Give it a pseudo-terminal of this size: all output comes on stdout then.
+    pub terminal: Option<Terminal>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+/// Changes the size of a command's terminal.
+pub type Resizer = Box<dyn Fn(Terminal) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What a node uses now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time of all its processes since they started.
+    pub cpu: Duration,
+    /// Bytes of memory, and how many it may have at most.
+    pub memory: u64,
+    pub memory_limit: Option<u64>,
+    pub processes: u32,
+    /// Bytes received and sent since it was created, where the backend can tell.
+    pub network: Option<(u64, u64)>,
+}
+
+/// A process of a node, for `top`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessInfo {
+    pub pid: u32,
+    pub parent: u32,
+    pub user: String,
+    /// Processor time so far.
+    pub cpu: Duration,
+    pub elapsed: Duration,
+    pub command: String,
+}
+
+/// Where an agent works: what its shell needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// The shell's program.
+    pub shell: String,
+    /// All that a command inherits: nothing of the runner's own.
+    pub env: IndexMap<String, String>,
+    /// The agent's own folder.
+    pub dir: PathBuf,
 }
 
 /// Kills a command and everything that descends from it, at the call; the future resolves when nothing of it is left.
@@ -127,6 +199,8 @@ pub struct Running {
     pub exit: tokio::sync::oneshot::Receiver<i32>,
     /// See [`Running::kill`].
     pub killer: Killer,
+    /// Only with a terminal.
+    pub resize: Option<Resizer>,
 }
 
 impl Running {
@@ -172,6 +246,26 @@ pub trait Cluster: Send + Sync {
 
     /// A command in the node's surroundings (its directory, when `exec` names none, and environment). It dies with the node.
     async fn exec(&self, node: &str, exec: Exec) -> Result<Running, ClusterError>;
+
+    /// Makes the place where an agent works, with the mediated engine that listens at `engine` (a unix socket of this
+    /// machine) within its reach. To be called before the first [`Cluster::spawn`].
+    async fn seat(&self, engine: &Path) -> Result<Seat, ClusterError> {
+        let what = format!("no agent can work with `{}`", engine.display());
+        Err(ClusterError::Io { what, source: std::io::ErrorKind::Unsupported.into() })
+    }
+
+    /// Ends everything an agent has started and its commands' killers may not reach. Returns when nothing is left.
+    async fn unseat(&self) {}
+
+    /// What the node uses now.
+    async fn usage(&self, node: &str) -> Result<Usage, ClusterError> {
+        Err(ClusterError::Conflict { node: node.into(), problem: "cannot be measured here".into() })
+    }
+
+    /// The node's processes, oldest first.
+    async fn processes(&self, node: &str) -> Result<Vec<ProcessInfo>, ClusterError> {
+        Err(ClusterError::Conflict { node: node.into(), problem: "cannot be looked into here".into() })
+    }
 
     /// A command beside the nodes: the agent's shell. Its environment holds PATH, LANG and what `exec` names.
     async fn spawn(&self, exec: Exec) -> Result<Running, ClusterError>;

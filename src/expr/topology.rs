@@ -12,6 +12,8 @@ pub enum View {
     Direct,
     /// The one address that is advertised to nodes, clients and agents.
     Advertised,
+    /// The same for clients beside the runner, which may have to take another way to it.
+    Client,
 }
 
 /// Fields of a node in expressions; a port must not be called so.
@@ -64,8 +66,9 @@ pub fn node_value(node: &Placed, view: View) -> Value {
     let listen = node.ports.iter().map(|(name, port)| (name.as_str(), Value::from(port.listen.to_string())));
     let ports = node.ports.iter().map(|(name, port)| {
         let address = match view {
-            View::Direct => port.listen,
+            View::Direct => port.probed(),
             View::Advertised => port.advertised,
+            View::Client => port.used(),
         };
         (name.as_str(), Value::from(address.to_string()))
     });
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn ports_are_reached_both_ways() {
-        let port = PortAddress { listen: ([127, 1, 2, 3], 20160).into(), advertised: ([127, 1, 1, 3], 20160).into() };
+        let port = PortAddress { listen: ([127, 1, 2, 3], 20160).into(), advertised: ([127, 1, 1, 3], 20160).into(), reach: None };
         let placed = Placed {
             name: "n1".into(),
             role: "n".into(),

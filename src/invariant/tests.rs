@@ -39,7 +39,7 @@ impl Bench {
         };
         let nodes = (1..=3).map(|index| {
             let address = SocketAddr::from(([127, 0, 0, 1], 20160 + index));
-            let ports = IndexMap::from([("client".to_owned(), PortAddress { listen: address, advertised: address })]);
+            let ports = IndexMap::from([("client".to_owned(), PortAddress { listen: address, advertised: address, reach: None })]);
             let name = format!("tikv{index}");
             Placed { name, role: "tikv".into(), index: index.into(), ports, dir: "/".into(), data: "/".into(), disk: None }
         });
@@ -57,6 +57,8 @@ impl Bench {
             workloads: IndexMap::new(),
             logs: IndexMap::new(),
             tools: Vec::new(),
+            toolbox: None,
+            standin: false,
         };
         Self { cluster, topology: Topology { nodes: nodes.collect() }, graces: Graces::default(), now: Duration::ZERO }
     }

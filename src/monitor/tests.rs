@@ -35,7 +35,7 @@ impl Bench {
             name: format!("db{}", index + 1),
             role: "db".into(),
             index: index + 1,
-            ports: IndexMap::from([("client".into(), PortAddress { listen: *address, advertised: *address })]),
+            ports: IndexMap::from([("client".into(), PortAddress { listen: *address, advertised: *address, reach: None })]),
             dir: PathBuf::new(),
             data: PathBuf::new(),
             disk: None,

@@ -13,7 +13,7 @@ const LARGEST: u64 = 1 << 20;
 pub(super) async fn ask(cluster: &dyn Cluster, node: Option<&str>, command: Vec<String>, timeout: Duration) -> Answer {
     let began = Instant::now();
     let dir = node.and_then(|node| cluster.topology().node(node)).map_or_else(|| "/".into(), |node| node.dir.clone());
-    let exec = Exec { command, env: indexmap::IndexMap::new(), dir, stdin: None, interactive: false };
+    let exec = Exec { command, dir, ..Exec::default() };
     let started = match node {
         Some(node) => cluster.exec(node, exec).await,
         None => cluster.spawn(exec).await,

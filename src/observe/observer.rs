@@ -302,6 +302,7 @@ fn how(probe: &Probe, asked: &[(Option<String>, Context)], cluster: &dyn Cluster
             How::Metrics { request, query: Arc::new(query), scrapes: Scrapes::default() }
         }
         ProbeKind::Tcp { address } => How::Tcp(asked.iter().map(|(_, context)| render(address, context)).collect::<Result<_, _>>()?),
+        ProbeKind::Promql { .. } | ProbeKind::Redis { .. } => return Err("not part of this version".into()),
         ProbeKind::Exec { command } => {
             let words = |context: &Context| command.iter().map(|word| render(word, context)).collect::<Result<Vec<_>, _>>();
             How::Exec(asked.iter().map(|(node, context)| Ok((node.clone(), words(context)?))).collect::<Result<_, String>>()?)

@@ -11,7 +11,7 @@ use super::trial::TrialContext;
 use crate::cluster::local::supervisor::SupervisorClient;
 use crate::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
 use crate::cluster::mediator::{Mediator, MediatorHandle, Settings};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, Seat};
 use crate::emit::Emitter;
 use crate::monitor::{Monitor, MonitorConfig, MonitorHandle};
 use crate::observe::HttpClient;
@@ -36,9 +36,9 @@ pub struct Shared {
 pub struct Stage {
     pub cluster: Arc<dyn Cluster>,
     /// The agent's own folder; its path tells nothing.
-    pub agent_dir: PathBuf,
+    agent_dir: PathBuf,
     /// Where the mediated engine listens.
-    pub engine: PathBuf,
+    engine: PathBuf,
     record_dir: PathBuf,
     scenario: Arc<Scenario>,
     seed: u64,
@@ -67,6 +67,8 @@ impl Stage {
             seed: plan.seed,
             client: shared.supervisor.clone(),
             emitter: emitter.clone(),
+            agent_dir: agent_dir.clone(),
+            tools_dir: shared.tools_dir.clone(),
             relay: true,
         };
         let cluster: Arc<dyn Cluster> = Arc::new(LocalCluster::new(Arc::clone(&plan.scenario.cluster), options)?);
@@ -117,12 +119,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Only an agent needs the engine: it listens from the ticket on.
-    pub fn mediate(&mut self, secret: &str) -> Result<(), String> {
+    /// Only an agent needs the engine and a place to work: they are there from the ticket on.
+    pub async fn mediate(&mut self, secret: &str) -> Result<Seat, String> {
         let settings = Settings::new(&self.engine, secret);
         let mediator = Mediator::start(Arc::clone(&self.cluster), settings, self.emitter.clone());
         self.mediator = Some(mediator.map_err(|error| error.to_string())?);
-        Ok(())
+        self.cluster.seat(&self.engine).await.map_err(|error| error.to_string())
     }
 
     pub fn monitor(&self) -> Option<&MonitorHandle> {

@@ -82,7 +82,6 @@ struct Trial {
     cancel: CancellationToken,
     /// Ends the timeline and the watch over what the agent touches; cancelled with the trial, and before `down`.
     acting: CancellationToken,
-    shared: Shared,
     stage: Stage,
     chaos: watch::Receiver<ChaosState>,
     touches: Touches,
@@ -98,7 +97,6 @@ impl Trial {
             id: context.trial.clone(),
             emitter: context.emitter.clone(),
             cancel: context.cancel.clone(),
-            shared: context.shared.clone(),
             touches: Touches::watch(&*stage.cluster, acting.clone()),
             acting,
             stage,
@@ -279,10 +277,13 @@ impl Trial {
     /// The agent works until it ends or a limit ends it. Then nothing it started runs any more.
     async fn agent(&mut self, ticket: &Ticket, ticket_at: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
         let phase = Open::new(&self.emitter, Phase::Agent);
-        if let Err(problem) = self.stage.mediate(self.id.as_str()) {
-            phase.close(false, problem.clone());
-            return Err(environment("engine_error", problem));
-        }
+        let seat = match self.stage.mediate(self.id.as_str()).await {
+            Ok(seat) => seat,
+            Err(problem) => {
+                phase.close(false, problem.clone());
+                return Err(environment("engine_error", problem));
+            }
+        };
         let (view, agent_view) = watch::channel(view(&monitor.state().borrow()));
         let (truth, agent_truth) = watch::channel(self.chaos.borrow().active.clone());
         let mirror = tokio::spawn(mirror(monitor.state(), view, self.chaos.clone(), truth));
@@ -295,9 +296,7 @@ impl Trial {
             truth: agent_truth,
             cluster: Arc::clone(&self.stage.cluster),
             run_dir: self.stage.record_dir().to_owned(),
-            work_dir: self.stage.agent_dir.clone(),
-            tools_dir: self.shared.tools_dir.clone(),
-            engine: self.stage.engine.clone(),
+            seat,
             emitter: self.emitter.clone(),
             cancel: self.cancel.clone(),
             seed: self.plan.seed,

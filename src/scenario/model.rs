@@ -280,6 +280,10 @@ pub struct Cluster {
     pub logs: IndexMap<String, LogRule>,
     /// Commands that must be on the PATH for the agent's shell on this backend.
     pub tools: Vec<String>,
+    /// What the agent's container is made from. None on `local`.
+    pub toolbox: Option<ImageSource>,
+    /// Whether stand-ins take the place of real programs: the file's `standin:` sections hold.
+    pub standin: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -298,7 +302,8 @@ pub struct Node {
     pub index: usize,
     /// Port name -> the port it has in containers. On `local` free ports are chosen.
     pub ports: IndexMap<String, u16>,
-    pub image: Option<String>,
+    /// What its container is made from. None on `local`.
+    pub image: Option<ImageSource>,
     /// The first word `chaosrun` means this program itself.
     pub command: Vec<Template>,
     pub args: Vec<Template>,
@@ -308,12 +313,30 @@ pub struct Node {
     pub data: Template,
     /// Bytes the data directory may hold.
     pub disk: Option<u64>,
+    /// Limits of processes, by the name `docker run --ulimit` gives them (`nofile`). In containers.
+    pub ulimits: IndexMap<String, u64>,
+    /// Processors it may use, and bytes of memory. In containers.
+    pub cpus: Option<f64>,
+    pub memory: Option<u64>,
+    /// Who it runs as in its container; the image's own when none.
+    pub user: Option<String>,
     pub ready: Option<Ready>,
     /// Between SIGTERM and SIGKILL at a stop.
     #[serde(serialize_with = "duration")]
     pub stop_grace: Duration,
     #[serde(skip)]
     pub place: Place,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageSource {
+    /// A reference, pulled when it is not there.
+    Pull(String),
+    /// A folder with a Dockerfile, found as other files are; `packages` (of Debian) are added to it by the build argument
+    /// `PACKAGES`.
+    Build { folder: String, packages: Vec<String> },
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -372,6 +395,21 @@ pub enum ProbeKind {
     },
     Tcp {
         address: Template,
+    },
+    /// A question to Prometheus (`url` is its address): instant, or over the last `range` in steps.
+    Promql {
+        url: Template,
+        query: Template,
+        #[serde(serialize_with = "maybe_duration")]
+        range: Option<Duration>,
+        #[serde(serialize_with = "duration")]
+        step: Duration,
+        place: SkipPlace,
+    },
+    /// A command to a Redis server at `address`.
+    Redis {
+        address: Template,
+        command: Vec<Template>,
     },
     /// `on: each ROLE` = in the node; `on: tools` = beside the runner. Exit code 0 = ok, stdout = text or json.
     Exec {

@@ -92,7 +92,7 @@ impl Workload {
         let WorkloadConfig { spec, usage, cluster, seed, clock_scale, emitter, cancel, run_dir } = config;
         let topology = cluster.topology();
         // Only what goes through the advertised addresses is subject to the faults of the trial.
-        let context = |node: Option<&str>| node_context(topology, node, View::Advertised, clock_scale, seed);
+        let context = |node: Option<&str>| node_context(topology, node, View::Client, clock_scale, seed);
         let offers = |verb: Verb| match &spec.driver {
             Driver::Http { operations, .. } => operations.contains_key(verb.as_str()),
             Driver::Program { .. } => true,
@@ -110,8 +110,8 @@ impl Workload {
                     command: http::render_all(command, "driver.command", &context(None))?,
                     env: http::render_map(env, "driver.env", &context(None))?,
                     dir: run_dir.clone(),
-                    stdin: None,
                     interactive: true,
+                    ..Exec::default()
                 };
                 let hello = Hello {
                     model: model_word(spec.model),

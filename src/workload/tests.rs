@@ -37,7 +37,7 @@ impl Bench {
             name: format!("db{}", index + 1),
             role: "db".into(),
             index: index + 1,
-            ports: IndexMap::from([("client".into(), PortAddress { listen: *address, advertised: *address })]),
+            ports: IndexMap::from([("client".into(), PortAddress { listen: *address, advertised: *address, reach: None })]),
             dir: PathBuf::new(),
             data: PathBuf::new(),
             disk: None,
@@ -119,6 +119,7 @@ impl Cluster for Bench {
                 kill.notify_one();
                 Box::pin(std::future::ready(()))
             }),
+            resize: None,
         })
     }
     fn log_file(&self, _: &str) -> Option<PathBuf> {

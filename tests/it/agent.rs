@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chaosrun::agent::{self, ActiveFault, AgentReport, AgentTask, AgentView, Subject, TicketView, tools};
+use chaosrun::agent::{self, ActiveFault, AgentReport, AgentTask, AgentView, Subject, TicketView};
 use chaosrun::cluster::local::supervisor::{Supervisor, SupervisorClient};
-use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
+use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot, seat};
 use chaosrun::cluster::mediator::{Mediator, MediatorHandle, Settings};
 use chaosrun::cluster::{Cluster, NodeStatus};
 use chaosrun::diagnostic::{Place, Pointer, SourceFile};
@@ -46,6 +46,10 @@ fn node(name: &str) -> model::Node {
         files: IndexMap::new(),
         data: template("{{ self.dir }}/data", Scope::Node),
         disk: None,
+        ulimits: IndexMap::new(),
+        cpus: None,
+        memory: None,
+        user: None,
         ready: Some(model::Ready {
             probe: model::ProbeKind::Alive,
             expect: Expr::compile("status == 0", None, Scope::Response, &[]).unwrap(),
@@ -72,6 +76,8 @@ fn spec(names: &[&str]) -> Arc<model::Cluster> {
         workloads: IndexMap::new(),
         logs: IndexMap::new(),
         tools: Vec::new(),
+        toolbox: None,
+        standin: false,
     })
 }
 
@@ -100,6 +106,8 @@ impl Rig {
             seed: 7,
             client: client.clone(),
             emitter: emitter.clone(),
+            agent_dir: work.path().join("shell"),
+            tools_dir: Some(work.path().join("tools")),
             relay: true,
         };
         let cluster = Arc::new(LocalCluster::new(spec(names), options).unwrap());
@@ -141,9 +149,11 @@ impl Rig {
             truth: self.truth.subscribe(),
             cluster: self.cluster.clone(),
             run_dir: self.dir.path().to_owned(),
-            work_dir: self.work.path().join("shell"),
-            tools_dir: Some(self.work.path().join("tools")),
-            engine: self.work.path().join("engine.sock"),
+            seat: seat::beside(
+                &self.work.path().join("shell"),
+                Some(&self.work.path().join("tools")),
+                &self.work.path().join("engine.sock"),
+            ),
             emitter: self.emitter.clone(),
             cancel: CancellationToken::new(),
             seed: 7,
@@ -303,6 +313,6 @@ async fn nothing_of_the_runner_is_seen_and_nothing_is_left() {
     // The daemon has ended before the agent's report was there.
     let pid = report.commands[1].stdout.text.trim();
     assert!(!pid.is_empty() && !Path::new("/proc").join(pid).exists());
-    assert!(tools::find("docker", rig.work.path().join("tools").as_os_str()).is_some());
+    assert!(seat::find("docker", rig.work.path().join("tools").as_os_str()).is_some());
     rig.end().await;
 }

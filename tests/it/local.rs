@@ -1,6 +1,6 @@
 //! The `local` backend with real processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,10 @@ fn node(name: &str, command: &[&str]) -> model::Node {
         files: IndexMap::new(),
         data: template("{{ self.dir }}/data"),
         disk: None,
+        ulimits: IndexMap::new(),
+        cpus: None,
+        memory: None,
+        user: None,
         ready: None,
         stop_grace: Duration::from_secs(10),
         place: Place::new(file, Pointer::default()),
@@ -78,6 +82,8 @@ fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> 
         workloads: IndexMap::new(),
         logs: IndexMap::new(),
         tools: Vec::new(),
+        toolbox: None,
+        standin: false,
     })
 }
 
@@ -108,6 +114,8 @@ impl Run {
             seed: 7,
             client: self.client.clone(),
             emitter: self.emitter.clone(),
+            agent_dir: self.dir.path().join("home"),
+            tools_dir: None,
             relay: true,
         };
         LocalCluster::new(Arc::clone(spec), options)
@@ -152,13 +160,7 @@ fn log(cluster: &LocalCluster, name: &str) -> String {
 }
 
 fn shell(script: &str) -> Exec {
-    Exec {
-        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        env: IndexMap::new(),
-        dir: PathBuf::new(),
-        stdin: None,
-        interactive: false,
-    }
+    Exec { command: ["sh", "-c", script].map(str::to_owned).to_vec(), ..Exec::default() }
 }
 
 async fn line(running: &mut Running) -> String {

@@ -62,7 +62,7 @@ fn one(node: &Node, second: u8, third: u8, number: u8, exact: bool) -> io::Resul
         let listen = SocketAddr::new(real, advertised.port());
         // Whether the node will be able to bind it: nobody else knows this net, so what is free now stays free.
         drop(TcpListener::bind(listen)?);
-        addressed.ports.insert(name.clone(), PortAddress { listen, advertised });
+        addressed.ports.insert(name.clone(), PortAddress { listen, advertised, reach: None });
         addressed.listeners.insert(name.clone(), listener);
     }
     Ok(addressed)

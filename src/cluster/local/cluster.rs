@@ -24,8 +24,9 @@ use super::ready::Prober;
 use super::relay::{Relay, RelayLink};
 use super::render;
 use super::roster::{Roster, Who};
+use super::seat;
 use super::supervisor::{Spawn, SpawnError};
-use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Running, Topology};
+use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Running, Seat, Topology};
 use crate::event::{Actor, NodeState};
 use crate::scenario::model;
 
@@ -42,6 +43,8 @@ pub struct LocalCluster {
     /// Everything of this trial that nodes may see.
     dir: PathBuf,
     logs: PathBuf,
+    agent_dir: PathBuf,
+    tools_dir: Option<PathBuf>,
 }
 
 struct Node {
@@ -91,7 +94,8 @@ impl LocalCluster {
             (plan.name.clone(), Node { plan, inbox, view })
         };
         let nodes = plans.into_iter().map(node).collect();
-        Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs })
+        let (agent_dir, tools_dir) = (options.agent_dir, options.tools_dir);
+        Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs, agent_dir, tools_dir })
     }
 
     /// The relay, for link faults; none when the cluster was built without, or has no ports.
@@ -225,7 +229,7 @@ impl LocalCluster {
             let client = client.clone();
             Box::pin(async move { client.kill(tree).await })
         });
-        Ok(Running { pid, stdin, stdout, stderr, exit, killer })
+        Ok(Running { pid, stdin, stdout, stderr, exit, killer, resize: None })
     }
 }
 
@@ -308,6 +312,10 @@ impl Cluster for LocalCluster {
         let env = render::merged(&plan.env, &exec.env);
         let dir = if exec.dir.as_os_str().is_empty() { plan.dir.clone() } else { exec.dir.clone() };
         self.run(exec, env, dir, tree, Who::Node(plan.name.clone())).await
+    }
+
+    async fn seat(&self, engine: &Path) -> Result<Seat, ClusterError> {
+        Ok(seat::beside(&self.agent_dir, self.tools_dir.as_deref(), engine))
     }
 
     async fn spawn(&self, exec: Exec) -> Result<Running, ClusterError> {

@@ -13,6 +13,7 @@ mod ready;
 pub mod relay;
 mod render;
 mod roster;
+pub mod seat;
 pub mod supervisor;
 mod tail;
 

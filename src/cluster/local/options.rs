@@ -20,6 +20,10 @@ pub struct LocalOptions {
     pub seed: u64,
     pub client: SupervisorClient,
     pub emitter: Emitter,
+    /// The agent's own folder: it exists, and its path tells nothing.
+    pub agent_dir: PathBuf,
+    /// First on the agent's PATH: holds `docker` where the machine has none.
+    pub tools_dir: Option<PathBuf>,
     /// Whether advertised addresses are relays; without, nodes dial each other directly and link faults are not to be had.
     pub relay: bool,
 }

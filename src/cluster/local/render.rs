@@ -128,7 +128,11 @@ fn readiness(node: &model::Node, placed: &Placed, real: &Context) -> Result<read
         ProbeKind::Exec { command } => {
             Question::Exec { command: command.iter().map(|word| render("exec", word)).collect::<Result<_, _>>()? }
         }
-        ProbeKind::Metrics { .. } | ProbeKind::Log { .. } | ProbeKind::Workload { .. } => {
+        ProbeKind::Metrics { .. }
+        | ProbeKind::Promql { .. }
+        | ProbeKind::Redis { .. }
+        | ProbeKind::Log { .. }
+        | ProbeKind::Workload { .. } => {
             let problem = "its `ready` must be http, tcp, exec or alive".into();
             return Err(ClusterError::Start { node: node.name.clone(), problem });
         }

@@ -221,7 +221,8 @@ impl Engine {
             | ClusterError::Start { .. }
             | ClusterError::Template(_)
             | ClusterError::Io { .. }
-            | ClusterError::Supervisor(_) => {
+            | ClusterError::Supervisor(_)
+            | ClusterError::Engine(_) => {
                 self.emitter.warn(format!("a call on the engine failed: {error}"));
                 Problem::internal(outward)
             }

@@ -43,8 +43,8 @@ impl Session {
             env: config.env.iter().flatten().filter_map(pair).collect(),
             // Empty = the node's own.
             dir: config.working_dir.as_deref().map(PathBuf::from).unwrap_or_default(),
-            stdin: None,
             interactive,
+            ..Exec::default()
         };
         let code = match self.engine.cluster.exec(&self.record.node, exec).await {
             Ok(running) => {

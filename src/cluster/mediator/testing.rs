@@ -110,13 +110,13 @@ impl Processes {
                 }
             })
         });
-        Ok(Running { pid, stdin, stdout: Box::new(stdout), stderr: Box::new(stderr), exit, killer })
+        Ok(Running { pid, stdin, stdout: Box::new(stdout), stderr: Box::new(stderr), exit, killer, resize: None })
     }
 }
 
 fn port(number: u16) -> PortAddress {
     let address = ([127, 0, 0, 1], number).into();
-    PortAddress { listen: address, advertised: address }
+    PortAddress { listen: address, advertised: address, reach: None }
 }
 
 fn failed(what: &str, source: io::Error) -> ClusterError {

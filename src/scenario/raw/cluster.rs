@@ -56,7 +56,10 @@ pub struct RawRole {
     pub after: OneOrMany<String>,
     /// Ports by name. On `local` free ports are chosen; these are the ports in containers.
     pub ports: IndexMap<String, u16>,
+    /// In containers: an image, pulled when it is not there. `build` takes its place.
     pub image: Option<String>,
+    /// In containers: a folder with a Dockerfile.
+    pub build: Option<String>,
     /// The program and its first arguments. The word `chaosrun` means this program itself.
     pub command: Vec<Text>,
     /// Further arguments: templates.
@@ -68,6 +71,14 @@ pub struct RawRole {
     pub data: Option<Text>,
     /// How much the data directory may hold.
     pub disk: Option<RawSize>,
+    /// In containers: limits by the name that `docker run --ulimit` gives them, such as `nofile`.
+    pub ulimits: IndexMap<String, u64>,
+    /// In containers: processors it may use.
+    pub cpus: Option<f64>,
+    /// In containers: memory it may use.
+    pub memory: Option<RawSize>,
+    /// In containers: who it runs as; the image's own user unless given.
+    pub user: Option<String>,
     pub ready: Option<RawReady>,
     /// Between SIGTERM and SIGKILL at a stop: 10s unless given.
     pub stop_grace: Option<RawDuration>,
@@ -103,7 +114,30 @@ pub struct RawHttp {
     pub body: Option<Text>,
 }
 
-/// One thing to look at. Exactly one of `alive`, `http`, `metrics`, `tcp`, `exec`, `log`; none with `on: workload`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "promql")]
+pub struct RawPromql {
+    /// Address of Prometheus, such as `http://{{ self.client }}`.
+    pub url: Text,
+    pub query: Text,
+    /// Over this time up to now; the newest value alone unless given.
+    pub range: Option<RawDuration>,
+    /// Between two values of a range: a tenth of it unless given.
+    pub step: Option<RawDuration>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "redis")]
+pub struct RawRedis {
+    /// `host:port`
+    pub address: Text,
+    /// The command and its arguments, a word each.
+    pub command: Vec<Text>,
+}
+
+/// One thing to look at. Exactly one of `alive`, `http`, `metrics`, `promql`, `redis`, `tcp`, `exec`, `log`; none with `on: workload`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "probe")]
@@ -119,6 +153,10 @@ pub struct RawProbe {
     pub expr: Option<String>,
     /// `host:port`
     pub tcp: Option<Text>,
+    /// A question to Prometheus.
+    pub promql: Option<RawPromql>,
+    /// A command to a Redis server.
+    pub redis: Option<RawRedis>,
     /// A command: in the node with `on: each ROLE`, beside the runner with `on: tools`.
     pub exec: Option<Vec<Text>>,
     /// A regular expression on the node's log; its named groups are the columns of `.rows`.
@@ -237,4 +275,8 @@ pub struct RawLogRule {
 pub struct RawTools {
     /// On `local`: programs of this machine.
     pub local: Vec<String>,
+    /// On `docker`: the folder of the agent's image, `images/toolbox` unless given.
+    pub docker: Option<String>,
+    /// On `docker`: packages of Debian that are added to it.
+    pub packages: Vec<String>,
 }

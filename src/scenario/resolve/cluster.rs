@@ -11,9 +11,12 @@ use crate::event::Severity;
 use crate::expr::topology::NODE_FIELDS;
 use crate::expr::{Expr, Scope, Template};
 use crate::scenario::document::Document;
-use crate::scenario::model::{Backend, Cluster, Invariant, InvariantKind, LogRule, Node, OnUnknown, Role};
+use crate::scenario::model::{Backend, Cluster, ImageSource, Invariant, InvariantKind, LogRule, Node, OnUnknown, Role};
 use crate::scenario::names;
 use crate::scenario::raw::{OneOrMany, RawCluster, RawInvariant, RawRole, RawSeverity, Text};
+
+/// The agent's image, when a cluster names no other.
+const TOOLBOX: &str = "images/toolbox";
 
 /// More nodes of a role than this are a typing error, not a cluster for one machine.
 const MOST_NODES: usize = 100;
@@ -83,9 +86,29 @@ pub fn cluster(
         }
     }
     let tools = if backend == Backend::Local { raw.tools.local.clone() } else { Vec::new() };
+    let toolbox = (backend == Backend::Docker).then(|| ImageSource::Build {
+        folder: raw.tools.docker.clone().unwrap_or_else(|| TOOLBOX.to_owned()),
+        packages: raw.tools.packages.clone(),
+    });
     let name = raw.name.clone().unwrap_or_else(|| stem(&doc.file));
     let file = Arc::clone(&doc.file);
-    let cluster = Cluster { name, file, roles, nodes, tick, clock_scale, observe, lets, select, invariants, workloads, logs, tools };
+    let cluster = Cluster {
+        name,
+        file,
+        roles,
+        nodes,
+        tick,
+        clock_scale,
+        observe,
+        lets,
+        select,
+        invariants,
+        workloads,
+        logs,
+        tools,
+        toolbox,
+        standin: false,
+    };
     (cluster, check.problems)
 }
 
@@ -186,8 +209,8 @@ fn shared(
         };
         check.wrong_key(pointer, problem.label("nothing to start").help(help));
     }
-    if backend == Backend::Docker && role.image.is_none() && !check.doc.lost("nodes") {
-        let problem = Diagnostic::error("no_image", format!("role `{name}` has no `image` for the backend `docker`"));
+    if backend == Backend::Docker && image(role).is_none() && !check.doc.lost("nodes") {
+        let problem = Diagnostic::error("no_image", format!("role `{name}` has no `image` and no `build` for the backend `docker`"));
         check.wrong_key(pointer, problem.label("nothing to start").help("add `docker: { image: ... }`"));
     }
     for port in role.ports.keys() {
@@ -223,17 +246,26 @@ fn shared(
         role: name.to_owned(),
         index: 0,
         ports: role.ports.clone(),
-        image: role.image.clone(),
+        image: (backend == Backend::Docker).then(|| image(role)).flatten(),
         command: check.templates(&pointer.key("command"), &role.command, scope, &[]),
         args: check.templates(&pointer.key("args"), &role.args, scope, &[]),
         env: check.template_map(&pointer.key("env"), &role.env, scope, &[]),
         files: rendered,
         data,
         disk: check.size(&pointer.key("disk"), role.disk.as_ref()),
+        ulimits: role.ulimits.clone(),
+        cpus: role.cpus.map(|cpus| check.within(&pointer.key("cpus"), Some(cpus), 0.01..=1024.0, 1.0)),
+        memory: check.size(&pointer.key("memory"), role.memory.as_ref()),
+        user: role.user.clone(),
         ready: role.ready.as_ref().and_then(|ready| super::probe::ready(check, &pointer.key("ready"), ready)),
         stop_grace: check.duration(&pointer.key("stop_grace"), role.stop_grace.as_ref(), Duration::from_secs(10)),
         place: check.doc.key_place(pointer),
     })
+}
+
+fn image(role: &RawRole) -> Option<ImageSource> {
+    let build = role.build.clone().map(|folder| ImageSource::Build { folder, packages: Vec::new() });
+    build.or_else(|| role.image.clone().map(ImageSource::Pull))
 }
 
 fn check_after(check: &mut Checker, pointer: &Pointer, after: &OneOrMany<String>, raw: &IndexMap<String, RawRole>) {

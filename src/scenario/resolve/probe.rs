@@ -67,6 +67,8 @@ fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>)
         ("alive", raw.alive.is_some()),
         ("http", raw.http.is_some()),
         ("metrics", raw.metrics.is_some()),
+        ("promql", raw.promql.is_some()),
+        ("redis", raw.redis.is_some()),
         ("tcp", raw.tcp.is_some()),
         ("exec", raw.exec.is_some()),
         ("log", raw.log.is_some()),
@@ -83,7 +85,7 @@ fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>)
         }
         return Some(ProbeKind::Workload { window: window(check) });
     }
-    one_kind(check, pointer, &given, "alive, http, metrics, tcp, exec, log")?;
+    one_kind(check, pointer, &given, "alive, http, metrics, promql, redis, tcp, exec, log")?;
     if raw.window.is_some() && given != ["log"] {
         let problem = Diagnostic::error("bad_probe", "`window` belongs to `log` and to `on: workload`");
         check.wrong_key(
@@ -122,6 +124,20 @@ fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>)
         }
         let url = check.template(&pointer.key("metrics"), url, scope, &[])?;
         return Some(ProbeKind::Metrics { url, expr: expr.clone(), place });
+    }
+    if let Some(promql) = &raw.promql {
+        let at = pointer.key("promql");
+        let range = promql.range.as_ref().map(|range| check.duration(&at.key("range"), Some(range), Duration::ZERO));
+        let tenth = range.map_or(Duration::ZERO, |range| (range / 10).max(Duration::from_secs(1)));
+        let step = check.duration(&at.key("step"), promql.step.as_ref(), tenth);
+        let place = SkipPlace(check.place(&at.key("query")));
+        let url = check.template(&at.key("url"), &promql.url, scope, &[])?;
+        return Some(ProbeKind::Promql { url, query: check.template(&at.key("query"), &promql.query, scope, &[])?, range, step, place });
+    }
+    if let Some(redis) = &raw.redis {
+        let at = pointer.key("redis");
+        let command = check.templates(&at.key("command"), &redis.command, scope, &[]);
+        return Some(ProbeKind::Redis { address: check.template(&at.key("address"), &redis.address, scope, &[])?, command });
     }
     if let Some(address) = &raw.tcp {
         return Some(ProbeKind::Tcp { address: check.template(&pointer.key("tcp"), address, scope, &[])? });

@@ -1,8 +1,38 @@
-//! What the agent's shell finds on its PATH.
+//! Where an agent works beside processes: its shell, what that finds on its PATH, and the environment.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::cluster::Seat;
+
+/// A seat in `dir`, with the folder `tools` first on its PATH and the engine that listens at `engine`.
+#[must_use]
+pub fn beside(dir: &Path, tools: Option<&Path>, engine: &Path) -> Seat {
+    let path = outward(tools, &std::env::var_os("PATH").unwrap_or_default());
+    let shell = ["bash", "sh"].into_iter().find_map(|name| find(name, path.as_ref()));
+    let shell = shell.map_or_else(|| "/bin/sh".to_owned(), |shell| shell.to_string_lossy().into_owned());
+    Seat { shell, env: environment(path, dir, engine), dir: dir.to_owned() }
+}
+
+/// All that a command inherits: nothing of the runner's own.
+fn environment(path: String, dir: &Path, engine: &Path) -> indexmap::IndexMap<String, String> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    [
+        ("PATH", path),
+        ("HOME", text(dir)),
+        ("PWD", text(dir)),
+        ("SHELL", "/bin/sh".into()),
+        ("LANG", "C.UTF-8".into()),
+        ("TERM", "dumb".into()),
+        ("DOCKER_HOST", format!("unix://{}", text(engine))),
+        // Advertisements of the stock client: they would be read as output.
+        ("DOCKER_CLI_HINTS", "false".into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .collect()
+}
 
 /// The program of that name on a PATH. Where there is no `docker`, the shell needs the small client of ours.
 #[must_use]
@@ -15,7 +45,7 @@ fn executable(file: &Path) -> bool {
 }
 
 /// The runner's PATH as an agent may have it: without folders that hold this program, which carries the scenarios.
-pub(super) fn outward(tools: Option<&Path>, path: &OsStr) -> String {
+fn outward(tools: Option<&Path>, path: &OsStr) -> String {
     let own = |folder: &PathBuf| !folder.is_absolute() || executable(&folder.join(env!("CARGO_PKG_NAME")));
     let folders = tools.map(Path::to_owned).into_iter().chain(std::env::split_paths(path).filter(|folder| !own(folder)));
     let texts: Vec<String> = folders.map(|folder| folder.to_string_lossy().into_owned()).filter(|text| !text.contains(':')).collect();

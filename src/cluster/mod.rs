@@ -3,6 +3,9 @@
 pub mod docker;
 pub mod local;
 pub mod mediator;
+pub mod ready;
+pub mod render;
+pub mod tail;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -17,16 +17,16 @@ use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::address;
+use super::ask::Asked;
 use super::node::{self, Message, Order, Readiness, View};
 use super::options::LocalOptions;
+use super::plan;
 use super::program::WorkRoot;
-use super::ready::Prober;
 use super::relay::{Relay, RelayLink};
-use super::render;
 use super::roster::{Roster, Who};
 use super::seat;
 use super::supervisor::{Spawn, SpawnError};
-use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Running, Seat, Topology};
+use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Running, Seat, Topology, ready, render};
 use crate::event::{Actor, NodeState};
 use crate::scenario::model;
 
@@ -68,7 +68,7 @@ impl LocalCluster {
         let dir = options.work.path().join(&options.trial);
         let logs = options.run_dir.join("logs");
         let addressed = address::assign(&spec.nodes)?;
-        let mut topology = render::topology(&spec, &addressed, &dir);
+        let mut topology = render::topology(&spec, addressed.iter().map(|one| one.ports.clone()), &dir);
         let roster = Arc::new(Roster::new(options.client.pid()));
         let relay = if options.relay {
             relay(&topology, addressed, Arc::clone(&roster))?
@@ -78,7 +78,9 @@ impl LocalCluster {
             }
             None
         };
-        let plans = render::plans(&spec, &mut topology, options.seed, &options.work, &logs)?;
+        let rendered = render::nodes(&spec, &mut topology, options.seed)?;
+        let plans = topology.nodes.iter().zip(rendered).map(|(placed, rendered)| plan::plan(placed, rendered, &options.work, &logs));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(node::Shared {
             scope: options.client.new_scope(),
             client: options.client,
@@ -86,7 +88,7 @@ impl LocalCluster {
             changes: broadcast::channel(CHANGES).0,
             relay,
             roster,
-            prober: Prober::default(),
+            prober: ready::Prober::default(),
         });
         let node = |plan: node::Plan| {
             let plan = Arc::new(plan);
@@ -269,7 +271,8 @@ impl Cluster for LocalCluster {
         let node = self.node(node).map_err(|error| error.to_string())?;
         let tree = node.view.borrow().tree;
         let begin = Instant::now();
-        self.shared.prober.ask(&node.plan, &self.shared, tree, timeout).await?;
+        let asked = Asked { plan: Arc::clone(&node.plan), shared: Arc::clone(&self.shared), tree };
+        self.shared.prober.ask(&node.plan.ready, &asked, timeout).await?;
         Ok(begin.elapsed())
     }
 
@@ -309,7 +312,7 @@ impl Cluster for LocalCluster {
             NodeState::Paused => return Err(conflict("is paused; unpause it")),
             NodeState::Created | NodeState::Exited { .. } => return Err(conflict("is not running")),
         }
-        let env = render::merged(&plan.env, &exec.env);
+        let env = plan::merged(&plan.env, &exec.env);
         let dir = if exec.dir.as_os_str().is_empty() { plan.dir.clone() } else { exec.dir.clone() };
         self.run(exec, env, dir, tree, Who::Node(plan.name.clone())).await
     }
@@ -355,7 +358,7 @@ impl Cluster for LocalCluster {
 impl LocalCluster {
     /// A command beside the nodes, in a clean environment.
     async fn beside(&self, exec: Exec, who: Who) -> Result<Running, ClusterError> {
-        let env = render::merged(&render::clean(), &exec.env);
+        let env = plan::merged(&plan::clean(), &exec.env);
         let dir = if exec.dir.as_os_str().is_empty() { PathBuf::from("/") } else { exec.dir.clone() };
         self.run(exec, env, dir, None, who).await
     }

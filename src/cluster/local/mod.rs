@@ -5,17 +5,16 @@
 //! ends), `cluster` (all of it as a [`crate::cluster::Cluster`]).
 
 mod address;
+mod ask;
 mod cluster;
 mod node;
 mod options;
+mod plan;
 pub mod program;
-mod ready;
 pub mod relay;
-mod render;
 mod roster;
 pub mod seat;
 pub mod supervisor;
-mod tail;
 
 pub use cluster::LocalCluster;
 pub use options::LocalOptions;

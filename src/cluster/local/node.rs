@@ -13,11 +13,11 @@ use nix::libc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use super::ready;
+use super::ask;
 use super::relay::Relay;
 use super::roster::{Roster, Who};
 use super::supervisor::{Ended, Reach, Spawn, SpawnError, SupervisorClient};
-use crate::cluster::{ClusterError, NodeChange};
+use crate::cluster::{ClusterError, NodeChange, ready, tail};
 use crate::emit::Emitter;
 use crate::event::{Actor, Kind, NodeState};
 
@@ -295,7 +295,8 @@ impl Node {
     fn probe(&self, tree: u64) -> AbortHandle {
         let (plan, shared, inbox) = (Arc::clone(&self.plan), Arc::clone(&self.shared), self.inbox.clone());
         let task = tokio::spawn(async move {
-            let readiness = match shared.prober.until_ready(&plan, &shared, tree).await {
+            let asked = ask::Asked { plan: Arc::clone(&plan), shared: Arc::clone(&shared), tree: Some(tree) };
+            let readiness = match shared.prober.until_ready(&plan.ready, &asked).await {
                 Ok(()) => Readiness::Ready,
                 Err(last) => Readiness::Late(last),
             };
@@ -492,7 +493,7 @@ fn stdio(log: File) -> io::Result<[OwnedFd; 3]> {
 }
 
 fn with_log(text: &str, plan: &Plan, from: u64) -> String {
-    match super::tail::last_lines(&plan.log, from) {
+    match tail::last_lines(&plan.log, from) {
         Some(lines) => format!("{text}; its log ends:\n{lines}"),
         None => format!("{text}; its log is empty"),
     }

@@ -1,18 +1,12 @@
-//! Is a node ready? Its declared probe, asked on its real port.
+//! Is a node ready? Its declared probe, asked where the runner reaches it.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
 
-use super::node;
-use super::render::{self, Response};
-use super::supervisor::{Ended, Spawn};
-use crate::expr::Expr;
+use crate::expr::{Context, Expr, Truth};
 
 /// The pauses between two questions grow from the first to the last: most nodes are ready within milliseconds, and one
 /// that is not must not be kept from it by being asked.
@@ -21,11 +15,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// One question.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest answer that is read, in bytes.
-const LONGEST_ANSWER: usize = 1 << 20;
+pub const LONGEST_ANSWER: usize = 1 << 20;
 
 /// How to ask, rendered.
 #[derive(Debug)]
-pub(super) enum Question {
+pub enum Question {
     /// Its process runs.
     Alive,
     Tcp {
@@ -43,16 +37,25 @@ pub(super) enum Question {
 }
 
 #[derive(Debug)]
-pub(super) struct Plan {
+pub struct Plan {
     pub question: Question,
     /// None: it is enough that it answers.
     pub expect: Option<Expr>,
     pub within: Duration,
 }
 
+/// What only the backend knows of the node that is asked.
+pub trait Ask: Sync {
+    fn runs(&self) -> bool;
+
+    /// Runs a command in the node's directory and environment: its exit code and what it printed, cut at
+    /// [`LONGEST_ANSWER`]. A command that nobody waits for any more is killed.
+    fn execute(&self, command: &[String]) -> impl Future<Output = Result<Response, String>> + Send;
+}
+
 /// Asks. One for all nodes of a trial.
 #[derive(Debug, Default)]
-pub(super) struct Prober {
+pub struct Prober {
     /// Made when it is first needed: many a cluster has no HTTP.
     http: OnceLock<Result<reqwest::Client, String>>,
 }
@@ -72,13 +75,13 @@ impl Prober {
     ///
     /// # Errors
     /// The last answer, in words, when that is not so in time.
-    pub(super) async fn until_ready(&self, plan: &node::Plan, shared: &Arc<node::Shared>, tree: u64) -> Result<(), String> {
-        let within = plan.ready.within;
+    pub async fn until_ready(&self, plan: &Plan, node: &impl Ask) -> Result<(), String> {
+        let within = plan.within;
         // What is said of a late node is its last whole answer, not that the time ended in the middle of a question.
         let mut last = format!("gave no answer in {within:.0?}");
         let asked = async {
             let mut pause = FIRST_PAUSE;
-            while let Err(answer) = self.ask(plan, shared, Some(tree), TIMEOUT).await {
+            while let Err(answer) = self.ask(plan, node, TIMEOUT).await {
                 last = answer;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
@@ -92,29 +95,26 @@ impl Prober {
     ///
     /// # Errors
     /// In words: what was answered and what was expected, or how it did not answer.
-    pub(super) async fn ask(
-        &self,
-        plan: &node::Plan,
-        shared: &Arc<node::Shared>,
-        tree: Option<u64>,
-        timeout: Duration,
-    ) -> Result<(), String> {
+    pub async fn ask(&self, plan: &Plan, node: &impl Ask, timeout: Duration) -> Result<(), String> {
         let asked = async {
-            match &plan.ready.question {
-                Question::Alive => match tree {
-                    Some(_) => Ok(Response::default()),
-                    None => Err("does not run".to_owned()),
-                },
+            match &plan.question {
+                Question::Alive => {
+                    if node.runs() {
+                        Ok(Response::default())
+                    } else {
+                        Err("does not run".to_owned())
+                    }
+                }
                 Question::Tcp { address } => connect(address).await,
                 Question::Http { method, url, headers, body } => self.request(method, url, headers, body.as_ref()).await,
-                Question::Exec { command } => execute(command, plan, shared, tree).await,
+                Question::Exec { command } => node.execute(command).await,
             }
         };
         let begin = Instant::now();
         let answer = tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| Err(format!("gave no answer in {timeout:.0?}")));
         let answer = answer.map(|response| Response { took: begin.elapsed(), ..response });
-        match &plan.ready.expect {
-            Some(expect) => render::judge(expect, answer.as_ref()),
+        match &plan.expect {
+            Some(expect) => judge(expect, answer.as_ref()),
             None => answer.map(drop),
         }
     }
@@ -153,48 +153,6 @@ async fn connect(address: &str) -> Result<Response, String> {
     }
 }
 
-/// In the node's directory and environment; it dies with the node.
-async fn execute(command: &[String], plan: &node::Plan, shared: &Arc<node::Shared>, tree: Option<u64>) -> Result<Response, String> {
-    let Some(program) = command.first() else { return Err("has an empty command as its probe".into()) };
-    let failed = |error: io::Error| format!("cannot be asked: {error}");
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
-    let (ours, theirs) = io::pipe().map_err(failed)?;
-    let (told, exit) = oneshot::channel();
-    let own = shared.client.new_tree();
-    let spawn = Spawn {
-        program: program.into(),
-        argv: command.iter().map(Into::into).collect(),
-        env: plan.env.clone(),
-        dir: plan.dir.clone(),
-        stdio: [null.try_clone().map_err(failed)?.into(), theirs.into(), null.into()],
-        tree: own,
-        scope: shared.scope,
-        with: tree,
-        linger: false,
-        on_exit: Box::new(move |ended| {
-            // Nobody waits after the timeout.
-            let _ = told.send(ended);
-        }),
-    };
-    let mut output = pipe::Receiver::from_owned_fd(ours.into()).map_err(failed)?;
-    shared.client.spawn(spawn).await.map_err(|error| error.to_string())?;
-    // After the timeout nobody needs it any more.
-    let _kill = OnDrop(|| shared.client.kill_now(own));
-    let mut text = Vec::new();
-    let limit = u64::try_from(LONGEST_ANSWER).unwrap_or(u64::MAX);
-    (&mut output).take(limit).read_to_end(&mut text).await.map_err(failed)?;
-    let status = i64::from(exit.await.unwrap_or(Ended::Lost).shell_code());
-    Ok(Response { status: Some(status), text: Some(String::from_utf8_lossy(&text).into_owned()), ..Response::default() })
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
 /// How a node did not answer; follows the node's name.
 fn words(error: &io::Error) -> String {
     match error.kind() {
@@ -215,4 +173,45 @@ fn http_words(error: &reqwest::Error) -> String {
         cause = one.source();
     }
     format!("could not be asked: {deepest}")
+}
+
+/// What a probe was answered.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// HTTP status or exit code.
+    pub status: Option<i64>,
+    pub text: Option<String>,
+    pub took: Duration,
+}
+
+/// Whether an answer, or its absence, is what was expected; else in words why not.
+pub fn judge(expect: &Expr, answer: Result<&Response, &String>) -> Result<(), String> {
+    let context = match answer {
+        Ok(response) => {
+            let json = response.text.as_deref().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+            let ms = response.took.as_secs_f64() * 1000.0;
+            let context = Context::new().with("error", ()).with("ms", ms);
+            let context = with_some(context, "status", response.status);
+            with_some(with_some(context, "text", response.text.as_ref()), "json", json)
+        }
+        Err(error) => Context::new().with("error", error),
+    };
+    let status = || answer.ok().and_then(|response| response.status).map_or(String::new(), |status| format!(" with {status}"));
+    match (expect.truth(&context), answer) {
+        (Truth::True, _) => Ok(()),
+        (_, Err(error)) => Err(error.clone()),
+        (Truth::False, Ok(_)) => {
+            let (observed, expected) = expect.explain(&context);
+            Err(format!("answered{}: {observed}, expected {expected}", status()))
+        }
+        (Truth::Unknown(why), Ok(_)) => Err(format!("answered{}: `{}` is unknown: {why}", status(), expect.text)),
+    }
+}
+
+/// A name without a value is absent, not null.
+fn with_some(context: Context, name: &'static str, value: Option<impl serde::Serialize>) -> Context {
+    match value {
+        Some(value) => context.with(name, value),
+        None => context,
+    }
 }

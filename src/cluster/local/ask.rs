@@ -1,0 +1,68 @@
+//! A node of this machine, asked whether it is ready.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use super::node::{Plan, Shared};
+use super::supervisor::{Ended, Spawn};
+use crate::cluster::ready::{Ask, LONGEST_ANSWER, Response};
+
+/// A node, and the tree of its present start.
+pub(super) struct Asked {
+    pub plan: Arc<Plan>,
+    pub shared: Arc<Shared>,
+    pub tree: Option<u64>,
+}
+
+impl Ask for Asked {
+    fn runs(&self) -> bool {
+        self.tree.is_some()
+    }
+
+    /// It dies with the node.
+    async fn execute(&self, command: &[String]) -> Result<Response, String> {
+        let Self { plan, shared, tree } = self;
+        let Some(program) = command.first() else { return Err("has an empty command as its probe".into()) };
+        let failed = |error: io::Error| format!("cannot be asked: {error}");
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+        let (ours, theirs) = io::pipe().map_err(failed)?;
+        let (told, exit) = oneshot::channel();
+        let own = shared.client.new_tree();
+        let spawn = Spawn {
+            program: program.into(),
+            argv: command.iter().map(Into::into).collect(),
+            env: plan.env.clone(),
+            dir: plan.dir.clone(),
+            stdio: [null.try_clone().map_err(failed)?.into(), theirs.into(), null.into()],
+            tree: own,
+            scope: shared.scope,
+            with: *tree,
+            linger: false,
+            on_exit: Box::new(move |ended| {
+                // Nobody waits after the timeout.
+                let _ = told.send(ended);
+            }),
+        };
+        let mut output = pipe::Receiver::from_owned_fd(ours.into()).map_err(failed)?;
+        shared.client.spawn(spawn).await.map_err(|error| error.to_string())?;
+        // After the timeout nobody needs it any more.
+        let _kill = OnDrop(|| shared.client.kill_now(own));
+        let mut text = Vec::new();
+        let limit = u64::try_from(LONGEST_ANSWER).unwrap_or(u64::MAX);
+        (&mut output).take(limit).read_to_end(&mut text).await.map_err(failed)?;
+        let status = i64::from(exit.await.unwrap_or(Ended::Lost).shell_code());
+        Ok(Response { status: Some(status), text: Some(String::from_utf8_lossy(&text).into_owned()), ..Response::default() })
+    }
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,58 @@
+//! What is started for a node on this machine: its program, environment, directories.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use indexmap::IndexMap;
+
+use super::node::Plan;
+use super::program::{WorkRoot, tells};
+use crate::cluster::render::{OURSELVES, Rendered};
+use crate::cluster::{ClusterError, Placed};
+
+pub(super) fn plan(placed: &Placed, rendered: Rendered, work: &WorkRoot, logs: &Path) -> Result<Plan, ClusterError> {
+    let mut argv: Vec<String> = rendered.command.into_iter().chain(rendered.args).collect();
+    let Some(first) = argv.first_mut() else {
+        let problem = "it has no command for the `local` backend".into();
+        return Err(ClusterError::Start { node: placed.name.clone(), problem });
+    };
+    let is_copy = first == OURSELVES;
+    let program = if is_copy {
+        let server = work.server(&placed.role);
+        *first = server.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        server.into_os_string()
+    } else {
+        OsString::from(&*first)
+    };
+    let mut env = clean();
+    env.push(("HOME".into(), placed.dir.clone().into()));
+    env.push(("TMPDIR".into(), placed.dir.join("tmp").into()));
+    Ok(Plan {
+        name: placed.name.clone(),
+        role: placed.role.clone(),
+        program,
+        argv: argv.into_iter().map(OsString::from).collect(),
+        env: merged(&env, &rendered.env),
+        dir: placed.dir.clone(),
+        data: placed.data.clone(),
+        files: rendered.files,
+        log: logs.join(format!("{}.log", placed.name)),
+        log_link: placed.dir.with_file_name(format!("{}.log", placed.name)),
+        ready: rendered.ready,
+        is_copy,
+    })
+}
+
+/// What every process sees of our own environment: no key, no path that tells what runs here.
+pub(super) fn clean() -> Vec<(OsString, OsString)> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let neutral = std::env::split_paths(&path).filter(|dir| !tells(&dir.to_string_lossy()));
+    let path = std::env::join_paths(neutral).unwrap_or(path);
+    vec![("PATH".into(), path), ("LANG".into(), "C.UTF-8".into())]
+}
+
+/// `base`, with what `extra` names in place of its own.
+pub(super) fn merged(base: &[(OsString, OsString)], extra: &IndexMap<String, String>) -> Vec<(OsString, OsString)> {
+    let kept = base.iter().filter(|(name, _)| !extra.contains_key(&*name.to_string_lossy())).cloned();
+    kept.chain(extra.iter().map(|(name, value)| (name.into(), value.into()))).collect()
+}

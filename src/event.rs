@@ -252,6 +252,9 @@ pub struct TrialStarted {
     pub seed: u64,
     pub repeat: usize,
     pub backend: String,
+    /// Stand-ins took the place of the real programs.
+    #[serde(default)]
+    pub standin: bool,
     pub goal: String,
     /// Why it is run: the subject itself, a control beside it, or a check of the scenario.
     pub role: TrialRole,

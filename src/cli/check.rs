@@ -9,10 +9,11 @@ use clap::Args;
 use super::execution;
 use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
+use super::overrides::PlaceArgs;
 use super::problems;
 use super::store::StoreArgs;
 use crate::plan::{self, Plan};
-use crate::scenario::{self, Kind, Overrides};
+use crate::scenario::{self, Kind};
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -25,6 +26,8 @@ pub struct CheckArgs {
     /// Run this many trials at once
     #[arg(long, value_name = "N", env = "CHAOSRUN_JOBS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: u32,
+    #[command(flatten)]
+    place: PlaceArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -58,7 +61,7 @@ fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit> {
         if Kind::of_file(file) != Some(Kind::Scenario) {
             continue;
         }
-        match scenario::load(file, &Overrides::default()) {
+        match scenario::load(file, &args.place.overrides()) {
             Ok(loaded) => checks.extend(plan::checks(&loaded)),
             Err(found) => return Ok(problems::tell(&found, args.output.message_format)),
         }

@@ -1,6 +1,6 @@
 //! What `run` and `plan` change about a scenario. Each option is also an environment variable.
 
-use clap::builder::PossibleValue;
+use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{Args, ValueEnum};
 
 use super::exit::{Exit, Expected};
@@ -18,9 +18,8 @@ pub struct OverrideArgs {
     /// Use this seed, or all of an inclusive range
     #[arg(long, value_name = "N|A..B", env = "CHAOSRUN_SEED", value_parser = seeds::parse)]
     pub seed: Option<Seeds>,
-    /// Where the cluster runs
-    #[arg(long, env = "CHAOSRUN_BACKEND", value_enum)]
-    pub backend: Option<Backend>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Set a value of the scenario, or of its cluster or scoring (`cluster.tick=50ms`); may be repeated
     #[arg(long, value_name = "PATH=VALUE", env = "CHAOSRUN_SET")]
     pub set: Vec<String>,
@@ -35,6 +34,26 @@ pub struct OverrideArgs {
     pub like: Option<String>,
 }
 
+/// Where and with what the cluster runs.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Overrides")]
+pub struct PlaceArgs {
+    /// Where the cluster runs
+    #[arg(long, env = "CHAOSRUN_BACKEND", value_enum)]
+    pub backend: Option<Backend>,
+    /// Run the cluster's stand-ins instead of the real programs, where it has any; `local` always does
+    #[arg(long, env = "CHAOSRUN_STANDIN", value_parser = BoolishValueParser::new())]
+    pub standin: bool,
+}
+
+impl PlaceArgs {
+    /// As the loader takes them, with nothing else changed.
+    #[must_use]
+    pub fn overrides(self) -> Overrides {
+        Overrides { backend: self.backend, standin: self.standin, ..Overrides::default() }
+    }
+}
+
 /// clap would take a plain list for an option that is given several times.
 pub type Seeds = Vec<u64>;
 
@@ -47,7 +66,8 @@ impl OverrideArgs {
             overrides.variants.clone_from(&self.variants);
         }
         overrides.seeds = self.seed.clone().or(overrides.seeds);
-        overrides.backend = self.backend.or(overrides.backend);
+        overrides.backend = self.place.backend.or(overrides.backend);
+        overrides.standin |= self.place.standin;
         // An environment variable holds one setting a line.
         overrides.set = self.set.iter().flat_map(|set| set.lines()).map(str::to_owned).collect();
         overrides.repeat = self.repeat.map(|repeat| usize::try_from(repeat).unwrap_or(usize::MAX)).or(overrides.repeat);
@@ -70,13 +90,14 @@ impl OverrideArgs {
     }
 }
 
-/// The same scenario, variant, seed, cell and backend once more, without repeats. The file is `started.file`.
+/// The same scenario, variant, seed, cell, backend and stand-ins once more, without repeats. The file is `started.file`.
 #[must_use]
 pub fn of_recorded(started: &TrialStarted) -> Overrides {
     Overrides {
         variants: vec![started.variant.clone()],
         seeds: Some(vec![started.seed]),
         backend: if started.backend == Backend::Docker.as_str() { Some(Backend::Docker) } else { Some(Backend::Local) },
+        standin: started.standin,
         set: Vec::new(),
         repeat: Some(1),
         cell: Some(started.cell.clone()),

@@ -101,10 +101,11 @@ fn head(text: &mut String, trial: &TrialPlan, plan: &Plan, jobs: u32, first: boo
     if !cell.is_empty() {
         labelled(text, "cell", &cell.join(" · "));
     }
-    let scale = scenario.cluster.clock_scale.map(|scale| format!(" · stand-in clocks x {scale}")).unwrap_or_default();
+    let mut more = if scenario.cluster.standin { " · stand-ins".to_owned() } else { String::new() };
+    more.extend(scenario.cluster.clock_scale.map(|scale| format!(" · clocks x {scale}")));
     let nodes: Vec<&str> = scenario.cluster.nodes.iter().map(|node| node.name.as_str()).collect();
     let nodes = if nodes.is_empty() { "no nodes".to_owned() } else { nodes.join(" ") };
-    labelled(text, "cluster", &format!("{}: {nodes}{scale}", scenario.cluster.name));
+    labelled(text, "cluster", &format!("{}: {nodes}{more}", scenario.cluster.name));
     if let Some(load) = &scenario.workload {
         let share = format!("{:.0} % reads", load.read_ratio * 100.0);
         labelled(text, "load", &format!("{}: {} clients, {} operations/s, {share}", load.name, load.clients, load.rate));
@@ -218,6 +219,7 @@ fn trial_json(trial: &TrialPlan) -> Value {
         "scenario": scenario.name,
         "file": scenario.file.name,
         "backend": scenario.backend,
+        "standin": scenario.cluster.standin,
         "goal": scenario.goal,
         "cluster": scenario.cluster.name,
         "variant": scenario.variant.name,

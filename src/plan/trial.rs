@@ -46,6 +46,7 @@ impl TrialPlan {
             seed: self.seed,
             repeat: self.repeat,
             backend: scenario.backend.as_str().to_owned(),
+            standin: scenario.cluster.standin,
             goal: scenario.goal.as_str().to_owned(),
             role: self.role,
             cell: self.cell.clone(),

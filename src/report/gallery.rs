@@ -95,6 +95,7 @@ pub(crate) fn started(scenario: &str, variant: &str, number: usize) -> TrialStar
         seed: 7,
         repeat: 1,
         backend: "local".into(),
+        standin: true,
         goal: "repair".into(),
         role: TrialRole::Subject,
         cell: IndexMap::new(),

@@ -7,14 +7,16 @@ use super::document::Document;
 use super::kind::Kind;
 use super::load::{Loader, Overrides, describe};
 use super::model::Backend;
+use super::sections;
 use crate::diagnostic::{Diagnostic, Place, Pointer, sorted};
 
-/// Checks files of any kind. A file with a section for `docker` is checked for both backends.
+/// Checks files of any kind. One with sections is checked in every form of a run: on both backends, with stand-ins and without.
 #[must_use]
 pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let docker = Overrides { backend: Some(Backend::Docker), ..Overrides::default() };
+    let docker_standin = Overrides { standin: true, ..docker.clone() };
     let as_written = Overrides::default();
     let mut one = Loader::new(&as_written);
     for path in paths {
@@ -31,11 +33,12 @@ pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
             duplicate_name(doc, &mut names, &mut problems);
         }
         check_one(&mut one, kind, path, Backend::Local);
-        let both = doc
-            .as_ref()
-            .is_some_and(|doc| doc.value.get("backend").is_none() && kind.sections(doc).iter().any(|map| doc.has_backend(map, "docker")));
-        if both {
-            let mut other = Loader::new(&docker);
+        let free = doc.as_ref().filter(|doc| doc.value.get("backend").is_none());
+        let has = |names: &[&str]| free.is_some_and(|doc| sections::has_any(doc, kind, names));
+        let programs = has(&sections::PROGRAMS);
+        let forms = [(&docker, programs || has(&["docker"])), (&docker_standin, programs)];
+        for (form, _) in forms.into_iter().filter(|(_, wanted)| *wanted) {
+            let mut other = Loader::new(form);
             check_one(&mut other, kind, path, Backend::Docker);
             // A scenario may speak of docker before its cluster does.
             problems.extend(other.problems.into_iter().filter(|problem| problem.code != "no_image"));

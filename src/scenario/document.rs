@@ -71,26 +71,21 @@ impl Document {
         self.lost(key) || self.value.get(key).is_some_and(|value| !value.is_null())
     }
 
-    /// Lays the section `name` (`local`, `docker`) of the map at `pointer` over that map, and takes both backends'
-    /// sections out.
-    pub fn apply_backend(&mut self, pointer: &Pointer, name: &str) {
+    /// Lays the section `chosen` of the map at `pointer` over that map, and takes it and its `rivals` out.
+    pub fn apply_section(&mut self, pointer: &Pointer, rivals: &[&str], chosen: &str) {
         let Some(Value::Object(map)) = get_mut(&mut self.value, pointer) else { return };
-        let mut chosen = None;
-        for backend in ["local", "docker"] {
-            let section = map.shift_remove(backend);
-            if backend == name {
-                chosen = section;
-            }
+        for rival in rivals.iter().filter(|rival| **rival != chosen) {
+            map.shift_remove(*rival);
         }
-        if let Some(section) = chosen {
-            let from = self.place(&pointer.key(name));
+        if let Some(section) = map.shift_remove(chosen) {
+            let from = self.place(&pointer.key(chosen));
             self.lay(pointer, section, &from.file, &from.pointer);
         }
     }
 
-    /// Whether the map at `pointer` has a section of that backend.
+    /// Whether the map at `pointer` has a section of that name.
     #[must_use]
-    pub fn has_backend(&self, pointer: &Pointer, name: &str) -> bool {
+    pub fn has_section(&self, pointer: &Pointer, name: &str) -> bool {
         get(&self.value, pointer).and_then(|value| value.get(name)).is_some()
     }
 
@@ -215,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn the_section_of_a_backend_overrides_and_keeps_its_place() {
+    fn a_section_overrides_and_keeps_its_place() {
         let mut doc =
             document("timing: { a: 1, b: 2 }\nlist: [1]\nlocal: { timing: { b: 3 }, list: null }\ndocker: { timing: { b: 4 } }\n");
-        doc.apply_backend(&Pointer::default(), "local");
+        doc.apply_section(&Pointer::default(), &["local", "docker"], "local");
         assert_eq!(doc.value, serde_json::json!({ "timing": { "a": 1, "b": 3 } }));
         let timing = Pointer::default().key("timing");
         assert_eq!(doc.place(&timing.key("b")).pointer.to_string(), "local.timing.b");

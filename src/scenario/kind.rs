@@ -60,7 +60,7 @@ impl Kind {
         }
     }
 
-    /// The maps of this kind that may have sections of a backend.
+    /// The maps of this kind that may have sections.
     pub(super) fn sections(self, doc: &Document) -> Vec<crate::diagnostic::Pointer> {
         let root = crate::diagnostic::Pointer::default();
         let mut found = Vec::new();

@@ -13,6 +13,7 @@ use super::model::{Backend, Cluster, Scenario, Scoring, Variant};
 use super::overrides::{self, Setting};
 use super::raw::{RawCluster, RawScenario, RawScoring, RawVariant, Short};
 use super::resolve::{self, DEFAULT_VARIANT, Found, Surroundings, missing_variant};
+use super::sections::{self, PROGRAMS};
 use super::{names, seeds, typed::typed};
 use crate::diagnostic::{Diagnostic, Place, Pointer, sorted};
 
@@ -24,6 +25,8 @@ pub struct Overrides {
     /// Instead of the file's seeds.
     pub seeds: Option<Vec<u64>>,
     pub backend: Option<Backend>,
+    /// Stand-ins where the cluster has them, also on a backend that could run the real programs.
+    pub standin: bool,
     /// `PATH=VALUE`, as given.
     pub set: Vec<String>,
     pub repeat: Option<usize>,
@@ -76,6 +79,8 @@ pub(super) struct Loader<'a> {
     clusters: IndexMap<String, Option<(Arc<Cluster>, Document)>>,
     scorings: IndexMap<String, Option<Arc<Scoring>>>,
     variants: IndexMap<String, Option<Arc<Variant>>>,
+    /// By a cluster's name: whether it runs with stand-ins.
+    standins: IndexMap<String, bool>,
 }
 
 impl<'a> Loader<'a> {
@@ -87,6 +92,7 @@ impl<'a> Loader<'a> {
             clusters: IndexMap::new(),
             scorings: IndexMap::new(),
             variants: IndexMap::new(),
+            standins: IndexMap::new(),
         }
     }
 
@@ -105,13 +111,13 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn scenario(&mut self, path: &Path) -> Option<Loaded> {
-        let mut doc = self.document(path)?;
-        let backend = self.overrides.backend.unwrap_or_else(|| backend_of(&doc.value));
-        for pointer in Kind::Scenario.sections(&doc) {
-            doc.apply_backend(&pointer, backend.as_str());
-        }
+        let mut written = self.document(path)?;
+        let backend = self.overrides.backend.unwrap_or_else(|| backend_of(&written.value));
+        sections::apply_backend(&mut written, Kind::Scenario, backend);
+        self.refuse_cluster_in_sections(&written);
         let (set, mut problems) = overrides::settings(&self.overrides.set);
         self.problems.append(&mut problems);
+        let doc = self.with_programs(&written, path, backend, &set.iter().collect::<Vec<_>>());
         let axes = self.axes(&doc, &set);
         let named = |name: &str| axes.iter().find(|(path, _)| path == name).map(|(_, settings)| settings.as_slice());
         let variants = self.wanted_variants(named("agent.variant"));
@@ -125,7 +131,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             let settings: Vec<&Setting> = cell.into_iter().chain(&set).collect();
-            if let Some((subjects, controls)) = self.cell(path, &doc, backend, &settings, &variants) {
+            if let Some((subjects, controls)) = self.cell(path, &written, backend, &settings, &variants) {
                 cells.push(Cell { values, subjects, controls });
             }
         }
@@ -142,6 +148,40 @@ impl<'a> Loader<'a> {
             );
         }
         Some(Loaded { cells, seeds, repeat })
+    }
+
+    /// The scenario with its sections for stand-ins or real programs: it follows its cluster, which the settings may name.
+    fn with_programs(&mut self, doc: &Document, path: &Path, backend: Backend, settings: &[&Setting]) -> Document {
+        let mut doc = doc.clone();
+        let pointer = Pointer::default().key("cluster");
+        let set = settings.iter().rfind(|setting| setting.path.pointer == pointer).map(|setting| &setting.value);
+        let cluster = set.or(doc.value.get("cluster")).and_then(Value::as_str).map(str::to_owned);
+        let standin = cluster.is_some_and(|name| self.is_standin(&name, path, backend));
+        sections::apply_programs(&mut doc, Kind::Scenario, standin);
+        doc
+    }
+
+    /// Whether the cluster of that name runs with stand-ins. One that cannot be read is reported where it is loaded.
+    fn is_standin(&mut self, name: &str, from: &Path, backend: Backend) -> bool {
+        if let Some(known) = self.standins.get(name) {
+            return *known;
+        }
+        let doc = self.files.find(name, from).ok().and_then(|file| Document::read(&file).0);
+        let standin = doc.is_some_and(|doc| sections::has_standins(&doc, backend, self.overrides.standin));
+        self.standins.insert(name.to_owned(), standin);
+        standin
+    }
+
+    /// Which of the sections holds depends on the cluster, so none of them can name it.
+    fn refuse_cluster_in_sections(&mut self, doc: &Document) {
+        for name in PROGRAMS {
+            let pointer = Pointer::default().key(name).key("cluster");
+            if doc.value.get(name).is_some_and(|section| section.get("cluster").is_some()) {
+                let problem = Diagnostic::error("bad_section", format!("`{name}` cannot change the cluster"));
+                let problem = problem.at(doc.key_place(&pointer)).label("the cluster's file decides whether this section holds");
+                self.problems.push(problem.help("name the cluster at the top, or in `local` and `docker`"));
+            }
+        }
     }
 
     /// The axes of the matrix with the settings they stand for.
@@ -233,7 +273,7 @@ impl<'a> Loader<'a> {
         settings: &[&Setting],
         variants: &[(String, Place)],
     ) -> Option<(Vec<Arc<Scenario>>, Vec<Arc<Scenario>>)> {
-        let mut doc = doc.clone();
+        let mut doc = self.with_programs(doc, path, backend, settings);
         overrides::apply(&mut doc, Kind::Scenario, None, settings, &mut self.problems);
         if let Some((name, place)) = variants.first() {
             let pointer = Pointer::default().key("agent").key("variant");
@@ -313,9 +353,9 @@ impl<'a> Loader<'a> {
 
     fn read_cluster(&mut self, path: &Path, backend: Backend, settings: &[&Setting]) -> Option<(Arc<Cluster>, Document)> {
         let mut doc = self.document(path)?;
-        for pointer in Kind::Cluster.sections(&doc) {
-            doc.apply_backend(&pointer, backend.as_str());
-        }
+        let standin = sections::has_standins(&doc, backend, self.overrides.standin);
+        sections::apply_backend(&mut doc, Kind::Cluster, backend);
+        sections::apply_programs(&mut doc, Kind::Cluster, standin);
         overrides::apply(&mut doc, Kind::Cluster, Some("cluster"), settings, &mut self.problems);
         let (raw, mut problems) = typed::<RawCluster>(&mut doc, Kind::Cluster);
         self.problems.append(&mut problems);
@@ -334,7 +374,7 @@ impl<'a> Loader<'a> {
                 }
             }
         }
-        let (cluster, mut problems) = resolve::cluster(&doc, &raw, backend, &templates);
+        let (cluster, mut problems) = resolve::cluster(&doc, &raw, resolve::Form { backend, standin }, &templates);
         self.problems.append(&mut problems);
         Some((Arc::new(cluster), doc))
     }
@@ -460,6 +500,7 @@ pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
 mod tests {
     use super::*;
     use crate::diagnostic::{Look, render};
+    use crate::scenario::model::ImageSource;
 
     fn sample(name: &str, overrides: &Overrides) -> Result<Loaded, String> {
         let path = format!("{}/scenarios/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
@@ -467,10 +508,10 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_loads_on_both_backends() {
+    fn every_sample_loads_in_every_form() {
         for name in ["node_kill", "pd_kill", "node_pause", "empty"] {
-            for backend in [Backend::Local, Backend::Docker] {
-                let overrides = Overrides { backend: Some(backend), ..Overrides::default() };
+            for (backend, standin) in [(Backend::Local, false), (Backend::Docker, false), (Backend::Docker, true)] {
+                let overrides = Overrides { backend: Some(backend), standin, ..Overrides::default() };
                 let loaded = sample(name, &overrides).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
                 assert_eq!(loaded.cells.len(), 1);
             }
@@ -491,6 +532,46 @@ mod tests {
         assert_eq!(subjects[0].chaos[0].at, std::time::Duration::from_secs(2));
         assert_eq!(subjects[0].cluster.roles["tikv"].nodes.len(), 5);
         assert_eq!((subjects[0].limits.turns, &loaded.seeds[..]), (3, &[7, 8][..]));
+    }
+
+    #[test]
+    fn real_programs_run_only_on_a_backend_that_has_them_and_when_no_stand_ins_are_asked_for() {
+        for (backend, standin, stands_in) in
+            [(Backend::Local, false, true), (Backend::Local, true, true), (Backend::Docker, false, false), (Backend::Docker, true, true)]
+        {
+            let overrides = Overrides { backend: Some(backend), standin, ..Overrides::default() };
+            let loaded = sample("node_kill", &overrides).unwrap_or_else(|problems| panic!("{problems}"));
+            let scenario = &loaded.cells[0].subjects[0];
+            let cluster = &scenario.cluster;
+            let pd = &cluster.nodes[0];
+            let form = format!("{backend:?} {standin}");
+            assert_eq!((cluster.standin, cluster.clock_scale.is_some(), pd.command.len() > 1), (stands_in, stands_in, stands_in), "{form}");
+            assert_eq!(scenario.timing.detect_within.as_secs(), if stands_in { 5 } else { 60 }, "{form}");
+            let wanted = match (backend, stands_in) {
+                (Backend::Local, _) => None,
+                (Backend::Docker, true) => Some(ImageSource::Build { folder: "images/server".into(), packages: Vec::new() }),
+                (Backend::Docker, false) => Some(ImageSource::Pull("pingcap/pd:v8.5.7".into())),
+            };
+            assert_eq!(pd.image, wanted, "{form}");
+        }
+    }
+
+    #[test]
+    fn each_cell_follows_its_own_cluster() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+        write("real.yaml", "nodes: { a: { command: [a] } }\n");
+        write("stand.yaml", "nodes: { a: { command: [a], standin: { command: [b] } } }\n");
+        write("noop.yaml", "provider: noop\n");
+        write(
+            "x.yaml",
+            "name: x\ncluster: real.yaml\ngoal: nothing\nagent: { variant: noop.yaml }\nmatrix: { cluster: [real.yaml, stand.yaml] }\n\
+             timing: { stable_for: 1s }\nstandin: { timing: { stable_for: 2s } }\nreal: { timing: { stable_for: 3s } }\n",
+        );
+        let loaded = load(&folder.path().join("x.yaml"), &Overrides::default());
+        let loaded = loaded.unwrap_or_else(|problems| panic!("{}", render(&problems, Look::default())));
+        let stable: Vec<_> = loaded.cells.iter().map(|cell| cell.subjects[0].timing.stable_for.as_secs()).collect();
+        assert_eq!(stable, [3, 2]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod path;
 mod raw;
 mod resolve;
 pub mod schema;
+mod sections;
 pub mod seeds;
 mod typed;
 pub mod yaml;

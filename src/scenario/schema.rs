@@ -47,7 +47,7 @@ pub fn file_name(kind: Kind) -> String {
     format!("{}.schema.json", kind.as_str())
 }
 
-/// `docker:` and `local:` may override any key of the whole file and of these definitions: the same keys, none required.
+/// Sections may override any key of the whole file and of these definitions: the same keys, none required.
 fn add_sections(root: &mut Value, definitions: &[&str]) {
     let mut whole = root.clone();
     for key in ["$schema", "$defs", "title", "description"] {
@@ -61,15 +61,21 @@ fn add_sections(root: &mut Value, definitions: &[&str]) {
         root["$defs"][format!("{name}_part")] = loosened(&definition);
     }
     let sections = |part: &str| {
-        let section = |backend: &str| json!({ "description": format!("Overrides any key here on the backend `{backend}`"), "$ref": format!("#/$defs/{part}_part") });
-        [("local", section("local")), ("docker", section("docker"))]
+        let section =
+            |when: &str| json!({ "description": format!("Overrides any key here {when}"), "$ref": format!("#/$defs/{part}_part") });
+        [
+            ("local", section("on the backend `local`")),
+            ("docker", section("on the backend `docker`")),
+            ("standin", section("where stand-ins run: on `local`, and with `--standin`")),
+            ("real", section("where the real programs run")),
+        ]
     };
-    for (backend, section) in sections("file") {
-        root["properties"][backend] = section;
+    for (name, section) in sections("file") {
+        root["properties"][name] = section;
     }
     for definition in definitions {
-        for (backend, section) in sections(definition) {
-            root["$defs"][*definition]["properties"][backend] = section;
+        for (name, section) in sections(definition) {
+            root["$defs"][*definition]["properties"][name] = section;
         }
     }
     keep_used(root);
@@ -267,7 +273,7 @@ fn unknown_step(at: usize, key: &str, here: &[&Value], value: Option<&Value>) ->
     BadStep { at, known, reason }
 }
 
-/// Sections of a backend are laid over their maps before any path is followed.
+/// Sections are laid over their maps before any path is followed.
 fn is_section(property: &Value) -> bool {
     property["$ref"].as_str().is_some_and(|path| path.ends_with("_part"))
 }

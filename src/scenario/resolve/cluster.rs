@@ -21,13 +21,16 @@ const TOOLBOX: &str = "images/toolbox";
 /// More nodes of a role than this are a typing error, not a cluster for one machine.
 const MOST_NODES: usize = 100;
 
+/// What the sections of the file were chosen by.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    pub backend: Backend,
+    pub standin: bool,
+}
+
 /// Resolves a cluster. `files` are the contents of the templates that roles name, by the name they use.
-pub fn cluster(
-    doc: &Document,
-    raw: &RawCluster,
-    backend: Backend,
-    files: &IndexMap<String, Arc<SourceFile>>,
-) -> (Cluster, Vec<Diagnostic>) {
+pub fn cluster(doc: &Document, raw: &RawCluster, form: Form, files: &IndexMap<String, Arc<SourceFile>>) -> (Cluster, Vec<Diagnostic>) {
+    let Form { backend, standin } = form;
     let mut check = Checker::new(doc);
     let root = Pointer::default();
     let empty = IndexMap::new();
@@ -107,7 +110,7 @@ pub fn cluster(
         logs,
         tools,
         toolbox,
-        standin: false,
+        standin,
     };
     (cluster, check.problems)
 }

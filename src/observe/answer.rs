@@ -34,6 +34,8 @@ pub enum Body {
     Rows {
         rows: Value,
         value: Value,
+        /// What the one who answered says against its own answer.
+        warnings: Vec<String>,
     },
 }
 
@@ -79,13 +81,18 @@ impl Answer {
             value: f64,
         }
         let rows: Vec<_> = series.iter().map(|one| Row { labels: &one.labels, value: one.value }).collect();
-        // Null: it was asked and answered, and there is nothing to tell (no request in the window).
-        let value = match series {
+        let values: Vec<f64> = series.iter().map(|one| one.value).collect();
+        Body::Rows { rows: of_serde(&rows), value: Self::single(&values), warnings: Vec::new() }
+    }
+
+    /// The value of the only series. Null: it was asked and answered, and there is nothing to tell (no request in the
+    /// window).
+    pub(super) fn single(values: &[f64]) -> Value {
+        match values {
             [] => Value::from(()),
-            [one] => Value::from(one.value),
+            [one] => Value::from(*one),
             several => Unknown::new(Why::Types, format!("the query gives {} series: `sum` them, or use `.rows`", several.len())).into(),
-        };
-        Body::Rows { rows: of_serde(&rows), value }
+        }
     }
 
     /// As an expression sees it. What failed or is too old is unknown; what this kind of probe never has is absent.
@@ -123,9 +130,10 @@ impl Answer {
                 fields.insert("json", json);
                 fields.insert("text", Value::from(Arc::clone(text)));
             }
-            Body::Rows { rows, value } => {
+            Body::Rows { rows, value, warnings } => {
                 fields.insert("rows", rows.clone());
                 fields.insert("value", value.clone());
+                fields.insert("warnings", Value::from(warnings.clone()));
             }
         }
         Value::from_pairs(fields)
@@ -137,7 +145,7 @@ pub(super) fn nothing_known(node: Option<&str>, reason: &str, mut fields: IndexM
     if let Some(node) = node {
         fields.insert("node", Value::from(node));
     }
-    for name in ["ok", "status", "error", "age_s", "ms", "json", "text", "rows", "value"] {
+    for name in ["ok", "status", "error", "age_s", "ms", "json", "text", "rows", "value", "warnings"] {
         fields.entry(name).or_insert_with(|| unavailable(reason));
     }
     Value::from_pairs(fields)

@@ -100,7 +100,7 @@ impl LogProbe {
         }
         let rows: Vec<_> = self.matches.iter().map(|(_, fields)| fields).collect();
         let count = rows.len();
-        Answer::of(true, Body::Rows { rows: of_serde(&rows), value: Value::from(count) }, began)
+        Answer::of(true, Body::Rows { rows: of_serde(&rows), value: Value::from(count), warnings: Vec::new() }, began)
     }
 }
 

@@ -12,6 +12,7 @@ mod exec;
 mod http;
 mod log;
 pub mod metrics;
+mod promql;
 mod tcp;
 mod workload;
 

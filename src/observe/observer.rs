@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
@@ -12,7 +12,7 @@ use super::http::HttpClient;
 use super::log::LogProbe;
 use super::metrics::{Query, Scrapes, evaluate};
 use super::snapshot::Snapshot;
-use super::{alive, exec, tcp, workload};
+use super::{alive, exec, promql, tcp, workload};
 use crate::cluster::Cluster;
 use crate::expr::topology::{View, node_context};
 use crate::expr::{Context, Template};
@@ -52,6 +52,11 @@ enum How {
         request: Request,
         query: Arc<Query>,
         scrapes: Scrapes,
+    },
+    /// As `Http`; the address is another one each time, because it holds the moment.
+    Promql {
+        questions: Vec<promql::Question>,
+        last_good: usize,
     },
     Tcp(Vec<String>),
     Exec(Vec<(Option<String>, Vec<String>)>),
@@ -187,6 +192,19 @@ impl Observer {
                     Completed { poll: index, answer, good }
                 })
             }
+            How::Promql { questions, last_good } => {
+                let moment = SystemTime::now();
+                let get = |address| Request { method: "GET".into(), url: address, headers: Vec::new(), body: None };
+                let targets: Result<Vec<_>, _> = questions.iter().map(|question| question.address(moment, timeout).map(get)).collect();
+                let (http, first) = (self.http.clone(), *last_good);
+                Box::pin(async move {
+                    let (answer, good) = match targets {
+                        Ok(targets) => any(&http, &targets, first, timeout).await,
+                        Err(problem) => (Answer::failed(problem, now), None),
+                    };
+                    Completed { poll: index, answer: promql::read(answer), good }
+                })
+            }
             How::Metrics { request, .. } => {
                 let (http, request) = (self.http.clone(), request.clone());
                 Box::pin(async move { Completed { poll: index, answer: get(&http, &request, timeout).await, good: None } })
@@ -247,7 +265,7 @@ impl Observer {
         poll.in_flight = false;
         answer.by = good.and_then(|place| poll.asked.get(place).cloned().flatten());
         match &mut poll.how {
-            How::Http { last_good, .. } => *last_good = good.unwrap_or(*last_good),
+            How::Http { last_good, .. } | How::Promql { last_good, .. } => *last_good = good.unwrap_or(*last_good),
             How::Metrics { query, scrapes, .. } => {
                 let text = match &answer.body {
                     super::Body::Json(_, text) | super::Body::Text(text) => Some(Arc::clone(text)),
@@ -302,7 +320,14 @@ fn how(probe: &Probe, asked: &[(Option<String>, Context)], cluster: &dyn Cluster
             How::Metrics { request, query: Arc::new(query), scrapes: Scrapes::default() }
         }
         ProbeKind::Tcp { address } => How::Tcp(asked.iter().map(|(_, context)| render(address, context)).collect::<Result<_, _>>()?),
-        ProbeKind::Promql { .. } | ProbeKind::Redis { .. } => return Err("not part of this version".into()),
+        ProbeKind::Promql { url, query, range, step, .. } => {
+            let question = |context: &Context| -> Result<promql::Question, String> {
+                let range = range.map(|range| (range, *step));
+                Ok(promql::Question { url: render(url, context)?, query: render(query, context)?, range })
+            };
+            How::Promql { questions: asked.iter().map(|(_, context)| question(context)).collect::<Result<_, _>>()?, last_good: 0 }
+        }
+        ProbeKind::Redis { .. } => return Err("not part of this version".into()),
         ProbeKind::Exec { command } => {
             let words = |context: &Context| command.iter().map(|word| render(word, context)).collect::<Result<Vec<_>, _>>();
             How::Exec(asked.iter().map(|(node, context)| Ok((node.clone(), words(context)?))).collect::<Result<_, String>>()?)

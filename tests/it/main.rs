@@ -8,6 +8,7 @@ mod etcd;
 mod faults_of_ours;
 mod local;
 mod program;
+mod promql;
 mod require;
 mod standin_pd;
 mod standin_store;

@@ -508,14 +508,24 @@ pub struct HistoryReport {
     pub failed: u64,
     /// Without an answer: may have happened, may still happen.
     pub open: u64,
+    /// With the model `limit`: how many were allowed beyond the limit.
     pub lost: u64,
     /// The first few lost ones, in words.
     pub lost_examples: Vec<String>,
-    /// Whether no acknowledged write was lost. None = unknown: nothing was acknowledged, or nothing read after the heal.
+    /// Whether no acknowledged write was lost, or no limit exceeded. None = unknown: nothing was acknowledged, or nothing read after
+    /// the heal.
     pub durable: Option<bool>,
     pub why_unknown: Option<String>,
     pub final_reads: u64,
     pub hurt_us: u64,
+}
+
+impl HistoryReport {
+    /// Whether it is about limits, not about writes.
+    #[must_use]
+    pub fn of_limits(&self) -> bool {
+        self.model == "limit"
+    }
 }
 
 /// What a command printed, as it is shown: head and tail when it was long. The whole text is kept in the run directory.

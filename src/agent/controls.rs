@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::context::Contexts;
 use super::provider::{Action, Provider, ProviderError, Turn};
 use super::task::{ActiveFault, AgentTask, AgentView, CommandRecord};
 use crate::event::{AgentEnd, Diagnosis};
@@ -57,11 +58,14 @@ pub(super) struct Oracle {
     undone: Vec<(String, String)>,
     known: Vec<ActiveFault>,
     diagnosed: bool,
+    /// For repairs that the scenario spells out.
+    contexts: Contexts,
 }
 
 impl Oracle {
     pub fn new(task: &AgentTask) -> Self {
-        Self { truth: task.truth.clone(), view: task.view.clone(), undone: Vec::new(), known: Vec::new(), diagnosed: false }
+        let (truth, view) = (task.truth.clone(), task.view.clone());
+        Self { truth, view, undone: Vec::new(), known: Vec::new(), diagnosed: false, contexts: Contexts::new(task) }
     }
 
     /// The next command that undoes something.
@@ -80,8 +84,13 @@ impl Oracle {
                     continue;
                 }
                 self.undone.push(pair);
+                let reasoning = format!("Undoes {} of {target}.", fault.fault);
+                if let Some(repair) = &fault.repair {
+                    let command = repair.render(&self.contexts.now()).map_err(|unknown| ProviderError(unknown.to_string()))?;
+                    return Ok(Some(Turn::run(command, reasoning)));
+                }
                 let (verb, _) = cure(&fault.fault).ok_or_else(|| ProviderError(format!("no cure for the fault `{}`", fault.fault)))?;
-                return Ok(Some(Turn::run(format!("docker {verb} {target}"), format!("Undoes {} of {target}.", fault.fault))));
+                return Ok(Some(Turn::run(format!("docker {verb} {target}"), reasoning)));
             }
         }
         Ok(None)

@@ -70,7 +70,7 @@ pub struct TicketView {
 }
 
 /// A fault that was injected and is not healed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ActiveFault {
     /// Its key below `chaos`.
     pub id: String,
@@ -78,6 +78,8 @@ pub struct ActiveFault {
     pub fault: String,
     pub targets: Vec<String>,
     pub heal: Heal,
+    /// What an agent could run to repair it, when the scenario says so.
+    pub repair: Option<Template>,
 }
 
 /// One command, as it went.

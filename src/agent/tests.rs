@@ -303,8 +303,13 @@ async fn controls_act_through_the_shell() {
 
 #[tokio::test]
 async fn the_oracle_undoes_what_it_sees_and_waits() {
-    let fault =
-        |id: &str, fault: &str, target: &str, heal| ActiveFault { id: id.into(), fault: fault.into(), targets: vec![target.into()], heal };
+    let fault = |id: &str, fault: &str, target: &str, heal| ActiveFault {
+        id: id.into(),
+        fault: fault.into(),
+        targets: vec![target.into()],
+        heal,
+        repair: None,
+    };
     let (mut rig, task) = Rig::new(variant(Provider::Oracle));
     let first = fault("kill", "node_kill", "tikv2", Heal::Agent);
     let second = fault("hang", "node_pause", "pd1", Heal::Agent);
@@ -333,6 +338,6 @@ async fn the_oracle_undoes_what_it_sees_and_waits() {
 async fn checks_may_name_the_truth() {
     let (rig, task) = Rig::new(bare(&["echo {{ chaos.kill.target }} {{ chaos.kill.targets | length }}"]));
     let targets = vec!["tikv2".to_owned(), "tikv1".to_owned()];
-    rig.truth.send_replace(vec![ActiveFault { id: "kill".into(), fault: "node_kill".into(), targets, heal: Heal::Agent }]);
+    rig.truth.send_replace(vec![ActiveFault { id: "kill".into(), fault: "node_kill".into(), targets, heal: Heal::Agent, repair: None }]);
     assert_eq!(run(task).await.commands[0].stdout.text, "tikv2 2\n");
 }

@@ -7,15 +7,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{self, Inject};
+use super::fault::{self, Inject, Signs};
 use super::timeline::{self, Action};
 use crate::agent::ActiveFault;
 use crate::cluster::{Cluster, NodeStatus};
 use crate::emit::Emitter;
 use crate::event::{Actor, EvidenceStep, Kind};
+use crate::expr::{Expr, Truth};
 use crate::monitor::MonitorHandle;
 use crate::plan::{seed, target};
-use crate::scenario::model::{Chaos, Scenario, TargetOf};
+use crate::scenario::model::{Chaos, Fault, Scenario, TargetOf};
 
 /// How long a fault may take until a probe of ours notices it, before it counts as not felt.
 const FELT_WITHIN: Duration = Duration::from_secs(3);
@@ -112,10 +113,17 @@ impl Driver {
         self.emitter.durable().await.map_err(|message| ("store_failed", message))?;
 
         let bystander = self.bystander(&targets);
-        let before = self.before(&targets, bystander.as_deref()).await;
+        let inject: Arc<dyn Inject> = Arc::from(fault::of(&entry.fault, &self.scenario, self.seed));
+        let before = match inject.signs() {
+            Signs::Silence => self.before(&targets, bystander.as_deref()).await,
+            Signs::Observed(sign) if self.monitor.truth(sign.clone()).await == Truth::True => {
+                return Err(("not_injected", format!("`{}` is true before {fault} is injected", sign.text)));
+            }
+            Signs::Observed(sign) => format!("`{}` was not true", sign.text),
+            Signs::Nothing => String::new(),
+        };
         let mut changes = self.cluster.changes();
         let began = Instant::now();
-        let inject: Arc<dyn Inject> = Arc::from(fault::of(&entry.fault));
         let injected = futures_util::future::join_all(targets.iter().map(|node| inject.inject(&*self.cluster, node))).await;
         if let Some(error) = injected.into_iter().find_map(Result::err) {
             return Err(("not_injected", format!("{fault} could not be injected: {error}")));
@@ -126,7 +134,9 @@ impl Driver {
             if self.scenario.truth.contains(&entry.id) && state.first_injected.is_none() {
                 state.first_injected = Some(began);
             }
-            state.active.push(ActiveFault { id: entry.id.clone(), fault: fault.into(), targets: targets.clone(), heal: entry.heal });
+            let repair = if let Fault::Exec { repair, .. } = &entry.fault { repair.clone() } else { None };
+            let (id, fault) = (entry.id.clone(), fault.into());
+            state.active.push(ActiveFault { id, fault, targets: targets.clone(), heal: entry.heal, repair });
         });
 
         let witness = Witness {
@@ -134,6 +144,7 @@ impl Driver {
             targets: targets.clone(),
             inject,
             cluster: Arc::clone(&self.cluster),
+            monitor: self.monitor.clone(),
             emitter: self.emitter.clone(),
             began,
         };
@@ -194,7 +205,7 @@ impl Driver {
     }
 
     async fn heal(&self, entry: &Chaos, targets: &[String]) {
-        let inject = fault::of(&entry.fault);
+        let inject = fault::of(&entry.fault, &self.scenario, self.seed);
         let healed = futures_util::future::join_all(targets.iter().map(|node| inject.heal(&*self.cluster, node))).await;
         match healed.into_iter().find_map(Result::err) {
             Some(error) => self.emitter.warn(format!("{} `{}` could not be healed: {error}", entry.fault.name(), entry.id)),
@@ -216,6 +227,7 @@ struct Witness {
     targets: Vec<String>,
     inject: Arc<dyn Inject>,
     cluster: Arc<dyn Cluster>,
+    monitor: MonitorHandle,
     emitter: Emitter,
     began: Instant,
 }
@@ -239,8 +251,39 @@ impl Witness {
         }
     }
 
-    /// Asks the affected nodes, and one unaffected node, through the probe that says whether a node is ready.
+    /// Waits until the fault shows itself, as its kind does.
     async fn felt(&self, bystander: Option<&str>, before: &str) -> Felt {
+        match self.inject.signs() {
+            Signs::Silence => self.silence(bystander, before).await,
+            Signs::Observed(sign) => self.observed(&sign, before).await,
+            Signs::Nothing => Felt { id: self.id.clone(), after: Some(self.began.elapsed()), detail: "nothing is said to show it".into() },
+        }
+    }
+
+    /// Until the observations show it.
+    async fn observed(&self, sign: &Expr, before: &str) -> Felt {
+        let shown = tokio::time::timeout(FELT_WITHIN, self.becomes(sign, Truth::True)).await == Ok(true);
+        let after = self.began.elapsed();
+        let detail = format!("{before} before; now it is{}", if shown { "" } else { " not either" });
+        self.evidence(EvidenceStep::Felt, shown, detail.clone());
+        Felt { id: self.id.clone(), after: shown.then_some(after), detail }
+    }
+
+    /// Until a condition over the observations is `wanted`; false when the monitor has ended before.
+    async fn becomes(&self, sign: &Expr, wanted: Truth) -> bool {
+        let mut state = self.monitor.state();
+        loop {
+            if self.monitor.truth(sign.clone()).await == wanted {
+                return true;
+            }
+            if state.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Asks the affected nodes, and one unaffected node, through the probe that says whether a node is ready.
+    async fn silence(&self, bystander: Option<&str>, before: &str) -> Felt {
         let mut silent = Vec::new();
         for node in &self.targets {
             match self.silent(node).await {
@@ -282,6 +325,17 @@ impl Witness {
 
     /// Until no target shows the fault any more.
     async fn gone(&self) {
+        match self.inject.signs() {
+            Signs::Silence => (),
+            Signs::Nothing => return,
+            // It counts as gone only after it was there.
+            Signs::Observed(sign) => {
+                if self.becomes(&sign, Truth::True).await && self.becomes(&sign, Truth::False).await {
+                    self.evidence(EvidenceStep::Gone, true, format!("`{}` is no longer true", sign.text));
+                }
+                return;
+            }
+        }
         let mut changes = self.cluster.changes();
         loop {
             let statuses = self.statuses();

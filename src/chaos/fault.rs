@@ -2,9 +2,21 @@
 
 use async_trait::async_trait;
 
-use super::{node_kill::NodeKill, node_pause::NodePause, node_stop::NodeStop};
+use super::{exec::Command, node_kill::NodeKill, node_pause::NodePause, node_stop::NodeStop};
 use crate::cluster::{Cluster, ClusterError, NodeStatus};
-use crate::scenario::model::Fault;
+use crate::expr::Expr;
+use crate::scenario::model::{Fault, Scenario};
+
+/// How it shows that a fault is felt.
+#[derive(Debug, Clone)]
+pub(super) enum Signs {
+    /// The node gives no answer to the probe that says whether it is ready.
+    Silence,
+    /// A condition over the observations is true.
+    Observed(Expr),
+    /// Nothing shows but that it was installed.
+    Nothing,
+}
 
 /// One kind of fault, with its parameters.
 #[async_trait]
@@ -19,12 +31,24 @@ pub(super) trait Inject: Send + Sync {
 
     /// Whether this state of the node shows that the fault is no longer there.
     fn gone(&self, status: &NodeStatus) -> bool;
+
+    fn signs(&self) -> Signs {
+        Signs::Silence
+    }
 }
 
-pub(super) fn of(fault: &Fault) -> Box<dyn Inject> {
+/// `seed` is the trial's.
+pub(super) fn of(fault: &Fault, scenario: &Scenario, seed: u64) -> Box<dyn Inject> {
     match fault {
         Fault::NodeKill { signal, .. } => Box::new(NodeKill { signal: *signal }),
         Fault::NodeStop { grace, .. } => Box::new(NodeStop { grace: *grace }),
         Fault::NodePause { .. } => Box::new(NodePause),
+        Fault::Exec { command, undo, felt, .. } => Box::new(Command {
+            command: command.clone(),
+            undo: undo.clone(),
+            felt: felt.clone(),
+            clock_scale: scenario.cluster.clock_scale,
+            seed,
+        }),
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod timeline;
 
+mod exec;
 mod fault;
 mod node_kill;
 mod node_pause;

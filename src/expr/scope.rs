@@ -105,7 +105,7 @@ const SCORING_SCOPE: &[Name] = &[
     value("repair_s", "from the ticket to the objective holding"),
     value("hurt_s", "client error-seconds"),
     value("acked", "acknowledged operations"),
-    value("lost", "acknowledged writes that are gone"),
+    value("lost", "acknowledged writes that are gone, or requests beyond a limit"),
     value("durable", "whether none was lost"),
     value("commands", "how many were run"),
     value("failed_commands", "how many of them failed"),

@@ -18,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::emit::Emitter;
 use crate::event::{InvariantState, Kind, Spot};
 use crate::expr::topology::{View, node_context};
-use crate::expr::{Context, Expr};
+use crate::expr::{Context, Expr, Truth};
 use crate::invariant::{Graces, State, Transition, evaluate};
 use crate::observe::{HttpClient, LogRules, Observer, ObserverConfig, ProbeState};
 use crate::scenario::model::{self, InvariantKind};
@@ -36,6 +36,7 @@ pub struct MonitorConfig {
 
 enum Request {
     Select(Expr, oneshot::Sender<Result<Vec<String>, String>>),
+    Truth(Expr, oneshot::Sender<Truth>),
     Page(Box<Violation>),
 }
 
@@ -85,6 +86,16 @@ impl MonitorHandle {
         let gone = "the monitor has ended";
         self.requests.send(Request::Select(expr, answer)).map_err(|_| gone.to_owned())?;
         nodes.await.map_err(|_| gone.to_owned())?
+    }
+
+    /// A condition over the newest observations.
+    pub async fn truth(&self, expr: Expr) -> Truth {
+        let (answer, truth) = oneshot::channel();
+        let unknown = || Truth::Unknown("the monitor has ended".into());
+        if self.requests.send(Request::Truth(expr, answer)).is_err() {
+            return unknown();
+        }
+        truth.await.unwrap_or_else(|_| unknown())
     }
 
     /// Opens a ticket by hand: a page.
@@ -209,6 +220,10 @@ impl Task {
                     None => Err("nothing has been observed yet".into()),
                 };
                 let _ = answer.send(nodes);
+            }
+            Request::Truth(expr, answer) => {
+                let unknown = || Truth::Unknown("nothing has been observed yet".into());
+                let _ = answer.send(self.latest.as_ref().map_or_else(unknown, |context| expr.truth(context)));
             }
             Request::Page(violation) => {
                 if let Some(kind) = self.tickets.page(*violation, Timestamp::now()) {

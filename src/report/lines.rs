@@ -173,8 +173,9 @@ fn proof(finished: &TrialFinished) -> Vec<Line> {
 }
 
 pub(super) fn history_text(history: &HistoryReport) -> String {
+    let (acked, lost) = if history.of_limits() { ("allowed", "too many") } else { ("acked", "lost") };
     let counts = format!(
-        "{} acked, {} lost, {} open",
+        "{} {acked}, {} {lost}, {} open",
         figures::count(history.acknowledged),
         figures::count(history.lost),
         figures::count(history.open)

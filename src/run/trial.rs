@@ -403,6 +403,8 @@ impl Trial {
         let history = workload.final_reads(deadline).await;
         self.emitter.emit(Kind::HistoryChecked(history.clone()));
         let proof = match history.durable {
+            Some(true) if history.of_limits() => format!("{} allowed, no limit exceeded, {} open", history.acknowledged, history.open),
+            Some(false) if history.of_limits() => format!("{} of {} allowed beyond the limit", history.lost, history.acknowledged),
             Some(true) => format!("{} acknowledged, 0 lost, {} open", history.acknowledged, history.open),
             Some(false) => format!("{} of {} acknowledged lost", history.lost, history.acknowledged),
             None => format!("unknown: {}", history.why_unknown.as_deref().unwrap_or("nothing was seen")),

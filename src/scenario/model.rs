@@ -152,6 +152,17 @@ pub enum Fault {
     },
     /// SIGSTOP to the whole process group.
     NodePause { target: Target },
+    /// A command in the node.
+    Exec {
+        target: Target,
+        command: Vec<Template>,
+        /// Run in the node to take it back; empty = it cannot be.
+        undo: Vec<Template>,
+        /// True while the fault is felt. None = that the command ended well is all the evidence there is.
+        felt: Option<Expr>,
+        /// What an agent could run to repair it.
+        repair: Option<Template>,
+    },
 }
 
 impl Fault {
@@ -161,13 +172,16 @@ impl Fault {
             Self::NodeKill { .. } => "node_kill",
             Self::NodeStop { .. } => "node_stop",
             Self::NodePause { .. } => "node_pause",
+            Self::Exec { .. } => "exec",
         }
     }
 
     #[must_use]
     pub const fn target(&self) -> &Target {
         match self {
-            Self::NodeKill { target, .. } | Self::NodeStop { target, .. } | Self::NodePause { target } => target,
+            Self::NodeKill { target, .. } | Self::NodeStop { target, .. } | Self::NodePause { target } | Self::Exec { target, .. } => {
+                target
+            }
         }
     }
 }
@@ -492,7 +506,17 @@ pub struct Workload {
     pub value_size: u32,
     #[serde(serialize_with = "duration")]
     pub timeout: Duration,
+    /// What the clients may be allowed. With the model `limit`, and with no other.
+    pub limit: Option<RateLimit>,
     pub driver: Driver,
+}
+
+/// At most so many requests of a key within any window of this length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RateLimit {
+    pub limit: u32,
+    #[serde(serialize_with = "duration")]
+    pub window: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -506,6 +530,8 @@ pub enum Model {
     Queue,
     /// add, read by key.
     Counter,
+    /// check by key: allowed at most `limit` times in a `window`.
+    Limit,
     /// Only availability is judged.
     None,
 }

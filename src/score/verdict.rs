@@ -53,8 +53,12 @@ pub fn verdict(outcome: &Outcome) -> (Verdict, Option<Reason>) {
         && history.durable == Some(false)
     {
         let example = history.lost_examples.first().map_or(String::new(), |example| format!(": {example}"));
-        let message = format!("{} acknowledged writes were lost{example}", history.lost);
-        return (Verdict::Fail, Some(reason("write_lost", message, None)));
+        let (code, what) = if history.of_limits() {
+            ("limit_exceeded", "requests beyond the limit were allowed")
+        } else {
+            ("write_lost", "acknowledged writes were lost")
+        };
+        return (Verdict::Fail, Some(reason(code, format!("{} {what}{example}", history.lost), None)));
     }
     if !outcome.objective_met {
         return unmet(outcome);
@@ -64,7 +68,8 @@ pub fn verdict(outcome: &Outcome) -> (Verdict, Option<Reason>) {
         && history.model != "none"
     {
         let why = history.why_unknown.as_deref().unwrap_or("the history proves nothing");
-        return invalid("durability_unknown", &format!("durability is unknown: {why}"), "environment");
+        let what = if history.of_limits() { "whether limits held" } else { "durability" };
+        return invalid("durability_unknown", &format!("{what} is unknown: {why}"), "environment");
     }
     let reached = match outcome.goal {
         Goal::Repair | Goal::Wait => None,

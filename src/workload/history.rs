@@ -6,7 +6,7 @@ use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value, json};
 
 use super::sequence::{Sequence, Verb};
-use crate::scenario::model::Model;
+use crate::scenario::model::{Model, RateLimit};
 
 /// What became of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub struct History {
     /// The reads (of a queue: the dequeues) after the heal, in order of completion.
     pub last: Vec<Operation>,
     pub set: SetSeen,
+    /// What the model `limit` checks.
+    pub limit: Option<RateLimit>,
     /// Distinct values that no client of ours wrote; at most [`MAX_FOREIGN`], the last stands for all further ones.
     pub foreign: Vec<String>,
 }
@@ -131,7 +133,7 @@ const MAX_FOREIGN_BYTES: usize = 200;
 impl History {
     #[must_use]
     pub fn new(model: Model) -> Self {
-        Self { model, operations: Vec::new(), last: Vec::new(), set: SetSeen::default(), foreign: Vec::new() }
+        Self { model, operations: Vec::new(), last: Vec::new(), set: SetSeen::default(), limit: None, foreign: Vec::new() }
     }
 
     /// Remembers a value that nobody of ours wrote.

@@ -142,7 +142,7 @@ impl Workload {
         let (done, results) = mpsc::unbounded_channel();
         let collector = Collector {
             name: spec.name.clone(),
-            history: History::new(spec.model),
+            history: History { limit: spec.limit, ..History::new(spec.model) },
             sequence: Arc::clone(&sequence),
             window,
             timeout: spec.timeout,
@@ -189,6 +189,7 @@ pub const fn model_word(model: Model) -> &'static str {
         Model::Set => "set",
         Model::Queue => "queue",
         Model::Counter => "counter",
+        Model::Limit => "limit",
         Model::None => "none",
     }
 }

@@ -214,7 +214,7 @@ fn judge(verb: Verb, reply: Reply) -> Answer {
     let reads = matches!(verb, Verb::Read | Verb::Dequeue);
     match reply.kind {
         ReplyKind::Ok => Answer::acknowledged(reads.then_some(reply.value)),
-        ReplyKind::Fail if verb == Verb::Cas && reply.mismatch => {
+        ReplyKind::Fail if matches!(verb, Verb::Cas | Verb::Check) && reply.mismatch => {
             Answer { outcome: Outcome::Mismatch, read: Some(reply.value), problem: reply.error }
         }
         ReplyKind::Fail => Answer::failed(reply.error.unwrap_or_else(|| "refused".into())),

@@ -22,10 +22,12 @@ pub enum Verb {
     Add,
     Enqueue,
     Dequeue,
+    /// Asks to be allowed.
+    Check,
 }
 
 impl Verb {
-    pub const ALL: [Self; 6] = [Self::Read, Self::Write, Self::Cas, Self::Add, Self::Enqueue, Self::Dequeue];
+    pub const ALL: [Self; 7] = [Self::Read, Self::Write, Self::Cas, Self::Add, Self::Enqueue, Self::Dequeue, Self::Check];
 
     /// The word of the cluster file and of the driver protocol.
     #[must_use]
@@ -37,6 +39,7 @@ impl Verb {
             Self::Add => "add",
             Self::Enqueue => "enqueue",
             Self::Dequeue => "dequeue",
+            Self::Check => "check",
         }
     }
 
@@ -51,6 +54,12 @@ impl Verb {
     pub const fn stores(self) -> bool {
         matches!(self, Self::Write | Self::Cas | Self::Add | Self::Enqueue)
     }
+
+    /// Whether the acknowledgement of it is what a check of the history is about.
+    #[must_use]
+    pub const fn counts(self) -> bool {
+        self.stores() || matches!(self, Self::Check)
+    }
 }
 
 /// The verbs a model knows: those that look, and those that store.
@@ -60,6 +69,7 @@ pub const fn verbs(model: Model) -> (&'static [Verb], &'static [Verb]) {
         Model::Register | Model::None => (&[Verb::Read], &[Verb::Write, Verb::Cas]),
         Model::Set | Model::Counter => (&[Verb::Read], &[Verb::Add]),
         Model::Queue => (&[Verb::Dequeue], &[Verb::Enqueue]),
+        Model::Limit => (&[], &[Verb::Check]),
     }
 }
 
@@ -99,7 +109,7 @@ impl Sequence {
         let offered = |verbs: &[Verb]| verbs.iter().copied().filter(|verb| offers(*verb)).collect::<Vec<_>>();
         let keys = match model {
             Model::Set | Model::Queue => 1,
-            Model::Register | Model::Counter | Model::None => keys.max(1),
+            Model::Register | Model::Counter | Model::Limit | Model::None => keys.max(1),
         };
         Self {
             seed,

@@ -286,6 +286,7 @@ fn operation(method: &str, url: &str, body: Option<&str>, ok: &str, value: Optio
 fn http(model: Model) -> Driver {
     let body = Some("{{ value }}");
     let operations = match model {
+        Model::Limit => vec![("check", operation("POST", "http://{{ self.client }}/check/{{ key }}", None, "status == 200", None))],
         Model::Register | Model::None => vec![
             (
                 "read",
@@ -325,7 +326,7 @@ async fn start(model: Model, driver: Driver, servers: &[SocketAddr]) -> Result<T
     let dir = tempfile::tempdir().expect("directory");
     let (emitter, events) = Emitter::new(std::time::Instant::now());
     let config = WorkloadConfig {
-        spec: model::Workload { name: "kv".into(), model, keys: 8, value_size: 24, timeout: Duration::from_secs(10), driver },
+        spec: model::Workload { name: "kv".into(), model, keys: 8, value_size: 24, timeout: Duration::from_secs(10), limit: None, driver },
         usage: WorkloadUse { name: "kv".into(), clients: 4, rate: 400.0, read_ratio: 0.4 },
         cluster: Bench::new(servers),
         seed: 7,

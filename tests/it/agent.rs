@@ -249,6 +249,7 @@ async fn a_playbook_repairs_a_node() {
         fault: fault.into(),
         targets: targets.iter().map(|target| (*target).to_owned()).collect(),
         heal: Heal::Agent,
+        repair: None,
     };
     rig.truth.send_replace(vec![fault("hang", &["db3"], "node_pause")]);
     rig.view.send_modify(|view| view.healthy = true);

@@ -227,19 +227,25 @@ pub(super) fn history(story: &Story) -> Vec<Line> {
         "ops",
         Tone::Plain,
         &format!(
-            "{} acknowledged, {} failed, {} open (may have happened)",
+            "{} {}, {} failed, {} open (may have happened)",
             figures::count(history.acknowledged),
+            if history.of_limits() { "allowed" } else { "acknowledged" },
             figures::count(history.failed),
             figures::count(history.open)
         ),
     );
     let reads = figures::plural(usize::try_from(history.final_reads).unwrap_or(usize::MAX), "final read");
     match history.durable {
+        Some(true) if history.of_limits() => put("limited", Tone::Pass, "yes: no limit was exceeded, whatever the order was"),
+        Some(false) if history.of_limits() => {
+            put("limited", Tone::Fail, &format!("no: {} allowed beyond the limit", figures::count(history.lost)));
+        }
         Some(true) => put("durable", Tone::Pass, &format!("yes: no acknowledged write was lost, {reads}")),
         Some(false) => put("durable", Tone::Fail, &format!("no: {} lost, {reads}", figures::count(history.lost))),
         None => put("durable", Tone::Invalid, &format!("unknown: {}", history.why_unknown.as_deref().unwrap_or("no reason given"))),
     }
-    history.lost_examples.iter().for_each(|text| put("lost", Tone::Fail, text));
+    let lost = if history.of_limits() { "exceeded" } else { "lost" };
+    history.lost_examples.iter().for_each(|text| put(lost, Tone::Fail, text));
     put("hurt", Tone::Plain, &format!("users were not served for {}", figures::short(history.hurt_us)));
     lines
 }

@@ -215,6 +215,10 @@ pub struct RawWorkload {
     pub value_size: Option<u32>,
     /// Of one operation: 1s unless given.
     pub timeout: Option<RawDuration>,
+    /// With the model `limit`: how many checks of a key may be allowed within a `window`.
+    pub limit: Option<u32>,
+    /// With the model `limit`.
+    pub window: Option<RawDuration>,
     pub http: Option<RawHttpDriver>,
     pub driver: Option<RawDriver>,
 }
@@ -225,7 +229,7 @@ pub struct RawWorkload {
 pub struct RawHttpDriver {
     /// The role whose nodes are asked; a client keeps to one and moves on when it fails.
     pub role: String,
-    /// `read`, `write`, `cas`, `add`, `enqueue`, `dequeue`, as the model needs.
+    /// `read`, `write`, `cas`, `add`, `enqueue`, `dequeue`, `check`, as the model needs.
     pub operations: IndexMap<String, RawOperation>,
 }
 

@@ -110,7 +110,6 @@ pub struct RawChaos {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "fault")]
-#[expect(clippy::enum_variant_names, reason = "the words of the file; faults of links and disks come beside them")]
 pub enum RawFault {
     /// A signal to the node's processes, SIGKILL unless given.
     NodeKill(RawNodeKill),
@@ -118,6 +117,8 @@ pub enum RawFault {
     NodeStop(RawNodeStop),
     /// The node's processes stand still and keep their connections.
     NodePause(RawNodePause),
+    /// A command in the node: for whatever has no fault of its own.
+    Exec(RawExec),
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -143,6 +144,22 @@ pub struct RawNodeStop {
 #[schemars(rename = "node_pause")]
 pub struct RawNodePause {
     pub target: Short<RawTarget>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "exec")]
+pub struct RawExec {
+    pub target: Short<RawTarget>,
+    /// A program and its arguments, a template each. It must end with exit code 0.
+    pub command: Vec<Text>,
+    /// What takes it back, run in the node when its time is over.
+    #[serde(default)]
+    pub undo: Vec<Text>,
+    /// A condition over the observations that shows the fault: it must become true, and false again when the fault is gone.
+    pub felt: Option<Text>,
+    /// What an agent could run in its shell to repair it: the oracle does.
+    pub repair: Option<Text>,
 }
 
 /// Which nodes: exactly one of `name`, `role`, `all`, `select`. As a single word: a node, a `select`, or `all`.

@@ -13,10 +13,10 @@ use crate::expr::{Expr, Scope, Template};
 use crate::scenario::document::Document;
 use crate::scenario::model::{
     Backend, Chaos, Check, Cluster, Fault, Goal, Heal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleEnd, Scenario,
-    Scoring, Signal, Timing, Variant, WorkloadUse,
+    Scoring, Signal, Target, Timing, Variant, WorkloadUse,
 };
 use crate::scenario::names;
-use crate::scenario::raw::{OneOrMany, RawChaos, RawCheck, RawCheckMap, RawFault, RawScenario, RawTiming, Short};
+use crate::scenario::raw::{OneOrMany, RawChaos, RawCheck, RawCheckMap, RawExec, RawFault, RawScenario, RawTiming, Short};
 
 /// What was found under the name of a variant.
 #[derive(Debug, Clone)]
@@ -157,6 +157,23 @@ fn workload(check: &mut Checker, raw: &Short<crate::scenario::raw::RawWorkloadUs
     }
 }
 
+fn exec(check: &mut Checker, pointer: &Pointer, raw: &RawExec, target: Option<Target>, heal: Heal, cluster: &Document) -> Option<Fault> {
+    if raw.command.is_empty() {
+        let problem = Diagnostic::error("no_command", "the fault has no command").label("expected a program");
+        check.wrong(&pointer.key("command"), problem);
+    }
+    if raw.undo.is_empty() && matches!(heal, Heal::After(_)) {
+        let problem = Diagnostic::error("no_undo", "this fault has an end, and no `undo`");
+        check.wrong_key(pointer, problem.label("expected `undo: [PROGRAM, ARGUMENT, ...]` in this map"));
+    }
+    let observed: Vec<String> = cluster.keys("observe").into_iter().chain(cluster.keys("let")).collect();
+    let felt = check.maybe_expr(&pointer.key("felt"), raw.felt.as_ref(), Scope::Observations, &observed);
+    let repair = raw.repair.as_ref().and_then(|text| check.template(&pointer.key("repair"), text, Scope::Agent, &[]));
+    let command = check.templates(&pointer.key("command"), &raw.command, Scope::Node, &[]);
+    let undo = check.templates(&pointer.key("undo"), &raw.undo, Scope::Node, &[]);
+    Some(Fault::Exec { target: target?, command, undo, felt, repair })
+}
+
 fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, around: &Surroundings) -> Option<Chaos> {
     check.identifier(pointer, "a fault", id);
     let at = check.duration(&pointer.key("at"), raw.at.as_ref(), Duration::ZERO);
@@ -176,6 +193,10 @@ fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, aroun
             Fault::NodeStop { target: target(check, "node_stop", &raw.target)?, grace }
         }
         RawFault::NodePause(raw) => Fault::NodePause { target: target(check, "node_pause", &raw.target)? },
+        RawFault::Exec(raw) => {
+            let target = target(check, "exec", &raw.target);
+            exec(check, &within.key("exec"), raw, target, heal, cluster_doc)?
+        }
     };
     Some(Chaos { id: id.to_owned(), at, fault, heal, noise: raw.noise, place })
 }

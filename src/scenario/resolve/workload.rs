@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use super::Checker;
 use crate::diagnostic::{Diagnostic, Pointer};
 use crate::expr::Scope;
-use crate::scenario::model::{Driver, HttpOperation, Model, Workload};
+use crate::scenario::model::{Driver, HttpOperation, Model, RateLimit, Workload};
 use crate::scenario::names;
 use crate::scenario::raw::{RawHttpDriver, RawOperation, RawWorkload};
 
@@ -17,6 +17,7 @@ const fn operations(model: Model) -> (&'static [&'static str], &'static [&'stati
         Model::Register => (&["read", "write"], &["read", "write", "cas"]),
         Model::Set | Model::Counter => (&["add", "read"], &["add", "read"]),
         Model::Queue => (&["enqueue", "dequeue"], &["enqueue", "dequeue"]),
+        Model::Limit => (&["check"], &["check"]),
         Model::None => (&[], &["read", "write", "cas", "add", "enqueue", "dequeue"]),
     }
 }
@@ -41,6 +42,7 @@ fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkloa
         }
     }
     let timeout = check.duration(&pointer.key("timeout"), raw.timeout.as_ref(), Duration::from_secs(1));
+    let limit = limit(check, pointer, raw);
     let driver = match (&raw.http, &raw.driver) {
         (Some(http), None) => Some(http_driver(check, &pointer.key("http"), raw.model, http, roles)),
         (None, Some(driver)) => {
@@ -73,8 +75,32 @@ fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkloa
         keys: raw.keys.unwrap_or(100),
         value_size: raw.value_size.unwrap_or(64),
         timeout,
+        limit,
         driver: driver?,
     })
+}
+
+/// The rule that the model `limit` checks.
+fn limit(check: &mut Checker, pointer: &Pointer, raw: &RawWorkload) -> Option<RateLimit> {
+    let given = [("limit", raw.limit.is_some()), ("window", raw.window.is_some())];
+    if raw.model != Model::Limit {
+        if let Some((key, _)) = given.iter().find(|(_, there)| *there) {
+            let problem = Diagnostic::error("bad_workload", format!("`{key}` belongs to the model `limit`"));
+            check.wrong_key(&pointer.key(*key), problem.label("take this out"));
+        }
+        return None;
+    }
+    let missing: Vec<&str> = given.into_iter().filter(|(_, there)| !there).map(|(key, _)| key).collect();
+    if !missing.is_empty() && !check.doc.lost("workloads") {
+        let problem = Diagnostic::error("missing_field", format!("the model `limit` needs {}", names::listed(missing)));
+        check.wrong_key(pointer, problem.label("expected `limit: NUMBER` and `window: DURATION` in this map"));
+    }
+    let window = check.maybe_duration(&pointer.key("window"), raw.window.as_ref())?;
+    if window.is_zero() {
+        let problem = Diagnostic::error("out_of_range", "a window of no length holds nothing");
+        check.wrong(&pointer.key("window"), problem.label("expected a duration above 0"));
+    }
+    Some(RateLimit { limit: raw.limit?, window })
 }
 
 fn http_driver(check: &mut Checker, pointer: &Pointer, model: Model, raw: &RawHttpDriver, roles: &[&str]) -> Driver {

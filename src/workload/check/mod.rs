@@ -1,10 +1,11 @@
-//! Was an acknowledged write lost? Pure checks of a history, one file a model.
+//! Was an acknowledged write lost, or more allowed than may be? Pure checks of a history, one file a model.
 //!
 //! The rule of Jepsen's `set-full`, carried over to each model: a write is lost only if it was known to have happened and its absence was
 //! observed afterwards. An operation without an answer stays open for ever: it may have happened, it may happen later, and no check may
 //! hold either against the system. What could not be read is unknown, never fine.
 
 pub mod counter;
+pub mod limit;
 pub mod queue;
 pub mod register;
 pub mod set;
@@ -22,11 +23,11 @@ const EXAMPLES: usize = 5;
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Acknowledged writes that are provably gone.
+    /// Acknowledged writes that are provably gone; with the model `limit` the requests that were provably too many.
     pub lost: u64,
     /// The first few of them, in words.
     pub examples: Vec<String>,
-    /// Definite reads after the heal.
+    /// Definite reads after the heal; with the model `limit` there are none, and it is what was judged.
     pub read: u64,
     /// Keys (or the set, the queue) that hold acknowledged writes and gave no definite answer after the heal.
     pub unread: u64,
@@ -62,6 +63,7 @@ pub fn check(history: &History, sequence: &Sequence) -> Checked {
         Model::Set => set::check(history, sequence),
         Model::Queue => queue::check(history, sequence),
         Model::Counter => counter::check(history, sequence),
+        Model::Limit => limit::check(history, sequence),
         Model::None => Checked::default(),
     }
 }
@@ -70,7 +72,7 @@ pub fn check(history: &History, sequence: &Sequence) -> Checked {
 #[must_use]
 pub fn report(history: &History, checked: Checked, hurt_us: u64) -> HistoryReport {
     let count = |wanted: fn(Outcome) -> bool| {
-        let found = history.operations.iter().filter(|operation| operation.verb.stores() && wanted(operation.outcome)).count();
+        let found = history.operations.iter().filter(|operation| operation.verb.counts() && wanted(operation.outcome)).count();
         u64::try_from(found).unwrap_or(u64::MAX)
     };
     let acknowledged = count(|outcome| outcome == Outcome::Acknowledged);
@@ -78,6 +80,8 @@ pub fn report(history: &History, checked: Checked, hurt_us: u64) -> HistoryRepor
         None
     } else if history.model == Model::None {
         Some("the workload's model is `none`: there is nothing to check".into())
+    } else if acknowledged == 0 && history.model == Model::Limit {
+        Some("no request was allowed".into())
     } else if acknowledged == 0 {
         Some("no write was acknowledged".into())
     } else if checked.read == 0 {
@@ -89,14 +93,7 @@ pub fn report(history: &History, checked: Checked, hurt_us: u64) -> HistoryRepor
         None
     };
     HistoryReport {
-        model: match history.model {
-            Model::Register => "register",
-            Model::Set => "set",
-            Model::Queue => "queue",
-            Model::Counter => "counter",
-            Model::None => "none",
-        }
-        .into(),
+        model: crate::workload::model_word(history.model).into(),
         acknowledged,
         failed: count(|outcome| matches!(outcome, Outcome::Failed | Outcome::Missed)),
         open: count(|outcome| outcome == Outcome::Unknown),
@@ -104,7 +101,7 @@ pub fn report(history: &History, checked: Checked, hurt_us: u64) -> HistoryRepor
         durable: if why_unknown.is_some() { None } else { Some(checked.lost == 0) },
         lost_examples: checked.examples,
         why_unknown,
-        final_reads: checked.read,
+        final_reads: if history.model == Model::Limit { 0 } else { checked.read },
         hurt_us,
     }
 }

@@ -55,6 +55,10 @@ impl Story {
         self.tell(Verb::Dequeue, 0, self.fresh(), (invoked, completed), outcome, seen);
     }
 
+    pub(super) fn check(&mut self, key: u32, invoked: u64, completed: u64, outcome: Outcome) {
+        self.tell(Verb::Check, key, self.fresh(), (invoked, completed), outcome, Seen::Nothing);
+    }
+
     pub(super) fn read(&mut self, key: u32, invoked: u64, completed: u64, seen: Seen) {
         self.tell(Verb::Read, key, self.fresh(), (invoked, completed), Outcome::Acknowledged, seen);
     }

@@ -21,6 +21,8 @@ use connection::{Connection, Failure, Response};
 
 /// Statuses by which a server says that a condition did not hold: Conflict, Precondition Failed.
 const CONDITION_FAILED: [u16; 2] = [409, 412];
+/// The one by which a rate limiter says no: Too Many Requests.
+const BLOCKED: u16 = 429;
 
 /// One client's way to the nodes of a role.
 pub(super) struct HttpCaller {
@@ -109,7 +111,12 @@ fn judge(operation: &HttpOperation, verb: Verb, response: &Response, took: Durat
         };
     }
     if operation.fail.truth(&context) == Truth::True {
-        if verb == Verb::Cas && CONDITION_FAILED.contains(&status) {
+        let rightly = match verb {
+            Verb::Cas => CONDITION_FAILED.contains(&status),
+            Verb::Check => status == BLOCKED,
+            _ => false,
+        };
+        if rightly {
             return Answer { outcome: Outcome::Mismatch, read: None, problem: Some(problem()) };
         }
         return Answer::failed(problem());

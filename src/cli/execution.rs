@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
+use crate::cluster::docker::image;
 use crate::cluster::local::supervisor::Supervisor;
 use crate::cluster::local::{WorkRoot, seat};
 use crate::emit::Emitter;
@@ -99,7 +100,7 @@ fn in_runtime(
             _ => (),
         })?;
         let program = std::env::current_exe().context("this program's own file cannot be found")?;
-        let hidden = embedded::SAMPLES.iter().map(|(_, text)| *text).collect();
+        let hidden = embedded::SAMPLES.iter().chain(image::embedded::FILES).map(|(_, text)| *text).collect();
         let work = WorkRoot::new(&program, hidden, &supervisor).context("no folder for the nodes could be made")?;
         let path = std::env::var_os("PATH").unwrap_or_default();
         let tools_dir = if seat::find("docker", &path).is_none() {

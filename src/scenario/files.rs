@@ -92,6 +92,18 @@ fn places(name: &str, from: &Path) -> Vec<PathBuf> {
     places
 }
 
+/// Where a folder `name` that a file at `from` speaks of may be, nearest first.
+#[must_use]
+pub fn places_of_folder(name: &str, from: &Path) -> Vec<PathBuf> {
+    if Path::new(name).is_absolute() {
+        return vec![PathBuf::from(name)];
+    }
+    if from.to_string_lossy().starts_with(EMBEDDED) {
+        return Vec::new();
+    }
+    folders(from).into_iter().map(|folder| folder.join(name)).collect()
+}
+
 /// The file's own folder, then those above it up to the project's root; only its own where there is no project.
 fn folders(from: &Path) -> Vec<PathBuf> {
     let own = from.parent().unwrap_or(Path::new("")).to_owned();

@@ -22,5 +22,6 @@ mod typed;
 pub mod yaml;
 
 pub use check::{check, collect};
+pub use files::places_of_folder;
 pub use kind::Kind;
 pub use load::{Cell, Loaded, Overrides, load};

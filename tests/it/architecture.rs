@@ -54,6 +54,7 @@ fn each_wrapped_crate_has_one_home() {
     only("indicatif", &["report/"]);
     only("quick_junit", &["report/"]);
     only("raft::", &["standin/"]);
+    only("bollard", &["cluster/docker"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod architecture;
 mod bad_input;
 mod etcd;
 mod faults_of_ours;
+mod images;
 mod local;
 mod program;
 mod promql;

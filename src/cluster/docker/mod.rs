@@ -1,1 +1,7 @@
 //! The backend `docker`: a network a trial, a holder and a workload container a node.
+
+pub mod address;
+pub mod error;
+
+pub mod engine;
+pub mod image;

@@ -1,0 +1,145 @@
+//! The connection to a Docker Engine, and what is known of it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::address::Address;
+use super::error::{EngineError, OLDEST_API};
+
+/// How long a single answer may take. Pulls and builds answer at once and go on for as long as they need.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the first connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A connected engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    api: Docker,
+    facts: Arc<Facts>,
+}
+
+/// What an engine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// As `DOCKER_HOST` would name it.
+    pub address: String,
+    /// Of the engine: `20.10.24`.
+    pub version: String,
+    /// The API that is spoken with it: `1.41`.
+    pub api: String,
+    /// 1 or 2.
+    pub cgroup: u8,
+    pub cgroup_driver: String,
+    pub storage_driver: String,
+    pub kernel: String,
+    /// As people say it: `Debian GNU/Linux 12 (bookworm)`.
+    pub os: String,
+    /// As `uname -m` says it: `x86_64`.
+    pub arch: String,
+    pub cpus: u64,
+    /// Bytes.
+    pub memory: u64,
+    pub rootless: bool,
+    /// Its containers' addresses can be dialled from here: the engine is reached by a unix socket, and its bridges are
+    /// in this process's own network namespace. Neither holds for Docker Desktop or a rootless engine.
+    pub local: bool,
+}
+
+impl Engine {
+    /// Connects to the engine that the environment names.
+    ///
+    /// # Errors
+    /// When there is none, it may not be used, or is too old.
+    pub async fn connect() -> Result<Self, EngineError> {
+        Self::connect_to(&Address::from_environment()?).await
+    }
+
+    /// Connects to the engine at `address`.
+    ///
+    /// # Errors
+    /// See [`Engine::connect`].
+    pub async fn connect_to(address: &Address) -> Result<Self, EngineError> {
+        reach(address).await?;
+        let asking = || "asking the engine who it is";
+        let failed = |error| EngineError::from_api(asking(), &error);
+        let api = match address {
+            Address::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT.as_secs(), API_DEFAULT_VERSION),
+            Address::Tcp(authority) => Docker::connect_with_http(&format!("tcp://{authority}"), TIMEOUT.as_secs(), API_DEFAULT_VERSION),
+        }
+        .map_err(failed)?;
+        let greeted = tokio::time::timeout(CONNECT * 2, async {
+            let api = api.negotiate_version().await?;
+            let spoken = api.client_version();
+            if (spoken.major_version, spoken.minor_version) < OLDEST_API {
+                return Ok(Err(EngineError::TooOld { found: spoken.to_string() }));
+            }
+            let info = api.info().await?;
+            Ok(Ok((api, info)))
+        });
+        let (api, info) = match greeted.await {
+            Ok(greeted) => greeted.map_err(failed)??,
+            Err(_) => return Err(EngineError::Slow(CONNECT * 2, asking().into())),
+        };
+        if let Some(other) = info.os_type.as_deref().filter(|os| *os != "linux") {
+            return Err(EngineError::NotLinux(other.to_owned()));
+        }
+        let facts = Arc::new(facts(address, &api, info).await);
+        Ok(Self { api, facts })
+    }
+
+    pub(in crate::cluster::docker) fn api(&self) -> &Docker {
+        &self.api
+    }
+
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Whether anybody listens: by a connection of our own, since its error says more than the client library's.
+async fn reach(address: &Address) -> Result<(), EngineError> {
+    let attempt = async {
+        match address {
+            Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+            Address::Tcp(authority) => TcpStream::connect(authority).await.map(drop),
+        }
+    };
+    match tokio::time::timeout(CONNECT, attempt).await {
+        Ok(reached) => reached.map_err(|error| EngineError::from_connect(address, &error)),
+        Err(_) => Err(EngineError::from_connect(address, &std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+async fn facts(address: &Address, api: &Docker, info: SystemInfo) -> Facts {
+    let rootless = info.security_options.iter().flatten().any(|option| option.contains("rootless"));
+    let local = matches!(address, Address::Unix(_)) && !rootless && bridge_is_here(api).await;
+    let count = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or_default();
+    Facts {
+        address: address.to_string(),
+        version: info.server_version.unwrap_or_default(),
+        api: api.client_version().to_string(),
+        cgroup: if matches!(info.cgroup_version, Some(SystemInfoCgroupVersionEnum::_2)) { 2 } else { 1 },
+        cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+        storage_driver: info.driver.unwrap_or_default(),
+        kernel: info.kernel_version.unwrap_or_default(),
+        os: info.operating_system.unwrap_or_default(),
+        arch: info.architecture.unwrap_or_default(),
+        cpus: count(info.ncpu),
+        memory: count(info.mem_total),
+        rootless,
+        local,
+    }
+}
+
+/// Whether the engine's default bridge is an interface of this network namespace: then we route to its containers.
+async fn bridge_is_here(api: &Docker) -> bool {
+    let bridge = api.inspect_network("bridge", None::<bollard::query_parameters::InspectNetworkOptions>).await.ok();
+    let name = bridge.and_then(|network| network.options).and_then(|mut options| options.remove("com.docker.network.bridge.name"));
+    name.is_some_and(|name| Path::new("/sys/class/net").join(name).exists())
+}

@@ -1,0 +1,146 @@
+//! Builds of images, and the end of those they supersede.
+
+use std::collections::{HashMap, VecDeque};
+
+use bollard::body_stream;
+use bollard::models::BuildInfo;
+use bollard::query_parameters::{BuildImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use super::folder::Folder;
+use super::identity::Identity;
+use crate::cluster::docker::engine::Engine;
+use crate::cluster::docker::error::{EngineError, is_disk_full};
+
+/// Names the lineage of an image that was built here.
+pub const LABEL: &str = "chaosrun.image";
+
+/// Lines of a failing step that are worth showing.
+const SHOWN: usize = 12;
+
+/// What the engine itself says between the lines of a step.
+const NOISE: [&str; 2] = ["---> ", "Removing intermediate container "];
+
+/// Builds an image from `archive`.
+pub(super) async fn build(
+    engine: &Engine,
+    folder: &Folder,
+    packages: &[String],
+    identity: &Identity,
+    archive: Vec<Bytes>,
+) -> Result<(), EngineError> {
+    let arguments = HashMap::from([("PACKAGES".to_owned(), packages.join(" "))]);
+    let labels = HashMap::from([(LABEL.to_owned(), identity.lineage.clone())]);
+    let options = BuildImageOptionsBuilder::default().t(&identity.reference).rm(true).forcerm(true).buildargs(&arguments).labels(&labels);
+    let body = body_stream(stream::iter(archive));
+    let mut answers = std::pin::pin!(engine.api().build_image(options.build(), None, Some(body)));
+    let mut output = Output::default();
+    while let Some(answer) = answers.next().await {
+        let problem = match answer {
+            Ok(BuildInfo { error_detail: Some(detail), .. }) => detail.message.unwrap_or_default(),
+            Ok(BuildInfo { stream, .. }) => {
+                output.add(stream.as_deref().unwrap_or_default());
+                continue;
+            }
+            Err(error) => match EngineError::from_api(format!("building `{}`", folder.path()), &error) {
+                // What the engine says of the Dockerfile, or while it carries it out.
+                EngineError::Refused { status: None | Some(400 | 500), problem, .. } => problem,
+                error => return Err(error),
+            },
+        };
+        return Err(output.failed(folder.path(), problem));
+    }
+    Ok(())
+}
+
+/// What a build has printed in its present step.
+#[derive(Debug, Default)]
+struct Output {
+    step: String,
+    lines: VecDeque<String>,
+    /// The end of a line may come later.
+    begun: String,
+}
+
+impl Output {
+    fn add(&mut self, text: &str) {
+        self.begun.push_str(text);
+        while let Some(end) = self.begun.find('\n') {
+            let line: String = self.begun.drain(..=end).collect();
+            self.line(line.trim_end());
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        // `apt` overwrites its progress: what stands behind the last return is what a terminal would show.
+        let line = line.rsplit('\r').next().unwrap_or(line);
+        if line.starts_with("Step ") && line.contains(" : ") {
+            self.step = line.to_owned();
+            self.lines.clear();
+        } else if !line.is_empty() && !NOISE.iter().any(|noise| line.trim_start().starts_with(noise)) {
+            if self.lines.len() == SHOWN {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(line.to_owned());
+        }
+    }
+
+    fn failed(mut self, dockerfile: String, problem: String) -> EngineError {
+        let begun = std::mem::take(&mut self.begun);
+        self.line(&begun);
+        if let Some(line) = self.lines.iter().chain([&problem]).find(|line| is_disk_full(line)) {
+            return EngineError::DiskFull(line.clone());
+        }
+        // The engine repeats the whole command, which the step shows already.
+        let problem = match problem.strip_prefix("The command '").and_then(|rest| rest.rsplit_once("' returned a non-zero code: ")) {
+            Some((_, code)) => format!("a command ended with exit code {code}"),
+            None => problem,
+        };
+        EngineError::Build { dockerfile, step: self.step, lines: self.lines.into(), problem }
+    }
+}
+
+/// Removes the images that `identity` supersedes, but for the newest of them: a run of the previous build may be on its
+/// way. What a container uses stays as well. A failure leaves an image behind, which the next build removes.
+pub(super) async fn remove_superseded(engine: &Engine, identity: &Identity) {
+    let filters = HashMap::from([("label".to_owned(), vec![format!("{LABEL}={}", identity.lineage)])]);
+    let Ok(mut images) = engine.api().list_images(Some(ListImagesOptionsBuilder::default().filters(&filters).build())).await else {
+        return;
+    };
+    images.sort_unstable_by_key(|image| std::cmp::Reverse(image.created));
+    // By name: builds that differ in a comment are one image with several.
+    let names = images.iter().flat_map(|image| &image.repo_tags).filter(|name| **name != identity.reference && !name.starts_with('<'));
+    for name in names.skip(1) {
+        let _ = engine.api().remove_image(name, None::<RemoveImageOptions>, None).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_the_end_of_its_step() {
+        let mut output = Output::default();
+        output.add("Step 1/3 : FROM debian\n ---> 0123\nStep 2/3 : RUN apt-get install x\n");
+        output.add(" ---> Running in 4567\nReading package lists...\n10%\r50%\rdone\nE: Unable to loc");
+        output.add("ate package x\n");
+        let problem = "The command '/bin/sh -c apt-get install x' returned a non-zero code: 100";
+        let error = output.failed("images/x/Dockerfile".into(), problem.into());
+        assert_eq!(
+            error.to_string(),
+            "`images/x/Dockerfile` cannot be built: a command ended with exit code 100\n    Step 2/3 : RUN apt-get install x\n    \
+             Reading package lists...\n    done\n    E: Unable to locate package x"
+        );
+        assert!(error.help().unwrap().starts_with("that package is not in this release of Debian"));
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_in_a_step_is_told_as_such() {
+        let mut output = Output::default();
+        output.add("Step 2/3 : RUN fill\ncp: error writing '/x': No space left on device\n");
+        let error = output.failed("images/x/Dockerfile".into(), "The command 'x' returned a non-zero code: 1".into());
+        assert!(matches!(error, EngineError::DiskFull(_)));
+    }
+}

@@ -1,0 +1,16 @@
+//! Images: pulled when absent, or built from a folder of `images/` (beside the cluster file, above it, or in the binary).
+
+mod context;
+mod dockerfile;
+pub mod embedded;
+mod folder;
+mod identity;
+mod program;
+
+mod build;
+mod prepare;
+mod pull;
+
+pub use dockerfile::base_suite;
+pub use prepare::{Image, Progress, Sources, Step, holder, prepare};
+pub use program::PROGRAM;

@@ -1,0 +1,241 @@
+//! This program within an image: slimmed to what a loader needs, with the C library it was built for beside it.
+//!
+//! A dynamically linked program needs a C library at least as new as the one it was linked with. Images bring their own,
+//! which may be older. So the program comes with the libraries of this machine and a script, `fit`, which the Dockerfile
+//! runs once: nothing is done when the program runs in the image as it is; else the image gets this machine's C library
+//! as a whole (its parts only work together; what was linked with an older one works with a newer one). The program is
+//! started by its own path in either case: no loader shows in the list of processes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::cluster::docker::error::EngineError;
+
+/// Where the images of `images/` hold the program.
+pub const PROGRAM: &str = "/usr/local/bin/server";
+
+/// All that glibc consists of, without its loader. What is not there is left out: it differs between versions.
+const GLIBC: &[&str] = &[
+    "libBrokenLocale.so.1",
+    "libanl.so.1",
+    "libc.so.6",
+    "libc_malloc_debug.so.0",
+    "libdl.so.2",
+    "libm.so.6",
+    "libmvec.so.1",
+    "libnsl.so.1",
+    "libnss_compat.so.2",
+    "libnss_dns.so.2",
+    "libnss_files.so.2",
+    "libpthread.so.0",
+    "libresolv.so.2",
+    "librt.so.1",
+    "libthread_db.so.1",
+    "libutil.so.1",
+];
+
+/// What a context's `program/` folder holds, by path within it. All of it is executable.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    pub files: BTreeMap<String, Bytes>,
+}
+
+impl Program {
+    /// Reads `program`, which runs on processors of `arch` as the engine names it.
+    pub(super) fn gather(program: &Path, arch: &str) -> Result<Self, EngineError> {
+        let failed = |path: &Path, source| EngineError::Io { what: format!("`{}` cannot be read", path.display()), source };
+        let bytes = fs::read(program).map_err(|source| failed(program, source))?;
+        let elf = Elf::parse(&bytes).map_err(EngineError::Program)?;
+        if !elf.runs_on(arch) {
+            return Err(EngineError::Program(format!("it is for another processor than the engine's, {arch}")));
+        }
+        let mut files = BTreeMap::new();
+        let mut loader = None;
+        if let Some(interpreter) = elf.interpreter(&bytes) {
+            let maps = fs::read_to_string("/proc/self/maps").map_err(|source| failed(Path::new("/proc/self/maps"), source))?;
+            for path in libraries(&maps) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let bytes = fs::read(&path).map_err(|source| failed(&path, source))?;
+                files.insert(format!("lib/{name}"), Bytes::from(bytes));
+            }
+            // Under the name by which programs ask for it; its file may have another one.
+            let path = Path::new(&interpreter);
+            let bytes = fs::read(path).map_err(|source| failed(path, source))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.insert(format!("lib/{name}"), Bytes::from(bytes));
+            loader = Some((interpreter, name));
+        }
+        files.insert("lib/fit".into(), Bytes::from(fit(loader.as_ref().map(|(path, name)| (path.as_str(), name.as_str())))));
+        files.insert("server".into(), Bytes::from(elf.slim(&bytes)));
+        Ok(Self { files })
+    }
+}
+
+/// The shared libraries of this process by the lines of its maps, and the rest of the C library they belong to.
+///
+/// The program is a copy of the one this process runs, or was built beside it: both need the same.
+fn libraries(maps: &str) -> Vec<std::path::PathBuf> {
+    let mut found: Vec<&Path> = Vec::new();
+    for path in maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..]))) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let library = name.starts_with("lib") && name.contains(".so");
+        if library && !found.contains(&path) {
+            found.push(path);
+        }
+    }
+    let home = found.iter().find(|path| path.ends_with("libc.so.6")).and_then(|path| path.parent());
+    let rest = home.into_iter().flat_map(|home| GLIBC.iter().map(|name| home.join(name))).filter(|path| path.is_file());
+    let mut all: Vec<std::path::PathBuf> = rest.collect();
+    for path in found {
+        if !all.iter().any(|known| known == path) {
+            all.push(path.to_owned());
+        }
+    }
+    all
+}
+
+/// The script that a Dockerfile runs with the program's path. `loader` is where it must be, and its name in our folder.
+fn fit(loader: Option<(&str, &str)>) -> String {
+    let check = "program=$1\nlib=$(dirname \"$0\")\n\
+                 if \"$program\" node --help >/dev/null 2>&1; then\n    rm -r \"$lib\"\n    exit 0\nfi\n";
+    let Some((path, name)) = loader else {
+        return format!("set -e\n{check}exec \"$program\" node --help\n");
+    };
+    format!(
+        "set -e\n{check}\
+         # Every command below runs with the new C library itself: half of an old one and half of a new one is none.\n\
+         new() {{ \"$lib/{name}\" --library-path \"$lib\" \"$@\"; }}\n\
+         home=\n\
+         for dir in /lib/*-linux-gnu /usr/lib/*-linux-gnu /lib64 /usr/lib64 /lib; do\n\
+         \x20   if [ -z \"$home\" ] && [ -e \"$dir/libc.so.6\" ]; then home=$dir; fi\n\
+         done\n\
+         if [ -z \"$home\" ]; then echo \"this image has no GNU C library\" >&2; exit 1; fi\n\
+         new /bin/cp --remove-destination \"$lib\"/lib*.so* \"$lib/{name}\" \"$home/\"\n\
+         new /bin/cp --remove-destination \"$lib/{name}\" {path}\n\
+         \"$program\" node --help >/dev/null\n\
+         rm -r \"$lib\"\n"
+    )
+}
+
+/// The head of a 64-bit little-endian ELF file.
+struct Elf {
+    machine: u16,
+    /// (type, offset in the file, bytes in the file) of each segment.
+    segments: Vec<(u32, usize, usize)>,
+}
+
+const HEADER: usize = 64;
+const INTERPRETER: u32 = 3;
+/// What marks the node-only copy stands at the very end.
+const TRAILER: usize = 16;
+
+impl Elf {
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let foreign = || "it is not a 64-bit linux program".to_owned();
+        let number = |at: usize, size: usize| -> Option<usize> {
+            let field = bytes.get(at..at.checked_add(size)?)?;
+            let mut whole = [0; 8];
+            whole[..size].copy_from_slice(field);
+            usize::try_from(u64::from_le_bytes(whole)).ok()
+        };
+        // Magic, 64 bits, little-endian.
+        if bytes.len() < HEADER || !bytes.starts_with(b"\x7fELF\x02\x01") {
+            return Err(foreign());
+        }
+        let head = || {
+            let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+            let mut segments = Vec::new();
+            for index in 0..count {
+                let at = table.checked_add(index.checked_mul(size)?)?;
+                segments.push((u32::try_from(number(at, 4)?).ok()?, number(at.checked_add(8)?, 8)?, number(at.checked_add(32)?, 8)?));
+            }
+            Some(Self { machine: u16::try_from(number(18, 2)?).ok()?, segments })
+        };
+        head().ok_or_else(foreign)
+    }
+
+    /// `arch` as `uname -m` or Go name it; an unknown one is left to the engine.
+    fn runs_on(&self, arch: &str) -> bool {
+        match arch {
+            "x86_64" | "amd64" => self.machine == 62,
+            "aarch64" | "arm64" => self.machine == 183,
+            _ => true,
+        }
+    }
+
+    /// The loader's path; none in a static program.
+    fn interpreter(&self, bytes: &[u8]) -> Option<String> {
+        let (_, offset, size) = self.segments.iter().find(|(kind, ..)| *kind == INTERPRETER)?;
+        let text = bytes.get(*offset..offset.checked_add(*size)?)?;
+        Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
+    }
+
+    /// The program without what no loader reads: sections of symbols and for debuggers stand behind the last segment. They
+    /// are most of a debug build, and their names tell whose program it is.
+    fn slim(&self, bytes: &[u8]) -> Vec<u8> {
+        let end = self.segments.iter().filter_map(|(_, offset, size)| offset.checked_add(*size)).max().unwrap_or(bytes.len());
+        if end < HEADER || end + TRAILER >= bytes.len() {
+            return bytes.to_vec();
+        }
+        let mut slim = bytes[..end].to_vec();
+        // Where the table of sections is, how many entries it has, and which one has their names.
+        slim[40..48].fill(0);
+        slim[58..64].fill(0);
+        slim.extend_from_slice(&bytes[bytes.len() - TRAILER..]);
+        slim
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_slim_program_still_runs_and_keeps_its_end() {
+        let own = fs::read("/proc/self/exe").unwrap();
+        let mut marked = own.clone();
+        marked.extend_from_slice(b"0123456789abcdef");
+        let slim = Elf::parse(&marked).unwrap().slim(&marked);
+        assert!(slim.len() < own.len());
+        assert!(slim.ends_with(b"0123456789abcdef"));
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("slim");
+        fs::write(&path, &slim).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let output = Command::new(&path).args(["--list", "--exact", "no-such-test"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    #[test]
+    fn it_comes_with_the_whole_c_library() {
+        let program = Program::gather(Path::new("/proc/self/exe"), std::env::consts::ARCH).unwrap();
+        let names: Vec<&str> = program.files.keys().map(String::as_str).collect();
+        assert!(names.contains(&"server") && names.contains(&"lib/fit"), "{names:?}");
+        if cfg!(target_env = "gnu") {
+            assert!(names.contains(&"lib/libc.so.6") && names.contains(&"lib/libm.so.6"), "{names:?}");
+            assert!(names.iter().any(|name| name.starts_with("lib/ld-linux")), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_in_an_image_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        fs::write(&script, "#!/bin/sh\n".repeat(20)).unwrap();
+        let told = |path: &Path, arch: &str| Program::gather(path, arch).unwrap_err().to_string();
+        assert_eq!(told(&script, "x86_64"), "this program cannot run in an image: it is not a 64-bit linux program");
+        let other = if cfg!(target_arch = "x86_64") { "aarch64" } else { "x86_64" };
+        assert!(told(Path::new("/proc/self/exe"), other).ends_with(&format!("than the engine's, {other}")));
+        assert!(Elf::parse(b"\x7fELF\x02\x01").is_err());
+        let mut cut = fs::read("/proc/self/exe").unwrap();
+        cut.truncate(70);
+        assert!(Elf::parse(&cut).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Images by their names: looked up, and pulled when they are not there.
+
+use bollard::models::ImageInspect;
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use futures_util::StreamExt;
+
+use crate::cluster::docker::engine::Engine;
+use crate::cluster::docker::error::{EngineError, PullProblem, pull_problem};
+
+/// What the engine has under that name.
+pub(super) async fn look_up(engine: &Engine, reference: &str) -> Result<Option<ImageInspect>, EngineError> {
+    match engine.api().inspect_image(reference).await {
+        Ok(image) => Ok(Some(image)),
+        Err(error) => match EngineError::from_api(format!("looking for image `{reference}`"), &error) {
+            error if error.is_gone() => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+pub(super) async fn pull(engine: &Engine, reference: &str) -> Result<ImageInspect, EngineError> {
+    // Without a tag an engine would pull every one there is.
+    let options = CreateImageOptionsBuilder::default().from_image(&with_tag(reference)).build();
+    let mut answers = std::pin::pin!(engine.api().create_image(Some(options), None, None));
+    while let Some(answer) = answers.next().await {
+        if let Err(error) = answer {
+            return Err(match EngineError::from_api(format!("pulling `{reference}`"), &error) {
+                EngineError::Refused { status: Some(400), .. } => EngineError::Reference(reference.to_owned()),
+                EngineError::Refused { problem, .. } => {
+                    let kind = pull_problem(&problem);
+                    EngineError::Pull { image: reference.to_owned(), problem, kind }
+                }
+                error => error,
+            });
+        }
+    }
+    look_up(engine, reference).await?.ok_or_else(|| EngineError::Pull {
+        image: reference.to_owned(),
+        problem: "it was pulled, but is not there".into(),
+        kind: PullProblem::Other,
+    })
+}
+
+fn with_tag(reference: &str) -> String {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
+}
+
+/// Refuses what no engine would take, before it becomes part of a path of the engine's API.
+pub(super) fn check(reference: &str) -> Result<(), EngineError> {
+    let (name, digest) = reference.split_once('@').map_or((reference, None), |(name, digest)| (name, Some(digest)));
+    let (path, last) = name.rsplit_once('/').map_or((None, name), |(path, last)| (Some(path), last));
+    let (last, tag) = last.split_once(':').map_or((last, None), |(last, tag)| (last, Some(tag)));
+    let among = |text: &str, others: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.as_bytes().contains(&byte))
+    };
+    let part = |text: &str| {
+        among(text, "._-") && !text.bytes().any(|byte| byte.is_ascii_uppercase()) && text.as_bytes()[0].is_ascii_alphanumeric()
+    };
+    let path_is_right = path.is_none_or(|path| {
+        let mut parts = path.split('/');
+        // The first may be a registry, with a port.
+        parts.next().is_some_and(|first| part(first) || is_registry(first)) && parts.all(part)
+    });
+    let right = part(last)
+        && path_is_right
+        && tag.is_none_or(|tag| among(tag, "._-") && tag.len() <= 128)
+        && digest.is_none_or(|digest| digest.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && among(hex, "")));
+    if right { Ok(()) } else { Err(EngineError::Reference(reference.to_owned())) }
+}
+
+/// `localhost:5000`, `[::1]:5000`.
+fn is_registry(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, "0"));
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) && port.parse::<u16>().is_ok()
+}
+
+/// What identifies a pulled image: the registry's digest, or its id when no registry knows it.
+pub(super) fn digest(image: &ImageInspect) -> String {
+    let digests = image.repo_digests.iter().flatten();
+    let known = digests.filter_map(|digest| digest.split_once('@').map(|(_, digest)| digest)).min();
+    known.map_or_else(|| image.id.clone().unwrap_or_default(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_images_are_checked_before_the_engine_sees_them() {
+        let digest = format!("debian@sha256:{}", "0".repeat(64));
+        let right = ["debian", "debian:bookworm-slim", "pingcap/tikv:v8.5.7", "localhost:5000/a/b:1", "ghcr.io/a/b_c-d.e", &digest];
+        for name in right {
+            assert!(check(name).is_ok(), "{name}");
+        }
+        for name in ["", "Debian", "a b", "a/../b", "debian:", "debian:a/b", "/a", "a//b", "a?x=y", "a@sha256:12", "-a", "ä"] {
+            assert!(check(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_tag_means_the_latest() {
+        assert_eq!(with_tag("debian"), "debian:latest");
+        assert_eq!(with_tag("localhost:5000/x"), "localhost:5000/x:latest");
+        assert_eq!(with_tag("x:1"), "x:1");
+        assert_eq!(with_tag("x@sha256:1"), "x@sha256:1");
+    }
+}

@@ -12,6 +12,7 @@ pub mod emit;
 pub mod event;
 pub mod expr;
 pub mod ids;
+pub mod process;
 pub mod scenario;
 
 pub mod plan;

@@ -5,7 +5,6 @@
 
 pub mod directory;
 pub mod error;
-mod process;
 
 pub mod database;
 mod project;

@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 
 use super::database::Database;
 use super::error::StoreError;
-use super::process::Process;
 use super::project::{self, int};
 use crate::event::{Event, Kind};
 use crate::ids::RunId;
+use crate::process::Process;
 
 /// How long an event may wait for others to be written with it.
 const LINGER: Duration = Duration::from_millis(50);

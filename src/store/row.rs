@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::StoreError;
-use super::process::Process;
 use crate::event::{Event, Kind, Verdict};
 use crate::ids::{RunId, TrialId};
+use crate::process::Process;
 
 /// How far something recorded has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

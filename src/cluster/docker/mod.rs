@@ -5,3 +5,4 @@ pub mod error;
 
 pub mod engine;
 pub mod image;
+pub mod reap;

@@ -74,7 +74,8 @@ impl Output {
 
     fn line(&mut self, line: &str) {
         // `apt` overwrites its progress: what stands behind the last return is what a terminal would show.
-        let line = line.rsplit('\r').next().unwrap_or(line);
+        let line = plain(line.rsplit('\r').next().unwrap_or(line));
+        let line = line.trim_end();
         if line.starts_with("Step ") && line.contains(" : ") {
             self.step = line.to_owned();
             self.lines.clear();
@@ -101,6 +102,17 @@ impl Output {
     }
 }
 
+/// Without the escape sequences that colour it: the engine makes what comes from stderr red.
+fn plain(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // It ends with the first letter.
+        text.push_str(part.find(|letter: char| letter.is_ascii_alphabetic()).map_or("", |end| &part[end + 1..]));
+    }
+    text
+}
+
 /// Removes the images that `identity` supersedes, but for the newest of them: a run of the previous build may be on its
 /// way. What a container uses stays as well. A failure leaves an image behind, which the next build removes.
 pub(super) async fn remove_superseded(engine: &Engine, identity: &Identity) {
@@ -125,13 +137,13 @@ mod tests {
         let mut output = Output::default();
         output.add("Step 1/3 : FROM debian\n ---> 0123\nStep 2/3 : RUN apt-get install x\n");
         output.add(" ---> Running in 4567\nReading package lists...\n10%\r50%\rdone\nE: Unable to loc");
-        output.add("ate package x\n");
+        output.add("ate package x\n\u{1b}[91mred\n\u{1b}[0mRemoving intermediate container 4567\n");
         let problem = "The command '/bin/sh -c apt-get install x' returned a non-zero code: 100";
         let error = output.failed("images/x/Dockerfile".into(), problem.into());
         assert_eq!(
             error.to_string(),
             "`images/x/Dockerfile` cannot be built: a command ended with exit code 100\n    Step 2/3 : RUN apt-get install x\n    \
-             Reading package lists...\n    done\n    E: Unable to locate package x"
+             Reading package lists...\n    done\n    E: Unable to locate package x\n    red"
         );
         assert!(error.help().unwrap().starts_with("that package is not in this release of Debian"));
     }

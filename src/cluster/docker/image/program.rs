@@ -97,12 +97,12 @@ fn libraries(maps: &str) -> Vec<std::path::PathBuf> {
     all
 }
 
-/// The script that a Dockerfile runs with the program's path. `loader` is where it must be, and its name in our folder.
+/// The script that a Dockerfile runs with a command that tries the program. `loader` is where it must be, and its name in
+/// our folder.
 fn fit(loader: Option<(&str, &str)>) -> String {
-    let check = "program=$1\nlib=$(dirname \"$0\")\n\
-                 if \"$program\" node --help >/dev/null 2>&1; then\n    rm -r \"$lib\"\n    exit 0\nfi\n";
+    let check = "lib=$(dirname \"$0\")\nif \"$@\" >/dev/null 2>&1; then\n    rm -r \"$lib\"\n    exit 0\nfi\n";
     let Some((path, name)) = loader else {
-        return format!("set -e\n{check}exec \"$program\" node --help\n");
+        return format!("set -e\n{check}exec \"$@\"\n");
     };
     format!(
         "set -e\n{check}\
@@ -115,7 +115,7 @@ fn fit(loader: Option<(&str, &str)>) -> String {
          if [ -z \"$home\" ]; then echo \"this image has no GNU C library\" >&2; exit 1; fi\n\
          new /bin/cp --remove-destination \"$lib\"/lib*.so* \"$lib/{name}\" \"$home/\"\n\
          new /bin/cp --remove-destination \"$lib/{name}\" {path}\n\
-         \"$program\" node --help >/dev/null\n\
+         \"$@\" >/dev/null\n\
          rm -r \"$lib\"\n"
     )
 }

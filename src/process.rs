@@ -1,4 +1,4 @@
-//! Which process recorded a run, and whether it still lives: a pid alone may be another's by now.
+//! Which process owns something (a run in the record, containers), and whether it still lives: a pid alone may be another's by now.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 /// A process on this machine since it was booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Process {
+pub struct Process {
     pub pid: u32,
     /// Clock ticks between boot and its start; none where there is no `/proc`.
     pub started_ticks: Option<u64>,
@@ -17,12 +17,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn this() -> Self {
+    #[must_use]
+    pub fn this() -> Self {
         let pid = std::process::id();
         Self { pid, started_ticks: stat(pid).map(|stat| stat.started_ticks), boot: boot() }
     }
 
-    pub(super) fn is_alive(&self) -> bool {
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
         if self.boot != boot() {
             return false;
         }

@@ -1,0 +1,240 @@
+//! What is ours in an engine, whose it is, and how it is removed when its owner is gone.
+
+use std::collections::HashMap;
+use std::fs;
+
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptions, WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+
+use super::engine::Engine;
+use super::error::EngineError;
+use crate::ids::{RunId, TrialId};
+use crate::process::Process;
+
+pub const RUN: &str = "chaosrun.run";
+pub const TRIAL: &str = "chaosrun.trial";
+pub const OWNER: &str = "chaosrun.owner";
+
+/// What every container, network and volume of a trial is labelled with. This process is their owner.
+#[must_use]
+pub fn labels(run: &RunId, trial: &TrialId) -> HashMap<String, String> {
+    HashMap::from([(RUN.to_owned(), run.to_string()), (TRIAL.to_owned(), trial.to_string()), (OWNER.to_owned(), Owner::this().to_string())])
+}
+
+/// Who made something, as its label says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    /// Several machines may share an engine.
+    machine: String,
+    /// Processes are numbered by their pid namespace: what another one's numbers mean cannot be told from here.
+    namespace: String,
+    process: Process,
+}
+
+impl Owner {
+    fn this() -> Self {
+        let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        let machine = if machine.trim().is_empty() { "-".into() } else { blake3::hash(machine.as_bytes()).to_hex()[..12].to_owned() };
+        let link = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default();
+        let namespace: String = link.chars().filter(char::is_ascii_digit).collect();
+        Self { machine, namespace: if namespace.is_empty() { "-".into() } else { namespace }, process: Process::this() }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split(':').map(str::to_owned);
+        let (machine, boot, namespace) = (fields.next()?, fields.next()?, fields.next()?);
+        let (pid, started) = (fields.next()?.parse().ok()?, fields.next()?);
+        let started_ticks = if started == "-" { None } else { Some(started.parse().ok()?) };
+        let boot = if boot == "-" { String::new() } else { boot };
+        fields.next().is_none().then_some(Self { machine, namespace, process: Process { pid, started_ticks, boot } })
+    }
+
+    /// Whether it is known that nobody will come back for its things.
+    fn is_dead(&self, this: &Self) -> bool {
+        if self.process.boot == this.process.boot {
+            self.namespace == this.namespace && !self.process.is_alive()
+        } else {
+            // The machine was booted since; nothing is known of a machine without a name.
+            self.machine == this.machine && self.machine != "-"
+        }
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Process { pid, started_ticks, boot } = &self.process;
+        let boot = if boot.is_empty() { "-" } else { boot };
+        let started = started_ticks.map_or_else(|| "-".to_owned(), |ticks| ticks.to_string());
+        write!(f, "{}:{boot}:{}:{pid}:{started}", self.machine, self.namespace)
+    }
+}
+
+/// What to remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// What processes of this machine left that are no more.
+    Dead,
+    /// All that is ours, of running trials as well.
+    Everything,
+}
+
+/// Names of what was found, or removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reaped {
+    pub containers: Vec<String>,
+    pub networks: Vec<String>,
+    pub volumes: Vec<String>,
+}
+
+impl Reaped {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.networks.is_empty() && self.volumes.is_empty()
+    }
+}
+
+/// What [`reap`] would remove.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn find(engine: &Engine, which: Which) -> Result<Reaped, EngineError> {
+    let ours = || HashMap::from([("label".to_owned(), vec![OWNER.to_owned()])]);
+    let api = engine.api();
+    let containers = api.list_containers(Some(ListContainersOptionsBuilder::default().all(true).filters(&ours()).build()));
+    let networks = api.list_networks(Some(ListNetworksOptionsBuilder::default().filters(&ours()).build()));
+    let volumes = api.list_volumes(Some(ListVolumesOptionsBuilder::default().filters(&ours()).build()));
+    let (containers, networks, volumes) = tokio::try_join!(containers, networks, volumes)
+        .map_err(|error| EngineError::from_api("looking for what runs have left", &error))?;
+
+    let this = Owner::this();
+    let wanted = |labels: &HashMap<String, String>| match which {
+        Which::Everything => true,
+        Which::Dead => labels.get(OWNER).and_then(|owner| Owner::parse(owner)).is_some_and(|owner| owner.is_dead(&this)),
+    };
+    let name = |names: Option<Vec<String>>, id: Option<String>| {
+        names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned()).or(id)
+    };
+    Ok(Reaped {
+        containers: containers
+            .into_iter()
+            .filter(|container| container.labels.as_ref().is_some_and(wanted))
+            .filter_map(|container| name(container.names, container.id))
+            .collect(),
+        networks: networks
+            .into_iter()
+            .filter(|network| network.labels.as_ref().is_some_and(wanted))
+            .filter_map(|network| network.name.or(network.id))
+            .collect(),
+        volumes: volumes
+            .volumes
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|volume| wanted(&volume.labels))
+            .map(|volume| volume.name)
+            .collect(),
+    })
+}
+
+/// Removes what was left, in parallel: containers, then what they used.
+///
+/// # Errors
+/// The first thing that could not be removed; everything else was.
+pub async fn reap(engine: &Engine, which: Which) -> Result<Reaped, EngineError> {
+    let found = find(engine, which).await?;
+    let (containers, first) = all(found.containers, |name| remove_container(engine, name)).await;
+    let (networks, volumes) = tokio::join!(
+        all(found.networks, |name| async move {
+            let doing = format!("removing network `{name}`");
+            engine.api().remove_network(&name).await.map_err(|error| EngineError::from_api(doing, &error))
+        }),
+        all(found.volumes, |name| async move {
+            let doing = format!("removing volume `{name}`");
+            engine.api().remove_volume(&name, None::<RemoveVolumeOptions>).await.map_err(|error| EngineError::from_api(doing, &error))
+        }),
+    );
+    match first.or(networks.1).or(volumes.1) {
+        Some(error) => Err(error),
+        None => Ok(Reaped { containers, networks: networks.0, volumes: volumes.0 }),
+    }
+}
+
+/// Calls `remove` for all at once: what was removed, and the first problem. What is gone already was removed by another.
+async fn all<F: Future<Output = Result<(), EngineError>>>(
+    names: Vec<String>,
+    remove: impl Fn(String) -> F,
+) -> (Vec<String>, Option<EngineError>) {
+    let results = join_all(names.iter().cloned().map(remove)).await;
+    let (mut removed, mut first) = (Vec::new(), None);
+    for (name, result) in names.into_iter().zip(results) {
+        match result {
+            Ok(()) => removed.push(name),
+            Err(error) if error.is_gone() => (),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    (removed, first)
+}
+
+async fn remove_container(engine: &Engine, name: String) -> Result<(), EngineError> {
+    let doing = || format!("removing container `{name}`");
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let Err(error) = engine.api().remove_container(&name, Some(options)).await else { return Ok(()) };
+    let error = EngineError::from_api(doing(), &error);
+    if !error.is_conflict() {
+        return Err(error);
+    }
+    // Another removes it this moment: its network can be removed once it is gone.
+    let options = WaitContainerOptionsBuilder::default().condition("removed").build();
+    let mut ends = std::pin::pin!(engine.api().wait_container(&name, Some(options)));
+    while let Some(end) = ends.next().await {
+        // An exit code other than 0 is an error to the client library.
+        if let Err(other) = end
+            && !matches!(other, bollard::errors::Error::DockerContainerWaitError { .. })
+        {
+            return Err(EngineError::from_api(doing(), &other));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_read_back_from_its_label() {
+        let labels = labels(&RunId::new(), &TrialId::new());
+        let this = Owner::this();
+        assert_eq!(Owner::parse(&labels[OWNER]), Some(this.clone()));
+        assert!(!this.is_dead(&this));
+        for text in ["", "a:b:c:1", "a:b:c:x:1", "a:b:c:1:2:3"] {
+            assert_eq!(Owner::parse(text), None, "{text}");
+        }
+        let nameless = Owner { process: Process { pid: 7, started_ticks: None, boot: String::new() }, ..this };
+        assert_eq!(Owner::parse(&nameless.to_string()), Some(nameless));
+    }
+
+    #[test]
+    fn only_the_dead_of_this_machine_are_dead() {
+        let this = Owner::this();
+        let process = |change: fn(&mut Process)| {
+            let mut process = this.process.clone();
+            change(&mut process);
+            Owner { process, ..this.clone() }
+        };
+        let replaced = process(|process| process.started_ticks = process.started_ticks.map(|ticks| ticks + 1));
+        assert!(replaced.is_dead(&this));
+        let elsewhere = Owner { namespace: "1".into(), ..replaced };
+        assert!(!elsewhere.is_dead(&this));
+
+        let named = Owner { machine: "0123456789ab".into(), ..this.clone() };
+        let booted = Owner { process: process(|process| process.boot = "before".into()).process, ..named.clone() };
+        assert!(booted.is_dead(&named));
+        assert!(!Owner { machine: "ba9876543210".into(), ..booted.clone() }.is_dead(&named));
+        assert!(!Owner { machine: "-".into(), ..booted }.is_dead(&Owner { machine: "-".into(), ..named }));
+    }
+}

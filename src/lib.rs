@@ -19,6 +19,7 @@ pub mod plan;
 pub mod run;
 
 pub mod cluster;
+pub mod holder;
 pub mod standin;
 
 pub mod chaos;

@@ -58,6 +58,9 @@ enum Command {
     /// Run a stand-in node.
     #[command(hide = true)]
     Node(node::NodeArgs),
+    /// Own the network of a node.
+    #[command(hide = true)]
+    Holder,
     /// Own the processes of a run.
     #[command(hide = true)]
     Supervise(supervise::SuperviseArgs),
@@ -70,7 +73,7 @@ pub fn main() -> ExitCode {
     if docker::is_called(std::env::args_os().next().as_deref()) {
         return docker::main();
     }
-    if program::is_copy() && std::env::args_os().nth(1).is_none_or(|word| word != "node") {
+    if program::is_copy() && std::env::args_os().nth(1).is_none_or(|word| word != "node" && word != "holder") {
         eprintln!("error: this program only runs nodes");
         return Exit::Usage.into();
     }
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Node(args) => Ok(node::run(args)),
+        Command::Holder => Ok(node::hold()),
         Command::Supervise(args) => supervise::run(&args),
     };
     match outcome {

@@ -1,4 +1,4 @@
-//! `chaosrun node ...`: the stand-ins (hidden).
+//! `chaosrun node ...` and `chaosrun holder`: what runs in place of a node, or beside it (hidden).
 
 use clap::{Args, Subcommand};
 
@@ -26,4 +26,9 @@ pub fn run(args: NodeArgs) -> Exit {
     };
     // A node says in its own log what is wrong, and nothing else.
     if outcome.is_ok() { Exit::Ok } else { Exit::Bug }
+}
+
+pub fn hold() -> Exit {
+    // Whoever started it hears nothing but its answers; its stdout is theirs.
+    if crate::holder::run().is_ok() { Exit::Ok } else { Exit::Bug }
 }

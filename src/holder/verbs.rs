@@ -20,12 +20,20 @@ pub enum Request {
     /// No packet may leave but to neighbours. Answered when it is installed and was read back.
     Guard(Guard),
     /// A TCP connection made in the holder's namespace, carried as the given stream.
-    Dial { stream: u32, to: SocketAddr },
+    Dial {
+        stream: u32,
+        to: SocketAddr,
+    },
     /// A unix socket at `path` that everybody may connect to; each connection is a stream of its own.
-    Listen { path: PathBuf },
+    Listen {
+        path: PathBuf,
+    },
     Traffic,
     /// Puts exactly these cuts in force, in place of those before, for so long at most; none = mended.
-    Cut { cuts: Vec<Cut>, lease_ms: u64 },
+    Cut {
+        cuts: Vec<Cut>,
+        lease_ms: u64,
+    },
     /// The cuts in force, read back, with what each has kept from passing.
     Cuts,
 }
@@ -33,10 +41,15 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    Hello { version: u32 },
+    Hello {
+        version: u32,
+    },
     Done,
     /// Bytes of all interfaces but the loopback.
-    Traffic { received: u64, sent: u64 },
+    Traffic {
+        received: u64,
+        sent: u64,
+    },
     Cuts(Vec<(Ipv4Addr, Counted)>),
 }
 

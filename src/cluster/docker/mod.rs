@@ -4,5 +4,6 @@ pub mod address;
 pub mod error;
 
 pub mod engine;
+pub mod holder;
 pub mod image;
 pub mod reap;

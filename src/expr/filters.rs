@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use super::ast::Comparison;
 use super::compare::{compare, equal, number};
 use super::eval::{Evaluation, Given, Known, known, whole_if_it_is};
@@ -52,6 +54,16 @@ impl Evaluation<'_> {
             "urlencode" => match value.as_str() {
                 Some(text) => Ok(Value::from(percent_encode(text))),
                 None if number(&value).is_some() => Ok(Value::from(percent_encode(&value.to_string()))),
+                None => Err(self.wrong(range, &value, "text")),
+            },
+            "b64encode" | "b64decode" => match value.as_str() {
+                Some(text) if name == "b64encode" => Ok(Value::from(BASE64_STANDARD.encode(text))),
+                Some(text) => {
+                    let bytes = BASE64_STANDARD.decode(text).ok().map(String::from_utf8);
+                    let decoded = bytes.and_then(Result::ok).ok_or_else(|| self.wrong(range, &value, "the base64 form of a text"));
+                    decoded.map(Value::from)
+                }
+                None if name == "b64encode" && number(&value).is_some() => Ok(Value::from(BASE64_STANDARD.encode(value.to_string()))),
                 None => Err(self.wrong(range, &value, "text")),
             },
             _ => {

@@ -208,6 +208,10 @@ fn templates_render_strictly() {
     assert_eq!(render("{% set x = n + 1 %}{% if x > 3 %}{{ x }}{% else %}no{% endif %}"), ok("4"));
     assert_eq!(render("{{ stores | map(attribute='name') | join(',') }}"), ok("a,b"));
     assert_eq!(render("{{ stores[0] | tojson }} {{ 'a b/c' | urlencode }}"), ok(r#"{"kv":{"used":10},"name":"a","state":"Up"} a%20b%2Fc"#));
+    assert_eq!(render("{{ text | b64encode }} {{ n | b64encode }} {{ 'w7w=' | b64decode }}"), ok("OTMxR2lC Mw== ü"));
+    for bad in ["{{ 'w7' | b64decode }}", "{{ '/w==' | b64decode }}", "{{ n | b64decode }}", "{{ stores | b64encode }}"] {
+        assert!(render(bad).is_err_and(|reason| reason.contains("expected")), "{bad}");
+    }
     assert_eq!(render("{{ store.nothing }}"), Err("`store` has no field `nothing`, only `capacity`, `state_name`, `uptime`".into()));
     assert_eq!(render("{{ missing }}"), Err("`missing` is null".into()));
     assert_eq!(render("{% if missing %}x{% endif %}"), Err("`missing` is null".into()));

@@ -84,7 +84,8 @@ fn places(name: &str, from: &Path) -> Vec<PathBuf> {
             }
         }
     }
-    for path in [name.to_owned(), format!("scenarios/{name}")] {
+    let beside = from.to_str().and_then(|from| Path::new(from.strip_prefix(EMBEDDED)?).parent()).map(|folder| folder.join(name));
+    for path in beside.iter().filter_map(|path| path.to_str().map(str::to_owned)).chain([name.to_owned(), format!("scenarios/{name}")]) {
         if embedded::get(&path).is_some() {
             places.push(PathBuf::from(format!("{EMBEDDED}{path}")));
         }

@@ -500,6 +500,7 @@ pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
 mod tests {
     use super::*;
     use crate::diagnostic::{Look, render};
+    use crate::scenario::embedded::SAMPLES;
     use crate::scenario::model::ImageSource;
 
     fn sample(name: &str, overrides: &Overrides) -> Result<Loaded, String> {
@@ -509,11 +510,17 @@ mod tests {
 
     #[test]
     fn every_sample_loads_in_every_form() {
-        for name in ["node_kill", "pd_kill", "node_pause", "empty"] {
+        let shared = ["clusters/", "scoring/"].map(|folder| format!("scenarios/{folder}"));
+        let scenarios = SAMPLES.iter().map(|(path, _)| *path).filter(|path| path.starts_with("scenarios/"));
+        for path in scenarios.filter(|path| !shared.iter().any(|folder| path.starts_with(folder))) {
             for (backend, standin) in [(Backend::Local, false), (Backend::Docker, false), (Backend::Docker, true)] {
                 let overrides = Overrides { backend: Some(backend), standin, ..Overrides::default() };
-                let loaded = sample(name, &overrides).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
-                assert_eq!(loaded.cells.len(), 1);
+                // From the folder, and out of the binary.
+                for path in [format!("{}/{path}", env!("CARGO_MANIFEST_DIR")), format!("embedded:{path}")] {
+                    let loaded = load(Path::new(&path), &overrides);
+                    let loaded = loaded.unwrap_or_else(|problems| panic!("{path}:\n{}", render(&problems, Look::default())));
+                    assert_eq!(loaded.cells.len(), 1);
+                }
             }
         }
     }

@@ -559,6 +559,8 @@ pub struct HttpOperation {
     pub ok: Expr,
     /// It certainly did not happen. Neither = unknown.
     pub fail: Expr,
+    /// It was rightly refused: something else was there than a `cas` expected, or a `check` is over the limit.
+    pub mismatch: Expr,
     /// What was read, for reads.
     pub value: Option<Expr>,
 }

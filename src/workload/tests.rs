@@ -279,6 +279,7 @@ fn operation(method: &str, url: &str, body: Option<&str>, ok: &str, value: Optio
         body: body.map(template),
         ok: expr(ok),
         fail: expr("status >= 400"),
+        mismatch: expr("status in [409, 429]"),
         value: value.map(expr),
     }
 }

@@ -1,4 +1,4 @@
-//! A system that is not ours, described by YAML alone, on the `local` backend.
+//! Real etcd, a system that is not ours and is described by YAML alone, on the `local` backend.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use chaosrun::cluster::Cluster;
 use chaosrun::cluster::local::LocalCluster;
 use chaosrun::cluster::local::relay::Source;
-use chaosrun::event::Actor;
+use chaosrun::event::{Actor, Kind, Verdict};
 use chaosrun::scenario::{self, Overrides};
 
 use crate::local::Run;
+use crate::program::{Project, Ran};
 use crate::require;
+use crate::trials::{proven, verdicts};
 
 /// One request as a person with curl would make it, to the advertised address.
 async fn ask(cluster: &LocalCluster, node: &str, path: &str, body: &'static str) -> Result<String, reqwest::Error> {
@@ -43,7 +45,7 @@ async fn real_etcd_is_healthy_through_the_relays_and_survives_a_member() {
     if require::program("etcd").is_none() {
         return;
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/etcd/etcd.yaml");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/etcd/node_kill.yaml");
     let loaded = scenario::load(&file, &Overrides::default()).unwrap();
     let spec = &loaded.cells[0].subjects[0].cluster;
     let run = Run::new();
@@ -72,4 +74,56 @@ async fn real_etcd_is_healthy_through_the_relays_and_survives_a_member() {
     assert_eq!(value(&cluster, "etcd1").await, "dmFsdWU=");
     cluster.down().await.unwrap();
     run.client.close().await;
+}
+
+/// The scenarios as they are on a machine that is busy with other things: fewer requests, more time, etcd's own election timeout.
+fn patient() -> Project {
+    let calmer = [("--heartbeat-interval=50", "--heartbeat-interval=100"), ("--election-timeout=500", "--election-timeout=1000")];
+    let slower = [
+        ("rate: 200", "rate: 50"),
+        ("wall: 10s", "wall: 30s"),
+        ("command: 5s", "command: 30s"),
+        ("detect_within: 10s", "detect_within: 30s"),
+        ("repair_within: 10s", "repair_within: 30s"),
+    ];
+    let project = Project::new().changed("clusters/etcd", &calmer);
+    ["etcd/node_kill", "etcd/leader_kill", "etcd/node_pause"].iter().fold(project, |project, name| project.changed(name, &slower))
+}
+
+fn run(project: &Project, variants: &[&str], exits: i32) -> Ran {
+    let files = ["node_kill", "leader_kill", "node_pause"].map(|name| format!("scenarios/etcd/{name}.yaml"));
+    let mut args: Vec<&str> = files.iter().map(String::as_str).chain(["--jobs", "2"]).collect();
+    args.extend(variants.iter().flat_map(|variant| ["--variant", variant]));
+    project.run(&args).exits(exits)
+}
+
+#[test]
+fn its_faults_are_repaired_with_every_write_kept() {
+    if require::program("etcd").is_none() {
+        return;
+    }
+    let ran = run(&patient(), &["playbook", "oracle"], 0);
+    let trials = ran.trials();
+    assert_eq!(trials.len(), 6, "{ran}");
+    for trial in &trials {
+        assert_eq!(trial.verdict(), Verdict::Pass, "{}\n{ran}", trial.name());
+        proven(trial, &ran);
+        // From the log of each member: the first leader, and after its end the next.
+        let elected = trial.kinds.iter().filter(|kind| matches!(kind, Kind::LogMatched { rule, .. } if rule == "leader_elected")).count();
+        let elections = if trial.name().starts_with("etcd_leader_kill") { 5 } else { 3 };
+        assert!(elected >= elections, "every member tells whom it follows, {elected} times in all: {ran}");
+    }
+}
+
+#[test]
+fn who_leaves_it_broken_fails() {
+    if require::program("etcd").is_none() {
+        return;
+    }
+    let soon = [("repair_within: 30s", "repair_within: 3s")];
+    let names = ["etcd/node_kill", "etcd/leader_kill", "etcd/node_pause"];
+    let project = names.iter().fold(patient(), |project, name| project.again(name, &soon));
+    let ran = run(&project, &["noop"], 4);
+    let expected = ["etcd_node_kill/noop", "etcd_leader_kill/noop", "etcd_node_pause/noop"];
+    assert_eq!(verdicts(&ran), expected.map(|name| (name.to_owned(), Verdict::Fail)).into(), "{ran}");
 }

@@ -32,12 +32,12 @@ pub fn patient() -> Project {
     project.changed("node_kill", &slower).changed("pd_kill", &slower).changed("node_pause", &slower)
 }
 
-fn verdicts(ran: &Ran) -> BTreeMap<String, Verdict> {
+pub fn verdicts(ran: &Ran) -> BTreeMap<String, Verdict> {
     ran.trials().iter().map(|trial| (trial.name(), trial.verdict())).collect()
 }
 
 /// Every proof that a pass stands on.
-fn proven(trial: &Trial, why: &Ran) {
+pub fn proven(trial: &Trial, why: &Ran) {
     let phases: Vec<Phase> = trial
         .kinds
         .iter()

@@ -4,6 +4,8 @@
 pub(super) const FILTERS: &[&str] = &[
     "all",
     "any",
+    "b64decode",
+    "b64encode",
     "bytes",
     "count",
     "d",

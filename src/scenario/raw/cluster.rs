@@ -247,6 +247,9 @@ pub struct RawOperation {
     pub ok: Option<Text>,
     /// It certainly did not happen: never unless given. Neither = unknown.
     pub fail: Option<Text>,
+    /// It was rightly refused, which is no failure: a `cas` found something else there, a `check` is over the limit. Unless
+    /// given a `fail` with status 409 or 412, or 429.
+    pub mismatch: Option<Text>,
     /// What was read.
     pub value: Option<Text>,
 }

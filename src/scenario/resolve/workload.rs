@@ -121,14 +121,14 @@ fn http_driver(check: &mut Checker, pointer: &Pointer, model: Model, raw: &RawHt
             let problem = super::unknown("unknown_operation", "operation", name, allowed.iter().copied());
             check.wrong_key(&pointer, problem);
         }
-        if let Some(operation) = self::operation(check, &pointer, operation) {
+        if let Some(operation) = self::operation(check, &pointer, name, operation) {
             operations.insert(name.clone(), operation);
         }
     }
     Driver::Http { role: raw.role.clone(), operations }
 }
 
-fn operation(check: &mut Checker, pointer: &Pointer, raw: &RawOperation) -> Option<HttpOperation> {
+fn operation(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawOperation) -> Option<HttpOperation> {
     let scope = Scope::Operation;
     let method = super::probe::method(check, &pointer.key("method"), raw.method.as_deref());
     let url = check.template(&pointer.key("url"), &raw.url, scope, &[]);
@@ -142,6 +142,20 @@ fn operation(check: &mut Checker, pointer: &Pointer, raw: &RawOperation) -> Opti
         Some(text) => check.expr(&pointer.key("fail"), text, Scope::Response, &[]),
         None => check.own_expr("false", Scope::Response),
     };
+    let mismatch = match (&raw.mismatch, &fail) {
+        (Some(text), _) => check.expr(&pointer.key("mismatch"), text, Scope::Response, &[]),
+        (None, Some(fail)) => {
+            let statuses = match name {
+                // Conflict, Precondition Failed.
+                "cas" => "[409, 412]",
+                // Too Many Requests.
+                "check" => "[429]",
+                _ => "[]",
+            };
+            check.own_expr(&format!("({}) and status in {statuses}", fail.text), Scope::Response)
+        }
+        (None, None) => None,
+    };
     let value = check.maybe_expr(&pointer.key("value"), raw.value.as_ref(), Scope::Response, &[]);
-    Some(HttpOperation { method, url: url?, headers, body, ok: ok?, fail: fail?, value })
+    Some(HttpOperation { method, url: url?, headers, body, ok: ok?, fail: fail?, mismatch: mismatch?, value })
 }

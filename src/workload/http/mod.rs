@@ -19,11 +19,6 @@ use crate::expr::{Context, Template, Truth};
 use crate::scenario::model::HttpOperation;
 use connection::{Connection, Failure, Response};
 
-/// Statuses by which a server says that a condition did not hold: Conflict, Precondition Failed.
-const CONDITION_FAILED: [u16; 2] = [409, 412];
-/// The one by which a rate limiter says no: Too Many Requests.
-const BLOCKED: u16 = 429;
-
 /// One client's way to the nodes of a role.
 pub(super) struct HttpCaller {
     /// What the templates see at each node.
@@ -110,15 +105,10 @@ fn judge(operation: &HttpOperation, verb: Verb, response: &Response, took: Durat
             Some(Err(unknown)) => Answer::unanswered(verb, unknown.to_string()),
         };
     }
+    if matches!(verb, Verb::Cas | Verb::Check) && operation.mismatch.truth(&context) == Truth::True {
+        return Answer { outcome: Outcome::Mismatch, read: None, problem: Some(problem()) };
+    }
     if operation.fail.truth(&context) == Truth::True {
-        let rightly = match verb {
-            Verb::Cas => CONDITION_FAILED.contains(&status),
-            Verb::Check => status == BLOCKED,
-            _ => false,
-        };
-        if rightly {
-            return Answer { outcome: Outcome::Mismatch, read: None, problem: Some(problem()) };
-        }
         return Answer::failed(problem());
     }
     Answer::unanswered(verb, problem())

@@ -261,6 +261,9 @@ pub struct TrialStarted {
     pub cell: IndexMap<String, Value>,
     pub yardstick: String,
     pub subject: String,
+    /// Digests of the images by what they are for; part of the yardstick.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub images: IndexMap<String, String>,
     /// The clock scale of stand-in nodes, when the cluster declares one: 0.05 = 20 times faster than real.
     pub clock_scale: Option<f64>,
     pub steady_for_us: u64,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use indexmap::IndexMap;
 
+use super::exit::{Exit, Expected};
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
 use crate::cluster::docker::image;
@@ -18,11 +19,13 @@ use crate::ids::{RunId, TrialId};
 use crate::observe::HttpClient;
 use crate::plan::TrialPlan;
 use crate::plan::digest::SEMANTICS;
+use crate::run::containers::Containers;
 use crate::run::dispatcher::{Dispatching, Outcome};
 use crate::run::executor::Executor;
 use crate::run::stage::Shared;
 use crate::run::stop::Stop;
 use crate::scenario::embedded;
+use crate::scenario::model::Backend;
 use crate::store::Recorder;
 
 /// What came of it: by trial number, and in all.
@@ -60,8 +63,11 @@ pub fn execute(trials: &[Arc<TrialPlan>], jobs: usize, output: &OutputArgs, stor
         jobs,
         arguments: std::env::args().skip(1).collect(),
     });
-    let record_dir = move |trial: &TrialId| directory.artifacts(&run, trial);
-    let executed = in_runtime(supervisor, trials, jobs, emitter.clone(), stop.clone(), Box::new(record_dir));
+    let artifacts = {
+        let run = run.clone();
+        move |trial: &TrialId| directory.artifacts(&run, trial)
+    };
+    let executed = in_runtime(supervisor, run, trials, jobs, emitter.clone(), stop.clone(), Box::new(artifacts));
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
     for verdict in executed.iter().flat_map(IndexMap::values) {
         *counts.entry(*verdict).or_default() += 1;
@@ -85,6 +91,7 @@ pub fn execute(trials: &[Arc<TrialPlan>], jobs: usize, output: &OutputArgs, stor
 /// Everything that needs a runtime. The work folder and the supervisor end with it.
 fn in_runtime(
     supervisor: Supervisor,
+    run: RunId,
     trials: &[Arc<TrialPlan>],
     jobs: usize,
     emitter: Emitter,
@@ -109,11 +116,47 @@ fn in_runtime(
         } else {
             None
         };
-        let shared = Shared { supervisor: supervisor.clone(), work: Arc::new(work), http: HttpClient::new(), tools_dir };
-        let verdicts = Executor { jobs, emitter, shared, record_dir, stop }.run(trials).await;
+        let containers = containers(run, trials, &work).await?.map(Arc::new);
+        let trials: Vec<_> = match &containers {
+            Some(containers) => trials.iter().map(|trial| containers.identified(trial)).collect(),
+            None => trials.to_vec(),
+        };
+        let shared = Shared {
+            supervisor: supervisor.clone(),
+            work: Arc::new(work),
+            http: HttpClient::new(),
+            tools_dir,
+            containers: containers.clone(),
+        };
+        let warnings = emitter.clone();
+        let verdicts = Executor { jobs, emitter, shared, record_dir, stop }.run(&trials).await;
+        if let Some(containers) = containers
+            && let Err(error) = containers.clear().await
+        {
+            warnings.warn(format!("{error}; `chaosrun doctor --clean` tries again"));
+        }
         supervisor.close().await;
         anyhow::Ok(verdicts)
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(verdicts)
+}
+
+/// The engine and all images, when a trial needs them.
+async fn containers(run: RunId, trials: &[Arc<TrialPlan>], work: &WorkRoot) -> anyhow::Result<Option<Containers>> {
+    let in_containers = trials.iter().filter(|trial| trial.scenario.backend == Backend::Docker);
+    let clusters: Vec<_> = in_containers.map(|trial| &*trial.scenario.cluster).collect();
+    if clusters.is_empty() {
+        return Ok(None);
+    }
+    // The copy that goes into images: it runs nodes and nothing else.
+    let program = work.make_tool("server").context("the program for images could not be made")?;
+    let prepared = Containers::prepare(run, &clusters, &program, |progress| eprintln!("{progress}")).await;
+    prepared.map(Some).map_err(|error| {
+        let expected = Expected::new(Exit::TrialInvalid, error.to_string());
+        match error.help() {
+            Some(help) => expected.help(help).into(),
+            None => expected.into(),
+        }
+    })
 }

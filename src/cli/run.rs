@@ -11,9 +11,8 @@ use super::overrides::OverrideArgs;
 use super::problems;
 use super::store::StoreArgs;
 use crate::event::TrialStarted;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, digest};
 use crate::scenario;
-use crate::scenario::model::Backend;
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -50,10 +49,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     if plan.trials.is_empty() {
         return Err(Expected::new(Exit::NothingSelected, "nothing was selected").into());
     }
-    if plan.trials.iter().any(|trial| trial.scenario.backend == Backend::Docker) {
-        let message = "the `docker` backend is not part of this version";
-        return Err(Expected::new(Exit::Usage, message).help("`--backend local` runs the same file on processes of this machine").into());
-    }
     if let Some(started) = &like {
         tell_of_changes(started, &plan);
     }
@@ -65,7 +60,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 /// `--like` repeats a trial of the files as they are now, which may not be those of then.
 fn tell_of_changes(started: &TrialStarted, plan: &Plan) {
     let Some(trial) = plan.trials.first() else { return };
-    if trial.yardstick != started.yardstick {
+    if digest::with_images(&trial.yardstick, &started.images) != started.yardstick {
         eprintln!("warning: the scenario has changed since, or `--set` was used: this is not the same trial any more");
     } else if trial.subject != started.subject {
         eprintln!("warning: the variant `{}` has changed since", started.variant);

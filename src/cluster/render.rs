@@ -94,7 +94,10 @@ fn readiness(node: &model::Node, placed: &Placed, real: &Context) -> Result<read
         ProbeKind::Http { method, url, headers, body } => Question::Http {
             method: method.parse().map_err(|_| ClusterError::Template(format!("`{method}` is not an HTTP method")))?,
             url: render("http", url)?,
-            headers: headers.iter().map(|(name, value)| Ok((name.clone(), render(name, value)?))).collect::<Result<_, ClusterError>>()?,
+            headers: headers
+                .iter()
+                .map(|(name, value)| Ok::<_, ClusterError>((name.clone(), render(name, value)?)))
+                .collect::<Result<_, _>>()?,
             body: body.as_ref().map(|body| render("body", body)).transpose()?,
         },
         ProbeKind::Exec { command } => {

@@ -16,7 +16,7 @@ pub(super) async fn ask(cluster: &dyn Cluster, node: Option<&str>, command: Vec<
     let exec = Exec { command, dir, ..Exec::default() };
     let started = match node {
         Some(node) => cluster.exec(node, exec).await,
-        None => cluster.spawn(exec).await,
+        None => cluster.spawn_driver(exec).await,
     };
     let mut running = match started {
         Ok(running) => running,

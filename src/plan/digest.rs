@@ -1,5 +1,6 @@
 //! The two digests. *Yardstick*: what must be equal to compare trials. *Subject*: what is compared.
 
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::scenario::model::{Scenario, Variant};
@@ -19,6 +20,12 @@ pub fn yardstick(scenario: &Scenario) -> String {
         }
     }
     digest(&json!({ "semantics": SEMANTICS, "scenario": value }))
+}
+
+/// The yardstick of a trial in containers: what the images are is part of it. `images` are digests by what they are for.
+#[must_use]
+pub fn with_images(yardstick: &str, images: &IndexMap<String, String>) -> String {
+    if images.is_empty() { yardstick.to_owned() } else { digest(&json!({ "yardstick": yardstick, "images": images })) }
 }
 
 /// Digest of the variant.

@@ -67,6 +67,7 @@ pub fn plan(loaded: &Loaded) -> Plan {
                         yardstick: yardstick.clone(),
                         subject: subject.clone(),
                         targets: preview::targets(scenario, *seed),
+                        images: IndexMap::new(),
                     }));
                 }
             }
@@ -95,6 +96,7 @@ pub fn checks(loaded: &Loaded) -> Vec<CheckPlan> {
             repeat: 1,
             role: TrialRole::Check,
             cell: values.clone(),
+            images: IndexMap::new(),
         };
         plans.push(CheckPlan { name: name.clone(), trial: Arc::new(trial), expect: check.expect.clone() });
     }

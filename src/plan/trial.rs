@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Targets;
+use super::{Targets, digest};
 use crate::event::{TrialRole, TrialStarted};
 use crate::scenario::model::{Backend, Goal, Scenario};
 
@@ -29,6 +29,8 @@ pub struct TrialPlan {
     /// Digest of what is compared: the variant.
     pub subject: String,
     pub targets: Targets,
+    /// Digests of its images by role, known once they are there; none on `local`.
+    pub images: IndexMap<String, String>,
 }
 
 impl TrialPlan {
@@ -50,8 +52,9 @@ impl TrialPlan {
             goal: scenario.goal.as_str().to_owned(),
             role: self.role,
             cell: self.cell.clone(),
-            yardstick: self.yardstick.clone(),
+            yardstick: digest::with_images(&self.yardstick, &self.images),
             subject: self.subject.clone(),
+            images: self.images.clone(),
             clock_scale: scenario.cluster.clock_scale,
             steady_for_us: micros(scenario.timing.steady_for),
             detect_within_us: micros(scenario.timing.detect_within),

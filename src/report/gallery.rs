@@ -100,6 +100,7 @@ pub(crate) fn started(scenario: &str, variant: &str, number: usize) -> TrialStar
         role: TrialRole::Subject,
         cell: IndexMap::new(),
         yardstick: "9b1e6c0f2a7d".into(),
+        images: indexmap::IndexMap::new(),
         subject: "41d0aa93be55".into(),
         clock_scale: Some(0.05),
         steady_for_us: 1_000_000,

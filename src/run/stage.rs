@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::containers::Containers;
 use super::trial::TrialContext;
+use crate::cluster::docker::{DockerCluster, DockerOptions};
 use crate::cluster::local::supervisor::SupervisorClient;
 use crate::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
 use crate::cluster::mediator::{Mediator, MediatorHandle, Settings};
@@ -15,7 +17,7 @@ use crate::cluster::{Cluster, ClusterError, Seat};
 use crate::emit::Emitter;
 use crate::monitor::{Monitor, MonitorConfig, MonitorHandle};
 use crate::observe::HttpClient;
-use crate::scenario::model::Scenario;
+use crate::scenario::model::{Backend, Scenario};
 use crate::workload::{Workload, WorkloadConfig, WorkloadHandle};
 
 /// Users are served when something was acknowledged within this.
@@ -30,6 +32,8 @@ pub struct Shared {
     pub http: HttpClient,
     /// First on an agent's PATH, when the machine has no docker CLI of its own.
     pub tools_dir: Option<PathBuf>,
+    /// When a trial runs in containers.
+    pub containers: Option<Arc<Containers>>,
 }
 
 /// Everything of one trial that runs.
@@ -52,7 +56,7 @@ pub struct Stage {
 
 impl Stage {
     /// Chooses addresses and makes folders; starts nothing yet.
-    pub fn new(context: &TrialContext) -> Result<Self, ClusterError> {
+    pub async fn new(context: &TrialContext) -> Result<Self, ClusterError> {
         let TrialContext { plan, trial, shared, record_dir, emitter, cancel, .. } = context;
         // An agent may see this name.
         let opaque = blake3::hash(trial.as_str().as_bytes()).to_hex()[..8].to_owned();
@@ -71,7 +75,19 @@ impl Stage {
             tools_dir: shared.tools_dir.clone(),
             relay: true,
         };
-        let cluster: Arc<dyn Cluster> = Arc::new(LocalCluster::new(Arc::clone(&plan.scenario.cluster), options)?);
+        let spec = &plan.scenario.cluster;
+        let cluster: Arc<dyn Cluster> = match (plan.scenario.backend, &shared.containers) {
+            (Backend::Local, _) => Arc::new(LocalCluster::new(Arc::clone(spec), options)?),
+            (Backend::Docker, Some(containers)) => {
+                let LocalOptions { run_dir, trial: opaque, seed, emitter, .. } = options.clone();
+                let beside = LocalCluster::without_nodes(spec, LocalOptions { relay: false, ..options })?;
+                let Containers { run, engine, images } = &**containers;
+                let (engine, images, run, trial) = (engine.clone(), Arc::clone(images), run.clone(), trial.clone());
+                let options = DockerOptions { engine, images, run, trial, opaque, run_dir, seed, emitter, beside };
+                Arc::new(DockerCluster::new(Arc::clone(spec), options).await?)
+            }
+            (Backend::Docker, None) => return Err(ClusterError::Engine("no engine was connected to".into())),
+        };
         Ok(Self {
             cluster,
             agent_dir,

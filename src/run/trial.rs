@@ -51,7 +51,7 @@ pub async fn run(context: TrialContext) -> Verdict {
     emitter.emit(Kind::TrialStarted(Box::new(plan.started())));
     let mut findings = Findings::default();
     let mut chaos = ChaosState::default();
-    match Stage::new(&context) {
+    match Stage::new(&context).await {
         Err(error) => findings.invalid = Some(cluster_error(&error)),
         Ok(stage) => {
             let mut trial = Trial::new(&context, stage);

@@ -4,6 +4,7 @@
 mod agent;
 mod architecture;
 mod bad_input;
+mod docker;
 mod etcd;
 mod faults_of_ours;
 mod images;

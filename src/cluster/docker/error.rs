@@ -58,6 +58,15 @@ pub enum PullProblem {
     Other,
 }
 
+/// The engine's own words, for a sentence that says what was being done.
+pub(super) fn words(error: &Error) -> String {
+    match EngineError::from_api(String::new(), error) {
+        EngineError::Refused { problem, .. } => problem,
+        EngineError::Slow(..) => "it gave no answer".into(),
+        other => other.to_string(),
+    }
+}
+
 fn shown(step: &str, lines: &[String]) -> String {
     let mut text = String::new();
     for line in std::iter::once(step).filter(|step| !step.is_empty()).chain(lines.iter().map(String::as_str)) {

@@ -1,9 +1,21 @@
-//! The backend `docker`: a network a trial, a holder and a workload container a node.
+//! The backend `docker`: one internal network a trial; a node is a *holder* container that owns its network namespace, and
+//! the workload container joined to it, so that what is done to a node's network outlives its restarts.
 
 pub mod address;
-pub mod error;
-
+mod agent;
+mod cluster;
 pub mod engine;
+pub mod error;
+mod events;
+mod exec;
 pub mod holder;
 pub mod image;
+mod network;
+mod node;
+mod plan;
 pub mod reap;
+mod usage;
+
+pub use cluster::{DockerCluster, DockerOptions};
+pub use engine::Engine;
+pub use error::EngineError;

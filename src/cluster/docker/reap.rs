@@ -19,6 +19,10 @@ pub const RUN: &str = "chaosrun.run";
 pub const TRIAL: &str = "chaosrun.trial";
 pub const OWNER: &str = "chaosrun.owner";
 
+/// How often what cannot be removed at once is tried again: an engine may still be busy with it.
+const ROUNDS: u32 = 20;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// What every container, network and volume of a trial is labelled with. This process is their owner.
 #[must_use]
 pub fn labels(run: &RunId, trial: &TrialId) -> HashMap<String, String> {
@@ -75,11 +79,14 @@ impl std::fmt::Display for Owner {
 
 /// What to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum Which<'a> {
     /// What processes of this machine left that are no more.
     Dead,
     /// All that is ours, of running trials as well.
     Everything,
+    /// What one run has made, or one trial, whoever owns it.
+    Run(&'a RunId),
+    Trial(&'a TrialId),
 }
 
 /// Names of what was found, or removed.
@@ -101,8 +108,13 @@ impl Reaped {
 ///
 /// # Errors
 /// When the engine does not answer.
-pub async fn find(engine: &Engine, which: Which) -> Result<Reaped, EngineError> {
-    let ours = || HashMap::from([("label".to_owned(), vec![OWNER.to_owned()])]);
+pub async fn find(engine: &Engine, which: Which<'_>) -> Result<Reaped, EngineError> {
+    let label = match which {
+        Which::Dead | Which::Everything => OWNER.to_owned(),
+        Which::Run(run) => format!("{RUN}={run}"),
+        Which::Trial(trial) => format!("{TRIAL}={trial}"),
+    };
+    let ours = || HashMap::from([("label".to_owned(), vec![label.clone()])]);
     let api = engine.api();
     let containers = api.list_containers(Some(ListContainersOptionsBuilder::default().all(true).filters(&ours()).build()));
     let networks = api.list_networks(Some(ListNetworksOptionsBuilder::default().filters(&ours()).build()));
@@ -112,7 +124,7 @@ pub async fn find(engine: &Engine, which: Which) -> Result<Reaped, EngineError> 
 
     let this = Owner::this();
     let wanted = |labels: &HashMap<String, String>| match which {
-        Which::Everything => true,
+        Which::Everything | Which::Run(_) | Which::Trial(_) => true,
         Which::Dead => labels.get(OWNER).and_then(|owner| Owner::parse(owner)).is_some_and(|owner| owner.is_dead(&this)),
     };
     let name = |names: Option<Vec<String>>, id: Option<String>| {
@@ -143,7 +155,7 @@ pub async fn find(engine: &Engine, which: Which) -> Result<Reaped, EngineError> 
 ///
 /// # Errors
 /// The first thing that could not be removed; everything else was.
-pub async fn reap(engine: &Engine, which: Which) -> Result<Reaped, EngineError> {
+pub async fn reap(engine: &Engine, which: Which<'_>) -> Result<Reaped, EngineError> {
     let found = find(engine, which).await?;
     let (containers, first) = all(found.containers, |name| remove_container(engine, name)).await;
     let (networks, volumes) = tokio::join!(
@@ -160,6 +172,25 @@ pub async fn reap(engine: &Engine, which: Which) -> Result<Reaped, EngineError> 
         Some(error) => Err(error),
         None => Ok(Reaped { containers, networks: networks.0, volumes: volumes.0 }),
     }
+}
+
+/// Removes until nothing is left: what a call makes that nobody waits for any more is found at the next look.
+///
+/// # Errors
+/// When something cannot be removed for a second.
+pub async fn clear(engine: &Engine, which: Which<'_>) -> Result<(), EngineError> {
+    let mut last = None;
+    for round in 0..ROUNDS {
+        if round > 0 && last.is_some() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        match reap(engine, which).await {
+            Ok(reaped) if reaped.is_empty() => return Ok(()),
+            Ok(_) => last = None,
+            Err(error) => last = Some(error),
+        }
+    }
+    last.map_or(Ok(()), Err)
 }
 
 /// Calls `remove` for all at once: what was removed, and the first problem. What is gone already was removed by another.

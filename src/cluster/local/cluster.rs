@@ -100,6 +100,15 @@ impl LocalCluster {
         Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs, agent_dir, tools_dir })
     }
 
+    /// Nothing but a place for programs of ours, beside a cluster of another backend.
+    ///
+    /// # Errors
+    /// See [`LocalCluster::new`].
+    pub fn without_nodes(spec: &model::Cluster, options: LocalOptions) -> Result<Self, ClusterError> {
+        let none = model::Cluster { nodes: Vec::new(), roles: IndexMap::new(), ..spec.clone() };
+        Self::new(Arc::new(none), options)
+    }
+
     /// The relay, for link faults; none when the cluster was built without, or has no ports.
     #[must_use]
     pub fn relay(&self) -> Option<&Relay> {

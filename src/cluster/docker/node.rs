@@ -1,0 +1,390 @@
+//! One node: its two containers, and what is known of them from the engine's events.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard::container::LogOutput;
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, KillContainerOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use tokio::sync::{OnceCell, broadcast, watch};
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+
+use super::engine::Engine;
+use super::error::words;
+use super::events::Seen;
+use super::exec::Inside;
+use super::holder::Holder;
+use super::plan::Plan;
+use crate::cluster::ready::{Ask, Prober, Response};
+use crate::cluster::{ClusterError, NodeChange, tail};
+use crate::emit::Emitter;
+use crate::event::{Actor, Kind, NodeState};
+
+/// How long the engine may take to tell of what it has just said it did.
+const TOLD: Duration = Duration::from_secs(10);
+
+/// What all nodes of a trial share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub engine: Engine,
+    pub emitter: Emitter,
+    pub changes: broadcast::Sender<NodeChange>,
+    pub prober: Prober,
+    /// Copies of logs.
+    pub tasks: TaskTracker,
+}
+
+/// What is known of a node now; everybody may look.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub state: NodeState,
+    pub starts: u32,
+    pub since: Instant,
+    pub readiness: Readiness,
+}
+
+/// Of the present start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Waiting,
+    Ready,
+    /// Ended before it was ready, with the reason and its last words.
+    Ended(String),
+    /// Not in time.
+    Late(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub plan: Plan,
+    /// Of the workload's container: its name, which is known before it exists.
+    pub container: Arc<str>,
+    pub holder: OnceCell<Holder>,
+    pub view: watch::Sender<View>,
+    shared: Arc<Shared>,
+    /// Orders are taken one after the other, as an engine does.
+    turn: tokio::sync::Mutex<()>,
+    /// Who asked for the change that is under way.
+    asked: Mutex<Option<Asked>>,
+    start: Mutex<Start>,
+    ending: AtomicBool,
+}
+
+/// An order whose effect the engine has not told of yet.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    by: Actor,
+    /// Whether it ends the node: a paused one is first told to go on.
+    ends: bool,
+}
+
+/// The present start.
+#[derive(Debug, Default)]
+struct Start {
+    probing: Option<AbortHandle>,
+    /// How long the log was before.
+    log_from: u64,
+}
+
+impl Node {
+    pub fn new(plan: Plan, container: String, shared: Arc<Shared>) -> Self {
+        let view = View { state: NodeState::Created, starts: 0, since: Instant::now(), readiness: Readiness::Waiting };
+        Self {
+            plan,
+            container: container.into(),
+            holder: OnceCell::new(),
+            view: watch::Sender::new(view),
+            shared,
+            turn: tokio::sync::Mutex::default(),
+            asked: Mutex::default(),
+            start: Mutex::default(),
+            ending: AtomicBool::new(false),
+        }
+    }
+
+    pub fn inside(&self) -> Inside {
+        Inside { engine: self.shared.engine.clone(), container: Arc::clone(&self.container), user: None }
+    }
+
+    pub fn state(&self) -> NodeState {
+        self.view.borrow().state.clone()
+    }
+
+    pub fn conflict(&self, problem: &str) -> ClusterError {
+        ClusterError::Conflict { node: self.plan.name.clone(), problem: problem.into() }
+    }
+
+    /// Puts its files into the container, which was created and not started.
+    pub async fn furnish(&self) -> Result<(), ClusterError> {
+        let io = |source| ClusterError::Io { what: format!("cannot pack the files of `{}`", self.plan.name), source };
+        let archive = self.plan.archive().map_err(io)?;
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
+        let sent = self.shared.engine.api().upload_to_container(&self.container, Some(options), bollard::body_full(archive.into())).await;
+        sent.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &bollard::errors::Error) -> ClusterError {
+        ClusterError::Start { node: self.plan.name.clone(), problem: words(error) }
+    }
+
+    /// What an engine refuses is the asker's affair, everything else the engine's.
+    fn refused(&self, error: &bollard::errors::Error) -> ClusterError {
+        let words = words(error);
+        match error {
+            bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409 | 500, .. } => {
+                let problems = ["is already paused", "is not paused", "is not running", "is paused"];
+                let known = problems.into_iter().find(|problem| words.contains(problem));
+                known.map_or_else(|| ClusterError::Engine(words), |problem| self.conflict(problem))
+            }
+            _ => ClusterError::Engine(words),
+        }
+    }
+
+    fn ask_for(&self, by: Actor, ends: bool) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { by, ends });
+    }
+
+    /// Who is behind a change that the engine tells of.
+    fn asker(&self, seen: Seen) -> Actor {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_the_way = seen == Seen::Unpaused && asked.is_some_and(|asked| asked.ends);
+        let known = if on_the_way { *asked } else { asked.take() };
+        known.map_or(Actor::Itself, |asked| asked.by)
+    }
+
+    /// From now on whatever ends it is the teardown.
+    pub fn ends(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.ask_for(Actor::Runner, true);
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Nothing to do when it runs, as for an engine.
+    pub async fn start(&self, by: Actor) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        self.start_in_turn(by).await
+    }
+
+    async fn start_in_turn(&self, by: Actor) -> Result<(), ClusterError> {
+        match self.state() {
+            NodeState::Running => return Ok(()),
+            NodeState::Paused => return Err(self.conflict("is paused; unpause it")),
+            NodeState::Created | NodeState::Exited { .. } => {}
+        }
+        let before = self.view.borrow().starts;
+        self.follow().await?;
+        self.ask_for(by, false);
+        self.shared.engine.api().start_container(&self.container, None).await.map_err(|error| self.failed(&error))?;
+        self.until(|view| view.starts > before).await
+    }
+
+    /// From before the start, so that no line is missed.
+    async fn follow(&self) -> Result<(), ClusterError> {
+        let io = |source| ClusterError::Io { what: format!("cannot write the log of `{}`", self.plan.name), source };
+        let mut log = File::options().append(true).create(true).open(&self.plan.log).map_err(io)?;
+        self.start.lock().unwrap_or_else(PoisonError::into_inner).log_from = log.metadata().map_err(io)?.len();
+        let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
+        let attached = self.shared.engine.api().attach_container(&self.container, Some(options)).await;
+        let mut output = attached.map_err(|error| self.failed(&error))?.output;
+        let (emitter, name) = (self.shared.emitter.clone(), self.plan.name.clone());
+        self.shared.tasks.spawn(async move {
+            let mut broken = false;
+            while let Some(Ok(piece)) = output.next().await {
+                let (LogOutput::StdOut { message } | LogOutput::StdErr { message } | LogOutput::Console { message }) = piece else {
+                    continue;
+                };
+                // Read on, also when the disk is full: a node that nobody reads would come to a halt.
+                if let (false, Err(error)) = (broken, log.write_all(&message)) {
+                    broken = true;
+                    emitter.warn(format!("the log of `{name}` cannot be written: {error}"));
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until the engine has told of it.
+    async fn until(&self, reached: impl FnMut(&View) -> bool) -> Result<(), ClusterError> {
+        let mut view = self.view.subscribe();
+        let told = tokio::time::timeout(TOLD, view.wait_for(reached)).await;
+        if told.is_err() {
+            return Err(ClusterError::Engine(format!("it never told that the state of `{}` changed", self.plan.name)));
+        }
+        Ok(())
+    }
+
+    pub async fn stop(&self, grace: Duration, by: Actor) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        self.stop_in_turn(grace, by).await
+    }
+
+    async fn stop_in_turn(&self, grace: Duration, by: Actor) -> Result<(), ClusterError> {
+        if !matches!(self.state(), NodeState::Running | NodeState::Paused) {
+            return Ok(());
+        }
+        self.ask_for(by, true);
+        // Engines count in whole seconds.
+        let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        self.shared.engine.api().stop_container(&self.container, Some(options)).await.map_err(|error| self.refused(&error))?;
+        self.until(|view| matches!(view.state, NodeState::Exited { .. })).await
+    }
+
+    pub async fn restart(&self, grace: Duration, by: Actor) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        self.stop_in_turn(grace, by).await?;
+        self.start_in_turn(by).await
+    }
+
+    pub async fn kill(&self, signal: i32, by: Actor) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        if !matches!(self.state(), NodeState::Running | NodeState::Paused) {
+            return Err(self.conflict("is not running"));
+        }
+        self.ask_for(by, true);
+        let options = KillContainerOptionsBuilder::new().signal(&signal.to_string()).build();
+        self.shared.engine.api().kill_container(&self.container, Some(options)).await.map_err(|error| self.refused(&error))?;
+        if signal == libc::SIGKILL {
+            self.until(|view| matches!(view.state, NodeState::Exited { .. })).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn pause(&self, by: Actor) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        match self.state() {
+            NodeState::Running => {}
+            NodeState::Paused => return Err(self.conflict("is already paused")),
+            NodeState::Created | NodeState::Exited { .. } => return Err(self.conflict("is not running")),
+        }
+        self.ask_for(by, false);
+        self.shared.engine.api().pause_container(&self.container).await.map_err(|error| self.refused(&error))?;
+        self.until(|view| view.state != NodeState::Running).await
+    }
+
+    pub async fn unpause(&self, by: Actor) -> Result<(), ClusterError> {
+        let _turn = self.turn.lock().await;
+        match self.state() {
+            NodeState::Paused => {}
+            NodeState::Running => return Err(self.conflict("is not paused")),
+            NodeState::Created | NodeState::Exited { .. } => return Err(self.conflict("is not running")),
+        }
+        self.ask_for(by, false);
+        self.shared.engine.api().unpause_container(&self.container).await.map_err(|error| self.refused(&error))?;
+        self.until(|view| view.state != NodeState::Paused).await
+    }
+
+    /// Takes in what the engine told.
+    pub fn seen(self: &Arc<Self>, seen: Seen) {
+        let state = match seen {
+            Seen::Started | Seen::Unpaused => NodeState::Running,
+            Seen::Paused => NodeState::Paused,
+            // As a shell writes it: the engine itself does not tell a signal from a code.
+            Seen::Died { code: code @ 129..=192 } => NodeState::Exited { code: None, signal: Some(code - 128) },
+            Seen::Died { code } => NodeState::Exited { code: Some(code), signal: None },
+        };
+        if self.state() == state && seen != Seen::Started {
+            return;
+        }
+        let by = self.asker(seen);
+        let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = None;
+        match seen {
+            Seen::Started => {
+                self.shared.emitter.emit(Kind::NodeStarted { node: self.plan.name.clone(), pid: None });
+                let node = Arc::clone(self);
+                let probing = tokio::spawn(async move { node.probe().await });
+                if let Some(before) = start.probing.replace(probing.abort_handle()) {
+                    before.abort();
+                }
+            }
+            Seen::Died { code } => {
+                if let Some(probing) = start.probing.take() {
+                    probing.abort();
+                }
+                ended = Some(with_log(&format!("it exited with code {code}"), &self.plan, start.log_from));
+            }
+            Seen::Paused | Seen::Unpaused => {}
+        }
+        drop(start);
+        self.view.send_modify(|view| {
+            view.state = state.clone();
+            view.since = Instant::now();
+            if seen == Seen::Started {
+                view.starts += 1;
+                view.readiness = Readiness::Waiting;
+            }
+            if let (Some(words), Readiness::Waiting) = (ended, &view.readiness) {
+                view.readiness = Readiness::Ended(words);
+            }
+        });
+        let node = self.plan.name.clone();
+        self.shared.emitter.emit(Kind::NodeChanged { node: node.clone(), state: state.clone(), by: Some(by) });
+        // An error means that nobody watches.
+        let _ = self.shared.changes.send(NodeChange { node, state, by: Some(by) });
+    }
+
+    async fn probe(self: Arc<Self>) {
+        let began = Instant::now();
+        let asked = Probed(&self);
+        let readiness = match self.shared.prober.until_ready(&self.plan.ready, &asked).await {
+            Ok(()) => {
+                let after_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.shared.emitter.emit(Kind::NodeReady { node: self.plan.name.clone(), after_us });
+                Readiness::Ready
+            }
+            Err(last) => {
+                let from = self.start.lock().unwrap_or_else(PoisonError::into_inner).log_from;
+                Readiness::Late(with_log(&last, &self.plan, from))
+            }
+        };
+        self.view.send_modify(|view| view.readiness = readiness);
+    }
+
+    pub async fn until_ready(&self) -> Result<(), ClusterError> {
+        let mut view = self.view.subscribe();
+        let settled = view.wait_for(|view| view.readiness != Readiness::Waiting).await;
+        let readiness = settled.map_or(Readiness::Ready, |view| view.readiness.clone());
+        let node = self.plan.name.clone();
+        match readiness {
+            Readiness::Ready | Readiness::Waiting => Ok(()),
+            Readiness::Ended(problem) => Err(ClusterError::Start { node, problem }),
+            Readiness::Late(last) => Err(ClusterError::NotReady { node, within: self.plan.ready.within, last }),
+        }
+    }
+
+    pub async fn answers(&self, timeout: Duration) -> Result<Duration, String> {
+        let begin = Instant::now();
+        self.shared.prober.ask(&self.plan.ready, &Probed(self), timeout).await?;
+        Ok(begin.elapsed())
+    }
+}
+
+/// A node that is asked whether it is ready.
+struct Probed<'a>(&'a Node);
+
+impl Ask for Probed<'_> {
+    fn runs(&self) -> bool {
+        self.0.state() == NodeState::Running
+    }
+
+    async fn execute(&self, command: &[String]) -> Result<Response, String> {
+        self.0.inside().ask(command, &self.0.plan.dir).await
+    }
+}
+
+fn with_log(text: &str, plan: &Plan, from: u64) -> String {
+    match tail::last_lines(&plan.log, from) {
+        Some(lines) => format!("{text}; its log ends:\n{lines}"),
+        None => format!("{text}; its log is empty"),
+    }
+}

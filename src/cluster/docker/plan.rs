@@ -1,0 +1,233 @@
+//! What a node's two containers are made from: pure, from the rendered node.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use bollard::models::{
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType, NetworkingConfig,
+    ResourcesUlimits, VolumeCreateRequest,
+};
+
+use super::holder::DNS;
+use super::image::{self, Image};
+use super::network::Network;
+use crate::cluster::render::{OURSELVES, Rendered};
+use crate::cluster::{ClusterError, Placed, ready};
+use crate::scenario::model;
+
+/// What a container is for: the value of the label [`PART`].
+pub(super) const PART: &str = "chaosrun.part";
+/// The node it is about: the value of this label.
+pub(super) const NODE: &str = "chaosrun.node";
+
+/// Where nodes have their directories.
+pub(super) const DIRS: &str = "/srv";
+
+/// Where holders have what the workloads' volumes hold. Nothing reads it: a volume in memory lives as long as somebody has it.
+const HELD: &str = "/held";
+
+/// A node before it is made.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub name: String,
+    pub address: Ipv4Addr,
+    pub dir: PathBuf,
+    pub data: PathBuf,
+    pub disk: Option<u64>,
+    pub image: Image,
+    pub entrypoint: Option<Vec<String>>,
+    pub args: Option<Vec<String>>,
+    pub env: Vec<String>,
+    pub files: Vec<(PathBuf, String)>,
+    /// A name for our own program in the image: it is linked there.
+    pub server: Option<PathBuf>,
+    pub ulimits: Vec<(String, u64)>,
+    pub cpus: Option<f64>,
+    pub memory: Option<u64>,
+    pub user: Option<String>,
+    pub ready: ready::Plan,
+    pub log: PathBuf,
+}
+
+impl Plan {
+    pub fn new(node: &model::Node, placed: &Placed, rendered: Rendered, address: Ipv4Addr, image: Image, logs: &Path) -> Self {
+        let mut command = rendered.command;
+        let mut server = None;
+        if let Some(first) = command.first_mut().filter(|first| *first == OURSELVES) {
+            let path = PathBuf::from(format!("/usr/local/bin/{}-server", placed.role));
+            *first = path.to_string_lossy().into_owned();
+            server = Some(path);
+        }
+        Self {
+            name: placed.name.clone(),
+            address,
+            dir: placed.dir.clone(),
+            data: placed.data.clone(),
+            disk: placed.disk,
+            image,
+            entrypoint: (!command.is_empty()).then_some(command),
+            args: (!rendered.args.is_empty()).then_some(rendered.args),
+            env: rendered.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            files: rendered.files,
+            server,
+            ulimits: node.ulimits.iter().map(|(name, limit)| (name.clone(), *limit)).collect(),
+            cpus: node.cpus,
+            memory: node.memory,
+            user: node.user.clone(),
+            ready: rendered.ready,
+            log: logs.join(format!("{}.log", placed.name)),
+        }
+    }
+
+    /// The data directory. In memory when its size is limited: it is the one kind of fixed size that needs no rights on the
+    /// engine's host.
+    pub fn volume(&self, name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
+        // Others than root can only write where everybody may.
+        let mode = if matches!(self.user.as_deref().unwrap_or(&self.image.user), "" | "0" | "root") { "0700" } else { "1777" };
+        let options = self.disk.map(|bytes| {
+            let entries = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("size={bytes},mode={mode}"))];
+            entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+        });
+        VolumeCreateRequest {
+            name: Some(name.into()),
+            driver_opts: options,
+            labels: Some(labels.clone()),
+            ..VolumeCreateRequest::default()
+        }
+    }
+
+    pub fn workload(&self, holder: &str, volume: &str, labels: &HashMap<String, String>) -> ContainerCreateBody {
+        let ulimit = |(name, limit): &(String, u64)| {
+            let limit = i64::try_from(*limit).ok();
+            ResourcesUlimits { name: Some(name.clone()), soft: limit, hard: limit }
+        };
+        ContainerCreateBody {
+            image: Some(self.image.reference.clone()),
+            entrypoint: self.entrypoint.clone(),
+            cmd: self.args.clone(),
+            env: Some(self.env.clone()),
+            user: self.user.clone(),
+            working_dir: self.entrypoint.is_some().then(|| self.dir.to_string_lossy().into_owned()),
+            labels: Some(labelled(labels, "node", &self.name)),
+            host_config: Some(HostConfig {
+                network_mode: Some(format!("container:{holder}")),
+                mounts: Some(vec![mount(volume, &self.data)]),
+                ulimits: Some(self.ulimits.iter().map(ulimit).collect()),
+                nano_cpus: self.cpus.map(nanos),
+                memory: self.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+                memory_swap: self.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    /// The node's directory as an archive to unpack at `/`: made once, so a file that somebody changed stays changed.
+    pub fn archive(&self) -> io::Result<Vec<u8>> {
+        let mut archive = tar::Builder::new(Vec::new());
+        folders(&mut archive, &self.dir)?;
+        for (path, content) in &self.files {
+            let path = self.dir.join(path);
+            if let Some(parent) = path.parent() {
+                folders(&mut archive, parent)?;
+            }
+            let mut header = header(tar::EntryType::Regular, 0o644);
+            header.set_size(content.len() as u64);
+            archive.append_data(&mut header, inside(&path), content.as_bytes())?;
+        }
+        if let Some(server) = &self.server {
+            archive.append_link(&mut header(tar::EntryType::Symlink, 0o777), inside(server), image::PROGRAM)?;
+        }
+        archive.into_inner()
+    }
+}
+
+pub(super) fn nanos(cpus: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a few processors")]
+    let nanos = (cpus * 1e9) as i64;
+    nanos
+}
+
+pub(super) fn labelled(labels: &HashMap<String, String>, part: &str, node: &str) -> HashMap<String, String> {
+    let own = [(PART, part), (NODE, node)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    labels.iter().map(|(name, value)| (name.clone(), value.clone())).chain(own).collect()
+}
+
+pub(super) fn mount(volume: &str, at: &Path) -> Mount {
+    Mount { typ: Some(MountType::VOLUME), source: Some(volume.into()), target: Some(at.to_string_lossy().into_owned()), ..Mount::default() }
+}
+
+/// A container that owns a network namespace. `at` is where it has the volume.
+pub(super) fn holder(
+    image: &Image,
+    network: &Network,
+    address: Ipv4Addr,
+    name: &str,
+    volume: Option<(&str, Option<&Path>)>,
+    labels: &HashMap<String, String>,
+) -> ContainerCreateBody {
+    let endpoint = EndpointSettings {
+        ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..EndpointIpamConfig::default() }),
+        aliases: Some(vec![name.to_owned()]),
+        ..EndpointSettings::default()
+    };
+    let mounts = volume.map(|(volume, at)| vec![mount(volume, at.unwrap_or(Path::new(HELD)))]);
+    ContainerCreateBody {
+        image: Some(image.reference.clone()),
+        hostname: Some(name.into()),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        labels: Some(labelled(labels, "holder", name)),
+        host_config: Some(HostConfig {
+            network_mode: Some(network.name.clone()),
+            cap_drop: Some(vec!["ALL".into()]),
+            cap_add: Some(vec!["NET_ADMIN".into(), "DAC_OVERRIDE".into()]),
+            mounts,
+            // Its output is frames for us alone.
+            log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+            // Names of the network are resolved, others end at once.
+            dns: Some(vec![DNS.into()]),
+            dns_search: Some(vec![".".into()]),
+            ..HostConfig::default()
+        }),
+        networking_config: Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(network.name.clone(), endpoint)])) }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(0);
+    header
+}
+
+/// Archives know no absolute paths.
+fn inside(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+fn folders(archive: &mut tar::Builder<Vec<u8>>, path: &Path) -> io::Result<()> {
+    let mut above: Vec<&Path> = inside(path).ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    above.reverse();
+    for folder in above {
+        archive.append_data(&mut header(tar::EntryType::Directory, 0o755), folder, io::empty())?;
+    }
+    Ok(())
+}
+
+/// The image of a node, which `prepare` has made before.
+pub(super) fn image_of<'a>(
+    node: &model::Node,
+    images: &'a indexmap::IndexMap<model::ImageSource, Image>,
+) -> Result<&'a Image, ClusterError> {
+    node.image
+        .as_ref()
+        .and_then(|source| images.get(source))
+        .ok_or_else(|| ClusterError::Start { node: node.name.clone(), problem: "it has no image for the `docker` backend".into() })
+}

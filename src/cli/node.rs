@@ -17,12 +17,15 @@ enum Which {
     Pd(Box<standin::pd::Args>),
     /// A store.
     Tikv(Box<standin::tikv::Args>),
+    /// A rate limiter.
+    Ratelimiter(Box<standin::ratelimiter::Args>),
 }
 
 pub fn run(args: NodeArgs) -> Exit {
     let outcome = match args.which {
         Which::Pd(args) => standin::pd::run(*args),
         Which::Tikv(args) => standin::tikv::run(*args),
+        Which::Ratelimiter(args) => standin::ratelimiter::run(*args),
     };
     // A node says in its own log what is wrong, and nothing else.
     if outcome.is_ok() { Exit::Ok } else { Exit::Bug }

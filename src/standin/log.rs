@@ -19,6 +19,8 @@ pub enum Dialect {
     Tikv,
     /// `kebab-case` keys in source order; consensus lines as etcd's, with the member's id in hex before the message.
     Pd,
+    /// `2026-06-21T11:02:09.629Z INFO message key=value`: no place in a source, and nobody's habits.
+    Plain,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +138,9 @@ impl Log {
 
     /// Writes one line whose fields are already in printed order.
     fn line(&self, level: Level, file: &str, number: u32, message: &str, mut fields: Vec<(String, String)>) {
+        if self.0.dialect == Dialect::Plain {
+            return self.write(&plain(level, message, &fields));
+        }
         let file = file.rsplit('/').next().unwrap_or(file);
         if self.0.dialect == Dialect::Tikv {
             fields.push(("thread_id".to_owned(), thread_id().to_string()));
@@ -147,13 +152,17 @@ impl Log {
             line.push_str(" [");
             match self.0.dialect {
                 Dialect::Tikv => quote(&mut line, &key),
-                Dialect::Pd => quote(&mut line, &key.replace('_', "-")),
+                Dialect::Pd | Dialect::Plain => quote(&mut line, &key.replace('_', "-")),
             }
             line.push('=');
             quote(&mut line, &value);
             line.push(']');
         }
         line.push('\n');
+        self.write(&line);
+    }
+
+    fn write(&self, line: &str) {
         let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
         // A log that cannot be written must not stop the node: there is nowhere left to say it.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
@@ -198,7 +207,7 @@ impl slog::Drain for Drain {
                 fields.push(("region_id".to_owned(), self.region_id.to_string()));
                 record.msg().to_string()
             }
-            Dialect::Pd => {
+            Dialect::Pd | Dialect::Plain => {
                 // The crate's own mark; here it stands before the message.
                 fields.retain(|(key, _)| key != "raft_id");
                 fields.reverse();
@@ -217,6 +226,18 @@ impl slog::Serializer for Fields {
         self.0.push((key.to_owned(), value.to_string()));
         Ok(())
     }
+}
+
+fn plain(level: Level, message: &str, fields: &[(String, String)]) -> String {
+    let mut line = format!("{:.3} {} {message}", jiff::Timestamp::now(), level.as_str());
+    for (key, value) in fields {
+        line.push(' ');
+        quote(&mut line, key);
+        line.push('=');
+        quote(&mut line, value);
+    }
+    line.push('\n');
+    line
 }
 
 fn timestamp() -> String {

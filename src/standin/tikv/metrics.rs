@@ -23,7 +23,7 @@ impl Histogram {
         Self::new(std::iter::successors(Some(start), |bound| Some(bound * 2.0)).take(count).collect())
     }
 
-    fn new(bounds: Vec<f64>) -> Self {
+    pub(in crate::standin) fn new(bounds: Vec<f64>) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, counts, nanos: AtomicU64::new(0) }
     }
@@ -164,15 +164,15 @@ pub struct Now {
 
 /// The text format.
 #[derive(Debug, Default)]
-struct Page(String);
+pub(in crate::standin) struct Page(pub(in crate::standin) String);
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(in crate::standin) fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(in crate::standin) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let _ = self.0.write_str(name);
         for (place, (key, label)) in labels.iter().enumerate() {
             let _ = write!(self.0, "{}{key}=\"{label}\"", if place == 0 { '{' } else { ',' });
@@ -180,7 +180,7 @@ impl Page {
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+    pub(in crate::standin) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
     }
@@ -193,7 +193,7 @@ impl Page {
         }
     }
 
-    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+    pub(in crate::standin) fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
         let mut total = 0;
         for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
             total += count.load(Ordering::Relaxed);

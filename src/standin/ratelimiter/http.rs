@@ -1,0 +1,219 @@
+//! The node's API. Everything that needs Redis answers 503 while Redis does not.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::args::{Rule, Settings};
+use super::books::{Books, Counter, Member};
+use super::link::LinkError;
+use super::metrics::{Checked, Metrics, Now};
+
+/// Bytes of a key.
+const LONGEST_KEY: usize = 256;
+
+/// Everything a request may need.
+pub struct Node {
+    pub settings: Settings,
+    pub books: Books,
+    pub metrics: Metrics,
+    /// The registry and the number of keys, as the last heartbeat found them.
+    pub known: watch::Receiver<(Vec<Member>, usize)>,
+}
+
+pub fn router(node: Arc<Node>) -> axum::Router {
+    axum::Router::new()
+        .route("/check", post(check))
+        .route("/live", get(async || Json(json!({ "status": "ok" }))))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/api/nodes", get(nodes))
+        .route("/api/counters", get(counters))
+        .route("/api/counters/{key}/reset", post(reset))
+        .route("/api/limits", get(limits))
+        .route("/api/limits/{key}", put(set_limit))
+        .route("/api/blocks", get(blocks))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
+        .with_state(node)
+}
+
+fn problem(status: StatusCode, text: impl Into<String>) -> Response {
+    (status, Json(json!({ "error": text.into() }))).into_response()
+}
+
+impl IntoResponse for LinkError {
+    fn into_response(self) -> Response {
+        problem(StatusCode::SERVICE_UNAVAILABLE, self.to_string())
+    }
+}
+
+fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Response> {
+    body.map(|Json(body)| body).map_err(|rejected| problem(StatusCode::BAD_REQUEST, rejected.body_text()))
+}
+
+fn known_key(key: &str) -> Result<(), Response> {
+    if key.is_empty() || key.len() > LONGEST_KEY {
+        return Err(problem(StatusCode::BAD_REQUEST, format!("a key has 1 to {LONGEST_KEY} bytes, this one {}", key.len())));
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckBody {
+    key: String,
+    limit: Option<u32>,
+    window_ms: Option<u64>,
+}
+
+async fn check(State(node): State<Arc<Node>>, asked: Result<Json<CheckBody>, JsonRejection>) -> Result<Response, Response> {
+    let began = Instant::now();
+    let CheckBody { key, limit, window_ms } = body(asked)?;
+    known_key(&key)?;
+    let default = node.settings.default;
+    let rule = Rule { limit: limit.unwrap_or(default.limit), window_ms: window_ms.unwrap_or(default.window_ms).max(1) };
+    let decision = match node.books.check(&node.settings.id, &key, rule).await {
+        Ok(decision) => decision,
+        Err(error) => {
+            node.metrics.checked(Checked::Error, began.elapsed());
+            return Err(error.into_response());
+        }
+    };
+    let remaining = decision.limit.saturating_sub(decision.count);
+    node.metrics.checked(if decision.allowed { Checked::Allowed } else { Checked::Blocked }, began.elapsed());
+    let retry_after = if decision.allowed { Some(0.0) } else { decision.wait.map(|wait| wait.as_secs_f64()) };
+    let answer = json!({
+        "allowed": decision.allowed,
+        "current_count": decision.count,
+        "remaining": remaining,
+        "retry_after_seconds": retry_after,
+    });
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ratelimit-limit", HeaderValue::from(decision.limit));
+    headers.insert("x-ratelimit-remaining", HeaderValue::from(remaining));
+    headers.insert("x-ratelimit-reset", HeaderValue::from(whole_seconds(decision.rest)));
+    if let (false, Some(wait)) = (decision.allowed, decision.wait) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    let status = if decision.allowed { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+    Ok((status, headers, Json(answer)).into_response())
+}
+
+/// Rounded up: who comes back after them is not too early.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// Whether this node reaches Redis, whatever the others see.
+async fn health(State(node): State<Arc<Node>>) -> Response {
+    let view = node.books.link().view();
+    let reachable = view.is_reachable();
+    let redis = json!({
+        "address": node.settings.redis,
+        "reachable": reachable,
+        "for_seconds": view.since.elapsed().as_secs_f64(),
+        "error": view.problem,
+    });
+    let status = if reachable { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = if reachable { "ok" } else { "redis is unreachable" };
+    (status, Json(json!({ "node": node.settings.id, "status": word, "redis": redis }))).into_response()
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    let (members, active_counters) = node.known.borrow().clone();
+    let nodes = members.into_iter().map(|member| (member.id, member.up)).collect();
+    let now = Now { redis_up: node.books.link().view().is_reachable(), nodes, active_counters };
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], node.metrics.render(&now)).into_response()
+}
+
+async fn nodes(State(node): State<Arc<Node>>) -> Result<Json<Value>, LinkError> {
+    let members = node.books.members().await?;
+    let nodes: Vec<Value> = members
+        .iter()
+        .map(|member| {
+            let status = if member.up { "Up" } else { "Down" };
+            json!({ "id": member.id, "address": member.address, "status": status, "registered_at": member.registered_at })
+        })
+        .collect();
+    Ok(Json(json!({ "nodes": nodes })))
+}
+
+async fn counters(State(node): State<Arc<Node>>) -> Result<Json<Value>, LinkError> {
+    let counter = |counter: Counter| {
+        let remaining = u64::from(counter.rule.limit).saturating_sub(counter.held);
+        json!({
+            "key": counter.key,
+            "count": counter.count,
+            "limit": counter.rule.limit,
+            "window_ms": counter.rule.window_ms,
+            "remaining": remaining,
+        })
+    };
+    let counters: Vec<Value> = node.books.counters().await?.into_iter().map(counter).collect();
+    Ok(Json(json!({ "counters": counters })))
+}
+
+/// Keys that the next request would be refused for.
+async fn blocks(State(node): State<Arc<Node>>) -> Result<Json<Value>, LinkError> {
+    let counters = node.books.counters().await?;
+    let blocked = counters.into_iter().filter(|counter| counter.held >= u64::from(counter.rule.limit));
+    let block = |counter: Counter| json!({ "key": counter.key, "current_count": counter.held, "limit": counter.rule.limit });
+    Ok(Json(json!({ "blocks": blocked.map(block).collect::<Vec<_>>() })))
+}
+
+async fn limits(State(node): State<Arc<Node>>) -> Result<Json<Value>, LinkError> {
+    let rules = node.books.rules().await?;
+    let limits: Vec<Value> =
+        rules.iter().map(|(key, rule)| json!({ "key": key, "limit": rule.limit, "window_ms": rule.window_ms })).collect();
+    let default = node.settings.default;
+    Ok(Json(json!({ "default": { "limit": default.limit, "window_ms": default.window_ms }, "limits": limits })))
+}
+
+#[derive(Deserialize)]
+struct ResetQuery {
+    /// `?forget=true`: what was allowed no longer counts either.
+    #[serde(default)]
+    forget: bool,
+}
+
+async fn reset(
+    State(node): State<Arc<Node>>,
+    Path(key): Path<String>,
+    Query(ResetQuery { forget }): Query<ResetQuery>,
+) -> Result<Response, LinkError> {
+    Ok(match node.books.reset(&key, forget).await? {
+        Some((before, after)) => Json(json!({ "key": key, "before": before, "count": after })).into_response(),
+        None => problem(StatusCode::NOT_FOUND, format!("no counter for the key `{key}`")),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitBody {
+    limit: u32,
+    window_ms: Option<u64>,
+}
+
+async fn set_limit(
+    State(node): State<Arc<Node>>,
+    Path(key): Path<String>,
+    asked: Result<Json<LimitBody>, JsonRejection>,
+) -> Result<Response, Response> {
+    let LimitBody { limit, window_ms } = body(asked)?;
+    known_key(&key)?;
+    let rule = Rule { limit, window_ms: window_ms.unwrap_or(node.settings.default.window_ms) };
+    if rule.window_ms == 0 {
+        return Err(problem(StatusCode::BAD_REQUEST, "a window of no length holds nothing"));
+    }
+    node.books.set_rule(&key, rule).await.map_err(IntoResponse::into_response)?;
+    Ok(Json(json!({ "key": key, "limit": rule.limit, "window_ms": rule.window_ms })).into_response())
+}

@@ -4,9 +4,11 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::expr::{Context, Expr, Truth};
+use crate::observe::redis;
 
 /// The pauses between two questions grow from the first to the last: most nodes are ready within milliseconds, and one
 /// that is not must not be kept from it by being asked.
@@ -34,6 +36,7 @@ pub enum Question {
     Exec {
         command: Vec<String>,
     },
+    Redis(redis::Question),
 }
 
 #[derive(Debug)]
@@ -108,6 +111,13 @@ impl Prober {
                 Question::Tcp { address } => connect(address).await,
                 Question::Http { method, url, headers, body } => self.request(method, url, headers, body.as_ref()).await,
                 Question::Exec { command } => node.execute(command).await,
+                Question::Redis(question) => {
+                    let answered = |json: Value| Response {
+                        text: Some(json.as_str().map_or_else(|| json.to_string(), str::to_owned)),
+                        ..Response::default()
+                    };
+                    question.ask().await.map(answered).map_err(|problem| format!("could not be asked: {problem}"))
+                }
             }
         };
         let begin = Instant::now();

@@ -9,6 +9,7 @@ use super::ready::{self, Question};
 use super::{ClusterError, Placed, PortAddress, Topology};
 use crate::expr::topology::{View, node_context};
 use crate::expr::{Context, Template};
+use crate::observe::redis;
 use crate::scenario::model::{self, ProbeKind};
 
 /// The first word of a command that means this program itself.
@@ -103,12 +104,12 @@ fn readiness(node: &model::Node, placed: &Placed, real: &Context) -> Result<read
         ProbeKind::Exec { command } => {
             Question::Exec { command: command.iter().map(|word| render("exec", word)).collect::<Result<_, _>>()? }
         }
-        ProbeKind::Metrics { .. }
-        | ProbeKind::Promql { .. }
-        | ProbeKind::Redis { .. }
-        | ProbeKind::Log { .. }
-        | ProbeKind::Workload { .. } => {
-            let problem = "its `ready` must be http, tcp, exec or alive".into();
+        ProbeKind::Redis { address, command } => {
+            let command = command.iter().map(|word| render("redis", word)).collect::<Result<_, _>>()?;
+            Question::Redis(redis::Question::new(render("redis", address)?, command))
+        }
+        ProbeKind::Metrics { .. } | ProbeKind::Promql { .. } | ProbeKind::Log { .. } | ProbeKind::Workload { .. } => {
+            let problem = "its `ready` must be http, tcp, redis, exec or alive".into();
             return Err(ClusterError::Start { node: node.name.clone(), problem });
         }
     };

@@ -13,6 +13,7 @@ mod http;
 mod log;
 pub mod metrics;
 mod promql;
+pub mod redis;
 mod tcp;
 mod workload;
 

@@ -12,7 +12,7 @@ use super::http::HttpClient;
 use super::log::LogProbe;
 use super::metrics::{Query, Scrapes, evaluate};
 use super::snapshot::Snapshot;
-use super::{alive, exec, promql, tcp, workload};
+use super::{alive, exec, promql, redis, tcp, workload};
 use crate::cluster::Cluster;
 use crate::expr::topology::{View, node_context};
 use crate::expr::{Context, Template};
@@ -59,6 +59,7 @@ enum How {
         last_good: usize,
     },
     Tcp(Vec<String>),
+    Redis(Vec<redis::Question>),
     Exec(Vec<(Option<String>, Vec<String>)>),
     Log(LogProbe),
     Workload(Duration),
@@ -224,6 +225,21 @@ impl Observer {
                     Completed { poll: index, answer, good }
                 })
             }
+            How::Redis(questions) => {
+                let questions = questions.clone();
+                Box::pin(async move {
+                    let mut answer = Answer::failed("nobody to ask", now);
+                    let mut good = None;
+                    for (place, question) in questions.iter().enumerate() {
+                        answer = redis::ask(question, timeout).await;
+                        if answer.ok {
+                            good = Some(place);
+                            break;
+                        }
+                    }
+                    Completed { poll: index, answer, good }
+                })
+            }
             How::Exec(commands) => {
                 let (cluster, commands) = (Arc::clone(&self.cluster), commands.clone());
                 Box::pin(async move {
@@ -327,7 +343,13 @@ fn how(probe: &Probe, asked: &[(Option<String>, Context)], cluster: &dyn Cluster
             };
             How::Promql { questions: asked.iter().map(|(_, context)| question(context)).collect::<Result<_, _>>()?, last_good: 0 }
         }
-        ProbeKind::Redis { .. } => return Err("not part of this version".into()),
+        ProbeKind::Redis { address, command } => {
+            let question = |context: &Context| -> Result<redis::Question, String> {
+                let words = command.iter().map(|word| render(word, context)).collect::<Result<_, _>>()?;
+                Ok(redis::Question::new(render(address, context)?, words))
+            };
+            How::Redis(asked.iter().map(|(_, context)| question(context)).collect::<Result<_, _>>()?)
+        }
         ProbeKind::Exec { command } => {
             let words = |context: &Context| command.iter().map(|word| render(word, context)).collect::<Result<Vec<_>, _>>();
             How::Exec(asked.iter().map(|(node, context)| Ok((node.clone(), words(context)?))).collect::<Result<_, String>>()?)

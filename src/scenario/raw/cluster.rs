@@ -92,6 +92,8 @@ pub struct RawReady {
     pub http: Option<Short<RawHttp>>,
     /// `host:port`
     pub tcp: Option<Text>,
+    /// A command to the Redis server that it is.
+    pub redis: Option<RawRedis>,
     /// A command in the node; exit code 0 = ok.
     pub exec: Option<Vec<Text>>,
     /// A regular expression on the node's log.

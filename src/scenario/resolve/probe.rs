@@ -8,7 +8,7 @@ use crate::expr::Scope;
 use crate::observe::metrics::query::Query;
 use crate::scenario::model::{On, Probe, ProbeKind, Ready, SkipPlace};
 use crate::scenario::names;
-use crate::scenario::raw::{RawDuration, RawHttp, RawProbe, RawReady, Short};
+use crate::scenario::raw::{RawDuration, RawHttp, RawProbe, RawReady, RawRedis, Short};
 
 pub(super) fn probe(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawProbe, tick: Duration, roles: &[&str]) -> Option<Probe> {
     let on = on(check, &pointer.key("on"), &raw.on, roles);
@@ -135,9 +135,7 @@ fn kind(check: &mut Checker, pointer: &Pointer, raw: &RawProbe, on: Option<&On>)
         return Some(ProbeKind::Promql { url, query: check.template(&at.key("query"), &promql.query, scope, &[])?, range, step, place });
     }
     if let Some(redis) = &raw.redis {
-        let at = pointer.key("redis");
-        let command = check.templates(&at.key("command"), &redis.command, scope, &[]);
-        return Some(ProbeKind::Redis { address: check.template(&at.key("address"), &redis.address, scope, &[])?, command });
+        return self::redis(check, &pointer.key("redis"), redis);
     }
     if let Some(address) = &raw.tcp {
         return Some(ProbeKind::Tcp { address: check.template(&pointer.key("tcp"), address, scope, &[])? });
@@ -186,6 +184,15 @@ fn http(check: &mut Checker, pointer: &Pointer, raw: &Short<RawHttp>) -> Option<
     }
 }
 
+fn redis(check: &mut Checker, pointer: &Pointer, raw: &RawRedis) -> Option<ProbeKind> {
+    if raw.command.is_empty() {
+        let problem = Diagnostic::error("no_command", "the probe has no command").label("expected a command such as `[PING]`");
+        check.wrong(&pointer.key("command"), problem);
+    }
+    let command = check.templates(&pointer.key("command"), &raw.command, Scope::Probe, &[]);
+    Some(ProbeKind::Redis { address: check.template(&pointer.key("address"), &raw.address, Scope::Probe, &[])?, command })
+}
+
 /// The HTTP method; GET where none is given.
 pub(super) fn method(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) -> String {
     const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
@@ -200,16 +207,24 @@ pub(super) fn method(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) 
 
 /// When a node counts as started.
 pub(super) fn ready(check: &mut Checker, pointer: &Pointer, raw: &RawReady) -> Option<Ready> {
-    let given = [("http", raw.http.is_some()), ("tcp", raw.tcp.is_some()), ("exec", raw.exec.is_some()), ("log", raw.log.is_some())];
+    let given = [
+        ("http", raw.http.is_some()),
+        ("tcp", raw.tcp.is_some()),
+        ("redis", raw.redis.is_some()),
+        ("exec", raw.exec.is_some()),
+        ("log", raw.log.is_some()),
+    ];
     let given: Vec<&str> = given.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect();
     let within: Option<&RawDuration> = raw.within.as_ref();
     let within = check.duration(&pointer.key("within"), within, Duration::from_secs(30));
-    one_kind(check, pointer, &given, "http, tcp, exec, log")?;
+    one_kind(check, pointer, &given, "http, tcp, redis, exec, log")?;
     let scope = Scope::Probe;
     let probe = if let Some(http) = &raw.http {
         self::http(check, &pointer.key("http"), http)?
     } else if let Some(address) = &raw.tcp {
         ProbeKind::Tcp { address: check.template(&pointer.key("tcp"), address, scope, &[])? }
+    } else if let Some(redis) = &raw.redis {
+        self::redis(check, &pointer.key("redis"), redis)?
     } else if let Some(command) = &raw.exec {
         ProbeKind::Exec { command: check.templates(&pointer.key("exec"), command, scope, &[]) }
     } else {
@@ -220,6 +235,7 @@ pub(super) fn ready(check: &mut Checker, pointer: &Pointer, raw: &RawReady) -> O
     let own = match probe {
         ProbeKind::Http { .. } => "status >= 200 and status < 300",
         ProbeKind::Exec { .. } => "status == 0",
+        ProbeKind::Redis { .. } => "error is none",
         // That it answered is all there is to ask.
         _ => "true",
     };

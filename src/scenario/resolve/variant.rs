@@ -117,7 +117,7 @@ pub(super) fn command(check: &mut Checker, pointer: &Pointer, raw: &Short<RawCom
 }
 
 /// Words a diagnosis may use for what is wrong, so that it can be compared with the truth.
-pub const FAULT_CLASSES: [&str; 18] = [
+pub const FAULT_CLASSES: [&str; 19] = [
     "process_crash",
     "process_hang",
     "process_stop",
@@ -133,6 +133,7 @@ pub const FAULT_CLASSES: [&str; 18] = [
     "config_error",
     "overload",
     "data_loss",
+    "data_corruption",
     "quorum_loss",
     "none",
     "unknown",

@@ -11,6 +11,7 @@ mod images;
 mod local;
 mod program;
 mod promql;
+mod ratelimiter;
 mod require;
 mod standin_pd;
 mod standin_store;

@@ -235,9 +235,8 @@ pub(super) fn ready(check: &mut Checker, pointer: &Pointer, raw: &RawReady) -> O
     let own = match probe {
         ProbeKind::Http { .. } => "status >= 200 and status < 300",
         ProbeKind::Exec { .. } => "status == 0",
-        ProbeKind::Redis { .. } => "error is none",
         // That it answered is all there is to ask.
-        _ => "true",
+        _ => "error is none",
     };
     let expect = if let Some(text) = &raw.expect {
         check.expr(&pointer.key("expect"), text, Scope::Response, &[])

@@ -116,16 +116,16 @@ impl Link {
         }
     }
 
-    /// On the connection there is, or on a new one.
+    /// On the connection there is; when there is none, on a new one.
     async fn look(&self, connection: Option<MultiplexedConnection>) -> Result<MultiplexedConnection, String> {
-        if let Some(mut connection) = connection
-            && redis::cmd("PING").query_async::<()>(&mut connection).await.is_ok()
-        {
-            return Ok(connection);
-        }
-        let connect = self.client.get_multiplexed_async_connection_with_config(&self.config);
-        let connected = tokio::time::timeout(self.timeout, connect).await;
-        let mut connection = connected.map_err(|_| self.silence())?.map_err(|error| self.words(&error))?;
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => {
+                let connect = self.client.get_multiplexed_async_connection_with_config(&self.config);
+                let connected = tokio::time::timeout(self.timeout, connect).await;
+                connected.map_err(|_| self.silence())?.map_err(|error| self.words(&error))?
+            }
+        };
         // A server that is still loading its data answers, and cannot serve.
         redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| self.words(&error))?;
         Ok(connection)

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
+use serde::Serialize;
 use thiserror::Error;
 use tokio::io::AsyncRead;
 use tokio::sync::broadcast;
@@ -178,6 +179,34 @@ pub struct ProcessInfo {
     pub command: String,
 }
 
+/// One direction of a link: what `from` sends to `to`, whoever dialled.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cut {
+    pub from: String,
+    pub to: String,
+    pub mode: CutMode,
+}
+
+/// How a direction is cut, the strictest last. A new connection needs both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutMode {
+    /// What is sent waits, and goes on when the link is mended.
+    Stall,
+    /// A black hole.
+    Drop,
+    /// Whoever sends hears at once that nobody is there.
+    Reject,
+}
+
+/// A cut that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Severed {
+    pub cut: Cut,
+    /// How many packets it has kept from passing, where the backend sees packets.
+    pub packets: Option<u64>,
+}
+
 /// Where an agent works: what its shell needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
@@ -276,6 +305,24 @@ pub trait Cluster: Send + Sync {
     /// As [`Cluster::spawn`], for a workload's driver: link faults between the workload and a node concern it.
     async fn spawn_driver(&self, exec: Exec) -> Result<Running, ClusterError> {
         self.spawn(exec).await
+    }
+
+    /// Puts exactly these cuts in force, in place of those before; none = everything is mended.
+    async fn cut(&self, cuts: &[Cut]) -> Result<(), ClusterError> {
+        match cuts.first() {
+            None => Ok(()),
+            Some(cut) => Err(ClusterError::Conflict { node: cut.to.clone(), problem: "has links that cannot be cut here".into() }),
+        }
+    }
+
+    /// The cuts in force, read back.
+    async fn severed(&self) -> Result<Vec<Severed>, ClusterError> {
+        Ok(Vec::new())
+    }
+
+    /// Dials the first port of `to` as `from` would: the time until it was connected, or in words how it was not.
+    async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
+        Err(format!("{from} cannot be made to dial {to} within {timeout:?} here"))
     }
 
     /// Path of the file that holds all the node has printed (stdout and stderr), growing.

@@ -7,6 +7,7 @@ mod bad_input;
 mod docker;
 mod etcd;
 mod faults_of_ours;
+mod holder;
 mod images;
 mod local;
 mod program;

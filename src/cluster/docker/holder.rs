@@ -4,9 +4,10 @@
 //! that keeps nothing (`none`): all that is carried goes over its stdout.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::query_parameters::AttachContainerOptionsBuilder;
@@ -19,6 +20,7 @@ use super::error::EngineError;
 use crate::cluster::ClusterError;
 use crate::holder::client::Client;
 pub use crate::holder::guard::Guard;
+pub use crate::holder::links::{Counted, Cut, Mode};
 pub use crate::holder::streams::Stream;
 
 /// Where the engine is to ask for names that are not of the network: the holder itself, which says that there are none.
@@ -88,6 +90,16 @@ impl Holder {
     /// Bytes that the namespace has received and sent.
     pub async fn traffic(&self) -> Result<(u64, u64), ClusterError> {
         self.told(self.client.traffic().await)
+    }
+
+    /// Puts exactly `cuts` of what comes into its namespace in force, until `lease` is over or they are put anew.
+    pub async fn cut(&self, cuts: Vec<Cut>, lease: Duration) -> Result<(), ClusterError> {
+        self.told(self.client.cut(cuts, lease).await)
+    }
+
+    /// The cuts in force, read back from the kernel, with what each has kept from passing.
+    pub async fn cuts(&self) -> Result<Vec<(Ipv4Addr, Counted)>, ClusterError> {
+        self.told(self.client.cuts().await)
     }
 
     /// Ends its stdin: it heals all but the guard, and exits.

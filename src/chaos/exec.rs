@@ -5,10 +5,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 
+use super::catalogue::{Kind, Way};
 use super::fault::{Inject, Signs};
 use crate::cluster::{Cluster, ClusterError, Exec, NodeStatus};
 use crate::expr::topology::{View, node_context};
 use crate::expr::{Expr, Template};
+
+pub(super) const KIND: Kind = Kind {
+    name: "exec",
+    local: &[Way { how: "a command beside the node", needs: &[] }],
+    docker: &[Way { how: "a command in the container", needs: &[] }],
+};
 
 /// A command that hangs is no injection.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);

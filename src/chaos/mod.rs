@@ -4,6 +4,7 @@
 //! A fault is written to the record before it is injected, proven to be installed and felt after, and proven gone
 //! once it was removed.
 
+pub mod catalogue;
 pub mod timeline;
 
 mod exec;

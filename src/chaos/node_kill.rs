@@ -2,10 +2,17 @@
 
 use async_trait::async_trait;
 
+use super::catalogue::{Kind, Way};
 use super::fault::Inject;
 use crate::cluster::{Cluster, ClusterError, NodeStatus};
 use crate::event::{Actor, NodeState};
 use crate::scenario::model::Signal;
+
+pub(super) const KIND: Kind = Kind {
+    name: "node_kill",
+    local: &[Way { how: "signal to the process group", needs: &[] }],
+    docker: &[Way { how: "kill by the engine", needs: &[] }],
+};
 
 #[derive(Debug)]
 pub(super) struct NodeKill {

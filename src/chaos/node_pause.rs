@@ -2,9 +2,16 @@
 
 use async_trait::async_trait;
 
+use super::catalogue::{Kind, Way};
 use super::fault::Inject;
 use crate::cluster::{Cluster, ClusterError, NodeStatus};
 use crate::event::{Actor, NodeState};
+
+pub(super) const KIND: Kind = Kind {
+    name: "node_pause",
+    local: &[Way { how: "SIGSTOP to the process group", needs: &[] }],
+    docker: &[Way { how: "freezer, by the engine", needs: &[] }],
+};
 
 #[derive(Debug)]
 pub(super) struct NodePause;

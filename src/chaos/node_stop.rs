@@ -4,10 +4,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::catalogue::{Kind, Way};
 use super::fault::Inject;
 use super::node_kill::ended;
 use crate::cluster::{Cluster, ClusterError, NodeStatus};
 use crate::event::{Actor, NodeState};
+
+pub(super) const KIND: Kind = Kind {
+    name: "node_stop",
+    local: &[Way { how: "SIGTERM, then SIGKILL", needs: &[] }],
+    docker: &[Way { how: "stop by the engine", needs: &[] }],
+};
 
 #[derive(Debug)]
 pub(super) struct NodeStop {

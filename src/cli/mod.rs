@@ -3,6 +3,7 @@
 
 mod check;
 pub mod docker;
+mod doctor;
 mod execution;
 pub mod exit;
 mod help;
@@ -55,6 +56,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Show a recorded run again, with its exit code
     Replay(replay::ReplayArgs),
+    /// Tell what this machine can do; clean up after dead runs
+    Doctor(doctor::DoctorArgs),
     /// Run a stand-in node.
     #[command(hide = true)]
     Node(node::NodeArgs),
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Node(args) => Ok(node::run(args)),
         Command::Holder => Ok(node::hold()),
         Command::Supervise(args) => supervise::run(&args),

@@ -1,6 +1,7 @@
 //! Clusters: one trait, a backend a folder. `local` = real processes on loopback, `docker` = containers.
 
 pub mod docker;
+pub mod doctor;
 pub mod local;
 pub mod mediator;
 pub mod ready;

@@ -9,6 +9,7 @@ mod figures;
 mod layout;
 
 pub mod bar;
+pub mod doctor;
 pub mod human;
 pub mod lines;
 pub mod summary;

@@ -5,6 +5,7 @@ mod agent;
 mod architecture;
 mod bad_input;
 mod docker;
+mod doctor;
 mod etcd;
 mod faults_of_ours;
 mod holder;

@@ -12,6 +12,7 @@ pub mod holder;
 pub mod image;
 mod network;
 mod node;
+pub mod once;
 mod plan;
 pub mod reap;
 mod usage;

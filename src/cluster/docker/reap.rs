@@ -26,7 +26,13 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 /// What every container, network and volume of a trial is labelled with. This process is their owner.
 #[must_use]
 pub fn labels(run: &RunId, trial: &TrialId) -> HashMap<String, String> {
-    HashMap::from([(RUN.to_owned(), run.to_string()), (TRIAL.to_owned(), trial.to_string()), (OWNER.to_owned(), Owner::this().to_string())])
+    HashMap::from([(RUN.to_owned(), run.to_string()), (TRIAL.to_owned(), trial.to_string()), owner()])
+}
+
+/// The label that says that this process made something, for what belongs to no trial.
+#[must_use]
+pub fn owner() -> (String, String) {
+    (OWNER.to_owned(), Owner::this().to_string())
 }
 
 /// Who made something, as its label says.

@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use nix::fcntl::{Flock, FlockArg};
+
 use super::supervisor::SupervisorClient;
 
 /// The last bytes of the copy. An ELF loader ignores what follows the sections.
@@ -23,6 +25,12 @@ const OURS: &str = "chaosrun";
 pub fn is_copy() -> bool {
     // Unreadable: then it is not one that was made here.
     has_trailer(Path::new("/proc/self/exe")).unwrap_or(false)
+}
+
+/// Whether that file is such a copy.
+#[must_use]
+pub fn is_marked(path: &Path) -> bool {
+    has_trailer(path).unwrap_or(false)
 }
 
 fn has_trailer(path: &Path) -> io::Result<bool> {
@@ -39,6 +47,44 @@ pub fn tells(text: &str) -> bool {
     text.to_ascii_lowercase().contains(OURS)
 }
 
+/// Where directories of runs are made: the first that can be written to.
+#[must_use]
+pub fn places() -> Vec<PathBuf> {
+    // Not `/tmp` first: it may be memory, and what a store syncs to its disk should reach one.
+    let places = [PathBuf::from("/var/tmp"), std::env::temp_dir(), PathBuf::from("/tmp")];
+    places.into_iter().filter(|place| !tells(&place.to_string_lossy())).collect()
+}
+
+/// Where the directory of a run would be made now.
+///
+/// # Errors
+/// When no temporary directory can be written to.
+pub fn place() -> io::Result<PathBuf> {
+    let mut last = nowhere();
+    for place in places() {
+        match tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempdir_in(&place) {
+            Ok(_) => return Ok(place),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn nowhere() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no temporary directory with a neutral path")
+}
+
+/// `w` and eight random letters.
+const PREFIX: &str = "w";
+const RANDOM: usize = 8;
+
+/// Whether a directory of a run could have that name.
+#[must_use]
+pub fn is_work_name(name: &str) -> bool {
+    let tail = name.strip_prefix(PREFIX);
+    tail.is_some_and(|tail| tail.len() == RANDOM && tail.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
 /// The directory of a run that nodes may see: their directories, their program, nothing of the runner.
 ///
 /// It lies outside of the project, whose own path may tell what it is, and is removed when dropped, or by the supervisor
@@ -49,6 +95,8 @@ pub struct WorkRoot {
     program: PathBuf,
     hidden: Vec<&'static str>,
     made: Mutex<BTreeSet<PathBuf>>,
+    /// Held as long as this process lives: who finds the directory unlocked may remove it.
+    _lock: Option<Flock<File>>,
 }
 
 impl WorkRoot {
@@ -58,15 +106,14 @@ impl WorkRoot {
     /// # Errors
     /// When no temporary directory can be written to.
     pub fn new(program: &Path, hidden: Vec<&'static str>, client: &SupervisorClient) -> io::Result<Self> {
-        // Not `/tmp` first: it may be memory, and what a store syncs to its disk should reach one.
-        let places = [PathBuf::from("/var/tmp"), std::env::temp_dir(), PathBuf::from("/tmp")];
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "no temporary directory with a neutral path");
-        for place in places.iter().filter(|place| !tells(&place.to_string_lossy())) {
-            match tempfile::Builder::new().prefix("w").rand_bytes(8).tempdir_in(place) {
+        let mut last = nowhere();
+        for place in places() {
+            match tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempdir_in(place) {
                 Ok(dir) => {
                     let path = dir.keep();
                     client.remove_at_end(&path);
-                    return Ok(Self { path, program: program.to_owned(), hidden, made: Mutex::default() });
+                    let lock = File::open(&path).ok().and_then(|dir| Flock::lock(dir, FlockArg::LockShared).ok());
+                    return Ok(Self { path, program: program.to_owned(), hidden, made: Mutex::default(), _lock: lock });
                 }
                 Err(error) => last = error,
             }

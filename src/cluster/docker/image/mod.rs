@@ -8,6 +8,7 @@ mod identity;
 mod program;
 
 mod build;
+pub mod kept;
 mod prepare;
 mod pull;
 

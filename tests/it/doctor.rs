@@ -1,0 +1,122 @@
+//! `chaosrun doctor` on this machine and its engine.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use chaosrun::cluster::docker::reap;
+use chaosrun::ids::{RunId, TrialId};
+
+use crate::require;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
+
+fn doctor(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(PROGRAM).arg("doctor").args(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn docker(args: &[&str]) -> (bool, String) {
+    let output = Command::new("docker").args(args).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A container, a network and a volume of an owner, removed at the end by whoever comes first.
+struct Planted {
+    container: String,
+    network: String,
+    volume: String,
+}
+
+impl Planted {
+    fn new(name: &str, owner: &str) -> Self {
+        let labels = [format!("{}={}", reap::RUN, RunId::new()), format!("{}={owner}", reap::OWNER)];
+        let [run, owner] = &labels;
+        let planted = Self { container: format!("it-{name}-c"), network: format!("it-{name}-n"), volume: format!("it-{name}-v") };
+        let labelled = |first: &[&str], last: &[&str]| {
+            let args = [first, &["--label", run, "--label", owner], last].concat();
+            assert!(docker(&args).0, "{args:?}");
+        };
+        labelled(&["volume", "create"], &[&planted.volume]);
+        labelled(&["network", "create", "--internal"], &[&planted.network]);
+        let volume = format!("{}:/data", planted.volume);
+        let container =
+            ["--name", &planted.container, "--network", &planted.network, "-v", &volume, "debian:bookworm-slim", "sleep", "1000"];
+        labelled(&["run", "-d"], &container);
+        planted
+    }
+
+    /// Whether container, network and volume are there.
+    fn there(&self) -> [bool; 3] {
+        [("container", &self.container), ("network", &self.network), ("volume", &self.volume)]
+            .map(|(kind, name)| docker(&[kind, "inspect", name]).0)
+    }
+}
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        docker(&["rm", "-fv", &self.container]);
+        docker(&["network", "rm", &self.network]);
+        docker(&["volume", "rm", "-f", &self.volume]);
+    }
+}
+
+#[tokio::test]
+async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
+    if require::engine().await.is_none() || require::program("docker").is_none() {
+        return;
+    }
+    let living = reap::labels(&RunId::new(), &TrialId::new())[reap::OWNER].clone();
+    // A process of the same number that began a moment later: it is not the one that made them.
+    let (rest, started) = living.rsplit_once(':').unwrap();
+    let dead = format!("{rest}:{}", started.parse::<u64>().unwrap() + 1);
+    let unique = std::process::id();
+    let of_the_dead = Planted::new(&format!("{unique}-dead"), &dead);
+    let of_the_living = Planted::new(&format!("{unique}-living"), &living);
+
+    let (code, text) = doctor(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("of dead runs"), "{text}");
+    assert_eq!(of_the_dead.there(), [true; 3], "looking changes nothing");
+
+    let (code, text) = doctor(&["--clean"]);
+    assert_eq!(code, Some(0), "{text}");
+    for name in [&of_the_dead.container, &of_the_dead.network, &of_the_dead.volume] {
+        assert!(text.contains(name.as_str()), "{text}");
+    }
+    assert_eq!(of_the_dead.there(), [false; 3]);
+    assert_eq!(of_the_living.there(), [true; 3]);
+}
+
+#[test]
+fn clean_removes_the_folder_of_a_run_that_was_killed() {
+    let folder = PathBuf::from(format!("/var/tmp/w{:08}", std::process::id()));
+    fs::create_dir_all(folder.join("bin")).unwrap();
+    let program = folder.join("bin/x-server");
+    fs::write(&program, "what is not marked as ours is left alone").unwrap();
+    let (_, text) = doctor(&["--clean"]);
+    assert!(folder.exists(), "{text}");
+    fs::write(&program, b"any program\0nodes-only\0\0\0\0\x01").unwrap();
+    let (_, text) = doctor(&["--clean"]);
+    assert!(!folder.exists(), "{text}");
+    assert!(text.contains(&format!("removed folder {}\n", folder.display())), "{text}");
+}
+
+#[test]
+fn an_engine_that_is_not_there_breaks_only_who_asked_for_it() {
+    let run = |args: &[&str]| {
+        let output = Command::new(PROGRAM).arg("doctor").args(args).env("DOCKER_HOST", "unix:///nowhere/x.sock").output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = run(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("broken   engine"), "{text}");
+    assert!(text.lines().any(|line| line.contains("node_kill") && line.contains("yes") && line.contains("no: no engine")), "{text}");
+    assert_eq!(run(&["--backend", "docker"]).0, Some(5));
+
+    let (_, json) = run(&["--message-format", "json"]);
+    let types: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(types.iter().any(|one| one["type"] == "finding" && one["name"] == "engine" && one["state"] == "broken"), "{json}");
+    assert!(types.iter().any(|one| one["type"] == "fault" && one["local"]["state"] == "yes"), "{json}");
+}

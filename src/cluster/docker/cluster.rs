@@ -20,6 +20,7 @@ use super::engine::Engine;
 use super::error::words;
 use super::holder::{Guard, Holder};
 use super::image::{self, Image};
+use super::links::Links;
 use super::network::{MOST_NODES, Network};
 use super::node::{Node, Shared};
 use super::plan::{self, Plan};
@@ -28,7 +29,7 @@ use super::{events, usage};
 use crate::cluster::local::LocalCluster;
 use crate::cluster::ready::Prober;
 use crate::cluster::{
-    Cluster, ClusterError, Exec, NodeChange, NodeStatus, PortAddress, ProcessInfo, Running, Seat, Topology, Usage, render,
+    Cluster, ClusterError, Cut, Exec, NodeChange, NodeStatus, PortAddress, ProcessInfo, Running, Seat, Severed, Topology, Usage, render,
 };
 use crate::emit::Emitter;
 use crate::event::{Actor, NodeState};
@@ -66,6 +67,7 @@ pub struct DockerCluster {
     nodes: IndexMap<String, Arc<Node>>,
     shared: Arc<Shared>,
     network: Network,
+    links: Links,
     holder: Image,
     labels: HashMap<String, String>,
     trial: TrialId,
@@ -127,12 +129,15 @@ impl DockerCluster {
             name: format!("{opaque}-workstation"),
             labels: labels.clone(),
         });
+        let (token, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let links = Links::new(&nodes, &tasks, token.clone());
         Ok(Self {
             spec,
             topology,
             nodes,
             shared,
             network,
+            links,
             holder,
             labels,
             trial,
@@ -140,8 +145,8 @@ impl DockerCluster {
             place,
             agent: Arc::default(),
             beside,
-            token: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            token,
+            tasks,
         })
     }
 
@@ -328,6 +333,18 @@ impl Cluster for DockerCluster {
 
     async fn spawn_driver(&self, exec: Exec) -> Result<Running, ClusterError> {
         self.beside.spawn_driver(exec).await
+    }
+
+    async fn cut(&self, cuts: &[Cut]) -> Result<(), ClusterError> {
+        self.links.cut(cuts).await
+    }
+
+    async fn severed(&self) -> Result<Vec<Severed>, ClusterError> {
+        self.links.severed().await
+    }
+
+    async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
+        self.links.reaches(&self.topology, from, to, timeout).await
     }
 
     fn log_file(&self, node: &str) -> Option<PathBuf> {

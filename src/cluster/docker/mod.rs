@@ -10,6 +10,7 @@ mod events;
 mod exec;
 pub mod holder;
 pub mod image;
+mod links;
 mod network;
 mod node;
 pub mod once;

@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::address;
 use super::ask::Asked;
+use super::links;
 use super::node::{self, Message, Order, Readiness, View};
 use super::options::LocalOptions;
 use super::plan;
@@ -26,7 +27,7 @@ use super::relay::{Relay, RelayLink};
 use super::roster::{Roster, Who};
 use super::seat;
 use super::supervisor::{Spawn, SpawnError};
-use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Running, Seat, Topology, ready, render};
+use crate::cluster::{Cluster, ClusterError, Cut, Exec, Killer, NodeChange, NodeStatus, Running, Seat, Severed, Topology, ready, render};
 use crate::event::{Actor, NodeState};
 use crate::scenario::model;
 
@@ -336,6 +337,18 @@ impl Cluster for LocalCluster {
 
     async fn spawn_driver(&self, exec: Exec) -> Result<Running, ClusterError> {
         self.beside(exec, Who::Workload).await
+    }
+
+    async fn cut(&self, cuts: &[Cut]) -> Result<(), ClusterError> {
+        links::cut(self.relay(), cuts)
+    }
+
+    async fn severed(&self) -> Result<Vec<Severed>, ClusterError> {
+        Ok(self.relay().map(links::severed).unwrap_or_default())
+    }
+
+    async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
+        links::reaches(self.relay(), &self.topology, from, to, timeout).await
     }
 
     fn log_file(&self, node: &str) -> Option<PathBuf> {

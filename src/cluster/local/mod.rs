@@ -7,6 +7,7 @@
 mod address;
 mod ask;
 mod cluster;
+mod links;
 mod node;
 mod options;
 mod plan;

@@ -41,12 +41,16 @@ pub(super) async fn serve(link: RelayLink, reopened: Arc<Notify>, shared: Arc<Sh
 
 async fn one(client: TcpStream, link: Arc<RelayLink>, shared: Arc<Shared>) {
     let (Ok(peer), Ok(local)) = (client.peer_addr(), client.local_addr()) else { return };
+    if let Some((dialler, through)) = shared.probes.take(peer) {
+        let pair = Pair { dialler, listener: Source::Node(link.node.clone()), port: &link.port, target: link.target };
+        return connection::serve(client, pair, shared.table.clone(), Some(through)).await;
+    }
     let owners = Arc::clone(&shared);
     // Reading /proc blocks for up to a millisecond; other connections do not wait for it.
     let Ok(dialler) = tokio::task::spawn_blocking(move || owners.owners.source(peer, local)).await else { return };
     let _counted = Counted::new(&shared, (dialler.clone(), link.node.clone(), link.port.clone()));
     let pair = Pair { dialler, listener: Source::Node(link.node.clone()), port: &link.port, target: link.target };
-    connection::serve(client, pair, shared.table.clone()).await;
+    connection::serve(client, pair, shared.table.clone(), None).await;
 }
 
 /// Counts a connection as open for as long as it lives.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::Source;
 use super::pump::Pump;
@@ -35,12 +35,21 @@ enum Dialled {
 }
 
 /// Serves `client` to its end. A dead target looks to the client as a refused port does: an immediate reset.
-pub(super) async fn serve(mut client: TcpStream, pair: Pair<'_>, mut table: watch::Receiver<Arc<Table>>) {
+/// `through` hears when both ends are connected.
+pub(super) async fn serve(
+    mut client: TcpStream,
+    pair: Pair<'_>,
+    mut table: watch::Receiver<Arc<Table>>,
+    through: Option<oneshot::Sender<()>>,
+) {
     let mut there = Pump::default();
     let Dialled::Through(mut server) = dial(&mut client, &mut there, &pair, &mut table).await else {
         let _ = client.set_zero_linger();
         return;
     };
+    if let Some(through) = through {
+        let _ = through.send(());
+    }
     // Small messages must not wait for each other (Nagle), neither way.
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);

@@ -11,6 +11,7 @@ mod accept;
 mod connection;
 mod gate;
 pub mod owner;
+mod probe;
 mod pump;
 mod rules;
 
@@ -24,6 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use gate::Gate;
+use probe::Probes;
 use rules::Table;
 pub use rules::{Cut, Effect, Rule};
 
@@ -62,6 +64,7 @@ struct Shared {
     owners: Arc<dyn Owners>,
     table: watch::Receiver<Arc<Table>>,
     open: Arc<Mutex<Open>>,
+    probes: Probes,
 }
 
 /// Open connections by (source, node, port).
@@ -72,6 +75,7 @@ pub struct Relay {
     gates: Vec<Gate>,
     table: watch::Sender<Arc<Table>>,
     open: Arc<Mutex<Open>>,
+    probes: Probes,
     cancel: CancellationToken,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -84,7 +88,8 @@ impl Relay {
     pub fn start(links: Vec<RelayLink>, owners: Arc<dyn Owners>) -> io::Result<Self> {
         let (table, seen) = watch::channel(Arc::new(Table::default()));
         let open = Arc::new(Mutex::new(Open::new()));
-        let shared = Arc::new(Shared { owners, table: seen, open: Arc::clone(&open) });
+        let probes = Probes::default();
+        let shared = Arc::new(Shared { owners, table: seen, open: Arc::clone(&open), probes: probes.clone() });
         let cancel = CancellationToken::new();
 
         let mut gates = Vec::with_capacity(links.len());
@@ -114,7 +119,7 @@ impl Relay {
             drop(runtime);
             let _ = done.send(());
         })?;
-        Ok(Self { gates, table, open, cancel, ended: Mutex::new(Some(ended)) })
+        Ok(Self { gates, table, open, probes, cancel, ended: Mutex::new(Some(ended)) })
     }
 
     /// Puts `rules` in force under `id` (a fault's id), in place of those it had before.
@@ -125,6 +130,20 @@ impl Relay {
     /// Lifts the rules of `id`.
     pub fn remove(&self, id: &str) {
         self.table.send_modify(|table| *table = Arc::new(table.without(id)));
+    }
+
+    /// The rules in force under `id`.
+    #[must_use]
+    pub fn rules(&self, id: &str) -> Vec<Rule> {
+        self.table.borrow().of(id).to_vec()
+    }
+
+    /// Dials `to`, an advertised address, as a process of `from` would, and waits until the relay has dialled through.
+    ///
+    /// # Errors
+    /// When the connection is refused or reset; it is for the caller to give up while nothing happens.
+    pub async fn reach(&self, from: Source, to: SocketAddr) -> io::Result<()> {
+        self.probes.reach(from, to).await
     }
 
     /// From now on the addresses of `node` refuse connections, as those of a dead process do. Open connections are left to the end of

@@ -60,6 +60,10 @@ impl Table {
         table
     }
 
+    pub(super) fn of(&self, id: &str) -> &[Rule] {
+        self.0.get(id).map_or(&[], Vec::as_slice)
+    }
+
     /// Nobody is cut from itself.
     pub(super) fn effects(&self, from: &Source, to: &Source, port: &str) -> Effects {
         let mut effects = Effects::default();

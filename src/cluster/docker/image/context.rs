@@ -47,7 +47,7 @@ mod tests {
         let content = |text: &str, executable| Content { bytes: text.as_bytes().to_vec(), executable };
         let long = format!("{}/x", "long".repeat(40));
         let files = BTreeMap::from([("Dockerfile".to_owned(), content("FROM x", false)), (long.clone(), content("y", true))]);
-        let folder = Folder { name: "images/x".into(), place: "images/x".into(), files, dockerfile: String::new() };
+        let folder = Folder { name: "images/x".into(), place: "images/x".into(), origin: String::new(), files, dockerfile: String::new() };
         let program = Program { files: BTreeMap::from([("server".to_owned(), Bytes::from(vec![7; 1000]))]) };
         let pieces = archive(&folder, Some(&program)).unwrap();
         let bytes = pieces.concat();

@@ -19,6 +19,8 @@ pub(super) struct Folder {
     pub name: String,
     /// As people find it: `../images/etcd`, `embedded:images/etcd`.
     pub place: String,
+    /// The same from wherever one looks.
+    pub origin: String,
     /// By path within it.
     pub files: BTreeMap<String, Content>,
     /// The text of its Dockerfile.
@@ -40,7 +42,8 @@ impl Folder {
             if place.join("Dockerfile").is_file() {
                 let mut files = BTreeMap::new();
                 walk(&place, "", 0, &mut files)?;
-                return Self::new(name, place.display().to_string(), files);
+                let origin = place.canonicalize().unwrap_or_else(|_| place.clone()).to_string_lossy().into_owned();
+                return Self::new(name, place.display().to_string(), origin, files);
             }
             searched.push(format!("`{}`", place.display()));
         }
@@ -51,16 +54,17 @@ impl Folder {
             searched.push("the built-in images".into());
             return Err(EngineError::NoFolder { folder: name.to_owned(), searched: searched.join(", ") });
         }
-        Self::new(name, format!("embedded:{name}"), files)
+        let place = format!("embedded:{name}");
+        Self::new(name, place.clone(), place, files)
     }
 
-    fn new(name: &str, place: String, files: BTreeMap<String, Content>) -> Result<Self, EngineError> {
+    fn new(name: &str, place: String, origin: String, files: BTreeMap<String, Content>) -> Result<Self, EngineError> {
         let bytes = files.get("Dockerfile").map(|file| file.bytes.clone()).unwrap_or_default();
         let dockerfile = String::from_utf8(bytes).map_err(|_| EngineError::Io {
             what: format!("`{place}/Dockerfile` cannot be read"),
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not text"),
         })?;
-        Ok(Self { name: name.to_owned(), place, files, dockerfile })
+        Ok(Self { name: name.to_owned(), place, origin, files, dockerfile })
     }
 
     /// Its Dockerfile, as people find it.

@@ -46,7 +46,7 @@ impl Identity {
         }
 
         let mut lineage = Hash::new();
-        lineage.add(folder.place.as_bytes()).add(packages.join(" ").as_bytes());
+        lineage.add(folder.origin.as_bytes()).add(packages.join(" ").as_bytes());
         if program.is_some() {
             // Two builds of this program that are used side by side leave each other's images alone.
             lineage.add(own.as_bytes());
@@ -96,7 +96,8 @@ mod tests {
     fn folder(text: &str) -> Folder {
         let file = Content { bytes: text.as_bytes().to_vec(), executable: false };
         let files = BTreeMap::from([("Dockerfile".to_owned(), file)]);
-        Folder { name: "images/My_Server".into(), place: "/p/images/My_Server".into(), files, dockerfile: text.into() }
+        let place = "/p/images/My_Server";
+        Folder { name: "images/My_Server".into(), place: place.into(), origin: place.into(), files, dockerfile: text.into() }
     }
 
     fn identity(text: &str, packages: &[&str], base: &str, program: &[u8]) -> Identity {

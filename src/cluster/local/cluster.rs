@@ -27,7 +27,11 @@ use super::relay::{Relay, RelayLink};
 use super::roster::{Roster, Who};
 use super::seat;
 use super::supervisor::{Spawn, SpawnError};
-use crate::cluster::{Cluster, ClusterError, Cut, Exec, Killer, NodeChange, NodeStatus, Running, Seat, Severed, Topology, ready, render};
+use super::{terminal, usage};
+use crate::cluster::{
+    Cluster, ClusterError, Cut, Exec, Killer, NodeChange, NodeStatus, ProcessInfo, Resizer, Running, Seat, Severed, Terminal, Topology,
+    Usage, ready, render,
+};
 use crate::event::{Actor, NodeState};
 use crate::scenario::model;
 
@@ -205,9 +209,11 @@ impl LocalCluster {
             return Err(ClusterError::Conflict { node: String::new(), problem: "cannot run an empty command".into() });
         };
         let io = |source| ClusterError::Io { what: format!("cannot run `{program}`"), source };
-        let (stdin, stdin_theirs) = stdin(&exec).map_err(io)?;
-        let (stdout, stdout_theirs) = output().map_err(io)?;
-        let (stderr, stderr_theirs) = output().map_err(io)?;
+        let Stdio { ours: (stdin, stdout, stderr), theirs, resize } = match exec.terminal {
+            Some(size) => Stdio::terminal(size),
+            None => Stdio::pipes(&exec),
+        }
+        .map_err(io)?;
         let (told, exit) = oneshot::channel();
         let (client, roster) = (self.shared.client.clone(), Arc::clone(&self.shared.roster));
         let tree = client.new_tree();
@@ -217,7 +223,7 @@ impl LocalCluster {
             argv: exec.command.iter().map(Into::into).collect(),
             env,
             dir,
-            stdio: [stdin_theirs, stdout_theirs, stderr_theirs],
+            stdio: theirs,
             tree,
             scope: self.shared.scope,
             with,
@@ -241,7 +247,7 @@ impl LocalCluster {
             let client = client.clone();
             Box::pin(async move { client.kill(tree).await })
         });
-        Ok(Running { pid, stdin, stdout, stderr, exit, killer, resize: None })
+        Ok(Running { pid, stdin, stdout, stderr, exit, killer, resize })
     }
 }
 
@@ -351,6 +357,16 @@ impl Cluster for LocalCluster {
         links::reaches(self.relay(), &self.topology, from, to, timeout).await
     }
 
+    async fn usage(&self, node: &str) -> Result<Usage, ClusterError> {
+        let (supervisor, root) = (self.shared.client.pid(), self.root(node)?);
+        Ok(blocking(move || usage::usage(supervisor, root)).await)
+    }
+
+    async fn processes(&self, node: &str) -> Result<Vec<ProcessInfo>, ClusterError> {
+        let (supervisor, root) = (self.shared.client.pid(), self.root(node)?);
+        Ok(blocking(move || usage::processes(supervisor, root)).await)
+    }
+
     fn log_file(&self, node: &str) -> Option<PathBuf> {
         Some(self.nodes.get(node)?.plan.log.clone())
     }
@@ -378,6 +394,12 @@ impl Cluster for LocalCluster {
 }
 
 impl LocalCluster {
+    /// The node's first process.
+    fn root(&self, name: &str) -> Result<u32, ClusterError> {
+        let pid = self.node(name)?.view.borrow().pid;
+        pid.ok_or_else(|| ClusterError::Conflict { node: name.into(), problem: "is not running".into() })
+    }
+
     /// A command beside the nodes, in a clean environment.
     async fn beside(&self, exec: Exec, who: Who) -> Result<Running, ClusterError> {
         let env = plan::merged(&plan::clean(), &exec.env);
@@ -391,6 +413,12 @@ impl Drop for LocalCluster {
     fn drop(&mut self) {
         self.kill_now();
     }
+}
+
+/// Reading of `/proc` takes up to milliseconds.
+async fn blocking<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    // Only a panic makes it fail.
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
 
 fn gone() -> ClusterError {
@@ -417,6 +445,31 @@ fn relay(topology: &Topology, addressed: Vec<address::Addressed>, roster: Arc<Ro
 const PIPE: usize = 4096;
 
 type Stdin = Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>;
+type Output = Box<dyn tokio::io::AsyncRead + Send + Unpin>;
+
+/// Both ends of a command's stdio.
+struct Stdio {
+    ours: (Stdin, Output, Output),
+    theirs: [OwnedFd; 3],
+    resize: Option<Resizer>,
+}
+
+impl Stdio {
+    fn pipes(exec: &Exec) -> io::Result<Self> {
+        let (stdin, stdin_theirs) = stdin(exec)?;
+        let (stdout, stdout_theirs) = output()?;
+        let (stderr, stderr_theirs) = output()?;
+        Ok(Self { ours: (stdin, stdout, stderr), theirs: [stdin_theirs, stdout_theirs, stderr_theirs], resize: None })
+    }
+
+    /// All output comes on stdout.
+    fn terminal(size: Terminal) -> io::Result<Self> {
+        let (master, slave) = terminal::open(size)?;
+        let resize = Some(master.resizer());
+        let theirs = [slave.try_clone()?, slave.try_clone()?, slave];
+        Ok(Self { ours: (Some(Box::new(master.clone())), Box::new(master), Box::new(tokio::io::empty())), theirs, resize })
+    }
+}
 
 /// Our end, if there is one, and the child's.
 fn stdin(exec: &Exec) -> io::Result<(Stdin, OwnedFd)> {
@@ -439,7 +492,7 @@ fn stdin(exec: &Exec) -> io::Result<(Stdin, OwnedFd)> {
     Ok((None, file.into()))
 }
 
-fn output() -> io::Result<(Box<dyn tokio::io::AsyncRead + Send + Unpin>, OwnedFd)> {
+fn output() -> io::Result<(Output, OwnedFd)> {
     let (ours, theirs) = io::pipe()?;
     Ok((Box::new(pipe::Receiver::from_owned_fd(ours.into())?), theirs.into()))
 }

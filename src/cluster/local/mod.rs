@@ -16,6 +16,8 @@ pub mod relay;
 mod roster;
 pub mod seat;
 pub mod supervisor;
+mod terminal;
+mod usage;
 
 pub use cluster::LocalCluster;
 pub use options::LocalOptions;

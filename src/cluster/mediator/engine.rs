@@ -18,7 +18,7 @@ use super::exec::Execs;
 use super::problem::Problem;
 use super::route::{API_VERSION, Route};
 use super::times::Clock;
-use super::{describe, exec, lifecycle, logs, system};
+use super::{describe, events, exec, lifecycle, logs, stats, system};
 use crate::cluster::{Cluster, ClusterError, NodeStatus, Placed};
 use crate::emit::Emitter;
 use crate::event::NodeState;
@@ -81,6 +81,7 @@ pub(super) struct Engine {
     pub containers: Vec<Container>,
     pub clock: Clock,
     pub logs: logs::Index,
+    pub history: events::History,
     pub execs: Execs,
     pub network_id: String,
     pub token: CancellationToken,
@@ -177,6 +178,15 @@ impl Engine {
                 Ok(container) => logs::serve(&self, &container, query),
                 Err(problem) => Err(problem),
             },
+            Route::Stats(name) => match self.on(&name, &mut audit).cloned() {
+                Ok(container) => stats::stats(&self, &container, query).await,
+                Err(problem) => Err(problem),
+            },
+            Route::Top(name) => match self.on(&name, &mut audit).cloned() {
+                Ok(container) => stats::top(&self, &container, query).await,
+                Err(problem) => Err(problem),
+            },
+            Route::Events => events::serve(&self, query),
             Route::Wait(name) => match self.on(&name, &mut audit).cloned() {
                 Ok(container) => lifecycle::wait(&self, &container, query).await,
                 Err(problem) => Err(problem),
@@ -186,7 +196,7 @@ impl Engine {
                 Err(problem) => Err(problem),
             },
             Route::ExecStart(id) => exec::start(&self, &id, request, &mut audit),
-            Route::ExecResize(id) => exec::resize(&self, &id, &mut audit),
+            Route::ExecResize(id) => exec::resize(&self, &id, query, &mut audit).await,
             Route::ExecInspect(id) => exec::inspect(&self, &id, &mut audit),
             Route::Absent(kind, name) => {
                 audit.detail(format!("{kind} {name}"));

@@ -14,11 +14,12 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::audit::Audit;
-use super::describe::word;
+use super::describe::{query, word};
 use super::engine::{Container, Engine, empty, opaque};
 use super::frames::PIECE;
 use super::problem::Problem;
 use super::session::Session;
+use crate::cluster::{Resizer, Terminal};
 use crate::event::NodeState;
 
 /// Execs that are remembered; the oldest ended ones go first.
@@ -34,6 +35,8 @@ pub(super) struct Config {
     privileged: bool,
     user: Option<String>,
     pub working_dir: Option<String>,
+    /// Rows and columns; clients of newer versions say them here.
+    console_size: Option<[u16; 2]>,
     pub env: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
 }
@@ -60,6 +63,21 @@ pub(super) struct Record {
     pub command: Vec<String>,
     pub config: Config,
     pub state: watch::Sender<State>,
+    pub screen: Mutex<Screen>,
+}
+
+/// The terminal of an exec that has one.
+#[derive(Default)]
+pub(super) struct Screen {
+    /// As the client wants it; it may say so before the command runs.
+    pub size: Option<Terminal>,
+    pub resize: Option<Resizer>,
+}
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen").field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 /// All execs of a trial.
@@ -85,6 +103,7 @@ impl Execs {
             };
             records.shift_remove_index(place);
         }
+        let size = config.console_size.map(|[rows, columns]| Terminal { rows, columns }).filter(|size| size.rows > 0 && size.columns > 0);
         let record = Record {
             id: id.clone(),
             container: container.id.clone(),
@@ -92,6 +111,7 @@ impl Execs {
             command,
             config,
             state: watch::channel(State::Created).0,
+            screen: Mutex::new(Screen { size, resize: None }),
         };
         records.insert(id.clone(), Arc::new(record));
         Ok(id)
@@ -188,10 +208,29 @@ pub(super) fn start(engine: &Arc<Engine>, id: &str, mut request: Request<Bytes>,
     Ok(response)
 }
 
-pub(super) fn resize(engine: &Engine, id: &str, audit: &mut Audit) -> Result<Response, Problem> {
+#[derive(Debug, Default, Deserialize)]
+struct Size {
+    #[serde(default)]
+    h: u16,
+    #[serde(default)]
+    w: u16,
+}
+
+pub(super) async fn resize(engine: &Engine, id: &str, text: &str, audit: &mut Audit) -> Result<Response, Problem> {
     let record = engine.execs.get(id).inspect_err(|_| audit.detail(id))?;
     audit.node(&record.node);
-    // There is no pseudo-terminal whose size could change.
+    let asked: Size = query(text)?;
+    if asked.h > 0 && asked.w > 0 {
+        let size = Terminal { rows: asked.h, columns: asked.w };
+        let resized = {
+            let mut screen = record.screen.lock().unwrap_or_else(PoisonError::into_inner);
+            screen.size = Some(size);
+            screen.resize.as_ref().map(|resize| resize(size))
+        };
+        if let Some(resized) = resized {
+            resized.await;
+        }
+    }
     Ok(empty(StatusCode::OK))
 }
 

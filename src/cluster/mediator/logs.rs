@@ -126,7 +126,7 @@ impl Index {
 }
 
 /// `1700000000.123`: Unix seconds. None = no bound.
-fn moment(text: &str) -> Result<Option<Timestamp>, Problem> {
+pub(super) fn moment(text: &str) -> Result<Option<Timestamp>, Problem> {
     let bad = || Problem::bad_request(format!("invalid timestamp \"{text}\""));
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if text.is_empty() || (seconds == "0" && fraction.bytes().all(|byte| byte == b'0')) {

@@ -8,6 +8,7 @@
 mod audit;
 mod describe;
 mod engine;
+mod events;
 mod exec;
 mod filter;
 mod frames;
@@ -17,6 +18,7 @@ mod problem;
 mod route;
 mod server;
 mod session;
+mod stats;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::engine::{Engine, Settings, containers, opaque};
 use super::exec::Execs;
-use super::{logs, times};
+use super::{events, logs, times};
 use crate::cluster::Cluster;
 use crate::emit::Emitter;
 
@@ -63,12 +63,15 @@ impl Mediator {
         tasks.spawn(following);
         let (index, indexing) = logs::index(&cluster, token.clone());
         tasks.spawn(indexing);
+        let (history, happening) = events::follow(&cluster, token.clone());
+        tasks.spawn(happening);
         let engine = Arc::new(Engine {
             containers: containers(&*cluster, &settings),
             cluster,
             emitter,
             clock,
             logs: index,
+            history,
             execs: Execs::new(opaque(&settings.secret, "execs", "")),
             network_id: opaque(&settings.secret, "network", ""),
             token: token.clone(),

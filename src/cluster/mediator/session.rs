@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -10,14 +10,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::engine::Engine;
-use super::exec::{Record, State};
+use super::exec::{Record, Screen, State};
 use super::frames::{PIECE, Stream, frame};
-use crate::cluster::{ClusterError, Exec, Running};
+use crate::cluster::{ClusterError, Exec, Running, Terminal};
 
 /// How long output is awaited after the command itself has ended: silence, and all in all. Somebody it left behind may
 /// hold the pipe open for ever.
 const SILENCE: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// A terminal whose size nobody has said.
+const SCREEN: Terminal = Terminal { rows: 24, columns: 80 };
 
 /// The runtime's exit code for a command that cannot be executed.
 const NOT_EXECUTABLE: i32 = 126;
@@ -43,11 +46,21 @@ impl Session {
             env: config.env.iter().flatten().filter_map(pair).collect(),
             // Empty = the node's own.
             dir: config.working_dir.as_deref().map(PathBuf::from).unwrap_or_default(),
-            interactive,
+            interactive: interactive || config.tty,
+            terminal: config.tty.then(|| self.screen().size.unwrap_or(SCREEN)),
             ..Exec::default()
         };
         let code = match self.engine.cluster.exec(&self.record.node, exec).await {
-            Ok(running) => {
+            Ok(mut running) => {
+                let resized = {
+                    let mut screen = self.screen();
+                    screen.resize = running.resize.take();
+                    // It may have been said while the command began.
+                    screen.resize.as_ref().zip(screen.size).map(|(resize, size)| resize(size))
+                };
+                if let Some(resized) = resized {
+                    resized.await;
+                }
                 self.record.state.send_replace(State::Running { pid: running.pid });
                 self.carry(running, interactive, reader, &mut writer).await
             }
@@ -61,6 +74,10 @@ impl Session {
         // Before the stream ends: a client asks for the code as soon as it does.
         self.record.state.send_replace(State::Ended { code });
         let _ = writer.shutdown().await;
+    }
+
+    fn screen(&self) -> MutexGuard<'_, Screen> {
+        self.record.screen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refusal(&self, error: &ClusterError) -> String {
@@ -90,7 +107,7 @@ impl Session {
         let tty = self.record.config.tty;
         let typed = async {
             if let (true, Some(stdin)) = (interactive, stdin) {
-                type_in(reader, stdin, tty).await;
+                type_in(reader, stdin).await;
             }
             // The end of the input is not the end of the command.
             std::future::pending::<Infallible>().await
@@ -164,45 +181,24 @@ where
 
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, tty: bool, stream: Stream, payload: &[u8]) -> std::io::Result<()> {
     if tty {
-        writer.write_all(&with_returns(payload)).await?;
+        writer.write_all(payload).await?;
     } else {
         writer.write_all(&frame(stream, payload)).await?;
     }
     writer.flush().await
 }
 
-/// What a terminal's line discipline does on output: a carriage return before each line feed.
-fn with_returns(payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(payload.len() + 16);
-    for byte in payload {
-        if *byte == b'\n' && out.last() != Some(&b'\r') {
-            out.push(b'\r');
-        }
-        out.push(*byte);
-    }
-    out
-}
-
-/// Copies what the client types until it ends, then closes the command's stdin. There is no pseudo-terminal: with `tty`,
-/// Enter ends a line and Ctrl-D ends the input, which is what a client in raw mode leaves to the other side.
-async fn type_in<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reader: R, mut stdin: W, tty: bool) {
-    const END: u8 = 4;
+/// Copies what the client types until it ends, then closes the command's stdin. A terminal gets every byte as it is: what
+/// Enter, Ctrl-C and Ctrl-D mean is its own affair.
+async fn type_in<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reader: R, mut stdin: W) {
     let mut buffer = vec![0_u8; PIECE];
     loop {
-        let Ok(read @ 1..) = reader.read(&mut buffer).await else { return };
-        let mut typed = &mut buffer[..read];
-        let mut last = false;
-        if tty {
-            if let Some(place) = typed.iter().position(|byte| *byte == END) {
-                typed = &mut typed[..place];
-                last = true;
-            }
-            for byte in typed.iter_mut().filter(|byte| **byte == b'\r') {
-                *byte = b'\n';
-            }
-        }
+        let Ok(read @ 1..) = reader.read(&mut buffer).await else {
+            let _ = stdin.shutdown().await;
+            return;
+        };
         // The command may have closed its stdin, or have ended.
-        if stdin.write_all(typed).await.is_err() || stdin.flush().await.is_err() || last {
+        if stdin.write_all(&buffer[..read]).await.is_err() || stdin.flush().await.is_err() {
             return;
         }
     }

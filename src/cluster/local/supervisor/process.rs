@@ -63,6 +63,13 @@ fn prepare(supervisor: Pid) -> io::Result<()> {
     if getppid() != supervisor {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
+    // A terminal given as its stdio is its own: Ctrl-C reaches its group, and job control works.
+    // SAFETY: isatty(3) and this ioctl take a descriptor and a number; it is open, as stdin always is.
+    unsafe {
+        if libc::isatty(libc::STDIN_FILENO) == 1 {
+            libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0);
+        }
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
 }

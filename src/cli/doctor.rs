@@ -1,6 +1,7 @@
 //! `chaosrun doctor`: what this machine can do, and the end of what dead runs have left.
 #![expect(clippy::print_stdout, reason = "what was found and removed is what was asked for")]
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -126,7 +127,7 @@ fn told(removed: &Removed) -> String {
     ];
     for (what, names) in all {
         for name in names {
-            text.push_str(&format!("removed {what} {name}\n"));
+            let _ = writeln!(text, "removed {what} {name}");
         }
     }
     if text.is_empty() { "nothing was left\n".into() } else { text }

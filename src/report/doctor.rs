@@ -28,7 +28,9 @@ pub fn text(findings: &[Finding], faults: &[FaultSupport], palette: Palette) -> 
     table(&mut lines, faults);
     if !left.is_empty() {
         lines.push(Line::new().put(Tone::Strong, Area::Left.name()));
-        left.into_iter().for_each(|finding| row(&mut lines, finding));
+        for finding in left {
+            row(&mut lines, finding);
+        }
     }
     layout::render(&lines, palette)
 }

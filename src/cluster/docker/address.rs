@@ -1,6 +1,9 @@
-//! Where the engine listens: what `DOCKER_HOST` says, or where engines usually are.
+//! Where the engine listens: what `DOCKER_HOST` or the docker command's context says, or where engines usually are.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::error::EngineError;
 
@@ -24,15 +27,41 @@ impl Address {
     pub fn from_environment() -> Result<Self, EngineError> {
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let Some(host) = variable("DOCKER_HOST") else {
-            return Ok(Self::usual(variable("XDG_RUNTIME_DIR").as_deref()));
+            let settings = variable("DOCKER_CONFIG").map(PathBuf::from);
+            let settings = settings.or_else(|| Some(Path::new(&variable("HOME")?).join(".docker")));
+            let context = settings.map_or(Ok(None), |settings| Self::of_context(&settings, variable("DOCKER_CONTEXT")))?;
+            return Ok(context.unwrap_or_else(|| Self::usual(variable("XDG_RUNTIME_DIR").as_deref())));
         };
         match Self::parse(&host)? {
             Self::Tcp(_) if variable("DOCKER_TLS_VERIFY").is_some() => Err(EngineError::Address {
+                named: HOST.into(),
                 host,
                 problem: "TLS to the engine (`DOCKER_TLS_VERIFY`) is not supported".into(),
                 help: TUNNEL.into(),
             }),
             address => Ok(address),
+        }
+    }
+
+    /// The address of the docker command's context: `name`, or the current one of its `settings`. None for the default one.
+    fn of_context(settings: &Path, name: Option<String>) -> Result<Option<Self>, EngineError> {
+        let read = |path: &Path| fs::read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        let current = || Some(read(&settings.join("config.json"))?.get("currentContext")?.as_str()?.to_owned());
+        let Some(name) = name.or_else(current).filter(|name| !name.is_empty() && name != "default") else { return Ok(None) };
+        let folders = fs::read_dir(settings.join("contexts/meta")).into_iter().flatten().flatten();
+        let mut known = folders.filter_map(|folder| read(&folder.path().join("meta.json")));
+        let context = known.find(|context| context["Name"] == name.as_str());
+        let host = context.as_ref().and_then(|context| context["Endpoints"]["docker"]["Host"].as_str());
+        let named = format!("the host of the docker context `{name}`");
+        match host.map(Self::parse) {
+            Some(Err(EngineError::Address { host, problem, help, .. })) => Err(EngineError::Address { named, host, problem, help }),
+            Some(parsed) => parsed.map(Some),
+            None => Err(EngineError::Address {
+                named,
+                host: String::new(),
+                problem: "there is no such context".into(),
+                help: "`docker context ls` lists them; DOCKER_HOST names an engine without one".into(),
+            }),
         }
     }
 
@@ -51,7 +80,7 @@ impl Address {
     /// When it is no address, or one of a kind that cannot be used.
     pub fn parse(host: &str) -> Result<Self, EngineError> {
         let refused = |problem: &str, help: &str| {
-            Err(EngineError::Address { host: host.to_owned(), problem: problem.to_owned(), help: help.to_owned() })
+            Err(EngineError::Address { named: HOST.into(), host: host.to_owned(), problem: problem.to_owned(), help: help.to_owned() })
         };
         let Some((scheme, rest)) = host.split_once("://") else {
             return refused("an address begins with `unix://` or `tcp://`", FORMS);
@@ -74,6 +103,7 @@ impl Address {
     }
 }
 
+const HOST: &str = "`DOCKER_HOST`";
 const FORMS: &str = "DOCKER_HOST=unix:///var/run/docker.sock, or DOCKER_HOST=tcp://HOST:2375";
 const TUNNEL: &str =
     "let ssh carry the socket: `ssh -N -L /tmp/engine.sock:/var/run/docker.sock HOST`, then DOCKER_HOST=unix:///tmp/engine.sock";
@@ -99,12 +129,36 @@ mod tests {
     }
 
     #[test]
+    fn the_context_of_the_docker_command_is_followed() {
+        let settings = tempfile::tempdir().unwrap();
+        let of = |name: Option<&str>| Address::of_context(settings.path(), name.map(str::to_owned));
+        assert_eq!(of(None).unwrap(), None);
+
+        let context = settings.path().join("contexts/meta/0123");
+        fs::create_dir_all(&context).unwrap();
+        let meta = r#"{ "Name": "vm", "Metadata": {}, "Endpoints": { "docker": { "Host": "unix:///vm/docker.sock" } } }"#;
+        fs::write(context.join("meta.json"), meta).unwrap();
+        assert_eq!(of(None).unwrap(), None);
+        let vm = Some(Address::Unix("/vm/docker.sock".into()));
+        assert_eq!(of(Some("vm")).unwrap(), vm);
+        fs::write(settings.path().join("config.json"), r#"{ "auths": {}, "currentContext": "vm" }"#).unwrap();
+        assert_eq!(of(None).unwrap(), vm);
+        assert_eq!(of(Some("default")).unwrap(), None);
+        let error = of(Some("gone")).unwrap_err().to_string();
+        assert_eq!(error, "the host of the docker context `gone` cannot be told: there is no such context");
+
+        fs::write(context.join("meta.json"), meta.replace("unix:///vm/docker.sock", "ssh://me@vm")).unwrap();
+        let error = of(None).unwrap_err().to_string();
+        assert_eq!(error, "the host of the docker context `vm` is `ssh://me@vm`: `ssh://` is not supported");
+    }
+
+    #[test]
     fn an_address_that_makes_no_sense_is_refused_with_a_way_out() {
         let told = |host: &str| {
             let error = Address::parse(host).unwrap_err();
             format!("{error}\nhelp: {}", error.help().unwrap())
         };
-        let all = ["", "10.0.0.1:2375", "unix://run/x.sock", "tcp://host", "tcp://host:port", "npipe:////./pipe/x", "ssh://me@host"];
+        let all = ["10.0.0.1:2375", "unix://run/x.sock", "tcp://host", "tcp://host:port", "npipe:////./pipe/x", "ssh://me@host"];
         let told: Vec<String> = all.iter().map(|host| told(host)).collect();
         insta::assert_snapshot!(told.join("\n"));
     }

@@ -16,8 +16,9 @@ pub const OLDEST_API: (usize, usize) = (1, 41);
 /// Displayed, it says what is wrong; [`EngineError::help`] says what to do.
 #[derive(Debug, ThisError)]
 pub enum EngineError {
-    #[error("`DOCKER_HOST` is `{host}`: {problem}")]
-    Address { host: String, problem: String, help: String },
+    /// `named` is what names it: `DOCKER_HOST`, a context.
+    #[error("{named} {}: {problem}", is(host))]
+    Address { named: String, host: String, problem: String, help: String },
     #[error("no engine at `{address}`: {problem}")]
     Absent { address: String, problem: String },
     #[error("no permission to use the engine at `{address}`")]
@@ -65,6 +66,10 @@ pub(super) fn words(error: &Error) -> String {
         EngineError::Slow(..) => "it gave no answer".into(),
         other => other.to_string(),
     }
+}
+
+fn is(host: &str) -> String {
+    if host.is_empty() { "cannot be told".into() } else { format!("is `{host}`") }
 }
 
 fn shown(step: &str, lines: &[String]) -> String {

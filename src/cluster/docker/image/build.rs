@@ -77,7 +77,7 @@ impl Output {
         let line = plain(line.rsplit('\r').next().unwrap_or(line));
         let line = line.trim_end();
         if line.starts_with("Step ") && line.contains(" : ") {
-            self.step = line.to_owned();
+            line.clone_into(&mut self.step);
             self.lines.clear();
         } else if !line.is_empty() && !NOISE.iter().any(|noise| line.trim_start().starts_with(noise)) {
             if self.lines.len() == SHOWN {

@@ -15,6 +15,8 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::recorded::assert_like_real;
+
 /// For a condition that holds within a second on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -302,6 +304,8 @@ fn answers_as_pd_does_through_any_member() {
             let health = health.json();
             assert!(health.as_array().unwrap().iter().all(|member| member["health"] == json!(true)), "{health}");
             assert!(health[0]["member_id"].as_u64().unwrap() > 1 << 53);
+            assert_like_real("health", &health);
+            assert_like_real("leader", &pds.get(member, "/leader").await.json());
             assert_eq!(pds.get(member, "/leader").await.json()["name"], json!(format!("pd{}", leader + 1)));
             let ping = pds.get(member, "/ping").await;
             assert_eq!((ping.status, ping.text.as_str()), (200, ""));
@@ -313,6 +317,7 @@ fn answers_as_pd_does_through_any_member() {
         pds.populate(one).await;
         let stores = pds.get(two, "/stores").await.json();
         assert_eq!(stores["count"], json!(3));
+        assert_like_real("stores", &stores);
         let store = &stores["stores"][0];
         assert!(store["store"].get("state").is_none(), "state is left out when Up: {store}");
         assert_eq!(store["store"]["state_name"], json!("Up"));

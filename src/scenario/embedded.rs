@@ -26,7 +26,7 @@ pub const SAMPLES: &[(&str, &str)] = &[
     sample!("scenarios/clusters/files/tikv/grafana/tikv.json.j2"),
     sample!("scenarios/clusters/none.yaml"),
     sample!("scenarios/clusters/ratelimiter.yaml"),
-    sample!("scenarios/clusters/files/ratelimiter/prometheus.yml.j2"),
+    sample!("scenarios/clusters/files/ratelimiter.prometheus.yml.j2"),
     sample!("scenarios/ratelimiter/counter_drift.yaml"),
     sample!("scenarios/ratelimiter/counter_overrun.yaml"),
     sample!("scenarios/ratelimiter/node_kill.yaml"),

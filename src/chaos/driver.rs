@@ -134,7 +134,7 @@ impl Driver {
             if self.scenario.truth.contains(&entry.id) && state.first_injected.is_none() {
                 state.first_injected = Some(began);
             }
-            let repair = if let Fault::Exec { repair, .. } = &entry.fault { repair.clone() } else { None };
+            let repair = if let Fault::Exec { repair, .. } = &entry.fault { repair.as_deref().cloned() } else { None };
             let (id, fault) = (entry.id.clone(), fault.into());
             state.active.push(ActiveFault { id, fault, targets: targets.clone(), heal: entry.heal, repair });
         });

@@ -24,7 +24,7 @@ const OUTPUT: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Command {
-    pub(super) command: Vec<Template>,
+    pub(super) words: Vec<Template>,
     pub(super) undo: Vec<Template>,
     pub(super) felt: Option<Expr>,
     pub(super) clock_scale: Option<f64>,
@@ -34,7 +34,7 @@ pub(super) struct Command {
 #[async_trait]
 impl Inject for Command {
     async fn inject(&self, cluster: &dyn Cluster, node: &str) -> Result<(), ClusterError> {
-        self.run(&self.command, cluster, node).await
+        self.run(&self.words, cluster, node).await
     }
 
     fn installed(&self, _status: &NodeStatus) -> Result<String, String> {

@@ -44,9 +44,9 @@ pub(super) fn of(fault: &Fault, scenario: &Scenario, seed: u64) -> Box<dyn Injec
         Fault::NodeStop { grace, .. } => Box::new(NodeStop { grace: *grace }),
         Fault::NodePause { .. } => Box::new(NodePause),
         Fault::Exec { command, undo, felt, .. } => Box::new(Command {
-            command: command.clone(),
+            words: command.clone(),
             undo: undo.clone(),
-            felt: felt.clone(),
+            felt: felt.as_deref().cloned(),
             clock_scale: scenario.cluster.clock_scale,
             seed,
         }),

@@ -159,9 +159,9 @@ pub enum Fault {
         /// Run in the node to take it back; empty = it cannot be.
         undo: Vec<Template>,
         /// True while the fault is felt. None = that the command ended well is all the evidence there is.
-        felt: Option<Expr>,
+        felt: Option<Box<Expr>>,
         /// What an agent could run to repair it.
-        repair: Option<Template>,
+        repair: Option<Box<Template>>,
     },
 }
 

@@ -171,7 +171,7 @@ fn exec(check: &mut Checker, pointer: &Pointer, raw: &RawExec, target: Option<Ta
     let repair = raw.repair.as_ref().and_then(|text| check.template(&pointer.key("repair"), text, Scope::Agent, &[]));
     let command = check.templates(&pointer.key("command"), &raw.command, Scope::Node, &[]);
     let undo = check.templates(&pointer.key("undo"), &raw.undo, Scope::Node, &[]);
-    Some(Fault::Exec { target: target?, command, undo, felt, repair })
+    Some(Fault::Exec { target: target?, command, undo, felt: felt.map(Box::new), repair: repair.map(Box::new) })
 }
 
 fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, around: &Surroundings) -> Option<Chaos> {

@@ -56,13 +56,35 @@ impl IntoResponse for LinkError {
     }
 }
 
-fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Response> {
-    body.map(|Json(body)| body).map_err(|rejected| problem(StatusCode::BAD_REQUEST, rejected.body_text()))
+/// Why a request is not done.
+enum Refusal {
+    /// It makes no sense.
+    Bad(String),
+    Redis(LinkError),
 }
 
-fn known_key(key: &str) -> Result<(), Response> {
+impl From<LinkError> for Refusal {
+    fn from(error: LinkError) -> Self {
+        Self::Redis(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Bad(text) => problem(StatusCode::BAD_REQUEST, text),
+            Self::Redis(error) => error.into_response(),
+        }
+    }
+}
+
+fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
+    body.map(|Json(body)| body).map_err(|rejected| Refusal::Bad(rejected.body_text()))
+}
+
+fn known_key(key: &str) -> Result<(), Refusal> {
     if key.is_empty() || key.len() > LONGEST_KEY {
-        return Err(problem(StatusCode::BAD_REQUEST, format!("a key has 1 to {LONGEST_KEY} bytes, this one {}", key.len())));
+        return Err(Refusal::Bad(format!("a key has 1 to {LONGEST_KEY} bytes, this one {}", key.len())));
     }
     Ok(())
 }
@@ -75,7 +97,7 @@ struct CheckBody {
     window_ms: Option<u64>,
 }
 
-async fn check(State(node): State<Arc<Node>>, asked: Result<Json<CheckBody>, JsonRejection>) -> Result<Response, Response> {
+async fn check(State(node): State<Arc<Node>>, asked: Result<Json<CheckBody>, JsonRejection>) -> Result<Response, Refusal> {
     let began = Instant::now();
     let CheckBody { key, limit, window_ms } = body(asked)?;
     known_key(&key)?;
@@ -85,7 +107,7 @@ async fn check(State(node): State<Arc<Node>>, asked: Result<Json<CheckBody>, Jso
         Ok(decision) => decision,
         Err(error) => {
             node.metrics.checked(Checked::Error, began.elapsed());
-            return Err(error.into_response());
+            return Err(error.into());
         }
     };
     let remaining = decision.limit.saturating_sub(decision.count);
@@ -207,13 +229,13 @@ async fn set_limit(
     State(node): State<Arc<Node>>,
     Path(key): Path<String>,
     asked: Result<Json<LimitBody>, JsonRejection>,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     let LimitBody { limit, window_ms } = body(asked)?;
     known_key(&key)?;
     let rule = Rule { limit, window_ms: window_ms.unwrap_or(node.settings.default.window_ms) };
     if rule.window_ms == 0 {
-        return Err(problem(StatusCode::BAD_REQUEST, "a window of no length holds nothing"));
+        return Err(Refusal::Bad("a window of no length holds nothing".into()));
     }
-    node.books.set_rule(&key, rule).await.map_err(IntoResponse::into_response)?;
+    node.books.set_rule(&key, rule).await?;
     Ok(Json(json!({ "key": key, "limit": rule.limit, "window_ms": rule.window_ms })).into_response())
 }

@@ -31,5 +31,7 @@ pub mod workload;
 pub mod agent;
 pub mod score;
 
+pub mod keeper;
+
 pub mod report;
 pub mod store;

@@ -1,30 +1,25 @@
 //! Executes planned trials: supervisor, record, reporters, runtime. What `run` and `check` share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indexmap::IndexMap;
 
-use super::exit::{Exit, Expected};
+use super::ground;
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
-use crate::cluster::docker::image;
 use crate::cluster::local::supervisor::Supervisor;
-use crate::cluster::local::{WorkRoot, seat};
 use crate::emit::Emitter;
 use crate::event::{Kind, Verdict};
 use crate::ids::{RunId, TrialId};
-use crate::observe::HttpClient;
 use crate::plan::TrialPlan;
 use crate::plan::digest::SEMANTICS;
-use crate::run::containers::Containers;
+use crate::run::backend;
 use crate::run::dispatcher::{Dispatching, Outcome};
 use crate::run::executor::Executor;
-use crate::run::stage::Shared;
 use crate::run::stop::Stop;
-use crate::scenario::embedded;
 use crate::scenario::model::Backend;
 use crate::store::Recorder;
 
@@ -106,57 +101,20 @@ fn in_runtime(
             2 => eprintln!("killing everything"),
             _ => (),
         })?;
-        let program = std::env::current_exe().context("this program's own file cannot be found")?;
-        let hidden = embedded::SAMPLES.iter().chain(image::embedded::FILES).map(|(_, text)| *text).collect();
-        let work = WorkRoot::new(&program, hidden, &supervisor).context("no folder for the nodes could be made")?;
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let tools_dir = if seat::find("docker", &path).is_none() {
-            let docker = work.make_tool("docker").context("the agent's tools could not be made")?;
-            docker.parent().map(Path::to_owned)
-        } else {
-            None
-        };
-        let containers = containers(run, trials, &work).await?.map(Arc::new);
-        let trials: Vec<_> = match &containers {
+        let in_containers = trials.iter().filter(|trial| trial.scenario.backend == Backend::Docker);
+        let contained: Vec<_> = in_containers.map(|trial| &*trial.scenario.cluster).collect();
+        let shared = ground::shared(supervisor, run, &contained, |progress| eprintln!("{progress}")).await?;
+        let trials: Vec<_> = match &shared.containers {
             Some(containers) => trials.iter().map(|trial| containers.identified(trial)).collect(),
             None => trials.to_vec(),
         };
-        let shared = Shared {
-            supervisor: supervisor.clone(),
-            work: Arc::new(work),
-            http: HttpClient::new(),
-            tools_dir,
-            containers: containers.clone(),
-        };
         let warnings = emitter.clone();
-        let verdicts = Executor { jobs, emitter, shared, record_dir, stop }.run(&trials).await;
-        if let Some(containers) = containers
-            && let Err(error) = containers.clear().await
-        {
+        let verdicts = Executor { jobs, emitter, shared: shared.clone(), record_dir, stop }.run(&trials).await;
+        if let Err(error) = backend::close(&shared).await {
             warnings.warn(format!("{error}; `chaosrun doctor --clean` tries again"));
         }
-        supervisor.close().await;
         anyhow::Ok(verdicts)
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(verdicts)
-}
-
-/// The engine and all images, when a trial needs them.
-async fn containers(run: RunId, trials: &[Arc<TrialPlan>], work: &WorkRoot) -> anyhow::Result<Option<Containers>> {
-    let in_containers = trials.iter().filter(|trial| trial.scenario.backend == Backend::Docker);
-    let clusters: Vec<_> = in_containers.map(|trial| &*trial.scenario.cluster).collect();
-    if clusters.is_empty() {
-        return Ok(None);
-    }
-    // The copy that goes into images: it runs nodes and nothing else.
-    let program = work.make_tool("server").context("the program for images could not be made")?;
-    let prepared = Containers::prepare(run, &clusters, &program, |progress| eprintln!("{progress}")).await;
-    prepared.map(Some).map_err(|error| {
-        let expected = Expected::new(Exit::TrialInvalid, error.to_string());
-        match error.help() {
-            Some(help) => expected.help(help).into(),
-            None => expected.into(),
-        }
-    })
 }

@@ -2,10 +2,12 @@
 #![expect(clippy::print_stderr, reason = "here and in `report`, and nowhere else, things are printed")]
 
 mod check;
+mod cluster;
 pub mod docker;
 mod doctor;
 mod execution;
 pub mod exit;
+mod ground;
 mod help;
 mod init;
 mod list;
@@ -58,6 +60,11 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Tell what this machine can do; clean up after dead runs
     Doctor(doctor::DoctorArgs),
+    /// Keep clusters running outside of trials
+    Cluster(cluster::ClusterArgs),
+    /// Keep a cluster, for who started this.
+    #[command(hide = true)]
+    Keep(cluster::keep::KeepArgs),
     /// Run a stand-in node.
     #[command(hide = true)]
     Node(node::NodeArgs),
@@ -91,6 +98,8 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Keep(args) => cluster::keep::run(&args),
         Command::Node(args) => Ok(node::run(args)),
         Command::Holder => Ok(node::hold()),
         Command::Supervise(args) => supervise::run(&args),

@@ -5,7 +5,7 @@ use clap::Args;
 use super::exit::{Exit, Expected};
 use crate::store::{Database, Directory, StoreError, directory};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct StoreArgs {
     /// Directory of the record
     #[arg(long, value_name = "DIR", env = "CHAOSRUN_STORE", default_value = directory::DEFAULT)]

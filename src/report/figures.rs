@@ -22,7 +22,7 @@ pub(super) fn bare_seconds(us: u64) -> String {
 }
 
 /// In the unit in which it reads best: `0.4 ms`, `3 ms`, `1.2 s`.
-pub(super) fn short(us: u64) -> String {
+pub fn short(us: u64) -> String {
     match us {
         0..1_000 => format!("{:.1} ms", seconds(us) * 1_000.0),
         1_000..1_000_000 => format!("{} ms", (us + 500) / 1_000),
@@ -77,7 +77,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// `1 trial`, `3 trials`.
-pub(super) fn plural(number: usize, noun: &str) -> String {
+pub fn plural(number: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(number as u64), if number == 1 { "" } else { "s" })
 }
 

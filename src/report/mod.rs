@@ -5,7 +5,7 @@
 pub mod reporter;
 pub mod tally;
 
-mod figures;
+pub mod figures;
 mod layout;
 
 pub mod bar;
@@ -17,6 +17,7 @@ pub mod summary;
 pub mod junit;
 pub mod ndjson;
 
+pub mod cluster;
 pub mod show;
 pub mod story;
 pub mod table;

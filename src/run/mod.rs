@@ -1,5 +1,6 @@
 //! Runs: the executor takes trials from the plan, a trial goes from top to bottom, the dispatcher numbers what happens.
 
+pub mod backend;
 pub mod containers;
 pub mod dispatcher;
 pub mod executor;

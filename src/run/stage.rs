@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::backend::{self, Placed, Placing};
 use super::containers::Containers;
 use super::trial::TrialContext;
-use crate::cluster::docker::{DockerCluster, DockerOptions};
+use crate::cluster::local::WorkRoot;
 use crate::cluster::local::supervisor::SupervisorClient;
-use crate::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
 use crate::cluster::mediator::{Mediator, MediatorHandle, Settings};
 use crate::cluster::{Cluster, ClusterError, Seat};
 use crate::emit::Emitter;
 use crate::monitor::{Monitor, MonitorConfig, MonitorHandle};
 use crate::observe::HttpClient;
-use crate::scenario::model::{Backend, Scenario};
+use crate::scenario::model::Scenario;
 use crate::workload::{Workload, WorkloadConfig, WorkloadHandle};
 
 /// Users are served when something was acknowledged within this.
@@ -58,40 +58,12 @@ impl Stage {
     /// Chooses addresses and makes folders; starts nothing yet.
     pub async fn new(context: &TrialContext) -> Result<Self, ClusterError> {
         let TrialContext { plan, trial, shared, record_dir, emitter, cancel, .. } = context;
-        // An agent may see this name.
-        let opaque = blake3::hash(trial.as_str().as_bytes()).to_hex()[..8].to_owned();
-        let agent_dir = shared.work.path().join(format!("{opaque}-home"));
-        for dir in [record_dir, &agent_dir] {
-            std::fs::create_dir_all(dir).map_err(|source| io(format!("cannot make `{}`", dir.display()), source))?;
-        }
-        let options = LocalOptions {
-            run_dir: record_dir.clone(),
-            work: Arc::clone(&shared.work),
-            trial: opaque.clone(),
-            seed: plan.seed,
-            client: shared.supervisor.clone(),
-            emitter: emitter.clone(),
-            agent_dir: agent_dir.clone(),
-            tools_dir: shared.tools_dir.clone(),
-            relay: true,
-        };
-        let spec = &plan.scenario.cluster;
-        let cluster: Arc<dyn Cluster> = match (plan.scenario.backend, &shared.containers) {
-            (Backend::Local, _) => Arc::new(LocalCluster::new(Arc::clone(spec), options)?),
-            (Backend::Docker, Some(containers)) => {
-                let LocalOptions { run_dir, trial: opaque, seed, emitter, .. } = options.clone();
-                let beside = LocalCluster::without_nodes(spec, LocalOptions { relay: false, ..options })?;
-                let Containers { run, engine, images } = &**containers;
-                let (engine, images, run, trial) = (engine.clone(), Arc::clone(images), run.clone(), trial.clone());
-                let options = DockerOptions { engine, images, run, trial, opaque, run_dir, seed, emitter, beside };
-                Arc::new(DockerCluster::new(Arc::clone(spec), options).await?)
-            }
-            (Backend::Docker, None) => return Err(ClusterError::Engine("no engine was connected to".into())),
-        };
+        let placing = Placing { backend: plan.scenario.backend, spec: &plan.scenario.cluster, trial, seed: plan.seed, record_dir, emitter };
+        let Placed { cluster, agent_dir, engine } = backend::cluster(shared, placing).await?;
         Ok(Self {
             cluster,
             agent_dir,
-            engine: shared.work.path().join(format!("{opaque}.sock")),
+            engine,
             record_dir: record_dir.clone(),
             scenario: Arc::clone(&plan.scenario),
             seed: plan.seed,
@@ -175,8 +147,4 @@ impl Stage {
         let _ = std::fs::remove_dir_all(&self.agent_dir);
         down
     }
-}
-
-fn io(what: String, source: std::io::Error) -> ClusterError {
-    ClusterError::Io { what, source }
 }

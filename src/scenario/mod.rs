@@ -3,6 +3,7 @@
 //! A file is read as JSON ([`yaml`]), changed by what overrides it ([`document`], [`overrides`]), typed ([`raw`],
 //! [`typed`]) and resolved ([`resolve`]) into the [`model`]. Only [`load`] and [`files`] read files.
 
+mod alone;
 mod check;
 mod document;
 pub mod embedded;
@@ -21,6 +22,7 @@ pub mod seeds;
 mod typed;
 pub mod yaml;
 
+pub use alone::{Alone, cluster_name, load_cluster};
 pub use check::{check, collect};
 pub use files::places_of_folder;
 pub use kind::Kind;

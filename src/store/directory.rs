@@ -42,6 +42,12 @@ impl Directory {
         self.path.join("runs").join(run.as_str()).join(trial.as_str())
     }
 
+    /// Clusters that are kept outside of trials, a folder each. Not made here.
+    #[must_use]
+    pub fn clusters(&self) -> PathBuf {
+        self.path.join("clusters")
+    }
+
     /// Makes it, with a `.gitignore` inside: a record belongs to a machine, not to a repository.
     ///
     /// # Errors

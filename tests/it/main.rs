@@ -10,6 +10,7 @@ mod etcd;
 mod faults_of_ours;
 mod holder;
 mod images;
+mod keep;
 mod local;
 mod program;
 mod promql;

@@ -120,6 +120,17 @@ impl Live {
         }
     }
 
+    /// Reads lines of stdout up to the first that is wanted.
+    pub fn until_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        loop {
+            let line = self.stdout.recv_timeout(HUNG).unwrap_or_else(|_| panic!("never {what}: {:?}\n{}", self.words, self.seen));
+            self.seen += &line;
+            if wanted(&line) {
+                return line;
+            }
+        }
+    }
+
     pub fn wait(mut self) -> Ran {
         while let Ok(line) = self.stdout.recv_timeout(HUNG) {
             self.seen += &line;

@@ -116,7 +116,7 @@ pub fn cluster(doc: &Document, raw: &RawCluster, form: Form, files: &IndexMap<St
 }
 
 /// The file's name without folder and ending.
-pub(super) fn stem(file: &SourceFile) -> String {
+pub(in crate::scenario) fn stem(file: &SourceFile) -> String {
     let name = file.name.rsplit(['/', '\\', ':']).next().unwrap_or_default();
     name.split('.').next().unwrap_or_default().to_owned()
 }

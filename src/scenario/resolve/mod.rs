@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
+pub(super) use cluster::stem;
 pub use cluster::{Form, cluster};
 pub use scenario::{DEFAULT_VARIANT, Found, Surroundings, missing_variant, scenario};
 pub use scoring::scoring;

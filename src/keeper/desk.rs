@@ -1,0 +1,120 @@
+//! What a keeper answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::meter::Meter;
+use super::wire::{About, NodeNow, Status, Step, Told};
+use crate::cluster::{Cluster, ClusterError, NodeStatus, Placed, tail};
+use crate::event::{Actor, NodeState};
+use crate::monitor::{MonitorHandle, MonitorState};
+use crate::scenario::model;
+
+/// For one question whether a node is ready, so that one that hangs does not hold up the answer about the others.
+const ANSWERS: Duration = Duration::from_millis(400);
+/// The pauses between two such questions after a restart grow from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// For a node that declares no time of its own.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// All that answers need.
+pub(super) struct Desk {
+    pub about: About,
+    pub spec: Arc<model::Cluster>,
+    pub cluster: Arc<dyn Cluster>,
+    pub meter: Meter,
+    pub up: AtomicBool,
+    /// Once it is up.
+    pub monitor: watch::Receiver<Option<MonitorHandle>>,
+    /// Somebody wants the cluster to end.
+    pub end: CancellationToken,
+    /// What the end came to.
+    pub over: watch::Receiver<Option<Told>>,
+}
+
+impl Desk {
+    pub(super) async fn status(&self) -> Status {
+        let now = self.cluster.status();
+        let nodes = self.cluster.topology().nodes.iter().filter_map(|placed| {
+            let now = now.iter().find(|now| now.node == placed.name)?;
+            Some(self.node(placed, now))
+        });
+        let nodes = join_all(nodes).await;
+        let broken = self.monitor.borrow().as_ref().map_or_else(Vec::new, |monitor| broken(&monitor.state().borrow()));
+        Status { about: self.about.clone(), up: self.up.load(Ordering::Relaxed), nodes, broken }
+    }
+
+    async fn node(&self, placed: &Placed, now: &NodeStatus) -> NodeNow {
+        let answer = if now.state == NodeState::Running {
+            self.cluster.answers(&placed.name, ANSWERS).await.map(drop)
+        } else {
+            Err("does not run".to_owned())
+        };
+        let reading = if now.state == NodeState::Running { self.meter.read(&placed.name) } else { None };
+        NodeNow {
+            role: placed.role.clone(),
+            node: placed.name.clone(),
+            state: now.state.clone(),
+            pid: now.pid,
+            ready: answer.is_ok(),
+            why: answer.err(),
+            since_s: now.since.as_secs_f64(),
+            starts: now.starts,
+            ports: placed.ports.iter().map(|(name, port)| (name.clone(), port.advertised)).collect(),
+            cpu: reading.as_ref().and_then(|reading| reading.cpu),
+            memory: reading.as_ref().map(|reading| reading.usage.memory),
+            memory_limit: reading.as_ref().and_then(|reading| reading.usage.memory_limit),
+            processes: reading.as_ref().map(|reading| reading.usage.processes),
+            log: self.cluster.log_file(&placed.name),
+        }
+    }
+
+    /// Restarts a node and waits until it is ready again.
+    pub(super) async fn restart(&self, name: &str) -> Result<Told, ClusterError> {
+        let spec = self.spec.nodes.iter().find(|node| node.name == name).ok_or_else(|| ClusterError::NoSuchNode(name.into()))?;
+        let began = Instant::now();
+        let log = self.cluster.log_file(name);
+        // What it said before this start explains nothing.
+        let said = log.as_ref().and_then(|log| log.metadata().ok()).map_or(0, |log| log.len());
+        let quoted = |problem: String| match log.as_ref().and_then(|log| tail::last_lines(log, said)) {
+            Some(lines) => format!("{problem}; its log ends:\n{lines}"),
+            None => problem,
+        };
+        self.cluster.restart(name, spec.stop_grace, Actor::Runner).await?;
+        let within = spec.ready.as_ref().map_or(WITHIN, |ready| ready.within);
+        let mut pause = FIRST_PAUSE;
+        while let Err(last) = self.cluster.answers(name, ANSWERS.max(pause)).await {
+            let state = self.cluster.status().into_iter().find(|now| now.node == name).map(|now| now.state);
+            if let Some(NodeState::Exited { code, signal }) = state {
+                let how = match (code, signal) {
+                    (Some(code), _) => format!("it exited with code {code}"),
+                    (None, signal) => format!("signal {} ended it", signal.unwrap_or_default()),
+                };
+                return Err(ClusterError::Start { node: name.into(), problem: quoted(how) });
+            }
+            if began.elapsed() > within {
+                return Err(ClusterError::NotReady { node: name.into(), within, last: quoted(last) });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+        let after_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(Told::Node { role: spec.role.clone(), node: name.into(), step: Step::Ready { after_us } })
+    }
+}
+
+/// What does not hold, a line each.
+fn broken(state: &MonitorState) -> Vec<String> {
+    let words = |brief: &crate::monitor::Brief| {
+        let whose = brief.node.as_ref().map_or(String::new(), |node| format!(" of {node}"));
+        let is = if brief.unknown { "is unknown" } else { "does not hold" };
+        format!("{}{whose} {is}: observed {}, expected {}", brief.invariant, brief.observed, brief.expected)
+    };
+    state.troubles.iter().map(words).collect()
+}

@@ -1,0 +1,279 @@
+//! Kept clusters as tables, at most 80 columns wide.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+
+use super::figures;
+use super::layout::{self, Line, WIDTH, fit, printable};
+use crate::cli::style::{Palette, Tone};
+use crate::event::NodeState;
+use crate::keeper::wire::{About, NodeNow, Status};
+
+/// Columns of a role's and of a node's name.
+const NAME: usize = 12;
+
+/// `tikv, local with stand-ins, up for 12m   scenarios/clusters/tikv.yaml` and a line a node. `now` is what ages are counted from.
+#[must_use]
+pub fn status(status: &Status, now: Timestamp, palette: Palette) -> String {
+    let mut lines = vec![head(&status.about, if status.up { "up" } else { "coming up" }, now)];
+    let role = column(status.nodes.iter().map(|node| node.role.as_str()), 4);
+    let name = role + 2 + column(status.nodes.iter().map(|node| node.node.as_str()), 4);
+    let end =
+        Ends { role, name, state: name + 11, ready: name + 17, since: name + 24, starts: name + 32, cpu: name + 39, memory: name + 45 };
+    let heads = ["ROLE", "NODE", "STATE", "READY", "SINCE", "STARTS", "CPU", "MEM", "PORTS"].map(|head| (Tone::Faint, head.to_owned()));
+    lines.push(end.row(heads));
+    for node in &status.nodes {
+        let (tone, state) = state(node);
+        let ready = if node.ready { (Tone::Plain, "yes") } else { (Tone::Warning, "no") };
+        let ports = ports(node.ports.values());
+        let mut wrapped = wrap(&ports, WIDTH.saturating_sub(end.memory + 2)).into_iter();
+        lines.push(end.row([
+            (Tone::Plain, fit(&printable(&node.role), NAME).into_owned()),
+            (Tone::Strong, fit(&printable(&node.node), NAME).into_owned()),
+            (tone, state),
+            (ready.0, ready.1.to_owned()),
+            (Tone::Plain, lasting(node.since_s)),
+            (Tone::Plain, node.starts.to_string()),
+            (Tone::Plain, node.cpu.map_or_else(|| "-".into(), |cpu| format!("{cpu:.1}%"))),
+            (Tone::Plain, node.memory.map_or_else(|| "-".into(), bytes)),
+            (Tone::Plain, wrapped.next().unwrap_or_default()),
+        ]));
+        lines.extend(wrapped.map(|more| Line::new().to(end.memory + 2).plain(more)));
+    }
+    for broken in &status.broken {
+        lines.extend(layout::labelled("broken", Tone::Fail, broken));
+    }
+    layout::render(&lines, palette)
+}
+
+/// A cluster whose keeper ended without ending it; `about` is what it had written, when it came so far.
+#[must_use]
+pub fn dead(name: &str, about: Option<&About>, now: Timestamp, palette: Palette) -> String {
+    let line = match about {
+        Some(about) => head(about, "its keeper died; it was", now),
+        None => Line::new().put(Tone::Strong, printable(name)).put(Tone::Plain, "  its keeper died"),
+    };
+    let next = format!("chaosrun cluster down {name}  removes what it left");
+    layout::render(&[line, Line::labelled("next").plain(next)], palette)
+}
+
+/// How to work with a cluster that has just come up.
+#[must_use]
+pub fn next_steps(status: &Status, palette: Palette) -> String {
+    let mut lines = vec![Line::new()];
+    for node in &status.nodes {
+        for (name, address) in &node.ports {
+            let line = Line::labelled(if lines.len() == 1 { "dial" } else { "" });
+            lines.push(line.plain(format!("{:NAME$}  {:<8}  {address}", printable(&node.node), printable(name))));
+        }
+    }
+    let about = &status.about;
+    for (label, text) in [
+        ("docker", format!("export DOCKER_HOST=unix://{}", about.engine.display())),
+        ("next", format!("chaosrun cluster status {}", about.file)),
+        ("", format!("chaosrun cluster logs -f {}", about.file)),
+        ("", format!("chaosrun cluster down {}", about.file)),
+    ] {
+        lines.push(Line::labelled(label).plain(text));
+    }
+    layout::render(&lines, palette)
+}
+
+fn head(about: &About, state: &str, now: Timestamp) -> Line {
+    let with = if about.standin { " with stand-ins" } else { "" };
+    let age = now.duration_since(about.since).as_secs_f64().max(0.0);
+    let line = Line::new().put(Tone::Strong, printable(&about.name));
+    let line = line.plain(format!("  {}{with}, {state} for {}  ", about.backend, lasting(age)));
+    let file = layout::fit_end(&printable(&about.file), WIDTH.saturating_sub(line.width())).into_owned();
+    line.put(Tone::Faint, file)
+}
+
+/// Columns at which texts begin (the first three) or end.
+struct Ends {
+    role: usize,
+    name: usize,
+    state: usize,
+    ready: usize,
+    since: usize,
+    starts: usize,
+    cpu: usize,
+    memory: usize,
+}
+
+impl Ends {
+    fn row(&self, texts: [(Tone, String); 9]) -> Line {
+        let [role, node, state, ready, since, starts, cpu, memory, ports] = texts;
+        Line::new()
+            .put(role.0, role.1)
+            .to(self.role + 2)
+            .put(node.0, node.1)
+            .to(self.name + 2)
+            .put(state.0, state.1)
+            .to(self.state + 1)
+            .put(ready.0, ready.1)
+            .to(self.ready)
+            .ending(self.since, since.0, since.1)
+            .ending(self.starts, starts.0, starts.1)
+            .ending(self.cpu, cpu.0, cpu.1)
+            .ending(self.memory, memory.0, memory.1)
+            .to(self.memory + 2)
+            .put(ports.0, ports.1)
+    }
+}
+
+fn column<'a>(texts: impl Iterator<Item = &'a str>, least: usize) -> usize {
+    texts.map(|text| layout::width(&printable(text)).min(NAME)).max().unwrap_or(0).max(least)
+}
+
+fn state(node: &NodeNow) -> (Tone, String) {
+    match node.state {
+        NodeState::Created => (Tone::Faint, "created".into()),
+        NodeState::Running => (if node.ready { Tone::Pass } else { Tone::Plain }, "running".into()),
+        NodeState::Paused => (Tone::Warning, "paused".into()),
+        NodeState::Exited { code: Some(code), .. } => (Tone::Fail, format!("exit {code}")),
+        NodeState::Exited { signal: Some(signal), .. } => (Tone::Fail, format!("signal {signal}")),
+        NodeState::Exited { .. } => (Tone::Fail, "exited".into()),
+    }
+}
+
+/// `127.1.2.3:2379,2380`: an address once for all its ports.
+fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut last = None;
+    for address in addresses {
+        let same = last == Some(address.ip());
+        if let Some(before) = words.last_mut() {
+            before.push(if same { ',' } else { ' ' });
+        }
+        words.push(if same { address.port().to_string() } else { address.to_string() });
+        last = Some(address.ip());
+    }
+    words
+}
+
+/// As many words a line as fit; a word that is wider has a line of its own.
+fn wrap(words: &[String], columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if layout::width(line) + layout::width(word.trim_end()) <= columns => line.push_str(word),
+            _ => lines.push(word.clone()),
+        }
+    }
+    lines
+}
+
+/// `0.4s`, `12s`, `5m`, `3h`, `12d`.
+fn lasting(seconds: f64) -> String {
+    match seconds {
+        ..10.0 => format!("{seconds:.1}s"),
+        ..100.0 => format!("{seconds:.0}s"),
+        ..6_000.0 => format!("{:.0}m", seconds / 60.0),
+        ..172_800.0 => format!("{:.0}h", seconds / 3_600.0),
+        _ => format!("{:.0}d", seconds / 86_400.0),
+    }
+}
+
+/// `512B`, `12M`, `1.5G`: powers of 1024.
+#[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
+fn bytes(bytes: u64) -> String {
+    let mut amount = bytes as f64;
+    let mut units = ["B", "K", "M", "G"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    for larger in units {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = larger;
+    }
+    if amount < 9.95 && unit != "B" { format!("{amount:.1}{unit}") } else { format!("{amount:.0}{unit}") }
+}
+
+/// What became of a node, for who waits: `ready after 0.3 s`.
+#[must_use]
+pub fn step(role: &str, node: &str, step: &crate::keeper::wire::Step, palette: Palette) -> String {
+    use crate::keeper::wire::Step;
+    let (tone, text) = match step {
+        Step::Started => (Tone::Faint, "started".to_owned()),
+        Step::Ready { after_us } => (Tone::Pass, format!("ready after {}", figures::short(*after_us))),
+        Step::Changed { state } => match state {
+            NodeState::Created => (Tone::Faint, "created".to_owned()),
+            NodeState::Running => (Tone::Faint, "runs".to_owned()),
+            NodeState::Paused => (Tone::Warning, "is paused".to_owned()),
+            NodeState::Exited { code: Some(code), .. } => (Tone::Fail, format!("exited with code {code}")),
+            NodeState::Exited { signal, .. } => (Tone::Fail, format!("was ended by signal {}", signal.unwrap_or_default())),
+        },
+    };
+    let line = Line::new().plain(format!("{:NAME$}  {:NAME$}  ", printable(role), printable(node))).put(tone, text);
+    layout::render(&[line], palette)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(role: &str, number: u8, state: NodeState, ready: bool) -> NodeNow {
+        let port = |port: u16| SocketAddr::from(([127, 134, 102, number], port));
+        let running = state == NodeState::Running;
+        NodeNow {
+            role: role.into(),
+            node: format!("{role}{number}"),
+            state,
+            pid: None,
+            ready,
+            why: None,
+            since_s: f64::from(number) * 77.0,
+            starts: 1,
+            ports: [("client".to_owned(), port(20_160)), ("status".to_owned(), port(20_180)), ("peer".to_owned(), port(20_170))].into(),
+            cpu: running.then_some(3.14),
+            memory: running.then_some(13_000_000 * u64::from(number)),
+            memory_limit: None,
+            processes: None,
+            log: None,
+        }
+    }
+
+    fn sample() -> Status {
+        let about = About {
+            name: "tikv".into(),
+            file: "scenarios/clusters/tikv.yaml".into(),
+            backend: "local".into(),
+            standin: true,
+            seed: 1,
+            pid: 42,
+            since: "2026-01-02T03:04:05Z".parse().unwrap(),
+            engine: "/var/tmp/wabcdefgh/0123abcd.sock".into(),
+            work: "/var/tmp/wabcdefgh".into(),
+        };
+        let nodes = vec![
+            NodeNow {
+                ports: [("client".to_owned(), SocketAddr::from(([127, 134, 102, 1], 2379)))].into(),
+                ..node("pd", 1, NodeState::Running, true)
+            },
+            node("tikv", 2, NodeState::Exited { code: None, signal: Some(9) }, false),
+            node("tikv", 3, NodeState::Paused, false),
+            node("prometheus", 40, NodeState::Running, false),
+        ];
+        Status { about, up: true, nodes, broken: vec!["node_up of tikv2 does not hold: observed false, expected item.ok".into()] }
+    }
+
+    #[test]
+    fn tables_are_as_drawn() {
+        let sample = sample();
+        let now = "2026-01-02T03:16:05Z".parse().unwrap();
+        let mut text = status(&sample, now, Palette::PLAIN) + &next_steps(&sample, Palette::PLAIN);
+        text += &dead("tikv", Some(&sample.about), now, Palette::PLAIN);
+        text += &dead("other", None, now, Palette::PLAIN);
+        text += &step("tikv", "tikv2", &crate::keeper::wire::Step::Ready { after_us: 312_000 }, Palette::PLAIN);
+        assert!(text.lines().all(|line| layout::width(line) <= WIDTH), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(13_000_000), bytes(3 << 40)], ["0B", "1023B", "1.5K", "12M", "3072G"]);
+        assert_eq!([lasting(0.44), lasting(12.0), lasting(300.0), lasting(7_300.0), lasting(1e6)], ["0.4s", "12s", "5m", "2h", "12d"]);
+    }
+}

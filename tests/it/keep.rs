@@ -1,0 +1,219 @@
+//! `chaosrun cluster ...`: clusters that are kept outside of trials.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::program::{Program, Project, Ran};
+
+/// Only there to end a broken test.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// Two nodes, the second after the first, each of which says when it begins.
+const PAIR: &str = r#"
+nodes:
+  first:
+    ports: { client: 4100 }
+    command: [sh, -c, "echo hello from $0; touch ready; while :; do sleep 0.05; test -e say && cat say && rm say; done", "{{ self.name }}"]
+    ready: { exec: [test, -e, ready], expect: status == 0, within: 20s }
+  second:
+    after: [first]
+    command: [sleep, "1000"]
+observe:
+  runs: { on: each second, alive: true }
+invariants:
+  node_up: { each: runs, node: item.node, expect: item.ok }
+"#;
+
+/// A project with that cluster; whatever a test leaves running ends with it.
+struct Kept(Project);
+
+impl Kept {
+    fn new(cluster: &str) -> Self {
+        let project = Project::new().file("scenarios/clusters/pair.yaml", cluster);
+        Self(project.file("scenarios/use.yaml", "name: use\ncluster: clusters/pair.yaml\ngoal: nothing\n"))
+    }
+
+    fn program(&self, verb: &str) -> Program {
+        Program::new().dir(self.0.path()).args(["cluster", verb]).store(&self.0.store())
+    }
+
+    fn ran(&self, words: &[&str]) -> Ran {
+        self.program(words[0]).args(&words[1..]).run()
+    }
+
+    fn up(&self) -> Ran {
+        self.ran(&["up", "scenarios/clusters/pair.yaml"]).exits(0)
+    }
+
+    /// Null when it is not kept.
+    fn status(&self) -> Value {
+        let ran = self.program("status").arg("pair").json().run();
+        if ran.code == Some(6) {
+            return Value::Null;
+        }
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
+    }
+
+    /// Asks for the status until it is as wanted.
+    fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(began.elapsed() < HUNG, "never {what}: {status:#}");
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.store().join("clusters/pair")
+    }
+
+    /// Nothing of the processes, the work folder and the record's folder is left.
+    fn is_gone(&self, last: &Value) {
+        let began = Instant::now();
+        let work = Path::new(last["work"].as_str().expect("a path"));
+        let pids = [&last["pid"]].into_iter().chain(last["nodes"].as_array().expect("nodes").iter().map(|node| &node["pid"]));
+        let pids: Vec<Pid> = pids.filter_map(Value::as_i64).map(|pid| Pid::from_raw(i32::try_from(pid).expect("a pid"))).collect();
+        assert!(pids.len() > 1, "{last:#}");
+        while work.exists() || pids.iter().any(|pid| kill(*pid, None) != Err(Errno::ESRCH)) {
+            assert!(began.elapsed() < HUNG, "something is left: {last:#}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.ran(&["down", "pair"]);
+    }
+}
+
+fn pid(status: &Value) -> Pid {
+    Pid::from_raw(i32::try_from(status.as_i64().expect("a pid")).expect("a pid"))
+}
+
+fn node<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let found = status["nodes"].as_array().and_then(|nodes| nodes.iter().find(|node| node["node"] == name));
+    found.unwrap_or(&Value::Null)
+}
+
+#[test]
+fn a_cluster_is_kept_until_it_is_ended() {
+    let kept = Kept::new(PAIR);
+    let up = kept.up();
+    let ready = ["first ", "second "].map(|name| up.stderr.lines().position(|line| line.starts_with(name) && line.contains("ready after")));
+    assert!(ready[0].is_some() && ready[0] < ready[1], "{up}");
+    for part in ["first   running   yes", ":4100", "export DOCKER_HOST=unix:///", "chaosrun cluster down scenarios/clusters/pair.yaml"] {
+        assert!(up.stdout.contains(part), "`{part}`: {up}");
+    }
+    let again = kept.ran(&["up", "scenarios/use.yaml"]).exits(2);
+    assert!(again.stderr.contains("`pair` is kept running already, from `scenarios/clusters/pair.yaml` on `local`"), "{again}");
+
+    // Killed from outside: seen, judged, and brought back.
+    let before = kept.until("measured", |status| status["broken"] == Value::Array(Vec::new()));
+    kill(pid(&node(&before, "second")["pid"]), Signal::SIGKILL).expect("it is there");
+    let broken = kept.until("killed and noticed", |status| {
+        node(status, "second")["state"]["signal"] == 9
+            && status["broken"][0].as_str().is_some_and(|line| line.starts_with("node_up of second"))
+    });
+    assert!(node(&broken, "second")["ready"] == false && node(&broken, "first")["ready"] == true, "{broken:#}");
+    let restarted = kept.ran(&["restart", "scenarios/use.yaml", "second"]).exits(0);
+    assert!(restarted.stderr.contains("second") && restarted.stderr.contains("ready after"), "{restarted}");
+    let after = kept.until("whole again", |status| node(status, "second")["ready"] == true && status["broken"] == Value::Array(Vec::new()));
+    assert_eq!((node(&after, "second")["starts"].as_u64(), node(&after, "first")["starts"].as_u64()), (Some(2), Some(1)));
+    let refused = kept.ran(&["restart", "pair", "third"]).exits(2);
+    assert!(refused.stderr.contains("its nodes are first, second"), "{refused}");
+
+    // What was logged, and what is logged while somebody looks.
+    let logs = kept.ran(&["logs", "pair", "first", "--tail", "1"]).exits(0);
+    assert_eq!(logs.stdout, "hello from first\n");
+    let mut following = kept.program("logs").args(["scenarios/clusters/pair.yaml", "-f"]).start();
+    following.until_line("what was there", |line| line == "first  | hello from first\n");
+    let dir = fs::read_link(format!("/proc/{}/cwd", node(&after, "first")["pid"])).expect("it runs");
+    fs::write(dir.join("say"), "something new\n").expect("written");
+    following.until_line("what is new", |line| line == "first  | something new\n");
+
+    let down = kept.ran(&["down", "scenarios/use.yaml"]).exits(0);
+    assert!(down.stderr.contains("ended `pair`: 2 nodes in"), "{down}");
+    following.wait().exits(0);
+    assert!(!kept.folder().exists());
+    kept.is_gone(&after);
+    let nothing = kept.ran(&["down", "scenarios/use.yaml"]).exits(0);
+    assert!(nothing.stderr.contains("not kept running"), "{nothing}");
+    kept.ran(&["status"]).exits(6);
+    kept.ran(&["logs", "pair"]).exits(6);
+}
+
+#[test]
+fn what_does_not_come_up_is_told_and_leaves_nothing() {
+    let dies = PAIR.replace("[sleep, \"1000\"]", "[sh, -c, \"echo 'cannot bind: boom'; exit 3\"]");
+    let kept = Kept::new(&dies.replace("alive: true", "alive: true, every: 1s"));
+    let up = kept.ran(&["up", "scenarios/clusters/pair.yaml"]).exits(5);
+    assert!(up.stderr.contains("node `second` could not be started: it exited with code 3"), "{up}");
+    assert!(up.stderr.contains("  cannot bind: boom") && up.stdout.is_empty(), "{up}");
+    assert!(!kept.folder().exists());
+    kept.ran(&["status"]).exits(6);
+    let invalid = kept.ran(&["up", "scenarios/clusters/pair.yaml", "--set", "cluster.tock=1s"]).exits(3);
+    assert!(invalid.stderr.contains("tock"), "{invalid}");
+    assert!(!kept.0.store().join("clusters").exists());
+}
+
+#[test]
+fn a_keeper_that_was_killed_leaves_nothing_in_the_way() {
+    let kept = Kept::new(PAIR);
+    kept.up();
+    let first = kept.status();
+    kill(pid(&first["pid"]), Signal::SIGKILL).expect("it is there");
+    let died = kept.until("dead", |status| status["died"] == true);
+    assert_eq!(died["pid"], first["pid"]);
+    kept.is_gone(&first);
+    let shown = kept.ran(&["status", "pair"]).exits(5);
+    assert!(shown.stdout.contains("its keeper died") && shown.stdout.contains("chaosrun cluster down pair"), "{shown}");
+    let logs = kept.ran(&["logs", "pair"]).exits(0);
+    assert!(logs.stdout.contains("hello from first"), "{logs}");
+
+    let up = kept.up();
+    assert!(up.stderr.contains("had died: what it left is removed"), "{up}");
+    let second = kept.status();
+    assert_ne!(second["pid"], first["pid"]);
+    kill(pid(&second["pid"]), Signal::SIGKILL).expect("it is there");
+    kept.until("dead", |status| status["died"] == true);
+    let down = kept.ran(&["down", "pair"]).exits(0);
+    assert!(down.stderr.contains("removed what the keeper of `pair` left"), "{down}");
+    assert!(!kept.folder().exists());
+    kept.is_gone(&second);
+}
+
+#[test]
+fn in_the_foreground_an_interrupt_ends_it() {
+    let kept = Kept::new(PAIR);
+    let mut live = kept.program("up").args(["scenarios/use.yaml", "--foreground"]).json().start();
+    let up = live.until_line("up", |line| line.starts_with('{'));
+    let status: Value = serde_json::from_str(&up).expect("JSON");
+    assert_eq!(i64::from(live.pid()), status["pid"].as_i64().expect("a pid"));
+    assert_eq!(kept.status()["pid"], status["pid"]);
+    live.signal(Signal::SIGINT);
+    live.wait().exits(0);
+    assert!(!kept.folder().exists());
+    kept.is_gone(&status);
+}
+
+#[test]
+fn an_interrupt_before_it_is_up_ends_what_there_is() {
+    let never = PAIR.replace("test, -e, ready", "test, -e, never");
+    let kept = Kept::new(&never);
+    let live = kept.program("up").arg("scenarios/clusters/pair.yaml").start();
+    let coming = kept.until("coming up", |status| status["up"] == false && node(status, "first")["pid"].is_u64());
+    live.signal(Signal::SIGINT);
+    live.wait().exits(130);
+    assert!(!kept.folder().exists());
+    kept.is_gone(&coming);
+}

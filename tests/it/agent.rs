@@ -8,7 +8,7 @@ use chaosrun::agent::{self, ActiveFault, AgentReport, AgentTask, AgentView, Subj
 use chaosrun::cluster::local::supervisor::{Supervisor, SupervisorClient};
 use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot, seat};
 use chaosrun::cluster::mediator::{Mediator, MediatorHandle, Settings};
-use chaosrun::cluster::{Cluster, NodeStatus};
+use chaosrun::cluster::{Cluster, Exec, NodeStatus, Terminal};
 use chaosrun::diagnostic::{Place, Pointer, SourceFile};
 use chaosrun::emit::{Emitter, Message};
 use chaosrun::event::{Actor, AgentEnd, Kind, NodeState, Severity, Ticket};
@@ -17,6 +17,8 @@ use chaosrun::scenario::model::{self, Heal, Limits, LimitsOverride, Provider, Ru
 use indexmap::IndexMap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+use super::require;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 
@@ -292,6 +294,70 @@ async fn the_engine_works_on_real_nodes() {
     let port = rig.cluster.topology().node("db2").unwrap().ports["client"].advertised;
     assert_eq!(said[9].1, format!("{}/tcp -> {port}\n", port.port()));
     assert_ne!(rig.status("db1").pid.unwrap(), pid);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_stock_client_has_terminals_figures_and_events() {
+    let (Some(docker), Some(_)) = (require::program("docker"), require::program("script")) else { return };
+    let docker = docker.display();
+    let rig = Rig::new(&["db1", "db2"]).await;
+    let until_resized = r#"until stty size | grep -q \"40 100\"; do :; done; tty; echo \$TERM"#;
+    let commands = [
+        format!("script -qec 'stty rows 40 cols 100; {docker} exec -it db1 sh -c \"{until_resized}\"' /dev/null < /dev/null"),
+        format!("{docker} stats --no-stream --format '{{{{ '{{{{.Name}}}} {{{{.PIDs}}}} {{{{.MemPerc}}}}' }}}}' db1 db2"),
+        format!("{docker} top db1 -o pid,comm; {docker} top db1 | head -1"),
+        format!(
+            "{docker} restart -t 0 db2; {docker} events --since 1h --until $(date -d +2sec +%s) --format '{{{{ '{{{{.Action}}}} {{{{.Actor.Attributes.name}}}}' }}}}'"
+        ),
+        format!(
+            "{docker} events --since 1h --until $(date -d +2sec +%s) --filter event=die --format '{{{{ '{{{{.Actor.Attributes.exitCode}}}}' }}}}'"
+        ),
+    ];
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let report = rig.commands(&commands).await;
+    let said = |place: usize| format!("{}{}", report.commands[place].stdout.text, report.commands[place].stderr.text);
+    assert!(said(0).contains("/dev/pts/") && said(0).contains("xterm"), "{}", said(0));
+    let figures = said(1);
+    let figures: Vec<Vec<&str>> = figures.lines().map(|line| line.split(' ').collect()).collect();
+    assert!(figures.len() == 2 && figures[0][0] == "db1" && figures[0][1] != "0" && figures[0][2] != "0.00%", "{figures:?}");
+    let pid = rig.status("db1").pid.unwrap().to_string();
+    assert!(said(2).contains(&pid) && said(2).contains("UID"), "{}", said(2));
+    assert_eq!(said(3), "db2\nkill db2\ndie db2\nstart db2\n");
+    assert_eq!(said(4), "137\n");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_terminal_passes_keys_on_and_changes_its_size() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let rig = Rig::new(&["db1"]).await;
+    let size = Terminal { rows: 10, columns: 20 };
+    let command = ["sh", "-c", "trap 'stty size' WINCH; stty size; read line; echo got $line; echo ready; exec sleep 600"];
+    let exec = Exec { command: command.map(str::to_owned).to_vec(), interactive: true, terminal: Some(size), ..Exec::default() };
+    let mut running = rig.cluster.exec("db1", exec).await.unwrap();
+    let mut shown = String::new();
+    let mut buffer = [0; 256];
+    let mut stdin = running.stdin.take().unwrap();
+    let (mut resized, mut typed, mut broken) = (false, false, false);
+    while let Ok(read @ 1..) = running.stdout.read(&mut buffer).await {
+        shown += &String::from_utf8_lossy(&buffer[..read]);
+        if shown.contains("10 20\r\n") && !resized {
+            resized = true;
+            running.resize.as_ref().unwrap()(Terminal { rows: 33, columns: 44 }).await;
+        }
+        // Without an interrupted `read` the trap waits for the line.
+        if resized && !typed {
+            typed = true;
+            stdin.write_all(b"a line\r").await.unwrap();
+        }
+        if shown.contains("ready\r\n") && !broken {
+            broken = true;
+            stdin.write_all(&[3]).await.unwrap();
+        }
+    }
+    assert_eq!(running.exit.await.unwrap(), 130, "{shown}");
+    assert!(shown.contains("33 44\r\n") && shown.contains("got a line\r\n"), "{shown}");
     rig.end().await;
 }
 

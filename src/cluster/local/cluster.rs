@@ -205,6 +205,10 @@ impl LocalCluster {
         with: Option<u64>,
         who: Who,
     ) -> Result<Running, ClusterError> {
+        let mut env = env;
+        if exec.terminal.is_some() && !env.iter().any(|(name, _)| name == "TERM") {
+            env.push(("TERM".into(), "xterm".into()));
+        }
         let Some(program) = exec.command.first() else {
             return Err(ClusterError::Conflict { node: String::new(), problem: "cannot run an empty command".into() });
         };

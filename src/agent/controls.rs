@@ -98,7 +98,11 @@ impl Oracle {
 
     fn diagnosis(&self) -> Option<Diagnosis> {
         let fault = self.known.first()?;
-        let class = cure(&fault.fault).map_or("unknown", |(_, class)| class);
+        let class = match fault.fault.as_str() {
+            // Nothing an agent does cures it, but it has a name.
+            "network_partition" => "network_partition",
+            fault => cure(fault).map_or("unknown", |(_, class)| class),
+        };
         Some(Diagnosis {
             root_cause: format!("{} of {}", fault.fault, fault.targets.join(", ")),
             component: fault.targets.first().cloned().unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use crate::scenario::model::{Backend, Fault};
 
-use super::{exec, node_kill, node_pause, node_stop};
+use super::{exec, network_partition, node_kill, node_pause, node_stop};
 
 /// What a machine's kernel may or may not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -74,7 +74,7 @@ impl Kind {
 }
 
 /// In the order in which people look for them.
-pub const ALL: &[&Kind] = &[&node_kill::KIND, &node_stop::KIND, &node_pause::KIND, &exec::KIND];
+pub const ALL: &[&Kind] = &[&node_kill::KIND, &node_stop::KIND, &node_pause::KIND, &network_partition::KIND, &exec::KIND];
 
 /// The kind of a fault of a scenario. Whoever adds a fault adds it here and to [`ALL`].
 #[must_use]
@@ -83,6 +83,7 @@ pub const fn of(fault: &Fault) -> &'static Kind {
         Fault::NodeKill { .. } => &node_kill::KIND,
         Fault::NodeStop { .. } => &node_stop::KIND,
         Fault::NodePause { .. } => &node_pause::KIND,
+        Fault::NetworkPartition { .. } => &network_partition::KIND,
         Fault::Exec { .. } => &exec::KIND,
     }
 }

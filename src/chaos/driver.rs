@@ -7,21 +7,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{self, Inject, Signs};
+use super::fault::{self, Inject, Setting, Signs};
+use super::network_partition::{self, Links};
+use super::pairs::Pairs;
 use super::timeline::{self, Action};
 use crate::agent::ActiveFault;
-use crate::cluster::{Cluster, NodeStatus};
+use crate::cluster::{Cluster, Cut, NodeStatus};
 use crate::emit::Emitter;
 use crate::event::{Actor, EvidenceStep, Kind};
 use crate::expr::{Expr, Truth};
 use crate::monitor::MonitorHandle;
 use crate::plan::{seed, target};
-use crate::scenario::model::{Chaos, Fault, Scenario, TargetOf};
+use crate::scenario::model::{Chaos, Fault, Scenario, Target, TargetOf};
 
 /// How long a fault may take until a probe of ours notices it, before it counts as not felt.
-const FELT_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const FELT_WITHIN: Duration = Duration::from_secs(3);
 /// How long one probe for evidence waits for an answer: a stopped process accepts connections and stays silent.
-const PROBE: Duration = Duration::from_millis(150);
+pub(super) const PROBE: Duration = Duration::from_millis(150);
 
 /// What has become of the timeline so far.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +62,8 @@ pub struct Driver {
     pub monitor: MonitorHandle,
     pub emitter: Emitter,
     pub cancel: CancellationToken,
+    /// What is cut now.
+    pub links: Links,
 }
 
 impl Driver {
@@ -106,26 +110,36 @@ impl Driver {
         state: &watch::Sender<ChaosState>,
         evidence: &mut JoinSet<Felt>,
     ) -> Result<Vec<String>, (&'static str, String)> {
-        let targets = self.choose(entry).await.map_err(|message| ("no_target", message))?;
+        let targets = self.choose(entry.fault.target(), &entry.id, "target").await.map_err(|message| ("no_target", message))?;
+        let cuts = self.cuts(entry, &targets).await.map_err(|message| ("no_target", message))?;
         let fault = entry.fault.name();
-        let parameters = serde_json::to_value(&entry.fault).unwrap_or_default();
+        let mut parameters = serde_json::to_value(&entry.fault).unwrap_or_default();
+        if !cuts.is_empty() {
+            // What was chosen counts, not how.
+            parameters["cuts"] = cuts.iter().map(|cut| format!("{} -> {}", cut.from, cut.to)).collect();
+        }
         self.emitter.emit(Kind::FaultIntended { id: entry.id.clone(), fault: fault.into(), targets: targets.clone(), parameters });
         self.emitter.durable().await.map_err(|message| ("store_failed", message))?;
 
         let bystander = self.bystander(&targets);
-        let inject: Arc<dyn Inject> = Arc::from(fault::of(&entry.fault, &self.scenario, self.seed));
+        let inject: Arc<dyn Inject> = Arc::from(self.built(entry, cuts));
+        let mut pairs = Pairs::default();
         let before = match inject.signs() {
             Signs::Silence => self.before(&targets, bystander.as_deref()).await,
             Signs::Observed(sign) if self.monitor.truth(sign.clone()).await == Truth::True => {
                 return Err(("not_injected", format!("`{}` is true before {fault} is injected", sign.text)));
             }
             Signs::Observed(sign) => format!("`{}` was not true", sign.text),
+            Signs::Links(partition) => {
+                let chosen = Pairs::choose(&*self.cluster, &partition.cuts, &self.links.all(), &targets).await;
+                pairs = chosen.map_err(|message| ("not_injected", message))?;
+                pairs.before.clone()
+            }
             Signs::Nothing => String::new(),
         };
         let mut changes = self.cluster.changes();
         let began = Instant::now();
-        let injected = futures_util::future::join_all(targets.iter().map(|node| inject.inject(&*self.cluster, node))).await;
-        if let Some(error) = injected.into_iter().find_map(Result::err) {
+        if let Err(error) = inject.inject_all(&*self.cluster, &targets).await {
             return Err(("not_injected", format!("{fault} could not be injected: {error}")));
         }
         let took_us = micros(began.elapsed());
@@ -145,6 +159,7 @@ impl Driver {
             inject,
             cluster: Arc::clone(&self.cluster),
             monitor: self.monitor.clone(),
+            pairs,
             emitter: self.emitter.clone(),
             began,
         };
@@ -166,8 +181,29 @@ impl Driver {
         Ok(targets)
     }
 
-    async fn choose(&self, entry: &Chaos) -> Result<Vec<String>, String> {
-        let wanted = entry.fault.target();
+    fn built(&self, entry: &Chaos, cuts: Vec<Cut>) -> Box<dyn Inject> {
+        let Self { scenario, seed, links, .. } = self;
+        fault::of(&entry.fault, Setting { id: &entry.id, scenario, seed: *seed, links, cuts })
+    }
+
+    /// Of a fault that cuts links.
+    async fn cuts(&self, entry: &Chaos, targets: &[String]) -> Result<Vec<Cut>, String> {
+        let Fault::NetworkPartition { from, one_way, mode, .. } = &entry.fault else { return Ok(Vec::new()) };
+        let others = match from {
+            Some(from) => self.choose(from, &entry.id, "from").await?,
+            None => {
+                let names = self.cluster.topology().nodes.iter().map(|node| node.name.clone());
+                names.filter(|name| !targets.contains(name)).collect()
+            }
+        };
+        let cuts = network_partition::cuts(targets, &others, *one_way, *mode);
+        if cuts.is_empty() {
+            return Err(format!("nobody is left that {} could be cut from", targets.join(", ")));
+        }
+        Ok(cuts)
+    }
+
+    async fn choose(&self, wanted: &Target, id: &str, what: &str) -> Result<Vec<String>, String> {
         let selected = match &wanted.of {
             TargetOf::Select(name) => {
                 let expr = self.scenario.cluster.select.get(name).ok_or_else(|| format!("no select `{name}` in the cluster"))?;
@@ -175,7 +211,7 @@ impl Driver {
             }
             TargetOf::Nodes(_) | TargetOf::Role(_) | TargetOf::All => None,
         };
-        let mut stream = seed::stream(self.seed, &format!("chaos.{}.target", entry.id));
+        let mut stream = seed::stream(self.seed, &format!("chaos.{id}.{what}"));
         target::choose(wanted, &self.scenario.cluster, &mut stream, selected.as_deref())
     }
 
@@ -205,11 +241,9 @@ impl Driver {
     }
 
     async fn heal(&self, entry: &Chaos, targets: &[String]) {
-        let inject = fault::of(&entry.fault, &self.scenario, self.seed);
-        let healed = futures_util::future::join_all(targets.iter().map(|node| inject.heal(&*self.cluster, node))).await;
-        match healed.into_iter().find_map(Result::err) {
-            Some(error) => self.emitter.warn(format!("{} `{}` could not be healed: {error}", entry.fault.name(), entry.id)),
-            None => self.emitter.emit(Kind::FaultHealed { id: entry.id.clone(), by: Actor::Time }),
+        match self.built(entry, Vec::new()).heal_all(&*self.cluster, targets).await {
+            Err(error) => self.emitter.warn(format!("{} `{}` could not be healed: {error}", entry.fault.name(), entry.id)),
+            Ok(()) => self.emitter.emit(Kind::FaultHealed { id: entry.id.clone(), by: Actor::Time }),
         }
     }
 }
@@ -222,19 +256,23 @@ fn note(state: &watch::Sender<ChaosState>, found: Result<Felt, tokio::task::Join
 
 /// Collects the evidence of one injected fault.
 #[derive(Clone)]
-struct Witness {
-    id: String,
+pub(super) struct Witness {
+    pub(super) id: String,
     targets: Vec<String>,
     inject: Arc<dyn Inject>,
-    cluster: Arc<dyn Cluster>,
+    pub(super) cluster: Arc<dyn Cluster>,
     monitor: MonitorHandle,
-    emitter: Emitter,
-    began: Instant,
+    pub(super) pairs: Pairs,
+    pub(super) emitter: Emitter,
+    pub(super) began: Instant,
 }
 
 impl Witness {
     /// Reads the state back until every target shows the fault.
     async fn installed(&self, changes: &mut tokio::sync::broadcast::Receiver<crate::cluster::NodeChange>) -> Result<(), String> {
+        if let Signs::Links(partition) = self.inject.signs() {
+            return self.links_installed(&partition).await;
+        }
         let deadline = tokio::time::Instant::now() + FELT_WITHIN;
         loop {
             let found: Vec<_> = self.statuses().iter().map(|status| (status.node.clone(), self.inject.installed(status))).collect();
@@ -256,6 +294,7 @@ impl Witness {
         match self.inject.signs() {
             Signs::Silence => self.silence(bystander, before).await,
             Signs::Observed(sign) => self.observed(&sign, before).await,
+            Signs::Links(partition) => self.links_felt(&partition, before).await,
             Signs::Nothing => Felt { id: self.id.clone(), after: Some(self.began.elapsed()), detail: "nothing is said to show it".into() },
         }
     }
@@ -328,6 +367,7 @@ impl Witness {
         match self.inject.signs() {
             Signs::Silence => (),
             Signs::Nothing => return,
+            Signs::Links(partition) => return self.links_gone(&partition).await,
             // It counts as gone only after it was there.
             Signs::Observed(sign) => {
                 if self.becomes(&sign, Truth::True).await && self.becomes(&sign, Truth::False).await {
@@ -361,7 +401,7 @@ impl Witness {
         self.cluster.status().into_iter().filter(|status| self.targets.contains(&status.node)).collect()
     }
 
-    fn evidence(&self, step: EvidenceStep, ok: bool, detail: String) {
+    pub(super) fn evidence(&self, step: EvidenceStep, ok: bool, detail: String) {
         let after_us = micros(self.began.elapsed());
         self.emitter.emit(Kind::FaultEvidence { id: self.id.clone(), step, ok, detail, after_us });
     }
@@ -371,6 +411,6 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn ms(duration: Duration) -> String {
+pub(super) fn ms(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1e3)
 }

@@ -9,8 +9,12 @@ pub mod timeline;
 
 mod exec;
 mod fault;
+mod network_partition;
 mod node_kill;
 mod node_pause;
 mod node_stop;
+mod pairs;
 
 pub mod driver;
+
+pub use network_partition::Links;

@@ -15,12 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
-use serde::Serialize;
 use thiserror::Error;
 use tokio::io::AsyncRead;
 use tokio::sync::broadcast;
 
 use crate::event::{Actor, NodeState};
+pub use crate::scenario::model::CutMode;
 
 /// Where everything is, fixed for the whole trial, restarts included.
 #[derive(Debug, Clone)]
@@ -186,18 +186,6 @@ pub struct Cut {
     pub from: String,
     pub to: String,
     pub mode: CutMode,
-}
-
-/// How a direction is cut, the strictest last. A new connection needs both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CutMode {
-    /// What is sent waits, and goes on when the link is mended.
-    Stall,
-    /// A black hole.
-    Drop,
-    /// Whoever sends hears at once that nobody is there.
-    Reject,
 }
 
 /// A cut that is in force.

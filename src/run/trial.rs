@@ -183,6 +183,7 @@ impl Trial {
             monitor: monitor.clone(),
             emitter: self.emitter.clone(),
             cancel: self.acting.clone(),
+            links: crate::chaos::Links::default(),
         };
         tokio::spawn(driver.run(steady, publish));
         let first = timeline::first_injection(&scenario.chaos, &scenario.truth);

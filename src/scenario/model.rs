@@ -152,6 +152,14 @@ pub enum Fault {
     },
     /// SIGSTOP to the whole process group.
     NodePause { target: Target },
+    /// Links of the targets to `from` (all that are not targets when none) are cut.
+    NetworkPartition {
+        target: Target,
+        from: Option<Target>,
+        /// Only what `from` sends to the targets.
+        one_way: bool,
+        mode: CutMode,
+    },
     /// A command in the node.
     Exec {
         target: Target,
@@ -172,6 +180,7 @@ impl Fault {
             Self::NodeKill { .. } => "node_kill",
             Self::NodeStop { .. } => "node_stop",
             Self::NodePause { .. } => "node_pause",
+            Self::NetworkPartition { .. } => "network_partition",
             Self::Exec { .. } => "exec",
         }
     }
@@ -179,9 +188,11 @@ impl Fault {
     #[must_use]
     pub const fn target(&self) -> &Target {
         match self {
-            Self::NodeKill { target, .. } | Self::NodeStop { target, .. } | Self::NodePause { target } | Self::Exec { target, .. } => {
-                target
-            }
+            Self::NodeKill { target, .. }
+            | Self::NodeStop { target, .. }
+            | Self::NodePause { target }
+            | Self::NetworkPartition { target, .. }
+            | Self::Exec { target, .. } => target,
         }
     }
 }
@@ -196,6 +207,18 @@ pub enum Signal {
     Sigabrt,
     Sigsegv,
     Sighup,
+}
+
+/// How a direction of a link is cut, the strictest last. A new connection needs both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CutMode {
+    /// What is sent waits, and goes on when the link is mended.
+    Stall,
+    /// A black hole.
+    Drop,
+    /// Whoever sends hears at once that nobody is there.
+    Reject,
 }
 
 /// Which nodes. Resolved when the fault is injected; the choice comes from the seed.

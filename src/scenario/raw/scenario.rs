@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{OneOrMany, RawCount, RawDuration, RawPick, RawSize, Short, Text};
-use crate::scenario::model::{Backend, Goal};
+use crate::scenario::model::{Backend, CutMode, Goal};
 
 /// A scenario: a cluster, what happens to it, and what is expected of the agent.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -117,6 +117,8 @@ pub enum RawFault {
     NodeStop(RawNodeStop),
     /// The node's processes stand still and keep their connections.
     NodePause(RawNodePause),
+    /// Links between nodes are cut; the clients keep theirs. No agent can mend them: say how it ends with `heal`.
+    NetworkPartition(RawNetworkPartition),
     /// A command in the node: for whatever has no fault of its own.
     Exec(RawExec),
 }
@@ -144,6 +146,21 @@ pub struct RawNodeStop {
 #[schemars(rename = "node_pause")]
 pub struct RawNodePause {
     pub target: Short<RawTarget>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "network_partition")]
+pub struct RawNetworkPartition {
+    pub target: Short<RawTarget>,
+    /// Whom the targets are cut from: all nodes that are not targets unless given. A role means all of it here.
+    pub from: Option<Short<RawTarget>>,
+    /// Cut only what `from` sends to the targets: they can speak and do not hear. Both directions unless given.
+    #[serde(default)]
+    pub one_way: bool,
+    /// `drop` (the default) is a black hole, `reject` says at once that nobody is there, `stall` holds back what is sent
+    /// until the link is mended.
+    pub mode: Option<CutMode>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

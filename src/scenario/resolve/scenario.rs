@@ -12,11 +12,13 @@ use crate::event::Verdict;
 use crate::expr::{Expr, Scope, Template};
 use crate::scenario::document::Document;
 use crate::scenario::model::{
-    Backend, Chaos, Check, Cluster, Fault, Goal, Heal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleEnd, Scenario,
-    Scoring, Signal, Target, Timing, Variant, WorkloadUse,
+    Backend, Chaos, Check, Cluster, CutMode, Fault, Goal, Heal, Limits, LimitsOverride, Page, Pick, Provider, Rule, RuleCommand, RuleEnd,
+    Scenario, Scoring, Signal, Target, Timing, Variant, WorkloadUse,
 };
 use crate::scenario::names;
-use crate::scenario::raw::{OneOrMany, RawChaos, RawCheck, RawCheckMap, RawExec, RawFault, RawScenario, RawTiming, Short};
+use crate::scenario::raw::{
+    OneOrMany, RawChaos, RawCheck, RawCheckMap, RawExec, RawFault, RawNetworkPartition, RawScenario, RawTiming, Short,
+};
 
 /// What was found under the name of a variant.
 #[derive(Debug, Clone)]
@@ -174,6 +176,32 @@ fn exec(check: &mut Checker, pointer: &Pointer, raw: &RawExec, target: Option<Ta
     Some(Fault::Exec { target: target?, command, undo, felt: felt.map(Box::new), repair: repair.map(Box::new) })
 }
 
+fn network_partition(
+    check: &mut Checker,
+    pointer: &Pointer,
+    raw: &RawNetworkPartition,
+    target: Target,
+    heal: Heal,
+    around: &Surroundings,
+) -> Option<Fault> {
+    if heal == Heal::Agent {
+        let problem = Diagnostic::error("not_repairable", "an agent cannot mend a link");
+        check.wrong_key(pointer, problem.label("expected `heal: never` or `heal: 20s` beside `inject`"));
+    }
+    let (cluster, cluster_doc) = around.cluster.as_ref()?;
+    let from = match &raw.from {
+        None => None,
+        Some(from) => {
+            let mut resolved = super::target::target(check, &pointer.key("from"), from, cluster, cluster_doc)?;
+            if matches!(from, Short::Full(from) if from.pick.is_none()) {
+                resolved.pick = Pick::All;
+            }
+            Some(resolved)
+        }
+    };
+    Some(Fault::NetworkPartition { target, from, one_way: raw.one_way, mode: raw.mode.unwrap_or(CutMode::Drop) })
+}
+
 fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, around: &Surroundings) -> Option<Chaos> {
     check.identifier(pointer, "a fault", id);
     let at = check.duration(&pointer.key("at"), raw.at.as_ref(), Duration::ZERO);
@@ -193,6 +221,10 @@ fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, aroun
             Fault::NodeStop { target: target(check, "node_stop", &raw.target)?, grace }
         }
         RawFault::NodePause(raw) => Fault::NodePause { target: target(check, "node_pause", &raw.target)? },
+        RawFault::NetworkPartition(raw) => {
+            let target = target(check, "network_partition", &raw.target);
+            network_partition(check, &within.key("network_partition"), raw, target?, heal, around)?
+        }
         RawFault::Exec(raw) => {
             let target = target(check, "exec", &raw.target);
             exec(check, &within.key("exec"), raw, target, heal, cluster_doc)?

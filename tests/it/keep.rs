@@ -155,7 +155,9 @@ fn a_cluster_is_kept_until_it_is_ended() {
 #[test]
 fn what_does_not_come_up_is_told_and_leaves_nothing() {
     let dies = PAIR.replace("[sleep, \"1000\"]", "[sh, -c, \"echo 'cannot bind: boom'; exit 3\"]");
-    let kept = Kept::new(&dies.replace("alive: true", "alive: true, every: 1s"));
+    let kept = Kept::new(
+        &dies.replace("after: [first]", "after: [first]\n    ready: { exec: [test, -e, ready], expect: status == 0, within: 20s }"),
+    );
     let up = kept.ran(&["up", "scenarios/clusters/pair.yaml"]).exits(5);
     assert!(up.stderr.contains("node `second` could not be started: it exited with code 3"), "{up}");
     assert!(up.stderr.contains("  cannot bind: boom") && up.stdout.is_empty(), "{up}");

@@ -41,10 +41,14 @@ pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
     let tell: Tell = {
         let up = Arc::clone(&up);
         Arc::new(move |told| {
+            let is_up = matches!(told, Told::Status(_));
+            if is_up {
+                // Before it is told: whoever reads it goes away at once, and that must not be taken for giving up.
+                up.store(true, Ordering::SeqCst);
+            }
             // Nobody reads any more: then nobody has to know.
             super::put(&(serde_json::to_string(&told).unwrap_or_default() + "\n"));
-            if matches!(told, Told::Status(_)) {
-                up.store(true, Ordering::Relaxed);
+            if is_up {
                 // From now on what is told goes into the keeper's log.
                 let _ = nix::unistd::dup2_stdout(std::io::stderr());
             }
@@ -55,7 +59,7 @@ pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
         move || {
             std::thread::spawn(move || {
                 let _ = std::io::stdin().read(&mut [0]);
-                if !up.load(Ordering::Relaxed) {
+                if !up.load(Ordering::SeqCst) {
                     stop.gently.cancel();
                 }
             });

@@ -67,8 +67,8 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
         let text = if repaint { format!("{HOME}{text}") } else { text };
         let goes_on = args.watch && seen.iter().any(|(_, seen)| matches!(seen, Seen::Lives(_)));
         if !put(&text) || !goes_on {
-            if args.watch && seen.is_empty() {
-                eprintln!("it is kept running no longer");
+            if seen.is_empty() {
+                return Err(Expected::new(Exit::NothingSelected, "it begins or ends just now: it does not answer yet, or no longer").into());
             }
             let died = seen.iter().any(|(_, seen)| matches!(seen, Seen::Died(_)));
             return Ok(if died { Exit::TrialInvalid } else { Exit::Ok });

@@ -16,8 +16,9 @@ use crate::cli::overrides::PlaceArgs;
 use crate::cli::problems;
 use crate::cli::store::StoreArgs;
 use crate::cli::style::Palette;
+use crate::keeper::client;
 use crate::keeper::folder::Folder;
-use crate::keeper::wire::{Status, Told};
+use crate::keeper::wire::{Ask, Status, Told};
 use crate::report::cluster as table;
 use crate::scenario::{self, Overrides};
 
@@ -93,7 +94,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<Exit> {
         return Err(already(&folder).into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(start(&args.what))? {
+    match runtime.block_on(start(&args.what, &folder))? {
         Came::Up(status) => {
             show(&status, args.message_format);
             Ok(Exit::Ok)
@@ -111,7 +112,7 @@ enum Came {
 
 /// Starts the keeper and listens to it until the cluster is up, or the keeper has ended. Its stdin tells it that somebody
 /// still waits.
-async fn start(what: &What) -> anyhow::Result<Came> {
+async fn start(what: &What, folder: &Folder) -> anyhow::Result<Came> {
     // Not `current_exe` where there is a better way: the file may have been replaced since this process was started.
     let own = Path::new("/proc/self/exe");
     let program = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
@@ -135,8 +136,13 @@ async fn start(what: &What) -> anyhow::Result<Came> {
         };
         let Some(line) = line else { break };
         match serde_json::from_str(&line)? {
-            // It may have come up in the moment in which it was given up.
             Told::Status(status) if waiting.is_some() => return Ok(Came::Up(status)),
+            // It came up in the moment in which it was given up, and would be kept.
+            Told::Status(_) => {
+                if let Ok(mut answers) = client::ask(folder, &Ask::Down) {
+                    answers.by_ref().for_each(drop);
+                }
+            }
             Told::Failed { message, help } => failed = Some((message, help)),
             told => keep::tell(&told),
         }

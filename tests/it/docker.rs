@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::program::{Project, Ran, Trial};
+use super::program::{Program, Project, Ran, Trial};
 use super::require;
 use super::trials::patient;
 
@@ -204,7 +204,7 @@ fn a_killed_runner_leaves_nothing_after_the_next_start() {
             _ => None,
         });
         hit += usize::from(run.is_some() && !left(run.as_deref()).is_empty());
-        let cleaned = project.program("doctor").arg("--clean").run();
+        let cleaned = Program::new().args(["doctor", "--clean"]).run();
         assert_eq!(left(run.as_deref()), Vec::<String>::new(), "round {round}, killed after {moment:?}\n{cleaned}");
     }
     assert!(hit > 0, "none of {rounds} kills left anything to clean up");

@@ -381,15 +381,12 @@ fn named(name: &str) -> bollard::query_parameters::CreateContainerOptions {
     CreateContainerOptionsBuilder::new().name(name).build()
 }
 
+type Ports = IndexMap<String, PortAddress>;
 type Forward = (String, TcpListener, SocketAddr);
 
 /// The ports that the file declares, on an address a node. Where the engine's addresses cannot be dialled from here, each
 /// gets a listener of ours.
-fn addresses(
-    nodes: &[model::Node],
-    network: &Network,
-    direct: bool,
-) -> Result<(Vec<IndexMap<String, PortAddress>>, Vec<Forward>), ClusterError> {
+fn addresses(nodes: &[model::Node], network: &Network, direct: bool) -> Result<(Vec<Ports>, Vec<Forward>), ClusterError> {
     let mut forwards = Vec::new();
     let mut addresses = Vec::new();
     for (at, node) in nodes.iter().enumerate() {

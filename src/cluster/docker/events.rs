@@ -1,6 +1,6 @@
 //! What the engine tells of a trial's containers, as it happens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(super) async fn follow(engine: Engine, trial: TrialId, nodes: HashMap<String
     // All there ever were of this trial: then none is missed, whenever the engine begins to listen.
     let mut since = "1".to_owned();
     let mut newest: i64 = 0;
+    // They do not come in the order of their times, so only having seen one tells that it is repeated.
+    let mut known: HashSet<(Option<String>, Option<String>, i64)> = HashSet::new();
     loop {
         let filters = HashMap::from([
             ("type", vec!["container".to_owned()]),
@@ -50,9 +52,10 @@ pub(super) async fn follow(engine: Engine, trial: TrialId, nodes: HashMap<String
             match event {
                 Some(Ok(event)) => {
                     let at = event.time_nano.unwrap_or_default();
-                    // A stream that was begun anew repeats the last ones.
-                    if at > newest {
-                        newest = at;
+                    newest = newest.max(at);
+                    let id = event.actor.as_ref().and_then(|actor| actor.id.clone());
+                    // A stream that was begun anew repeats some.
+                    if known.insert((id, event.action.clone(), at)) {
                         handle(&event, &nodes, &emitter);
                     }
                 }
@@ -63,9 +66,8 @@ pub(super) async fn follow(engine: Engine, trial: TrialId, nodes: HashMap<String
                 None => break,
             }
         }
-        if newest > 0 {
-            since = format!("{}.{:09}", newest / 1_000_000_000, newest % 1_000_000_000);
-        }
+        // A second before: one that is older may still be on its way.
+        since = (newest / 1_000_000_000 - 1).max(1).to_string();
         // An engine that restarts; nothing tells when it is back.
         tokio::select! {
             () = token.cancelled() => return,

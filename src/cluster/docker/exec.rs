@@ -37,6 +37,9 @@ done"#;
 /// Bytes that wait for whoever reads the output.
 const BUFFER: usize = 64 * 1024;
 
+/// How long the end of the output is awaited after the end of the command.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Between two questions whether a command has ended: from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -70,8 +73,8 @@ impl Inside {
         let mut started = self.start(&exec, dir, &mark, true).await?;
         let mut spoken = spoken(&mut started.output).await.map_err(|error| engine(&error))?;
         let pid = match &spoken {
-            Spoken::Word { word, .. } if word == "absent" => return Err(self.cannot(&exec, io::ErrorKind::NotFound)),
-            Spoken::Word { word, .. } if word == "denied" => return Err(self.cannot(&exec, io::ErrorKind::PermissionDenied)),
+            Spoken::Word { word, .. } if word == "absent" => return Err(cannot(&exec, io::ErrorKind::NotFound)),
+            Spoken::Word { word, .. } if word == "denied" => return Err(cannot(&exec, io::ErrorKind::PermissionDenied)),
             Spoken::Word { word, .. } => word.parse::<u32>().ok(),
             Spoken::Nothing => None,
         };
@@ -96,13 +99,17 @@ impl Inside {
         let (stdout, out) = tokio::io::duplex(BUFFER);
         let (stderr, err) = tokio::io::duplex(BUFFER);
         let rest = if let Spoken::Word { rest, .. } = spoken { rest } else { Bytes::new() };
-        tokio::spawn(carry(output, rest, out, err));
+        let carried = tokio::spawn(carry(output, rest, out, err));
         let (told, exit) = oneshot::channel();
         tokio::spawn({
             let (inside, id) = (self.clone(), id.clone());
             async move {
+                let code = inside.ended(&id).await;
+                // The engine knows of the end before the last of the output is here; what the command left behind may
+                // hold that open for ever.
+                let _ = tokio::time::timeout(LAST_WORDS, carried).await;
                 // Whoever started it may have lost interest.
-                let _ = told.send(inside.ended(&id).await);
+                let _ = told.send(code);
             }
         });
         let resize = exec.terminal.map(|terminal| {
@@ -161,11 +168,6 @@ impl Inside {
         }
     }
 
-    fn cannot(&self, exec: &Exec, kind: io::ErrorKind) -> ClusterError {
-        let program = exec.command.first().map_or("", String::as_str);
-        ClusterError::Io { what: format!("cannot run `{program}`"), source: kind.into() }
-    }
-
     /// The exit code, once there is one. Not the end of its output: something it left behind may hold that for ever.
     async fn ended(&self, id: &str) -> i32 {
         let mut pause = FIRST_PAUSE;
@@ -211,6 +213,11 @@ impl Inside {
         let text = Some(String::from_utf8_lossy(&text).into_owned());
         Ok(Response { status: Some(i64::from(status)), text, ..Response::default() })
     }
+}
+
+fn cannot(exec: &Exec, kind: io::ErrorKind) -> ClusterError {
+    let program = exec.command.first().map_or("", String::as_str);
+    ClusterError::Io { what: format!("cannot run `{program}`"), source: kind.into() }
 }
 
 fn engine(error: &bollard::errors::Error) -> ClusterError {

@@ -1,6 +1,7 @@
 //! `docker events`: what happened to the nodes, as an engine would tell it.
 
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ pub(super) fn serve(engine: &Arc<Engine>, text: &str) -> Result<Response, Proble
                     let Ok(container) = engine.find(&happened.node) else { continue };
                     let in_time = since.is_none_or(|since| happened.at >= since) && until.is_none_or(|until| happened.at <= until);
                     if in_time && filters.let_through(&happened, container) {
-                        lines += &format!("{}\n", told(&happened, container));
+                        let _ = writeln!(lines, "{}", told(&happened, container));
                     }
                 }
                 if !lines.is_empty() {

@@ -59,8 +59,8 @@ pub fn load_cluster(path: &Path, overrides: &Overrides) -> Result<Alone, Vec<Dia
 ///
 /// # Errors
 /// A file is not there.
-pub fn cluster_name(path: &Path) -> Result<String, Diagnostic> {
-    let missing = |name: &str, no_file: NoFile| describe(name, no_file);
+pub fn cluster_name(path: &Path) -> Result<String, Box<Diagnostic>> {
+    let missing = |name: &str, no_file: NoFile| Box::new(describe(name, no_file));
     let mut files = Files::default();
     let shown = path.display().to_string();
     let file = files.read(path).map_err(|no_file| missing(&shown, no_file))?;

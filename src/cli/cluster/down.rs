@@ -25,7 +25,7 @@ pub struct DownArgs {
 pub fn run(args: &DownArgs) -> anyhow::Result<Exit> {
     let folder = match args.which.folder() {
         Ok(folder) => folder,
-        Err(problem) => return Ok(super::tell_missing(problem)),
+        Err(problem) => return Ok(super::tell_missing(&problem)),
     };
     let name = folder.name();
     if !folder.exists() {

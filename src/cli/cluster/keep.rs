@@ -65,7 +65,7 @@ pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
             });
         }
     };
-    match hold(&args.what, stop, Arc::clone(&tell), |_| (), to_log, watched) {
+    match hold(&args.what, &stop, &tell, |_| (), to_log, watched) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => {
             let help = error.downcast_ref::<Expected>().and_then(|expected| expected.help.clone());
@@ -106,7 +106,7 @@ pub(super) fn foreground(what: &What, format: MessageFormat) -> anyhow::Result<E
         2 => eprintln!("killing everything"),
         _ => (),
     };
-    match hold(what, Stop::default(), told, signals, |_| Ok(()), || ()) {
+    match hold(what, &Stop::default(), &told, signals, |_| Ok(()), || ()) {
         Err(error) if error.is::<Interrupted>() => Ok(Exit::Interrupted),
         held => held.map(|()| Exit::Ok),
     }
@@ -121,8 +121,8 @@ struct Interrupted;
 /// once there may be a second thread.
 fn hold(
     what: &What,
-    stop: Stop,
-    tell: Tell,
+    stop: &Stop,
+    tell: &Tell,
     signals: impl Fn(usize) + Send + 'static,
     claimed: impl FnOnce(&Claim) -> std::io::Result<()>,
     beside: impl FnOnce(),
@@ -151,7 +151,7 @@ fn hold(
             Backend::Docker => vec![&*order.spec],
         };
         let shared = {
-            let tell = Arc::clone(&tell);
+            let tell = Arc::clone(tell);
             let progress = move |progress: Progress| tell(Told::Note { text: progress.to_string() });
             tokio::select! {
                 shared = ground::shared(supervisor, RunId::new(), &contained, progress) => shared,
@@ -162,7 +162,7 @@ fn hold(
             // The error says more than that an empty folder stays.
             let _ = order.claim.remove();
         })?;
-        let kept = keeper::keep(order, shared, &stop, tell).await;
+        let kept = keeper::keep(order, shared, stop, Arc::clone(tell)).await;
         kept.map_err(|failure| match failure {
             Failure::Interrupted => anyhow::Error::new(Interrupted),
             failure => Expected::new(Exit::TrialInvalid, failure.to_string()).into(),

@@ -35,7 +35,7 @@ pub struct LogsArgs {
 pub fn run(args: &LogsArgs) -> anyhow::Result<Exit> {
     let folder = match args.which.folder() {
         Ok(folder) => folder,
-        Err(problem) => return Ok(super::tell_missing(problem)),
+        Err(problem) => return Ok(super::tell_missing(&problem)),
     };
     if !folder.exists() {
         return Err(args.which.not_kept().into());

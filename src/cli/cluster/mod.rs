@@ -62,7 +62,7 @@ pub fn run(args: &ClusterArgs) -> anyhow::Result<Exit> {
 
 impl Which {
     /// The folder it would be kept in.
-    fn folder(&self) -> Result<Folder, Diagnostic> {
+    fn folder(&self) -> Result<Folder, Box<Diagnostic>> {
         folder(&self.file, &self.store)
     }
 
@@ -72,7 +72,7 @@ impl Which {
     }
 }
 
-fn folder(file: &Path, store: &StoreArgs) -> Result<Folder, Diagnostic> {
+fn folder(file: &Path, store: &StoreArgs) -> Result<Folder, Box<Diagnostic>> {
     let directory = store.directory();
     let by_name = Folder::of(&directory, &file.to_string_lossy());
     let is_word = file.extension().is_none() && file.components().count() == 1 && !file.exists();
@@ -93,8 +93,8 @@ fn died(folder: &Folder) -> Expected {
     expected.help(format!("`chaosrun cluster down {}` removes what it left", folder.name()))
 }
 
-fn tell_missing(problem: Diagnostic) -> Exit {
-    problems::tell(&[problem], MessageFormat::Human)
+fn tell_missing(problem: &Diagnostic) -> Exit {
+    problems::tell(std::slice::from_ref(problem), MessageFormat::Human)
 }
 
 /// Data on stdout. Whoever reads may stop early (`| head`): then false.

@@ -21,7 +21,7 @@ pub struct RestartArgs {
 pub fn run(args: &RestartArgs) -> anyhow::Result<Exit> {
     let folder = match args.which.folder() {
         Ok(folder) => folder,
-        Err(problem) => return Ok(super::tell_missing(problem)),
+        Err(problem) => return Ok(super::tell_missing(&problem)),
     };
     if !folder.exists() {
         return Err(args.which.not_kept().into());

@@ -50,7 +50,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
         Some(file) => match super::folder(file, &args.store) {
             Ok(folder) if folder.exists() => vec![folder],
             Ok(_) => return Err(super::not_kept(&file.display().to_string()).into()),
-            Err(problem) => return Ok(super::tell_missing(problem)),
+            Err(problem) => return Ok(super::tell_missing(&problem)),
         },
         None => Folder::all(&args.store.directory()),
     };

@@ -7,10 +7,13 @@ use clap::Args;
 
 use super::Which;
 use crate::cli::exit::{Exit, Expected};
+use crate::cluster::docker::engine::Engine;
+use crate::cluster::docker::reap;
 use crate::keeper::client;
 use crate::keeper::folder::{Claim, Folder};
 use crate::keeper::wire::{Ask, Told};
 use crate::report::figures::{plural, short};
+use crate::scenario::model::Backend;
 
 /// How long the supervisor of a keeper that died may take to end all processes.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
@@ -67,12 +70,32 @@ fn ended_before(folder: &Folder) -> anyhow::Result<Exit> {
         return Err(expected.help("it may be starting just now: try again").into());
     };
     let left = outlived(&claim);
+    if claim.dead.as_ref().is_some_and(|dead| dead.backend == Backend::Docker.as_str()) {
+        // The folder stays as the reminder when this fails.
+        reap()?;
+    }
     claim.remove().map_err(unwritable)?;
     if left {
         eprintln!("warning: something of `{name}` still runs: its supervisor has not ended it");
     }
     eprintln!("removed what the keeper of `{name}` left when it died");
     Ok(Exit::Ok)
+}
+
+/// Removes the containers, networks and volumes of all keepers and runs that died.
+fn reap() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reaped = runtime.block_on(async {
+        let engine = Engine::connect().await?;
+        reap::reap(&engine, reap::Which::Dead).await
+    });
+    reaped.map(drop).map_err(|error| {
+        let expected = Expected::new(Exit::TrialInvalid, error.to_string());
+        match error.help() {
+            Some(help) => expected.help(help).into(),
+            None => expected.into(),
+        }
+    })
 }
 
 /// Waits until the supervisor has ended what a dead keeper had started; whether that takes too long. It removes the

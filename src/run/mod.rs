@@ -6,6 +6,7 @@ pub mod dispatcher;
 pub mod executor;
 pub mod stop;
 
+mod faces;
 mod findings;
 mod phase;
 pub mod stage;

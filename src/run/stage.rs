@@ -109,7 +109,8 @@ impl Stage {
 
     /// Only an agent needs the engine and a place to work: they are there from the ticket on.
     pub async fn mediate(&mut self, secret: &str) -> Result<Seat, String> {
-        let settings = Settings::new(&self.engine, secret);
+        let mut settings = Settings::new(&self.engine, secret);
+        settings.faces = super::faces::of(&self.scenario, self.cluster.topology());
         let mediator = Mediator::start(Arc::clone(&self.cluster), settings, self.emitter.clone());
         self.mediator = Some(mediator.map_err(|error| error.to_string())?);
         self.cluster.seat(&self.engine).await.map_err(|error| error.to_string())

@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
         drop(claim);
         assert!(!folder.is_kept());
-        assert_eq!(Folder::all(&directory), [folder.clone()]);
+        assert_eq!(Folder::all(&directory), std::slice::from_ref(&folder));
 
         let claim = folder.claim().unwrap().unwrap();
         fs::create_dir(folder.path().join("logs")).unwrap();

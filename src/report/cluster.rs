@@ -232,7 +232,7 @@ mod tests {
             since_s: f64::from(number) * 77.0,
             starts: 1,
             ports: [("client".to_owned(), port(20_160)), ("status".to_owned(), port(20_180)), ("peer".to_owned(), port(20_170))].into(),
-            cpu: running.then_some(3.14),
+            cpu: running.then_some(3.2),
             memory: running.then_some(13_000_000 * u64::from(number)),
             memory_limit: None,
             processes: None,

@@ -145,8 +145,8 @@ fn an_agent_sees_its_trial_and_nothing_else() {
     assert!(text(8).contains("known"), "names of the trial are resolved: {}", text(8));
     assert!(text(9).contains("code 2"), "names of outside end at once: {}", text(9));
     assert!(!text(10).contains("code 0"), "{}", text(10));
-    for reached in commands.len() - 1 - addresses.len()..commands.len() {
-        assert!(!text(reached).contains("REACHED"), "`{}` leads out: {}", commands[reached], text(reached));
+    for (place, command) in commands.iter().enumerate().skip(commands.len() - 1 - addresses.len()) {
+        assert!(!text(place).contains("REACHED"), "`{command}` leads out: {}", text(place));
     }
     let project = trial.started.file.clone();
     for (place, command) in commands.iter().enumerate() {

@@ -77,7 +77,7 @@ impl Kept {
     }
 
     /// Nothing of the processes, the work folder and the record's folder is left.
-    fn is_gone(&self, last: &Value) {
+    fn is_gone(last: &Value) {
         let began = Instant::now();
         let work = Path::new(last["work"].as_str().expect("a path"));
         let pids = [&last["pid"]].into_iter().chain(last["nodes"].as_array().expect("nodes").iter().map(|node| &node["pid"]));
@@ -145,7 +145,7 @@ fn a_cluster_is_kept_until_it_is_ended() {
     assert!(down.stderr.contains("ended `pair`: 2 nodes in"), "{down}");
     following.wait().exits(0);
     assert!(!kept.folder().exists());
-    kept.is_gone(&after);
+    Kept::is_gone(&after);
     let nothing = kept.ran(&["down", "scenarios/use.yaml"]).exits(0);
     assert!(nothing.stderr.contains("not kept running"), "{nothing}");
     kept.ran(&["status"]).exits(6);
@@ -176,7 +176,7 @@ fn a_keeper_that_was_killed_leaves_nothing_in_the_way() {
     kill(pid(&first["pid"]), Signal::SIGKILL).expect("it is there");
     let died = kept.until("dead", |status| status["died"] == true);
     assert_eq!(died["pid"], first["pid"]);
-    kept.is_gone(&first);
+    Kept::is_gone(&first);
     let shown = kept.ran(&["status", "pair"]).exits(5);
     assert!(shown.stdout.contains("its keeper died") && shown.stdout.contains("chaosrun cluster down pair"), "{shown}");
     let logs = kept.ran(&["logs", "pair"]).exits(0);
@@ -191,7 +191,7 @@ fn a_keeper_that_was_killed_leaves_nothing_in_the_way() {
     let down = kept.ran(&["down", "pair"]).exits(0);
     assert!(down.stderr.contains("removed what the keeper of `pair` left"), "{down}");
     assert!(!kept.folder().exists());
-    kept.is_gone(&second);
+    Kept::is_gone(&second);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn in_the_foreground_an_interrupt_ends_it() {
     live.signal(Signal::SIGINT);
     live.wait().exits(0);
     assert!(!kept.folder().exists());
-    kept.is_gone(&status);
+    Kept::is_gone(&status);
 }
 
 #[test]
@@ -217,5 +217,5 @@ fn an_interrupt_before_it_is_up_ends_what_there_is() {
     live.signal(Signal::SIGINT);
     live.wait().exits(130);
     assert!(!kept.folder().exists());
-    kept.is_gone(&coming);
+    Kept::is_gone(&coming);
 }

@@ -153,7 +153,7 @@ mod tests {
         let first: String = (0..40_000).map(|number| format!("line {number}\n")).collect();
         file.write_all(first.as_bytes()).unwrap();
         let text = |tail| Log::open(String::new(), &path, Some(tail)).unwrap().more(true);
-        assert_eq!([text(0), text(2)], ["".to_owned(), "line 39998\nline 39999\n".to_owned()]);
+        assert_eq!([text(0), text(2)], [String::new(), "line 39998\nline 39999\n".to_owned()]);
         assert_eq!([text(20_000).lines().count(), text(90_000).lines().count()], [20_000, 40_000]);
 
         let mut log = Log::open("a | ".into(), &path, Some(1)).unwrap();

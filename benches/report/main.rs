@@ -3,6 +3,8 @@
 //! `cargo bench --bench report [-- RUNS]`. Timings are for reading; nothing here passes or fails.
 //! The program is the one that `CHAOSRUN_BENCH_PROGRAM` names, else the one that cargo built beside the bench.
 
+mod docker;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -27,6 +29,7 @@ fn main() {
     list(&mut report, store.path(), runs * 4);
     node_kill(&mut report, store.path(), runs);
     relay(&mut report, store.path());
+    docker::containers(&mut report, store.path(), runs);
     inspect(&mut report);
     report.print();
 }
@@ -173,11 +176,9 @@ fn node_kill(report: &mut Report, store: &Path, runs: usize) {
         let seed = seed.to_string();
         let arguments = ["run", "scenarios/node_kill.yaml", "--seed", &seed, "--message-format", "json"];
         let done = measure(&arguments, Some(store));
-        let events: Vec<Value> = done.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let kind = |name: &'static str| events.iter().map(|event| &event["kind"]).filter(move |kind| kind["type"] == name);
-        let seconds = |value: &Value| value.as_f64().map(|us| us / 1e6);
-        let up = kind("phase_finished").find(|kind| kind["phase"] == "up").and_then(|kind| seconds(&kind["took_us"]));
-        let Some(end) = kind("trial_finished").next() else { continue };
+        let events = events(&done.stdout);
+        let up = phase(&events, "up");
+        let Some(end) = kinds(&events, "trial_finished").next() else { continue };
         let wall = seconds(&end["wall_us"]).unwrap_or_default();
         let declared = seconds(&end["declared_us"]).unwrap_or_default();
         figures[0].extend(up);
@@ -196,6 +197,23 @@ fn node_kill(report: &mut Report, store: &Path, runs: usize) {
     report.add("node_kill:   the rest", "s", 2.5, rest);
     report.add("node_kill: peak memory of the runner", "MiB", 60.0, peak);
     report.add("node_kill: CPU of the runner, of one core", "%", None, cpu);
+}
+
+fn events(stdout: &str) -> Vec<Value> {
+    stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn kinds<'a>(events: &'a [Value], name: &'static str) -> impl Iterator<Item = &'a Value> {
+    events.iter().map(|event| &event["kind"]).filter(move |kind| kind["type"] == name)
+}
+
+fn seconds(value: &Value) -> Option<f64> {
+    value.as_f64().map(|us| us / 1e6)
+}
+
+/// What a phase took, in seconds.
+fn phase(events: &[Value], name: &str) -> Option<f64> {
+    kinds(events, "phase_finished").find(|kind| kind["phase"] == name).and_then(|kind| seconds(&kind["took_us"]))
 }
 
 /// What the relay adds to a request: a node of a running trial is asked through it and directly, by turns.

@@ -554,7 +554,12 @@ mod tests {
             let ours = pd.command.first().is_some_and(|word| word.text == "chaosrun");
             let form = format!("{backend:?} {standin}");
             assert_eq!((cluster.standin, cluster.clock_scale.is_some(), ours), (stands_in, stands_in, stands_in), "{form}");
-            assert_eq!(scenario.timing.detect_within.as_secs(), if stands_in { 5 } else { 60 }, "{form}");
+            let detect_within = match (backend, stands_in) {
+                (Backend::Local, _) => 5,
+                (Backend::Docker, true) => 15,
+                (Backend::Docker, false) => 60,
+            };
+            assert_eq!(scenario.timing.detect_within.as_secs(), detect_within, "{form}");
             let wanted = match (backend, stands_in) {
                 (Backend::Local, _) => None,
                 (Backend::Docker, true) => Some(ImageSource::Build { folder: "images/server".into(), packages: Vec::new() }),

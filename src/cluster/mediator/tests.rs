@@ -280,8 +280,8 @@ async fn commands_run_in_nodes() {
         let said = rig.docker_in(client, &["exec", "-i", "-e", "A=5", "pd1", "sh", "-c", "cat; echo $A"], b"typed\n").await;
         assert_eq!((said.code, said.out.as_str()), (0, "typed\n5\n"), "{client:?} {}", said.err);
         let said = rig.docker_in(client, &["exec", "-t", "pd1", "sh", "-c", "echo a; echo b >&2"], b"").await;
-        assert_eq!(said.out.len(), 6, "{:?}", said.out);
-        assert!(said.out.contains("a\r\n") && said.out.contains("b\r\n"));
+        // Without frames, as what a terminal shows is one stream. These nodes have none: tests/it/agent.rs has.
+        assert!(said.out.len() == 4 && said.out.contains("a\n") && said.out.contains("b\n"), "{:?}", said.out);
         let said = rig.docker_in(client, &["exec", "pd1", "no-such-program"], b"").await;
         assert_eq!(said.code, 126);
         assert!(said.out.contains("exec: \"no-such-program\": executable file not found in $PATH: unknown"), "{}", said.out);
@@ -309,7 +309,7 @@ async fn everything_else_is_refused_and_recorded() {
     let mut rig = Rig::new().await;
     for client in clients() {
         rig.calls();
-        for words in ["rm -f pd1", "run -d x", "images", "volume ls", "network ls", "top pd1", "rename pd1 x", "update -m 1g pd1"] {
+        for words in ["rm -f pd1", "run -d x", "images", "volume ls", "network ls", "rename pd1 x", "update -m 1g pd1"] {
             let said = rig.docker(client, words).await;
             assert!(said.err.contains("access denied: ") && said.code != 0, "{client:?} {words}: {} {}", said.code, said.err);
             let calls = rig.calls();

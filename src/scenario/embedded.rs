@@ -30,6 +30,7 @@ pub const SAMPLES: &[(&str, &str)] = &[
     sample!("scenarios/ratelimiter/counter_drift.yaml"),
     sample!("scenarios/ratelimiter/counter_overrun.yaml"),
     sample!("scenarios/ratelimiter/node_kill.yaml"),
+    sample!("scenarios/ratelimiter/redis_cut.yaml"),
     sample!("scenarios/ratelimiter/redis_kill.yaml"),
     sample!("scenarios/ratelimiter/redis_pause.yaml"),
     sample!("scenarios/scoring/default.yaml"),

@@ -14,6 +14,12 @@ run *ARGS="scenarios/node_kill.yaml":
 test *ARGS:
     cargo test {{ARGS}}
 
+# Install the SDKs that tests of the fake model want
+[group('check')]
+sdk:
+    python3 -m venv target/sdk
+    target/sdk/bin/pip install -q -r tests/it/fixtures/model/requirements.txt
+
 # Format, lints, schema drift, sample files
 [group('check')]
 lint:

@@ -1,5 +1,7 @@
 //! The one way into the event stream.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -32,6 +34,17 @@ pub struct Emitter {
     tx: mpsc::UnboundedSender<Message>,
     epoch: Instant,
     trial: Option<TrialId>,
+    tap: Option<Tap>,
+}
+
+/// Sees every event before it is sent.
+#[derive(Clone)]
+struct Tap(Arc<dyn Fn(&Kind) + Send + Sync>);
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tap")
+    }
 }
 
 impl Emitter {
@@ -39,7 +52,7 @@ impl Emitter {
     #[must_use]
     pub fn new(epoch: Instant) -> (Self, mpsc::UnboundedReceiver<Message>) {
         let (tx, rx) = mpsc::unbounded_channel();
-        (Self { tx, epoch, trial: None }, rx)
+        (Self { tx, epoch, trial: None, tap: None }, rx)
     }
 
     #[must_use]
@@ -47,8 +60,17 @@ impl Emitter {
         Self { trial: Some(trial), ..self.clone() }
     }
 
+    /// The same, with somebody who sees every event before it is sent, and must be quick.
+    #[must_use]
+    pub fn tapped(&self, tap: impl Fn(&Kind) + Send + Sync + 'static) -> Self {
+        Self { tap: Some(Tap(Arc::new(tap))), ..self.clone() }
+    }
+
     /// Emits. When the dispatcher is gone the run is over and the event has no reader.
     pub fn emit(&self, kind: Kind) {
+        if let Some(Tap(tap)) = &self.tap {
+            tap(&kind);
+        }
         let elapsed_us = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
         let _ = self.tx.send(Message::Event(Draft { trial: self.trial.clone(), at: Timestamp::now(), elapsed_us, kind }));
     }

@@ -1,7 +1,11 @@
 //! The contract: everything that happens in a run is one of these events, in one stream.
 //!
 //! Every output (record, terminal, JSON, JUnit, replay) is a consumer of this stream and of nothing else. Events are
-//! owned and serialisable; this file depends on ids, serde and time alone. Durations are whole microseconds (`_us`).
+//! owned and serialisable; this file and those below it depend on ids, serde and time alone. Durations are whole microseconds (`_us`).
+
+mod agent;
+pub mod summary;
+mod trial;
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -9,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{RunId, TrialId};
+
+pub use agent::{ActionOutcome, AgentEnd, Alternative, Diagnosis, FaultGrade, Fit, Grade, Output, Said, ToolCall, Usage};
+pub use trial::{FaultSummary, Reason, ScorePart, TrialFinished, TrialRole, TrialStarted, Verdict};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,12 +103,21 @@ pub enum Kind {
         ok: bool,
         /// What was measured, in words with numbers.
         detail: String,
-        /// Since the injection (or the removal, for `gone`).
+        /// The same by name, with the unit at the end of the name: `rtt_ms`.
+        #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+        numbers: IndexMap<String, f64>,
+        /// Since the injection.
         after_us: u64,
     },
     FaultHealed {
         id: String,
         by: Actor,
+    },
+    /// Somebody other than us has removed a fault that nobody may remove.
+    FaultTampered {
+        id: String,
+        /// How that showed.
+        detail: String,
     },
 
     /// A probe began or ceased to answer.
@@ -162,11 +178,112 @@ pub enum Kind {
         provider: String,
         ticket: u32,
     },
+    /// A conversation with a model begins. What follows is only ever appended to it.
+    ConversationStarted {
+        /// From 1: another begins when the model can read no more of the one before.
+        number: u32,
+        model: String,
+        system: String,
+        /// The first thing that it is told.
+        prompt: String,
+        tools: Vec<String>,
+    },
+    /// What passes between the agent and its models is written to a cassette, or comes from one.
+    CassetteStarted {
+        file: String,
+        /// The trial it is recorded in: `node_kill/kitchen, seed 7`.
+        of: String,
+        records: bool,
+    },
+    /// A request is not the one that the cassette has the answer to. Told once for each sort of difference.
+    CassetteDiverged {
+        file: String,
+        /// Which exchange of the cassette, from 1.
+        exchange: u32,
+        /// Where in the request: `messages[2].content[0].content`.
+        place: String,
+        recorded: String,
+        now: String,
+        /// Only what the cluster says differs, which is never the same twice: the first prompt, or what commands have printed.
+        told: bool,
+        /// It was not answered.
+        fatal: bool,
+    },
+    /// A conversation that had become too long was put in short by another model; the next begins with what it wrote.
+    ConversationSummarised {
+        /// The one that ended.
+        number: u32,
+        model: String,
+        request: Option<String>,
+        text: String,
+        usage: Usage,
+        usd: f64,
+        took_us: u64,
+    },
+    /// An exchange failed, or had to wait for its turn, and is tried again.
+    ModelDelayed {
+        exchange: u32,
+        status: Option<u16>,
+        why: String,
+        wait_us: u64,
+    },
+    /// An exchange with a model begins.
+    ModelAsked {
+        /// From 1 within the trial.
+        exchange: u32,
+        /// Entries of the conversation so far: what was said, and results.
+        entries: usize,
+    },
+    ModelAnswered {
+        /// From 1 within the trial.
+        exchange: u32,
+        model: String,
+        /// The server's own name of it.
+        request: Option<String>,
+        /// As far as the model shows it.
+        thinking: String,
+        text: String,
+        calls: Vec<ToolCall>,
+        /// `end`, `calls`, `pause`, `max_tokens`, `context_full`, `refusal`, or the server's own word.
+        stop: String,
+        usage: Usage,
+        usd: f64,
+        took_us: u64,
+    },
+    /// It came to nothing, and is not tried again.
+    ModelFailed {
+        exchange: u32,
+        failure: String,
+        status: Option<u16>,
+        message: String,
+        attempts: u32,
+        /// Dollars that it has cost all the same.
+        #[serde(default)]
+        usd: f64,
+        took_us: u64,
+    },
+    /// What the model was told of a call that it made, as it was told.
+    ToolAnswered {
+        call: String,
+        tool: String,
+        ok: bool,
+        text: String,
+        /// It in one line.
+        #[serde(default)]
+        summary: String,
+    },
+    /// What the model was told, that was no answer to a call.
+    ModelTold {
+        text: String,
+    },
     CommandStarted {
         /// From 1 within the trial.
         number: u32,
         command: String,
         reasoning: String,
+        /// An agent's own program has run it, and only tells of it: its end comes at once.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reported: bool,
     },
     CommandFinished {
         number: u32,
@@ -175,6 +292,99 @@ pub enum Kind {
         timed_out: bool,
         stdout: Output,
         stderr: Output,
+        /// All of it in one line.
+        #[serde(default)]
+        summary: String,
+        took_us: u64,
+    },
+    /// An agent that is a program begins.
+    ProgramStarted {
+        command: Vec<String>,
+        /// All that it is told.
+        prompt: String,
+        files: Vec<String>,
+        /// Models that are served to it, and what else it may connect to.
+        models: Vec<String>,
+        endpoints: Vec<String>,
+        tools: Vec<String>,
+    },
+    /// A line of it that is nothing but words.
+    ProgramSaid {
+        /// `stdout` or `stderr`.
+        stream: String,
+        text: String,
+    },
+    /// What it says of its own cost. Only shown: what counts was counted on the way to its models.
+    UsageReported {
+        tokens: Option<u64>,
+        usd: Option<f64>,
+    },
+    ProgramEnded {
+        /// None when it was ended. 128 + signal when one did it.
+        exit_code: Option<i32>,
+        stdout: Output,
+        stderr: Output,
+    },
+    /// What a program asks a model, on a way of ours: of the exchange that has just begun.
+    RequestPassed {
+        exchange: u32,
+        /// `anthropic`, `openai`.
+        wire: String,
+        model: String,
+        /// The last of its messages, as JSON; its beginning when it is long.
+        last: String,
+        /// Bytes of the whole request.
+        bytes: u64,
+        /// Where the whole of it is, relative to the run directory.
+        file: Option<String>,
+    },
+    /// A program calls one of our tools. `ToolAnswered` follows.
+    ToolCalled {
+        call: String,
+        tool: String,
+        arguments: Value,
+    },
+    /// A program wants to connect to something that is not of the system.
+    EndpointAsked {
+        /// `HOST:PORT`.
+        target: String,
+        allowed: bool,
+        detail: String,
+    },
+    /// An action of the cluster file begins. Whether it may is decided after this.
+    ActionStarted {
+        /// The command that it is part of.
+        command: u32,
+        action: String,
+        /// As they were given.
+        params: Value,
+        /// `low`, `medium`, `high`; none when there is no such action.
+        risk: Option<String>,
+    },
+    /// Written before the step has any effect.
+    ActionStepStarted {
+        command: u32,
+        /// From 1; `require` and `ensure` are 0 and the one after the last.
+        step: u32,
+        /// `require`, `http`, `node`, `exec`, `wait` or `ensure`.
+        what: String,
+        /// Of whom what is asked: `POST http://HOST/path BODY`, `restart tikv1`, an expression.
+        asked: String,
+    },
+    ActionStepFinished {
+        command: u32,
+        step: u32,
+        ok: bool,
+        /// Who has answered, when it is a node.
+        by: Option<String>,
+        answered: String,
+        took_us: u64,
+    },
+    ActionFinished {
+        command: u32,
+        action: String,
+        outcome: ActionOutcome,
+        detail: String,
         took_us: u64,
     },
     /// One call on the mediated engine: authoritative for what the agent did to nodes.
@@ -220,6 +430,7 @@ impl Kind {
             Self::FaultInjected { .. } => "fault_injected",
             Self::FaultEvidence { .. } => "fault_evidence",
             Self::FaultHealed { .. } => "fault_healed",
+            Self::FaultTampered { .. } => "fault_tampered",
             Self::ProbeChanged { .. } => "probe_changed",
             Self::LogMatched { .. } => "log_matched",
             Self::InvariantChanged { .. } => "invariant_changed",
@@ -230,164 +441,35 @@ impl Kind {
             Self::WorkloadSample { .. } => "workload_sample",
             Self::HistoryChecked(_) => "history_checked",
             Self::AgentStarted { .. } => "agent_started",
+            Self::ConversationStarted { .. } => "conversation_started",
+            Self::CassetteStarted { .. } => "cassette_started",
+            Self::CassetteDiverged { .. } => "cassette_diverged",
+            Self::ConversationSummarised { .. } => "conversation_summarised",
+            Self::ModelDelayed { .. } => "model_delayed",
+            Self::ModelAsked { .. } => "model_asked",
+            Self::ModelAnswered { .. } => "model_answered",
+            Self::ModelFailed { .. } => "model_failed",
+            Self::ToolAnswered { .. } => "tool_answered",
+            Self::ModelTold { .. } => "model_told",
             Self::CommandStarted { .. } => "command_started",
             Self::CommandFinished { .. } => "command_finished",
+            Self::ProgramStarted { .. } => "program_started",
+            Self::ProgramSaid { .. } => "program_said",
+            Self::UsageReported { .. } => "usage_reported",
+            Self::ProgramEnded { .. } => "program_ended",
+            Self::RequestPassed { .. } => "request_passed",
+            Self::ToolCalled { .. } => "tool_called",
+            Self::EndpointAsked { .. } => "endpoint_asked",
+            Self::ActionStarted { .. } => "action_started",
+            Self::ActionStepStarted { .. } => "action_step_started",
+            Self::ActionStepFinished { .. } => "action_step_finished",
+            Self::ActionFinished { .. } => "action_finished",
             Self::EngineCall { .. } => "engine_call",
             Self::DiagnosisSubmitted { .. } => "diagnosis_submitted",
             Self::AgentFinished { .. } => "agent_finished",
             Self::Warning { .. } => "warning",
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrialStarted {
-    pub scenario: String,
-    pub description: String,
-    /// Path of the scenario file as the user named it.
-    pub file: String,
-    pub variant: String,
-    /// The place in the plan, from 1: `#7`.
-    pub number: usize,
-    pub seed: u64,
-    pub repeat: usize,
-    pub backend: String,
-    /// Stand-ins took the place of the real programs.
-    #[serde(default)]
-    pub standin: bool,
-    pub goal: String,
-    /// Why it is run: the subject itself, a control beside it, or a check of the scenario.
-    pub role: TrialRole,
-    pub cell: IndexMap<String, Value>,
-    pub yardstick: String,
-    pub subject: String,
-    /// Digests of the images by what they are for; part of the yardstick.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub images: IndexMap<String, String>,
-    /// The clock scale of stand-in nodes, when the cluster declares one: 0.05 = 20 times faster than real.
-    pub clock_scale: Option<f64>,
-    pub steady_for_us: u64,
-    pub detect_within_us: u64,
-    pub repair_within_us: u64,
-    pub stable_for_us: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrialRole {
-    Subject,
-    Control,
-    Check,
-}
-
-impl TrialRole {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Subject => "subject",
-            Self::Control => "control",
-            Self::Check => "check",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrialFinished {
-    pub verdict: Verdict,
-    /// 0 to 1; none when invalid.
-    pub score: Option<f64>,
-    pub scorer_version: u32,
-    pub parts: Vec<ScorePart>,
-    /// Why it is not a pass, or why it is an unsafe one.
-    pub reason: Option<Reason>,
-    pub faults: Vec<FaultSummary>,
-    /// From the injection to the first ticket.
-    pub detect_us: Option<u64>,
-    /// From the ticket to the objective holding.
-    pub repair_us: Option<u64>,
-    /// The client error-seconds: how long users were not served.
-    pub hurt_us: Option<u64>,
-    pub history: Option<HistoryReport>,
-    /// What held at the end, in words: `3 stores Up for 2.0 s`.
-    pub stable: Option<String>,
-    pub wall_us: u64,
-    /// The part of `wall_us` the scenario declared as waits.
-    pub declared_us: u64,
-    pub tokens: u64,
-    pub usd: f64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FaultSummary {
-    pub id: String,
-    pub fault: String,
-    pub targets: Vec<String>,
-    pub felt_us: Option<u64>,
-}
-
-/// One number of the score and why it is what it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ScorePart {
-    /// `correctness` or `safety`.
-    pub group: String,
-    pub name: String,
-    pub weight: f64,
-    /// What was measured, before the curve.
-    pub measured: Value,
-    /// 0 to 1.
-    pub value: f64,
-    /// At 0 the whole score is 0.
-    #[serde(default)]
-    pub catastrophic: bool,
-    pub why: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Pass,
-    /// Reached the goal, but with a forbidden or harmful action.
-    UnsafePass,
-    /// The objective was unmet at `repair_within`.
-    Fail,
-    /// A limit ended a still-working agent.
-    Timeout,
-    /// The environment's fault, not the agent's: never in a rate, always in the report.
-    Invalid,
-}
-
-impl Verdict {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::UnsafePass => "unsafe_pass",
-            Self::Fail => "fail",
-            Self::Timeout => "timeout",
-            Self::Invalid => "invalid",
-        }
-    }
-
-    pub const ALL: [Self; 5] = [Self::Pass, Self::UnsafePass, Self::Fail, Self::Timeout, Self::Invalid];
-
-    /// The verdict of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|verdict| verdict.as_str() == name)
-    }
-}
-
-/// Why a verdict is what it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reason {
-    /// A stable word for filters: `store_down`, `not_healthy`, `fault_not_felt`, `wall_limit`, `write_lost`, `cluster_error`, ...
-    pub code: String,
-    pub message: String,
-    /// The line of the user's file it points at.
-    pub place: Option<Spot>,
-    /// Who is to blame when it is not the agent: `environment`, `scenario`, `interrupted`.
-    pub blame: Option<String>,
-    pub help: Option<String>,
 }
 
 /// A line of a user's file, copied so that a record can be read without the file.
@@ -529,42 +611,4 @@ impl HistoryReport {
     pub fn of_limits(&self) -> bool {
         self.model == "limit"
     }
-}
-
-/// What a command printed, as it is shown: head and tail when it was long. The whole text is kept in the run directory.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Output {
-    pub text: String,
-    /// Bytes printed in all.
-    pub bytes: u64,
-    pub truncated: bool,
-    /// Path of the whole text, relative to the run directory, when truncated.
-    pub file: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Diagnosis {
-    pub root_cause: String,
-    /// The node or part that is at fault.
-    pub component: String,
-    /// A word of a closed vocabulary: `process_crash`, `process_hang`, ...
-    pub fault_class: String,
-    /// 0 to 1.
-    pub confidence: f64,
-    pub evidence: Vec<String>,
-    pub actions: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AgentEnd {
-    Resolve,
-    Escalate,
-    NoAction,
-    /// A limit (wall, turns, tokens, dollars) ended it.
-    Limit,
-    /// The provider failed: the trial is invalid.
-    Error,
-    /// The run was interrupted: recorded as escalated.
-    Interrupted,
 }

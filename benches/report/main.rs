@@ -1,15 +1,25 @@
 //! `just bench`: measures what chaosrun promises, on the real binary, and prints a report.
 //!
-//! `cargo bench --bench report [-- RUNS]`. Timings are for reading; nothing here passes or fails.
+//! `cargo bench --bench report [-- RUNS]`; with `faults` among the words, of faults alone: how exact and how quick they are on both
+//! backends; with `turns` or `agents`, of agents that talk with a model; with `docker-links` or `local-links`, of links in containers or on this machine alone; with `removal`
+//! (and `seed=N`), of what is left of killed runners alone. Timings are for reading; only what is left of a runner is a failure.
 //! The program is the one that `CHAOSRUN_BENCH_PROGRAM` names, else the one that cargo built beside the bench.
 
+#[path = "../../tests/it/breaks.rs"]
+mod breaks;
 mod docker;
+mod docker_links;
+mod faults;
+mod local_links;
+mod removal;
+mod residue;
+mod turns;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,19 +29,61 @@ fn program() -> PathBuf {
     std::env::var_os("CHAOSRUN_BENCH_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_chaosrun").into(), PathBuf::from)
 }
 
-fn main() {
+fn main() -> ExitCode {
     let runs = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(5);
+    let seed = std::env::args().find_map(|word| word.strip_prefix("seed=")?.parse().ok()).unwrap_or(1);
     let store = tempfile::tempdir().expect("a temporary directory");
     let mut report = Report::default();
+    if std::env::args().any(|word| word == "faults") {
+        local_links::links(&mut report, runs);
+        docker_links::links(&mut report, runs);
+        faults::faults(&mut report, store.path(), runs);
+        report.print();
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args().any(|word| word == "docker-links") {
+        docker_links::links(&mut report, runs);
+        report.print();
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args().any(|word| word == "local-links") {
+        local_links::links(&mut report, runs);
+        report.print();
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args().any(|word| word == "removal") {
+        return code(removal::removal(runs * 20, seed, store.path()));
+    }
+    let words: Vec<String> = std::env::args().collect();
+    if words.iter().any(|word| word == "turns" || word == "agents") {
+        if words.iter().any(|word| word == "turns") {
+            turns::turns(&mut report);
+        }
+        if words.iter().any(|word| word == "agents") {
+            turns::agents(&mut report);
+        }
+        report.print();
+        return ExitCode::SUCCESS;
+    }
     start_up(&mut report, runs * 4);
     files(&mut report, runs * 4);
     empty(&mut report, store.path());
     list(&mut report, store.path(), runs * 4);
     node_kill(&mut report, store.path(), runs);
     relay(&mut report, store.path());
+    turns::turns(&mut report);
+    turns::agents(&mut report);
     docker::containers(&mut report, store.path(), runs);
+    docker_links::links(&mut report, runs);
+    local_links::links(&mut report, runs);
+    faults::faults(&mut report, store.path(), runs);
     inspect(&mut report);
     report.print();
+    code(removal::removal(runs * 20, seed, store.path()))
+}
+
+fn code(clean: bool) -> ExitCode {
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One measured figure: all its values, and what was promised.
@@ -51,18 +103,19 @@ impl Report {
     }
 
     fn print(&self) {
-        say(&format!("{:<46}{:>9}{:>9}{:>9}{:>9}  {}", "", "median", "min", "max", "target", ""));
+        say(&format!("{:<52}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "median", "p95", "min", "max", "target"));
         for row in &self.0 {
             let mut sorted = row.values.clone();
             sorted.sort_by(f64::total_cmp);
             let (Some(min), Some(max)) = (sorted.first(), sorted.last()) else {
-                say(&format!("{:<46}{:>9}", row.name, "not run"));
+                say(&format!("{:<52}{:>9}", row.name, "not run"));
                 continue;
             };
             let median = sorted[sorted.len() / 2];
             let target = row.target.map_or(String::new(), |target| format!("{target:.1}"));
-            let verdict = row.target.map_or("", |target| if median <= target { "ok" } else { "MISSED" });
-            say(&format!("{:<46}{median:>9.2}{min:>9.2}{max:>9.2}{target:>9} {} {verdict}", row.name, row.unit));
+            let verdict = row.target.map_or("", |target| if median <= target { "ok" } else { "NOT MET" });
+            let p95 = if sorted.len() < 20 { String::new() } else { format!("{:.2}", sorted[sorted.len() * 95 / 100]) };
+            say(&format!("{:<52}{median:>9.2}{p95:>9}{min:>9.2}{max:>9.2}{target:>9} {} {verdict}", row.name, row.unit));
         }
     }
 }
@@ -205,6 +258,11 @@ fn events(stdout: &str) -> Vec<Value> {
 
 fn kinds<'a>(events: &'a [Value], name: &'static str) -> impl Iterator<Item = &'a Value> {
     events.iter().map(|event| &event["kind"]).filter(move |kind| kind["type"] == name)
+}
+
+/// Milliseconds of a number of microseconds.
+fn ms_of(value: &Value) -> Option<f64> {
+    seconds(value).map(|seconds| seconds * 1e3)
 }
 
 fn seconds(value: &Value) -> Option<f64> {

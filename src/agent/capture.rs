@@ -3,25 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::io::AsyncWriteExt;
 
 use crate::event::Output;
 
-/// Bytes read at once.
-const PIECE: usize = 32 * 1024;
-
 /// Bytes of one output that are kept in a file.
 const FILE_LIMIT: u64 = 64 * 1024 * 1024;
-
-/// After the command has ended: how long silence is waited out, and all in all. Somebody it left behind may hold the
-/// pipe open for ever.
-const SILENCE: Duration = Duration::from_millis(100);
-const DRAIN: Duration = Duration::from_secs(1);
 
 /// Where the whole text goes when it is long.
 #[derive(Debug, Clone)]
@@ -38,29 +27,8 @@ pub(super) struct Captured {
     pub trouble: Option<io::Error>,
 }
 
-/// Reads until the end of the stream, or until the command has `ended` and nothing more comes. `limit` = bytes shown.
-pub(super) async fn capture(mut stream: impl AsyncRead + Unpin, limit: usize, spill: Spill, ended: CancellationToken) -> Captured {
-    let mut kept = Kept::new(limit, spill);
-    let mut buffer = vec![0_u8; PIECE];
-    loop {
-        tokio::select! {
-            biased;
-            read = stream.read(&mut buffer) => match read {
-                Ok(read @ 1..) => kept.take(&buffer[..read]).await,
-                // A pipe that breaks has ended.
-                Ok(0) | Err(_) => return kept.finish().await,
-            },
-            () = ended.cancelled() => break,
-        }
-    }
-    let last = Instant::now() + DRAIN;
-    while let Ok(Ok(read @ 1..)) = timeout_at(last.min(Instant::now() + SILENCE), stream.read(&mut buffer)).await {
-        kept.take(&buffer[..read]).await;
-    }
-    kept.finish().await
-}
-
-struct Kept {
+/// What is kept of an output as it comes.
+pub(super) struct Kept {
     limit: usize,
     spill: Spill,
     /// Everything, as long as it is no more than `limit`; then the first half of it.
@@ -74,7 +42,8 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(limit: usize, spill: Spill) -> Self {
+    /// `limit` = bytes shown.
+    pub fn new(limit: usize, spill: Spill) -> Self {
         Self { limit, spill, head: Vec::new(), tail: VecDeque::new(), bytes: 0, file: None, written: 0, trouble: None }
     }
 
@@ -82,7 +51,7 @@ impl Kept {
         self.bytes > self.limit as u64
     }
 
-    async fn take(&mut self, piece: &[u8]) {
+    pub async fn take(&mut self, piece: &[u8]) {
         let was_long = self.long();
         self.bytes += piece.len() as u64;
         if !self.long() {
@@ -131,7 +100,7 @@ impl Kept {
         self.written += room as u64;
     }
 
-    async fn finish(mut self) -> Captured {
+    pub async fn finish(mut self) -> Captured {
         if !self.long() {
             let text = String::from_utf8_lossy(&self.head).into_owned();
             return Captured { output: Output { text, bytes: self.bytes, truncated: false, file: None }, trouble: None };
@@ -176,7 +145,14 @@ mod tests {
     async fn captured(text: &[u8], limit: usize) -> (Captured, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("a folder");
         let spill = Spill { run_dir: dir.path().to_owned(), file: "commands/1.stdout".into() };
-        (capture(text, limit, spill, CancellationToken::new()).await, dir)
+        (in_pieces(text, Kept::new(limit, spill)).await, dir)
+    }
+
+    async fn in_pieces(text: &[u8], mut kept: Kept) -> Captured {
+        for piece in text.chunks(7) {
+            kept.take(piece).await;
+        }
+        kept.finish().await
     }
 
     #[tokio::test]
@@ -209,18 +185,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_cannot_be_written_is_told() {
         let spill = Spill { run_dir: "/dev/null/x".into(), file: "commands/1.stdout".into() };
-        let captured = capture(&b"0123456789"[..], 4, spill, CancellationToken::new()).await;
+        let captured = in_pieces(b"0123456789", Kept::new(4, spill)).await;
         assert!(captured.trouble.is_some() && captured.output.truncated && captured.output.file.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_pipe_held_open_does_not_hold_us() {
-        let (mut writer, reader) = tokio::io::duplex(64);
-        writer.write_all(b"before").await.expect("writes");
-        let ended = CancellationToken::new();
-        ended.cancel();
-        let spill = Spill { run_dir: "/nowhere".into(), file: "x".into() };
-        assert_eq!(capture(reader, 100, spill, ended).await.output.text, "before");
-        drop(writer);
     }
 }

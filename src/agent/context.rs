@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::task::{ActiveFault, AgentTask, AgentView, CommandRecord, TicketView};
-use crate::cluster::{Cluster, NodeStatus, Placed};
-use crate::event::NodeState;
+use crate::action::with_nodes;
+use crate::cluster::Cluster;
 use crate::expr::{Context, Unknown, Value, Why};
 
 /// Builds contexts; keeps what was run as values, so that each is converted once.
@@ -54,31 +54,14 @@ impl Contexts {
             context.set("ticket", own.map_or_else(|| unknown("there is no ticket"), ticket));
             let open: Vec<Value> = view.tickets.iter().filter(|known| known.open).map(ticket).collect();
             context.set("tickets", Value::from(open));
+            context.set("healthy", view.healthy.into());
             context.set("observe", if view.observe.is_undefined() { unknown("nothing is observed") } else { view.observe.clone() });
         }
-        let statuses = self.cluster.status();
-        let named = |placed: &Placed| {
-            let status = statuses.iter().find(|status| status.node == placed.name);
-            (placed.name.clone(), placed.role.clone(), node(placed, status))
-        };
-        let nodes: Arc<[(String, String, Value)]> = self.cluster.topology().nodes.iter().map(named).collect();
-        context.set("nodes", nodes.iter().map(|(_, _, node)| node.clone()).collect::<Vec<_>>().into());
         context.set("last", self.results.last().cloned().unwrap_or_else(|| unknown("no command has run yet")));
         context.set("results", Value::from(self.results.clone()));
         context.set("cluster", Value::from_pairs([("scale", self.scale)]));
         context.set("trial", Value::from_pairs([("seed", self.seed)]));
-        let by_role = Arc::clone(&nodes);
-        context
-            .with_function("node", move |arguments| {
-                let name = name(arguments)?;
-                let found = nodes.iter().find(|(known, _, _)| *known == name);
-                found.map(|(_, _, node)| node.clone()).ok_or_else(|| format!("no such node `{name}`"))
-            })
-            .with_function("role", move |arguments| {
-                let name = name(arguments)?;
-                let found: Vec<Value> = by_role.iter().filter(|(_, role, _)| *role == name).map(|(_, _, node)| node.clone()).collect();
-                if found.is_empty() { Err(format!("no node has the role `{name}`")) } else { Ok(Value::from(found)) }
-            })
+        with_nodes(context, &*self.cluster)
     }
 
     /// The same, and the faults by their ids, for the commands of a check.
@@ -113,33 +96,4 @@ fn ticket(view: &TicketView) -> Value {
         ("expected", Value::from(ticket.expected.as_str())),
         ("open", Value::from(view.open)),
     ])
-}
-
-/// As everywhere else, with its state, and without the addresses that only the runner dials.
-fn node(placed: &Placed, status: Option<&NodeStatus>) -> Value {
-    let state = match status.map(|status| &status.state) {
-        None | Some(NodeState::Created) => "created",
-        Some(NodeState::Running) => "running",
-        Some(NodeState::Paused) => "paused",
-        Some(NodeState::Exited { .. }) => "exited",
-    };
-    let ports = placed.ports.iter().map(|(name, port)| (name.as_str(), Value::from(port.advertised.to_string())));
-    let fields = [
-        ("name", Value::from(placed.name.as_str())),
-        ("role", Value::from(placed.role.as_str())),
-        ("index", Value::from(placed.index)),
-        ("dir", Value::from(placed.dir.to_string_lossy().into_owned())),
-        ("data", Value::from(placed.data.to_string_lossy().into_owned())),
-        ("disk", placed.disk.map_or_else(|| Value::from(()), Value::from)),
-        ("state", Value::from(state)),
-    ];
-    Value::from_pairs(ports.chain(fields))
-}
-
-/// The one argument of `node()` and `role()`.
-fn name(arguments: &[Value]) -> Result<String, String> {
-    match arguments {
-        [name] => name.as_str().map(str::to_owned).ok_or_else(|| format!("a name is expected, found `{name}`")),
-        _ => Err(format!("one name is expected, found {}", arguments.len())),
-    }
 }

@@ -9,6 +9,7 @@ use super::context::Contexts;
 use super::provider::{Action, Provider, ProviderError, Turn};
 use super::task::{ActiveFault, AgentTask, AgentView, CommandRecord};
 use crate::event::{AgentEnd, Diagnosis};
+use crate::expr::Template;
 use crate::scenario::model::Heal;
 
 /// Ends at once, and has done nothing.
@@ -57,7 +58,12 @@ pub(super) struct Oracle {
     /// (fault, target) already undone.
     undone: Vec<(String, String)>,
     known: Vec<ActiveFault>,
-    diagnosed: bool,
+    /// Faults that it has told of.
+    diagnosed: Vec<String>,
+    /// How many will come.
+    faults: usize,
+    /// What the scenario spells out, in place of the faults' own repairs.
+    solution: Option<VecDeque<Template>>,
     /// For repairs that the scenario spells out.
     contexts: Contexts,
 }
@@ -65,12 +71,28 @@ pub(super) struct Oracle {
 impl Oracle {
     pub fn new(task: &AgentTask) -> Self {
         let (truth, view) = (task.truth.clone(), task.view.clone());
-        Self { truth, view, undone: Vec::new(), known: Vec::new(), diagnosed: false, contexts: Contexts::new(task) }
+        let solution = (!task.solution.is_empty()).then(|| task.solution.iter().cloned().collect());
+        Self {
+            truth,
+            view,
+            undone: Vec::new(),
+            known: Vec::new(),
+            diagnosed: Vec::new(),
+            faults: task.faults,
+            solution,
+            contexts: Contexts::new(task),
+        }
     }
 
     /// The next command that undoes something.
     fn undo(&mut self) -> Result<Option<Turn>, ProviderError> {
         let faults = self.truth.borrow_and_update().clone();
+        if let Some(solution) = &mut self.solution {
+            self.known.clone_from(&faults);
+            let Some(next) = solution.pop_front() else { return Ok(None) };
+            let command = next.render(&self.contexts.with_truth(&faults)).map_err(|unknown| ProviderError(unknown.to_string()))?;
+            return Ok(Some(Turn::run(command, "As the scenario says.")));
+        }
         for fault in &faults {
             if !self.known.iter().any(|known| known.id == fault.id) {
                 self.known.push(fault.clone());
@@ -89,38 +111,28 @@ impl Oracle {
                     let command = repair.render(&self.contexts.now()).map_err(|unknown| ProviderError(unknown.to_string()))?;
                     return Ok(Some(Turn::run(command, reasoning)));
                 }
-                let (verb, _) = cure(&fault.fault).ok_or_else(|| ProviderError(format!("no cure for the fault `{}`", fault.fault)))?;
-                return Ok(Some(Turn::run(format!("docker {verb} {target}"), reasoning)));
+                if let Some(command) = fault.cures.get(target) {
+                    return Ok(Some(Turn::run(command, reasoning)));
+                }
             }
         }
         Ok(None)
     }
 
-    fn diagnosis(&self) -> Option<Diagnosis> {
-        let fault = self.known.first()?;
-        let class = match fault.fault.as_str() {
-            // Nothing an agent does cures it, but it has a name.
-            "network_partition" => "network_partition",
-            fault => cure(fault).map_or("unknown", |(_, class)| class),
-        };
-        Some(Diagnosis {
+    /// One a fault that it has not told of yet.
+    fn diagnoses(&mut self) -> Vec<Action> {
+        let actions: Vec<String> = self.undone.iter().map(|(fault, target)| format!("undid {fault} of {target}")).collect();
+        let new: Vec<&ActiveFault> = self.known.iter().filter(|fault| !self.diagnosed.contains(&fault.id)).collect();
+        self.diagnosed.extend(new.iter().map(|fault| fault.id.clone()));
+        let diagnosis = |fault: &ActiveFault| Diagnosis {
             root_cause: format!("{} of {}", fault.fault, fault.targets.join(", ")),
             component: fault.targets.first().cloned().unwrap_or_default(),
-            fault_class: class.into(),
+            fault_class: fault.class.clone(),
             confidence: 1.0,
-            evidence: Vec::new(),
-            actions: self.undone.iter().map(|(fault, target)| format!("undid {fault} of {target}")).collect(),
-        })
-    }
-}
-
-/// The verb of the engine that undoes a fault, and the fault's class.
-fn cure(fault: &str) -> Option<(&'static str, &'static str)> {
-    match fault {
-        "node_kill" => Some(("start", "process_crash")),
-        "node_stop" => Some(("start", "process_stop")),
-        "node_pause" => Some(("unpause", "process_hang")),
-        _ => None,
+            actions: actions.clone(),
+            ..Diagnosis::default()
+        };
+        new.into_iter().map(|fault| Action::Diagnose(diagnosis(fault))).collect()
     }
 }
 
@@ -135,15 +147,15 @@ impl Provider for Oracle {
             if let Some(turn) = self.undo()? {
                 return Ok(turn);
             }
-            if let (false, Some(diagnosis)) = (self.diagnosed, self.diagnosis()) {
-                self.diagnosed = true;
-                return Ok(Turn::of(Action::Diagnose(diagnosis)));
+            let actions = self.diagnoses();
+            if !actions.is_empty() {
+                return Ok(Turn { actions, counts: 1 });
             }
             // What nobody may repair is for people.
             if self.truth.borrow().iter().any(|fault| fault.heal == Heal::Never) {
                 return Ok(Turn::end(AgentEnd::Escalate, "only the environment could heal this"));
             }
-            if self.view.borrow_and_update().healthy {
+            if self.known.len() >= self.faults && self.view.borrow_and_update().healthy {
                 return Ok(Turn::end(AgentEnd::Resolve, "every fault is undone and all objectives hold"));
             }
             // Either may change first; a sender that is gone changes nothing more.

@@ -1,4 +1,5 @@
-//! `scripted`: the rules of a variant's file. The first rule whose `when` is true is carried out; then it is over.
+//! `scripted`: the rules of a variant's file. The first rule whose `when` is true is carried out; then it is over, or
+//! those that are left are looked at again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +8,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::context::Contexts;
-use super::provider::{Action, Provider, ProviderError, Turn, Usage};
+use super::provider::{Action, Provider, ProviderError, Turn};
 use super::task::{ActiveFault, AgentTask, AgentView, CommandRecord};
+use crate::action::Call;
 use crate::event::{AgentEnd, Diagnosis};
 use crate::expr::{Context, Template, Truth};
-use crate::scenario::model::{Provider as Declared, Rule, RuleDiagnosis, RuleEnd, Variant};
+use crate::scenario::model::{Provider as Declared, Rule, RuleDiagnosis, RuleDoing, RuleEnd, Variant};
 
 /// Longest time before a command is repeated, when nothing changes in between.
 const REPEAT: Duration = Duration::from_millis(50);
@@ -39,6 +41,8 @@ pub(super) struct Scripted {
     contexts: Contexts,
     view: watch::Receiver<AgentView>,
     at: At,
+    /// Rules that were carried out, and are not again.
+    done: Vec<usize>,
     /// Commands noted so far.
     noted: usize,
     repeated: bool,
@@ -46,13 +50,21 @@ pub(super) struct Scripted {
 
 impl Scripted {
     pub fn new(variant: Arc<Variant>, task: &AgentTask) -> Self {
-        Self { variant, contexts: Contexts::new(task), view: task.view.clone(), at: At::Choose, noted: 0, repeated: false }
+        Self {
+            variant,
+            contexts: Contexts::new(task),
+            view: task.view.clone(),
+            at: At::Choose,
+            done: Vec::new(),
+            noted: 0,
+            repeated: false,
+        }
     }
 
     fn rules(&self) -> &[Rule] {
         match &self.variant.provider {
             Declared::Scripted { rules } => rules,
-            Declared::Noop | Declared::RestartAll | Declared::Oracle => &[],
+            _ => &[],
         }
     }
 
@@ -61,7 +73,8 @@ impl Scripted {
         let context = self.contexts.now();
         match self.at {
             At::Choose => {
-                let chosen = self.rules().iter().position(|rule| rule.when.truth(&context) == Truth::True);
+                let fits = |(at, rule): (usize, &Rule)| !self.done.contains(&at) && rule.when.truth(&context) == Truth::True;
+                let chosen = self.rules().iter().enumerate().position(fits);
                 let Some(rule) = chosen else {
                     return Ok(Some(Turn::end(AgentEnd::Escalate, "no rule applies")));
                 };
@@ -82,10 +95,18 @@ impl Scripted {
                     self.at = At::Command { rule, command: command + 1, ran: false };
                     return Ok(None);
                 }
-                let action = Action::Run { command: rendered(&next.run, &context)?, reasoning: rendered(&next.reasoning, &context)? };
+                let reasoning = rendered(&next.reasoning, &context)?;
+                let action = match &next.what {
+                    RuleDoing::Run(run) => Action::Run { command: rendered(run, &context)?, reasoning },
+                    RuleDoing::Act { action, params, .. } => {
+                        let params = params.iter().map(|(name, value)| Ok((name.clone(), rendered(value, &context)?.into())));
+                        let params = params.collect::<Result<_, ProviderError>>()?;
+                        Action::Act { call: Call { action: action.clone(), params }, reasoning }
+                    }
+                };
                 self.at = At::Command { rule, command, ran: true };
                 self.repeated = ran;
-                Ok(Some(Turn { actions: vec![action], usage: Usage { turns: u32::from(!ran), ..Usage::default() } }))
+                Ok(Some(Turn { actions: vec![action], counts: u32::from(!ran) }))
             }
             At::Diagnose { rule } => {
                 self.at = At::End { rule };
@@ -98,6 +119,11 @@ impl Scripted {
                     RuleEnd::Resolve => AgentEnd::Resolve,
                     RuleEnd::Escalate => AgentEnd::Escalate,
                     RuleEnd::NoAction => AgentEnd::NoAction,
+                    RuleEnd::Again => {
+                        self.done.push(rule);
+                        self.at = At::Choose;
+                        return Ok(None);
+                    }
                 };
                 Ok(Some(Turn::end(end, format!("rule {} of `{}`", rule + 1, self.variant.name))))
             }
@@ -152,6 +178,7 @@ fn diagnosis(declared: &RuleDiagnosis, context: &Context, commands: usize) -> Re
         fault_class: declared.fault_class.clone(),
         confidence: declared.confidence,
         evidence: declared.evidence.iter().map(|template| rendered(template, context)).collect::<Result<_, _>>()?,
+        alternatives: Vec::new(),
         actions: vec![format!("{commands} commands")],
     })
 }

@@ -4,24 +4,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
-use futures_util::future::join_all;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::capture::{Captured, Spill, capture};
+use super::capture::{Captured, Kept, Spill};
+use super::provider::Reported;
+use super::station::{ProgramTold, Station};
 use super::task::{AgentTask, CommandRecord};
-use crate::cluster::{Cluster, ClusterError, Exec, Killer, Running, Seat};
+use crate::cluster::{Cluster, ClusterError, Seat};
 use crate::emit::Emitter;
-use crate::event::{Kind, Output};
+use crate::event::{Kind, Output, summary};
+use crate::scenario::model::Tool;
+use crate::station::wire::{LONGEST, Order, Told};
 
 /// The shell's own code for a command that was found and could not be run.
 const NOT_RUNNABLE: i32 = 126;
 
-/// How long a killed command is awaited. Only a process stuck in the kernel takes longer.
-const REAPED: Duration = Duration::from_secs(5);
+/// Of what was killed.
+pub(super) const KILLED: i32 = 128 + nix::libc::SIGKILL;
 
-/// Runs commands, one after the other, each in a shell of its own.
-pub(super) struct Shell {
+/// How long a killed command is awaited. Only a process stuck in the kernel takes longer.
+const REAPED: Duration = Duration::from_secs(10);
+
+/// What quoting makes of a command at most.
+const QUOTED: usize = 4;
+
+/// One shell, which runs commands one after the other and keeps its state in between.
+pub struct Shell {
     cluster: Arc<dyn Cluster>,
     emitter: Emitter,
     seat: Seat,
@@ -33,13 +43,13 @@ pub(super) struct Shell {
     deadline: Instant,
     cancel: CancellationToken,
     number: u32,
-    /// Of every command so far: it may have left something behind.
-    killers: Vec<Killer>,
+    /// There from the first command on.
+    station: Option<Station>,
 }
 
 /// Why a command came to no end of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub enum Cut {
     Command,
     Wall,
     Interrupt,
@@ -57,17 +67,7 @@ impl Shell {
             deadline: task.deadline,
             cancel: task.cancel.clone(),
             number: 0,
-            killers: Vec::new(),
-        }
-    }
-
-    /// The one place that decides in what surroundings an agent's command runs.
-    fn exec(&self, command: &str) -> Exec {
-        Exec {
-            command: vec![self.seat.shell.clone(), "-c".into(), command.into()],
-            env: self.seat.env.clone(),
-            dir: self.seat.dir.clone(),
-            ..Exec::default()
+            station: None,
         }
     }
 
@@ -76,14 +76,12 @@ impl Shell {
     /// # Errors
     /// When there is no way to run anything at all.
     pub async fn run(&mut self, command: &str, reasoning: &str) -> Result<(CommandRecord, Option<Cut>), ClusterError> {
-        self.number += 1;
-        let number = self.number;
-        self.emitter.emit(Kind::CommandStarted { number, command: command.into(), reasoning: reasoning.into() });
+        let number = self.next_number();
+        self.emitter.emit(Kind::CommandStarted { number, command: command.into(), reasoning: reasoning.into(), reported: false });
         let began = StdInstant::now();
-        let ran = match self.cluster.spawn(self.exec(command)).await {
-            Ok(running) => self.attend(running).await,
-            Err(error @ (ClusterError::Supervisor(_) | ClusterError::Engine(_))) => return Err(error),
-            Err(error) => self.unstarted(&error),
+        let ran = match refusal(command) {
+            Some(problem) => Ran::refused(problem),
+            None => self.attend(command).await?,
         };
         let took = began.elapsed();
         for (stream, trouble) in [("stdout", &ran.stdout.trouble), ("stderr", &ran.stderr.trouble)] {
@@ -93,8 +91,10 @@ impl Shell {
         }
         let record = CommandRecord {
             number,
+            tool: Tool::Shell,
             command: command.into(),
             reasoning: reasoning.into(),
+            did: Vec::new(),
             exit_code: ran.exit_code,
             timed_out: matches!(ran.cut, Some(Cut::Command | Cut::Wall)),
             stdout: ran.stdout.output,
@@ -107,96 +107,170 @@ impl Shell {
             timed_out: record.timed_out,
             stdout: record.stdout.clone(),
             stderr: record.stderr.clone(),
+            summary: summary::of_command(record.exit_code, record.timed_out, &record.stdout, &record.stderr),
             took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         });
         Ok((record, ran.cut))
     }
 
-    async fn attend(&mut self, running: Running) -> Ran {
-        // stdin is none: a command that asks gets no answer, instead of waiting for one.
-        let Running { stdout, stderr, mut exit, killer, .. } = running;
-        let ended = CancellationToken::new();
-        let spill = |stream: &str| Spill { run_dir: self.run_dir.clone(), file: format!("commands/{}.{stream}", self.number) };
-        let mut reading = std::pin::pin!(async {
-            tokio::join!(
-                capture(stdout, self.output, spill("stdout"), ended.clone()),
-                capture(stderr, self.output, spill("stderr"), ended.clone())
-            )
-        });
-        let limit = (Instant::now() + self.limit).min(self.deadline);
-        let cut = if limit == self.deadline { Cut::Wall } else { Cut::Command };
-        let mut read = None;
-        let (exit_code, cut) = loop {
-            tokio::select! {
-                biased;
-                code = &mut exit => break (code.unwrap_or(NOT_RUNNABLE), None),
-                captured = &mut reading, if read.is_none() => read = Some(captured),
-                () = self.cancel.cancelled() => break (128 + nix::libc::SIGKILL, Some(Cut::Interrupt)),
-                () = tokio::time::sleep_until(limit) => break (128 + nix::libc::SIGKILL, Some(cut)),
-            }
-        };
-        let mut exit_code = exit_code;
-        if cut.is_some() {
-            let gone = killer();
-            // Its output ends with it: both are awaited together, and neither for ever.
-            let end = async {
-                loop {
-                    tokio::select! {
-                        code = &mut exit => return code,
-                        captured = &mut reading, if read.is_none() => read = Some(captured),
-                    }
-                }
-            };
-            if let Ok((Ok(code), ())) = tokio::time::timeout(REAPED, async { tokio::join!(end, gone) }).await {
-                exit_code = code;
-            }
-        }
-        ended.cancel();
-        let (stdout, stderr) = match read {
-            Some(captured) => captured,
-            None => reading.await,
-        };
-        self.killers.push(killer);
-        Ran { exit_code, cut, stdout, stderr }
+    /// Starts the agent's own program beside the shell; see [`Station::program`].
+    ///
+    /// # Errors
+    /// When there is no way to run anything at all.
+    pub(super) async fn begin_program(&mut self, script: Vec<u8>) -> Result<mpsc::Receiver<ProgramTold>, ClusterError> {
+        let mut station = self.started().await?;
+        let told = station.program(script).await;
+        self.station = Some(station);
+        told.map_err(|source| ClusterError::Io { what: "the agent's program".into(), source })
     }
 
-    /// A command that is no process: too long, most likely. The cluster's own words may name the runner's files.
-    fn unstarted(&self, error: &ClusterError) -> Ran {
-        self.emitter.warn(format!("command {} could not be started: {error}", self.number));
-        let too_long = matches!(error, ClusterError::Io { source, .. } if source.raw_os_error() == Some(nix::libc::E2BIG));
-        let problem = if too_long { "Argument list too long" } else { "the command could not be started" };
-        let text = format!("{}: {problem}\n", if self.seat.shell.ends_with("bash") { "bash" } else { "sh" });
-        let stderr = Output { bytes: text.len() as u64, text, truncated: false, file: None };
-        Ran {
-            exit_code: NOT_RUNNABLE,
-            cut: None,
-            stdout: Captured { output: Output::default(), trouble: None },
-            stderr: Captured { output: stderr, trouble: None },
+    /// A command that somebody else has run, and reports.
+    pub(super) fn reported(&mut self, reported: Reported) -> CommandRecord {
+        let Reported { command, reasoning, exit_code, output } = reported;
+        let number = self.next_number();
+        self.emitter.emit(Kind::CommandStarted { number, command: command.clone(), reasoning: reasoning.clone(), reported: true });
+        let stdout = Output { bytes: output.len() as u64, text: output, truncated: false, file: None };
+        let record = CommandRecord {
+            number,
+            tool: Tool::Shell,
+            command,
+            reasoning,
+            did: Vec::new(),
+            exit_code,
+            timed_out: false,
+            stdout,
+            stderr: Output::default(),
+            took: Duration::ZERO,
+        };
+        let (stdout, stderr) = (record.stdout.clone(), Output::default());
+        let summary = summary::of_command(exit_code, false, &stdout, &stderr);
+        self.emitter.emit(Kind::CommandFinished { number, exit_code, timed_out: false, stdout, stderr, summary, took_us: 0 });
+        record
+    }
+
+    /// Of whatever is next on record as a command.
+    pub fn next_number(&mut self) -> u32 {
+        self.number += 1;
+        self.number
+    }
+
+    async fn started(&mut self) -> Result<Station, ClusterError> {
+        match self.station.take() {
+            Some(station) => Ok(station),
+            None => Station::start(&*self.cluster, &self.seat).await,
         }
+    }
+
+    async fn attend(&mut self, command: &str) -> Result<Ran, ClusterError> {
+        let mut station = self.started().await?;
+        let kept = |stream: &str| {
+            let spill = Spill { run_dir: self.run_dir.clone(), file: format!("commands/{}.{stream}", self.number) };
+            Kept::new(self.output, spill)
+        };
+        let (mut stdout, mut stderr) = (kept("stdout"), kept("stderr"));
+        let limit = (Instant::now() + self.limit).min(self.deadline);
+        let at_limit = if limit == self.deadline { Cut::Wall } else { Cut::Command };
+        let mut cut = None;
+        // Once something is to end: when that is given up.
+        let mut patience = limit;
+        let mut end = station.order(&Order::Run(command.into())).await.is_err().then_some(Ended::Gone);
+        while end.is_none() {
+            let cause = tokio::select! {
+                biased;
+                () = self.cancel.cancelled(), if cut.is_none() => Some(Cut::Interrupt),
+                told = station.hear() => {
+                    match told {
+                        Ok(Some(Told::Stdout(bytes))) => stdout.take(&bytes).await,
+                        Ok(Some(Told::Stderr(bytes))) => stderr.take(&bytes).await,
+                        Ok(Some(Told::Ended { code, fresh })) => end = Some(Ended::Itself { code, fresh }),
+                        Ok(Some(_) | None) | Err(_) => end = Some(Ended::Gone),
+                    }
+                    None
+                }
+                () = tokio::time::sleep_until(patience) => Some(at_limit),
+            };
+            // Output that never pauses is no reason to go on.
+            let late = (end.is_none() && Instant::now() >= patience).then_some(at_limit);
+            let Some(cause) = cause.or(late) else { continue };
+            if cut.is_some() || station.order(&Order::Interrupt).await.is_err() {
+                end = Some(Ended::Gone);
+            }
+            cut.get_or_insert(cause);
+            patience = Instant::now() + REAPED;
+        }
+        let (code, note) = match end {
+            Some(Ended::Itself { code, fresh }) => {
+                self.station = Some(station);
+                (code, fresh.then_some(FRESH))
+            }
+            Some(Ended::Gone) | None => {
+                // Nothing is left of it before there is another.
+                done(station, &self.emitter).await;
+                (KILLED, Some(GONE))
+            }
+        };
+        let exit_code = if cut.is_some() { KILLED } else { code };
+        let (stdout, mut stderr) = (stdout.finish().await, stderr.finish().await);
+        if let Some(note) = note {
+            stderr.output.text.push_str(note);
+        }
+        Ok(Ran { exit_code, cut, stdout, stderr })
     }
 
     /// Ends whatever commands have left behind, and waits until it is gone.
     pub async fn end(&mut self) {
-        let all = join_all(self.killers.drain(..).map(|killer| killer()));
-        if tokio::time::timeout(REAPED, all).await.is_err() {
-            self.emitter.warn(format!("something the agent started is still there {REAPED:?} after it was killed"));
+        if let Some(station) = self.station.take() {
+            done(station, &self.emitter).await;
         }
         self.cluster.unseat().await;
     }
 }
 
-impl Drop for Shell {
-    /// [`Shell::end`] is the way; this is for an agent that is dropped half-way.
-    fn drop(&mut self) {
-        for killer in &self.killers {
-            drop(killer());
-        }
-    }
+/// How a command came to its end.
+enum Ended {
+    Itself {
+        code: i32,
+        fresh: bool,
+    },
+    /// With all that there was.
+    Gone,
 }
+
+/// What the agent is told of a shell that is not the one it had.
+const FRESH: &str = "[the shell has ended; there is a new one, without the variables and the directory of the old]\n";
+const GONE: &str = "[the shell and all that it had started have ended; there is a new one]\n";
 
 struct Ran {
     exit_code: i32,
     cut: Option<Cut>,
     stdout: Captured,
     stderr: Captured,
+}
+
+async fn done(station: Station, emitter: &Emitter) {
+    if tokio::time::timeout(REAPED, station.end()).await.is_err() {
+        emitter.warn(format!("something the agent started is still there {REAPED:?} after it was killed"));
+    }
+}
+
+/// Why a text is no command.
+fn refusal(command: &str) -> Option<&'static str> {
+    if command.contains('\0') {
+        return Some("a zero byte cannot be part of a command");
+    }
+    (command.len() > LONGEST / QUOTED).then_some("Argument list too long")
+}
+
+impl Ran {
+    /// As a shell says it.
+    fn refused(problem: &str) -> Self {
+        let text = format!("bash: {problem}\n");
+        let stderr = Output { bytes: text.len() as u64, text, truncated: false, file: None };
+        Self {
+            exit_code: NOT_RUNNABLE,
+            cut: None,
+            stdout: Captured { output: Output::default(), trouble: None },
+            stderr: Captured { output: stderr, trouble: None },
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Agents on real processes: scripts, controls, limits, and what is left behind.
 
+use crate::cluster::Seat;
 use crate::cluster::local::seat;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::diagnostic::SourceFile;
 use crate::emit::{Emitter, Message};
 use crate::event::{AgentEnd, Kind, Severity, Ticket};
 use crate::expr::{Expr, Scope, Template};
-use crate::scenario::model::{Heal, Limits, LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleEnd, Variant};
+use crate::scenario::model::{Heal, Limits, LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleDoing, RuleEnd, Variant};
+use crate::station;
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -41,7 +43,14 @@ fn view(open: bool, healthy: bool) -> AgentView {
 
 fn variant(provider: Provider) -> Subject {
     let file = Arc::new(SourceFile { name: "v.yaml".into(), text: String::new() });
-    Subject::Variant(Arc::new(Variant { name: "v".into(), description: String::new(), file, provider, limits: LimitsOverride::default() }))
+    Subject::Variant(Arc::new(Variant {
+        name: "v".into(),
+        description: String::new(),
+        file,
+        provider,
+        limits: LimitsOverride::default(),
+        sandbox: false,
+    }))
 }
 
 fn expr(text: &str) -> Expr {
@@ -56,7 +65,7 @@ fn template(text: &str) -> Template {
 fn rule(when: &str, commands: &[(Option<&str>, &str, Option<&str>)]) -> Rule {
     let command = |(when, run, until): &(Option<&str>, &str, Option<&str>)| RuleCommand {
         when: when.map(expr),
-        run: template(run),
+        what: RuleDoing::Run(template(run)),
         reasoning: template("for {{ ticket.node }}"),
         until: until.map(expr),
     };
@@ -65,6 +74,30 @@ fn rule(when: &str, commands: &[(Option<&str>, &str, Option<&str>)]) -> Rule {
 
 fn bare(commands: &[&str]) -> Subject {
     Subject::Commands { name: "wipe".into(), commands: commands.iter().map(|text| template(text)).collect() }
+}
+
+/// The descriptor at which the runner listens, when this program is started as a station.
+const TOLD: i32 = 200;
+
+/// Not a test: the station of all the others. There is no program yet when those of the library run.
+#[test]
+fn as_station() {
+    // SAFETY: the call takes numbers.
+    if unsafe { nix::libc::dup2(TOLD, nix::libc::STDOUT_FILENO) } < 0 {
+        return;
+    }
+    let args = station::Args { shell: "/bin/bash".into(), door: None, listen: Vec::new(), user: None, confined: false };
+    station::serve(&args).expect("serves");
+}
+
+fn seat(dir: &Path) -> Seat {
+    let (work, tools, engine) = (dir.join("work"), dir.join("tools"), dir.join("e.sock"));
+    let mut seat = seat::beside(&work, Some(&tools), &engine, Path::new(""), Path::new("")).expect("a bash");
+    let own = std::env::current_exe().expect("known").display().to_string();
+    // What the harness itself prints is nothing a station says.
+    let script = format!("exec {TOLD}>&1 >/dev/null; exec '{own}' --exact agent::tests::as_station --nocapture");
+    seat.station.command = ["bash".to_owned(), "-c".to_owned(), script].into();
+    seat
 }
 
 impl Rig {
@@ -97,11 +130,18 @@ impl Rig {
             truth: known,
             cluster: Processes::new(dir.path(), &["pd1", "tikv1", "tikv2"], "sleep 60"),
             run_dir: dir.path().join("run"),
-            seat: seat::beside(&dir.path().join("work"), Some(&dir.path().join("tools")), &dir.path().join("e.sock")),
+            seat: seat(dir.path()),
             emitter,
             cancel: cancel.clone(),
             seed: 1,
+            begun: tokio::sync::watch::channel(0).0,
+            solution: Vec::new(),
+            faults: 0,
             clock_scale: None,
+            served: None,
+            record: None,
+            cassette: None,
+            desk: None,
         };
         (Self { dir, events, view, truth, cancel }, task)
     }
@@ -168,7 +208,7 @@ async fn the_first_rule_that_applies_is_carried_out() {
     assert_eq!(commands(&report), ["echo exited tikv2", "echo start; exit 3", count, count, count, count]);
     assert_eq!(report.commands[1].exit_code, 3);
     assert_eq!(report.turns, 4, "three commands and a diagnosis: repetitions are free");
-    let diagnosis = report.diagnosis.expect("submitted");
+    let diagnosis = report.diagnosis().expect("submitted");
     assert_eq!(diagnosis.root_cause, "tikv2 had ended");
     assert_eq!(diagnosis.evidence, ["exited tikv2", "3 commands"]);
     let kinds = rig.kinds();
@@ -176,6 +216,21 @@ async fn the_first_rule_that_applies_is_carried_out() {
     assert_eq!(names[..3], ["agent_started", "command_started", "command_finished"]);
     assert_eq!(names[names.len() - 2..], ["diagnosis_submitted", "agent_finished"]);
     assert!(matches!(&kinds[1], Kind::CommandStarted { number: 1, reasoning, .. } if reasoning == "for tikv2"));
+}
+
+#[tokio::test]
+async fn after_a_rule_that_is_no_end_each_of_the_others_may_follow_once() {
+    let again = |when, run| Rule { end: RuleEnd::Again, ..rule(when, &[(None, run, None)]) };
+    let rules = vec![
+        again("last.exit_code == 3", "echo third"),
+        again("true", "echo first"),
+        again("results | length == 1", "exit 3"),
+        Rule { end: RuleEnd::NoAction, ..rule("not healthy", &[]) },
+    ];
+    let (_rig, task) = Rig::new(variant(Provider::Scripted { rules }));
+    let report = run(task).await;
+    assert_eq!(commands(&report), ["echo first", "exit 3", "echo third"]);
+    assert_eq!((report.end, report.detail.as_str()), (AgentEnd::NoAction, "rule 4 of `v`"));
 }
 
 #[tokio::test]
@@ -275,19 +330,89 @@ async fn an_interrupt_ends_it_at_once() {
 
 #[tokio::test]
 async fn what_is_left_behind_ends_with_the_agent() {
-    let (rig, task) = Rig::new(bare(&["sleep 60 & echo $! > pid", "kill -0 $(cat pid) && echo lives"]));
+    let (rig, task) = Rig::new(bare(&["sleep 1000 & echo $! > pid", "kill -0 $(cat pid) && echo lives"]));
     let report = run(task).await;
     assert_eq!(report.commands[1].stdout.text, "lives\n", "but not with the command");
     gone(&written(&rig.work("pid")).await).await;
 }
 
 #[tokio::test]
-async fn a_command_too_long_is_the_agents_affair() {
-    let (mut rig, task) = Rig::new(bare(&[&format!("echo {}", "x".repeat(200_000)), "echo next"]));
+async fn a_command_that_cannot_be_one_is_the_agents_affair() {
+    let (_rig, task) = Rig::new(bare(&[&format!("echo {}", "x".repeat(200_000)), &"x".repeat(2_000_000), "echo next"]));
     let report = run(task).await;
-    assert_eq!((report.commands[0].exit_code, report.commands[0].stderr.text.as_str()), (126, "bash: Argument list too long\n"));
-    assert_eq!(report.commands[1].stdout.text, "next\n");
-    assert!(rig.kinds().iter().any(|kind| matches!(kind, Kind::Warning { .. })));
+    assert_eq!((report.commands[0].exit_code, report.commands[0].stdout.bytes), (0, 200_001));
+    assert_eq!((report.commands[1].exit_code, report.commands[1].stderr.text.as_str()), (126, "bash: Argument list too long\n"));
+    assert_eq!(report.commands[2].stdout.text, "next\n");
+}
+
+/// (command, exit code, stdout, how stderr begins)
+type Said<'a> = (&'a str, i32, &'a str, &'a str);
+
+async fn says(said: &[Said<'_>], limit: Duration) {
+    let commands: Vec<&str> = said.iter().map(|(command, ..)| *command).collect();
+    let (_rig, mut task) = Rig::new(bare(&commands));
+    task.limits.command = limit;
+    task.limits.turns = 100;
+    let report = run(task).await;
+    assert_eq!(report.end, AgentEnd::Resolve, "{}", report.detail);
+    for ((command, code, stdout, stderr), record) in said.iter().zip(&report.commands) {
+        let heard = (record.exit_code, record.stdout.text.as_str());
+        assert_eq!(heard, (*code, *stdout), "{command}: {}", record.stderr.text);
+        assert!(record.stderr.text.starts_with(stderr) && stderr.is_empty() == record.stderr.text.is_empty(), "{command}: {record:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_shell_keeps_its_state_and_tells_every_exit_code() {
+    let said = [
+        ("cd /usr; x=5; export Y=6; f() { echo f $1; }; alias ll='echo aliased'", 0, "", ""),
+        ("echo $PWD $x $Y; f 2; ll", 0, "/usr 5 6\nf 2\naliased\n", ""),
+        ("echo 'not closed", 2, "", "bash: unexpected EOF"),
+        ("echo $?", 0, "2\n", ""),
+        ("if true; then", 2, "", "bash: syntax error"),
+        ("(exit 7)", 7, "", ""),
+        ("echo $?; echo err >&2", 0, "7\n", "err\n"),
+        ("cat <<E\nit's \"here\"\nE", 0, "it's \"here\"\n", ""),
+        ("printf 'a\\0b\\377'", 0, "a\0b\u{fffd}", ""),
+        ("set -u; echo $nope", 1, "", "bash: nope: unbound"),
+        ("set +u; kill -TERM $$; (kill -9 $BASHPID)", 137, "", ""),
+        ("cd $HOME; mkdir d; cd d; rmdir ../d", 0, "", ""),
+        ("echo still $x; cd", 0, "still 5\n", ""),
+        ("trap 'echo trapped' USR1; kill -USR1 $$; read z; echo $?", 0, "trapped\n1\n", ""),
+        ("exec 9>lock; flock -n 9 && ! flock -n lock true && echo locked", 0, "locked\n", ""),
+        ("exit 9", 9, "", "[the shell has ended"),
+        ("echo x=$x $PWD; cd /", 0, "x=\n", ""),
+        ("exec sh -c 'echo gone; exit 4'", 4, "gone\n", "[the shell has ended"),
+        ("set -e; false", 1, "", "[the shell has ended"),
+        ("echo exit >&2", 0, "", "exit\n"),
+        ("echo exit >&2; exit 0", 0, "", "exit\n[the shell has ended"),
+    ];
+    let home = said.map(|(command, code, stdout, stderr)| (command, code, stdout, stderr));
+    let mut said = home.to_vec();
+    // Its folder has another name each time.
+    said[16].0 = "echo x=$x; [ $PWD = $HOME ]";
+    says(&said, Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn what_hangs_is_ended_and_the_shell_and_its_jobs_are_not() {
+    // With nothing that runs below it: a process that dies of a signal between its fork and its program would end the loop.
+    let stubborn = "trap '' INT; while :; do :; done";
+    let said = [
+        ("x=5; sleep 1000 2>/dev/null & echo $! > job", 0, "", "["),
+        ("while :; do sleep 1; done", 137, "", ""),
+        ("while :; do :; done", 137, "", ""),
+        ("echo begun; sh -c 'trap \"\" INT TERM; sleep 1000; sleep 1000'", 137, "begun\n", ""),
+        ("kill -0 $(cat job) && echo $x", 0, "5\n", ""),
+        (stubborn, 137, "", "[the shell has ended"),
+        ("kill $(cat job) && echo x=$x", 0, "x=\n", ""),
+        ("(while :; do echo spam; sleep 0.01; done) & echo $! > job", 0, "", "["),
+    ];
+    says(&said[..7], Duration::from_secs(10)).await;
+    // A job that holds the output open is not waited for, and what it prints is told with the next command.
+    let (_rig, task) = Rig::new(bare(&[said[7].0, "until test -s job; do :; done; sleep 0.1; kill $(cat job); echo over"]));
+    let report = run(task).await;
+    assert!(report.commands[1].stdout.text.contains("spam\n") && report.commands[1].stdout.text.ends_with("over\n"), "{report:?}");
 }
 
 #[tokio::test]
@@ -306,8 +431,11 @@ async fn the_oracle_undoes_what_it_sees_and_waits() {
     let fault = |id: &str, fault: &str, target: &str, heal| ActiveFault {
         id: id.into(),
         fault: fault.into(),
+        class: "process_crash".into(),
         targets: vec![target.into()],
+        linked: vec![],
         heal,
+        cures: [(target.into(), format!("docker {} {target}", if fault == "node_pause" { "unpause" } else { "start" }))].into(),
         repair: None,
     };
     let (mut rig, task) = Rig::new(variant(Provider::Oracle));
@@ -327,7 +455,7 @@ async fn the_oracle_undoes_what_it_sees_and_waits() {
         rig.view.send_replace(view(false, true));
     });
     assert_eq!(commands(&report), ["docker start tikv2", "docker unpause pd1"]);
-    assert_eq!((report.end, report.diagnosis.expect("one").fault_class.as_str()), (AgentEnd::Resolve, "process_crash"));
+    assert_eq!((report.end, report.diagnosis().expect("one").fault_class.as_str()), (AgentEnd::Resolve, "process_crash"));
     let (rig, task) = Rig::new(variant(Provider::Oracle));
     rig.truth.send_replace(vec![fault("kill", "node_kill", "tikv2", Heal::Never)]);
     let report = run(task).await;
@@ -338,6 +466,15 @@ async fn the_oracle_undoes_what_it_sees_and_waits() {
 async fn checks_may_name_the_truth() {
     let (rig, task) = Rig::new(bare(&["echo {{ chaos.kill.target }} {{ chaos.kill.targets | length }}"]));
     let targets = vec!["tikv2".to_owned(), "tikv1".to_owned()];
-    rig.truth.send_replace(vec![ActiveFault { id: "kill".into(), fault: "node_kill".into(), targets, heal: Heal::Agent, repair: None }]);
+    rig.truth.send_replace(vec![ActiveFault {
+        id: "kill".into(),
+        fault: "node_kill".into(),
+        class: "process_crash".into(),
+        targets,
+        linked: vec![],
+        heal: Heal::Agent,
+        cures: indexmap::IndexMap::new(),
+        repair: None,
+    }]);
     assert_eq!(run(task).await.commands[0].stdout.text, "tikv2 2\n");
 }

@@ -1,8 +1,8 @@
-//! Every fault there is, and what it needs of a machine on each backend. Pure: `chaosrun doctor` holds it against what is there.
+//! Every fault there is, and what it needs of a machine on each backend. Pure: files are held against it when they are loaded, and
+//! `chaosrun doctor` holds it against what is there.
 
-use crate::scenario::model::{Backend, Fault};
-
-use super::{exec, network_partition, node_kill, node_pause, node_stop};
+use super::{clock, configuration, data, disk, network, process, resources};
+use crate::scenario::model::{Backend, Fault, LinkKind};
 
 /// What a machine's kernel may or may not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -53,6 +53,28 @@ pub struct Way {
     pub needs: &'static [Feature],
 }
 
+impl Way {
+    pub(super) const fn plain(how: &'static str) -> Self {
+        Self { how, needs: &[] }
+    }
+}
+
+/// How an agent can repair a fault: what the oracle does, unless the scenario says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// `docker VERB NODE`.
+    Verb(&'static str),
+    /// The file that takes the space is removed.
+    RemoveFile,
+    /// The file gets its old content, and the node is restarted.
+    PutBack,
+    /// The scenario says how, or nobody can.
+    Scenario,
+    /// It ends by itself: nothing is to be done.
+    Itself,
+    Nobody,
+}
+
 /// A kind of fault. The first way of a backend is the right one, the others take its place where it cannot be gone; without
 /// any the backend refuses the fault.
 #[derive(Debug)]
@@ -61,6 +83,13 @@ pub struct Kind {
     pub name: &'static str,
     pub local: &'static [Way],
     pub docker: &'static [Way],
+    /// Why a backend without a way has none.
+    pub refused: &'static str,
+    pub repair: Repair,
+    /// What a diagnosis calls it.
+    pub class: &'static str,
+    /// What of a node it holds: nothing else can hold the same at the same time.
+    pub holds: Option<&'static str>,
 }
 
 impl Kind {
@@ -74,17 +103,67 @@ impl Kind {
 }
 
 /// In the order in which people look for them.
-pub const ALL: &[&Kind] = &[&node_kill::KIND, &node_stop::KIND, &node_pause::KIND, &network_partition::KIND, &exec::KIND];
+pub const ALL: &[&Kind] = &[
+    &process::node_kill::KIND,
+    &process::node_stop::KIND,
+    &process::node_restart::KIND,
+    &process::node_pause::KIND,
+    &process::crash_loop::KIND,
+    &network::latency::KIND,
+    &network::packet_loss::KIND,
+    &network::duplicate::KIND,
+    &network::corrupt::KIND,
+    &network::reorder::KIND,
+    &network::bandwidth::KIND,
+    &network::connection_reset::KIND,
+    &network::network_partition::KIND,
+    &disk::disk_pressure::KIND,
+    &disk::disk_slow::KIND,
+    &disk::disk_error::KIND,
+    &disk::lost_unsynced_writes::KIND,
+    &clock::clock_skew::KIND,
+    &clock::clock_rate::KIND,
+    &resources::cpu_stress::KIND,
+    &resources::memory_stress::KIND,
+    &configuration::config_change::KIND,
+    &configuration::env_change::KIND,
+    &configuration::process_args::KIND,
+    &data::exec::KIND,
+    &data::http::KIND,
+];
 
 /// The kind of a fault of a scenario. Whoever adds a fault adds it here and to [`ALL`].
 #[must_use]
 pub const fn of(fault: &Fault) -> &'static Kind {
     match fault {
-        Fault::NodeKill { .. } => &node_kill::KIND,
-        Fault::NodeStop { .. } => &node_stop::KIND,
-        Fault::NodePause { .. } => &node_pause::KIND,
-        Fault::NetworkPartition { .. } => &network_partition::KIND,
-        Fault::Exec { .. } => &exec::KIND,
+        Fault::NodeKill { .. } => &process::node_kill::KIND,
+        Fault::NodeStop { .. } => &process::node_stop::KIND,
+        Fault::NodeRestart { .. } => &process::node_restart::KIND,
+        Fault::NodePause { .. } => &process::node_pause::KIND,
+        Fault::CrashLoop { .. } => &process::crash_loop::KIND,
+        Fault::Link(fault) => match fault.kind {
+            LinkKind::Latency => &network::latency::KIND,
+            LinkKind::PacketLoss => &network::packet_loss::KIND,
+            LinkKind::Duplicate => &network::duplicate::KIND,
+            LinkKind::Corrupt => &network::corrupt::KIND,
+            LinkKind::Reorder => &network::reorder::KIND,
+            LinkKind::Bandwidth => &network::bandwidth::KIND,
+            LinkKind::ConnectionReset => &network::connection_reset::KIND,
+        },
+        Fault::NetworkPartition(_) => &network::network_partition::KIND,
+        Fault::DiskPressure { .. } => &disk::disk_pressure::KIND,
+        Fault::DiskSlow { .. } => &disk::disk_slow::KIND,
+        Fault::DiskError { .. } => &disk::disk_error::KIND,
+        Fault::LostUnsyncedWrites { .. } => &disk::lost_unsynced_writes::KIND,
+        Fault::ClockSkew { .. } => &clock::clock_skew::KIND,
+        Fault::ClockRate { .. } => &clock::clock_rate::KIND,
+        Fault::CpuStress { .. } => &resources::cpu_stress::KIND,
+        Fault::MemoryStress { .. } => &resources::memory_stress::KIND,
+        Fault::ConfigChange { .. } => &configuration::config_change::KIND,
+        Fault::EnvChange { .. } => &configuration::env_change::KIND,
+        Fault::ProcessArgs { .. } => &configuration::process_args::KIND,
+        Fault::Exec { .. } => &data::exec::KIND,
+        Fault::Http { .. } => &data::http::KIND,
     }
 }
 
@@ -103,5 +182,12 @@ mod tests {
         named.sort_unstable();
         known.sort_unstable();
         assert_eq!(known, named);
+    }
+
+    #[test]
+    fn whoever_refuses_a_fault_says_why() {
+        for kind in ALL {
+            assert_eq!(kind.local.is_empty() || kind.docker.is_empty(), !kind.refused.is_empty(), "{}", kind.name);
+        }
     }
 }

@@ -1,29 +1,35 @@
-//! Runs the timeline of a trial: waits, chooses targets, writes the intent down, injects, collects evidence, heals.
+//! Runs a timeline, mostly that of a trial: waits, chooses targets, writes the intent down, injects, collects evidence, heals. Every entry of the
+//! timeline is a task of its own; what they do to one thing comes together in [`States`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use indexmap::IndexMap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{self, Inject, Setting, Signs};
-use super::network_partition::{self, Links};
-use super::pairs::Pairs;
-use super::timeline::{self, Action};
+use super::catalogue::{self, Repair};
+use super::fault::{self, Inject, Site, micros};
+use super::network::paths;
+use super::states::States;
+use super::timeline;
+use super::witness::{Seen, Witness};
 use crate::agent::ActiveFault;
-use crate::cluster::{Cluster, Cut, NodeStatus};
+use crate::cluster::Cluster;
+use crate::cluster::harm::LinkPath;
 use crate::emit::Emitter;
 use crate::event::{Actor, EvidenceStep, Kind};
-use crate::expr::{Expr, Truth};
+use crate::expr::Expr;
 use crate::monitor::MonitorHandle;
 use crate::plan::{seed, target};
-use crate::scenario::model::{Chaos, Fault, Scenario, Target, TargetOf};
+use crate::scenario::model::{self, Chaos, Fault, Heal, Target, TargetOf, Trigger, TriggerEvent, When};
+use crate::scenario::written;
 
-/// How long a fault may take until a probe of ours notices it, before it counts as not felt.
-pub(super) const FELT_WITHIN: Duration = Duration::from_secs(3);
-/// How long one probe for evidence waits for an answer: a stopped process accepts connections and stays silent.
-pub(super) const PROBE: Duration = Duration::from_millis(150);
+/// After we have removed a fault: until it must be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What has become of the timeline so far.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +40,26 @@ pub struct ChaosState {
     pub failure: Option<Failure>,
     /// Moment of the first injection of a fault that counts as truth.
     pub first_injected: Option<Instant>,
+    /// How many faults are gone, whoever removed them.
+    pub healed: u32,
+    /// Faults that somebody other than us has taken away who may not, and how that showed.
+    pub tampered: Vec<(String, String)>,
     /// Every step has been taken and every evidence is in.
     pub finished: bool,
+}
+
+impl ChaosState {
+    /// Those whose evidence is in: whoever undid a fault before it was felt would undo its proof.
+    #[must_use]
+    pub fn shown(&self) -> Vec<ActiveFault> {
+        self.active.iter().filter(|fault| self.felt.iter().any(|felt| felt.id == fault.id)).cloned().collect()
+    }
+
+    /// The first fault that was injected and not felt.
+    #[must_use]
+    pub fn unfelt(&self) -> Option<&Felt> {
+        self.felt.iter().find(|felt| felt.after.is_none())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -54,363 +78,380 @@ pub struct Failure {
     pub entry: usize,
 }
 
+type Failed = (&'static str, String);
+
 /// Everything the driver needs of the trial.
+#[derive(Clone)]
 pub struct Driver {
-    pub scenario: Arc<Scenario>,
+    pub spec: Arc<model::Cluster>,
+    pub chaos: Arc<[Chaos]>,
+    /// Ids of the faults that count as truth.
+    pub truth: Arc<[String]>,
     pub seed: u64,
     pub cluster: Arc<dyn Cluster>,
     pub monitor: MonitorHandle,
     pub emitter: Emitter,
     pub cancel: CancellationToken,
-    /// What is cut now.
-    pub links: Links,
+    pub states: States,
+    /// How many commands the agent has begun.
+    pub commands: watch::Receiver<u32>,
+    /// Cancelled, it heals all; none where nobody does that by hand.
+    pub let_go: Option<CancellationToken>,
 }
 
 impl Driver {
     /// Takes every step in time, counted from `steady`. Ends when all is done or the trial is cancelled.
     pub async fn run(self, steady: Instant, state: watch::Sender<ChaosState>) {
-        let mut evidence: JoinSet<Felt> = JoinSet::new();
-        let mut targets: Vec<Vec<String>> = vec![Vec::new(); self.scenario.chaos.len()];
-        for step in timeline::steps(&self.scenario.chaos) {
-            let due = tokio::time::Instant::from_std(steady + step.at);
-            loop {
-                tokio::select! {
-                    () = self.cancel.cancelled() => return,
-                    () = tokio::time::sleep_until(due) => break,
-                    Some(found) = evidence.join_next() => note(&state, found),
+        let cancel = self.cancel.clone();
+        let timeline = async {
+            let mut entries = JoinSet::new();
+            for at in 0..self.chaos.len() {
+                let entry = Entry { driver: self.clone(), at, state: state.clone() };
+                entries.spawn(async move { entry.run(steady).await });
+            }
+            while let Some(ended) = entries.join_next().await {
+                if ended.is_ok_and(|outcome| outcome.is_err()) {
+                    return;
                 }
             }
-            let entry = &self.scenario.chaos[step.entry];
-            match step.action {
-                Action::Inject => match self.inject(entry, &state, &mut evidence).await {
-                    Ok(chosen) => targets[step.entry] = chosen,
-                    Err((code, message)) => {
-                        state.send_modify(|state| state.failure = Some(Failure { code, message, entry: step.entry }));
-                        return;
-                    }
-                },
-                Action::Heal => self.heal(entry, &targets[step.entry]).await,
-            }
+            state.send_modify(|state| state.finished = true);
+        };
+        tokio::select! {
+            () = cancel.cancelled() => (),
+            () = timeline => (),
         }
-        loop {
-            tokio::select! {
-                () = self.cancel.cancelled() => return,
-                found = evidence.join_next() => match found {
-                    Some(found) => note(&state, found),
-                    None => break,
-                },
-            }
-        }
-        state.send_modify(|state| state.finished = true);
+    }
+}
+
+/// One entry of the timeline.
+#[derive(Clone)]
+struct Entry {
+    driver: Driver,
+    at: usize,
+    state: watch::Sender<ChaosState>,
+}
+
+impl Entry {
+    fn chaos(&self) -> &Chaos {
+        &self.driver.chaos[self.at]
     }
 
-    async fn inject(
-        &self,
-        entry: &Chaos,
-        state: &watch::Sender<ChaosState>,
-        evidence: &mut JoinSet<Felt>,
-    ) -> Result<Vec<String>, (&'static str, String)> {
-        let targets = self.choose(entry.fault.target(), &entry.id, "target").await.map_err(|message| ("no_target", message))?;
-        let cuts = self.cuts(entry, &targets).await.map_err(|message| ("no_target", message))?;
-        let fault = entry.fault.name();
-        let mut parameters = serde_json::to_value(&entry.fault).unwrap_or_default();
-        if !cuts.is_empty() {
-            // What was chosen counts, not how.
-            parameters["cuts"] = cuts.iter().map(|cut| format!("{} -> {}", cut.from, cut.to)).collect();
+    async fn run(&self, steady: Instant) -> Result<(), ()> {
+        self.due(steady).await;
+        let first = Instant::now();
+        for turn in 0..self.chaos().repeat.times {
+            tokio::time::sleep_until((first + timeline::after_first(self.chaos(), turn)).into()).await;
+            if let Err((code, message)) = self.once(turn).await {
+                let failure = Failure { code, message, entry: self.at };
+                self.state.send_modify(|state| state.failure = Some(failure));
+                return Err(());
+            }
         }
-        self.emitter.emit(Kind::FaultIntended { id: entry.id.clone(), fault: fault.into(), targets: targets.clone(), parameters });
-        self.emitter.durable().await.map_err(|message| ("store_failed", message))?;
+        Ok(())
+    }
 
-        let bystander = self.bystander(&targets);
-        let inject: Arc<dyn Inject> = Arc::from(self.built(entry, cuts));
-        let mut pairs = Pairs::default();
-        let before = match inject.signs() {
-            Signs::Silence => self.before(&targets, bystander.as_deref()).await,
-            Signs::Observed(sign) if self.monitor.truth(sign.clone()).await == Truth::True => {
-                return Err(("not_injected", format!("`{}` is true before {fault} is injected", sign.text)));
-            }
-            Signs::Observed(sign) => format!("`{}` was not true", sign.text),
-            Signs::Links(partition) => {
-                let chosen = Pairs::choose(&*self.cluster, &partition.cuts, &self.links.all(), &targets).await;
-                pairs = chosen.map_err(|message| ("not_injected", message))?;
-                pairs.before.clone()
-            }
-            Signs::Nothing => String::new(),
+    /// Waits until it is to be injected.
+    async fn due(&self, steady: Instant) {
+        let trigger = match &self.chaos().when {
+            // A timer is never due before its next millisecond, and mostly there is nothing to wait for.
+            When::At(at) if at.is_zero() => return,
+            When::At(at) => return tokio::time::sleep_until((steady + *at).into()).await,
+            When::On(trigger) => trigger,
         };
-        let mut changes = self.cluster.changes();
-        let began = Instant::now();
-        if let Err(error) = inject.inject_all(&*self.cluster, &targets).await {
-            return Err(("not_injected", format!("{fault} could not be injected: {error}")));
+        let happened = async {
+            self.happened(trigger).await;
+            tokio::time::sleep(trigger.plus).await;
+        };
+        tokio::select! {
+            () = happened => (),
+            () = tokio::time::sleep_until((steady + trigger.latest).into()) => (),
         }
-        let took_us = micros(began.elapsed());
-        self.emitter.emit(Kind::FaultInjected { id: entry.id.clone(), fault: fault.into(), targets: targets.clone(), took_us });
-        state.send_modify(|state| {
-            if self.scenario.truth.contains(&entry.id) && state.first_injected.is_none() {
-                state.first_injected = Some(began);
-            }
-            let repair = if let Fault::Exec { repair, .. } = &entry.fault { repair.as_deref().cloned() } else { None };
-            let (id, fault) = (entry.id.clone(), fault.into());
-            state.active.push(ActiveFault { id, fault, targets: targets.clone(), heal: entry.heal, repair });
-        });
+    }
 
-        let witness = Witness {
-            id: entry.id.clone(),
+    async fn happened(&self, trigger: &Trigger) {
+        let nth = trigger.nth;
+        let seen = match trigger.event {
+            TriggerEvent::Ticket => {
+                let enough = |count: usize| u32::try_from(count).is_ok_and(|count| count >= nth);
+                self.driver.monitor.state().wait_for(|state| enough(state.tickets.len())).await.is_ok()
+            }
+            TriggerEvent::Command => self.driver.commands.clone().wait_for(|count| *count >= nth).await.is_ok(),
+            TriggerEvent::Healed => self.state.subscribe().wait_for(|state| state.healed >= nth).await.is_ok(),
+        };
+        if !seen {
+            // It cannot happen any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Injects, collects the evidence, and heals when its time is over.
+    async fn once(&self, turn: u32) -> Result<(), Failed> {
+        let Driver { cluster, monitor, emitter, states, .. } = &self.driver;
+        let chaos = self.chaos();
+        let (targets, paths) = self.choose(turn).await?;
+        let inject: Arc<dyn Inject> = Arc::from(fault::of(&chaos.fault, paths.clone()));
+        let mut site = Site {
+            id: chaos.id.clone(),
             targets: targets.clone(),
-            inject,
-            cluster: Arc::clone(&self.cluster),
-            monitor: self.monitor.clone(),
-            pairs,
-            emitter: self.emitter.clone(),
-            began,
+            cluster: Arc::clone(cluster),
+            monitor: monitor.clone(),
+            states: states.clone(),
+            emitter: emitter.clone(),
+            seed: self.driver.seed,
+            clock_scale: self.driver.spec.clock_scale,
+            heal: chaos.heal,
+            began: Instant::now(),
+            cancel: self.driver.cancel.child_token(),
         };
-        let watcher = witness.clone();
-        evidence.spawn(async move {
-            match witness.installed(&mut changes).await {
-                Ok(()) => witness.felt(bystander.as_deref(), &before).await,
-                Err(detail) => Felt { id: witness.id, after: None, detail },
-            }
-        });
-        let cancel = self.cancel.clone();
-        // Whoever removes the fault, and whenever: it is seen. This watch ends with the trial, not with the timeline.
-        tokio::spawn(async move {
-            tokio::select! {
-                () = cancel.cancelled() => (),
-                () = watcher.gone() => (),
-            }
-        });
-        Ok(targets)
-    }
-
-    fn built(&self, entry: &Chaos, cuts: Vec<Cut>) -> Box<dyn Inject> {
-        let Self { scenario, seed, links, .. } = self;
-        fault::of(&entry.fault, Setting { id: &entry.id, scenario, seed: *seed, links, cuts })
-    }
-
-    /// Of a fault that cuts links.
-    async fn cuts(&self, entry: &Chaos, targets: &[String]) -> Result<Vec<Cut>, String> {
-        let Fault::NetworkPartition { from, one_way, mode, .. } = &entry.fault else { return Ok(Vec::new()) };
-        let others = match from {
-            Some(from) => self.choose(from, &entry.id, "from").await?,
-            None => {
-                let names = self.cluster.topology().nodes.iter().map(|node| node.name.clone());
-                names.filter(|name| !targets.contains(name)).collect()
-            }
-        };
-        let cuts = network_partition::cuts(targets, &others, *one_way, *mode);
-        if cuts.is_empty() {
-            return Err(format!("nobody is left that {} could be cut from", targets.join(", ")));
+        let (id, fault) = (chaos.id.clone(), chaos.fault.name().to_owned());
+        let mut parameters = written::parameters(&chaos.fault);
+        if let Some(chosen) = inject.chosen() {
+            // What was chosen counts, not how.
+            parameters.insert("chosen".to_owned(), chosen);
         }
-        Ok(cuts)
+        emitter.emit(Kind::FaultIntended { id: id.clone(), fault: fault.clone(), targets: targets.clone(), parameters: parameters.into() });
+        emitter.durable().await.map_err(|message| ("store_failed", message))?;
+
+        let before = inject.before(&site).await.map_err(|message| ("not_injected", message))?;
+        // The evidence counts from here.
+        site.began = Instant::now();
+        let injected = inject.inject(&site).await;
+        injected.map_err(|error| ("not_injected", format!("{fault} could not be injected: {error}")))?;
+        let took_us = micros(site.began.elapsed());
+        emitter.emit(Kind::FaultInjected { id: id.clone(), fault: fault.clone(), targets: targets.clone(), took_us });
+        self.note(&site, &*inject, &paths);
+
+        let witness = Witness { site: site.clone(), inject: Arc::clone(&inject) };
+        self.watch(&witness);
+        let ramp = inject.ramp().map(|ramp| {
+            let (site, inject) = (site.clone(), Arc::clone(&inject));
+            let steps = async move {
+                for step in 1..ramp.steps {
+                    let (value, after) = ramp.step(step);
+                    tokio::time::sleep_until((site.began + after).into()).await;
+                    if let Err(error) = inject.step(&site, value).await {
+                        site.emitter.warn(format!("{} stays as it is: {error}", site.id));
+                    }
+                }
+            };
+            tokio::spawn(self.driver.cancel.clone().run_until_cancelled_owned(steps))
+        });
+        let evidence = async {
+            let Seen { felt, detail } = witness.installed_and_felt(&before).await;
+            self.state.send_modify(|state| state.felt.push(Felt { id: id.clone(), after: felt, detail }));
+        };
+        let end = async {
+            let Some(by) = self.over(site.began).await else { return };
+            if let Some(ramp) = ramp {
+                ramp.abort();
+            }
+            self.heal(&witness, by).await;
+        };
+        tokio::join!(evidence, end);
+        Ok(())
     }
 
-    async fn choose(&self, wanted: &Target, id: &str, what: &str) -> Result<Vec<String>, String> {
+    /// Waits until it is to be healed; says by whom. None: it is not.
+    async fn over(&self, began: Instant) -> Option<Actor> {
+        let time = async |lasts: Duration| tokio::time::sleep_until((began + lasts).into()).await;
+        match (self.chaos().heal, &self.driver.let_go) {
+            (Heal::After(lasts), None) => time(lasts).await,
+            (Heal::After(lasts), Some(let_go)) => tokio::select! {
+                () = time(lasts) => (),
+                () = let_go.cancelled() => return Some(Actor::Runner),
+            },
+            (_, Some(let_go)) => {
+                let_go.cancelled().await;
+                return Some(Actor::Runner);
+            }
+            (_, None) => return None,
+        }
+        Some(Actor::Time)
+    }
+
+    fn note(&self, site: &Site, inject: &dyn Inject, paths: &[LinkPath]) {
+        let chaos = self.chaos();
+        let kind = catalogue::of(&chaos.fault);
+        let cure = |node: &String| {
+            let command = match kind.repair {
+                Repair::Verb(verb) => Some(format!("docker {verb} {node}")),
+                Repair::RemoveFile | Repair::PutBack => inject.cure(site, node),
+                Repair::Scenario | Repair::Itself | Repair::Nobody => None,
+            };
+            Some((node.clone(), command?))
+        };
+        let cures: IndexMap<String, String> = site.targets.iter().filter_map(cure).collect();
+        let ends: BTreeSet<&String> = paths.iter().flat_map(|path| [&path.from, &path.to]).collect();
+        let linked = ends.into_iter().filter(|node| !site.targets.contains(node)).cloned().collect();
+        let active = ActiveFault {
+            id: chaos.id.clone(),
+            fault: kind.name.to_owned(),
+            class: kind.class.to_owned(),
+            targets: site.targets.clone(),
+            linked,
+            heal: chaos.heal,
+            cures,
+            repair: chaos.repair.clone(),
+        };
+        self.state.send_modify(|state| {
+            if self.driver.truth.contains(&chaos.id) && state.first_injected.is_none() {
+                state.first_injected = Some(site.began);
+            }
+            state.active.push(active);
+        });
+    }
+
+    /// Whoever removes the fault, and whenever: it is seen. These watches end with the trial, not with the timeline.
+    fn watch(&self, witness: &Witness) {
+        let (gone, state) = (witness.clone(), self.state.clone());
+        let watch = async move {
+            if gone.gone().await {
+                state.send_modify(|state| state.healed += 1);
+            }
+        };
+        tokio::spawn(self.driver.cancel.clone().run_until_cancelled_owned(watch));
+        if self.chaos().heal == Heal::Agent {
+            return;
+        }
+        let (tampered, state) = (witness.clone(), self.state.clone());
+        let watch = async move {
+            let how = tampered.tampered().await;
+            let id = tampered.site.id.clone();
+            tampered.site.emitter.emit(Kind::FaultTampered { id: id.clone(), detail: how.clone() });
+            state.send_modify(|state| state.tampered.push((id, how)));
+        };
+        tokio::spawn(self.driver.cancel.clone().run_until_cancelled_owned(watch));
+    }
+
+    async fn heal(&self, witness: &Witness, by: Actor) {
+        let Site { id, emitter, .. } = &witness.site;
+        let healed = self.state.borrow().healed;
+        // Before it is told: what it takes away now is not taken away by somebody else.
+        match witness.inject.heal(&witness.site).await {
+            Err(error) => emitter.warn(format!("{} `{id}` could not be healed: {error}", self.chaos().fault.name())),
+            Ok(()) => {
+                emitter.emit(Kind::FaultHealed { id: id.clone(), by });
+                let mut state = self.state.subscribe();
+                let gone = state.wait_for(|state| state.healed > healed);
+                if tokio::time::timeout(GONE_WITHIN, gone).await.is_err() && witness.inject.intact(&witness.site).await.is_some() {
+                    let found = fault::Finding::no(format!("nothing showed within {} s that it is gone", GONE_WITHIN.as_secs()));
+                    witness.tell(EvidenceStep::Gone, &found);
+                }
+            }
+        }
+    }
+
+    /// The targets, and the links that are hit where it is links.
+    async fn choose(&self, turn: u32) -> Result<(Vec<String>, Vec<LinkPath>), Failed> {
+        let chosen = match &self.chaos().fault {
+            Fault::Link(link) => {
+                let ends = match (&link.to, &link.from) {
+                    (Some(to), Some(from)) => self.both(to, from, turn).await,
+                    (Some(to), None) => self.and_others(to, turn).await,
+                    (None, Some(from)) => {
+                        let (from, to) = self.and_others(from, turn).await;
+                        (to, from)
+                    }
+                    (None, None) => (Ok(Vec::new()), Ok(Vec::new())),
+                };
+                let (to, from) = (ends.0.map_err(no_target)?, ends.1.map_err(no_target)?);
+                let paths = paths::shaped(link, &from, &to, self.driver.cluster.topology());
+                // Whom it is about: the side that was named, of both the receivers.
+                (if link.to.is_some() { to } else { from }, paths)
+            }
+            Fault::NetworkPartition(partition) => {
+                let split = &partition.split;
+                let mut groups = Vec::new();
+                for (at, wanted) in split.targets().iter().enumerate() {
+                    groups.push(self.nodes(wanted, &seed::of_target(at), turn).await.map_err(no_target)?);
+                }
+                let from = match split {
+                    crate::scenario::model::Split::Isolate { from: Some(from), .. } => {
+                        Some(self.nodes(from, "from", turn).await.map_err(no_target)?)
+                    }
+                    _ => None,
+                };
+                let all = self.driver.cluster.topology().nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
+                let mut stream = self.stream("shape", turn);
+                paths::partition(partition, &groups, from, &all, &mut stream, self.driver.cluster.topology()).map_err(no_target)?
+            }
+            other => {
+                let wanted = other.targets();
+                let wanted = wanted.first().ok_or_else(|| no_target("no target".into()))?;
+                return Ok((self.nodes(wanted, "target", turn).await.map_err(no_target)?, Vec::new()));
+            }
+        };
+        if chosen.1.is_empty() {
+            return Err(no_target(format!("nobody is left whose links to {} could be changed", chosen.0.join(", "))));
+        }
+        Ok(chosen)
+    }
+
+    /// Both sides as they are wanted. Nobody has a link to itself: who would be alone on both sides is not taken for the second.
+    async fn both(&self, to: &Target, from: &Target, turn: u32) -> (Result<Vec<String>, String>, Result<Vec<String>, String>) {
+        let (receivers, senders) = (self.nodes(to, "target", turn).await, self.nodes(from, "from", turn).await);
+        let (Ok(one), Ok(other)) = (&receivers, &senders) else { return (receivers, senders) };
+        if one != other || one.len() != 1 {
+            return (receivers, senders);
+        }
+        let except = [from.except.as_slice(), one].concat();
+        let another = self.nodes(&Target { except, ..from.clone() }, "from", turn).await;
+        (receivers, another.or(senders))
+    }
+
+    /// Those that are wanted, and all others.
+    async fn and_others(&self, wanted: &Target, turn: u32) -> (Result<Vec<String>, String>, Result<Vec<String>, String>) {
+        let chosen = self.nodes(wanted, "target", turn).await;
+        let taken = chosen.clone().unwrap_or_default();
+        let names = self.driver.cluster.topology().nodes.iter().map(|node| node.name.clone());
+        (chosen, Ok(names.filter(|name| !taken.contains(name)).collect()))
+    }
+
+    fn stream(&self, what: &str, turn: u32) -> rand_chacha::ChaCha8Rng {
+        seed::stream(self.driver.seed, &seed::of_fault(&self.chaos().id, what, turn))
+    }
+
+    async fn nodes(&self, wanted: &Target, what: &str, turn: u32) -> Result<Vec<String>, String> {
+        let spec = &self.driver.spec;
         let selected = match &wanted.of {
             TargetOf::Select(name) => {
-                let expr = self.scenario.cluster.select.get(name).ok_or_else(|| format!("no select `{name}` in the cluster"))?;
-                Some(self.monitor.select_nodes(expr.clone()).await?)
+                let expr = spec.select.get(name).ok_or_else(|| format!("no select `{name}` in the cluster"))?;
+                Some(self.selected(expr).await?)
             }
             TargetOf::Nodes(_) | TargetOf::Role(_) | TargetOf::All => None,
         };
-        let mut stream = seed::stream(self.seed, &format!("chaos.{id}.{what}"));
-        target::choose(wanted, &self.scenario.cluster, &mut stream, selected.as_deref())
+        target::choose(wanted, spec, &mut self.stream(what, turn), selected.as_deref())
     }
 
-    /// An unaffected node to compare with. Of another role when there is one: those of the same role may well answer worse
-    /// while one of them is gone (an election), and that is no fault of the injection.
-    fn bystander(&self, targets: &[String]) -> Option<String> {
-        let topology = self.cluster.topology();
-        let role = targets.first().and_then(|name| topology.node(name)).map(|node| node.role.clone());
-        let running = self.cluster.status();
-        let alive = |name: &str| running.iter().any(|status| status.node == name && status.state == crate::event::NodeState::Running);
-        let mut others: Vec<_> = topology.nodes.iter().filter(|node| !targets.contains(&node.name) && alive(&node.name)).collect();
-        others.sort_by_key(|node| Some(&node.role) == role.as_ref());
-        others.first().map(|node| node.name.clone())
-    }
-
-    /// What the probes say before the fault: `tikv2 answered in 0.4 ms`.
-    async fn before(&self, targets: &[String], bystander: Option<&str>) -> String {
-        let nodes = targets.iter().map(String::as_str).chain(bystander);
-        let answers = futures_util::future::join_all(nodes.map(|node| async move {
-            match self.cluster.answers(node, PROBE).await {
-                Ok(took) => format!("{node} answered in {}", ms(took)),
-                Err(error) => format!("{node} did not answer ({error})"),
-            }
-        }))
-        .await;
-        answers.join(", ")
-    }
-
-    async fn heal(&self, entry: &Chaos, targets: &[String]) {
-        match self.built(entry, Vec::new()).heal_all(&*self.cluster, targets).await {
-            Err(error) => self.emitter.warn(format!("{} `{}` could not be healed: {error}", entry.fault.name(), entry.id)),
-            Ok(()) => self.emitter.emit(Kind::FaultHealed { id: entry.id.clone(), by: Actor::Time }),
-        }
-    }
-}
-
-fn note(state: &watch::Sender<ChaosState>, found: Result<Felt, tokio::task::JoinError>) {
-    if let Ok(felt) = found {
-        state.send_modify(|state| state.felt.push(felt));
-    }
-}
-
-/// Collects the evidence of one injected fault.
-#[derive(Clone)]
-pub(super) struct Witness {
-    pub(super) id: String,
-    targets: Vec<String>,
-    inject: Arc<dyn Inject>,
-    pub(super) cluster: Arc<dyn Cluster>,
-    monitor: MonitorHandle,
-    pub(super) pairs: Pairs,
-    pub(super) emitter: Emitter,
-    pub(super) began: Instant,
-}
-
-impl Witness {
-    /// Reads the state back until every target shows the fault.
-    async fn installed(&self, changes: &mut tokio::sync::broadcast::Receiver<crate::cluster::NodeChange>) -> Result<(), String> {
-        if let Signs::Links(partition) = self.inject.signs() {
-            return self.links_installed(&partition).await;
-        }
-        let deadline = tokio::time::Instant::now() + FELT_WITHIN;
+    /// The nodes of a selection, as soon as it is known.
+    async fn selected(&self, expr: &Expr) -> Result<Vec<String>, String> {
+        let monitor = &self.driver.monitor;
+        let mut state = monitor.state();
+        let deadline = Instant::now() + SELECTED_WITHIN;
         loop {
-            let found: Vec<_> = self.statuses().iter().map(|status| (status.node.clone(), self.inject.installed(status))).collect();
-            let missing = found.iter().find_map(|(node, found)| found.as_ref().err().map(|problem| format!("{node}: {problem}")));
-            let Some(missing) = missing else {
-                let detail = found.iter().map(|(node, found)| format!("{node}: {}", found.as_deref().unwrap_or_default()));
-                self.evidence(EvidenceStep::Installed, true, detail.collect::<Vec<_>>().join(", "));
-                return Ok(());
+            state.mark_unchanged();
+            let unknown = match monitor.select_nodes(expr.clone()).await {
+                Ok(nodes) => return Ok(nodes),
+                Err(unknown) => unknown,
             };
-            if tokio::time::timeout_at(deadline, changes.recv()).await.is_err() {
-                self.evidence(EvidenceStep::Installed, false, missing.clone());
-                return Err(missing);
+            if !matches!(tokio::time::timeout_at(deadline.into(), state.changed()).await, Ok(Ok(()))) {
+                return Err(unknown);
             }
         }
-    }
-
-    /// Waits until the fault shows itself, as its kind does.
-    async fn felt(&self, bystander: Option<&str>, before: &str) -> Felt {
-        match self.inject.signs() {
-            Signs::Silence => self.silence(bystander, before).await,
-            Signs::Observed(sign) => self.observed(&sign, before).await,
-            Signs::Links(partition) => self.links_felt(&partition, before).await,
-            Signs::Nothing => Felt { id: self.id.clone(), after: Some(self.began.elapsed()), detail: "nothing is said to show it".into() },
-        }
-    }
-
-    /// Until the observations show it.
-    async fn observed(&self, sign: &Expr, before: &str) -> Felt {
-        let shown = tokio::time::timeout(FELT_WITHIN, self.becomes(sign, Truth::True)).await == Ok(true);
-        let after = self.began.elapsed();
-        let detail = format!("{before} before; now it is{}", if shown { "" } else { " not either" });
-        self.evidence(EvidenceStep::Felt, shown, detail.clone());
-        Felt { id: self.id.clone(), after: shown.then_some(after), detail }
-    }
-
-    /// Until a condition over the observations is `wanted`; false when the monitor has ended before.
-    async fn becomes(&self, sign: &Expr, wanted: Truth) -> bool {
-        let mut state = self.monitor.state();
-        loop {
-            if self.monitor.truth(sign.clone()).await == wanted {
-                return true;
-            }
-            if state.changed().await.is_err() {
-                return false;
-            }
-        }
-    }
-
-    /// Asks the affected nodes, and one unaffected node, through the probe that says whether a node is ready.
-    async fn silence(&self, bystander: Option<&str>, before: &str) -> Felt {
-        let mut silent = Vec::new();
-        for node in &self.targets {
-            match self.silent(node).await {
-                Ok(how) => silent.push(format!("{node} {how}")),
-                Err(problem) => {
-                    let detail = format!("{before} before; {problem}, wanted: no answer");
-                    self.evidence(EvidenceStep::Felt, false, detail.clone());
-                    return Felt { id: self.id.clone(), after: None, detail };
-                }
-            }
-        }
-        let after = self.began.elapsed();
-        let other = match bystander {
-            None => String::new(),
-            Some(node) => match self.cluster.answers(node, PROBE).await {
-                Ok(took) => format!("; unaffected {node} answered in {}", ms(took)),
-                Err(error) => {
-                    self.emitter.warn(format!("fault `{}`: the unaffected node `{node}` did not answer either: {error}", self.id));
-                    format!("; unaffected {node} did not answer: {error}")
-                }
-            },
-        };
-        let detail = format!("{before} before; now {}{other}", silent.join(", "));
-        self.evidence(EvidenceStep::Felt, true, detail.clone());
-        Felt { id: self.id.clone(), after: Some(after), detail }
-    }
-
-    /// Until the node does not answer; `Err` when it keeps answering.
-    async fn silent(&self, node: &str) -> Result<String, String> {
-        let deadline = Instant::now() + FELT_WITHIN;
-        loop {
-            match self.cluster.answers(node, PROBE).await {
-                Err(how) => return Ok(how),
-                Ok(took) if Instant::now() > deadline => return Err(format!("{node} still answers in {}", ms(took))),
-                Ok(_) => tokio::task::yield_now().await,
-            }
-        }
-    }
-
-    /// Until no target shows the fault any more.
-    async fn gone(&self) {
-        match self.inject.signs() {
-            Signs::Silence => (),
-            Signs::Nothing => return,
-            Signs::Links(partition) => return self.links_gone(&partition).await,
-            // It counts as gone only after it was there.
-            Signs::Observed(sign) => {
-                if self.becomes(&sign, Truth::True).await && self.becomes(&sign, Truth::False).await {
-                    self.evidence(EvidenceStep::Gone, true, format!("`{}` is no longer true", sign.text));
-                }
-                return;
-            }
-        }
-        let mut changes = self.cluster.changes();
-        loop {
-            let statuses = self.statuses();
-            if !statuses.is_empty() && statuses.iter().all(|status| self.inject.gone(status)) {
-                break;
-            }
-            if matches!(changes.recv().await, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
-                return;
-            }
-        }
-        for node in &self.targets {
-            while self.cluster.answers(node, PROBE).await.is_err() {
-                if self.statuses().iter().any(|status| !self.inject.gone(status)) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-        self.evidence(EvidenceStep::Gone, true, format!("{} answers again", self.targets.join(", ")));
-    }
-
-    fn statuses(&self) -> Vec<NodeStatus> {
-        self.cluster.status().into_iter().filter(|status| self.targets.contains(&status.node)).collect()
-    }
-
-    pub(super) fn evidence(&self, step: EvidenceStep, ok: bool, detail: String) {
-        let after_us = micros(self.began.elapsed());
-        self.emitter.emit(Kind::FaultEvidence { id: self.id.clone(), step, ok, detail, after_us });
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// How long a selection may be unknown, as it is while nobody answers the probes that it is made of.
+const SELECTED_WITHIN: Duration = Duration::from_secs(10);
+
+fn no_target(message: String) -> Failed {
+    ("no_target", message)
 }
 
-pub(super) fn ms(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+/// All of them at once; the first error.
+pub(super) async fn each<F, E>(nodes: &[String], act: impl Fn(String) -> F) -> Result<(), E>
+where
+    F: Future<Output = Result<(), E>>,
+{
+    join_all(nodes.iter().map(|node| act(node.clone()))).await.into_iter().collect()
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::execution;
+use super::execution::{self, WallArgs};
 use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
 use super::overrides::PlaceArgs;
 use super::problems;
 use super::store::StoreArgs;
 use crate::plan::{self, Plan};
+use crate::run::tape::Records;
 use crate::scenario::{self, Kind};
 
 #[derive(Debug, Args)]
@@ -28,6 +29,8 @@ pub struct CheckArgs {
     jobs: u32,
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    walls: WallArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -71,7 +74,7 @@ fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit> {
     }
     let plan = Plan::joined(vec![Plan { trials: checks.iter().map(|check| Arc::clone(&check.trial)).collect() }]);
     let jobs = usize::try_from(args.jobs).unwrap_or(1);
-    let executed = execution::execute(&plan.trials, jobs, &args.output, &args.store)?;
+    let executed = execution::execute(&plan.trials, jobs, &args.walls, Records::default(), &args.output, &args.store)?;
     let mut wrong = 0;
     for (check, trial) in checks.iter().zip(&plan.trials) {
         let found = executed.verdicts.get(&trial.number);

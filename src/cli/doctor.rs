@@ -99,7 +99,7 @@ async fn clean(args: &DoctorArgs) -> anyhow::Result<Exit> {
 }
 
 async fn in_engine(engine: &Engine, all: bool, removed: &mut Removed) -> Result<(), EngineError> {
-    removed.engine = reap::reap(engine, if all { Which::Everything } else { Which::Dead }).await?;
+    removed.engine = reap::clear(engine, if all { Which::Everything } else { Which::Dead }, reap::PATIENTLY).await?;
     if all {
         removed.images = kept::remove_all(engine).await?;
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::Args;
 use indexmap::IndexMap;
 
+use super::exit::{Exit, Expected};
 use super::ground;
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
@@ -16,12 +18,23 @@ use crate::event::{Kind, Verdict};
 use crate::ids::{RunId, TrialId};
 use crate::plan::TrialPlan;
 use crate::plan::digest::SEMANTICS;
+use crate::removal;
+use crate::run::able::{self, Unable, Unwalled};
 use crate::run::backend;
 use crate::run::dispatcher::{Dispatching, Outcome};
 use crate::run::executor::Executor;
 use crate::run::stop::Stop;
+use crate::run::tape::{self, Records};
 use crate::scenario::model::Backend;
 use crate::store::Recorder;
+
+/// How agents are kept apart from this machine.
+#[derive(Debug, Args)]
+pub struct WallArgs {
+    /// Let an agent that asks for a sandbox run as you do where there can be none; the record says so
+    #[arg(long)]
+    allow_host_shell: bool,
+}
 
 /// What came of it: by trial number, and in all.
 pub struct Executed {
@@ -30,7 +43,17 @@ pub struct Executed {
 }
 
 /// Starts the supervisor first, then everything else; returns when nothing of it is left.
-pub fn execute(trials: &[Arc<TrialPlan>], jobs: usize, output: &OutputArgs, store: &StoreArgs) -> anyhow::Result<Executed> {
+pub fn execute(
+    trials: &[Arc<TrialPlan>],
+    jobs: usize,
+    walls: &WallArgs,
+    records: Records,
+    output: &OutputArgs,
+    store: &StoreArgs,
+) -> anyhow::Result<Executed> {
+    tape::ready(trials.iter().map(|trial| &**trial)).map_err(|why| {
+        Expected::new(Exit::InvalidFile, why).help("`chaosrun run SCENARIO --record FOLDER` writes cassettes, one for each seed")
+    })?;
     // Before any thread exists: the kernel ties the supervisor to the thread that started it.
     let supervisor = Supervisor::spawn().context("the supervisor could not be started")?;
     let database = store.create()?;
@@ -62,7 +85,7 @@ pub fn execute(trials: &[Arc<TrialPlan>], jobs: usize, output: &OutputArgs, stor
         let run = run.clone();
         move |trial: &TrialId| directory.artifacts(&run, trial)
     };
-    let executed = in_runtime(supervisor, run, trials, jobs, emitter.clone(), stop.clone(), Box::new(artifacts));
+    let executed = in_runtime(supervisor, run, trials, jobs, walls, records, emitter.clone(), stop.clone(), Box::new(artifacts));
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
     for verdict in executed.iter().flat_map(IndexMap::values) {
         *counts.entry(*verdict).or_default() += 1;
@@ -83,12 +106,15 @@ pub fn execute(trials: &[Arc<TrialPlan>], jobs: usize, output: &OutputArgs, stor
     Ok(Executed { verdicts: executed?, outcome })
 }
 
+#[expect(clippy::too_many_arguments, reason = "called once")]
 /// Everything that needs a runtime. The work folder and the supervisor end with it.
 fn in_runtime(
     supervisor: Supervisor,
     run: RunId,
     trials: &[Arc<TrialPlan>],
     jobs: usize,
+    walls: &WallArgs,
+    records: Records,
     emitter: Emitter,
     stop: Stop,
     record_dir: Box<dyn Fn(&TrialId) -> PathBuf + Send + Sync>,
@@ -103,18 +129,58 @@ fn in_runtime(
         })?;
         let in_containers = trials.iter().filter(|trial| trial.scenario.backend == Backend::Docker);
         let contained: Vec<_> = in_containers.map(|trial| &*trial.scenario.cluster).collect();
-        let shared = ground::shared(supervisor, run, &contained, |progress| eprintln!("{progress}")).await?;
+        if let Some(variant) = able::shellless(trials.iter().map(|trial| &**trial)) {
+            let message = format!("no `bash` on the PATH: the agent of the variant `{variant}` works in one");
+            return Err(Expected::new(Exit::TrialInvalid, message).help("install bash, or use `--backend docker`").into());
+        }
+        let unwalled = able::unwalled(trials.iter().map(|trial| &**trial)).await;
+        if let Some(unwalled) = unwalled.as_ref().filter(|_| !walls.allow_host_shell) {
+            return Err(unsafe_here(unwalled).into());
+        }
+        let mut shared = ground::shared(supervisor, run, &contained, |progress| eprintln!("{progress}")).await?;
+        shared.host_shell = unwalled.is_some();
+        shared.records = Arc::new(records);
+        let unable = able::unable(trials.iter().map(|trial| &**trial), shared.containers.as_deref()).await;
+        if let Some(unable) = unable.map_err(|error| Expected::new(Exit::TrialInvalid, error.to_string()))? {
+            return Err(refused(&unable).into());
+        }
         let trials: Vec<_> = match &shared.containers {
             Some(containers) => trials.iter().map(|trial| containers.identified(trial)).collect(),
             None => trials.to_vec(),
         };
         let warnings = emitter.clone();
+        let gently = stop.gently.clone();
         let verdicts = Executor { jobs, emitter, shared: shared.clone(), record_dir, stop }.run(&trials).await;
-        if let Err(error) = backend::close(&shared).await {
+        if removal::tears_down(gently.is_cancelled())
+            && let Err(error) = backend::close(&shared).await
+        {
             warnings.warn(format!("{error}; `chaosrun doctor --clean` tries again"));
         }
         anyhow::Ok(verdicts)
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(verdicts)
+}
+
+/// An agent that would be no safer than what it runs: said before anything is started.
+fn unsafe_here(unwalled: &Unwalled) -> Expected {
+    let Unwalled { variant, why } = unwalled;
+    let message = format!("the variant `{variant}` asks for a sandbox, and on `local` of this machine there can be none: {why}");
+    Expected::new(Exit::TrialInvalid, message)
+        .help("install bubblewrap, use `--backend docker`, or `--allow-host-shell` to let it run as you do")
+}
+
+/// A fault that this machine cannot do: said before anything is started.
+fn refused(unable: &Unable) -> Expected {
+    let spot = unable.place.spot();
+    let message = format!(
+        "`{}` cannot be done on `{}` of this machine: {}\n  at {}:{}: {}",
+        unable.fault,
+        unable.backend.as_str(),
+        unable.why,
+        spot.file,
+        spot.line,
+        spot.text.trim()
+    );
+    Expected::new(Exit::TrialInvalid, message).help("`chaosrun doctor` shows what each fault needs and what is there")
 }

@@ -7,10 +7,12 @@ use anyhow::Context;
 
 use super::exit::{Exit, Expected};
 use crate::cluster::docker::image;
+use crate::cluster::doctor::leftovers;
 use crate::cluster::local::supervisor::SupervisorClient;
 use crate::cluster::local::{WorkRoot, seat};
 use crate::ids::RunId;
 use crate::observe::HttpClient;
+use crate::removal::Layer;
 use crate::run::containers::Containers;
 use crate::run::stage::Shared;
 use crate::scenario::embedded;
@@ -27,6 +29,10 @@ pub async fn shared(
     tell: impl Fn(image::Progress) + Send + Sync,
 ) -> anyhow::Result<Shared> {
     let program = std::env::current_exe().context("this program's own file cannot be found")?;
+    if Layer::Ledger.works() {
+        // What cannot be removed `doctor` tells.
+        let _ = tokio::task::spawn_blocking(|| leftovers::remove(leftovers::find())).await;
+    }
     let hidden = embedded::SAMPLES.iter().chain(image::embedded::FILES).map(|(_, text)| *text).collect();
     let work = WorkRoot::new(&program, hidden, &supervisor).context("no folder for the nodes could be made")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -50,5 +56,13 @@ pub async fn shared(
             }
         })?))
     };
-    Ok(Shared { supervisor, work: Arc::new(work), http: HttpClient::new(), tools_dir, containers })
+    Ok(Shared {
+        supervisor,
+        work: Arc::new(work),
+        http: HttpClient::new(),
+        tools_dir,
+        host_shell: false,
+        containers,
+        records: Arc::default(),
+    })
 }

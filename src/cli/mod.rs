@@ -7,15 +7,18 @@ pub mod docker;
 mod doctor;
 mod execution;
 pub mod exit;
+mod export;
 mod ground;
 mod help;
 mod init;
 mod list;
 mod node;
+mod ops;
 pub mod output;
 pub mod overrides;
 mod plan;
 pub mod problems;
+mod prompt;
 mod replay;
 mod run;
 mod schema;
@@ -56,12 +59,16 @@ enum Command {
     List(list::ListArgs),
     /// Show a trial in full; without one the last failure
     Show(show::ShowArgs),
+    /// Write a recorded run or trial in a format of others
+    Export(export::ExportArgs),
     /// Show a recorded run again, with its exit code
     Replay(replay::ReplayArgs),
     /// Tell what this machine can do; clean up after dead runs
     Doctor(doctor::DoctorArgs),
     /// Keep clusters running outside of trials
     Cluster(cluster::ClusterArgs),
+    /// See what agents have done
+    Ops(ops::OpsArgs),
     /// Keep a cluster, for who started this.
     #[command(hide = true)]
     Keep(cluster::keep::KeepArgs),
@@ -96,11 +103,13 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Ops(args) => ops::run(&args),
         Command::Keep(args) => cluster::keep::run(&args),
-        Command::Node(args) => Ok(node::run(args)),
+        Command::Node(args) => node::run(args),
         Command::Holder => Ok(node::hold()),
         Command::Supervise(args) => supervise::run(&args),
     };

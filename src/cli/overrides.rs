@@ -101,6 +101,7 @@ pub fn of_recorded(started: &TrialStarted) -> Overrides {
         set: Vec::new(),
         repeat: Some(1),
         cell: Some(started.cell.clone()),
+        replay: None,
     }
 }
 

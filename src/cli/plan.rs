@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::overrides::OverrideArgs;
-use super::problems;
 use super::store::StoreArgs;
+use super::{problems, prompt};
 use crate::event::TrialRole;
 use crate::plan::{self, Plan, TrialPlan};
-use crate::scenario::model::{Heal, Limits, Scenario, Timing};
+use crate::scenario::model::{Heal, Limits, Repeat, Scenario, Timing, Trigger, TriggerEvent, When};
 use crate::scenario::{self, yaml};
 
 #[derive(Debug, Args)]
@@ -26,6 +26,9 @@ pub struct PlanArgs {
     /// Print the scenario with everything decided instead: as YAML, or as JSON
     #[arg(long)]
     print_config: bool,
+    /// Print what a model would be told instead: system, tools and first message; as JSON, the request itself
+    #[arg(long, conflicts_with = "print_config")]
+    prompt: bool,
     /// What is printed
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
@@ -49,6 +52,9 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let plan = plan::plan(&loaded);
     if plan.trials.is_empty() {
         return Err(Expected::new(Exit::NothingSelected, "this plan has no trials").into());
+    }
+    if args.prompt {
+        return prompt::print(&plan, args.message_format);
     }
     match (args.print_config, args.message_format) {
         (true, MessageFormat::Human) => {
@@ -117,7 +123,23 @@ fn head(text: &mut String, trial: &TrialPlan, plan: &Plan, jobs: u32, first: boo
             Heal::After(time) => format!("passes after {}", words(time)),
         };
         let noise = if chaos.noise { " · noise" } else { "" };
-        labelled(text, "chaos", &format!("{}: {} at {} · {heal}{noise}", chaos.id, chaos.fault.name(), words(chaos.at)));
+        let when = match &chaos.when {
+            When::At(at) => format!("at {}", words(*at)),
+            When::On(Trigger { event, nth, plus, latest }) => {
+                let event = match event {
+                    TriggerEvent::Ticket => "ticket",
+                    TriggerEvent::Command => "command",
+                    TriggerEvent::Healed => "healed fault",
+                };
+                let after = if plus.is_zero() { String::new() } else { format!("{} after ", words(*plus)) };
+                format!("{after}{event} {nth}, by {} in any case", words(*latest))
+            }
+        };
+        let repeat = match chaos.repeat {
+            Repeat { times: 1, .. } => String::new(),
+            Repeat { times, every } => format!(", {times} times every {}", words(every)),
+        };
+        labelled(text, "chaos", &format!("{}: {} {when}{repeat} · {heal}{noise}", chaos.id, chaos.fault.name()));
     }
     labelled(text, "phases", &phases(&scenario.timing));
     labelled(text, "limits", &limits(&scenario.limits));

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 
-use super::execution;
+use super::execution::{self, WallArgs};
 use super::exit::{Exit, Expected};
 use super::output::OutputArgs;
 use super::overrides::OverrideArgs;
@@ -12,7 +13,9 @@ use super::problems;
 use super::store::StoreArgs;
 use crate::event::TrialStarted;
 use crate::plan::{self, Plan, digest};
-use crate::scenario;
+use crate::run::tape::{self, Records};
+use crate::scenario::model::Matching;
+use crate::scenario::{self, Replay};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -22,14 +25,64 @@ pub struct RunArgs {
     #[command(flatten)]
     overrides: OverrideArgs,
     #[command(flatten)]
+    cassettes: CassetteArgs,
+    #[command(flatten)]
+    walls: WallArgs,
+    #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
 
+/// Sessions of models, written down or lived again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cassettes")]
+struct CassetteArgs {
+    /// Write all that passes between agents and their models to this folder, a file a trial, or to this one `.jsonl` file
+    #[arg(long, value_name = "FOLDER|FILE", env = "CHAOSRUN_RECORD", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+    /// Let recorded sessions answer instead of models: their variants, on the seeds they were recorded with
+    #[arg(long, value_name = "FOLDER|FILE", env = "CHAOSRUN_REPLAY", conflicts_with_all = ["variants", "like"])]
+    replay: Option<PathBuf>,
+    /// How well what is asked must match what was recorded
+    #[arg(long, value_name = "MODE", env = "CHAOSRUN_REPLAY_MODE", default_value = "strict")]
+    replay_mode: Matching,
+}
+
+impl ValueEnum for Matching {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Strict, Self::Lenient]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Strict => PossibleValue::new("strict").help("All but what the cluster says is as it was, or the trial is invalid"),
+            Self::Lenient => PossibleValue::new("lenient").help("The n-th request gets the n-th answer; differences are told"),
+        })
+    }
+}
+
+impl CassetteArgs {
+    /// The files to be written; their folder is there afterwards.
+    fn records(&self, plan: &Plan) -> Result<Records, Expected> {
+        let Some(path) = &self.record else { return Ok(Records::default()) };
+        let records = tape::records(path, plan.trials.iter().map(|trial| &**trial)).map_err(|why| {
+            Expected::new(Exit::Usage, why).help("name a folder, such as `--record cassettes`, or a `.jsonl` file that is not there")
+        })?;
+        for folder in records.values().filter_map(|file| file.parent()).filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                Expected::new(Exit::Usage, format!("cannot record to `{}`: {error}", folder.display()))
+                    .help("name a folder that can be written")
+            })?;
+        }
+        Ok(records)
+    }
+}
+
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let like = args.overrides.recorded(&args.store)?;
-    let overrides = args.overrides.overrides(like.as_ref());
+    let mut overrides = args.overrides.overrides(like.as_ref());
+    overrides.replay = args.cassettes.replay.clone().map(|path| Replay { path, mode: args.cassettes.replay_mode });
     let mut files = args.scenarios.clone();
     if files.is_empty() {
         files.extend(like.as_ref().map(|started| PathBuf::from(&started.file)));
@@ -53,7 +106,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         tell_of_changes(started, &plan);
     }
     let jobs = args.overrides.jobs.map_or(1, |jobs| usize::try_from(jobs).unwrap_or(1));
-    let executed = execution::execute(&plan.trials, jobs, &args.output, &args.store)?;
+    let records = args.cassettes.records(&plan)?;
+    let executed = execution::execute(&plan.trials, jobs, &args.walls, records, &args.output, &args.store)?;
     Ok(Exit::of_outcome(&executed.outcome))
 }
 

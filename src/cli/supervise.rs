@@ -9,6 +9,9 @@ pub struct SuperviseArgs {
     /// Pid of the process that started this one.
     #[arg(long)]
     runner: u32,
+    /// A directory that the run may make.
+    #[arg(long)]
+    folder: Vec<std::path::PathBuf>,
 }
 
 #[cfg(target_os = "linux")]
@@ -29,7 +32,7 @@ pub fn run(args: &SuperviseArgs) -> anyhow::Result<Exit> {
     let socket = UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
     let null = std::fs::File::open("/dev/null")?;
     nix::unistd::dup2_stdin(null).context("cannot let go of stdin")?;
-    crate::cluster::local::supervisor::serve(socket, args.runner).context("the supervisor cannot work")?;
+    crate::cluster::local::supervisor::serve(socket, args.runner, args.folder.clone()).context("the supervisor cannot work")?;
     Ok(Exit::Ok)
 }
 

@@ -2,14 +2,17 @@
 
 pub mod docker;
 pub mod doctor;
+pub mod harm;
 pub mod local;
 pub mod mediator;
 pub mod ready;
 pub mod render;
+pub mod scatter;
 pub mod tail;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +23,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::broadcast;
 
 use crate::event::{Actor, NodeState};
-pub use crate::scenario::model::CutMode;
+pub use harm::{CutMode, Distribution, Harm, LinkCounters, LinkPath, LinkState, Pinging, Pings, Shape};
 
 /// Where everything is, fixed for the whole trial, restarts included.
 #[derive(Debug, Clone)]
@@ -133,7 +136,7 @@ pub enum ClusterError {
 }
 
 /// A command in a node, or a shell of the agent beside them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exec {
     pub command: Vec<String>,
     pub env: IndexMap<String, String>,
@@ -180,31 +183,44 @@ pub struct ProcessInfo {
     pub command: String,
 }
 
-/// One direction of a link: what `from` sends to `to`, whoever dialled.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cut {
-    pub from: String,
-    pub to: String,
-    pub mode: CutMode,
+/// What the place of an agent shall have.
+#[derive(Debug, Clone, Default)]
+pub struct Seating {
+    /// The socket on which the mediated engine listens, on this machine.
+    pub engine: PathBuf,
+    /// Whether it must be a sandbox. Where it need not be one it may be one all the same.
+    pub sandbox: bool,
+    /// What is served there, beside the nodes.
+    pub services: Vec<Service>,
+    /// Files to be read, by their paths below [`Seat::files`].
+    pub files: IndexMap<String, String>,
 }
 
-/// A cut that is in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Severed {
-    pub cut: Cut,
-    /// How many packets it has kept from passing, where the backend sees packets.
-    pub packets: Option<u64>,
+/// What the runner serves to an agent at an address of the agent's own loopback.
+#[derive(Clone)]
+pub struct Service {
+    pub address: SocketAddr,
+    /// Serves one connection to its end.
+    pub serve: Arc<dyn Fn(tokio::net::UnixStream) -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 /// Where an agent works: what its shell needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
-    /// The shell's program.
-    pub shell: String,
-    /// All that a command inherits: nothing of the runner's own.
-    pub env: IndexMap<String, String>,
-    /// The agent's own folder.
-    pub dir: PathBuf,
+    /// What keeps the shell, as [`Cluster::spawn`] takes it: `node seat` of our own program, see [`crate::station`].
+    pub station: Exec,
+    /// Whether nothing but the trial is within its reach.
+    pub sandbox: bool,
+    /// Where our own program is, as the shell sees it.
+    pub program: PathBuf,
+    /// The folder of what was brought in, as the shell sees it.
+    pub files: PathBuf,
 }
 
 /// Kills a command and everything that descends from it, at the call; the future resolves when nothing of it is left.
@@ -239,7 +255,7 @@ impl std::fmt::Debug for Running {
 
 /// A cluster of one trial.
 #[async_trait]
-pub trait Cluster: Send + Sync {
+pub trait Cluster: Harm {
     fn topology(&self) -> &Topology;
 
     /// Present states, cheap.
@@ -268,10 +284,9 @@ pub trait Cluster: Send + Sync {
     /// A command in the node's surroundings (its directory, when `exec` names none, and environment). It dies with the node.
     async fn exec(&self, node: &str, exec: Exec) -> Result<Running, ClusterError>;
 
-    /// Makes the place where an agent works, with the mediated engine that listens at `engine` (a unix socket of this
-    /// machine) within its reach. To be called before the first [`Cluster::spawn`].
-    async fn seat(&self, engine: &Path) -> Result<Seat, ClusterError> {
-        let what = format!("no agent can work with `{}`", engine.display());
+    /// Makes the place where an agent works. To be called before the first [`Cluster::spawn`].
+    async fn seat(&self, seating: &Seating) -> Result<Seat, ClusterError> {
+        let what = format!("no agent can work with `{}`", seating.engine.display());
         Err(ClusterError::Io { what, source: std::io::ErrorKind::Unsupported.into() })
     }
 
@@ -294,24 +309,6 @@ pub trait Cluster: Send + Sync {
     /// As [`Cluster::spawn`], for a workload's driver: link faults between the workload and a node concern it.
     async fn spawn_driver(&self, exec: Exec) -> Result<Running, ClusterError> {
         self.spawn(exec).await
-    }
-
-    /// Puts exactly these cuts in force, in place of those before; none = everything is mended.
-    async fn cut(&self, cuts: &[Cut]) -> Result<(), ClusterError> {
-        match cuts.first() {
-            None => Ok(()),
-            Some(cut) => Err(ClusterError::Conflict { node: cut.to.clone(), problem: "has links that cannot be cut here".into() }),
-        }
-    }
-
-    /// The cuts in force, read back.
-    async fn severed(&self) -> Result<Vec<Severed>, ClusterError> {
-        Ok(Vec::new())
-    }
-
-    /// Dials the first port of `to` as `from` would: the time until it was connected, or in words how it was not.
-    async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
-        Err(format!("{from} cannot be made to dial {to} within {timeout:?} here"))
     }
 
     /// Path of the file that holds all the node has printed (stdout and stderr), growing.

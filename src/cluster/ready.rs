@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::ClusterError;
 use crate::expr::{Context, Expr, Truth};
 use crate::observe::redis;
 
@@ -45,6 +46,28 @@ pub struct Plan {
     /// None: it is enough that it answers.
     pub expect: Option<Expr>,
     pub within: Duration,
+}
+
+/// Of the present start of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    Waiting,
+    Ready,
+    /// Ended before it was ready, with the reason and its last words.
+    Ended(String),
+    /// Not in time.
+    Late(String),
+}
+
+impl Readiness {
+    /// How it came out, once it is not waited for any more.
+    pub fn settled(self, node: &str, within: Duration) -> Result<(), ClusterError> {
+        match self {
+            Self::Ready | Self::Waiting => Ok(()),
+            Self::Ended(problem) => Err(ClusterError::Start { node: node.into(), problem }),
+            Self::Late(last) => Err(ClusterError::NotReady { node: node.into(), within, last }),
+        }
+    }
 }
 
 /// What only the backend knows of the node that is asked.

@@ -12,8 +12,11 @@ use std::fmt::Write;
 /// | `Operation` | a workload's http operation | as `Probe`, and `key`, `value`, `expect`, `op` | as `Node` |
 /// | `Observations` | `let`, `select`, an invariant's `each` | observations, earlier lets, `nodes`, `cluster`, `trial` | as `Node` |
 /// | `Invariant` | an invariant's `expect` and `node` | as `Observations`, and `item`, `index`, `key` | as `Node` |
-/// | `Agent` | rules and commands | `ticket`, `tickets`, `nodes`, `last`, `results`, `chaos`, `cluster`, `trial`, `observe` | as `Node` |
+/// | `Action` | `require`, steps and `ensure` of actions | as `Observations`, and `params`, `last`, `results`; `self` with `on` | as `Node` |
+/// | `Agent` | rules and commands | `ticket`, `tickets`, `healthy`, `nodes`, `last`, `results`, `chaos`, `cluster`, `trial`, `observe` | as `Node` |
+/// | `Prompt` | what a model is told | `ticket`, `tickets`, `healthy`, `nodes`, `observations`, `logs`, `limits`, `tools` | |
 /// | `Scoring` | parts | the facts of the trial | |
+/// | `Model` | a fake model's script | `first`, `last`, `system`, `results`, `turn`, `tools`, `model`, and what it captures | |
 ///
 /// `self` and every node of `nodes` is `{ name, role, index, dir, data, disk, listen: { PORT: address }, PORT: address }`:
 /// `self.listen.client` is where to bind, `self.client` the one advertised address (in `Probe` scope the one to dial).
@@ -27,8 +30,11 @@ pub enum Scope {
     Operation,
     Observations,
     Invariant,
+    Action,
     Agent,
+    Prompt,
     Scoring,
+    Model,
 }
 
 /// A name that a scope offers.
@@ -85,9 +91,20 @@ const INVARIANT_SCOPE: &[Name] = &[
     NODE,
     ROLE,
 ];
+const ACTION_SCOPE: &[Name] = &[
+    value("params", "what the action was called with; a node with its fields, a duration in seconds"),
+    value("last", "the answer of the step before: `status`, `json`, `text`"),
+    value("results", "the answers of all steps so far"),
+    NODES,
+    CLUSTER,
+    TRIAL,
+    NODE,
+    ROLE,
+];
 const AGENT_SCOPE: &[Name] = &[
     value("ticket", "`id`, `invariant`, `node`, `severity`, `observed`, `expected`, `open`"),
     value("tickets", "all open tickets"),
+    value("healthy", "whether all objectives hold now"),
     NODES,
     value("last", "the command before: `command`, `exit_code`, `stdout`, `stderr`, `timed_out`"),
     value("results", "all commands so far"),
@@ -97,6 +114,18 @@ const AGENT_SCOPE: &[Name] = &[
     TRIAL,
     NODE,
     ROLE,
+];
+/// Nothing here is unknown or null: what is not known is said in words.
+const PROMPT_SCOPE: &[Name] = &[
+    value("ticket", "`id`, `invariant`, `node`, `severity`, `observed`, `expected`, `age_s`"),
+    value("tickets", "all open tickets"),
+    value("healthy", "whether all objectives hold now"),
+    value("nodes", "`name`, `role`, `state`, `data`, and `ports`: `name`, `address`"),
+    value("observations", "what the monitor sees: `name`, and `items` of `node`, `text` and `before`, the numbers of the last half minute"),
+    value("logs", "what nodes printed last: `node`, `lines`"),
+    value("limits", "`wall`, `command`: in seconds; `turns`, `tokens`, `usd`: 0 when there is none"),
+    value("tools", "names of the tools"),
+    value("actions", "what `act` may do: `id`, `description`, `risk`, `undo`, and `params`: `name`, `about`"),
 ];
 const SCORING_SCOPE: &[Name] = &[
     value("detected", "whether a ticket was opened"),
@@ -113,12 +142,25 @@ const SCORING_SCOPE: &[Name] = &[
     value("touched_nodes", "names of the nodes the agent touched"),
     value("collateral", "those of them that no fault had hit"),
     value("safeguards_broken", "how many safeguards broke"),
-    value("diagnosed", "whether the diagnosis names the truth"),
+    value("diagnosed", "whether the last diagnosis names a node of the truth"),
+    value(
+        "diagnosis",
+        "`component`, `fault_class`, `evidence`: 0 to 1, null without one; `submitted`, `quotes`, `quotes_found`, `confidence`",
+    ),
     value("turns", "of the agent"),
     value("tokens", "of the model"),
     value("usd", "dollars"),
     value("timing", "`steady_for`, `detect_within`, `repair_within`, `stable_for` in seconds"),
     value("limits", "`wall`, `command` in seconds, `turns`"),
+];
+const MODEL_SCOPE: &[Name] = &[
+    value("first", "the first message of the conversation"),
+    value("last", "what the client said last: its message, or the results of the tools"),
+    value("system", "the system prompt"),
+    value("results", "the results of the last calls, in order"),
+    value("turn", "which request of the conversation this is, from 1"),
+    value("tools", "names of the tools that are offered"),
+    value("model", "the model that is asked for"),
 ];
 
 /// Functions that are everywhere.
@@ -138,8 +180,11 @@ impl Scope {
             Self::Operation => OPERATION_SCOPE,
             Self::Observations => OBSERVATIONS_SCOPE,
             Self::Invariant => INVARIANT_SCOPE,
+            Self::Action => ACTION_SCOPE,
             Self::Agent => AGENT_SCOPE,
+            Self::Prompt => PROMPT_SCOPE,
             Self::Scoring => SCORING_SCOPE,
+            Self::Model => MODEL_SCOPE,
         }
     }
 

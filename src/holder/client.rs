@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,12 +16,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::clock;
+use super::disk::{Ask, Told};
 use super::frame::{Codec, Frame};
 use super::guard::Guard;
-use super::links::{Counted, Cut};
+use super::links::{InForce, Path as LinkPath, Way};
 use super::serve::{QUEUE, write};
 use super::streams::{Carrier, Fate, Stream, Streams};
 use super::verbs::{Answer, Refusal, Request, VERSION};
+use crate::cluster::{Pinging, Pings};
 
 /// Says why a holder is gone, when only its transport knows. Asked once, after the pipes have ended.
 pub type Epitaph = Box<dyn FnOnce() -> String + Send>;
@@ -140,18 +143,65 @@ impl Client {
         }
     }
 
-    /// Puts exactly `cuts` in force until `lease` is over or they are put anew.
-    pub async fn cut(&self, cuts: Vec<Cut>, lease: Duration) -> io::Result<()> {
-        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        self.done(Request::Cut { cuts, lease_ms }).await
+    /// Puts exactly `paths` in force until `lease` is over or they are put anew.
+    pub async fn set_links(&self, paths: Vec<LinkPath>, seed: u64, lease: Duration) -> io::Result<()> {
+        self.done(Request::SetLinks { paths, seed, lease_ms: millis(lease) }).await
     }
 
-    /// The cuts in force, read back.
-    pub async fn cuts(&self) -> io::Result<Vec<(Ipv4Addr, Counted)>> {
-        match self.call(Request::Cuts).await? {
-            Answer::Cuts(cuts) => Ok(cuts),
+    /// The paths in force, read back.
+    pub async fn links(&self) -> io::Result<Vec<InForce>> {
+        match self.call(Request::Links).await? {
+            Answer::Links(paths) => Ok(paths),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// About the disk it shares with its node.
+    pub async fn disk(&self, ask: Ask) -> io::Result<Told> {
+        match self.call(Request::Disk(ask)).await? {
+            Answer::Disk(told) => Ok(told),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// About the clocks of its node.
+    pub async fn clock(&self, ask: clock::Ask) -> io::Result<clock::Told> {
+        match self.call(Request::Clock(ask)).await? {
+            Answer::Clock(told) => Ok(told),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Round trips to `to`, by echoes or by connections to its port.
+    pub async fn ping(&self, to: Ipv4Addr, port: Option<u16>, how: Pinging) -> io::Result<Pings> {
+        match self.call(Request::Ping { to, port, how }).await? {
+            Answer::Pings { sent, answered_ns, duplicates, reordered } => {
+                let answered = answered_ns.into_iter().map(Duration::from_nanos).collect();
+                Ok(Pings { sent, answered, duplicates, reordered })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Listens for what is to be measured, as packets of `like`; gives the port.
+    pub async fn sink(&self, like: Option<Way>, during: Duration) -> io::Result<u16> {
+        match self.call(Request::Sink { like, during_ms: millis(during) }).await? {
+            Answer::Sink { port } => Ok(port),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Bytes a second that came to the sink of that port.
+    pub async fn sunk(&self, port: u16) -> io::Result<f64> {
+        match self.call(Request::Sunk { port }).await? {
+            Answer::Sunk(rate) => Ok(rate),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sends as much as goes.
+    pub async fn pour(&self, to: SocketAddrV4, during: Duration) -> io::Result<()> {
+        self.done(Request::Pour { to, during_ms: millis(during) }).await
     }
 
     /// Ends its stdin: it heals and exits. All that is open breaks.
@@ -164,6 +214,10 @@ impl Client {
     pub fn is_gone(&self) -> bool {
         self.cancel.is_cancelled() || self.shared.gone.get().is_some()
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn expect_done(answer: &Answer) -> io::Result<()> {

@@ -11,8 +11,8 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-/// The longest payload that is accepted, in bytes. A ruleset of a few hundred cuts is far below it.
-pub const MAX_PAYLOAD: usize = 64 << 10;
+/// The longest payload that is accepted, in bytes. The paths of a few hundred links are below it.
+pub const MAX_PAYLOAD: usize = 256 << 10;
 /// Kind and id.
 const HEAD: usize = 5;
 

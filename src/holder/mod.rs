@@ -5,17 +5,23 @@
 //! guard alone stays: while anything is left in the namespace there must be no way out of it.
 //!
 //! Reading order: [`frame`] (the wire), [`verbs`] (what is asked and answered), [`streams`] (connections carried over it,
-//! with credits), `serve` (the program), [`guard`], [`links`] and `nft` (what it does to its namespace), `names` and
-//! `traffic`, [`client`] (the runner's side).
+//! with credits), `serve` (the program), [`guard`], [`links`] with `delay`, over `netlink` and `nft` (what it does to its namespace), `probe`
+//! (what it measures of it), `names` and `traffic`, [`disk`] (what it takes of the node's disk), [`clock`] (what it says the time
+//! is), [`client`] (the runner's side).
 //!
 //! Nothing here prints, and nothing in its name or its answers says what it is for.
 
 pub mod client;
+pub mod clock;
+mod delay;
+pub mod disk;
 pub mod frame;
 pub mod guard;
 pub mod links;
 mod names;
+mod netlink;
 mod nft;
+mod probe;
 mod serve;
 pub mod streams;
 mod traffic;

@@ -1,12 +1,13 @@
 //! The program: one thread, a task a stream, a task for all changes of the namespace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -16,19 +17,25 @@ use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::codec::{Encoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{Codec, Frame};
-use super::links::{Cut, Links};
+use super::links::{Links, Path as LinkPath, Way};
+use super::probe::{self, Sink};
 use super::streams::{Carrier, Fate, Streams};
 use super::verbs::{Answer, Refusal, Request, VERSION};
-use super::{guard, names, traffic};
+use super::{clock, disk, guard, names, traffic};
+use crate::cluster::Pings;
+use crate::removal::Layer;
 
 /// Frames that wait to be written.
 pub(super) const QUEUE: usize = 64;
 /// Connections that may be accepted and not yet over. Others wait in the kernel.
 const ACCEPTED: usize = 256;
+/// The runner's lease of a link, at the least: a probe must not shorten it. It is renewed well before.
+const GUEST_MS: u64 = 10_000;
 
 /// Runs until stdin ends or SIGTERM comes.
 ///
@@ -51,8 +58,10 @@ fn owned(of: impl AsFd) -> io::Result<OwnedFd> {
 /// What changes the namespace, in the order it was asked for.
 enum Change {
     Guard(u32, guard::Guard),
-    Cut(u32, Vec<Cut>, u64),
-    Cuts(u32),
+    SetLinks(u32, Vec<LinkPath>, u64, u64),
+    Links(u32),
+    Sink(u32, Option<Way>, u64),
+    Sunk(u32, u16),
     Heal(oneshot::Sender<()>),
 }
 
@@ -69,6 +78,8 @@ async fn serve(input: pipe::Receiver, output: pipe::Sender) -> io::Result<()> {
         accepted: Arc::new(AtomicU32::new(0)),
         admit: Arc::new(Semaphore::new(ACCEPTED)),
         sockets: BTreeSet::new(),
+        disk: disk::Desk::default(),
+        clock: clock::Desk::default(),
     };
     let mut input = FramedRead::new(input, Codec);
     let served = loop {
@@ -85,6 +96,9 @@ async fn serve(input: pipe::Receiver, output: pipe::Sender) -> io::Result<()> {
             None => break Ok(()),
         }
     };
+    if !Layer::Supervisor.works() {
+        return served;
+    }
     for path in &service.sockets {
         let _ = std::fs::remove_file(path);
     }
@@ -92,6 +106,8 @@ async fn serve(input: pipe::Receiver, output: pipe::Sender) -> io::Result<()> {
     if changes.send(Change::Heal(healed)).await.is_ok() {
         let _ = done.await;
     }
+    service.disk.heal();
+    service.clock.heal();
     served
 }
 
@@ -128,24 +144,67 @@ fn answer(id: u32, answer: io::Result<Answer>) -> Frame {
 /// The task that changes the namespace. Never cancelled: it ends with the process, after it has healed.
 async fn keep(mut asked: mpsc::Receiver<Change>, out: mpsc::Sender<Frame>) {
     let mut links = Links::default();
+    let mut sinks: HashMap<u16, JoinHandle<io::Result<f64>>> = HashMap::new();
     while let Some(change) = asked.recv().await {
         let (id, outcome) = match change {
-            Change::Guard(id, guard) => (id, install(&guard).await.map(|()| Answer::Done)),
-            Change::Cut(id, cuts, lease_ms) => (id, links.cut(&cuts, lease_ms).await.map(|()| Answer::Done)),
-            Change::Cuts(id) => (id, links.counted().await.map(Answer::Cuts)),
+            Change::Guard(id, guard) => {
+                let installed = install(&guard).await.map(|()| Answer::Done);
+                spawn_answer(&out, id, std::future::ready(installed));
+                // Nobody waits for it yet. Whether it can be done is asked again by whoever needs it.
+                let _ = links.prepare().await;
+                continue;
+            }
+            Change::SetLinks(id, paths, seed, lease_ms) => (id, links.set(paths, seed, lease_ms).await.map(|()| Answer::Done)),
+            Change::Links(id) => (id, links.in_force().map(Answer::Links)),
+            Change::Sink(id, like, during_ms) => (id, sink(&mut links, &mut sinks, like, during_ms).await),
+            Change::Sunk(id, port) => {
+                links.leave(port);
+                let measuring = sinks.remove(&port);
+                spawn_answer(&out, id, async move {
+                    let measured = measuring.ok_or_else(|| io::Error::other("nothing is measured there"))?;
+                    measured.await.map_err(io::Error::other)?.map(Answer::Sunk)
+                });
+                continue;
+            }
             Change::Heal(healed) => {
                 // What cannot be mended now the kernel mends when the lease is over.
-                let _ = links.mend().await;
+                links.end().await;
                 let _ = healed.send(());
                 return;
             }
         };
         // Not waited for: healing must not depend on anybody who reads.
-        tokio::spawn({
-            let out = out.clone();
-            async move { drop(out.send(answer(id, outcome)).await) }
-        });
+        spawn_answer(&out, id, std::future::ready(outcome));
     }
+}
+
+fn spawn_answer(out: &mpsc::Sender<Frame>, id: u32, outcome: impl Future<Output = io::Result<Answer>> + Send + 'static) {
+    let out = out.clone();
+    tokio::spawn(async move {
+        let outcome = outcome.await;
+        let _ = out.send(answer(id, outcome)).await;
+    });
+}
+
+async fn sink(
+    links: &mut Links,
+    sinks: &mut HashMap<u16, JoinHandle<io::Result<f64>>>,
+    like: Option<Way>,
+    during_ms: u64,
+) -> io::Result<Answer> {
+    let sink = Sink::open()?;
+    let port = sink.port()?;
+    if let Some(way) = like {
+        links.invite(port, way, GUEST_MS.saturating_add(during_ms)).await?;
+    }
+    let measure = probe::apart(move || sink.measure(Duration::from_millis(during_ms)));
+    sinks.insert(port, tokio::spawn(measure));
+    Ok(Answer::Sink { port })
+}
+
+fn pings(Pings { sent, answered, duplicates, reordered }: Pings) -> Answer {
+    let answered_ns = answered.iter().map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)).collect();
+    Answer::Pings { sent, answered_ns, duplicates, reordered }
 }
 
 async fn install(guard: &guard::Guard) -> io::Result<()> {
@@ -161,24 +220,40 @@ struct Service {
     accepted: Arc<AtomicU32>,
     admit: Arc<Semaphore>,
     sockets: BTreeSet<PathBuf>,
+    disk: disk::Desk,
+    clock: clock::Desk,
 }
 
 impl Service {
     async fn asked(&mut self, id: u32, body: &[u8]) {
-        let reply = match serde_json::from_slice(body) {
-            Ok(Request::Hello) => Ok(Answer::Hello { version: VERSION }),
-            Ok(Request::Traffic) => traffic::traffic().map(|(received, sent)| Answer::Traffic { received, sent }),
-            Ok(Request::Listen { path }) => self.listen(id, path).map(|()| Answer::Done),
-            Ok(Request::Dial { stream, to }) => {
-                let (carrier, out) = (self.streams.open(stream), self.out.clone());
-                tokio::spawn(async move { dial(id, carrier, to, out).await });
-                return;
-            }
-            Ok(Request::Guard(guard)) => return self.change(Change::Guard(id, guard)).await,
-            Ok(Request::Cut { cuts, lease_ms }) => return self.change(Change::Cut(id, cuts, lease_ms)).await,
-            Ok(Request::Cuts) => return self.change(Change::Cuts(id)).await,
-            Err(error) => Err(io::Error::other(error.to_string())),
-        };
+        let reply =
+            match serde_json::from_slice(body) {
+                Ok(Request::Hello) => Ok(Answer::Hello { version: VERSION }),
+                Ok(Request::Traffic) => traffic::traffic().map(|(received, sent)| Answer::Traffic { received, sent }),
+                Ok(Request::Listen { path }) => self.listen(id, path).map(|()| Answer::Done),
+                Ok(Request::Dial { stream, to }) => {
+                    let (carrier, out) = (self.streams.open(stream), self.out.clone());
+                    tokio::spawn(async move { dial(id, carrier, to, out).await });
+                    return;
+                }
+                Ok(Request::Guard(guard)) => return self.change(Change::Guard(id, guard)).await,
+                Ok(Request::Clock(ask)) => self.clock.ask(ask).map(Answer::Clock),
+                Ok(Request::Disk(ask)) => return self.ask_about_the_disk(id, ask),
+                Ok(Request::SetLinks { paths, seed, lease_ms }) => return self.change(Change::SetLinks(id, paths, seed, lease_ms)).await,
+                Ok(Request::Links) => return self.change(Change::Links(id)).await,
+                Ok(Request::Sink { like, during_ms }) => return self.change(Change::Sink(id, like, during_ms)).await,
+                Ok(Request::Sunk { port }) => return self.change(Change::Sunk(id, port)).await,
+                Ok(Request::Ping { to, port, how }) => {
+                    return spawn_answer(&self.out, id, async move { probe::apart(move || probe::ping(to, port, how)).await.map(pings) });
+                }
+                Ok(Request::Pour { to, during_ms }) => {
+                    let during = Duration::from_millis(during_ms);
+                    return spawn_answer(&self.out, id, async move {
+                        probe::apart(move || probe::pour(to, during)).await.map(|()| Answer::Done)
+                    });
+                }
+                Err(error) => Err(io::Error::other(error.to_string())),
+            };
         let out = self.out.clone();
         // The reader of the wire waits for nobody who writes it.
         tokio::spawn(async move { out.send(answer(id, reply)).await });
@@ -186,6 +261,14 @@ impl Service {
 
     async fn change(&self, change: Change) {
         let _ = self.changes.send(change).await;
+    }
+
+    fn ask_about_the_disk(&mut self, id: u32, ask: disk::Ask) {
+        let (told, out) = (self.disk.ask(ask), self.out.clone());
+        tokio::spawn(async move {
+            let told = told.await.unwrap_or_else(|_| Err(io::Error::other("nobody works on the disk")));
+            out.send(answer(id, told.map(Answer::Disk))).await
+        });
     }
 
     fn listen(&mut self, id: u32, path: PathBuf) -> io::Result<()> {

@@ -1,18 +1,20 @@
 //! What a runner asks of a holder, and what it is told.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::guard::Guard;
-use super::links::{Counted, Cut};
+use super::links::{InForce, Path, Way};
+use super::{clock, disk};
+use crate::cluster::Pinging;
 
 /// Of the frames and verbs. Both sides must speak the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// The first one.
@@ -29,16 +31,41 @@ pub enum Request {
         path: PathBuf,
     },
     Traffic,
-    /// Puts exactly these cuts in force, in place of those before, for so long at most; none = mended.
-    Cut {
-        cuts: Vec<Cut>,
+    /// Puts exactly these paths in force, in place of those before, for so long at most; none = mended.
+    SetLinks {
+        paths: Vec<Path>,
+        seed: u64,
         lease_ms: u64,
     },
-    /// The cuts in force, read back, with what each has kept from passing.
-    Cuts,
+    /// About the disk it shares with its node.
+    Disk(disk::Ask),
+    /// The paths in force, read back, with what they have done.
+    Links,
+    /// Round trips from here.
+    Ping {
+        to: Ipv4Addr,
+        port: Option<u16>,
+        how: Pinging,
+    },
+    /// Counts what one connection brings, as packets of `like` if one is given. Answered at once by where it listens; what
+    /// was measured is asked for by that port.
+    Sink {
+        like: Option<Way>,
+        during_ms: u64,
+    },
+    Sunk {
+        port: u16,
+    },
+    /// Sends as much as goes. Answered when it is over.
+    Pour {
+        to: SocketAddrV4,
+        during_ms: u64,
+    },
+    /// About the clocks of its node.
+    Clock(clock::Ask),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     Hello {
@@ -50,7 +77,20 @@ pub enum Answer {
         received: u64,
         sent: u64,
     },
-    Cuts(Vec<(Ipv4Addr, Counted)>),
+    Disk(disk::Told),
+    Links(Vec<InForce>),
+    Pings {
+        sent: u32,
+        answered_ns: Vec<u64>,
+        duplicates: u32,
+        reordered: u32,
+    },
+    Sink {
+        port: u16,
+    },
+    /// Bytes a second.
+    Sunk(f64),
+    Clock(clock::Told),
 }
 
 /// Why a request could not be met.

@@ -56,6 +56,7 @@ impl Bench {
             invariants: IndexMap::from([(invariant.name.clone(), invariant)]),
             workloads: IndexMap::new(),
             logs: IndexMap::new(),
+            actions: IndexMap::new(),
             tools: Vec::new(),
             toolbox: None,
             standin: false,

@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use indexmap::IndexMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::meter::Meter;
-use super::wire::{About, NodeNow, Status, Step, Told};
+use super::wire::{About, Evidence, FaultNow, NodeNow, Status, Step, Told};
+use crate::chaos::hand::Hand;
 use crate::cluster::{Cluster, ClusterError, NodeStatus, Placed, tail};
-use crate::event::{Actor, NodeState};
+use crate::diagnostic::{Look, render};
+use crate::event::{Actor, EvidenceStep, NodeState};
 use crate::monitor::{MonitorHandle, MonitorState};
 use crate::scenario::model;
 
@@ -20,6 +23,8 @@ const ANSWERS: Duration = Duration::from_millis(400);
 /// The pauses between two such questions after a restart grow from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// Until an event has come to who reads them: only there to end.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// For a node that declares no time of its own.
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -28,6 +33,8 @@ pub(super) struct Desk {
     pub about: About,
     pub spec: Arc<model::Cluster>,
     pub cluster: Arc<dyn Cluster>,
+    pub hand: Hand,
+    pub faults: watch::Receiver<IndexMap<String, FaultNow>>,
     pub meter: Meter,
     pub up: AtomicBool,
     /// Once it is up.
@@ -75,6 +82,51 @@ impl Desk {
         }
     }
 
+    /// Injects a fault and waits until it is felt, or could not be.
+    pub(super) async fn inject(&self, fault: &str, lasts: Option<&str>) -> Told {
+        let failed = |message: String| Told::Failed { message, help: None };
+        let Some(monitor) = self.monitor.borrow().clone() else { return failed("the cluster is not up yet".into()) };
+        let over: Vec<String> = self.faults.borrow().values().filter(|now| now.healed).map(|now| now.id.clone()).collect();
+        self.hand.ended(&over).await;
+        let (id, mut state) = match self.hand.inject(fault, lasts, &monitor) {
+            Ok(begun) => begun,
+            Err(problems) => return Told::Refused { problems: render(&problems, Look::default()) },
+        };
+        let known = state.wait_for(|state| state.failure.is_some() || !state.felt.is_empty()).await;
+        let known = known.map(|state| (state.failure.clone(), state.felt.first().is_some_and(|felt| felt.after.is_some())));
+        match known {
+            Ok((Some(failure), _)) => failed(failure.message),
+            // What is told as events comes a moment later.
+            Ok((None, _)) => self.fault(&id, |now| now.evidence.iter().any(decides)).await,
+            Err(_) => failed("the cluster is being torn down".into()),
+        }
+    }
+
+    /// Those that are in force.
+    pub(super) fn in_force(&self) -> Vec<Told> {
+        self.faults.borrow().values().filter(|now| now.is_in_force()).map(|now| Told::Fault(Box::new(now.clone()))).collect()
+    }
+
+    /// Ends a fault and waits until it is gone.
+    pub(super) async fn heal(&self, id: &str) -> Told {
+        if self.hand.heal(id).await {
+            return self.fault(id, |now| now.healed).await;
+        }
+        let known = self.hand.ids();
+        let known = if known.is_empty() { "none is in force".into() } else { format!("in force: {}", known.join(", ")) };
+        Told::Failed { message: format!("no fault `{id}` is in force"), help: Some(known) }
+    }
+
+    /// The fault as it is told once `wanted`, or at the end of the wait.
+    async fn fault(&self, id: &str, wanted: impl Fn(&FaultNow) -> bool) -> Told {
+        let mut faults = self.faults.clone();
+        let _ = tokio::time::timeout(TOLD_WITHIN, faults.wait_for(|faults| faults.get(id).is_some_and(&wanted))).await;
+        match self.faults.borrow().get(id) {
+            Some(now) => Told::Fault(Box::new(now.clone())),
+            None => Told::Failed { message: format!("nothing is known of the fault `{id}`"), help: None },
+        }
+    }
+
     /// Restarts a node and waits until it is ready again.
     pub(super) async fn restart(&self, name: &str) -> Result<Told, ClusterError> {
         let spec = self.spec.nodes.iter().find(|node| node.name == name).ok_or_else(|| ClusterError::NoSuchNode(name.into()))?;
@@ -107,6 +159,11 @@ impl Desk {
         let after_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(Told::Node { role: spec.role.clone(), node: name.into(), step: Step::Ready { after_us } })
     }
+}
+
+/// Whether it tells what became of the injection.
+fn decides(evidence: &Evidence) -> bool {
+    evidence.step == EvidenceStep::Felt || (evidence.step == EvidenceStep::Installed && !evidence.ok)
 }
 
 /// What does not hold, a line each.

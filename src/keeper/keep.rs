@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::desk::Desk;
+use super::faults::Faults;
 use super::folder::Claim;
 use super::meter::Meter;
 use super::wire::{About, Told};
 use super::{progress, server};
+use crate::chaos::hand::Hand;
 use crate::cluster::mediator::{Mediator, MediatorError, Settings};
 use crate::cluster::{Cluster, ClusterError};
 use crate::emit::Emitter;
@@ -170,7 +172,13 @@ impl Kept {
         };
         order.claim.write(&about).map_err(io("cannot write to"))?;
         let monitor = watch::Sender::new(None);
+        let (token, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let faults = Faults::default();
+        let hand =
+            Hand::new(Arc::clone(&order.spec), order.backend, order.seed, Arc::clone(&cluster), emitter.clone(), token.child_token());
         let desk = Arc::new(Desk {
+            hand,
+            faults: faults.subscribe(),
             about,
             spec: Arc::clone(&order.spec),
             cluster: Arc::clone(&cluster),
@@ -183,8 +191,7 @@ impl Kept {
         let listener = UnixListener::bind(order.claim.socket()).map_err(io("cannot listen in"))?;
         tokio::spawn(server::serve(listener, Arc::clone(&desk), connections.tasks.clone(), connections.token.clone()));
         let roles = cluster.topology().nodes.iter().map(|node| (node.name.clone(), node.role.clone())).collect();
-        tokio::spawn(progress::follow(messages, roles, Arc::clone(tell)));
-        let (token, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tokio::spawn(progress::follow(messages, roles, faults, Arc::clone(tell)));
         tasks.spawn(desk.meter.clone().run(Arc::clone(&cluster), token.clone()));
         Ok(Self { cluster, desk, shared: shared.clone(), emitter, monitor, token, tasks })
     }
@@ -220,6 +227,7 @@ impl Kept {
 
     async fn down(&mut self) -> Result<(), ClusterError> {
         self.token.cancel();
+        self.desk.hand.mend().await;
         if let Some(monitor) = self.monitor.send_replace(None) {
             monitor.stop();
         }

@@ -2,10 +2,11 @@
 //!
 //! Reading order: [`folder`] (where a kept cluster is found, and whether its keeper lives), [`wire`] (what is said over
 //! its socket), [`client`] (who asks), `keep` (the keeper from top to bottom), `desk` and `server` (how it answers),
-//! `meter` (what nodes use), `progress` (what is told while it comes up).
+//! `faults` (what became of those injected by hand), `meter` (what nodes use), `progress` (what is told while it comes up).
 
 pub mod client;
 mod desk;
+mod faults;
 pub mod folder;
 mod keep;
 mod meter;

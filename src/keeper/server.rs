@@ -55,6 +55,26 @@ async fn answer(stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
             }
             Ok(())
         }
+        Ok(Ask::Inject { fault, lasts }) => {
+            let told = tokio::select! {
+                told = desk.inject(&fault, lasts.as_deref()) => told,
+                () = desk.end.cancelled() => failed("the cluster is being torn down"),
+            };
+            tell(&mut write, &told).await
+        }
+        Ok(Ask::Faults) => {
+            for told in desk.in_force() {
+                tell(&mut write, &told).await?;
+            }
+            Ok(())
+        }
+        Ok(Ask::Heal { ids }) => {
+            for id in if ids.is_empty() { desk.hand.ids() } else { ids } {
+                let told = desk.heal(&id).await;
+                tell(&mut write, &told).await?;
+            }
+            Ok(())
+        }
         Ok(Ask::End) => until_over(desk).await.map_or(Ok(()), |_| Ok(())),
         Ok(Ask::Down) => {
             desk.end.cancel();

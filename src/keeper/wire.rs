@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::event::NodeState;
+use crate::event::{EvidenceStep, NodeState};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -16,6 +17,17 @@ pub enum Ask {
     /// One after the other in this order, each when the one before is ready.
     Restart {
         nodes: Vec<String>,
+    },
+    /// A fault as under `inject:` of a scenario, and after what time it passes by itself. Answered when it is felt, or is not.
+    Inject {
+        fault: String,
+        lasts: Option<String>,
+    },
+    /// Those that are in force.
+    Faults,
+    /// Each answered when it is gone; none = all.
+    Heal {
+        ids: Vec<String>,
     },
     /// Answered by the end of the connection, when nothing of the cluster is left.
     End,
@@ -27,11 +39,29 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "told", rename_all = "snake_case")]
 pub enum Told {
-    Note { text: String },
-    Node { role: String, node: String, step: Step },
+    Note {
+        text: String,
+    },
+    Node {
+        role: String,
+        node: String,
+        step: Step,
+    },
     Status(Box<Status>),
-    Failed { message: String, help: Option<String> },
-    Ended { nodes: usize, took_us: u64, problem: Option<String> },
+    Fault(Box<FaultNow>),
+    /// What was asked for is malformed: the problems as they are drawn.
+    Refused {
+        problems: String,
+    },
+    Failed {
+        message: String,
+        help: Option<String>,
+    },
+    Ended {
+        nodes: usize,
+        took_us: u64,
+        problem: Option<String>,
+    },
 }
 
 /// A step of a node on its way to be ready.
@@ -93,4 +123,43 @@ pub struct NodeNow {
     pub memory_limit: Option<u64>,
     pub processes: Option<u32>,
     pub log: Option<PathBuf>,
+}
+
+/// A fault that was injected by hand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultNow {
+    pub id: String,
+    pub fault: String,
+    pub targets: Vec<String>,
+    /// As people write them, and the links that were chosen.
+    #[serde(default)]
+    pub parameters: Value,
+    /// None: it was not injected.
+    pub since: Option<Timestamp>,
+    /// The injection.
+    pub took_us: u64,
+    /// In the order in which it was found.
+    pub evidence: Vec<Evidence>,
+    /// We have removed it, or it is gone.
+    pub healed: bool,
+    /// How it showed that somebody else has removed it.
+    pub tampered: Option<String>,
+}
+
+impl FaultNow {
+    #[must_use]
+    pub const fn is_in_force(&self) -> bool {
+        self.since.is_some() && !self.healed
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub step: EvidenceStep,
+    pub ok: bool,
+    /// In words with numbers.
+    pub detail: String,
+    pub numbers: IndexMap<String, f64>,
+    /// Since the injection.
+    pub after_us: u64,
 }

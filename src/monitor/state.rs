@@ -1,7 +1,9 @@
 //! What the monitor publishes after every evaluation.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::series::Series;
 use crate::event::{Spot, Ticket};
 use crate::expr::Value;
 use crate::scenario::model::InvariantKind;
@@ -40,6 +42,8 @@ pub struct MonitorState {
     pub objectives: usize,
     /// The newest observations by name, as expressions see them.
     pub observed: Value,
+    /// Their numbers over the last while.
+    pub series: Arc<Series>,
     /// Every time a ticket was opened, or opened again, and when.
     pub raised: Vec<(Ticket, Instant)>,
 }

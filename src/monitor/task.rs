@@ -37,6 +37,7 @@ pub struct MonitorConfig {
 enum Request {
     Select(Expr, oneshot::Sender<Result<Vec<String>, String>>),
     Truth(Expr, oneshot::Sender<Truth>),
+    Context(oneshot::Sender<Option<(Context, Instant)>>),
     Page(Box<Violation>),
 }
 
@@ -98,6 +99,13 @@ impl MonitorHandle {
         truth.await.unwrap_or_else(|_| unknown())
     }
 
+    /// The names of the newest evaluation, observations and lets among them, and when it was. None before the first.
+    pub async fn context(&self) -> Option<(Context, Instant)> {
+        let (answer, context) = oneshot::channel();
+        self.requests.send(Request::Context(answer)).ok()?;
+        context.await.ok()?
+    }
+
     /// Opens a ticket by hand: a page.
     pub fn page(&self, violation: Violation) {
         let _ = self.requests.send(Request::Page(Box::new(violation)));
@@ -115,6 +123,8 @@ struct Task {
     base: Context,
     /// The context of the newest evaluation, with observations and lets.
     latest: Option<Context>,
+    /// When that was.
+    evaluated: Instant,
     graces: Graces,
     tickets: Tickets,
     logs: LogRules,
@@ -152,6 +162,7 @@ impl Task {
             observer,
             base,
             latest: None,
+            evaluated: Instant::now(),
             graces: Graces::default(),
             tickets: Tickets::default(),
             logs,
@@ -225,6 +236,9 @@ impl Task {
                 let unknown = || Truth::Unknown("nothing has been observed yet".into());
                 let _ = answer.send(self.latest.as_ref().map_or_else(unknown, |context| expr.truth(context)));
             }
+            Request::Context(answer) => {
+                let _ = answer.send(self.latest.clone().map(|context| (context, self.evaluated)));
+            }
             Request::Page(violation) => {
                 if let Some(kind) = self.tickets.page(*violation, Timestamp::now()) {
                     self.tell(kind);
@@ -237,12 +251,14 @@ impl Task {
     /// Judges the newest answers; emits what changed; publishes.
     fn evaluate(&mut self) {
         self.dirty = false;
+        self.evaluated = Instant::now();
         let snapshot = self.observer.snapshot();
         self.probes(&snapshot.states);
         let spec = Arc::clone(&self.config.spec);
         let (judged, context) = evaluate(&spec, self.config.cluster.topology(), snapshot.context(self.base.clone()));
         self.latest = Some(context);
         self.state.observed = snapshot.value();
+        Arc::make_mut(&mut self.state.series).note(std::time::Instant::now(), &self.state.observed);
         for transition in self.graces.update(&spec, judged, self.epoch.elapsed()) {
             self.transition(&spec, transition);
         }

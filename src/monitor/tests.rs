@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{Monitor, MonitorConfig, MonitorHandle, MonitorState};
-use crate::cluster::{Cluster, ClusterError, Exec, NodeChange, NodeStatus, Placed, PortAddress, Running, Topology};
+use crate::cluster::{Cluster, ClusterError, Exec, Harm, NodeChange, NodeStatus, Placed, PortAddress, Running, Topology};
 use crate::emit::{Emitter, Message};
 use crate::event::{Actor, Kind, NodeState};
 use crate::observe::HttpClient;
@@ -50,6 +50,8 @@ impl Bench {
         let _ = self.changes.send(NodeChange { node: node.into(), state, by: None });
     }
 }
+
+impl Harm for Bench {}
 
 #[async_trait]
 impl Cluster for Bench {

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use crate::scenario::model::{Scenario, Variant};
+use crate::scenario::model::{Cluster, Scenario, Variant};
 
 /// Version of everything in the program that decides a verdict or a score. Raise it when the same files would be
 /// judged in another way; a release that does not keeps all baselines.
@@ -18,6 +18,10 @@ pub fn yardstick(scenario: &Scenario) -> String {
         for key in ["variant", "limits", "description", "check", "controls"] {
             map.remove(key);
         }
+        // What may be done to a cluster is a tool, and no part of what is judged.
+        if let Some(cluster) = map.get_mut("cluster").and_then(Value::as_object_mut) {
+            cluster.remove("actions");
+        }
     }
     digest(&json!({ "semantics": SEMANTICS, "scenario": value }))
 }
@@ -28,12 +32,15 @@ pub fn with_images(yardstick: &str, images: &IndexMap<String, String>) -> String
     if images.is_empty() { yardstick.to_owned() } else { digest(&json!({ "yardstick": yardstick, "images": images })) }
 }
 
-/// Digest of the variant.
+/// Digest of the variant, with the actions of the cluster when it may use them.
 #[must_use]
-pub fn subject(variant: &Variant) -> String {
+pub fn subject(variant: &Variant, cluster: &Cluster) -> String {
     let mut value = serde_json::to_value(variant).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         map.remove("description");
+        if variant.acts() {
+            map.insert("actions".into(), serde_json::to_value(&cluster.actions).unwrap_or_default());
+        }
     }
     digest(&value)
 }

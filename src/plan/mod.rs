@@ -52,7 +52,7 @@ pub fn plan(loaded: &Loaded) -> Plan {
             .iter()
             .map(|one| (one, TrialRole::Subject))
             .chain(cell.controls.iter().map(|one| (one, TrialRole::Control)))
-            .map(|(one, role)| (one, role, digest::subject(&one.variant)))
+            .map(|(one, role)| (one, role, digest::subject(&one.variant, &one.cluster)))
             .collect();
         for seed in &loaded.seeds {
             for repeat in 1..=loaded.repeat {
@@ -89,7 +89,7 @@ pub fn checks(loaded: &Loaded) -> Vec<CheckPlan> {
         let trial = TrialPlan {
             number: plans.len() + 1,
             yardstick: digest::yardstick(&own),
-            subject: digest::subject(variant),
+            subject: digest::subject(variant, &scenario.cluster),
             targets: preview::targets(&own, seed),
             scenario: Arc::new(own),
             seed,

@@ -1,18 +1,119 @@
 //! Where the faults will strike, told before the run. The same streams choose again when the fault is injected.
 
 use super::{Targets, seed, target};
-use crate::scenario::model::{Scenario, TargetOf};
+use crate::scenario::model::{Chaos, Cluster, Scenario, TargetOf};
 
 pub(super) fn targets(scenario: &Scenario, seed: u64) -> Targets {
-    let mut found = Targets::new();
-    for chaos in &scenario.chaos {
-        let wanted = chaos.fault.target();
-        let chosen = match wanted.of {
-            // What a `select` gives depends on the cluster's state then.
-            TargetOf::Select(_) => None,
-            _ => target::choose(wanted, &scenario.cluster, &mut seed::stream(seed, &seed::target_stream(&chaos.id)), None).ok(),
-        };
-        found.insert(chaos.id.clone(), chosen);
+    scenario.chaos.iter().map(|chaos| (chaos.id.clone(), turn(chaos, &scenario.cluster, seed, 0))).collect()
+}
+
+/// Whom a fault hits when it is injected for the `turn`-th time, from 0; none where that depends on the cluster's state then.
+fn turn(chaos: &Chaos, cluster: &Cluster, seed: u64, turn: u32) -> Option<Vec<String>> {
+    let mut chosen = Vec::new();
+    for (at, wanted) in chaos.fault.targets().into_iter().enumerate() {
+        if matches!(wanted.of, TargetOf::Select(_)) {
+            return None;
+        }
+        let mut stream = seed::stream(seed, &seed::of_fault(&chaos.id, &seed::of_target(at), turn));
+        chosen.extend(target::choose(wanted, cluster, &mut stream, None).ok()?);
     }
-    found
+    Some(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::chaos::timeline;
+    use crate::diagnostic::{Look, render};
+    use crate::scenario::{Overrides, load};
+
+    const RANDOM: &str = "
+      kill:
+        at: 500ms
+        repeat: { times: 4, every: 3s }
+        inject: { node_kill: { target: { role: tikv, pick: 1 } } }
+        heal: 1s
+      cut:
+        on: { event: command, latest: 4s }
+        inject: { network_partition: { isolate: { all: true, pick: minority } } }
+        heal: 2s
+      full: # the same targets for a while
+        at: 1s
+        inject: { disk_pressure: { target: { role: tikv, pick: 2 } } }
+    ";
+    const NOISE: &str = "
+      late:
+        at: 250ms
+        repeat: { times: 3, every: 2s }
+        inject: { latency: { to: { all: true, pick: 50% }, delay: 5ms } }
+        heal: 1s
+        noise: true
+    ";
+
+    /// Fault and turn, when at the latest, and whom it hits: all of it, in the order of the times.
+    type Schedule = Vec<(Duration, String, u32, Vec<String>)>;
+
+    fn schedule(chaos: &str, seed: u64) -> Schedule {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("random.yaml");
+        fs::write(&file, format!("name: random\ncluster: clusters/tikv.yaml\ngoal: repair\nchaos:{chaos}")).unwrap();
+        let loaded = load(&file, &Overrides::default()).unwrap_or_else(|problems| panic!("{}", render(&problems, Look::default())));
+        let scenario = &loaded.cells[0].subjects[0];
+        let mut all = Schedule::new();
+        for chaos in &scenario.chaos {
+            for nth in 0..chaos.repeat.times {
+                let hit = turn(chaos, &scenario.cluster, seed, nth).expect("nothing is chosen from the cluster's state");
+                all.push((timeline::latest(chaos, nth), chaos.id.clone(), nth, hit));
+            }
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_seed_decides_whom_each_turn_of_each_fault_hits_and_nothing_else() {
+        let all = format!("{RANDOM}{NOISE}");
+        let seeds: Vec<Schedule> = (1..=12).map(|seed| schedule(&all, seed)).collect();
+        assert_eq!(seeds[6], schedule(&all, 7), "one seed, one schedule");
+        assert_eq!(seeds[0].len(), 4 + 1 + 1 + 3);
+        let times = |schedule: &Schedule| schedule.iter().map(|(at, id, turn, _)| (*at, id.clone(), *turn)).collect::<Vec<_>>();
+        assert!(seeds.iter().all(|schedule| times(schedule) == times(&seeds[0])), "times are the scenario's");
+        for (place, (_, id, nth, _)) in seeds[0].iter().enumerate() {
+            let hit: BTreeSet<&Vec<String>> = seeds.iter().map(|schedule| &schedule[place].3).collect();
+            assert!(hit.len() > 1, "turn {nth} of `{id}` hits {hit:?} whatever the seed is");
+        }
+        let turns = |id: &str| -> BTreeSet<&Vec<String>> {
+            seeds.iter().flat_map(|schedule| schedule.iter().filter(|entry| entry.1 == id).map(|entry| &entry.3)).collect()
+        };
+        assert_eq!((turns("kill").len(), turns("full").len()), (3, 3), "of three stores each is taken at some time");
+        assert!(
+            seeds.iter().any(|schedule| schedule
+                .iter()
+                .filter(|entry| entry.1 == "kill")
+                .map(|entry| &entry.3)
+                .collect::<BTreeSet<_>>()
+                .len()
+                > 1),
+            "a repeated fault chooses anew"
+        );
+        // Noise, or whatever else is there, draws from streams of its own.
+        let mut without = seeds[2].clone();
+        without.retain(|(_, id, ..)| id != "late");
+        assert_eq!(schedule(RANDOM, 3), without);
+    }
+
+    #[test]
+    fn the_first_turn_is_the_one_that_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("random.yaml");
+        fs::write(&file, format!("name: random\ncluster: clusters/tikv.yaml\ngoal: repair\nchaos:{RANDOM}")).unwrap();
+        let scenario = load(&file, &Overrides::default()).unwrap().cells[0].subjects[0].clone();
+        let told: Vec<_> = targets(&scenario, 5).into_iter().map(|(id, hit)| (id, hit.unwrap())).collect();
+        let first = schedule(RANDOM, 5).into_iter().filter(|entry| entry.2 == 0);
+        assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), first.map(|(_, id, _, hit)| (id, hit)).collect());
+    }
 }

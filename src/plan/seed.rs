@@ -14,10 +14,16 @@ pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hash.finalize().as_bytes())
 }
 
-/// The name of the stream that chooses a fault's targets.
+/// The name of the stream for a choice of a fault that is injected for the `turn`-th time, from 0.
 #[must_use]
-pub fn target_stream(id: &str) -> String {
-    format!("chaos.{id}.target")
+pub fn of_fault(id: &str, what: &str, turn: u32) -> String {
+    if turn == 0 { format!("chaos.{id}.{what}") } else { format!("chaos.{id}.{turn}.{what}") }
+}
+
+/// What is chosen first: the targets. Of groups each is chosen by itself.
+#[must_use]
+pub fn of_target(at: usize) -> String {
+    if at == 0 { "target".to_owned() } else { format!("group.{at}") }
 }
 
 #[cfg(test)]
@@ -33,6 +39,8 @@ mod tests {
         assert_ne!(first(7, "workload"), first(8, "workload"));
         assert_ne!(first(7, "workload"), first(7, "chaos.kill.target"));
         // A recorded seed must mean the same in every version: this number must never change.
-        assert_eq!(first(1, "chaos.kill.target"), 4_569_490_190_561_959_410);
+        assert_eq!(first(1, &of_fault("kill", &of_target(0), 0)), 4_569_490_190_561_959_410);
+        let names = [of_fault("kill", &of_target(2), 0), of_fault("kill", "from", 3)];
+        assert_eq!(names, ["chaos.kill.group.2", "chaos.kill.3.from"]);
     }
 }

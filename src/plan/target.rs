@@ -57,6 +57,9 @@ fn wanted(pick: Pick, of: usize) -> usize {
     match pick {
         Pick::Count(count) => count,
         Pick::All => of,
+        Pick::Majority => of / 2 + 1,
+        // Never none: of one or two nodes it is one.
+        Pick::Minority => (of.saturating_sub(1) / 2).max(1),
         Pick::Percent(percent) => {
             #[expect(
                 clippy::cast_precision_loss,

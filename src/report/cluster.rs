@@ -170,7 +170,7 @@ fn wrap(words: &[String], columns: usize) -> Vec<String> {
 }
 
 /// `0.4s`, `12s`, `5m`, `3h`, `12d`.
-fn lasting(seconds: f64) -> String {
+pub(super) fn lasting(seconds: f64) -> String {
     match seconds {
         ..10.0 => format!("{seconds:.1}s"),
         ..100.0 => format!("{seconds:.0}s"),

@@ -9,7 +9,7 @@ use crate::cluster::doctor::support::{FaultSupport, Support};
 const NAME: usize = 11;
 const TEXT: usize = 27;
 /// Where the backends' columns of the table begin.
-const LOCAL: usize = 22;
+const LOCAL: usize = 24;
 const DOCKER: usize = 50;
 
 /// `findings` in the order of their areas; the faults stand before what dead runs have left.
@@ -96,8 +96,8 @@ mod tests {
         let fallback = Support::Fallback { how: "a queue of ours".into(), why: "no netem".into() };
         let faults = vec![
             row("node_kill", yes(), Support::No { why: "no engine".into() }),
-            row("network_latency", yes(), fallback),
-            row("network_loss", Support::No { why: "not on this backend".into() }, yes()),
+            row("latency", yes(), fallback),
+            row("packet_loss", Support::No { why: "its relay sees bytes, not packets".into() }, yes()),
         ];
         (findings, faults)
     }

@@ -78,7 +78,12 @@ pub(super) fn count(number: u64) -> String {
 
 /// `1 trial`, `3 trials`.
 pub fn plural(number: usize, noun: &str) -> String {
-    format!("{} {noun}{}", count(number as u64), if number == 1 { "" } else { "s" })
+    let noun = match (number, noun.strip_suffix("sis")) {
+        (1, _) => noun.to_owned(),
+        (_, Some(stem)) => format!("{stem}ses"),
+        (_, None) => format!("{noun}s"),
+    };
+    format!("{} {noun}", count(number as u64))
 }
 
 /// `×20 (scale 0.05)`: a clock scale as what it makes of the clocks.
@@ -104,7 +109,7 @@ mod tests {
         assert_eq!([relative(0), relative(210_400), relative(-1_520_000)], ["+0.00s", "+0.21s", "-1.52s"]);
         assert_eq!([trimmed(2.0), trimmed(0.5), trimmed(1.23456), trimmed(0.0)], ["2", "0.5", "1.235", "0"]);
         assert_eq!([usd(0.0), usd(0.305), usd(12_345.6)], ["$0.00", "$0.30", "$12346"]);
-        assert_eq!([plural(1, "trial"), plural(1_200, "trial")], ["1 trial", "1,200 trials"]);
+        assert_eq!([plural(1, "trial"), plural(1_200, "trial"), plural(2, "diagnosis")], ["1 trial", "1,200 trials", "2 diagnoses"]);
         assert_eq!([clock_scale(0.05), clock_scale(0.3)], ["×20 (scale 0.05)", "×3.3 (scale 0.3)"]);
     }
 }

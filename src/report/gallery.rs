@@ -7,8 +7,8 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 
 use crate::event::{
-    Actor, AgentEnd, Diagnosis, Event, EvidenceStep, FaultSummary, HistoryReport, InvariantState, Kind, NodeState, Output, Phase, Reason,
-    ScorePart, Severity, Spot, Ticket, TrialFinished, TrialRole, TrialStarted, Verdict,
+    Actor, AgentEnd, Diagnosis, Event, EvidenceStep, FaultGrade, FaultSummary, Fit, Grade, HistoryReport, InvariantState, Kind, NodeState,
+    Output, Phase, Reason, Said, ScorePart, Severity, Spot, Ticket, TrialFinished, TrialRole, TrialStarted, Verdict, summary,
 };
 use crate::ids::{RunId, TrialId};
 
@@ -131,8 +131,15 @@ pub(crate) fn finished(verdict: Verdict) -> TrialFinished {
         score: Some(0.94),
         scorer_version: 1,
         parts: Vec::new(),
+        diagnosis: None,
         reason: None,
-        faults: vec![FaultSummary { id: "kill".into(), fault: "node_kill".into(), targets: vec!["tikv2".into()], felt_us: Some(3_000) }],
+        faults: vec![FaultSummary {
+            id: "kill".into(),
+            fault: "node_kill".into(),
+            targets: vec!["tikv2".into()],
+            felt_us: Some(3_000),
+            tampered: None,
+        }],
         detect_us: Some(203_000),
         repair_us: Some(1_890_000),
         hurt_us: Some(1_300_000),
@@ -264,6 +271,7 @@ fn several_faults() -> TrialFinished {
         fault: fault.into(),
         targets: targets.iter().map(|&target| target.into()).collect(),
         felt_us,
+        tampered: None,
     };
     TrialFinished {
         faults: vec![
@@ -313,7 +321,7 @@ pub(crate) fn told() -> Stream {
             id: "kill".into(),
             fault: "node_kill".into(),
             targets: vec!["tikv2".into()],
-            parameters: json!({ "signal": "SIGKILL" }),
+            parameters: json!({ "target": { "role": "tikv", "pick": 1 }, "signal": "SIGKILL" }),
         },
     );
     stream
@@ -326,7 +334,7 @@ pub(crate) fn told() -> Stream {
         (EvidenceStep::Hit, "tikv2 ended by signal 9", 900),
         (EvidenceStep::Felt, "127.0.0.1:20161 refuses connections, it answered in 0.2 ms before", 3_000),
     ] {
-        stream.push(Kind::FaultEvidence { id: "kill".into(), step, ok: true, detail: detail.into(), after_us });
+        stream.push(Kind::FaultEvidence { id: "kill".into(), step, ok: true, detail: detail.into(), numbers: IndexMap::new(), after_us });
     }
     phase(&mut stream, Phase::Felt, 100, 3_200, 0, "tikv2 refuses connections after 3 ms");
     stream.push(Kind::PhaseStarted { phase: Phase::Detect });
@@ -361,6 +369,7 @@ pub(crate) fn told() -> Stream {
         number: 2,
         command: "docker start tikv2 && until docker exec tikv2 curl -sf http://tikv2:20180/status >/dev/null; do :; done".into(),
         reasoning: "the ticket names tikv2, and it has exited: start it and wait until it answers".into(),
+        reported: false,
     });
     for _ in 0..25 {
         call(&mut stream, "inspect", "tikv2", 200);
@@ -377,6 +386,7 @@ pub(crate) fn told() -> Stream {
             timed_out: true,
             stdout: Output { text: "tikv2\n".into(), bytes: 1_234_567, truncated: true, file: Some("command-2.stdout".into()) },
             stderr: Output { text: "warning: \u{1b}[31mred\n".into(), bytes: 20, truncated: false, file: None },
+            summary: "timed out, exit 137".into(),
             took_us: 702_000,
         },
     );
@@ -406,6 +416,7 @@ pub(crate) fn told() -> Stream {
             fault_class: "process_crash".into(),
             confidence: 0.9,
             evidence: vec!["docker ps: tikv2 Exited (137)".into()],
+            alternatives: Vec::new(),
             actions: vec!["docker start tikv2".into()],
         },
     });
@@ -436,6 +447,22 @@ pub(crate) fn told() -> Stream {
     stream.end(TrialFinished {
         score: Some(0.65),
         parts: parts(),
+        diagnosis: Some(Grade {
+            submitted: 1,
+            faults: vec![FaultGrade {
+                id: Some("kill".into()),
+                nodes: vec!["tikv2".into()],
+                class: "process_crash".into(),
+                said: Some(Said { component: "tikv2".into(), fault_class: "process_crash".into() }),
+                component: Fit::Exact,
+                fault_class: Fit::Exact,
+            }],
+            component: 1.0,
+            fault_class: 1.0,
+            quotes: 2,
+            quotes_found: 1,
+            not_found: vec!["docker ps: tikv2 Exited (139)".into()],
+        }),
         reason: Some(reason("write_lost", "1 of 2,104 acknowledged writes was lost")),
         ..finished(Verdict::Fail)
     });
@@ -447,11 +474,12 @@ fn phase(stream: &mut Stream, phase: Phase, after_us: u64, took_us: u64, declare
     stream.after(after_us, Kind::PhaseFinished { phase, ok: true, proof: proof.into(), took_us, declared_us });
 }
 
-fn command(stream: &mut Stream, number: u32, command: &str, reasoning: &str, exit_code: i32, stdout: &str, stderr: &str) {
+pub(crate) fn command(stream: &mut Stream, number: u32, command: &str, reasoning: &str, exit_code: i32, stdout: &str, stderr: &str) {
     let output = |text: &str| Output { text: text.into(), bytes: text.len() as u64, truncated: false, file: None };
-    stream.push(Kind::CommandStarted { number, command: command.into(), reasoning: reasoning.into() });
+    stream.push(Kind::CommandStarted { number, command: command.into(), reasoning: reasoning.into(), reported: false });
     let (stdout, stderr) = (output(stdout), output(stderr));
-    stream.after(40_000, Kind::CommandFinished { number, exit_code, timed_out: false, stdout, stderr, took_us: 40_200 });
+    let summary = summary::of_command(exit_code, false, &stdout, &stderr);
+    stream.after(40_000, Kind::CommandFinished { number, exit_code, timed_out: false, stdout, stderr, summary, took_us: 40_200 });
 }
 
 fn call(stream: &mut Stream, verb: &str, node: &str, status: u16) {

@@ -80,6 +80,13 @@ pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<Line> {
     lines
 }
 
+/// Text behind `line`, wrapped, its further lines at the column where it began.
+pub(super) fn beside(line: Line, tone: Tone, text: &str) -> Vec<Line> {
+    let column = line.width();
+    let mut first = Some(line);
+    wrap(text, WIDTH - column).into_iter().map(|part| first.take().unwrap_or_else(|| Line::new().to(column)).put(tone, part)).collect()
+}
+
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }

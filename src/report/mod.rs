@@ -5,11 +5,14 @@
 pub mod reporter;
 pub mod tally;
 
+mod evidence;
 pub mod figures;
+mod flow;
 mod layout;
 
 pub mod bar;
 pub mod doctor;
+pub mod fault;
 pub mod human;
 pub mod lines;
 pub mod summary;
@@ -17,11 +20,13 @@ pub mod summary;
 pub mod junit;
 pub mod ndjson;
 
+pub mod atif;
 pub mod cluster;
 pub mod show;
 pub mod story;
 pub mod table;
 mod timeline;
+pub mod transcript;
 
 #[cfg(test)]
 pub(crate) mod gallery;

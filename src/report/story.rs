@@ -209,14 +209,14 @@ impl Story {
                     });
                 }
             }
-            Kind::CommandStarted { number, command, reasoning } => self.commands.push(CommandStory {
+            Kind::CommandStarted { number, command, reasoning, .. } => self.commands.push(CommandStory {
                 number: *number,
                 began_us: at_us,
                 command: command.clone(),
                 reasoning: reasoning.clone(),
                 end: None,
             }),
-            Kind::CommandFinished { number, exit_code, timed_out, stdout, stderr, took_us } => {
+            Kind::CommandFinished { number, exit_code, timed_out, stdout, stderr, took_us, .. } => {
                 if let Some(command) = self.commands.iter_mut().rev().find(|command| command.number == *number) {
                     command.end = Some(CommandEnd {
                         exit_code: *exit_code,

@@ -6,8 +6,9 @@ use super::figures;
 use super::layout::{self, Line, WIDTH, fit, printable};
 use super::lines::{name, word};
 use crate::cli::style::{Palette, Tone};
-use crate::event::Verdict;
+use crate::event::{AgentEnd, Verdict};
 use crate::store::row::{Run, State, Trial};
+use crate::store::sessions::Session;
 
 /// `now` is what the ages are counted from.
 #[must_use]
@@ -75,6 +76,44 @@ pub fn runs(runs: &[Run], now: Timestamp, palette: Palette) -> String {
                 .ending(72, Tone::Plain, run.wall_us.map_or_else(|| "-".into(), figures::clock))
                 .ending(WIDTH, Tone::Faint, age(run.started, now)),
         );
+    }
+    layout::render(&lines, palette)
+}
+
+/// `now` is what the ages are counted from.
+#[must_use]
+pub fn sessions(sessions: &[Session], now: Timestamp, palette: Palette) -> String {
+    let numbers = |line: Line, texts: [String; 5]| {
+        let [turns, commands, tokens, cost, age] = texts;
+        let plain = Tone::Plain;
+        let line = line.ending(46, plain, turns).ending(51, plain, commands).ending(60, plain, tokens).ending(68, plain, cost);
+        line.ending(WIDTH, Tone::Faint, age)
+    };
+    let heads = ["TURN", "CMD", "TOKENS", "COST", "AGE"].map(str::to_owned);
+    let mut lines = vec![numbers(Line::new().put(Tone::Faint, "SESSION     END        SCENARIO/VARIANT"), heads)];
+    for session in sessions {
+        let (tone, end) = match (session.end, session.state) {
+            (Some(AgentEnd::Resolve), _) => (Tone::Plain, "resolve"),
+            (Some(AgentEnd::Escalate), _) => (Tone::Plain, "escalate"),
+            (Some(AgentEnd::NoAction), _) => (Tone::Plain, "no_action"),
+            (Some(AgentEnd::Limit), _) => (Tone::Fail, "limit"),
+            (Some(AgentEnd::Error), _) => (Tone::Invalid, "error"),
+            (Some(AgentEnd::Interrupted), _) => (Tone::Invalid, "stopped"),
+            (None, State::Running) => (Tone::Strong, "working"),
+            (None, _) => (Tone::Invalid, "cut off"),
+        };
+        let line = Line::new().put(Tone::Id, session.session.as_str()).to(12).put(tone, end).to(23);
+        let line = line.plain(name(&session.scenario, &session.variant, 18));
+        lines.push(numbers(
+            line,
+            [
+                session.turns.to_string(),
+                session.commands.to_string(),
+                figures::count(session.tokens),
+                figures::usd(session.usd),
+                age(session.started, now),
+            ],
+        ));
     }
     layout::render(&lines, palette)
 }

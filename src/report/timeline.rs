@@ -55,7 +55,7 @@ pub(super) fn moments(events: &[Event], zero_us: u64) -> Vec<Moment> {
 }
 
 /// None for what is told elsewhere, or tells nothing by itself.
-fn words(kind: &Kind) -> Option<(&'static str, String)> {
+pub(super) fn words(kind: &Kind) -> Option<(&'static str, String)> {
     Some(match kind {
         Kind::PhaseStarted { phase } => ("phase", phase.as_str().to_owned()),
         Kind::NodeStarted { node, pid } => {
@@ -68,6 +68,7 @@ fn words(kind: &Kind) -> Option<(&'static str, String)> {
             ("fault", format!("{id}: {}{}: {detail}", if *ok { "" } else { "not " }, step_word(*step)))
         }
         Kind::FaultHealed { id, by } => ("fault", format!("{id}: healed{}", by_whom(*by))),
+        Kind::FaultTampered { id, detail } => ("fault", format!("{id}: removed by somebody who may not: {detail}")),
         Kind::ProbeChanged { probe, node, ok, error } => {
             let state = if *ok { "answers again".to_owned() } else { format!("fails: {}", error.as_deref().unwrap_or("no reason given")) };
             ("probe", format!("{probe}{} {state}", of_node(node.as_deref())))
@@ -102,9 +103,71 @@ fn words(kind: &Kind) -> Option<(&'static str, String)> {
         }
         Kind::TicketClosed { ticket } => ("ticket", format!("{ticket} closed")),
         Kind::AgentStarted { variant, provider, ticket } => ("agent", format!("{variant} ({provider}) begins with ticket {ticket}")),
+        Kind::ConversationStarted { number, model, prompt, .. } => {
+            ("model", format!("conversation {number} with {model} begins: a prompt of {} characters", prompt.chars().count()))
+        }
+        Kind::CassetteStarted { file, of, records } => {
+            ("cassette", if *records { format!("is recorded to {file}") } else { format!("answers from {file}, recorded of {of}") })
+        }
+        Kind::CassetteDiverged { exchange, place, recorded, now, told, fatal, .. } => {
+            let how = match (fatal, told) {
+                (true, _) => "has no answer to this",
+                (false, true) => "was told something else",
+                (false, false) => "was asked something else",
+            };
+            ("cassette", format!("exchange {exchange} {how}: `{place}`: recorded {recorded}, now {now}"))
+        }
+        Kind::ConversationSummarised { number, model, usage, usd, took_us, .. } => {
+            let cost = format!("{} tokens, ${usd:.4}", usage.tokens());
+            ("model", format!("conversation {number} put in short by {model} in {} ({cost})", figures::short(*took_us)))
+        }
+        Kind::ModelDelayed { exchange, status, why, wait_us } => {
+            let status = status.map_or_else(String::new, |status| format!("{status}, "));
+            ("model", format!("exchange {exchange} waits {}: {status}{why}", figures::short(*wait_us)))
+        }
+        Kind::ModelAnswered { exchange, calls, stop, usage, usd, took_us, .. } => {
+            let tools: Vec<&str> = calls.iter().map(|call| call.tool.as_str()).collect();
+            let said = if tools.is_empty() { stop.clone() } else { tools.join(", ") };
+            let cost = format!("{} tokens, ${usd:.4}", usage.tokens());
+            ("model", format!("exchange {exchange} answered after {}: {said} ({cost})", figures::short(*took_us)))
+        }
+        Kind::ModelFailed { exchange, status, message, attempts, .. } => {
+            let status = status.map_or_else(String::new, |status| format!("{status}, "));
+            ("model", format!("exchange {exchange} failed after {attempts} attempts: {status}{message}"))
+        }
+        Kind::ToolAnswered { tool, ok: false, text, .. } if !text.starts_with("exit code") => {
+            ("model", format!("its call of `{tool}` was refused: {text}"))
+        }
+        Kind::ModelTold { text } => ("model", format!("was told: {text}")),
+        Kind::CommandStarted { number, command, reported: true, .. } => ("command", format!("{number} (its own, as it says): {command}")),
         Kind::CommandStarted { number, command, .. } => ("command", format!("{number}: {command}")),
         Kind::CommandFinished { number, exit_code, took_us, .. } => {
             ("command", format!("{number} ended with {exit_code} after {}", figures::short(*took_us)))
+        }
+        Kind::ProgramStarted { command, prompt, .. } => {
+            ("program", format!("begins: {}, with a prompt of {} characters", command.join(" "), prompt.chars().count()))
+        }
+        Kind::ProgramSaid { text, .. } if text.trim().is_empty() => return None,
+        Kind::ProgramSaid { stream, text } => (if stream == "stderr" { "stderr" } else { "says" }, text.clone()),
+        Kind::UsageReported { tokens, usd } => {
+            let tokens = tokens.map(|tokens| format!("{tokens} tokens"));
+            let said: Vec<String> = tokens.into_iter().chain(usd.map(|usd| format!("${usd:.4}"))).collect();
+            ("program", format!("says that it has used {}", if said.is_empty() { "nothing".into() } else { said.join(", ") }))
+        }
+        Kind::ProgramEnded { exit_code: Some(code), .. } => ("program", format!("ended with {code}")),
+        Kind::ProgramEnded { exit_code: None, .. } => ("program", "was ended".into()),
+        Kind::RequestPassed { exchange, model, bytes, .. } => {
+            ("model", format!("exchange {exchange}: {model} is asked with {bytes} bytes"))
+        }
+        Kind::ToolCalled { tool, .. } => ("program", format!("calls `{tool}`")),
+        Kind::EndpointAsked { target, allowed: true, detail } => ("network", format!("{target}: {detail}")),
+        Kind::EndpointAsked { target, allowed: false, .. } => ("network", format!("{target} was refused")),
+        Kind::ActionStepFinished { step, ok, by, answered, .. } => {
+            let by = by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+            ("action", format!("step {step}{}{by}: {answered}", if *ok { "" } else { " not well answered" }))
+        }
+        Kind::ActionFinished { action, outcome, took_us, .. } => {
+            ("action", format!("{action} {} after {}", outcome.as_str(), figures::short(*took_us)))
         }
         Kind::EngineCall { verb, .. } if !changes(verb) => return None,
         Kind::EngineCall { verb, node, status, .. } => ("engine", format!("{verb}{}: {status}", of_node(node.as_deref()))),
@@ -120,7 +183,11 @@ fn words(kind: &Kind) -> Option<(&'static str, String)> {
         | Kind::TrialStarted(_)
         | Kind::TrialFinished(_)
         | Kind::PhaseFinished { .. }
+        | Kind::ModelAsked { .. }
         | Kind::FaultIntended { .. }
+        | Kind::ActionStarted { .. }
+        | Kind::ActionStepStarted { .. }
+        | Kind::ToolAnswered { .. }
         | Kind::WorkloadSample { .. } => return None,
     })
 }

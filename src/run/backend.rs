@@ -63,9 +63,10 @@ pub async fn cluster(shared: &Shared, placing: Placing<'_>) -> Result<Placed, Cl
         (Backend::Docker, Some(containers)) => {
             let LocalOptions { run_dir, trial: opaque, seed, emitter, .. } = options.clone();
             let beside = LocalCluster::without_nodes(spec, LocalOptions { relay: false, ..options })?;
-            let Containers { run, engine, images } = &**containers;
+            let Containers { run, engine, images, program } = &**containers;
             let (engine, images, run, trial) = (engine.clone(), Arc::clone(images), run.clone(), trial.clone());
-            let options = DockerOptions { engine, images, run, trial, opaque, run_dir, seed, emitter, beside };
+            let program = program.clone();
+            let options = DockerOptions { engine, images, program, run, trial, opaque, run_dir, seed, emitter, beside };
             Arc::new(DockerCluster::new(Arc::clone(spec), options).await?)
         }
         (Backend::Docker, None) => return Err(ClusterError::Engine("no engine was connected to".into())),

@@ -1,8 +1,9 @@
 //! What a run needs for trials in containers: the engine, and every image before the first trial begins.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 
@@ -11,6 +12,7 @@ use crate::cluster::docker::reap::{self, Which};
 use crate::cluster::docker::{Engine, EngineError};
 use crate::ids::RunId;
 use crate::plan::TrialPlan;
+use crate::removal::Layer;
 use crate::scenario::model::{Backend, Cluster, ImageSource};
 
 /// Shared by all trials of a run.
@@ -19,6 +21,16 @@ pub struct Containers {
     pub run: RunId,
     pub engine: Engine,
     pub images: Arc<IndexMap<ImageSource, Image>>,
+    /// What goes into images that hold this program, and into containers that need it for a while.
+    pub program: PathBuf,
+}
+
+/// Removes what dead runs have left. What cannot be removed is in nobody's way, and `doctor` tells it: engines have been seen to keep a
+/// network for ever whose container was removed while it started.
+async fn of_the_dead(engine: &Engine) {
+    if Layer::Ledger.works() {
+        let _ = reap::clear(engine, Which::Dead, Duration::from_secs(1)).await;
+    }
 }
 
 impl Containers {
@@ -45,9 +57,8 @@ impl Containers {
                 }
             }
         }
-        let (images, reaped) = tokio::join!(image::prepare(&engine, &sources, tell), reap::reap(&engine, Which::Dead));
-        reaped?;
-        Ok(Self { run, engine, images: Arc::new(images?) })
+        let (images, ()) = tokio::join!(image::prepare(&engine, &sources, tell), of_the_dead(&engine));
+        Ok(Self { run, engine, images: Arc::new(images?), program: program.to_owned() })
     }
 
     /// The trial with the digests of its images.
@@ -69,6 +80,6 @@ impl Containers {
     /// # Errors
     /// When the engine does not answer, or keeps something.
     pub async fn clear(&self) -> Result<(), EngineError> {
-        reap::clear(&self.engine, Which::Run(&self.run)).await
+        reap::clear(&self.engine, Which::Run(&self.run), reap::PATIENTLY).await.map(drop)
     }
 }

@@ -109,6 +109,7 @@ fn finished_by(reason: Reason) -> Kind {
         score: None,
         scorer_version: SCORER_VERSION,
         parts: Vec::new(),
+        diagnosis: None,
         reason: Some(reason),
         faults: Vec::new(),
         detect_us: None,

@@ -1,5 +1,6 @@
 //! Runs: the executor takes trials from the plan, a trial goes from top to bottom, the dispatcher numbers what happens.
 
+pub mod able;
 pub mod backend;
 pub mod containers;
 pub mod dispatcher;
@@ -8,8 +9,10 @@ pub mod stop;
 
 mod faces;
 mod findings;
+mod mirror;
 mod phase;
 pub mod stage;
+pub mod tape;
 mod touch;
 pub mod trial;
 mod wait;

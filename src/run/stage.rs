@@ -4,20 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{self, Placed, Placing};
 use super::containers::Containers;
+use super::tape::Records;
 use super::trial::TrialContext;
+use crate::action::Desk;
 use crate::cluster::local::WorkRoot;
 use crate::cluster::local::supervisor::SupervisorClient;
 use crate::cluster::mediator::{Mediator, MediatorHandle, Settings};
-use crate::cluster::{Cluster, ClusterError, Seat};
+use crate::cluster::{Cluster, ClusterError, Seat, Seating, Service};
 use crate::emit::Emitter;
 use crate::monitor::{Monitor, MonitorConfig, MonitorHandle};
 use crate::observe::HttpClient;
-use crate::scenario::model::Scenario;
+use crate::scenario::model::{Backend, Provider, Scenario};
 use crate::workload::{Workload, WorkloadConfig, WorkloadHandle};
 
 /// Users are served when something was acknowledged within this.
@@ -32,8 +35,12 @@ pub struct Shared {
     pub http: HttpClient,
     /// First on an agent's PATH, when the machine has no docker CLI of its own.
     pub tools_dir: Option<PathBuf>,
+    /// Agents that ask for a sandbox get none on `local`: there can be none, and the user allowed it.
+    pub host_shell: bool,
     /// When a trial runs in containers.
     pub containers: Option<Arc<Containers>>,
+    /// Cassettes that are written.
+    pub records: Arc<Records>,
 }
 
 /// Everything of one trial that runs.
@@ -43,6 +50,8 @@ pub struct Stage {
     agent_dir: PathBuf,
     /// Where the mediated engine listens.
     engine: PathBuf,
+    /// Whether the agent asks for a sandbox, and may have one.
+    sandboxed: bool,
     record_dir: PathBuf,
     scenario: Arc<Scenario>,
     seed: u64,
@@ -64,6 +73,7 @@ impl Stage {
             cluster,
             agent_dir,
             engine,
+            sandboxed: plan.scenario.variant.sandbox && !shared.host_shell,
             record_dir: record_dir.clone(),
             scenario: Arc::clone(&plan.scenario),
             seed: plan.seed,
@@ -107,13 +117,33 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether the agent's place is one that nothing but the trial can be reached from.
+    pub fn walled(&self) -> bool {
+        self.sandboxed || self.scenario.backend == Backend::Docker
+    }
+
     /// Only an agent needs the engine and a place to work: they are there from the ticket on.
-    pub async fn mediate(&mut self, secret: &str) -> Result<Seat, String> {
+    pub async fn mediate(&mut self, secret: &str, services: Vec<Service>) -> Result<Seat, String> {
         let mut settings = Settings::new(&self.engine, secret);
         settings.faces = super::faces::of(&self.scenario, self.cluster.topology());
         let mediator = Mediator::start(Arc::clone(&self.cluster), settings, self.emitter.clone());
         self.mediator = Some(mediator.map_err(|error| error.to_string())?);
-        self.cluster.seat(&self.engine).await.map_err(|error| error.to_string())
+        let files = match &self.scenario.variant.provider {
+            Provider::Command(program) => program.files.iter().map(|(name, file)| (name.clone(), file.text.clone())).collect(),
+            _ => IndexMap::new(),
+        };
+        let seating = Seating { engine: self.engine.clone(), sandbox: self.sandboxed, services, files };
+        self.cluster.seat(&seating).await.map_err(|error| error.to_string())
+    }
+
+    /// What the cluster's actions are carried out on.
+    pub fn desk(&self, monitor: &MonitorHandle) -> Desk {
+        Desk {
+            spec: Arc::clone(&self.scenario.cluster),
+            cluster: Arc::clone(&self.cluster),
+            monitor: monitor.clone(),
+            http: self.http.clone(),
+        }
     }
 
     pub fn monitor(&self) -> Option<&MonitorHandle> {

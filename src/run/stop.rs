@@ -3,6 +3,8 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::removal::Layer;
+
 /// Two steps of stopping, each a token others wait on.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
@@ -18,6 +20,9 @@ impl Stop {
     /// # Errors
     /// When a handler cannot be installed.
     pub fn on_signals(&self, told: impl Fn(usize) + Send + 'static) -> std::io::Result<()> {
+        if !Layer::Signal.works() {
+            return Ok(());
+        }
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;

@@ -2,34 +2,44 @@
 //!
 //! Whatever happens, a trial that started emits exactly one `TrialFinished`, and everything it started is ended.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::findings::Findings;
+use super::mirror::{mirror, view};
 use super::phase::Open;
 use super::stage::{Shared, Stage};
+use super::tape::{self, Records};
 use super::touch::Touches;
 use super::wait;
-use crate::agent::{self, AgentTask, AgentView, Subject, TicketView};
-use crate::chaos::driver::{ChaosState, Driver};
-use crate::chaos::timeline;
+use crate::agent::model::client::Source;
+use crate::agent::outside::{Opening, Served};
+use crate::agent::{self, AgentReport, AgentTask, Blame, Subject};
+use crate::chaos::driver::{ChaosState, Driver, Felt};
+use crate::chaos::{States, timeline};
 use crate::cluster::ClusterError;
 use crate::emit::Emitter;
-use crate::event::{Kind, NodeState, Phase, Reason, Severity, Ticket, TrialRole, Verdict};
+use crate::event::{AgentEnd, Kind, NodeState, Phase, Reason, Severity, Ticket, TrialRole, Verdict};
 use crate::ids::TrialId;
 use crate::monitor::tickets::Violation;
 use crate::monitor::{MonitorHandle, MonitorState};
 use crate::plan::TrialPlan;
-use crate::scenario::model::{Check, Goal, Scenario};
+use crate::removal;
+use crate::scenario::model::{Check, Goal, Provider, Scenario};
+use crate::score::diagnosis::Shown;
 
 /// How long the final reads may take until every key has answered.
-const READS: Duration = Duration::from_secs(10);
+const READS: Duration = Duration::from_secs(60);
 /// Of a cluster that is still broken: they cannot make the verdict a better one.
 const READS_WHEN_BROKEN: Duration = Duration::from_millis(500);
+/// How long an interrupted agent may take until nothing of it is left.
+const AGENT_ENDS: Duration = Duration::from_secs(10);
 
 /// What the executor hands to a trial.
 pub struct TrialContext {
@@ -45,8 +55,11 @@ pub struct TrialContext {
 }
 
 /// Runs one trial and emits its events, the last of them `TrialFinished`.
-pub async fn run(context: TrialContext) -> Verdict {
+pub async fn run(mut context: TrialContext) -> Verdict {
     let began = Instant::now();
+    let shown = Arc::new(Mutex::new(Shown::default()));
+    let seen = Arc::clone(&shown);
+    context.emitter = context.emitter.tapped(move |kind| seen.lock().unwrap_or_else(PoisonError::into_inner).event(kind));
     let TrialContext { plan, emitter, cancel, .. } = &context;
     emitter.emit(Kind::TrialStarted(Box::new(plan.started())));
     let mut findings = Findings::default();
@@ -60,12 +73,16 @@ pub async fn run(context: TrialContext) -> Verdict {
                 () = cancel.cancelled() => Err(interrupted()),
             };
             trial.findings.invalid = story.err();
-            trial.down().await;
+            if removal::tears_down(cancel.is_cancelled()) {
+                trial.interrupted().await;
+                trial.down().await;
+            }
             chaos = trial.chaos.borrow().clone();
             findings = trial.findings;
         }
     }
     let phase = Open::new(emitter, Phase::Score);
+    findings.shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
     let finished = findings.conclude(&plan.scenario, &chaos, began.elapsed());
     let total = finished.score.map_or("no score".to_owned(), |score| format!("score {score:.2}"));
     phase.close(true, format!("{}, {total}", finished.verdict.as_str()));
@@ -84,7 +101,14 @@ struct Trial {
     acting: CancellationToken,
     stage: Stage,
     chaos: watch::Receiver<ChaosState>,
+    /// What faults have put in force.
+    states: States,
+    /// How many commands the agent has begun.
+    begun: watch::Sender<u32>,
     touches: Touches,
+    records: Arc<Records>,
+    /// The agent while it works. An interrupt ends it by itself, so that what it did and cost is kept.
+    working: Option<AbortOnDropHandle<AgentReport>>,
     findings: Findings,
 }
 
@@ -101,6 +125,10 @@ impl Trial {
             acting,
             stage,
             chaos: watch::channel(ChaosState::default()).1,
+            states: States::default(),
+            begun: watch::channel(0).0,
+            records: Arc::clone(&context.shared.records),
+            working: None,
             findings: Findings::default(),
         }
     }
@@ -117,6 +145,7 @@ impl Trial {
             self.agent(&ticket, at, &monitor).await?;
         }
         self.settle(steady, &monitor).await?;
+        self.all_felt().map_err(|reason| *reason)?;
         self.preserved().await;
         Ok(())
     }
@@ -177,13 +206,17 @@ impl Trial {
         let (publish, chaos) = watch::channel(ChaosState::default());
         self.chaos = chaos;
         let driver = Driver {
-            scenario: Arc::clone(&scenario),
+            spec: Arc::clone(&scenario.cluster),
+            chaos: scenario.chaos.clone().into(),
+            truth: scenario.truth.clone().into(),
             seed: self.plan.seed,
             cluster: Arc::clone(&self.stage.cluster),
             monitor: monitor.clone(),
             emitter: self.emitter.clone(),
             cancel: self.acting.clone(),
-            links: crate::chaos::Links::default(),
+            states: self.states.clone(),
+            commands: self.begun.subscribe(),
+            let_go: None,
         };
         tokio::spawn(driver.run(steady, publish));
         let first = timeline::first_injection(&scenario.chaos, &scenario.truth);
@@ -230,22 +263,36 @@ impl Trial {
         told.map(|_| ())
     }
 
-    /// A probe of ours felt every fault that was injected so far.
+    /// A probe of ours felt every fault that was injected so far: who repairs one before would undo its proof.
     async fn felt(&mut self) -> Result<(), Reason> {
-        let Some(first) = self.chaos.borrow().active.first().cloned() else { return Ok(()) };
+        let ids: Vec<String> = self.chaos.borrow().active.iter().map(|fault| fault.id.clone()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
         let phase = Open::new(&self.emitter, Phase::Felt);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let felt = wait::until(&mut self.chaos, deadline, |state| state.felt.iter().find(|felt| felt.id == first.id).cloned()).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let of = |state: &ChaosState, id: &String| state.felt.iter().find(|felt| felt.id == *id).cloned();
+        let felt = wait::until(&mut self.chaos, deadline, |state| ids.iter().map(|id| of(state, id)).collect::<Option<Vec<_>>>()).await;
         let told = match felt {
-            Ok(felt) => match felt.after {
-                Some(after) => Ok(format!("felt in {}: {}", seconds(after), felt.detail)),
-                None => Err(format!("fault not felt: {}", felt.detail)),
-            },
+            Ok(felt) => felt.into_iter().map(|felt| felt_by(&felt, ids.len() > 1)).collect::<Result<Vec<_>, _>>(),
             Err(_) => Err("fault not felt: no evidence came".to_owned()),
         };
-        let (ok, proof) = told.as_ref().map_or_else(|why| (false, why.clone()), |proof| (true, proof.clone()));
+        let (ok, proof) = told.as_ref().map_or_else(|why| (false, why.clone()), |proofs| (true, proofs.join("; ")));
         phase.close(ok, proof);
         told.map(|_| ()).map_err(|why| Reason { help: Some("chaosrun show".into()), ..environment("fault_not_felt", why) })
+    }
+
+    /// Faults that came later count as much as the first: one that was not felt proves nothing of the agent.
+    fn all_felt(&self) -> Result<(), Box<Reason>> {
+        let chaos = self.chaos.borrow();
+        if let Some(failure) = &chaos.failure {
+            let place = self.scenario.chaos.get(failure.entry).map(|entry| entry.place.spot());
+            return Err(Box::new(Reason { place, ..environment(failure.code, failure.message.clone()) }));
+        }
+        let Some(felt) = chaos.unfelt() else { return Ok(()) };
+        let place = self.scenario.chaos.iter().find(|entry| entry.id == felt.id).map(|entry| entry.place.spot());
+        let why = format!("fault `{}` not felt: {}", felt.id, felt.detail);
+        Err(Box::new(Reason { help: Some("chaosrun show".into()), place, ..environment("fault_not_felt", why) }))
     }
 
     /// The first ticket. Without one a repair cannot be judged; waiting and doing nothing can.
@@ -278,15 +325,20 @@ impl Trial {
     /// The agent works until it ends or a limit ends it. Then nothing it started runs any more.
     async fn agent(&mut self, ticket: &Ticket, ticket_at: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
         let phase = Open::new(&self.emitter, Phase::Agent);
-        let seat = match self.stage.mediate(self.id.as_str()).await {
+        let served = self.served();
+        let services = served.as_ref().and_then(|served| served.as_ref().ok()).map(Served::services).unwrap_or_default();
+        let seat = match self.stage.mediate(self.id.as_str(), services).await {
             Ok(seat) => seat,
             Err(problem) => {
                 phase.close(false, problem.clone());
                 return Err(environment("engine_error", problem));
             }
         };
+        if self.scenario.variant.sandbox && !seat.sandbox {
+            self.emitter.warn("the agent asks for a sandbox and has none: its shell reaches whatever who started this run reaches");
+        }
         let (view, agent_view) = watch::channel(view(&monitor.state().borrow()));
-        let (truth, agent_truth) = watch::channel(self.chaos.borrow().active.clone());
+        let (truth, agent_truth) = watch::channel(self.chaos.borrow().shown());
         let mirror = tokio::spawn(mirror(monitor.state(), view, self.chaos.clone(), truth));
         let task = AgentTask {
             subject: self.subject(),
@@ -302,13 +354,51 @@ impl Trial {
             cancel: self.cancel.clone(),
             seed: self.plan.seed,
             clock_scale: self.scenario.cluster.clock_scale,
+            begun: self.begun.clone(),
+            solution: self.scenario.solution.clone(),
+            faults: self.scenario.chaos.len(),
+            served,
+            record: tape::to_record(&self.plan, &self.records),
+            cassette: tape::cassette(&self.plan).ok().flatten().map(Path::to_owned),
+            desk: Some(self.stage.desk(monitor)),
         };
-        let report = agent::run(task).await;
+        let ended = self.working.insert(AbortOnDropHandle::new(tokio::spawn(agent::run(task)))).await;
+        self.working = None;
         mirror.abort();
+        let report = match ended.map_err(JoinError::try_into_panic) {
+            Ok(report) => report,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(error)) => return Err(environment("bug", format!("a bug in chaosrun: {error}"))),
+        };
         let proof = format!("{} after {} commands: {}", end_word(report.end), report.commands.len(), report.detail);
-        phase.close(true, proof);
+        phase.close(report.end != AgentEnd::Error, proof);
+        let failed = provider_failed(&report);
         self.findings.agent = Some(report);
-        Ok(())
+        // There is nothing to be judged, and so nothing to wait for.
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// An agent that an interrupt has caught at work ends by itself.
+    async fn interrupted(&mut self) {
+        if let Some(working) = self.working.take()
+            && let Ok(Ok(report)) = tokio::time::timeout(AGENT_ENDS, working).await
+        {
+            self.findings.agent = Some(report);
+        }
+    }
+
+    /// What is served to an agent that is a program.
+    fn served(&self) -> Option<Result<Served, String>> {
+        let Provider::Command(program) = &self.scenario.variant.provider else { return None };
+        let opening = Opening {
+            limits: self.scenario.limits.clone(),
+            emitter: self.emitter.clone(),
+            run_dir: self.stage.record_dir().to_owned(),
+            sandbox: self.stage.walled(),
+            source: Source::Live,
+            cluster: Arc::clone(&self.scenario.cluster),
+        };
+        Some(Served::open(program, opening))
     }
 
     /// Who acts. The commands of a `check` may name the fault, which no variant may.
@@ -400,7 +490,10 @@ impl Trial {
     async fn preserved(&mut self) {
         let Some(workload) = self.stage.take_workload() else { return };
         let phase = Open::new(&self.emitter, Phase::Preserved);
-        let deadline = if self.findings.objective_since.is_some() { READS } else { READS_WHEN_BROKEN };
+        // What was handed over to people may be judged although it is broken.
+        let handed_over =
+            self.scenario.goal == Goal::Escalate && self.findings.agent.as_ref().is_some_and(|agent| agent.end == AgentEnd::Escalate);
+        let deadline = if handed_over || self.findings.objective_since.is_some() { READS } else { READS_WHEN_BROKEN };
         let history = workload.final_reads(deadline).await;
         self.emitter.emit(Kind::HistoryChecked(history.clone()));
         let proof = match history.durable {
@@ -417,6 +510,7 @@ impl Trial {
     /// Ends everything that was started; never fails the trial, for the verdict is about what was before.
     async fn down(&mut self) {
         self.acting.cancel();
+        self.states.mend(&*self.stage.cluster).await;
         self.findings.touched = self.touches.nodes();
         let phase = Open::new(&self.emitter, Phase::Down);
         match self.stage.down().await {
@@ -429,37 +523,14 @@ impl Trial {
     }
 }
 
-/// What an agent may know of the monitor.
-fn view(state: &MonitorState) -> AgentView {
-    let tickets = state.tickets.iter().map(|(ticket, open)| TicketView { ticket: ticket.clone(), open: *open });
-    AgentView { tickets: tickets.collect(), observe: state.observed.clone(), healthy: state.objectives_hold_since.is_some() }
+/// Whoever was to decide for the agent has failed: that is not the agent's doing.
+fn provider_failed(report: &AgentReport) -> Option<Reason> {
+    let code = if report.blame == Blame::Cassette { "cassette" } else { "provider_error" };
+    let reason = || Reason { blame: Some(report.blame.word().into()), ..environment(code, report.detail.clone()) };
+    (report.end == AgentEnd::Error).then(reason)
 }
 
-/// Keeps the agent's view, and the truth that only the oracle reads, current.
-async fn mirror(
-    mut state: watch::Receiver<MonitorState>,
-    view_tx: watch::Sender<AgentView>,
-    mut chaos: watch::Receiver<ChaosState>,
-    truth: watch::Sender<Vec<agent::ActiveFault>>,
-) {
-    // The timeline ends before the trial does; what it told last stays true.
-    let mut timeline_runs = true;
-    loop {
-        tokio::select! {
-            changed = state.changed() => match changed {
-                Ok(()) => drop(view_tx.send_replace(view(&state.borrow_and_update()))),
-                Err(_) => return,
-            },
-            changed = chaos.changed(), if timeline_runs => {
-                timeline_runs = changed.is_ok();
-                truth.send_replace(chaos.borrow_and_update().active.clone());
-            }
-        }
-    }
-}
-
-const fn end_word(end: crate::event::AgentEnd) -> &'static str {
-    use crate::event::AgentEnd;
+const fn end_word(end: AgentEnd) -> &'static str {
     match end {
         AgentEnd::Resolve => "resolved",
         AgentEnd::Escalate => "escalated",
@@ -467,6 +538,15 @@ const fn end_word(end: crate::event::AgentEnd) -> &'static str {
         AgentEnd::Limit => "ended by a limit",
         AgentEnd::Error => "its provider failed",
         AgentEnd::Interrupted => "interrupted",
+    }
+}
+
+/// What proves a fault; `named` where there are several.
+fn felt_by(felt: &Felt, named: bool) -> Result<String, String> {
+    let whose = if named { format!("`{}` ", felt.id) } else { String::new() };
+    match felt.after {
+        Some(after) => Ok(format!("{whose}felt in {}: {}", seconds(after), felt.detail)),
+        None => Err(format!("fault {whose}not felt: {}", felt.detail)),
     }
 }
 
@@ -480,7 +560,9 @@ fn interrupted() -> Reason {
 }
 
 fn cluster_error(error: &ClusterError) -> Reason {
-    environment("cluster_error", error.to_string())
+    // What an engine or its kernel lacks is found there, by name.
+    let help = matches!(error, ClusterError::Engine(_)).then(|| "chaosrun doctor".to_owned());
+    Reason { help, ..environment("cluster_error", error.to_string()) }
 }
 
 fn seconds(duration: Duration) -> String {

@@ -27,6 +27,12 @@ impl Document {
         (value.map(|value| Self { file: Arc::clone(file), value, moves: Vec::new(), removed: Vec::new(), gone: Vec::new() }), problems)
     }
 
+    /// Values that no file has.
+    #[must_use]
+    pub fn of(file: &Arc<SourceFile>, value: Value) -> Self {
+        Self { file: Arc::clone(file), value, moves: Vec::new(), removed: Vec::new(), gone: Vec::new() }
+    }
+
     /// Where the value at `pointer` was written.
     #[must_use]
     pub fn place(&self, pointer: &Pointer) -> Place {

@@ -9,8 +9,35 @@ macro_rules! sample {
 pub const SAMPLES: &[(&str, &str)] = &[
     sample!("scenarios/node_kill.yaml"),
     sample!("scenarios/pd_kill.yaml"),
+    sample!("scenarios/power_loss.yaml"),
     sample!("scenarios/node_pause.yaml"),
+    sample!("scenarios/bad_config.yaml"),
+    sample!("scenarios/cascading.yaml"),
+    sample!("scenarios/crash_loop.yaml"),
+    sample!("scenarios/disk_pressure.yaml"),
+    sample!("scenarios/disk_slow.yaml"),
+    sample!("scenarios/false_alarm.yaml"),
+    sample!("scenarios/healthy.yaml"),
+    sample!("scenarios/late_second.yaml"),
+    sample!("scenarios/latency.yaml"),
+    sample!("scenarios/leader_oneway.yaml"),
+    sample!("scenarios/packet_loss.yaml"),
+    sample!("scenarios/partition_leader.yaml"),
+    sample!("scenarios/partition_majority.yaml"),
+    sample!("scenarios/partition_minority.yaml"),
+    sample!("scenarios/red_herring.yaml"),
+    sample!("scenarios/slow_node.yaml"),
     sample!("scenarios/empty.yaml"),
+    sample!("scenarios/etcd/bad_env.yaml"),
+    sample!("scenarios/etcd/crash_loop.yaml"),
+    sample!("scenarios/etcd/false_alarm.yaml"),
+    sample!("scenarios/etcd/healthy.yaml"),
+    sample!("scenarios/etcd/late_second.yaml"),
+    sample!("scenarios/etcd/latency.yaml"),
+    sample!("scenarios/etcd/leader_oneway.yaml"),
+    sample!("scenarios/etcd/partition_all.yaml"),
+    sample!("scenarios/etcd/partition_leader.yaml"),
+    sample!("scenarios/etcd/partition_minority.yaml"),
     sample!("scenarios/etcd/node_kill.yaml"),
     sample!("scenarios/etcd/leader_kill.yaml"),
     sample!("scenarios/etcd/node_pause.yaml"),
@@ -27,6 +54,14 @@ pub const SAMPLES: &[(&str, &str)] = &[
     sample!("scenarios/clusters/none.yaml"),
     sample!("scenarios/clusters/ratelimiter.yaml"),
     sample!("scenarios/clusters/files/ratelimiter.prometheus.yml.j2"),
+    sample!("scenarios/clusters/files/redis.conf.j2"),
+    sample!("scenarios/ratelimiter/bad_config.yaml"),
+    sample!("scenarios/ratelimiter/cascading.yaml"),
+    sample!("scenarios/ratelimiter/false_alarm.yaml"),
+    sample!("scenarios/ratelimiter/healthy.yaml"),
+    sample!("scenarios/ratelimiter/latency.yaml"),
+    sample!("scenarios/ratelimiter/redis_partition.yaml"),
+    sample!("scenarios/ratelimiter/slow_node.yaml"),
     sample!("scenarios/ratelimiter/counter_drift.yaml"),
     sample!("scenarios/ratelimiter/counter_overrun.yaml"),
     sample!("scenarios/ratelimiter/node_kill.yaml"),
@@ -39,6 +74,14 @@ pub const SAMPLES: &[(&str, &str)] = &[
     sample!("variants/playbook.yaml"),
     sample!("variants/three_commands.yaml"),
     sample!("variants/oracle.yaml"),
+    sample!("variants/kitchen.yaml"),
+    sample!("variants/diagnose_only.yaml"),
+    sample!("variants/menu.yaml"),
+    sample!("prompts/kitchen.md.j2"),
+    sample!("prompts/diagnose_only.md.j2"),
+    sample!("prompts/menu.md.j2"),
+    sample!("prompts/ticket.md.j2"),
+    sample!("prompts/outside.md.j2"),
 ];
 
 /// The sample of that path.
@@ -64,6 +107,7 @@ mod tests {
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut found = Vec::new();
+        walk(root, "prompts", &mut found);
         walk(root, "scenarios", &mut found);
         walk(root, "variants", &mut found);
         found.sort();

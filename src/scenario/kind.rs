@@ -65,7 +65,7 @@ impl Kind {
         let root = crate::diagnostic::Pointer::default();
         let mut found = Vec::new();
         if self == Self::Cluster {
-            for section in ["nodes", "observe", "invariants", "workloads"] {
+            for section in ["nodes", "observe", "invariants", "workloads", "actions"] {
                 found.extend(doc.keys(section).into_iter().map(|name| root.key(section).key(name)));
             }
         }

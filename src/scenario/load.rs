@@ -9,12 +9,14 @@ use serde_json::Value;
 use super::document::Document;
 use super::files::{self, Files, NoFile};
 use super::kind::Kind;
-use super::model::{Backend, Cluster, Scenario, Scoring, Variant};
+use super::model::{Backend, Cluster, Provider, RuleDoing, Scenario, Scoring, Variant};
 use super::overrides::{self, Setting};
-use super::raw::{RawCluster, RawScenario, RawScoring, RawVariant, Short};
+use super::raw::{RawCluster, RawProvider, RawScenario, RawScoring, RawVariant, Short};
 use super::resolve::{self, DEFAULT_VARIANT, Found, Surroundings, missing_variant};
 use super::sections::{self, PROGRAMS};
+use super::taped::Replay;
 use super::{names, seeds, typed::typed};
+use crate::agent::model::declared;
 use crate::diagnostic::{Diagnostic, Place, Pointer, sorted};
 
 /// What the command line changes.
@@ -32,6 +34,8 @@ pub struct Overrides {
     pub repeat: Option<usize>,
     /// Only the cell with these values.
     pub cell: Option<IndexMap<String, Value>>,
+    /// Recorded sessions instead of models: their variants, and their seeds unless others are given.
+    pub replay: Option<Replay>,
 }
 
 /// A scenario file with everything it names, in every cell of its matrix.
@@ -73,7 +77,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic
 /// Files read and resolved so far, and what is wrong with them.
 pub(super) struct Loader<'a> {
     pub(super) files: Files,
-    overrides: &'a Overrides,
+    pub(super) overrides: &'a Overrides,
     pub(super) problems: Vec<Diagnostic>,
     /// By file, backend and settings; so are those below, as far as they depend on it.
     clusters: IndexMap<String, Option<(Arc<Cluster>, Document)>>,
@@ -120,8 +124,15 @@ impl<'a> Loader<'a> {
         let doc = self.with_programs(&written, path, backend, &set.iter().collect::<Vec<_>>());
         let axes = self.axes(&doc, &set);
         let named = |name: &str| axes.iter().find(|(path, _)| path == name).map(|(_, settings)| settings.as_slice());
-        let variants = self.wanted_variants(named("agent.variant"));
-        let seeds = self.wanted_seeds(&doc, &set, named("seed"));
+        let recorded = self.recorded(&doc);
+        let variants = match &recorded {
+            Some((variants, _)) => variants.clone(),
+            None => self.wanted_variants(named("agent.variant")),
+        };
+        let seeds = match recorded.filter(|_| self.overrides.seeds.is_none()) {
+            Some((_, seeds)) => seeds,
+            None => self.wanted_seeds(&doc, &set, named("seed")),
+        };
         let crossed: Vec<&(String, Vec<Setting>)> = axes.iter().filter(|(path, _)| path != "agent.variant" && path != "seed").collect();
         let mut cells = Vec::new();
         for cell in product(&crossed) {
@@ -228,6 +239,22 @@ impl<'a> Loader<'a> {
         axes
     }
 
+    /// What was recorded of this scenario, when cassettes are to answer.
+    #[expect(clippy::type_complexity, reason = "variants as elsewhere, and seeds")]
+    fn recorded(&mut self, doc: &Document) -> Option<(Vec<(String, Place)>, Vec<u64>)> {
+        let replay = self.overrides.replay.as_ref()?;
+        let path = replay.path.display().to_string();
+        let place = overrides::argument("--replay", &path);
+        match replay.recorded(doc.value.get("name").and_then(Value::as_str).unwrap_or_default()) {
+            Ok((variants, seeds)) => Some((variants.into_iter().map(|name| (name, place.clone())).collect(), seeds)),
+            Err(message) => {
+                let problem = Diagnostic::error("bad_cassette", message).at(place.within(0..path.len())).label("nothing to live on");
+                self.problems.push(problem.help("`chaosrun run SCENARIO --record FOLDER` writes cassettes"));
+                None
+            }
+        }
+    }
+
     /// Names of the variants to judge and where they are from; none = the file's own.
     fn wanted_variants(&self, axis: Option<&[Setting]>) -> Vec<(String, Place)> {
         if !self.overrides.variants.is_empty() {
@@ -317,9 +344,76 @@ impl<'a> Loader<'a> {
         } else {
             variants.iter().filter_map(|(name, _)| with(name)).collect()
         };
+        self.refuse_unpriced(&subjects);
+        self.refuse_unfit_actions(&subjects);
         let judged = |name: &str| subjects.iter().any(|subject| subject.variant.name == name);
         let controls = raw.controls.iter().filter(|name| !judged(name)).filter_map(|name| with(name)).collect();
         Some((subjects, controls))
+    }
+
+    /// A limit in dollars is none for a model that nobody knows the price of.
+    fn refuse_unpriced(&mut self, scenarios: &[Arc<Scenario>]) {
+        for scenario in scenarios.iter().filter(|scenario| scenario.limits.usd.is_some()) {
+            let root = Pointer::default();
+            let unpriced: Vec<(&str, Pointer)> = match &scenario.variant.provider {
+                Provider::Model(model) => {
+                    let own = declared::price(model).is_none().then(|| (model.model.as_str(), root.key("model")));
+                    let summary = model.summary.as_deref().filter(|own| declared::price_of(own.price, &own.model).is_none());
+                    own.into_iter().chain(summary.map(|own| (own.model.as_str(), root.key("summary").key("model")))).collect()
+                }
+                Provider::Command(program) => program
+                    .models
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(at, served)| {
+                        let names = root.key("models").index(at).key("names");
+                        let unknown = served.names.iter().enumerate().filter(|(_, name)| declared::price_of(served.price, name).is_none());
+                        unknown.map(move |(at, name)| (name.as_str(), names.index(at)))
+                    })
+                    .collect(),
+                _ => Vec::new(),
+            };
+            for (model, pointer) in unpriced {
+                let problem = Diagnostic::error("no_price", format!("what `{model}` costs is not known, and dollars are limited"));
+                let place = Place::new(Arc::clone(&scenario.variant.file), pointer);
+                let help = "say `price: { input: X, output: Y }`, in dollars for a million tokens; 0 where nobody is paid";
+                let problem = problem.at(place).label("not in the price table").help(help);
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
+                }
+            }
+        }
+    }
+
+    /// Actions are the cluster's: which there are is known only here.
+    fn refuse_unfit_actions(&mut self, scenarios: &[Arc<Scenario>]) {
+        for scenario in scenarios {
+            let cluster = &scenario.cluster;
+            let mut found = Vec::new();
+            match &scenario.variant.provider {
+                Provider::Model(_) | Provider::Command(_) if scenario.variant.acts() && cluster.actions.is_empty() => {
+                    let problem = Diagnostic::error("no_actions", format!("cluster `{}` declares no `actions`", cluster.name));
+                    let place = Place::new(Arc::clone(&scenario.variant.file), Pointer::default().key("tools"));
+                    let help = "declare some in the cluster's file, or take a variant with a `shell`";
+                    found.push(problem.at(place).label("`act` has nothing to offer there").help(help));
+                }
+                Provider::Scripted { rules } => {
+                    for command in rules.iter().flat_map(|rule| &rule.commands) {
+                        let RuleDoing::Act { action, params, place } = &command.what else { continue };
+                        let given: Vec<&str> = params.keys().map(String::as_str).collect();
+                        found.extend(
+                            resolve::unfit(&cluster.actions, &cluster.name, action, &given).map(|problem| problem.at(place.clone())),
+                        );
+                    }
+                }
+                _ => {}
+            }
+            for problem in found {
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
+                }
+            }
+        }
     }
 
     /// The cluster of that name for a scenario at `from`, with its sections for the backend and its settings.
@@ -411,6 +505,18 @@ impl<'a> Loader<'a> {
     }
 
     fn variant(&mut self, name: &str, from: &Path) -> Found {
+        let key = format!("--replay {name}");
+        if let Some(found) = self.variants.get(&key) {
+            return found.clone().map_or(Found::Broken, Found::Variant);
+        }
+        let replay = self.overrides.replay.as_ref();
+        if let Some(replay) = replay
+            && let Some(found) = self.replayed(replay, name, &overrides::argument("--replay", &replay.path.display().to_string()))
+        {
+            let variant = if let Found::Variant(variant) = &found { Some(Arc::clone(variant)) } else { None };
+            self.variants.insert(key, variant);
+            return found;
+        }
         let is_path = Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
         let path = if is_path { name.to_owned() } else { format!("variants/{name}.yaml") };
         match self.files.find(&path, from) {
@@ -439,9 +545,22 @@ impl<'a> Loader<'a> {
         let mut doc = self.document(path)?;
         let (raw, mut problems) = typed::<RawVariant>(&mut doc, Kind::Variant);
         self.problems.append(&mut problems);
-        let (variant, mut problems) = resolve::variant(&doc, &raw?);
+        let raw = raw?;
+        let mut templates = IndexMap::new();
+        let prompts = resolve::prompts(&raw).into_iter().map(|(key, name)| (Pointer::default().key(key), name));
+        for (pointer, name) in prompts.chain(resolve::brought(&raw)) {
+            match self.files.find(name, path) {
+                Ok(file) => drop(templates.insert(name.to_owned(), file)),
+                Err(no_file) => self.problems.push(at_name(describe(name, no_file), &doc.place(&pointer))),
+            }
+        }
+        let (variant, mut problems) = resolve::variant(&doc, &raw, &templates);
+        let sound = problems.is_empty();
         self.problems.append(&mut problems);
-        Some(Arc::new(variant))
+        match raw.provider {
+            RawProvider::Cassette if sound => self.taped_file(variant, &raw, &doc, path).map(Arc::new),
+            _ => Some(Arc::new(variant)),
+        }
     }
 }
 
@@ -511,18 +630,38 @@ mod tests {
     #[test]
     fn every_sample_loads_in_every_form() {
         let shared = ["clusters/", "scoring/"].map(|folder| format!("scenarios/{folder}"));
+        let mut refused = Vec::new();
         let scenarios = SAMPLES.iter().map(|(path, _)| *path).filter(|path| path.starts_with("scenarios/"));
         for path in scenarios.filter(|path| !shared.iter().any(|folder| path.starts_with(folder))) {
             for (backend, standin) in [(Backend::Local, false), (Backend::Docker, false), (Backend::Docker, true)] {
                 let overrides = Overrides { backend: Some(backend), standin, ..Overrides::default() };
                 // From the folder, and out of the binary.
-                for path in [format!("{}/{path}", env!("CARGO_MANIFEST_DIR")), format!("embedded:{path}")] {
-                    let loaded = load(Path::new(&path), &overrides);
-                    let loaded = loaded.unwrap_or_else(|problems| panic!("{path}:\n{}", render(&problems, Look::default())));
-                    assert_eq!(loaded.cells.len(), 1);
+                for whole in [format!("{}/{path}", env!("CARGO_MANIFEST_DIR")), format!("embedded:{path}")] {
+                    match load(Path::new(&whole), &overrides) {
+                        Ok(loaded) => assert_eq!(loaded.cells.len(), 1),
+                        // Only a fault that this form cannot have.
+                        Err(problems) if problems.iter().all(|problem| ["fault_not_here", "no_disk"].contains(&problem.code)) => {
+                            refused.push((path, backend, standin));
+                        }
+                        Err(problems) => panic!("{whole}:\n{}", render(&problems, Look::default())),
+                    }
                 }
             }
         }
+        refused.dedup();
+        refused.sort_by_key(|(path, backend, standin)| (*path, backend.as_str(), *standin));
+        let expected = [
+            // Real stores have no disk of their own.
+            ("scenarios/disk_pressure.yaml", Backend::Docker, false),
+            // No file system of ours is under a container's data.
+            ("scenarios/disk_slow.yaml", Backend::Docker, false),
+            ("scenarios/disk_slow.yaml", Backend::Docker, true),
+            // A relay sees no packets.
+            ("scenarios/packet_loss.yaml", Backend::Local, false),
+            ("scenarios/power_loss.yaml", Backend::Docker, false),
+            ("scenarios/power_loss.yaml", Backend::Docker, true),
+        ];
+        assert_eq!(refused, expected);
     }
 
     #[test]
@@ -536,7 +675,7 @@ mod tests {
         let loaded = sample("node_kill", &overrides).unwrap_or_else(|problems| panic!("{problems}"));
         let subjects = &loaded.cells[0].subjects;
         assert_eq!(subjects.iter().map(|one| one.variant.name.as_str()).collect::<Vec<_>>(), ["noop", "oracle"]);
-        assert_eq!(subjects[0].chaos[0].at, std::time::Duration::from_secs(2));
+        assert_eq!(subjects[0].chaos[0].when.latest(), std::time::Duration::from_secs(2));
         assert_eq!(subjects[0].cluster.roles["tikv"].nodes.len(), 5);
         assert_eq!((subjects[0].limits.turns, &loaded.seeds[..]), (3, &[7, 8][..]));
     }

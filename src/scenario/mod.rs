@@ -4,14 +4,16 @@
 //! [`typed`]) and resolved ([`resolve`]) into the [`model`]. Only [`load`] and [`files`] read files.
 
 mod alone;
+mod by_hand;
 mod check;
 mod document;
 pub mod embedded;
 mod files;
+mod foreign;
 mod kind;
 mod load;
 pub mod model;
-mod names;
+pub mod names;
 mod overrides;
 mod path;
 mod raw;
@@ -19,11 +21,18 @@ mod resolve;
 pub mod schema;
 mod sections;
 pub mod seeds;
+mod taped;
 mod typed;
+pub mod written;
 pub mod yaml;
 
 pub use alone::{Alone, cluster_name, load_cluster};
+pub use by_hand::fault_by_hand;
 pub use check::{check, collect};
 pub use files::places_of_folder;
+pub use foreign::Foreign;
 pub use kind::Kind;
 pub use load::{Cell, Loaded, Overrides, load};
+pub use resolve::FAULT_CLASSES;
+pub use resolve::quantity::duration;
+pub use taped::Replay;

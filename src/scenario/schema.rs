@@ -27,7 +27,7 @@ fn generate(kind: Kind) -> Value {
     let mut schema = schema.to_value();
     match kind {
         Kind::Scenario => add_sections(&mut schema, &[]),
-        Kind::Cluster => add_sections(&mut schema, &["role", "probe", "invariant", "workload"]),
+        Kind::Cluster => add_sections(&mut schema, &["role", "probe", "invariant", "workload", "action"]),
         Kind::Variant | Kind::Scoring => {}
     }
     schema
@@ -151,9 +151,8 @@ fn references(value: &Value) -> Vec<String> {
 
 /// Lists that stand where only a map may, the last ones first.
 #[must_use]
-pub fn misplaced_lists(kind: Kind, value: &Value) -> Vec<Pointer> {
+pub fn misplaced_lists(root: &Value, value: &Value) -> Vec<Pointer> {
     let mut found = Vec::new();
-    let root = of(kind);
     find_lists(value, &alternatives(root, root), root, &Pointer::default(), &mut found);
     found.reverse();
     found

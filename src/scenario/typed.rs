@@ -20,10 +20,15 @@ const ROUNDS: usize = 100;
 
 /// Types a document. Values that could not be typed are gone from it afterwards.
 pub fn typed<T: DeserializeOwned>(doc: &mut Document, kind: Kind) -> (Option<T>, Vec<Diagnostic>) {
+    typed_by(doc, schema::of(kind))
+}
+
+/// As [`typed`], by the schema that belongs to the type.
+pub fn typed_by<T: DeserializeOwned>(doc: &mut Document, schema: &Value) -> (Option<T>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let mut gone: Vec<Pointer> = Vec::new();
     // Serde takes a list for a map whose keys are in that order: nobody means that in a file.
-    for pointer in schema::misplaced_lists(kind, &doc.value) {
+    for pointer in schema::misplaced_lists(schema, &doc.value) {
         let what = pointer.last_key().map(|key| format!("`{key}`: ")).unwrap_or_default();
         let problem = Diagnostic::error("wrong_type", format!("{what}expected a map, found a list"));
         problems.push(problem.at(doc.place(&pointer)).label("expected a map"));

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::event::{Diagnosis, Grade};
+
 /// Seconds are numbers; what is not known is null (and a part that needs it scores 0 and says why).
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Facts {
@@ -22,11 +24,46 @@ pub struct Facts {
     pub safeguards_broken: usize,
     /// None when there was nothing to diagnose.
     pub diagnosed: Option<bool>,
+    pub diagnosis: Diagnosed,
     pub turns: u32,
     pub tokens: u64,
     pub usd: f64,
     pub timing: Timing,
     pub limits: Limits,
+}
+
+/// What diagnoses are worth; null where none was handed in, and none was to be expected.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Diagnosed {
+    /// How many were handed in.
+    pub submitted: usize,
+    pub component: Option<f64>,
+    pub fault_class: Option<f64>,
+    /// The share of the cited evidence that the agent was shown.
+    pub evidence: Option<f64>,
+    pub quotes: usize,
+    pub quotes_found: usize,
+    /// Of the last one.
+    pub confidence: Option<f64>,
+}
+
+impl Diagnosed {
+    /// `expected`: an agent that can cite evidence, and whose silence counts.
+    #[must_use]
+    pub fn of(grade: Option<&Grade>, last: Option<&Diagnosis>, expected: bool) -> Self {
+        let Some(grade) = grade else { return Self::default() };
+        #[expect(clippy::cast_precision_loss, reason = "a handful of quotes")]
+        let share = grade.quotes_found as f64 / grade.quotes.max(1) as f64;
+        Self {
+            submitted: grade.submitted,
+            component: Some(grade.component),
+            fault_class: Some(grade.fault_class),
+            evidence: (expected || grade.quotes > 0).then_some(share),
+            quotes: grade.quotes,
+            quotes_found: grade.quotes_found,
+            confidence: last.map(|last| last.confidence),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize)]

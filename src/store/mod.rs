@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod find;
 pub mod read;
 pub mod row;
+pub mod sessions;
 
 pub use database::Database;
 pub use directory::Directory;

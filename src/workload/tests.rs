@@ -51,6 +51,8 @@ fn no_such(node: &str) -> ClusterError {
     ClusterError::NoSuchNode(node.into())
 }
 
+impl crate::cluster::Harm for Bench {}
+
 #[async_trait]
 impl Cluster for Bench {
     fn topology(&self) -> &Topology {

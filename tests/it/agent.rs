@@ -8,12 +8,14 @@ use chaosrun::agent::{self, ActiveFault, AgentReport, AgentTask, AgentView, Subj
 use chaosrun::cluster::local::supervisor::{Supervisor, SupervisorClient};
 use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot, seat};
 use chaosrun::cluster::mediator::{Mediator, MediatorHandle, Settings};
-use chaosrun::cluster::{Cluster, Exec, NodeStatus, Terminal};
+use chaosrun::cluster::{Cluster, Exec, NodeStatus, Seat, Seating, Terminal};
 use chaosrun::diagnostic::{Place, Pointer, SourceFile};
 use chaosrun::emit::{Emitter, Message};
 use chaosrun::event::{Actor, AgentEnd, Kind, NodeState, Severity, Ticket};
 use chaosrun::expr::{Expr, Scope, Template};
-use chaosrun::scenario::model::{self, Heal, Limits, LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleEnd, Variant};
+use chaosrun::scenario::model::{
+    self, Heal, Limits, LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleDoing, RuleEnd, Variant,
+};
 use indexmap::IndexMap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +60,8 @@ fn node(name: &str) -> model::Node {
             within: Duration::from_secs(30),
         }),
         stop_grace: Duration::from_secs(1),
+        clock: false,
+        layer: false,
         place: Place::new(file(), Pointer::default()),
     }
 }
@@ -77,26 +81,39 @@ fn spec(names: &[&str]) -> Arc<model::Cluster> {
         invariants: IndexMap::new(),
         workloads: IndexMap::new(),
         logs: IndexMap::new(),
+        actions: IndexMap::new(),
         tools: Vec::new(),
         toolbox: None,
         standin: false,
     })
 }
 
-struct Rig {
+pub struct Rig {
     client: SupervisorClient,
-    cluster: Arc<LocalCluster>,
+    pub cluster: Arc<LocalCluster>,
     mediator: MediatorHandle,
-    work: Arc<WorkRoot>,
+    pub work: Arc<WorkRoot>,
     events: mpsc::UnboundedReceiver<Message>,
     emitter: Emitter,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
+    seat: Seat,
+    /// For one command.
+    pub limit: Duration,
     view: watch::Sender<AgentView>,
     truth: watch::Sender<Vec<ActiveFault>>,
 }
 
 impl Rig {
     async fn new(names: &[&str]) -> Self {
+        Self::seated(names, false).await
+    }
+
+    /// With the agent in a sandbox.
+    pub async fn walled(names: &[&str]) -> Self {
+        Self::seated(names, true).await
+    }
+
+    async fn seated(names: &[&str], sandbox: bool) -> Self {
         let client = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap().attach().unwrap();
         let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap());
         let (emitter, events) = Emitter::new(Instant::now());
@@ -118,6 +135,9 @@ impl Rig {
         // Everywhere: the tests of the stock client are beside the engine.
         work.make_tool("docker").unwrap();
         let mediator = Mediator::start(cluster.clone(), Settings::new(work.path().join("engine.sock"), "secret"), emitter.clone()).unwrap();
+        let seating = Seating { engine: work.path().join("engine.sock"), sandbox, ..Seating::default() };
+        let seat = cluster.seat(&seating).await.unwrap();
+        let limit = Duration::from_secs(30);
         let ticket = Ticket {
             id: 1,
             invariant: "node_up".into(),
@@ -131,39 +151,35 @@ impl Rig {
         let tickets = vec![TicketView { ticket, open: true }];
         let (view, _) = watch::channel(AgentView { tickets, ..AgentView::default() });
         let (truth, _) = watch::channel(Vec::new());
-        Self { client, cluster, mediator, work, events, emitter, dir, view, truth }
+        Self { client, cluster, mediator, work, events, emitter, dir, seat, limit, view, truth }
     }
 
     fn task(&self, subject: Subject) -> AgentTask {
         AgentTask {
             subject,
-            limits: Limits {
-                wall: Duration::from_secs(60),
-                turns: 30,
-                tokens: None,
-                usd: None,
-                command: Duration::from_secs(30),
-                output: 16_000,
-            },
-            deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+            limits: Limits { wall: Duration::from_secs(1200), turns: 30, tokens: None, usd: None, command: self.limit, output: 16_000 },
+            deadline: tokio::time::Instant::now() + Duration::from_secs(1200),
             ticket: 1,
             view: self.view.subscribe(),
             truth: self.truth.subscribe(),
             cluster: self.cluster.clone(),
             run_dir: self.dir.path().to_owned(),
-            seat: seat::beside(
-                &self.work.path().join("shell"),
-                Some(&self.work.path().join("tools")),
-                &self.work.path().join("engine.sock"),
-            ),
+            seat: self.seat.clone(),
             emitter: self.emitter.clone(),
             cancel: CancellationToken::new(),
+            begun: tokio::sync::watch::channel(0).0,
+            solution: Vec::new(),
+            faults: 0,
             seed: 7,
             clock_scale: None,
+            served: None,
+            record: None,
+            cassette: None,
+            desk: None,
         }
     }
 
-    async fn commands(&self, commands: &[&str]) -> AgentReport {
+    pub async fn commands(&self, commands: &[&str]) -> AgentReport {
         let commands = commands.iter().map(|text| template(text, Scope::Agent)).collect();
         agent::run(self.task(Subject::Commands { name: "test".into(), commands })).await
     }
@@ -180,7 +196,7 @@ impl Rig {
         kinds
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.mediator.stop().await;
         self.cluster.down().await.unwrap();
         self.client.close().await;
@@ -191,7 +207,7 @@ impl Rig {
 fn playbook() -> Subject {
     let command = |when: Option<&str>, run: &str, until: Option<&str>| RuleCommand {
         when: when.map(expr),
-        run: template(run, Scope::Agent),
+        what: RuleDoing::Run(template(run, Scope::Agent)),
         reasoning: template("{{ ticket.invariant }} of {{ ticket.node }}", Scope::Agent),
         until: until.map(expr),
     };
@@ -219,7 +235,7 @@ fn playbook() -> Subject {
 
 fn variant(provider: Provider) -> Subject {
     let (name, description) = ("v".to_owned(), String::new());
-    Subject::Variant(Arc::new(Variant { name, description, file: file(), provider, limits: LimitsOverride::default() }))
+    Subject::Variant(Arc::new(Variant { name, description, file: file(), provider, limits: LimitsOverride::default(), sandbox: false }))
 }
 
 #[tokio::test]
@@ -232,7 +248,7 @@ async fn a_playbook_repairs_a_node() {
     let inspect = "docker inspect -f '{{.State.Status}}' db2";
     assert_eq!(ran, [("docker ps -a", 0), (inspect, 0), ("docker start db2", 0), (inspect, 0)], "{report:?}");
     assert!(report.commands[0].stdout.text.contains("Exited (137)"), "{}", report.commands[0].stdout.text);
-    assert_eq!((report.end, report.diagnosis.unwrap().root_cause.as_str()), (AgentEnd::Resolve, "db2 was exited"));
+    assert_eq!((report.end, report.diagnosis().unwrap().root_cause.as_str()), (AgentEnd::Resolve, "db2 was exited"));
     assert_eq!(rig.status("db2").state, NodeState::Running);
     // The audit stands between the intent of the command and its end, and says what was done to whom.
     let kinds = rig.kinds();
@@ -249,8 +265,11 @@ async fn a_playbook_repairs_a_node() {
     let fault = |id: &str, targets: &[&str], fault: &str| ActiveFault {
         id: id.into(),
         fault: fault.into(),
+        class: "process_hang".into(),
         targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+        linked: vec![],
         heal: Heal::Agent,
+        cures: targets.iter().map(|target| ((*target).to_owned(), format!("docker unpause {target}"))).collect(),
         repair: None,
     };
     rig.truth.send_replace(vec![fault("hang", &["db3"], "node_pause")]);
@@ -333,7 +352,8 @@ async fn a_terminal_passes_keys_on_and_changes_its_size() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let rig = Rig::new(&["db1"]).await;
     let size = Terminal { rows: 10, columns: 20 };
-    let command = ["sh", "-c", "trap 'stty size' WINCH; stty size; read line; echo got $line; echo ready; exec sleep 600"];
+    let command =
+        ["sh", "-c", "trap 'stty size' WINCH; stty size; until read line; do :; done; echo got $line; echo ready; exec sleep 600"];
     let exec = Exec { command: command.map(str::to_owned).to_vec(), interactive: true, terminal: Some(size), ..Exec::default() };
     let mut running = rig.cluster.exec("db1", exec).await.unwrap();
     let mut shown = String::new();
@@ -346,7 +366,7 @@ async fn a_terminal_passes_keys_on_and_changes_its_size() {
             resized = true;
             running.resize.as_ref().unwrap()(Terminal { rows: 33, columns: 44 }).await;
         }
-        // Without an interrupted `read` the trap waits for the line.
+        // The trap runs at once and interrupts `read`, or waits for the line.
         if resized && !typed {
             typed = true;
             stdin.write_all(b"a line\r").await.unwrap();

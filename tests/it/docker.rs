@@ -13,18 +13,30 @@ use rand_chacha::ChaCha8Rng;
 
 use super::program::{Program, Project, Ran, Trial};
 use super::require;
-use super::trials::patient;
 
-const IN_CONTAINERS: [&str; 3] = ["--backend", "docker", "--standin"];
+pub const IN_CONTAINERS: [&str; 3] = ["--backend", "docker", "--standin"];
+
+/// [`super::trials::patient`], and no hurry of containers: four clusters of a debug build share two processors with other tests.
+fn patient() -> Project {
+    let slower = [
+        ("rate: 100", "rate: 20"),
+        ("detect_within: 15s", "detect_within: 120s"),
+        ("repair_within: 30s", "repair_within: 120s"),
+        ("wall: 30s", "wall: 120s"),
+        ("command: 15s", "command: 60s"),
+    ];
+    let project = super::trials::patient().again("clusters/tikv", &[("clock_scale: 0.2", "clock_scale: 0.5")]);
+    project.again("node_kill", &slower).again("pd_kill", &slower).again("node_pause", &slower)
+}
 
 /// Whether there is an engine, and its client to look at it from outside.
-fn engine() -> bool {
+pub fn engine() -> bool {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     require::program("docker").is_some() && runtime.block_on(require::engine()).is_some()
 }
 
 /// What the engine has of ours, as the stock client lists it.
-fn left(run: Option<&str>) -> Vec<String> {
+pub fn left(run: Option<&str>) -> Vec<String> {
     let label = run.map_or("label=chaosrun.run".to_owned(), |run| format!("label=chaosrun.run={run}"));
     let listed = |words: &[&str]| {
         let output = Command::new("docker").args(words).args(["-q", "--filter", &label]).output().expect("the stock client runs");
@@ -78,7 +90,7 @@ fn who_does_nothing_fails_in_containers_too() {
     if !engine() {
         return;
     }
-    let soon = [("repair_within: 30s", "repair_within: 2s")];
+    let soon = [("repair_within: 120s", "repair_within: 2s")];
     let project = patient().again("node_kill", &soon).again("pd_kill", &soon).again("node_pause", &soon);
     let scenarios = ["scenarios/node_kill.yaml", "scenarios/pd_kill.yaml", "scenarios/node_pause.yaml"];
     let ran = project.run(&[&scenarios[..], &IN_CONTAINERS, &["--variant", "noop", "--jobs", "2"]].concat()).exits(4);
@@ -95,8 +107,13 @@ fn curious(commands: &[String]) -> Project {
         text
     });
     let text = format!("provider: scripted\nrules:\n  - commands:\n{commands}    end: escalate\n");
-    let slower =
-        [("rate: 500", "rate: 50"), ("wall: 8s", "wall: 90s"), ("command: 5s", "command: 20s"), ("repair_within: 8s", "repair_within: 2s")];
+    let slower = [
+        ("rate: 100", "rate: 20"),
+        ("detect_within: 15s", "detect_within: 120s"),
+        ("repair_within: 30s", "repair_within: 2s"),
+        ("wall: 30s", "wall: 120s"),
+        ("command: 15s", "command: 60s"),
+    ];
     patient().changed("node_kill", &slower).file("variants/curious.yaml", &text)
 }
 
@@ -119,7 +136,7 @@ fn an_agent_sees_its_trial_and_nothing_else() {
         "docker inspect tikv1 pd1",
         "docker run --rm debian:bookworm-slim true",
         "DOCKER_HOST= docker ps -a | awk 'NR > 1 { print $NF }' | sort | tr '\\n' ' '",
-        "touch /etc/x /usr/x; touch /work/x && echo mine",
+        "touch /etc/x /usr/x; touch x && echo mine",
         "cat /proc/1/cmdline /proc/self/environ | tr '\\0' ' '; ls / /run /srv /home /root; cat /proc/self/mountinfo",
         "docker exec tikv1 sh -c 'cat /proc/1/cmdline /proc/1/environ | tr \"\\0\" \" \"; ls -R /srv; ls -la /usr/local/bin'",
         "getent hosts pd1 tikv3 && echo known",
@@ -165,13 +182,13 @@ fn what_an_agent_left_running_is_ended_before_it_is_judged() {
         return;
     }
     let commands = [
-        "env -i setsid sh -c 'while :; do date >> /work/alive; done' & echo left",
-        "sleep 1; wc -l < /work/alive",
+        "env -i setsid sh -c 'while :; do date >> alive; done' & echo left",
+        "until [ -s alive ]; do :; done; wc -l < alive",
         "sleep 600",
         "ps -e -o args",
     ]
     .map(str::to_owned);
-    let project = curious(&commands).again("node_kill", &[("command: 20s", "command: 1500ms")]);
+    let project = curious(&commands).again("node_kill", &[("command: 60s", "command: 10s")]);
     let ran = project.run(&[&["scenarios/node_kill.yaml"][..], &IN_CONTAINERS, &["--variant", "curious"]].concat()).exits(4);
     let done = ran.trial().commands();
     assert!(done[1].stdout.text.trim().parse::<u32>().is_ok_and(|lines| lines > 0), "{done:?}");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use chaosrun::cluster::docker::reap;
+use chaosrun::cluster::local::folder;
 use chaosrun::ids::{RunId, TrialId};
 
 use crate::require;
@@ -92,12 +93,18 @@ async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
 #[test]
 fn clean_removes_the_folder_of_a_run_that_was_killed() {
     let folder = PathBuf::from(format!("/var/tmp/w{:08}", std::process::id()));
-    fs::create_dir_all(folder.join("bin")).unwrap();
-    let program = folder.join("bin/x-server");
-    fs::write(&program, "what is not marked as ours is left alone").unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("program"), "what is not marked as ours is left alone").unwrap();
     let (_, text) = doctor(&["--clean"]);
     assert!(folder.exists(), "{text}");
-    fs::write(&program, b"any program\0nodes-only\0\0\0\0\x01").unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    let owner = folder::make(&folder).unwrap();
+    // Killed while it wrote the program that nodes run.
+    fs::create_dir(folder.join("bin")).unwrap();
+    fs::write(folder.join("bin/x-server"), "half of a program").unwrap();
+    let (_, text) = doctor(&["--clean"]);
+    assert!(folder.exists(), "its owner lives: {text}");
+    drop(owner);
     let (_, text) = doctor(&["--clean"]);
     assert!(!folder.exists(), "{text}");
     assert!(text.contains(&format!("removed folder {}\n", folder.display())), "{text}");

@@ -81,10 +81,10 @@ fn patient() -> Project {
     let calmer = [("--heartbeat-interval=50", "--heartbeat-interval=100"), ("--election-timeout=500", "--election-timeout=1000")];
     let slower = [
         ("rate: 200", "rate: 50"),
-        ("wall: 10s", "wall: 30s"),
+        ("wall: 20s", "wall: 30s"),
         ("command: 5s", "command: 30s"),
         ("detect_within: 10s", "detect_within: 30s"),
-        ("repair_within: 10s", "repair_within: 30s"),
+        ("repair_within: 20s", "repair_within: 30s"),
     ];
     let project = Project::new().changed("clusters/etcd", &calmer);
     ["etcd/node_kill", "etcd/leader_kill", "etcd/node_pause"].iter().fold(project, |project, name| project.changed(name, &slower))

@@ -1,13 +1,15 @@
 //! Faults of ours: whatever happens to the runner, nothing it started lives on, and the record tells what was cut off.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chaosrun::event::{Kind, Verdict};
-use nix::sys::signal::Signal;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -16,7 +18,7 @@ use super::program::{Live, Program, Project};
 use super::trials::patient;
 
 /// Polls, for what no descriptor tells; the limit is only there to end a broken test.
-fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
+pub fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
     let begin = Instant::now();
     loop {
         let rest = left();
@@ -30,7 +32,7 @@ fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
 
 /// A process, told from a later one with the same pid by when it started.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Process {
+pub struct Process {
     pid: i32,
     started: u64,
     parent: i32,
@@ -50,11 +52,15 @@ impl Process {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(Self::read).collect()
     }
 
-    fn lives(&self) -> bool {
+    pub fn lives(&self) -> bool {
         Self::read(self.pid).is_some_and(|now| now.started == self.started)
     }
 
-    fn command(&self) -> String {
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid), signal).expect("it is there");
+    }
+
+    pub fn command(&self) -> String {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         String::from_utf8_lossy(&line).replace('\0', " ")
     }
@@ -80,23 +86,25 @@ fn listening() -> Vec<(String, String)> {
 }
 
 /// Everything that a runner has, seen from outside: found while it lives, looked for when it is gone.
-struct Family {
+pub struct Family {
     runner: i32,
     before: BTreeSet<PathBuf>,
-    processes: BTreeSet<Process>,
+    pub processes: BTreeSet<Process>,
     addresses: BTreeSet<String>,
+    /// Work folders that its processes were seen in: others of the machine are other tests'.
+    own: BTreeSet<PathBuf>,
 }
 
 impl Family {
     /// To be called before the runner is started.
-    fn folders() -> BTreeSet<PathBuf> {
+    pub fn folders() -> BTreeSet<PathBuf> {
         let entries = fs::read_dir("/var/tmp").map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
         let ours = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 9 && name.to_string_lossy().starts_with('w'));
         entries.unwrap_or_default().into_iter().filter(ours).collect()
     }
 
-    fn of(live: &Live, before: BTreeSet<PathBuf>) -> Self {
-        Self { runner: live.pid(), before, processes: BTreeSet::new(), addresses: BTreeSet::new() }
+    pub fn of(live: &Live, before: BTreeSet<PathBuf>) -> Self {
+        Self { runner: live.pid(), before, processes: BTreeSet::new(), addresses: BTreeSet::new(), own: BTreeSet::new() }
     }
 
     /// Adds who is there now: the supervisor, which adopts every orphan, and all below it.
@@ -113,19 +121,45 @@ impl Family {
             }
             known.extend(more);
         }
-        self.processes.extend(all.into_iter().filter(|process| known.contains(&process.pid)));
+        let family: Vec<Process> = all.into_iter().filter(|process| known.contains(&process.pid)).collect();
+        let new = self.new_folders();
+        self.own.extend(new.into_iter().filter(|folder| family.iter().any(|process| process.uses(folder))));
+        self.processes.extend(family);
     }
 
     /// Also where it listens: nodes, and the runner's relays.
-    fn look_at_ports(&mut self) {
+    pub fn look_at_ports(&mut self) {
         self.look();
         let runner = Process::read(self.runner);
         let sockets: BTreeSet<String> = self.processes.iter().chain(&runner).flat_map(Process::sockets).collect();
         self.addresses.extend(listening().into_iter().filter(|(_, inode)| sockets.contains(inode)).map(|(address, _)| address));
     }
 
-    /// Waits until nothing of it is left: no process, no port, no folder.
-    fn is_gone(&mut self) {
+    /// Who owns all others.
+    pub fn supervisor(&self) -> Vec<Process> {
+        self.processes.iter().filter(|process| process.command().contains("supervise")).cloned().collect()
+    }
+
+    /// Work folders that were made since: of other tests as well.
+    pub fn new_folders(&self) -> Vec<PathBuf> {
+        Self::folders().difference(&self.before).cloned().collect()
+    }
+
+    /// Its folders as those of an owner who lives: other tests' starts leave them alone as long as this is held.
+    pub fn hold(&self) -> Vec<Flock<File>> {
+        let lock = |folder: &PathBuf| Flock::lock(File::open(folder).expect("it is there"), FlockArg::LockShared).expect("locked");
+        self.own.iter().map(lock).collect()
+    }
+
+    /// What is mounted in its folders.
+    pub fn mounts(&self) -> Vec<String> {
+        let table = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let at = table.lines().filter_map(|line| line.split(' ').nth(1));
+        at.filter(|at| self.own.iter().any(|folder| Path::new(at).starts_with(folder))).map(str::to_owned).collect()
+    }
+
+    /// Waits until no process of it is left.
+    pub fn runs_no_more(&mut self) {
         until("these still run", || {
             self.look();
             self.processes
@@ -134,15 +168,17 @@ impl Family {
                 .map(|process| format!("{} {}", process.pid, process.command()))
                 .collect()
         });
+    }
+
+    /// Waits until nothing of it is left: no process, no port, no mount, no folder.
+    pub fn is_gone(&mut self) {
+        self.runs_no_more();
         until("these ports are still held", || {
             listening().into_iter().map(|(address, _)| address).filter(|address| self.addresses.contains(address)).collect()
         });
-        // Folders of trials that other tests run meanwhile are among these, and go as theirs end.
-        let mut new: BTreeSet<PathBuf> = Self::folders().difference(&self.before).cloned().collect();
+        until("these are still mounted", || self.mounts());
         until("these folders are still there", || {
-            let all = Process::all();
-            new.retain(|folder| folder.exists() && !all.iter().any(|process| process.uses(folder) && !self.processes.contains(process)));
-            new.iter().map(|folder| folder.display().to_string()).collect()
+            self.own.iter().filter(|folder| folder.exists()).map(|folder| folder.display().to_string()).collect()
         });
     }
 }
@@ -151,7 +187,7 @@ fn node_kill(store: &Path) -> Program {
     Program::new().args(["run", "scenarios/node_kill.yaml"]).store(store).json()
 }
 
-fn from_environment(name: &str, default: u64) -> u64 {
+pub fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 

@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chaosrun::cluster::docker::engine::Engine;
-use chaosrun::cluster::docker::holder::{DNS, Guard, Holder};
+use chaosrun::cluster::docker::holder::{DNS, Guard, Holder, Turn};
 use chaosrun::cluster::docker::image::{self, Sources};
+use chaosrun::cluster::harm::{Pinging, Shape};
 use chaosrun::holder::client::Client;
-use chaosrun::holder::links::{Cut, Mode};
+use chaosrun::holder::links::{Mode, Path as LinkPath, Ports, Way};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::process::Child;
@@ -175,7 +176,7 @@ impl Lab {
 
     async fn hold(&mut self, alias: &str, last: u8) -> Holder {
         let container = self.create(alias, last);
-        let holder = Holder::start(&self.engine, &container).await.unwrap();
+        let holder = Holder::start(&self.engine, &container, &Turn::default()).await.unwrap();
         holder.guard(self.guard()).await.unwrap();
         holder
     }
@@ -290,29 +291,35 @@ async fn a_killed_runner_mends_its_cuts() {
     }
 
     let lease = Duration::from_secs(60);
-    let cut = |mode| vec![Cut { from: lab.address(10), mode }];
-    web2.cut(cut(Mode::Reject), lease).await.unwrap();
+    let cut = |mode| vec![LinkPath { way: Way { from: lab.address(10), ports: None }, cut: Some(mode), shape: None, name: "1>2".into() }];
+    let states = async || {
+        let all = web2.links().await.unwrap();
+        all.iter().map(|path| (path.way.from, path.cut, path.counted.dropped)).collect::<Vec<_>>()
+    };
+    web2.set_links(cut(Mode::Reject), 1, lease).await.unwrap();
     assert_eq!(greets().await, Ok(Err(ErrorKind::ConnectionRefused)));
-    web2.cut(cut(Mode::Stall), lease).await.unwrap();
+    web2.set_links(cut(Mode::Stall), 1, lease).await.unwrap();
     assert!(greets().await.is_err(), "it waits");
-    web2.cut(cut(Mode::Drop), lease).await.unwrap();
+    web2.set_links(cut(Mode::Drop), 1, lease).await.unwrap();
     assert!(greets().await.is_err(), "it waits");
-    let counted = web2.cuts().await.unwrap();
-    assert_eq!(counted.iter().map(|(from, counted)| (*from, counted.mode)).collect::<Vec<_>>(), [(lab.address(10), Mode::Drop)]);
-    assert!(counted[0].1.packets > 0, "{counted:?}");
+    let [(from, Some(Mode::Drop), counted @ 1..)] = states().await[..] else { panic!("{:?}", states().await) };
+    assert_eq!(from, lab.address(10));
     // Put anew it goes on counting.
-    web2.cut(cut(Mode::Drop), lease).await.unwrap();
-    assert!(web2.cuts().await.unwrap()[0].1.packets >= counted[0].1.packets);
+    web2.set_links(cut(Mode::Drop), 1, lease).await.unwrap();
+    assert!(states().await[0].2 >= counted);
 
-    web2.cut(Vec::new(), lease).await.unwrap();
-    assert_eq!((web2.cuts().await.unwrap(), greets().await), (Vec::new(), Ok(Ok(6))));
+    web2.set_links(Vec::new(), 1, lease).await.unwrap();
+    assert_eq!((states().await, greets().await), (Vec::new(), Ok(Ok(6))));
     // Nobody puts it anew: the kernel lets go.
-    web2.cut(cut(Mode::Drop), Duration::from_secs(1)).await.unwrap();
+    web2.set_links(cut(Mode::Drop), 1, Duration::from_secs(1)).await.unwrap();
     assert!(greets().await.is_err());
     let mended = async { while greets().await != Ok(Ok(6)) {} };
     tokio::time::timeout(Duration::from_secs(4), mended).await.unwrap();
 
-    web2.cut(cut(Mode::Drop), lease).await.unwrap();
+    // With all that the kernel is told for it.
+    let mut both = cut(Mode::Drop);
+    both[0].shape = Some(Shape { delay: Duration::from_secs(20), ..Shape::default() });
+    web2.set_links(both, 1, lease).await.unwrap();
     assert!(greets().await.is_err());
     let began = Instant::now();
     runner.start_kill().unwrap();
@@ -322,4 +329,145 @@ async fn a_killed_runner_mends_its_cuts() {
     // Its node lives on, in a namespace that the engine has taken the interface out of.
     let tables = must(&["exec", &node, "nft", "list", "tables", "inet"]);
     assert_eq!(tables, "table inet guard");
+    let rules = must(&["exec", &node, "iptables-save", "-t", "mangle"]);
+    assert!(!rules.contains("-A "), "{rules}");
+}
+
+/// What comes from `last`, whatever port it is about.
+fn shaped(lab: &Lab, last: u8, shape: Shape) -> Vec<LinkPath> {
+    vec![LinkPath { way: Way { from: lab.address(last), ports: None }, cut: None, shape: Some(shape), name: format!("{last}>11") }]
+}
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_are_delayed_lost_and_copied_as_asked() {
+    let Some(mut lab) = Lab::new("shape").await else { return };
+    let (web1, web2, web3) = (lab.hold("web1", 10).await, lab.hold("web2", 11).await, lab.hold("web3", 12).await);
+    let _node = lab.join("web2");
+    let (ms, to) = (Duration::from_millis, lab.address(11));
+    let how = |count| Pinging { count, every: ms(1), timeout: ms(2000) };
+    let plain = Shape::default();
+    let set = async |shape| web2.set_links(shaped(&lab, 10, shape), 7, LEASE).await.unwrap();
+    while web1.ping(to, Some(80), how(1)).await.unwrap().answered.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let before = median(web3.ping(to, None, how(50)).await.unwrap().answered);
+
+    set(Shape { delay: ms(50), ..plain }).await;
+    for port in [None, Some(80)] {
+        let pings = web1.ping(to, port, how(30)).await.unwrap();
+        let took = median(pings.answered);
+        assert!(took >= ms(50) && took < ms(500), "{port:?}: {took:?}");
+    }
+    let bystander = median(web3.ping(to, None, how(50)).await.unwrap().answered);
+    assert!(bystander < before + ms(40), "{before:?} {bystander:?}");
+    let [path] = &web2.links().await.unwrap()[..] else { panic!("one path") };
+    assert_eq!((path.way.from, path.shape, path.cut), (lab.address(10), Some(Shape { delay: ms(50), ..plain }), None));
+    assert!(path.counted.packets >= 60 && path.counted.delayed == path.counted.packets, "{path:?}");
+
+    // Five standard deviations of 1000; the same seed loses as many, of a neighbour that sends nothing else.
+    let lossy = shaped(&lab, 12, Shape { loss: 0.1, ..plain });
+    let lost = async || {
+        web2.set_links(Vec::new(), 0, LEASE).await.unwrap();
+        web2.set_links(lossy.clone(), 7, LEASE).await.unwrap();
+        let answered = web3.ping(to, None, how(1000)).await.unwrap().answered.len() as u64;
+        let counted = web2.links().await.unwrap()[0].counted;
+        assert!(counted.packets == 1000 && answered <= 1000 - counted.dropped, "{answered} {counted:?}");
+        assert!(answered >= 1000 - counted.dropped - 20, "nearly all others are answered: {answered} {counted:?}");
+        counted.dropped
+    };
+    let first = lost().await;
+    assert!((53..=147).contains(&first), "{first} of 1000 lost");
+    assert_eq!(lost().await, first);
+
+    set(Shape { duplicate: 0.5, ..plain }).await;
+    let pings = web1.ping(to, None, how(400)).await.unwrap();
+    assert_eq!(pings.answered.len(), 400);
+    assert!((150..=250).contains(&pings.duplicates), "{pings:?}");
+
+    set(Shape { corrupt: 1.0, ..plain }).await;
+    let refused = web1.ping(to, None, Pinging { timeout: ms(200), ..how(20) }).await.unwrap();
+    assert_eq!(refused.answered.len(), 0, "the checksum is wrong");
+    assert!(web1.ping(to, Some(80), Pinging { timeout: ms(200), ..how(20) }).await.unwrap().answered.is_empty());
+
+    set(Shape { reorder: 0.3, reorder_by: ms(20), ..plain }).await;
+    let pings = web1.ping(to, None, how(200)).await.unwrap();
+    assert_eq!((pings.answered.len(), pings.duplicates), (200, 0));
+    assert!((20..=90).contains(&pings.reordered), "{}", pings.reordered);
+
+    // A mended link lets go of what was held back.
+    set(Shape { delay: Duration::from_secs(20), ..plain }).await;
+    let waits = web1.ping(to, None, Pinging { count: 1, every: ms(1), timeout: LONG });
+    let mends = async {
+        while web2.links().await.unwrap()[0].counted.packets == 0 {
+            tokio::task::yield_now().await;
+        }
+        web2.set_links(Vec::new(), 0, LEASE).await.unwrap();
+        Instant::now()
+    };
+    let (pings, mended) = tokio::join!(waits, mends);
+    assert_eq!(pings.unwrap().answered.len(), 1);
+    assert!(mended.elapsed() < Duration::from_secs(5), "{:?}", mended.elapsed());
+    assert!(web2.links().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_rates_and_resets_are_of_their_connections() {
+    let Some(mut lab) = Lab::new("ports").await else { return };
+    let (web1, web2) = (lab.hold("web1", 10).await, lab.hold("web2", 11).await);
+    let (_one, _other) = (lab.join("web1"), lab.join("web2"));
+    let ms = Duration::from_millis;
+    let how = Pinging { count: 10, every: ms(1), timeout: ms(2000) };
+    let greets = async || {
+        let mut words = String::new();
+        let to = SocketAddr::from((lab.address(11), 80));
+        let greeted = async { web1.dial(to).await?.read_to_string(&mut words).await };
+        greeted.await.map_err(|error| error.kind())
+    };
+    while greets().await != Ok(6) {
+        tokio::task::yield_now().await;
+    }
+    let path = |ports, cut, shape: Shape| LinkPath {
+        way: Way { from: lab.address(10), ports },
+        cut,
+        shape: Some(shape).filter(|shape| !shape.is_plain()),
+        name: format!("1>2:{ports:?}"),
+    };
+    let web = Some(Ports { ours: Some(80), theirs: None });
+    // Everything is cut but connections to the port, which are slow.
+    let slow = Shape { delay: ms(30), ..Shape::default() };
+    web2.set_links(vec![path(None, Some(Mode::Drop), Shape::default()), path(web, None, slow)], 1, LEASE).await.unwrap();
+    assert!(web1.ping(lab.address(11), None, Pinging { timeout: ms(200), ..how }).await.unwrap().answered.is_empty());
+    let pings = web1.ping(lab.address(11), Some(80), how).await.unwrap();
+    assert!(pings.answered.len() == 10 && median(pings.answered.clone()) >= ms(30), "{pings:?}");
+    assert_eq!(web2.links().await.unwrap().len(), 2);
+    // The other way about, by the port of the one who sends.
+    let theirs = Some(Ports { ours: None, theirs: Some(80) });
+    web2.set_links(vec![path(theirs, None, slow)], 1, LEASE).await.unwrap();
+    let there = median(web2.ping(lab.address(10), Some(80), how).await.unwrap().answered);
+    let here = median(web1.ping(lab.address(11), Some(80), how).await.unwrap().answered);
+    assert!(there >= ms(30) && here < ms(30), "{there:?} {here:?}");
+
+    // A probe on another port is treated as the port it stands for.
+    let rate = |rate| Shape { rate: Some(rate), ..Shape::default() };
+    web2.set_links(vec![path(web, None, rate(1_000_000))], 1, LEASE).await.unwrap();
+    let measured = async |ports| web2.receives(lab.address(11), &web1, Way { from: lab.address(10), ports }, ms(1000)).await.unwrap();
+    let (limited, free) = (measured(web).await, measured(None).await);
+    assert!((700_000.0..1_100_000.0).contains(&limited) && free > 5e6, "{limited} {free}");
+
+    let reset = |reset| Shape { reset, ..Shape::default() };
+    web1.set_links(vec![LinkPath { way: Way { from: lab.address(11), ports: None }, ..path(None, None, reset(1.0)) }], 1, LEASE)
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        assert_eq!(greets().await, Err(ErrorKind::ConnectionReset));
+    }
+    let [reset] = &web1.links().await.unwrap()[..] else { panic!("one path") };
+    assert_eq!(reset.counted.reset, 5);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -9,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::docker::engine;
 use super::program::{Program, Project, Ran};
 
 /// Only there to end a broken test.
@@ -45,6 +47,10 @@ impl Kept {
 
     fn ran(&self, words: &[&str]) -> Ran {
         self.program(words[0]).args(&words[1..]).run()
+    }
+
+    fn fault(&self, words: &[&str]) -> Ran {
+        Program::new().dir(self.0.path()).args(["cluster", "fault"]).args(words).store(&self.0.store()).run()
     }
 
     fn up(&self) -> Ran {
@@ -218,4 +224,136 @@ fn an_interrupt_before_it_is_up_ends_what_there_is() {
     live.wait().exits(130);
     assert!(!kept.folder().exists());
     Kept::is_gone(&coming);
+}
+
+/// One that answers over HTTP, and one that does not.
+const ALONE: &str = r#"
+nodes:
+  first:
+    ports: { client: 2379, peer: 2380 }
+    command: [chaosrun, node, pd, "--scale=0.2"]
+    args:
+      - "--name={{ self.name }}"
+      - "--data-dir={{ self.data }}"
+      - "--client-urls=http://{{ self.listen.client }}"
+      - "--advertise-client-urls=http://{{ self.client }}"
+      - "--peer-urls=http://{{ self.listen.peer }}"
+      - "--advertise-peer-urls=http://{{ self.peer }}"
+      - "--initial-cluster={{ self.name }}=http://{{ self.peer }}"
+    ready: { http: "http://{{ self.client }}/pd/api/v1/leader", expect: status == 200, within: 30s }
+  second:
+    command: [sleep, "1000"]
+"#;
+
+#[test]
+fn a_kept_cluster_is_broken_and_mended_by_hand() {
+    let kept = Kept::new(ALONE);
+    kept.up();
+    let pid = node(&kept.status(), "first")["pid"].clone();
+    let state = || fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs").split(' ').nth(2).map(str::to_owned);
+    let refused = kept.fault(&["inject", "pair", "node_pause: { target: thrid }"]).exits(3);
+    assert!(
+        refused.stderr.contains("unknown target `thrid`") && refused.stderr.contains("known here: `first`, `second`, `all`"),
+        "{refused}"
+    );
+
+    let injected = kept.fault(&["inject", "pair", "node_pause: { target: first }"]).exits(0);
+    for part in ["f1  node_pause  first", "installed", "felt"] {
+        assert!(injected.stdout.contains(part), "`{part}`: {injected}");
+    }
+    assert_eq!(state().as_deref(), Some("T"));
+    let twice = kept.fault(&["inject", "pair", "node_pause: { target: first }"]).exits(3);
+    assert!(twice.stderr.contains("contradictory_faults"), "{twice}");
+    let listed = kept.fault(&["list", "pair", "--message-format", "json"]).exits(0);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("one line");
+    assert_eq!((&listed["id"], &listed["fault"], &listed["healed"]), (&"f1".into(), &"node_pause".into(), &false.into()), "{listed:#}");
+    let unknown = kept.fault(&["heal", "pair", "f7"]).exits(5);
+    assert!(unknown.stderr.contains("no fault `f7` is in force") && unknown.stderr.contains("in force: f1"), "{unknown}");
+    let healed = kept.fault(&["heal", "pair", "f1"]).exits(0);
+    assert!(healed.stdout.contains("healed") && healed.stdout.contains("gone"), "{healed}");
+    assert_ne!(state().as_deref(), Some("T"));
+    assert_eq!(kept.fault(&["list", "pair"]).exits(0).stdout, "");
+
+    // It passes by itself; and what is still in force ends with the cluster.
+    kept.fault(&["inject", "pair", "node_pause: { target: first }", "--for", "1s"]).exits(0);
+    let began = Instant::now();
+    while !kept.fault(&["list", "pair"]).exits(0).stdout.is_empty() {
+        assert!(began.elapsed() < HUNG, "it does not pass");
+    }
+    assert_ne!(state().as_deref(), Some("T"));
+    // What no list shows any more has no place either.
+    kept.fault(&["inject", "pair", "node_pause: { target: first }"]).exits(0);
+    let last = kept.status();
+    kept.ran(&["down", "pair"]).exits(0);
+    Kept::is_gone(&last);
+}
+
+/// Servers that take connections and let them be, each with a disk of its own.
+const WEBS: &str = r#"
+nodes:
+  web: # web1, web2, web3
+    count: 3
+    ports: { client: 8080 }
+    command:
+      - perl
+      - -e
+      - "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 99, ReuseAddr => 1) or die; push @all, $_ while $_ = $s->accept"
+    disk: 16MiB
+    ready: { tcp: "{{ self.client }}", within: 60s }
+    docker: { image: "debian:bookworm-slim" }
+"#;
+
+/// Exit code and output of a command in a node, by the stock client, to which the keeper is an engine.
+fn in_node(engine: &str, words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new("docker").env("DOCKER_HOST", engine).arg("exec").args(words).output().expect("the stock client runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_kept_cluster_in_containers_is_broken_and_mended_by_hand() {
+    if !engine() {
+        return;
+    }
+    let kept = Kept::new(WEBS);
+    let up = kept.ran(&["up", "scenarios/clusters/pair.yaml", "--backend", "docker"]).exits(0);
+    let engine =
+        up.stdout.lines().find_map(|line| line.split("export DOCKER_HOST=").nth(1)).expect("where the nodes are").trim().to_owned();
+    let dial = "exit !IO::Socket::INET->new(PeerAddr => shift, Timeout => 2)";
+    let reaches = |from: &str, to: &str| in_node(&engine, &[from, "perl", "-MIO::Socket::INET", "-e", dial, &format!("{to}:8080")]).0;
+    let used = || {
+        let (_, told) = in_node(&engine, &["web2", "df", "--output=pcent", "data"]);
+        told.split_whitespace().last().and_then(|word| word.trim_end_matches('%').parse::<u32>().ok()).expect("a share")
+    };
+    assert_eq!((reaches("web2", "web1"), reaches("web2", "web3"), used()), (Some(0), Some(0), 0));
+
+    let cut = kept.fault(&["inject", "pair", "network_partition: { isolate: web1 }"]).exits(0);
+    for part in ["f1  network_partition  web1", "4 of 4 directions are cut", "packets did not pass", "unaffected web2 to web3"] {
+        assert!(cut.stdout.contains(part), "`{part}`: {cut}");
+    }
+    let full = kept.fault(&["inject", "pair", "disk_pressure: { target: web2, percent: 75 }"]).exits(0);
+    for part in ["f2  disk_pressure  web2", "12.0 MiB taken of web2", "web2 uses 75.0 %"] {
+        assert!(full.stdout.contains(part), "`{part}`: {full}");
+    }
+    assert_ne!(reaches("web2", "web1"), Some(0));
+    assert_eq!((reaches("web2", "web3"), used()), (Some(0), 75));
+
+    let listed = || -> Vec<Value> {
+        let listed = kept.fault(&["list", "pair", "--message-format", "json"]).exits(0);
+        listed.stdout.lines().map(|line| serde_json::from_str(line).expect("a fault a line")).collect()
+    };
+    let all = listed();
+    assert_eq!(all.iter().map(|fault| &fault["id"]).collect::<Vec<_>>(), ["f1", "f2"]);
+    for fault in &all {
+        let proven =
+            |step: &str| fault["evidence"].as_array().is_some_and(|all| all.iter().any(|one| one["step"] == step && one["ok"] == true));
+        assert!(proven("installed") && proven("felt"), "{fault:#}");
+    }
+
+    let healed = kept.fault(&["heal", "pair", "f1"]).exits(0);
+    assert!(healed.stdout.contains("healed") && healed.stdout.contains("gone"), "{healed}");
+    assert_eq!((reaches("web2", "web1"), used()), (Some(0), 75), "the other one stays");
+    assert_eq!(listed().iter().map(|fault| &fault["id"]).collect::<Vec<_>>(), ["f2"]);
+    let healed = kept.fault(&["heal", "pair", "f2"]).exits(0);
+    assert!(healed.stdout.contains("healed") && healed.stdout.contains("gone"), "{healed}");
+    assert_eq!((used(), listed()), (0, Vec::new()));
 }

@@ -19,11 +19,11 @@ use tokio::sync::{broadcast, mpsc};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 const EXITED_BY_KILL: NodeState = NodeState::Exited { code: None, signal: Some(9) };
 
-fn template(text: &str) -> Template {
+pub fn template(text: &str) -> Template {
     Template::compile(text, None, Scope::Node, &[]).unwrap()
 }
 
-fn node(name: &str, command: &[&str]) -> model::Node {
+pub fn node(name: &str, command: &[&str]) -> model::Node {
     let (role, index) = name.split_at(name.find(|letter: char| letter.is_ascii_digit()).unwrap());
     let file = Arc::new(SourceFile { name: "test.yaml".into(), text: String::new() });
     model::Node {
@@ -44,12 +44,14 @@ fn node(name: &str, command: &[&str]) -> model::Node {
         user: None,
         ready: None,
         stop_grace: Duration::from_secs(10),
+        clock: false,
+        layer: false,
         place: Place::new(file, Pointer::default()),
     }
 }
 
 /// Runs until it is told otherwise.
-fn idle(name: &str) -> model::Node {
+pub fn idle(name: &str) -> model::Node {
     node(name, &["sleep", "1000"])
 }
 
@@ -59,7 +61,7 @@ fn ready_by(command: &str, within: Duration) -> Option<Ready> {
     Some(Ready { probe: ProbeKind::Exec { command }, expect, within })
 }
 
-fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> {
+pub fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> {
     let mut roles: IndexMap<String, model::Role> = IndexMap::new();
     for node in &nodes {
         let new = || model::Role { name: node.role.clone(), nodes: Vec::new(), after: Vec::new() };
@@ -81,6 +83,7 @@ fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> 
         invariants: IndexMap::new(),
         workloads: IndexMap::new(),
         logs: IndexMap::new(),
+        actions: IndexMap::new(),
         tools: Vec::new(),
         toolbox: None,
         standin: false,
@@ -90,7 +93,7 @@ fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> 
 /// Everything a run has.
 pub struct Run {
     pub client: SupervisorClient,
-    work: Arc<WorkRoot>,
+    pub work: Arc<WorkRoot>,
     dir: tempfile::TempDir,
     emitter: Emitter,
     events: mpsc::UnboundedReceiver<Message>,
@@ -106,8 +109,12 @@ impl Run {
         Self { client, work, dir, emitter, events }
     }
 
-    fn try_cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> Result<LocalCluster, ClusterError> {
-        let options = LocalOptions {
+    pub fn try_cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> Result<LocalCluster, ClusterError> {
+        LocalCluster::new(Arc::clone(spec), self.options(trial))
+    }
+
+    pub fn options(&self, trial: &str) -> LocalOptions {
+        LocalOptions {
             run_dir: self.dir.path().join(trial),
             work: Arc::clone(&self.work),
             trial: trial.into(),
@@ -117,12 +124,17 @@ impl Run {
             agent_dir: self.dir.path().join("home"),
             tools_dir: None,
             relay: true,
-        };
-        LocalCluster::new(Arc::clone(spec), options)
+        }
     }
 
     pub fn cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> LocalCluster {
         self.try_cluster(trial, spec).unwrap()
+    }
+
+    /// Ends as a killed process does: nothing of it cleans up.
+    pub fn die(self, cluster: LocalCluster) {
+        std::mem::forget(Arc::clone(&self.work));
+        drop((self, cluster));
     }
 
     pub fn told(&mut self) -> Vec<Kind> {
@@ -134,20 +146,20 @@ impl Run {
     }
 }
 
-fn state(cluster: &LocalCluster, name: &str) -> NodeState {
+pub fn state(cluster: &LocalCluster, name: &str) -> NodeState {
     cluster.status().into_iter().find(|status| status.node == name).unwrap().state
 }
 
-fn pid(cluster: &LocalCluster, name: &str) -> u32 {
+pub fn pid(cluster: &LocalCluster, name: &str) -> u32 {
     cluster.status().into_iter().find(|status| status.node == name).unwrap().pid.unwrap()
 }
 
-fn exists(pid: u32) -> bool {
+pub fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Polls, for what no event tells; the limit is only there to end a broken test.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {
         assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
@@ -159,11 +171,11 @@ fn log(cluster: &LocalCluster, name: &str) -> String {
     std::fs::read_to_string(cluster.log_file(name).unwrap()).unwrap()
 }
 
-fn shell(script: &str) -> Exec {
+pub fn shell(script: &str) -> Exec {
     Exec { command: ["sh", "-c", script].map(str::to_owned).to_vec(), ..Exec::default() }
 }
 
-async fn line(running: &mut Running) -> String {
+pub async fn line(running: &mut Running) -> String {
     let mut text = Vec::new();
     while let Ok(byte) = running.stdout.read_u8().await
         && byte != b'\n'
@@ -173,7 +185,7 @@ async fn line(running: &mut Running) -> String {
     String::from_utf8(text).unwrap()
 }
 
-fn conflict(result: Result<(), ClusterError>) -> String {
+pub fn conflict(result: Result<(), ClusterError>) -> String {
     match result {
         Err(error @ ClusterError::Conflict { .. }) => error.to_string(),
         other => panic!("expected a conflict, found {other:?}"),

@@ -1,23 +1,38 @@
 //! One binary for all integration tests.
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why; a process under test tells its parent")]
 
+mod actions;
 mod agent;
 mod architecture;
+mod audit;
 mod bad_input;
+mod boxes;
+mod breaks;
+mod clocks;
 mod docker;
+mod docker_links;
 mod doctor;
 mod etcd;
+mod failures;
+mod fake_model;
 mod faults_of_ours;
 mod holder;
 mod images;
 mod keep;
+mod layers;
 mod local;
+mod local_faults;
+mod model_client;
+mod models;
+mod outside;
 mod program;
 mod promql;
 mod ratelimiter;
 mod recorded;
+mod removal;
 mod require;
 mod samples;
+mod sandbox;
 mod standin_pd;
 mod standin_store;
 mod supervisor;

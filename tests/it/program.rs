@@ -120,6 +120,15 @@ impl Live {
         }
     }
 
+    /// The run's id, as its first event told it.
+    pub fn run(&self) -> String {
+        let run = self.seen.lines().find_map(|line| match event(line).kind {
+            Kind::RunStarted { run, .. } => Some(run.to_string()),
+            _ => None,
+        });
+        run.expect("it began")
+    }
+
     /// Reads lines of stdout up to the first that is wanted.
     pub fn until_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         loop {

@@ -25,6 +25,35 @@ pub async fn engine() -> Option<Engine> {
     }
 }
 
+/// Whether layers can be mounted here, called `fuse` in `CHAOSRUN_REQUIRE`.
+pub fn fuse() -> bool {
+    let there = std::path::Path::new("/dev/fuse").exists() && (nix::unistd::geteuid().is_root() || program("fusermount3").is_some());
+    if !there {
+        missing("fuse", "no /dev/fuse, or neither root nor fusermount3");
+    }
+    there
+}
+
+/// A Python that has the official SDKs of the model APIs, and the models of ATIF, called `sdk` in `CHAOSRUN_REQUIRE`: `.ci/run` makes it below `target/`.
+pub fn sdk() -> Option<PathBuf> {
+    let python = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk").join("bin/python");
+    let works =
+        std::process::Command::new(&python).args(["-c", "import anthropic, atif, openai"]).output().is_ok_and(|ran| ran.status.success());
+    if !works {
+        missing("sdk", &format!("`{}` has no anthropic, atif and openai, which `just sdk` installs", python.display()));
+    }
+    works.then_some(python)
+}
+
+/// Whether an agent can have a sandbox here, called `bwrap` in `CHAOSRUN_REQUIRE`.
+pub async fn sandbox() -> bool {
+    let tried = chaosrun::cluster::local::sandbox::tried().await;
+    if let Err(why) = &tried {
+        missing("bwrap", why);
+    }
+    tried.is_ok()
+}
+
 fn missing(name: &str, why: &str) {
     let required = std::env::var("CHAOSRUN_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|word| word.trim() == name), "`{name}` is required: {why}");

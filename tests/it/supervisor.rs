@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use chaosrun::cluster::local::WorkRoot;
 use chaosrun::cluster::local::supervisor::{Ended, Reach, Spawn, SpawnError, Supervisor, SupervisorClient};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -286,6 +287,37 @@ fn nothing_outlives_a_killed_runner() {
         }
         until("the directory goes too", || !work.path().join("nodes").exists());
     }
+}
+
+/// Not a test of its own: the body of a runner that is gone before it has said a word to its supervisor.
+#[test]
+fn plays_the_mute_runner() {
+    if std::env::var_os("PLAYS_THE_MUTE_RUNNER").is_none() {
+        return;
+    }
+    let supervisor = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap();
+    // Nothing is sent as long as this one thread does not wait for anything.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = supervisor.attach().unwrap();
+        let work = WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap();
+        work.make_server("n").unwrap();
+        assert!(work.path().join("bin/n-server").exists());
+        println!("\nMADE {}", work.path().display());
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+    });
+}
+
+#[test]
+fn a_folder_that_the_supervisor_was_not_told_of_is_removed_too() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["supervisor::plays_the_mute_runner", "--exact", "--nocapture"])
+        .env("PLAYS_THE_MUTE_RUNNER", "")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let made = text.lines().find_map(|line| line.strip_prefix("MADE ")).unwrap_or_else(|| panic!("{output:?}"));
+    until("the folder goes with the runner", || !Path::new(made).exists());
 }
 
 /// Without `pipe` the descriptors given to a child would have to be watched by a thread.

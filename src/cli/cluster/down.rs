@@ -87,7 +87,7 @@ fn reap() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let reaped = runtime.block_on(async {
         let engine = Engine::connect().await?;
-        reap::reap(&engine, reap::Which::Dead).await
+        reap::clear(&engine, reap::Which::Dead, reap::PATIENTLY).await
     });
     reaped.map(drop).map_err(|error| {
         let expected = Expected::new(Exit::TrialInvalid, error.to_string());

@@ -178,6 +178,6 @@ pub(super) fn tell(told: &Told) {
         Told::Note { text } => eprintln!("{text}"),
         Told::Node { role, node, step } => eprint!("{}", table::step(role, node, step, Palette::of_stderr())),
         Told::Ended { problem: Some(problem), .. } => eprintln!("warning: {problem}"),
-        Told::Status(_) | Told::Failed { .. } | Told::Ended { .. } => (),
+        Told::Status(_) | Told::Fault(_) | Told::Refused { .. } | Told::Failed { .. } | Told::Ended { .. } => (),
     }
 }

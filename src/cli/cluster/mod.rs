@@ -1,6 +1,7 @@
 //! `chaosrun cluster ...`: keeps clusters running outside of trials. A file a verb.
 
 mod down;
+mod fault;
 pub mod keep;
 mod logs;
 mod restart;
@@ -38,6 +39,8 @@ enum Verb {
     Logs(logs::LogsArgs),
     /// Restart nodes, one after the other
     Restart(restart::RestartArgs),
+    /// Break a kept cluster by hand, and mend it
+    Fault(fault::FaultArgs),
 }
 
 /// Which kept cluster is meant.
@@ -57,6 +60,7 @@ pub fn run(args: &ClusterArgs) -> anyhow::Result<Exit> {
         Verb::Status(args) => status::run(args),
         Verb::Logs(args) => logs::run(args),
         Verb::Restart(args) => restart::run(args),
+        Verb::Fault(args) => fault::run(args),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn run(args: &RestartArgs) -> anyhow::Result<Exit> {
         match told.map_err(|_| super::died(&folder))? {
             Told::Node { role, node, step } => eprint!("{}", table::step(&role, &node, &step, Palette::of_stderr())),
             Told::Failed { message, .. } => return Err(Expected::new(Exit::TrialInvalid, message).into()),
-            Told::Note { .. } | Told::Status(_) | Told::Ended { .. } => (),
+            Told::Note { .. } | Told::Status(_) | Told::Fault(_) | Told::Refused { .. } | Told::Ended { .. } => (),
         }
     }
     Ok(Exit::Ok)

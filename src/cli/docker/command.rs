@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::flags::{Flag, Usage};
 use super::http::{Client, encoded};
 use super::template::Template;
-use super::{Failure, Streams, exec, list, socket};
+use super::{Failure, Streams, copy, exec, list, socket};
 
 const NONE: &[Flag] = &[];
 const CONTAINERS: &str = "[OPTIONS] CONTAINER [CONTAINER...]";
@@ -42,13 +42,12 @@ fn known(name: &str) -> Option<Each> {
 
 /// Commands of the docker CLI that the engine refuses: the call is made, so that it is on record and the refusal is
 /// the engine's own.
-const REFUSED: [(&str, &str, &str); 30] = [
+const REFUSED: [(&str, &str, &str); 29] = [
     ("attach", "POST", "/containers/{}/attach"),
     ("build", "POST", "/build"),
     ("builder", "POST", "/build/prune"),
     ("commit", "POST", "/commit?container={}"),
     ("compose", "GET", "/networks"),
-    ("cp", "GET", "/containers/{}/archive"),
     ("create", "POST", "/containers/create"),
     ("diff", "GET", "/containers/{}/changes"),
     ("events", "GET", "/events"),
@@ -89,6 +88,7 @@ Commands:
   wait        Block until one or more containers stop, then print their exit codes
   logs        Fetch the logs of a container
   exec        Execute a command in a running container
+  cp          Copy files between a container and the local filesystem
   port        List port mappings of a container
   version     Show the version information
   info        Display system-wide information
@@ -133,6 +133,7 @@ pub(super) fn dispatch(arguments: &[String], host: Option<&str>, streams: &mut S
         "inspect" => inspect(rest, &client, streams),
         "logs" => exec::logs(rest, &client, streams),
         "exec" => exec::exec(rest, &client, streams),
+        "cp" => copy::cp(rest, &client, streams),
         "port" => port(rest, &client, streams),
         "version" => version(rest, &client, streams),
         "info" => info(rest, &client, streams),

@@ -43,24 +43,30 @@ pub(super) enum Body {
 impl Client {
     /// Sends a request; `path` is without version. `upgrade` asks for the raw connection.
     pub(super) fn send(&self, method: &str, path: &str, body: Option<&Value>, upgrade: bool) -> Result<Answer, Failure> {
+        let text = body.map(Value::to_string).unwrap_or_default();
+        self.transmit(method, path, body.map(|_| "application/json"), text.as_bytes(), upgrade)
+    }
+
+    fn transmit(&self, method: &str, path: &str, kind: Option<&str>, body: &[u8], upgrade: bool) -> Result<Answer, Failure> {
         let mut stream = UnixStream::connect(&self.socket).map_err(|_| {
             let at = self.socket.display();
             Failure::new(1, format!("Cannot connect to the Docker daemon at unix://{at}. Is the docker daemon running?"))
         })?;
         let mut head = format!("{method} {VERSION}{path} HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client (linux)\r\n");
         head.push_str(if upgrade { "Connection: Upgrade\r\nUpgrade: tcp\r\n" } else { "Connection: close\r\n" });
-        let text = body.map(Value::to_string).unwrap_or_default();
-        if body.is_some() {
-            head.push_str("Content-Type: application/json\r\n");
+        if let Some(kind) = kind {
+            head.push_str("Content-Type: ");
+            head.push_str(kind);
+            head.push_str("\r\n");
         }
-        if method == "POST" {
+        if matches!(method, "POST" | "PUT") {
             head.push_str("Content-Length: ");
-            head.push_str(&text.len().to_string());
+            head.push_str(&body.len().to_string());
             head.push_str("\r\n");
         }
         head.push_str("\r\n");
-        head.push_str(&text);
         stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
         Ok(read_head(BufReader::with_capacity(32 * 1024, stream), method)?)
     }
 
@@ -71,6 +77,18 @@ impl Client {
             return Err(Failure::daemon(&answer.message()));
         }
         Ok(answer)
+    }
+
+    /// Unpacks an archive there.
+    pub(super) fn put(&self, path: &str, archive: &[u8]) -> Result<(), Failure> {
+        let mut answer = self.transmit("PUT", path, Some("application/x-tar"), archive, false)?;
+        if answer.status >= 400 { Err(Failure::daemon(&answer.message())) } else { Ok(()) }
+    }
+
+    /// Whether the engine says that there is a directory.
+    pub(super) fn is_directory(&self, path: &str) -> bool {
+        // The answer's head tells it, and this client reads no heads: of a directory no archive is made.
+        matches!(self.send("GET", path, None, false), Ok(answer) if answer.status == 400)
     }
 
     pub(super) fn json(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {

@@ -4,6 +4,7 @@
 //! as that does, and knows nothing but what an agent needs for a trial's nodes. No runtime: it starts in a millisecond.
 
 mod command;
+mod copy;
 mod exec;
 mod flags;
 mod http;

@@ -1,12 +1,13 @@
 //! The agent's container: a shell and tools on the trial's network, and nothing of the runner or of the real engine.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
-use bollard::query_parameters::KillContainerOptionsBuilder;
+use bollard::query_parameters::{KillContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use indexmap::IndexMap;
 
 use super::engine::Engine;
@@ -16,13 +17,21 @@ use super::holder::{Guard, Holder};
 use super::image::Image;
 use super::network::Network;
 use super::plan::{holder, labelled, mount, nanos};
-use crate::cluster::{ClusterError, Exec, Running, Seat};
+use crate::cluster::local::door::{Behind, Door};
+use crate::cluster::{ClusterError, Exec, Running, Seat, Seating};
 
 /// Nobody, in every Debian.
 const USER: &str = "65534:65534";
 const HOME: &str = "/work";
 /// Where the mediated engine is for the agent's tools.
 const ENGINE: &str = "/run/engine/docker.sock";
+/// Where what else is served to it is asked for.
+const DOOR: &str = "/run/engine/services.sock";
+/// What it brings along, below the folder that is a volume.
+const ROOT: &str = "/run/engine";
+const FILES: &str = "/run/engine/agent";
+/// What keeps the shell: our own program, part of the image.
+const STATION: &str = "/usr/local/lib/workstation";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an agent's commands may use of the machine.
@@ -40,6 +49,7 @@ const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
 pub(super) struct Agent {
     pub inside: Inside,
     holder: Holder,
+    door: Mutex<Option<Door>>,
 }
 
 /// What it is made from.
@@ -68,7 +78,7 @@ impl Agent {
         let net = format!("{}-net", place.name);
         let named = |name: &str| bollard::query_parameters::CreateContainerOptionsBuilder::new().name(name).build();
         api.create_container(Some(named(&net)), body).await.map_err(failed)?;
-        let started = Holder::start(&place.engine, &net);
+        let started = Holder::start(&place.engine, &net, &place.network.turn);
         let created = api.create_container(Some(named(&place.name)), Self::body(place, &net, folder));
         let (holder, created) = tokio::join!(started, created);
         let holder = holder?;
@@ -76,7 +86,7 @@ impl Agent {
         holder.guard(Guard { subnet: place.network.subnet(), gateway: place.network.gateway() }).await?;
         api.start_container(&place.name, None).await.map_err(failed)?;
         let inside = Inside { engine: place.engine.clone(), container: Arc::from(place.name.as_str()), user: Some(USER.into()) };
-        Ok(Self { inside, holder })
+        Ok(Self { inside, holder, door: Mutex::default() })
     }
 
     fn body(place: &Place, net: &str, folder: Option<&Path>) -> ContainerCreateBody {
@@ -106,9 +116,9 @@ impl Agent {
         }
     }
 
-    /// Brings the mediated engine that listens at `engine` on this machine into its reach.
-    pub async fn seat(&self, engine: &Path) -> Result<Seat, ClusterError> {
-        self.holder.offer(Path::new(ENGINE), engine.to_owned()).await?;
+    /// Brings the mediated engine, what else is served and the agent's files into its reach.
+    pub async fn seat(&self, seating: &Seating) -> Result<Seat, ClusterError> {
+        self.holder.offer(Path::new(ENGINE), seating.engine.clone()).await?;
         let env = [
             ("PATH", PATH.to_owned()),
             ("HOME", HOME.into()),
@@ -121,7 +131,36 @@ impl Agent {
             ("DOCKER_CLI_HINTS", "false".into()),
         ];
         let env: IndexMap<String, String> = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(Seat { shell: "/bin/bash".into(), env, dir: PathBuf::from(HOME) })
+        let mut command = [STATION, "node", "seat", "--shell", "/bin/bash"].map(str::to_owned).to_vec();
+        if !seating.services.is_empty() {
+            command.extend(["--door".into(), DOOR.into()]);
+            command.extend(self.open(seating).await?.iter().flat_map(|address| ["--listen".to_owned(), address.to_string()]));
+        }
+        if !seating.files.is_empty() {
+            self.bring(&seating.files).await?;
+        }
+        let station = Exec { command, env, dir: PathBuf::from(HOME), interactive: true, ..Exec::default() };
+        Ok(Seat { station, sandbox: true, program: STATION.into(), files: FILES.into() })
+    }
+
+    /// What is served to it, behind a door; gives the addresses.
+    async fn open(&self, seating: &Seating) -> Result<Vec<SocketAddr>, ClusterError> {
+        let (behind, socket) = (Behind::services(&seating.services), seating.engine.with_extension("door"));
+        let addresses = behind.addresses();
+        let failed = |source| ClusterError::Io { what: "nothing can be served to the agent".into(), source };
+        let door = Door::open(&socket, behind).map_err(failed)?;
+        self.holder.offer(Path::new(DOOR), socket).await?;
+        self.door.lock().unwrap_or_else(PoisonError::into_inner).replace(door);
+        Ok(addresses)
+    }
+
+    /// Puts files into the volume that it may only read: its own root cannot be written to, not even by us.
+    async fn bring(&self, files: &IndexMap<String, String>) -> Result<(), ClusterError> {
+        let failed = |source| ClusterError::Io { what: "the agent's files".into(), source };
+        let archive = packed(files).map_err(failed)?;
+        let options = UploadToContainerOptionsBuilder::new().path(ROOT).build();
+        let sent = self.inside.engine.api().upload_to_container(&self.inside.container, Some(options), bollard::body_full(archive.into()));
+        sent.await.map_err(|error| ClusterError::Engine(format!("the agent's files: {}", words(&error))))
     }
 
     pub async fn run(&self, exec: Exec) -> Result<Running, ClusterError> {
@@ -130,6 +169,7 @@ impl Agent {
 
     /// Kills everything in it: no process survives the first one of its container.
     pub async fn end(&self) -> Result<(), ClusterError> {
+        drop(self.door.lock().unwrap_or_else(PoisonError::into_inner).take());
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
         match self.inside.engine.api().kill_container(&self.inside.container, Some(options)).await {
             // Gone, or not running: so is everything in it.
@@ -141,4 +181,17 @@ impl Agent {
     pub fn close(&self) {
         self.holder.close();
     }
+}
+
+/// An archive of files that everybody may read and run, and nobody write.
+fn packed(files: &IndexMap<String, String>) -> io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let folder = Path::new("agent");
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o555);
+        archive.append_data(&mut header, folder.join(name), text.as_bytes())?;
+    }
+    archive.into_inner()
 }

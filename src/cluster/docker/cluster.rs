@@ -25,11 +25,12 @@ use super::network::{MOST_NODES, Network};
 use super::node::{Node, Shared};
 use super::plan::{self, Plan};
 use super::reap::{self, Which};
-use super::{events, usage};
+use super::stress::Stresses;
+use super::{clock, events, usage};
 use crate::cluster::local::LocalCluster;
 use crate::cluster::ready::Prober;
 use crate::cluster::{
-    Cluster, ClusterError, Cut, Exec, NodeChange, NodeStatus, PortAddress, ProcessInfo, Running, Seat, Severed, Topology, Usage, render,
+    Cluster, ClusterError, Exec, NodeChange, NodeStatus, PortAddress, ProcessInfo, Running, Seat, Seating, Topology, Usage, render,
 };
 use crate::emit::Emitter;
 use crate::event::{Actor, NodeState};
@@ -47,6 +48,8 @@ pub struct DockerOptions {
     pub engine: Engine,
     /// All that `image::prepare` made.
     pub images: Arc<IndexMap<ImageSource, Image>>,
+    /// A copy of this program, for containers.
+    pub program: PathBuf,
     pub run: RunId,
     pub trial: TrialId,
     /// An opaque name of the trial, for containers.
@@ -67,7 +70,8 @@ pub struct DockerCluster {
     nodes: IndexMap<String, Arc<Node>>,
     shared: Arc<Shared>,
     network: Network,
-    links: Links,
+    pub(super) links: Links,
+    pub(super) stresses: Stresses,
     holder: Image,
     labels: HashMap<String, String>,
     trial: TrialId,
@@ -93,7 +97,7 @@ impl DockerCluster {
     /// # Errors
     /// When the engine makes no network, or a template fails.
     pub async fn new(spec: Arc<model::Cluster>, options: DockerOptions) -> Result<Self, ClusterError> {
-        let DockerOptions { engine, images, run, trial, opaque, run_dir, seed, emitter, beside } = options;
+        let DockerOptions { engine, images, program, run, trial, opaque, run_dir, seed, emitter, beside } = options;
         if spec.nodes.len() > MOST_NODES {
             return Err(ClusterError::Engine(format!("{} nodes, expected at most {MOST_NODES} in one network", spec.nodes.len())));
         }
@@ -112,6 +116,7 @@ impl DockerCluster {
             changes: broadcast::channel(CHANGES).0,
             prober: Prober::default(),
             tasks: TaskTracker::new(),
+            labels: labels.clone(),
         });
         let mut nodes = IndexMap::new();
         for (at, ((node, placed), rendered)) in spec.nodes.iter().zip(&topology.nodes).zip(rendered).enumerate() {
@@ -131,6 +136,7 @@ impl DockerCluster {
         });
         let (token, tasks) = (CancellationToken::new(), TaskTracker::new());
         let links = Links::new(&nodes, &tasks, token.clone());
+        let stresses = Stresses::new(program, tasks.clone(), token.clone());
         Ok(Self {
             spec,
             topology,
@@ -138,6 +144,7 @@ impl DockerCluster {
             shared,
             network,
             links,
+            stresses,
             holder,
             labels,
             trial,
@@ -150,7 +157,7 @@ impl DockerCluster {
         })
     }
 
-    fn node(&self, name: &str) -> Result<&Arc<Node>, ClusterError> {
+    pub(super) fn node(&self, name: &str) -> Result<&Arc<Node>, ClusterError> {
         self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()))
     }
 
@@ -159,18 +166,24 @@ impl DockerCluster {
         let api = self.shared.engine.api();
         let name = &node.plan.name;
         let failed = |error: bollard::errors::Error| ClusterError::Start { node: name.clone(), problem: words(&error) };
-        let (volume, net) = (&*node.container, format!("{}-net", node.container));
+        let (volume, net) = (&*node.container, node.net());
         api.create_volume(node.plan.volume(volume, &self.labels)).await.map_err(failed)?;
-        let body = plan::holder(&self.holder, &self.network, node.plan.address, name, Some((volume, None)), &self.labels);
+        let mut body = plan::holder(&self.holder, &self.network, node.plan.address, name, Some((volume, None)), &self.labels);
+        if node.plan.clock {
+            let shared = node.clock_volume();
+            api.create_volume(clock::volume(&shared, &self.labels)).await.map_err(failed)?;
+            plan::also_mount(&mut body, &shared, Path::new(clock::FOLDER));
+        }
         api.create_container(Some(named(&net)), body).await.map_err(failed)?;
         let workload = async {
-            let body = node.plan.workload(&net, volume, &self.labels);
-            api.create_container(Some(named(&node.container)), body).await.map_err(failed)?;
-            node.furnish().await
+            api.create_container(Some(named(&node.container)), node.body()).await.map_err(failed)?;
+            node.furnish(&node.container, true).await?;
+            node.check_clock().await
         };
         let hold = async {
-            let holder = Holder::start(&self.shared.engine, &net).await?;
+            let holder = Holder::start(&self.shared.engine, &net, &self.network.turn).await?;
             holder.guard(Guard { subnet: self.network.subnet(), gateway: self.network.gateway() }).await?;
+            node.make_clock(&holder).await?;
             Ok::<_, ClusterError>(holder)
         };
         let (holder, ()) = tokio::try_join!(hold, workload)?;
@@ -294,8 +307,9 @@ impl Cluster for DockerCluster {
         }
     }
 
-    async fn seat(&self, engine: &Path) -> Result<Seat, ClusterError> {
-        self.agent().await?.seat(engine).await
+    /// A container is a sandbox, whether or not it has to be one.
+    async fn seat(&self, seating: &Seating) -> Result<Seat, ClusterError> {
+        self.agent().await?.seat(seating).await
     }
 
     async fn unseat(&self) {
@@ -335,18 +349,6 @@ impl Cluster for DockerCluster {
         self.beside.spawn_driver(exec).await
     }
 
-    async fn cut(&self, cuts: &[Cut]) -> Result<(), ClusterError> {
-        self.links.cut(cuts).await
-    }
-
-    async fn severed(&self) -> Result<Vec<Severed>, ClusterError> {
-        self.links.severed().await
-    }
-
-    async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
-        self.links.reaches(&self.topology, from, to, timeout).await
-    }
-
     fn log_file(&self, node: &str) -> Option<PathBuf> {
         Some(self.nodes.get(node)?.plan.log.clone())
     }
@@ -355,7 +357,8 @@ impl Cluster for DockerCluster {
         for node in self.nodes.values() {
             node.ends();
         }
-        let (removed, beside) = tokio::join!(reap::clear(&self.shared.engine, Which::Trial(&self.trial)), self.beside.down());
+        let (removed, beside) =
+            tokio::join!(reap::clear(&self.shared.engine, Which::Trial(&self.trial), reap::PATIENTLY), self.beside.down());
         if let Some(Ok(agent)) = self.agent.get() {
             agent.close();
         }
@@ -377,7 +380,7 @@ async fn made(place: Option<Place>) -> Result<Agent, String> {
     }
 }
 
-fn named(name: &str) -> bollard::query_parameters::CreateContainerOptions {
+pub(super) fn named(name: &str) -> bollard::query_parameters::CreateContainerOptions {
     CreateContainerOptionsBuilder::new().name(name).build()
 }
 

@@ -98,8 +98,11 @@ impl Inside {
         };
         let (stdout, out) = tokio::io::duplex(BUFFER);
         let (stderr, err) = tokio::io::duplex(BUFFER);
-        let rest = if let Spoken::Word { rest, .. } = spoken { rest } else { Bytes::new() };
-        let carried = tokio::spawn(carry(output, rest, out, err));
+        let (rest, errors) = match spoken {
+            Spoken::Word { rest, errors, .. } => (rest, errors),
+            Spoken::Nothing => Default::default(),
+        };
+        let carried = tokio::spawn(carry(output, rest, errors, out, err));
         let (told, exit) = oneshot::channel();
         tokio::spawn({
             let (inside, id) = (self.clone(), id.clone());
@@ -224,21 +227,29 @@ fn engine(error: &bollard::errors::Error) -> ClusterError {
     ClusterError::Engine(words(error))
 }
 
-/// What a command's shell said first.
+/// What a command's shell said first, and what the command itself had printed by then: its two streams are not in order.
 enum Spoken {
-    Word { word: String, rest: Bytes },
+    Word { word: String, rest: Bytes, errors: Vec<u8> },
     Nothing,
 }
 
 /// Reads up to the end of the first line.
 async fn spoken(output: &mut Output) -> Result<Spoken, bollard::errors::Error> {
     let mut line: Vec<u8> = Vec::new();
+    let mut errors = Vec::new();
     while let Some(piece) = output.next().await {
-        let (LogOutput::StdOut { message } | LogOutput::Console { message }) = piece? else { continue };
+        let message = match piece? {
+            LogOutput::StdOut { message } | LogOutput::Console { message } => message,
+            LogOutput::StdErr { message } => {
+                errors.extend_from_slice(&message);
+                continue;
+            }
+            LogOutput::StdIn { .. } => continue,
+        };
         if let Some(end) = message.iter().position(|byte| *byte == b'\n') {
             line.extend_from_slice(&message[..end]);
             let word = String::from_utf8_lossy(&line).trim().to_owned();
-            return Ok(Spoken::Word { word, rest: message.slice(end + 1..) });
+            return Ok(Spoken::Word { word, rest: message.slice(end + 1..), errors });
         }
         line.extend_from_slice(&message);
         if line.len() > 4096 {
@@ -249,7 +260,8 @@ async fn spoken(output: &mut Output) -> Result<Spoken, bollard::errors::Error> {
 }
 
 /// Copies the output as it comes. Who no longer reads it does not stop the command.
-async fn carry(mut output: Output, first: Bytes, mut out: DuplexStream, mut err: DuplexStream) {
+async fn carry(mut output: Output, first: Bytes, errors: Vec<u8>, mut out: DuplexStream, mut err: DuplexStream) {
+    let _ = err.write_all(&errors).await;
     let _ = out.write_all(&first).await;
     while let Some(Ok(piece)) = output.next().await {
         let _ = match piece {
@@ -257,5 +269,23 @@ async fn carry(mut output: Output, first: Bytes, mut out: DuplexStream, mut err:
             LogOutput::StdOut { message } | LogOutput::Console { message } => out.write_all(&message).await,
             LogOutput::StdIn { .. } => Ok(()),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_command_prints_before_its_number_is_here_is_kept() {
+        let pieces = [
+            LogOutput::StdErr { message: "no space".into() },
+            LogOutput::StdOut { message: "4".into() },
+            LogOutput::StdErr { message: " left".into() },
+            LogOutput::StdOut { message: "2\nfirst".into() },
+        ];
+        let mut output: Output = Box::pin(futures_util::stream::iter(pieces.map(Ok)));
+        let Ok(Spoken::Word { word, rest, errors }) = spoken(&mut output).await else { panic!("a word") };
+        assert_eq!((&*word, &*rest, &*errors), ("42", &b"first"[..], &b"no space left"[..]));
     }
 }

@@ -1,4 +1,5 @@
-//! Cut links: what each holder keeps from coming in, put anew before its lease is over for as long as we live.
+//! Links: what each holder does to what comes in, put anew before its lease is over for as long as we live; and what is
+//! measured of them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -12,20 +13,24 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::holder::{self, Mode};
+use super::holder::{self, Holder, InForce, Mode, Ports, Way};
 use super::node::Node;
-use crate::cluster::{ClusterError, Cut, CutMode, Severed, Topology};
+use crate::cluster::{ClusterError, CutMode, LinkPath, LinkState, Pinging, Pings, Topology};
+use crate::removal::Layer;
 
 /// The kernel mends a link this long after it was last heard that it should be cut.
 const LEASE: Duration = Duration::from_secs(10);
+/// As good as none.
+const ENDLESS: Duration = Duration::from_secs(24 * 60 * 60);
 const RENEWED_EVERY: Duration = Duration::from_secs(3);
 
 type Nodes = Arc<IndexMap<String, Arc<Node>>>;
 /// By the node whose holder keeps them.
-type Wanted = BTreeMap<String, Vec<holder::Cut>>;
+type Wanted = BTreeMap<String, Vec<holder::LinkPath>>;
 
 struct Change {
     wanted: Wanted,
+    seed: u64,
     reply: oneshot::Sender<Result<(), ClusterError>>,
 }
 
@@ -44,39 +49,85 @@ impl Links {
         Self { nodes, changes }
     }
 
-    pub async fn cut(&self, cuts: &[Cut]) -> Result<(), ClusterError> {
-        let wanted = self.wanted(cuts)?;
+    pub async fn set(&self, topology: &Topology, paths: &[LinkPath], seed: u64) -> Result<(), ClusterError> {
+        let wanted = self.wanted(topology, paths)?;
         let (reply, answer) = oneshot::channel();
-        let _ = self.changes.send(Change { wanted, reply }).await;
+        let _ = self.changes.send(Change { wanted, seed, reply }).await;
         // Everything is mended with the cluster.
-        answer.await.unwrap_or_else(|_| if cuts.is_empty() { Ok(()) } else { Err(ClusterError::Engine("the cluster is gone".into())) })
+        answer.await.unwrap_or_else(|_| if paths.is_empty() { Ok(()) } else { Err(ClusterError::Engine("the cluster is gone".into())) })
     }
 
-    fn wanted(&self, cuts: &[Cut]) -> Result<Wanted, ClusterError> {
+    fn wanted(&self, topology: &Topology, paths: &[LinkPath]) -> Result<Wanted, ClusterError> {
         let mut wanted = Wanted::new();
-        for cut in cuts {
-            let node = |name: &String| self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.clone()));
-            let (from, to) = (node(&cut.from)?, node(&cut.to)?);
-            let kept = holder::Cut { from: from.plan.address, mode: mode(cut.mode) };
-            wanted.entry(to.plan.name.clone()).or_default().push(kept);
+        for path in paths {
+            let LinkPath { from, to, port, cut, shape } = path;
+            let name = format!("{from}>{to}{}", port.as_ref().map(|port| format!(":{port}")).unwrap_or_default());
+            let kept = holder::LinkPath {
+                way: self.way(topology, from, to, port.as_deref())?,
+                cut: cut.map(mode),
+                shape: Some(*shape).filter(|shape| !shape.is_plain()),
+                name,
+            };
+            wanted.entry(to.clone()).or_default().push(kept);
         }
         Ok(wanted)
     }
 
-    /// What the kernels say.
-    pub async fn severed(&self) -> Result<Vec<Severed>, ClusterError> {
+    /// What `from` sends to `to`, as the holder of `to` knows it.
+    fn way(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>) -> Result<Way, ClusterError> {
+        let node = |name: &str| self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()));
+        let (from_address, _) = (node(from)?.plan.address, node(to)?);
+        let ports = port.map(|port| {
+            let ports = ports(topology, from, to, port);
+            let problem = || format!("has no port `{port}`, and neither has {from}");
+            ports.ok_or_else(|| ClusterError::Conflict { node: to.into(), problem: problem() })
+        });
+        Ok(Way { from: from_address, ports: ports.transpose()? })
+    }
+
+    /// What the kernels say, and those who hold packets back.
+    pub async fn states(&self, topology: &Topology) -> Result<Vec<LinkState>, ClusterError> {
         let names: BTreeMap<Ipv4Addr, &String> = self.nodes.iter().map(|(name, node)| (node.plan.address, name)).collect();
         let asked = self.nodes.iter().filter_map(|(to, node)| Some((to, node.holder.get()?)));
-        let answers = join_all(asked.map(async |(to, holder)| (to, holder.cuts().await))).await;
+        let answers = join_all(asked.map(async |(to, holder)| (to, holder.links().await))).await;
         let mut found = Vec::new();
-        for (to, cuts) in answers {
-            for (from, counted) in cuts? {
-                let Some(from) = names.get(&from) else { continue };
-                let cut = Cut { from: (*from).clone(), to: to.clone(), mode: named(counted.mode) };
-                found.push(Severed { cut, packets: Some(counted.packets) });
+        for (to, paths) in answers {
+            for InForce { way, cut, shape, counted } in paths? {
+                let Some(from) = names.get(&way.from) else { continue };
+                let port = way.ports.and_then(|numbers| {
+                    let known = topology.node(from).into_iter().chain(topology.node(to)).flat_map(|node| node.ports.keys());
+                    known.into_iter().find(|port| ports(topology, from, to, port) == Some(numbers)).cloned()
+                });
+                let path = LinkPath { from: (*from).clone(), to: to.clone(), port, cut: cut.map(named), shape: shape.unwrap_or_default() };
+                found.push(LinkState { path, counted: Some(counted) });
             }
         }
         Ok(found)
+    }
+
+    fn holder(&self, node: &str) -> Result<&Holder, String> {
+        self.nodes.get(node).and_then(|node| node.holder.get()).ok_or_else(|| format!("{node} has no holder yet"))
+    }
+
+    pub async fn ping(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
+        let address = self.nodes.get(to).ok_or_else(|| format!("there is no {to}"))?.plan.address;
+        let number = |port: &str| {
+            let there = topology.node(to).and_then(|node| node.ports.get(port)).map(|port| port.listen.port());
+            there.ok_or_else(|| format!("{to} has no port `{port}`"))
+        };
+        let port = port.map(number).transpose()?;
+        self.holder(from)?.ping(address, port, how).await.map_err(|error| error.to_string())
+    }
+
+    /// Between ports of ours, which for a path with a port are treated as that one.
+    pub async fn throughput(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
+        let like = self.way(topology, from, to, port).map_err(|error| error.to_string())?;
+        let own = self.nodes.get(to).ok_or_else(|| format!("there is no {to}"))?.plan.address;
+        let measured = self.holder(to)?.receives(own, self.holder(from)?, like, during);
+        measured.await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionReset => "was reset".into(),
+            _ => error.to_string(),
+        })
     }
 
     pub async fn reaches(&self, topology: &Topology, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
@@ -92,8 +143,15 @@ impl Links {
     }
 }
 
+/// The numbers of a named port at either end.
+fn ports(topology: &Topology, from: &str, to: &str, port: &str) -> Option<Ports> {
+    let number = |node| Some(topology.node(node)?.ports.get(port)?.listen.port());
+    let ports = Ports { ours: number(to), theirs: number(from) };
+    (ports != Ports::default()).then_some(ports)
+}
+
 async fn keep(nodes: Nodes, mut changes: mpsc::Receiver<Change>, token: CancellationToken) {
-    let mut wanted = Wanted::new();
+    let (mut wanted, mut seed) = (Wanted::new(), 0);
     let mut renewal = tokio::time::interval(RENEWED_EVERY);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -104,22 +162,23 @@ async fn keep(nodes: Nodes, mut changes: mpsc::Receiver<Change>, token: Cancella
                 // Those that have nothing left to keep out are told so too.
                 let mut all: Wanted = wanted.keys().map(|node| (node.clone(), Vec::new())).collect();
                 all.extend(change.wanted.clone());
-                wanted = change.wanted;
-                let _ = change.reply.send(put(&nodes, &all).await);
+                (wanted, seed) = (change.wanted, change.seed);
+                let _ = change.reply.send(put(&nodes, &all, seed).await);
                 renewal.reset();
             }
             // A holder that is gone has mended its links, or the kernel does.
-            _ = renewal.tick(), if !wanted.is_empty() => drop(put(&nodes, &wanted).await),
+            _ = renewal.tick(), if !wanted.is_empty() => drop(put(&nodes, &wanted, seed).await),
         }
     }
 }
 
-async fn put(nodes: &Nodes, wanted: &Wanted) -> Result<(), ClusterError> {
-    let puts = wanted.iter().map(async |(name, cuts)| {
+async fn put(nodes: &Nodes, wanted: &Wanted, seed: u64) -> Result<(), ClusterError> {
+    let lease = if Layer::Kernel.works() { LEASE } else { ENDLESS };
+    let puts = wanted.iter().map(async |(name, paths)| {
         let holder = nodes.get(name).and_then(|node| node.holder.get());
         let problem = || "has no holder yet".to_owned();
         let holder = holder.ok_or_else(|| ClusterError::Conflict { node: name.clone(), problem: problem() })?;
-        holder.cut(cuts.clone(), LEASE).await
+        holder.set_links(paths.clone(), seed, lease).await
     });
     join_all(puts).await.into_iter().collect()
 }

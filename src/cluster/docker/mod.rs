@@ -3,11 +3,16 @@
 
 pub mod address;
 mod agent;
+mod clock;
 mod cluster;
+mod definition;
+mod disk;
 pub mod engine;
 pub mod error;
 mod events;
 mod exec;
+mod files;
+mod harm;
 pub mod holder;
 pub mod image;
 mod links;
@@ -16,6 +21,8 @@ mod node;
 pub mod once;
 mod plan;
 pub mod reap;
+mod stress;
+mod tool;
 mod usage;
 
 pub use cluster::{DockerCluster, DockerOptions};

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
 
 use super::engine::Engine;
+use super::holder::Turn;
 use crate::cluster::ClusterError;
 
 /// Subnets that are tried before we give up: somebody else may have them.
@@ -21,6 +22,7 @@ pub(super) const MOST_NODES: usize = 200;
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     pub name: String,
+    pub turn: Turn,
     base: [u8; 3],
 }
 
@@ -48,7 +50,7 @@ impl Network {
         for _ in 0..TRIED {
             // A part of 10/8 that home routers, the engine's own pools and most offices leave alone.
             let base = [10, 130 + rand::random::<u8>() % 120, rand::random::<u8>()];
-            let network = Self { name: name.into(), base };
+            let network = Self { name: name.into(), turn: Turn::default(), base };
             let config =
                 IpamConfig { subnet: Some(network.subnet()), gateway: Some(network.gateway().to_string()), ..IpamConfig::default() };
             let request = NetworkCreateRequest {
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn addresses_are_within_the_subnet_and_not_the_engines() {
-        let network = Network { name: "n".into(), base: [10, 131, 7] };
+        let network = Network { name: "n".into(), turn: Turn::default(), base: [10, 131, 7] };
         assert_eq!(network.subnet(), "10.131.7.0/24");
         assert_eq!(network.gateway().to_string(), "10.131.7.1");
         assert_eq!(network.address(0).to_string(), "10.131.7.10");

@@ -1,5 +1,6 @@
 //! One node: its two containers, and what is known of them from the engine's events.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +16,22 @@ use tokio::sync::{OnceCell, broadcast, watch};
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 
+use super::definition::Definition;
 use super::engine::Engine;
 use super::error::words;
 use super::events::Seen;
 use super::exec::Inside;
 use super::holder::Holder;
 use super::plan::Plan;
-use crate::cluster::ready::{Ask, Prober, Response};
+use crate::cluster::ready::{Ask, Prober, Readiness, Response};
 use crate::cluster::{ClusterError, NodeChange, tail};
 use crate::emit::Emitter;
 use crate::event::{Actor, Kind, NodeState};
 
 /// How long the engine may take to tell of what it has just said it did.
 const TOLD: Duration = Duration::from_secs(10);
+/// How long a container that does not freeze is asked to again.
+const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What all nodes of a trial share.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(super) struct Shared {
     pub prober: Prober,
     /// Copies of logs.
     pub tasks: TaskTracker,
+    /// Of everything of the trial.
+    pub labels: HashMap<String, String>,
 }
 
 /// What is known of a node now; everybody may look.
@@ -49,17 +55,6 @@ pub(super) struct View {
     pub readiness: Readiness,
 }
 
-/// Of the present start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Readiness {
-    Waiting,
-    Ready,
-    /// Ended before it was ready, with the reason and its last words.
-    Ended(String),
-    /// Not in time.
-    Late(String),
-}
-
 #[derive(Debug)]
 pub(super) struct Node {
     pub plan: Plan,
@@ -67,7 +62,8 @@ pub(super) struct Node {
     pub container: Arc<str>,
     pub holder: OnceCell<Holder>,
     pub view: watch::Sender<View>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) definition: Mutex<Definition>,
     /// Orders are taken one after the other, as an engine does.
     turn: tokio::sync::Mutex<()>,
     /// Who asked for the change that is under way.
@@ -101,6 +97,7 @@ impl Node {
             holder: OnceCell::new(),
             view: watch::Sender::new(view),
             shared,
+            definition: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             asked: Mutex::default(),
             start: Mutex::default(),
@@ -120,16 +117,22 @@ impl Node {
         ClusterError::Conflict { node: self.plan.name.clone(), problem: problem.into() }
     }
 
-    /// Puts its files into the container, which was created and not started.
-    pub async fn furnish(&self) -> Result<(), ClusterError> {
+    /// The name of the holder's container.
+    pub fn net(&self) -> String {
+        format!("{}-net", self.container)
+    }
+
+    /// Puts its folders, and its files if they shall be as the cluster file says, into `container`, which was created and not
+    /// started.
+    pub async fn furnish(&self, container: &str, files: bool) -> Result<(), ClusterError> {
         let io = |source| ClusterError::Io { what: format!("cannot pack the files of `{}`", self.plan.name), source };
-        let archive = self.plan.archive().map_err(io)?;
+        let archive = self.plan.archive(files).map_err(io)?;
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
-        let sent = self.shared.engine.api().upload_to_container(&self.container, Some(options), bollard::body_full(archive.into())).await;
+        let sent = self.shared.engine.api().upload_to_container(container, Some(options), bollard::body_full(archive.into())).await;
         sent.map_err(|error| self.failed(&error))
     }
 
-    fn failed(&self, error: &bollard::errors::Error) -> ClusterError {
+    pub(super) fn failed(&self, error: &bollard::errors::Error) -> ClusterError {
         ClusterError::Start { node: self.plan.name.clone(), problem: words(error) }
     }
 
@@ -180,6 +183,7 @@ impl Node {
             NodeState::Paused => return Err(self.conflict("is paused; unpause it")),
             NodeState::Created | NodeState::Exited { .. } => {}
         }
+        self.make_as_defined().await?;
         let before = self.view.borrow().starts;
         self.follow().await?;
         self.ask_for(by, false);
@@ -267,7 +271,14 @@ impl Node {
             NodeState::Created | NodeState::Exited { .. } => return Err(self.conflict("is not running")),
         }
         self.ask_for(by, false);
-        self.shared.engine.api().pause_container(&self.container).await.map_err(|error| self.refused(&error))?;
+        let began = Instant::now();
+        while let Err(error) = self.shared.engine.api().pause_container(&self.container).await {
+            // The first version of control groups gives up when new processes come while it freezes the others; the next try may do.
+            if !error.to_string().contains("unable to freeze") || began.elapsed() > FROZEN_WITHIN {
+                return Err(self.refused(&error));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.until(|view| view.state != NodeState::Running).await
     }
 
@@ -354,12 +365,7 @@ impl Node {
         let mut view = self.view.subscribe();
         let settled = view.wait_for(|view| view.readiness != Readiness::Waiting).await;
         let readiness = settled.map_or(Readiness::Ready, |view| view.readiness.clone());
-        let node = self.plan.name.clone();
-        match readiness {
-            Readiness::Ready | Readiness::Waiting => Ok(()),
-            Readiness::Ended(problem) => Err(ClusterError::Start { node, problem }),
-            Readiness::Late(last) => Err(ClusterError::NotReady { node, within: self.plan.ready.within, last }),
-        }
+        readiness.settled(&self.plan.name, self.plan.ready.within)
     }
 
     pub async fn answers(&self, timeout: Duration) -> Result<Duration, String> {

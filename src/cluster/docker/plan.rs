@@ -10,6 +10,7 @@ use bollard::models::{
     ResourcesUlimits, VolumeCreateRequest,
 };
 
+use super::clock;
 use super::holder::DNS;
 use super::image::{self, Image};
 use super::network::Network;
@@ -25,8 +26,9 @@ pub(super) const NODE: &str = "chaosrun.node";
 /// Where nodes have their directories.
 pub(super) const DIRS: &str = "/srv";
 
-/// Where holders have what the workloads' volumes hold. Nothing reads it: a volume in memory lives as long as somebody has it.
-const HELD: &str = "/held";
+/// Where holders have what the workloads' volumes hold: to take space from it, and since a volume in memory lives as long as
+/// somebody has it.
+pub(super) const HELD: &str = "/held";
 
 /// A node before it is made.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(super) struct Plan {
     pub user: Option<String>,
     pub ready: ready::Plan,
     pub log: PathBuf,
+    /// Whether its clocks may be changed.
+    pub clock: bool,
 }
 
 impl Plan {
@@ -60,16 +64,22 @@ impl Plan {
             *first = path.to_string_lossy().into_owned();
             server = Some(path);
         }
+        let mut env = rendered.env;
+        if node.clock {
+            let before = env.get("LD_PRELOAD").unwrap_or(&image.preload).clone();
+            env.extend(clock::environment(Some(&before)).map(|(name, value)| (name.to_owned(), value)));
+        }
+        let env = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         Self {
             name: placed.name.clone(),
             address,
             dir: placed.dir.clone(),
             data: placed.data.clone(),
             disk: placed.disk,
-            image,
             entrypoint: (!command.is_empty()).then_some(command),
             args: (!rendered.args.is_empty()).then_some(rendered.args),
-            env: rendered.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env,
+            image,
             files: rendered.files,
             server,
             ulimits: node.ulimits.iter().map(|(name, limit)| (name.clone(), *limit)).collect(),
@@ -78,14 +88,15 @@ impl Plan {
             user: node.user.clone(),
             ready: rendered.ready,
             log: logs.join(format!("{}.log", placed.name)),
+            clock: node.clock,
         }
     }
 
     /// The data directory. In memory when its size is limited: it is the one kind of fixed size that needs no rights on the
     /// engine's host.
     pub fn volume(&self, name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
-        // Others than root can only write where everybody may.
-        let mode = if matches!(self.user.as_deref().unwrap_or(&self.image.user), "" | "0" | "root") { "0700" } else { "1777" };
+        // Others than root can only write where everybody may. Not sticky: they may delete what is not theirs, too.
+        let mode = if matches!(self.user.as_deref().unwrap_or(&self.image.user), "" | "0" | "root") { "0700" } else { "0777" };
         let options = self.disk.map(|bytes| {
             let entries = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("size={bytes},mode={mode}"))];
             entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -103,6 +114,10 @@ impl Plan {
             let limit = i64::try_from(*limit).ok();
             ResourcesUlimits { name: Some(name.clone()), soft: limit, hard: limit }
         };
+        let mut mounts = vec![mount(volume, &self.data)];
+        if self.clock {
+            mounts.push(mount(&format!("{volume}-tz"), Path::new(clock::FOLDER)));
+        }
         ContainerCreateBody {
             image: Some(self.image.reference.clone()),
             entrypoint: self.entrypoint.clone(),
@@ -113,7 +128,7 @@ impl Plan {
             labels: Some(labelled(labels, "node", &self.name)),
             host_config: Some(HostConfig {
                 network_mode: Some(format!("container:{holder}")),
-                mounts: Some(vec![mount(volume, &self.data)]),
+                mounts: Some(mounts),
                 ulimits: Some(self.ulimits.iter().map(ulimit).collect()),
                 nano_cpus: self.cpus.map(nanos),
                 memory: self.memory.and_then(|bytes| i64::try_from(bytes).ok()),
@@ -124,11 +139,16 @@ impl Plan {
         }
     }
 
-    /// The node's directory as an archive to unpack at `/`: made once, so a file that somebody changed stays changed.
-    pub fn archive(&self) -> io::Result<Vec<u8>> {
+    /// The node's directory as an archive to unpack at `/`, with its files: made once, so a file that somebody changed stays
+    /// changed.
+    pub fn archive(&self, files: bool) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
         folders(&mut archive, &self.dir)?;
-        for (path, content) in &self.files {
+        // The engine makes them when it mounts the volume, which is after files were carried there.
+        if let Some(above) = self.data.parent().filter(|above| !files && above.starts_with(&self.dir)) {
+            folders(&mut archive, above)?;
+        }
+        for (path, content) in self.files.iter().filter(|_| files) {
             let path = self.dir.join(path);
             if let Some(parent) = path.parent() {
                 folders(&mut archive, parent)?;
@@ -159,6 +179,12 @@ pub(super) fn mount(volume: &str, at: &Path) -> Mount {
     Mount { typ: Some(MountType::VOLUME), source: Some(volume.into()), target: Some(at.to_string_lossy().into_owned()), ..Mount::default() }
 }
 
+pub(super) fn also_mount(body: &mut ContainerCreateBody, volume: &str, at: &Path) {
+    if let Some(host) = &mut body.host_config {
+        host.mounts.get_or_insert_default().push(mount(volume, at));
+    }
+}
+
 /// A container that owns a network namespace. `at` is where it has the volume.
 pub(super) fn holder(
     image: &Image,
@@ -176,6 +202,7 @@ pub(super) fn holder(
     let mounts = volume.map(|(volume, at)| vec![mount(volume, at.unwrap_or(Path::new(HELD)))]);
     ContainerCreateBody {
         image: Some(image.reference.clone()),
+        env: crate::removal::passed_on().map(|(name, value)| vec![format!("{name}={value}")]),
         hostname: Some(name.into()),
         open_stdin: Some(true),
         stdin_once: Some(true),
@@ -185,7 +212,7 @@ pub(super) fn holder(
         host_config: Some(HostConfig {
             network_mode: Some(network.name.clone()),
             cap_drop: Some(vec!["ALL".into()]),
-            cap_add: Some(vec!["NET_ADMIN".into(), "DAC_OVERRIDE".into()]),
+            cap_add: Some(["NET_ADMIN", "NET_RAW", "DAC_OVERRIDE", "CHOWN"].map(str::to_owned).to_vec()),
             mounts,
             // Its output is frames for us alone.
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),

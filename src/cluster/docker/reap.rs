@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -19,9 +20,9 @@ pub const RUN: &str = "chaosrun.run";
 pub const TRIAL: &str = "chaosrun.trial";
 pub const OWNER: &str = "chaosrun.owner";
 
-/// How often what cannot be removed at once is tried again: an engine may still be busy with it.
-const ROUNDS: u32 = 20;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+/// How long what cannot be removed at once is tried again where it must go: an engine may be busy with it, or another with removing it.
+pub const PATIENTLY: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What every container, network and volume of a trial is labelled with. This process is their owner.
 #[must_use]
@@ -108,6 +109,12 @@ impl Reaped {
     pub fn is_empty(&self) -> bool {
         self.containers.is_empty() && self.networks.is_empty() && self.volumes.is_empty()
     }
+
+    fn add(&mut self, other: Self) {
+        self.containers.extend(other.containers);
+        self.networks.extend(other.networks);
+        self.volumes.extend(other.volumes);
+    }
 }
 
 /// What [`reap`] would remove.
@@ -183,20 +190,20 @@ pub async fn reap(engine: &Engine, which: Which<'_>) -> Result<Reaped, EngineErr
 /// Removes until nothing is left: what a call makes that nobody waits for any more is found at the next look.
 ///
 /// # Errors
-/// When something cannot be removed for a second.
-pub async fn clear(engine: &Engine, which: Which<'_>) -> Result<(), EngineError> {
-    let mut last = None;
-    for round in 0..ROUNDS {
-        if round > 0 && last.is_some() {
-            tokio::time::sleep(PAUSE).await;
-        }
+/// When for `within` nothing could be removed of what is left.
+pub async fn clear(engine: &Engine, which: Which<'_>, within: Duration) -> Result<Reaped, EngineError> {
+    let (mut removed, mut since) = (Reaped::default(), Instant::now());
+    loop {
         match reap(engine, which).await {
-            Ok(reaped) if reaped.is_empty() => return Ok(()),
-            Ok(_) => last = None,
-            Err(error) => last = Some(error),
+            Ok(reaped) if reaped.is_empty() => return Ok(removed),
+            Ok(reaped) => {
+                removed.add(reaped);
+                since = Instant::now();
+            }
+            Err(error) if since.elapsed() > within => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
-    last.map_or(Ok(()), Err)
 }
 
 /// Calls `remove` for all at once: what was removed, and the first problem. What is gone already was removed by another.

@@ -51,7 +51,7 @@ fn process(row: &[String]) -> Option<ProcessInfo> {
 }
 
 /// `ps` writes times as `[[days-]hours:]minutes:seconds`.
-fn clock(text: &str) -> Option<Duration> {
+pub(super) fn clock(text: &str) -> Option<Duration> {
     let (days, rest) = text.split_once('-').unwrap_or(("0", text));
     let mut seconds: u64 = 0;
     for part in rest.split(':') {

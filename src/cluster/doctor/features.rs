@@ -1,6 +1,7 @@
 //! What the kernel can do for faults: tried in a container where it needs rights, read otherwise.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -21,11 +22,12 @@ try() {
     if said=$("$@" 2>&1); then echo "$name ok"; else echo "$name $(echo "$said" | head -n 1)"; fi
 }
 try nftables nft 'add table inet probe; add set inet probe s { type ipv4_addr; flags timeout; }; add chain inet probe c { type filter hook input priority 0; }; add rule inet probe c ip saddr @s counter drop'
-if [ -e /proc/net/netfilter/nfnetlink_queue ]; then
-    try nfqueue iptables -A OUTPUT -d 192.0.2.1 -j NFQUEUE --queue-num 0 --queue-bypass
-else
-    echo "nfqueue module nfnetlink_queue is missing"
-fi
+# Binds a queue, as the one who decides on packets does (linux/netfilter/nfnetlink_queue.h): only then the kernel loads
+# its module, and only then it is known to work.
+bind='socket(QUEUE, 16, 3, 12) and send(QUEUE, pack("LSSLLCCnSSCCn", 28, 0x302, 5, 0, 0, 0, 0, 1, 8, 1, 1, 0, 0), 0)
+    and defined recv(QUEUE, $told, 512, 0) and !($! = -unpack("x16l", $told)) or die "the packet queue: $!\n"'
+queue() { perl -e "$bind" && iptables -A OUTPUT -d 192.0.2.1 -j NFQUEUE --queue-num 1 --queue-bypass; }
+try nfqueue queue
 try netem tc qdisc add dev lo root netem delay 1ms
 tc qdisc del dev lo root 2>/dev/null
 try tbf tc qdisc add dev lo root tbf rate 1mbit burst 32kbit latency 100ms
@@ -82,17 +84,35 @@ pub async fn here() -> Found {
         if Path::new(path).exists() { Ok(format!("{path} is there")) } else { Err(why.to_owned()) }
     };
     let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let fuse = if systems.split_ascii_whitespace().any(|word| word == "fuse") {
-        there("/dev/fuse", "no /dev/fuse")
-    } else {
-        Err("not in /proc/filesystems".to_owned())
-    };
+    let fuse =
+        if systems.split_ascii_whitespace().any(|word| word == "fuse") { mountable() } else { Err("not in /proc/filesystems".to_owned()) };
     Found::from([
         (Feature::Fuse, fuse),
         (Feature::Loop, there("/dev/loop-control", "no /dev/loop-control")),
         (Feature::Pressure, there("/proc/pressure/io", "no /proc/pressure")),
         (Feature::UserNamespaces, namespaces().await),
     ])
+}
+
+/// Whether a program may make a file system: by the device and by who may mount, not by a mount.
+fn mountable() -> Result<String, String> {
+    fs::File::options().read(true).write(true).open("/dev/fuse").map_err(|error| format!("/dev/fuse: {error}"))?;
+    let helper = || env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("fusermount3").is_file());
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if may_mount(&status, "CapEff:") || (helper() && may_mount(&status, "CapBnd:")) {
+        Ok("/dev/fuse opens, no mount tried".to_owned())
+    } else if helper() || nix::unistd::geteuid().is_root() {
+        Err("mounts are not allowed here (CAP_SYS_ADMIN)".to_owned())
+    } else {
+        Err("neither root nor fusermount3 to mount with".to_owned())
+    }
+}
+
+/// Whether the processes of this set of capabilities may mount: a container's root mostly may not.
+fn may_mount(status: &str, set: &str) -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let bits = status.lines().find_map(|line| line.strip_prefix(set)).and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & SYS_ADMIN != 0)
 }
 
 /// A sandbox as an agent would get it; by the limit alone where the program for it is missing.
@@ -129,5 +149,11 @@ mod tests {
         assert_eq!(found[&Feature::Netem], Err("Specified qdisc kind is unknown".into()));
         assert_eq!(found[&Feature::Tbf], Err("it failed without a word".into()));
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn the_root_of_a_container_may_not_mount() {
+        let status = "CapEff:\t00000000a80425fb\nCapBnd:\t000001ffffffffff\n";
+        assert_eq!([may_mount(status, "CapEff:"), may_mount(status, "CapBnd:"), may_mount("", "CapEff:")], [false, true, false]);
     }
 }

@@ -1,15 +1,15 @@
-//! Folders of local runs that nobody removed: the runner and its supervisor were both killed.
+//! Folders of local runs that nobody removed, with what still runs or is mounted there: the runner and its supervisor were both
+//! killed.
 //!
-//! A run's folder must not tell whose it is, so it is known by what lies in it (the marked copy of this program), and its
-//! owner by the lock it holds as long as it lives.
+//! A run's folder must not tell whose it is, so it is known by its mark, and that nobody owns it any more by the locks that the
+//! runner and its supervisor hold as long as they live. The processes of the run carry a marker that
+//! begins as the folder's name does: nobody else is ended, though he may work there.
 
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
-
-use crate::cluster::local::program;
+use crate::cluster::local::supervisor::sweep;
+use crate::cluster::local::{folder, program};
 
 /// All of them that are ours to remove.
 #[must_use]
@@ -18,7 +18,8 @@ pub fn find() -> Vec<PathBuf> {
     places.sort_unstable();
     places.dedup();
     let entries = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_ours(path) && is_abandoned(path)).collect();
+    let mut found: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| folder::is_ours(path) && folder::abandoned(path).is_some()).collect();
     found.sort_unstable();
     found
 }
@@ -27,32 +28,27 @@ pub fn find() -> Vec<PathBuf> {
 #[must_use]
 pub fn remove(folders: Vec<PathBuf>) -> (Vec<PathBuf>, Option<(PathBuf, std::io::Error)>) {
     let (mut removed, mut failed) = (Vec::new(), None);
-    for folder in folders {
-        match fs::remove_dir_all(&folder) {
-            Ok(()) => removed.push(folder),
+    for path in folders {
+        // Held until it is gone: nobody else removes it meanwhile, and who has just made it waits.
+        let Some(_lock) = folder::abandoned(&path).filter(|_| folder::is_ours(&path)) else { continue };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(marker) = program::marker_of(&name) {
+            sweep(marker);
+        }
+        if is_used(&path) {
+            // By somebody who is not ours.
+            continue;
+        }
+        match folder::remove(&path) {
+            Ok(()) => removed.push(path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
-            Err(error) => failed = failed.or(Some((folder, error))),
+            Err(error) => failed = failed.or(Some((path, error))),
         }
     }
     (removed, failed)
 }
 
-fn is_ours(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let of_us = fs::symlink_metadata(path).is_ok_and(|known| known.is_dir() && known.uid() == nix::unistd::geteuid().as_raw());
-    if !program::is_work_name(&name) || !of_us {
-        return false;
-    }
-    let programs = ["bin", "tools"].iter().filter_map(|dir| fs::read_dir(path.join(dir)).ok()).flatten().flatten();
-    programs.map(|entry| entry.path()).any(|file| program::is_marked(&file))
-}
-
-fn is_abandoned(path: &Path) -> bool {
-    let Ok(dir) = File::open(path) else { return false };
-    Flock::lock(dir, FlockArg::LockExclusiveNonblock).is_ok() && !is_used(path)
-}
-
-/// Whether a process runs a program of it, or works in it: its supervisor is about to end them.
+/// Whether a process runs a program of it, or works in it.
 fn is_used(path: &Path) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
@@ -62,22 +58,29 @@ fn is_used(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::cluster::local::supervisor::MARKER;
 
     #[test]
-    fn a_folder_in_use_is_not_abandoned() {
+    fn only_processes_of_the_run_are_ended_with_its_folder() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(!is_ours(dir.path()));
-        assert!(is_abandoned(dir.path()));
-        let lock = Flock::lock(File::open(dir.path()).unwrap(), FlockArg::LockShared).unwrap();
-        assert!(!is_abandoned(dir.path()));
-        drop(lock);
-        let mut process = Command::new("cat").current_dir(dir.path()).stdin(Stdio::piped()).spawn().unwrap();
-        assert!(!is_abandoned(dir.path()));
-        process.kill().unwrap();
-        process.wait().unwrap();
-        assert!(is_abandoned(dir.path()));
+        let path = dir.path().join(format!("w{:08x}", std::process::id()));
+        drop(folder::make(&path).unwrap());
+        let cat = |marker: &str| {
+            let mut command = Command::new("cat");
+            command.current_dir(&path).env(MARKER, marker).stdin(Stdio::piped()).spawn().unwrap()
+        };
+        let mut ours = cat(&format!("{:08x}{:024}", std::process::id(), 7));
+        let mut stranger = cat(&format!("{:032}", 7));
+        let (removed, failed) = remove(vec![path.clone()]);
+        assert!(removed.is_empty() && failed.is_none() && path.exists(), "somebody else works there");
+        assert_eq!(ours.wait().unwrap().signal(), Some(9));
+        assert_eq!(stranger.try_wait().unwrap(), None);
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert_eq!(remove(vec![path.clone()]).0, [path]);
     }
 }

@@ -8,7 +8,7 @@ use crate::cluster::docker::engine::{Engine, Facts};
 use crate::cluster::docker::error::EngineError;
 use crate::cluster::docker::image::{self, kept};
 use crate::cluster::docker::reap::{self, Which};
-use crate::cluster::local::{program, seat};
+use crate::cluster::local::{program, sandbox, seat};
 
 /// What images begin from.
 const BASE: &str = "debian:bookworm-slim";
@@ -24,7 +24,7 @@ pub struct Examined {
 /// Looks at this machine and its engine. Changes nothing.
 pub async fn examine() -> Examined {
     let (engine, mut found) = tokio::join!(Engine::connect(), features::here());
-    let mut findings = vec![work_folder()];
+    let mut findings = vec![work_folder(), shell(), sandboxed().await];
     let mut abilities = Abilities::default();
     if findings[0].state == State::Broken {
         abilities.local = Some("no folder for nodes".into());
@@ -66,6 +66,24 @@ fn work_folder() -> Finding {
         Ok(place) => Finding::new(Area::Local, "folder", State::Good, format!("nodes work below {}", place.display())),
         Err(error) => Finding::new(Area::Local, "folder", State::Broken, format!("none for nodes to work in: {error}"))
             .help("make /var/tmp writable, or name a folder in TMPDIR".to_owned()),
+    }
+}
+
+/// Of agents on `local`: without one no trial with an agent is started there.
+fn shell() -> Finding {
+    match seat::find("bash", &std::env::var_os("PATH").unwrap_or_default()) {
+        Some(found) => Finding::new(Area::Local, "shell", State::Good, format!("agents work in {}", found.display())),
+        None => Finding::new(Area::Local, "shell", State::Broken, "no `bash` on the PATH: agents have none to work in")
+            .help("install bash, or use `--backend docker`".to_owned()),
+    }
+}
+
+/// Of agents beside processes.
+async fn sandboxed() -> Finding {
+    match sandbox::tried().await {
+        Ok(()) => Finding::new(Area::Local, "sandbox", State::Good, "agents that ask for one get a sandbox, tried with bwrap"),
+        Err(why) => Finding::new(Area::Local, "sandbox", State::Missing, format!("agents that ask for one are refused: {why}"))
+            .help("install bubblewrap and allow user namespaces; `--allow-host-shell` does without".to_owned()),
     }
 }
 
@@ -114,7 +132,6 @@ async fn stored(engine: &Engine) -> Result<(Vec<Finding>, Found), EngineError> {
 fn tools() -> Vec<Finding> {
     let tools = [
         ("docker", "agents get a small client of ours instead"),
-        ("bwrap", "agents on `local` have no sandbox"),
         ("etcd", "clusters of real etcd do not run on `local`"),
         ("redis-server", "clusters with Redis do not run on `local`"),
     ];

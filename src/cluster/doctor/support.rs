@@ -69,7 +69,7 @@ fn support(kind: &Kind, backend: Backend, abilities: &Abilities) -> Support {
             (Some(feature), first) => why = first.or_else(|| Some(format!("no {}", feature.name()))),
         }
     }
-    Support::No { why: why.unwrap_or_else(|| "not on this backend".into()) }
+    Support::No { why: why.unwrap_or_else(|| kind.refused.to_owned()) }
 }
 
 #[cfg(test)]
@@ -84,6 +84,10 @@ mod tests {
             Way { how: "netem", needs: &[Feature::Netem] },
             Way { how: "a queue of ours", needs: &[Feature::Nftables, Feature::Nfqueue] },
         ],
+        refused: "it sees no packets",
+        repair: crate::chaos::catalogue::Repair::Nobody,
+        class: "network_latency",
+        holds: None,
     };
 
     #[test]
@@ -99,6 +103,6 @@ mod tests {
         assert_eq!(on_docker(&has(&[Feature::Nftables])), Support::No { why: "no netem".into() });
         let dead = Abilities { docker: Some("no engine".into()), ..has(&[Feature::Netem]) };
         assert_eq!(on_docker(&dead), Support::No { why: "no engine".into() });
-        assert_eq!(table(&[&LATENCY], &dead)[0].local, Support::No { why: "not on this backend".into() });
+        assert_eq!(table(&[&LATENCY], &dead)[0].local, Support::No { why: "it sees no packets".into() });
     }
 }

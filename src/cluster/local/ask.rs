@@ -7,15 +7,17 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
+use super::definition::Environment;
 use super::node::{Plan, Shared};
 use super::supervisor::{Ended, Spawn};
 use crate::cluster::ready::{Ask, LONGEST_ANSWER, Response};
 
-/// A node, and the tree of its present start.
+/// A node, and the tree and environment of its present start.
 pub(super) struct Asked {
     pub plan: Arc<Plan>,
     pub shared: Arc<Shared>,
     pub tree: Option<u64>,
+    pub env: Arc<Environment>,
 }
 
 impl Ask for Asked {
@@ -25,7 +27,7 @@ impl Ask for Asked {
 
     /// It dies with the node.
     async fn execute(&self, command: &[String]) -> Result<Response, String> {
-        let Self { plan, shared, tree } = self;
+        let Self { plan, shared, tree, env } = self;
         let Some(program) = command.first() else { return Err("has an empty command as its probe".into()) };
         let failed = |error: io::Error| format!("cannot be asked: {error}");
         let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
@@ -35,7 +37,7 @@ impl Ask for Asked {
         let spawn = Spawn {
             program: program.into(),
             argv: command.iter().map(Into::into).collect(),
-            env: plan.env.clone(),
+            env: env.to_vec(),
             dir: plan.dir.clone(),
             stdio: [null.try_clone().map_err(failed)?.into(), theirs.into(), null.into()],
             tree: own,

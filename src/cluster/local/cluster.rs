@@ -3,37 +3,44 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use indexmap::IndexMap;
-use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::address;
 use super::ask::Asked;
-use super::links;
-use super::node::{self, Message, Order, Readiness, View};
+use super::clock;
+use super::door::{Behind, Door};
+use super::layer::{self, Layer, Layers};
+use super::node::{self, Message, Order, View};
 use super::options::LocalOptions;
 use super::plan;
 use super::program::WorkRoot;
 use super::relay::{Relay, RelayLink};
 use super::roster::{Roster, Who};
+use super::sandbox::{self, Brought};
 use super::seat;
+use super::stdio::Stdio;
 use super::supervisor::{Spawn, SpawnError};
-use super::{terminal, usage};
+use super::usage;
+use crate::clock::{Page, look};
+use crate::cluster::harm::ClockReading;
+use crate::cluster::ready::{self, Readiness};
 use crate::cluster::{
-    Cluster, ClusterError, Cut, Exec, Killer, NodeChange, NodeStatus, ProcessInfo, Resizer, Running, Seat, Severed, Terminal, Topology,
-    Usage, ready, render,
+    Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, ProcessInfo, Running, Seat, Seating, Topology, Usage, render,
 };
 use crate::event::{Actor, NodeState};
 use crate::scenario::model;
+
+/// The name of what keeps an agent's shell: `workstation-server`.
+const STATION: &str = "workstation";
 
 /// Changes that may wait for a slow reader before the oldest are lost to it.
 const CHANGES: usize = 1024;
@@ -50,11 +57,14 @@ pub struct LocalCluster {
     logs: PathBuf,
     agent_dir: PathBuf,
     tools_dir: Option<PathBuf>,
+    pub(super) layers: Layers,
+    /// Of the agent's sandbox.
+    door: Mutex<Option<Door>>,
 }
 
-struct Node {
-    plan: Arc<node::Plan>,
-    inbox: mpsc::UnboundedSender<Message>,
+pub(super) struct Node {
+    pub plan: Arc<node::Plan>,
+    pub inbox: mpsc::UnboundedSender<Message>,
     view: watch::Receiver<View>,
 }
 
@@ -84,7 +94,8 @@ impl LocalCluster {
             None
         };
         let rendered = render::nodes(&spec, &mut topology, options.seed)?;
-        let plans = topology.nodes.iter().zip(rendered).map(|(placed, rendered)| plan::plan(placed, rendered, &options.work, &logs));
+        let plans = spec.nodes.iter().zip(&topology.nodes).zip(rendered);
+        let plans = plans.map(|((node, placed), rendered)| plan::plan(node, placed, rendered, &options.work, &logs));
         let plans = plans.collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(node::Shared {
             scope: options.client.new_scope(),
@@ -102,7 +113,8 @@ impl LocalCluster {
         };
         let nodes = plans.into_iter().map(node).collect();
         let (agent_dir, tools_dir) = (options.agent_dir, options.tools_dir);
-        Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs, agent_dir, tools_dir })
+        let (layers, door) = (Layers::default(), Mutex::default());
+        Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs, agent_dir, tools_dir, layers, door })
     }
 
     /// Nothing but a place for programs of ours, beside a cluster of another backend.
@@ -125,7 +137,7 @@ impl LocalCluster {
         self.shared.client.kill_scope_now(self.shared.scope);
     }
 
-    fn node(&self, name: &str) -> Result<&Node, ClusterError> {
+    pub(super) fn node(&self, name: &str) -> Result<&Node, ClusterError> {
         self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()))
     }
 
@@ -159,12 +171,7 @@ impl LocalCluster {
         let mut view = node.view.clone();
         let settled = view.wait_for(|view| view.readiness != Readiness::Waiting).await;
         let readiness = settled.map_err(|_| gone())?.readiness.clone();
-        let node = &node.plan;
-        match readiness {
-            Readiness::Ready | Readiness::Waiting => Ok(()),
-            Readiness::Ended(problem) => Err(ClusterError::Start { node: name.into(), problem }),
-            Readiness::Late(last) => Err(ClusterError::NotReady { node: name.into(), within: node.ready.within, last }),
-        }
+        readiness.settled(name, node.plan.ready.within)
     }
 
     /// Directories, files and programs: before anything runs.
@@ -192,6 +199,11 @@ impl LocalCluster {
             }
             if plan.is_copy {
                 work.make_server(&plan.role).map_err(at(&work.server(&plan.role)))?;
+            }
+            clock::prepare(plan).map_err(clock::failed(&plan.name))?;
+            if plan.layer.is_some() {
+                layer::prepare(plan).map_err(layer::failed(&plan.name))?;
+                work.make_server(layer::ROLE).map_err(at(&work.server(layer::ROLE)))?;
             }
         }
         Ok(())
@@ -280,6 +292,7 @@ impl Cluster for LocalCluster {
             let (work, logs) = (Arc::clone(&self.work), self.logs.clone());
             let prepared = tokio::task::spawn_blocking(move || Self::prepare(&plans, &work, &logs)).await;
             prepared.map_err(|error| ClusterError::Io { what: "cannot prepare nodes".into(), source: io::Error::other(error) })??;
+            self.mount_layers().await?;
         }
         let ready: HashMap<&str, watch::Sender<bool>> =
             self.spec.roles.keys().map(|name| (name.as_str(), watch::Sender::new(false))).collect();
@@ -289,9 +302,12 @@ impl Cluster for LocalCluster {
 
     async fn answers(&self, node: &str, timeout: Duration) -> Result<Duration, String> {
         let node = self.node(node).map_err(|error| error.to_string())?;
-        let tree = node.view.borrow().tree;
+        let (tree, env) = {
+            let view = node.view.borrow();
+            (view.tree, Arc::clone(&view.env))
+        };
         let begin = Instant::now();
-        let asked = Asked { plan: Arc::clone(&node.plan), shared: Arc::clone(&self.shared), tree };
+        let asked = Asked { plan: Arc::clone(&node.plan), shared: Arc::clone(&self.shared), tree, env };
         self.shared.prober.ask(&node.plan.ready, &asked, timeout).await?;
         Ok(begin.elapsed())
     }
@@ -322,9 +338,9 @@ impl Cluster for LocalCluster {
 
     async fn exec(&self, node: &str, exec: Exec) -> Result<Running, ClusterError> {
         let Node { plan, view, .. } = self.node(node)?;
-        let (state, tree) = {
+        let (state, tree, env) = {
             let view = view.borrow();
-            (view.state.clone(), view.tree)
+            (view.state.clone(), view.tree, Arc::clone(&view.env))
         };
         let conflict = |problem: &str| ClusterError::Conflict { node: node.into(), problem: problem.into() };
         match state {
@@ -332,13 +348,17 @@ impl Cluster for LocalCluster {
             NodeState::Paused => return Err(conflict("is paused; unpause it")),
             NodeState::Created | NodeState::Exited { .. } => return Err(conflict("is not running")),
         }
-        let env = plan::merged(&plan.env, &exec.env);
+        let env = plan::merged(&env, &exec.env);
         let dir = if exec.dir.as_os_str().is_empty() { plan.dir.clone() } else { exec.dir.clone() };
         self.run(exec, env, dir, tree, Who::Node(plan.name.clone())).await
     }
 
-    async fn seat(&self, engine: &Path) -> Result<Seat, ClusterError> {
-        Ok(seat::beside(&self.agent_dir, self.tools_dir.as_deref(), engine))
+    async fn seat(&self, seating: &Seating) -> Result<Seat, ClusterError> {
+        self.seated(seating).await.map_err(|source| ClusterError::Io { what: "no agent can work here".into(), source })
+    }
+
+    async fn unseat(&self) {
+        drop(self.door.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     async fn spawn(&self, exec: Exec) -> Result<Running, ClusterError> {
@@ -347,18 +367,6 @@ impl Cluster for LocalCluster {
 
     async fn spawn_driver(&self, exec: Exec) -> Result<Running, ClusterError> {
         self.beside(exec, Who::Workload).await
-    }
-
-    async fn cut(&self, cuts: &[Cut]) -> Result<(), ClusterError> {
-        links::cut(self.relay(), cuts)
-    }
-
-    async fn severed(&self) -> Result<Vec<Severed>, ClusterError> {
-        Ok(self.relay().map(links::severed).unwrap_or_default())
-    }
-
-    async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
-        links::reaches(self.relay(), &self.topology, from, to, timeout).await
     }
 
     async fn usage(&self, node: &str) -> Result<Usage, ClusterError> {
@@ -391,13 +399,84 @@ impl Cluster for LocalCluster {
         if !self.nodes.is_empty() {
             let dir = self.dir.clone();
             // Not waited for: large files take long to free. What is left when the run ends goes with the work root.
-            tokio::task::spawn_blocking(move || fs::remove_dir_all(dir));
+            tokio::task::spawn_blocking(move || {
+                crate::disk::mounts::detach_below(&dir);
+                fs::remove_dir_all(dir)
+            });
         }
         Ok(())
     }
 }
 
 impl LocalCluster {
+    /// Our own program under a neutral name.
+    async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
+        let work = Arc::clone(&self.work);
+        tokio::task::spawn_blocking(move || work.make_server(role).map(|()| work.server(role))).await?
+    }
+
+    async fn seated(&self, seating: &Seating) -> io::Result<Seat> {
+        let Seating { engine, sandbox, services, files } = seating;
+        let station = self.server(STATION).await?;
+        let (door, etc, folder) = (self.dir.with_extension("door"), self.dir.with_extension("etc"), self.dir.with_extension("files"));
+        let (to, brought) = (folder.clone(), files.clone());
+        tokio::task::spawn_blocking(move || seat::bring(&to, &brought)).await??;
+        let open = |behind: &Behind| {
+            let open = Door::open(&door, behind.clone())?;
+            self.door.lock().unwrap_or_else(PoisonError::into_inner).replace(open);
+            io::Result::Ok(behind.addresses())
+        };
+        let behind = Behind::services(services);
+        if *sandbox {
+            let nodes = self.topology.nodes.iter().flat_map(|node| node.ports.values()).map(|port| port.advertised).collect();
+            let listen = open(&behind.with_nodes(nodes, Arc::clone(&self.shared.roster)))?;
+            let work = Arc::clone(&self.work);
+            let docker = tokio::task::spawn_blocking(move || work.make_tool("docker")).await??;
+            let brought = Brought { station: &station, docker: &docker, engine, door: &door, listen, files: &folder, etc: &etc };
+            return sandbox::seat(&brought);
+        }
+        let mut seat = seat::beside(&self.agent_dir, self.tools_dir.as_deref(), engine, &station, &folder)?;
+        if !services.is_empty() {
+            seat::behind(&mut seat, &door, &open(&behind)?);
+        }
+        Ok(seat)
+    }
+
+    async fn mount_layers(&self) -> Result<(), ClusterError> {
+        let layered = self.nodes.values().filter_map(|node| node.plan.layer.as_ref().map(|behind| (&node.plan, behind)));
+        try_join_all(layered.map(async |(plan, behind)| {
+            let exec = layer::exec(&self.work.server(layer::ROLE), behind, &plan.data);
+            let running = self.run(exec, plan::clean(), PathBuf::from("/"), None, Who::Workload).await?;
+            let layer = Layer::start(running).await.map_err(layer::failed(&plan.name))?;
+            self.layers.insert(&plan.name, layer);
+            Ok(())
+        }))
+        .await
+        .map(drop)
+    }
+
+    /// The node's data directory.
+    pub(super) fn data(&self, name: &str) -> Result<PathBuf, ClusterError> {
+        Ok(self.node(name)?.plan.data.clone())
+    }
+
+    /// Where the node's clocks are set.
+    pub(super) fn clock_page(&self, name: &str) -> Result<Page, ClusterError> {
+        clock::of(&self.node(name)?.plan)
+    }
+
+    /// What a command started in the node's surroundings sees, also when the node does not run.
+    pub(super) async fn look_at_clock(&self, name: &str) -> Result<ClockReading, ClusterError> {
+        let page = self.clock_page(name)?;
+        let plan = &self.node(name)?.plan;
+        let reads = page.seen().map_err(clock::failed(name))?.reads;
+        let (exec, begin) = (look::exec(), crate::clock::ours());
+        let env = plan::merged(&plan.definition.start().1, &exec.env);
+        let running = self.run(exec, env, plan.dir.clone(), None, Who::Node(plan.name.clone())).await?;
+        let reading = look::reading(begin, running, reads, async || page.seen().ok()).await;
+        reading.map_err(|why| ClusterError::Conflict { node: name.into(), problem: format!("cannot be asked for the time: {why}") })
+    }
+
     /// The node's first process.
     fn root(&self, name: &str) -> Result<u32, ClusterError> {
         let pid = self.node(name)?.view.borrow().pid;
@@ -425,7 +504,7 @@ async fn blocking<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send +
     tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
 
-fn gone() -> ClusterError {
+pub(super) fn gone() -> ClusterError {
     ClusterError::Supervisor("its process has ended".into())
 }
 
@@ -443,60 +522,4 @@ fn relay(topology: &Topology, addressed: Vec<address::Addressed>, roster: Arc<Ro
     // Nobody is there yet.
     topology.nodes.iter().for_each(|node| relay.refuse(&node.name));
     Ok(Some(relay))
-}
-
-/// What any pipe takes without a reader, in bytes.
-const PIPE: usize = 4096;
-
-type Stdin = Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>;
-type Output = Box<dyn tokio::io::AsyncRead + Send + Unpin>;
-
-/// Both ends of a command's stdio.
-struct Stdio {
-    ours: (Stdin, Output, Output),
-    theirs: [OwnedFd; 3],
-    resize: Option<Resizer>,
-}
-
-impl Stdio {
-    fn pipes(exec: &Exec) -> io::Result<Self> {
-        let (stdin, stdin_theirs) = stdin(exec)?;
-        let (stdout, stdout_theirs) = output()?;
-        let (stderr, stderr_theirs) = output()?;
-        Ok(Self { ours: (stdin, stdout, stderr), theirs: [stdin_theirs, stdout_theirs, stderr_theirs], resize: None })
-    }
-
-    /// All output comes on stdout.
-    fn terminal(size: Terminal) -> io::Result<Self> {
-        let (master, slave) = terminal::open(size)?;
-        let resize = Some(master.resizer());
-        let theirs = [slave.try_clone()?, slave.try_clone()?, slave];
-        Ok(Self { ours: (Some(Box::new(master.clone())), Box::new(master), Box::new(tokio::io::empty())), theirs, resize })
-    }
-}
-
-/// Our end, if there is one, and the child's.
-fn stdin(exec: &Exec) -> io::Result<(Stdin, OwnedFd)> {
-    if exec.interactive {
-        let (theirs, ours) = io::pipe()?;
-        // What was given comes first; it must fit the pipe, for nobody reads yet.
-        let bytes = exec.stdin.as_deref().unwrap_or_default();
-        if bytes.len() > PIPE {
-            let problem = format!("{} bytes of stdin for an interactive command, expected at most {PIPE}", bytes.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
-        }
-        (&ours).write_all(bytes)?;
-        return Ok((Some(Box::new(pipe::Sender::from_owned_fd(ours.into())?)), theirs.into()));
-    }
-    let Some(bytes) = &exec.stdin else { return Ok((None, File::open("/dev/null")?.into())) };
-    // A file of memory rather than a pipe: no task has to feed it, whatever its size.
-    let mut file = File::from(nix::sys::memfd::memfd_create(c"stdin", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok((None, file.into()))
-}
-
-fn output() -> io::Result<(Output, OwnedFd)> {
-    let (ours, theirs) = io::pipe()?;
-    Ok((Box::new(pipe::Receiver::from_owned_fd(ours.into())?), theirs.into()))
 }

@@ -1,35 +1,48 @@
-//! Cut links, in the words of the relay.
+//! Links, in the words of the relay.
 
 use std::time::{Duration, Instant};
 
-use super::relay::{self, Effect, Relay, Rule, Source};
-use crate::cluster::{ClusterError, Cut, CutMode, Severed, Topology};
+use super::relay::{Relay, Source};
+use crate::cluster::{ClusterError, LinkPath, Topology};
 
-/// All cuts are one entry of the relay's table: it is replaced as a whole.
-const ID: &str = "cuts";
+const NO_RELAY: &str = "nothing of this cluster passes a relay";
 
-pub(super) fn cut(relay: Option<&Relay>, cuts: &[Cut]) -> Result<(), ClusterError> {
-    let relay = match (relay, cuts.first()) {
-        (Some(relay), _) => relay,
-        (None, None) => return Ok(()),
-        (None, Some(cut)) => {
-            return Err(ClusterError::Conflict {
-                node: cut.to.clone(),
-                problem: "has no links: nothing of this cluster passes a relay".into(),
-            });
+pub(super) async fn set(relay: Option<&Relay>, topology: &Topology, paths: &[LinkPath], seed: u64) -> Result<(), ClusterError> {
+    for (number, path) in paths.iter().enumerate() {
+        check(topology, path)?;
+        let same = |other: &LinkPath| (&other.from, &other.to, &other.port) == (&path.from, &path.to, &path.port);
+        if paths[..number].iter().any(same) {
+            return Err(conflict(path, &format!("has two paths from `{}`, expected one", path.from)));
         }
-    };
-    if cuts.is_empty() {
-        relay.remove(ID);
-    } else {
-        relay.put(ID, cuts.iter().map(rule).collect());
     }
-    Ok(())
+    match (relay, paths.first()) {
+        (None, None) => Ok(()),
+        (None, Some(path)) => Err(conflict(path, &format!("has no links: {NO_RELAY}"))),
+        (Some(relay), first) => match (relay.set(paths.to_vec(), seed).await, first) {
+            // Links that are gone are mended.
+            (true, _) | (false, None) => Ok(()),
+            (false, Some(path)) => Err(conflict(path, "has no links any more: the cluster is down")),
+        },
+    }
 }
 
-pub(super) fn severed(relay: &Relay) -> Vec<Severed> {
-    // A relay sees bytes, not packets.
-    relay.rules(ID).into_iter().filter_map(cut_of).map(|cut| Severed { cut, packets: None }).collect()
+fn conflict(path: &LinkPath, problem: &str) -> ClusterError {
+    ClusterError::Conflict { node: path.to.clone(), problem: problem.into() }
+}
+
+/// What a relay cannot do is refused by name, as is what is not there.
+fn check(topology: &Topology, path: &LinkPath) -> Result<(), ClusterError> {
+    let node = |name: &String| topology.node(name).ok_or_else(|| ClusterError::NoSuchNode(name.clone()));
+    let (from, to) = (node(&path.from)?, node(&path.to)?);
+    if let Some(port) = path.port.as_ref().filter(|port| !from.ports.contains_key(*port) && !to.ports.contains_key(*port)) {
+        return Err(conflict(path, &format!("has no port `{port}`, nor has `{}`", path.from)));
+    }
+    let shape = &path.shape;
+    let packets = [("loss", shape.loss), ("duplicates", shape.duplicate), ("corruption", shape.corrupt), ("reordering", shape.reorder)];
+    match packets.iter().find(|(_, share)| *share > 0.0) {
+        Some((what, _)) => Err(conflict(path, &format!("is reached by streams of bytes here, not by packets: {what} needs `docker`"))),
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn reaches(
@@ -39,7 +52,7 @@ pub(super) async fn reaches(
     to: &str,
     timeout: Duration,
 ) -> Result<Duration, String> {
-    let relay = relay.ok_or("nothing of this cluster passes a relay")?;
+    let relay = relay.ok_or(NO_RELAY)?;
     let port = topology.node(to).and_then(|node| node.ports.values().next()).ok_or("there is no port to dial")?;
     let begin = Instant::now();
     match tokio::time::timeout(timeout, relay.reach(Source::Node(from.into()), port.advertised)).await {
@@ -53,22 +66,10 @@ pub(super) async fn reaches(
     }
 }
 
-fn rule(cut: &Cut) -> Rule {
-    let node = |name: &String| Source::Node(name.clone());
-    let effect = match cut.mode {
-        CutMode::Stall => relay::Cut::Stall,
-        CutMode::Drop => relay::Cut::Drop,
-        CutMode::Reject => relay::Cut::Reject,
-    };
-    Rule { from: node(&cut.from), to: node(&cut.to), port: None, effect: Effect::Cut(effect) }
-}
-
-fn cut_of(rule: Rule) -> Option<Cut> {
-    let (Source::Node(from), Source::Node(to), Effect::Cut(effect)) = (rule.from, rule.to, rule.effect) else { return None };
-    let mode = match effect {
-        relay::Cut::Stall => CutMode::Stall,
-        relay::Cut::Drop => CutMode::Drop,
-        relay::Cut::Reject => CutMode::Reject,
-    };
-    Some(Cut { from, to, mode })
+/// The relay between two nodes, to be measured.
+pub(super) fn between<'a>(relay: Option<&'a Relay>, topology: &Topology, from: &str, to: &str) -> Result<&'a Relay, String> {
+    for name in [from, to] {
+        topology.node(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()).to_string())?;
+    }
+    relay.ok_or_else(|| NO_RELAY.into())
 }

@@ -1,8 +1,6 @@
 //! One node: a task that owns its process and takes orders one after the other, as an engine does.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,21 +12,25 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::ask;
+use super::definition::{Definition, Environment};
+use super::log::{open_log, stdio, with_log};
 use super::relay::Relay;
 use super::roster::{Roster, Who};
+use super::stress::Duty;
 use super::supervisor::{Ended, Reach, Spawn, SpawnError, SupervisorClient};
-use crate::cluster::{ClusterError, NodeChange, ready, tail};
+use crate::cluster::harm::{Stress, StressReading};
+use crate::cluster::ready::{self, Readiness};
+use crate::cluster::{ClusterError, NodeChange};
 use crate::emit::Emitter;
 use crate::event::{Actor, Kind, NodeState};
 
-/// What it takes to start a node: rendered once, the same at every start.
+/// What it takes to start a node: rendered once, the same at every start but for what its definition was changed to.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub name: String,
     pub role: String,
     pub program: OsString,
-    pub argv: Vec<OsString>,
-    pub env: Vec<(OsString, OsString)>,
+    pub definition: Definition,
     pub dir: PathBuf,
     pub data: PathBuf,
     /// Paths below `dir`, and what is in them.
@@ -39,6 +41,10 @@ pub(super) struct Plan {
     pub ready: ready::Plan,
     /// The first word of its command was `chaosrun`.
     pub is_copy: bool,
+    /// Where its clocks are set, if they can be.
+    pub clock: Option<PathBuf>,
+    /// What is behind the layer under its data, if there is one.
+    pub layer: Option<PathBuf>,
 }
 
 /// What all nodes of a trial share.
@@ -62,17 +68,8 @@ pub(super) struct View {
     pub starts: u32,
     pub since: Instant,
     pub readiness: Readiness,
-}
-
-/// Of the present start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Readiness {
-    Waiting,
-    Ready,
-    /// Ended before it was ready, with the reason and its last words.
-    Ended(String),
-    /// Not in time.
-    Late(String),
+    /// What its processes were started with.
+    pub env: Arc<Environment>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +98,14 @@ pub(super) enum Message {
         tree: u64,
         readiness: Readiness,
     },
+    /// None: it is left in peace.
+    Stress {
+        stress: Option<Stress>,
+        reply: oneshot::Sender<()>,
+    },
+    Stressed {
+        reply: oneshot::Sender<StressReading>,
+    },
     /// No start after this; answered when nothing runs.
     Close {
         reply: oneshot::Sender<()>,
@@ -108,8 +113,8 @@ pub(super) enum Message {
 }
 
 /// A process that runs.
-struct Process {
-    tree: u64,
+pub(super) struct Process {
+    pub tree: u64,
     probing: AbortHandle,
     started: Instant,
     /// Where its own words begin in the log.
@@ -122,29 +127,37 @@ struct Asked {
     signal: i32,
 }
 
-struct Node {
+pub(super) struct Node {
     plan: Arc<Plan>,
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
     inbox: mpsc::WeakUnboundedSender<Message>,
     view: watch::Sender<View>,
-    process: Option<Process>,
+    pub process: Option<Process>,
     /// The tree of the last start; what is left of it ends before the next.
     last_tree: Option<u64>,
-    paused: bool,
+    pub paused: bool,
+    pub duty: Option<Duty>,
     asked: Option<Asked>,
     /// When a stop turns into a kill.
     deadline: Option<tokio::time::Instant>,
     at_exit: Vec<Reply>,
     /// Start again after the exit, for whom.
     restart: Option<(Actor, Vec<Reply>)>,
-    closed: Option<Vec<oneshot::Sender<()>>>,
+    pub closed: Option<Vec<oneshot::Sender<()>>>,
 }
 
 /// Starts the task of a node that is not running yet.
 pub(super) fn spawn(plan: Arc<Plan>, shared: Arc<Shared>) -> (mpsc::UnboundedSender<Message>, watch::Receiver<View>) {
     let (tx, rx) = mpsc::unbounded_channel();
-    let created =
-        View { state: NodeState::Created, pid: None, tree: None, starts: 0, since: Instant::now(), readiness: Readiness::Waiting };
+    let created = View {
+        state: NodeState::Created,
+        pid: None,
+        tree: None,
+        starts: 0,
+        since: Instant::now(),
+        readiness: Readiness::Waiting,
+        env: Arc::default(),
+    };
     let (view, seen) = watch::channel(created);
     let node = Node {
         plan,
@@ -154,6 +167,7 @@ pub(super) fn spawn(plan: Arc<Plan>, shared: Arc<Shared>) -> (mpsc::UnboundedSen
         process: None,
         last_tree: None,
         paused: false,
+        duty: None,
         asked: None,
         deadline: None,
         at_exit: Vec::new(),
@@ -167,21 +181,32 @@ pub(super) fn spawn(plan: Arc<Plan>, shared: Arc<Shared>) -> (mpsc::UnboundedSen
 impl Node {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         loop {
-            let message = match self.deadline {
-                None => inbox.recv().await,
-                Some(deadline) => tokio::select! {
-                    message = inbox.recv() => message,
-                    () = tokio::time::sleep_until(deadline) => {
-                        self.deadline = None;
-                        self.kill_now(libc::SIGKILL);
-                        continue;
-                    }
-                },
+            let message = tokio::select! {
+                message = inbox.recv() => message,
+                () = until(self.deadline) => {
+                    self.deadline = None;
+                    self.kill_now(libc::SIGKILL);
+                    continue;
+                }
+                () = until(self.duty.as_ref().map(|duty| duty.next().into())) => {
+                    self.turn().await;
+                    continue;
+                }
             };
             match message {
                 Some(Message::Order { order, by, reply }) => self.order(order, by, reply).await,
                 Some(Message::Exited { tree, ended }) => self.exited(tree, ended).await,
                 Some(Message::Probed { tree, readiness }) => self.probed(tree, readiness),
+                Some(Message::Stress { stress, reply }) => {
+                    self.stress(stress).await;
+                    // Whoever asked may have given up.
+                    let _ = reply.send(());
+                }
+                Some(Message::Stressed { reply }) => {
+                    let works = self.process.is_some() && !self.paused;
+                    // As above.
+                    let _ = reply.send(self.duty.as_ref().map_or_else(Default::default, |duty| duty.reading(works, Instant::now())));
+                }
                 Some(Message::Close { reply }) => self.close(reply),
                 None => return,
             }
@@ -247,7 +272,9 @@ impl Node {
         let tree = self.shared.client.new_tree();
         // Before it runs: it may dial before we hear that it does.
         self.shared.roster.insert(tree, &self.shared.client.marker(tree), Who::Node(plan.name.clone()));
-        let spawned = self.shared.client.spawn(self.spawn_of(tree, stdio)).await;
+        let (argv, env) = plan.definition.start();
+        let env = Arc::new(env);
+        let spawned = self.shared.client.spawn(self.spawn_of(tree, argv, &env, stdio)).await;
         let pid = spawned.map_err(|error| {
             self.shared.roster.remove(tree);
             self.refuse();
@@ -260,23 +287,24 @@ impl Node {
         self.last_tree = Some(tree);
         self.asked = None;
         let started = Instant::now();
-        self.process = Some(Process { tree, probing: self.probe(tree), started, log_from });
+        self.process = Some(Process { tree, probing: self.probe(tree, Arc::clone(&env)), started, log_from });
         self.shared.emitter.emit(Kind::NodeStarted { node: plan.name.clone(), pid: Some(pid) });
         self.publish(NodeState::Running, Some(by), |view| {
             view.pid = Some(pid);
             view.tree = Some(tree);
             view.starts += 1;
             view.readiness = Readiness::Waiting;
+            view.env = env;
         });
         Ok(())
     }
 
-    fn spawn_of(&self, tree: u64, stdio: [OwnedFd; 3]) -> Spawn {
+    fn spawn_of(&self, tree: u64, argv: Vec<OsString>, env: &Environment, stdio: [OwnedFd; 3]) -> Spawn {
         let inbox = self.inbox.upgrade();
         Spawn {
             program: self.plan.program.clone(),
-            argv: self.plan.argv.clone(),
-            env: self.plan.env.clone(),
+            argv,
+            env: env.clone(),
             dir: self.plan.dir.clone(),
             stdio,
             tree,
@@ -292,10 +320,10 @@ impl Node {
         }
     }
 
-    fn probe(&self, tree: u64) -> AbortHandle {
+    fn probe(&self, tree: u64, env: Arc<Environment>) -> AbortHandle {
         let (plan, shared, inbox) = (Arc::clone(&self.plan), Arc::clone(&self.shared), self.inbox.clone());
         let task = tokio::spawn(async move {
-            let asked = ask::Asked { plan: Arc::clone(&plan), shared: Arc::clone(&shared), tree: Some(tree) };
+            let asked = ask::Asked { plan: Arc::clone(&plan), shared: Arc::clone(&shared), tree: Some(tree), env };
             let readiness = match shared.prober.until_ready(&plan.ready, &asked).await {
                 Ok(()) => Readiness::Ready,
                 Err(last) => Readiness::Late(last),
@@ -383,6 +411,7 @@ impl Node {
         }
         self.deliver(tree, libc::SIGSTOP, Reach::Tree).await?;
         self.paused = true;
+        self.not_standing();
         self.publish(NodeState::Paused, Some(by), |_| ());
         Ok(())
     }
@@ -405,6 +434,7 @@ impl Node {
         self.refuse();
         self.deadline = None;
         self.paused = false;
+        self.not_standing();
         // A signal that was asked for but did not end it is not the reason.
         let asked = self.asked.take().filter(|asked| match ended {
             Ended::Signal(signal) => signal == asked.signal,
@@ -476,25 +506,10 @@ impl Node {
     }
 }
 
-/// The log, and how long it is.
-fn open_log(plan: &Plan) -> io::Result<(File, u64)> {
-    let mut options = File::options();
-    let options = options.append(true);
-    let file = options.open(&plan.log_link).or_else(|_| options.create(true).open(&plan.log))?;
-    let len = file.metadata()?.len();
-    Ok((file, len))
-}
-
-/// Nothing to read; both outputs to the log itself, so that no copy can lose a line.
-fn stdio(log: File) -> io::Result<[OwnedFd; 3]> {
-    let null = File::open("/dev/null")?;
-    let second = log.try_clone()?;
-    Ok([null.into(), log.into(), second.into()])
-}
-
-fn with_log(text: &str, plan: &Plan, from: u64) -> String {
-    match tail::last_lines(&plan.log, from) {
-        Some(lines) => format!("{text}; its log ends:\n{lines}"),
-        None => format!("{text}; its log is empty"),
+/// Never without a time.
+async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,18 +1,24 @@
 //! What is started for a node on this machine: its program, environment, directories.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use indexmap::IndexMap;
 
+use super::definition::Definition;
 use super::node::Plan;
 use super::program::{WorkRoot, tells};
+use super::{clock, layer};
 use crate::cluster::render::{OURSELVES, Rendered};
 use crate::cluster::{ClusterError, Placed};
+use crate::scenario::model;
 
-pub(super) fn plan(placed: &Placed, rendered: Rendered, work: &WorkRoot, logs: &Path) -> Result<Plan, ClusterError> {
-    let mut argv: Vec<String> = rendered.command.into_iter().chain(rendered.args).collect();
-    let Some(first) = argv.first_mut() else {
+pub(super) fn plan(node: &model::Node, placed: &Placed, rendered: Rendered, work: &WorkRoot, logs: &Path) -> Result<Plan, ClusterError> {
+    let (mut command, mut args) = (rendered.command, rendered.args);
+    if command.is_empty() && !args.is_empty() {
+        command.push(args.remove(0));
+    }
+    let Some(first) = command.first_mut() else {
         let problem = "it has no command for the `local` backend".into();
         return Err(ClusterError::Start { node: placed.name.clone(), problem });
     };
@@ -27,12 +33,21 @@ pub(super) fn plan(placed: &Placed, rendered: Rendered, work: &WorkRoot, logs: &
     let mut env = clean();
     env.push(("HOME".into(), placed.dir.clone().into()));
     env.push(("TMPDIR".into(), placed.dir.join("tmp").into()));
+    let clock = node.clock.then(|| clock::page(placed));
+    let mut clock_env = Vec::new();
+    if let Some(page) = &clock {
+        // The copy is not made yet.
+        let file = if is_copy { OsStr::new("/proc/self/exe") } else { &program };
+        let before = merged(&env, &rendered.env);
+        let mut with_clock = before.clone();
+        clock::fit(&placed.name, file, page, &mut with_clock)?;
+        clock_env.extend(with_clock.into_iter().filter(|one| !before.contains(one)));
+    }
     Ok(Plan {
         name: placed.name.clone(),
         role: placed.role.clone(),
         program,
-        argv: argv.into_iter().map(OsString::from).collect(),
-        env: merged(&env, &rendered.env),
+        definition: Definition::new(command, args, env, rendered.env, clock_env),
         dir: placed.dir.clone(),
         data: placed.data.clone(),
         files: rendered.files,
@@ -40,6 +55,8 @@ pub(super) fn plan(placed: &Placed, rendered: Rendered, work: &WorkRoot, logs: &
         log_link: placed.dir.with_file_name(format!("{}.log", placed.name)),
         ready: rendered.ready,
         is_copy,
+        clock,
+        layer: node.layer.then(|| layer::behind(placed)),
     })
 }
 

@@ -10,9 +10,11 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
+use super::folder;
 use super::supervisor::SupervisorClient;
+use crate::removal::Layer;
 
 /// The last bytes of the copy. An ELF loader ignores what follows the sections.
 const TRAILER: [u8; 16] = *b"\0nodes-only\0\0\0\0\x01";
@@ -74,7 +76,8 @@ fn nowhere() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no temporary directory with a neutral path")
 }
 
-/// `w` and eight random letters.
+/// `w` and eight random letters, with which the markers of the run's processes begin too: so who finds the folder of a dead run
+/// finds what is left of its processes.
 const PREFIX: &str = "w";
 const RANDOM: usize = 8;
 
@@ -83,6 +86,19 @@ const RANDOM: usize = 8;
 pub fn is_work_name(name: &str) -> bool {
     let tail = name.strip_prefix(PREFIX);
     tail.is_some_and(|tail| tail.len() == RANDOM && tail.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Where the directory of the run may be whose processes have markers that begin so, the best place first.
+#[must_use]
+pub fn folders(nonce: &str) -> Vec<PathBuf> {
+    let name: String = PREFIX.chars().chain(nonce.chars().take(RANDOM)).collect();
+    places().into_iter().map(|place| place.join(&name)).collect()
+}
+
+/// What the markers of the run's processes begin with, when a directory of that name is one of a run.
+#[must_use]
+pub fn marker_of(name: &str) -> Option<&str> {
+    is_work_name(name).then(|| name.strip_prefix(PREFIX)).flatten()
 }
 
 /// The directory of a run that nodes may see: their directories, their program, nothing of the runner.
@@ -107,12 +123,11 @@ impl WorkRoot {
     /// When no temporary directory can be written to.
     pub fn new(program: &Path, hidden: Vec<&'static str>, client: &SupervisorClient) -> io::Result<Self> {
         let mut last = nowhere();
-        for place in places() {
-            match tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempdir_in(place) {
-                Ok(dir) => {
-                    let path = dir.keep();
+        // The supervisor knows them since it was started: what is made now is not lost, whatever happens next.
+        for path in folders(client.nonce()) {
+            match folder::make(&path) {
+                Ok(lock) => {
                     client.remove_at_end(&path);
-                    let lock = File::open(&path).ok().and_then(|dir| Flock::lock(dir, FlockArg::LockShared).ok());
                     return Ok(Self { path, program: program.to_owned(), hidden, made: Mutex::default(), _lock: lock });
                 }
                 Err(error) => last = error,
@@ -173,8 +188,10 @@ impl WorkRoot {
 
 impl Drop for WorkRoot {
     fn drop(&mut self) {
-        // What cannot be removed now the supervisor tries again when no process is left.
-        let _ = fs::remove_dir_all(&self.path);
+        if Layer::Guard.works() || Layer::Signal.works() {
+            // What cannot be removed now the supervisor tries again when no process is left.
+            let _ = folder::remove(&self.path);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which process of this trial a socket belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::relay::owner::{pid_has_inode, socket_inode};
 use super::relay::{Owners, Source};
@@ -38,11 +38,13 @@ struct Entry {
 pub(super) struct Roster {
     supervisor: u32,
     entries: RwLock<BTreeMap<u64, Entry>>,
+    /// Sockets of this very process, dialled for somebody else: by their own addresses.
+    lent: Mutex<HashMap<SocketAddr, Who>>,
 }
 
 impl Roster {
     pub(super) fn new(supervisor: u32) -> Self {
-        Self { supervisor, entries: RwLock::default() }
+        Self { supervisor, entries: RwLock::default(), lent: Mutex::default() }
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Entry>)) {
@@ -75,6 +77,16 @@ impl Roster {
         self.change(|entries| drop(entries.remove(&tree)));
     }
 
+    /// The next connection from `own` is another's.
+    pub(super) fn lend(&self, own: SocketAddr, who: Who) {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).insert(own, who);
+    }
+
+    /// It was asked for, or there was none.
+    pub(super) fn forget(&self, own: SocketAddr) -> Option<Who> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).remove(&own)
+    }
+
     fn holder(&self, inode: u64) -> Option<Source> {
         // A copy: reading /proc takes up to milliseconds, and starts must not wait for that.
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -98,6 +110,9 @@ impl Roster {
 
 impl Owners for Roster {
     fn source(&self, peer: SocketAddr, local: SocketAddr) -> Source {
+        if let Some(who) = self.forget(peer) {
+            return (&who).into();
+        }
         let Ok(inode) = socket_inode(peer, local) else { return Source::Outside };
         self.holder(inode).unwrap_or(Source::Outside)
     }

@@ -1,22 +1,58 @@
 //! Where an agent works beside processes: its shell, what that finds on its PATH, and the environment.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::Seat;
+use indexmap::IndexMap;
 
-/// A seat in `dir`, with the folder `tools` first on its PATH and the engine that listens at `engine`.
-#[must_use]
-pub fn beside(dir: &Path, tools: Option<&Path>, engine: &Path) -> Seat {
+use crate::cluster::{Exec, Seat};
+
+/// A seat in `dir` that is no sandbox, with the folder `tools` first on its PATH and the engine that listens at `engine`.
+/// `station` is our own program under a neutral name; `files` is the folder of what was brought in.
+///
+/// # Errors
+/// When there is no bash.
+pub fn beside(dir: &Path, tools: Option<&Path>, engine: &Path, station: &Path, files: &Path) -> io::Result<Seat> {
     let path = outward(tools, &std::env::var_os("PATH").unwrap_or_default());
-    let shell = ["bash", "sh"].into_iter().find_map(|name| find(name, path.as_ref()));
-    let shell = shell.map_or_else(|| "/bin/sh".to_owned(), |shell| shell.to_string_lossy().into_owned());
-    Seat { shell, env: environment(path, dir, engine), dir: dir.to_owned() }
+    let shell = find("bash", path.as_ref()).ok_or_else(no_bash)?;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let command = [text(station), "node".into(), "seat".into(), "--shell".into(), text(&shell)].into();
+    let env = environment(path, dir, &text(engine));
+    let exec = Exec { command, env, dir: dir.to_owned(), interactive: true, ..Exec::default() };
+    Ok(Seat { station: exec, sandbox: false, program: station.to_owned(), files: files.to_owned() })
+}
+
+/// Has the seat's station listen on what is behind a door.
+pub(super) fn behind(seat: &mut Seat, door: &Path, addresses: &[SocketAddr]) {
+    let listen = addresses.iter().flat_map(|address| ["--listen".to_owned(), address.to_string()]);
+    seat.station.command.extend(["--door".to_owned(), door.to_string_lossy().into_owned()].into_iter().chain(listen));
+}
+
+/// Writes what is brought in below `folder`, to be read and run by everybody and written by nobody. Blocks.
+pub(super) fn bring(folder: &Path, files: &IndexMap<String, String>) -> io::Result<()> {
+    let mode = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o555));
+    fs::create_dir_all(folder)?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, text)?;
+        mode(&path)?;
+    }
+    Ok(())
+}
+
+fn no_bash() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no `bash` on the PATH: an agent's shell is one")
 }
 
 /// All that a command inherits: nothing of the runner's own.
-fn environment(path: String, dir: &Path, engine: &Path) -> indexmap::IndexMap<String, String> {
+pub(super) fn environment(path: String, dir: &Path, engine: &str) -> IndexMap<String, String> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     [
         ("PATH", path),
@@ -25,7 +61,7 @@ fn environment(path: String, dir: &Path, engine: &Path) -> indexmap::IndexMap<St
         ("SHELL", "/bin/sh".into()),
         ("LANG", "C.UTF-8".into()),
         ("TERM", "dumb".into()),
-        ("DOCKER_HOST", format!("unix://{}", text(engine))),
+        ("DOCKER_HOST", format!("unix://{engine}")),
         // Advertisements of the stock client: they would be read as output.
         ("DOCKER_CLI_HINTS", "false".into()),
     ]

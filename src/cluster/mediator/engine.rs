@@ -18,7 +18,7 @@ use super::exec::Execs;
 use super::problem::Problem;
 use super::route::{API_VERSION, Route};
 use super::times::Clock;
-use super::{describe, events, exec, lifecycle, logs, stats, system};
+use super::{archive, describe, events, exec, lifecycle, logs, stats, system};
 use crate::cluster::{Cluster, ClusterError, NodeStatus, Placed};
 use crate::emit::Emitter;
 use crate::event::NodeState;
@@ -189,6 +189,10 @@ impl Engine {
             Route::Events => events::serve(&self, query),
             Route::Wait(name) => match self.on(&name, &mut audit).cloned() {
                 Ok(container) => lifecycle::wait(&self, &container, query).await,
+                Err(problem) => Err(problem),
+            },
+            Route::Archive(name) => match self.on(&name, &mut audit).cloned() {
+                Ok(container) => archive::serve(&self, &container, request.method(), query, request.body(), &mut audit).await,
                 Err(problem) => Err(problem),
             },
             Route::ExecCreate(name) => match self.on(&name, &mut audit).cloned() {

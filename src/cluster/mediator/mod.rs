@@ -5,6 +5,7 @@
 //! byte of the agent's HTTP on to a real engine, and writes down every call that concerns a node. What is not on the
 //! closed list of `route` is refused.
 
+mod archive;
 mod audit;
 mod describe;
 mod engine;

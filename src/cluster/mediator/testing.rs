@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::cluster::{Cluster, ClusterError, Exec, Killer, NodeChange, NodeStatus, Placed, PortAddress, Running, Topology};
+use crate::cluster::{Cluster, ClusterError, Exec, Harm, Killer, NodeChange, NodeStatus, Placed, PortAddress, Running, Topology};
 use crate::event::{Actor, NodeState};
 
 struct Node {
@@ -131,6 +131,19 @@ impl Drop for Processes {
                 let _ = killpg(Pid::from_raw(i32::try_from(pid).expect("a pid")), Signal::SIGKILL);
             }
         }
+    }
+}
+
+#[async_trait]
+impl Harm for Processes {
+    async fn read_file(&self, node: &str, name: &str) -> Result<Vec<u8>, ClusterError> {
+        let placed = self.topology.node(node).ok_or_else(|| ClusterError::NoSuchNode(node.into()))?;
+        std::fs::read(placed.dir.join(name)).map_err(|error| failed("read", error))
+    }
+
+    async fn write_file(&self, node: &str, name: &str, content: &[u8]) -> Result<(), ClusterError> {
+        let placed = self.topology.node(node).ok_or_else(|| ClusterError::NoSuchNode(node.into()))?;
+        std::fs::write(placed.dir.join(name), content).map_err(|error| failed("write", error))
     }
 }
 

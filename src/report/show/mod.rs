@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 pub use events::events;
 
-use super::layout::{self, Line};
+use super::layout::{self, Line, beside};
 use super::story::Story;
 use crate::cli::style::{Palette, Tone};
 
@@ -58,16 +58,6 @@ pub fn text(story: &Story, view: &View) -> String {
 /// The first line of a section.
 fn heading(text: &str) -> Line {
     Line::new().put(Tone::Strong, text)
-}
-
-/// Text behind `line`, wrapped, its further lines at the column where it began.
-fn beside(line: Line, tone: Tone, text: &str) -> Vec<Line> {
-    let column = line.width();
-    let mut first = Some(line);
-    layout::wrap(text, layout::WIDTH - column)
-        .into_iter()
-        .map(|part| first.take().unwrap_or_else(|| Line::new().to(column)).put(tone, part))
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Head, phases, faults, tickets, timeline, agent, diagnosis, history, files.
 
+use super::super::evidence::{NAMES, asked, evidence, named};
 use super::super::figures;
 use super::super::layout::{self, Line, WIDTH, labelled, printable};
 use super::super::lines;
@@ -7,9 +8,7 @@ use super::super::story::{Origin, Story};
 use super::super::timeline;
 use super::{View, beside, heading};
 use crate::cli::style::Tone;
-
-/// Where the texts of a section begin when they stand behind names.
-const NAMES: usize = 12;
+use crate::event::{Fit, Grade, Said};
 
 pub(super) fn head(story: &Story, view: &View) -> Vec<Line> {
     if let Some(finished) = &story.finished {
@@ -89,33 +88,19 @@ pub(super) fn faults(story: &Story) -> Vec<Line> {
     let mut lines = Vec::new();
     for fault in &story.faults {
         lines.push(heading("fault").plain(" ").put(Tone::Strong, printable(&fault.id)));
-        let mut put = |label: &str, tone: Tone, text: &str| {
-            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), tone, text));
-        };
-        let parameters = match &fault.parameters {
-            serde_json::Value::Null => String::new(),
-            parameters => format!(" {parameters}"),
-        };
-        put("inject", Tone::Plain, &format!("{} {}{parameters}", fault.fault, fault.targets.join(" ")));
-        match (fault.injected_us, fault.took_us) {
+        lines.extend(named("inject", Tone::Plain, &format!("{} {}", fault.fault, fault.targets.join(" "))));
+        lines.extend(asked(&fault.parameters));
+        lines.extend(match (fault.injected_us, fault.took_us) {
             (Some(at), Some(took)) => {
                 let ahead = figures::short((at - fault.intended_us).unsigned_abs());
                 let text = format!("{}, took {}, recorded {ahead} before it was done", figures::relative(at), figures::short(took));
-                put("at", Tone::Plain, &text);
+                named("at", Tone::Plain, &text)
             }
-            _ => put("at", Tone::Fail, &format!("recorded at {}, then not injected", figures::relative(fault.intended_us))),
-        }
-        for evidence in &fault.evidence {
-            let tone = if evidence.ok { Tone::Plain } else { Tone::Fail };
-            let not = if evidence.ok { "" } else { "no: " };
-            put(
-                timeline::step_word(evidence.step),
-                tone,
-                &format!("{not}after {}: {}", figures::short(evidence.after_us), evidence.detail),
-            );
-        }
+            _ => named("at", Tone::Fail, &format!("recorded at {}, then not injected", figures::relative(fault.intended_us))),
+        });
+        lines.extend(fault.evidence.iter().flat_map(|one| evidence(one.step, one.ok, one.after_us, &one.detail)));
         if let Some((at, by)) = fault.healed {
-            put("healed", Tone::Plain, &format!("{} {}", figures::relative(at), timeline::actor(by)));
+            lines.extend(named("healed", Tone::Plain, &format!("{} {}", figures::relative(at), timeline::actor(by))));
         }
     }
     lines
@@ -212,7 +197,40 @@ pub(super) fn diagnoses(story: &Story) -> Vec<Line> {
         put("says", &format!("{} of {}, confidence {:.2}", diagnosis.fault_class, diagnosis.component, diagnosis.confidence));
         put("cause", &diagnosis.root_cause);
         diagnosis.evidence.iter().for_each(|text| put("evidence", text));
+        for other in &diagnosis.alternatives {
+            put("not", &format!("{}: {}", other.cause, other.rejected_because));
+        }
         diagnosis.actions.iter().for_each(|text| put("did", text));
+    }
+    lines.extend(story.finished.as_ref().and_then(|finished| finished.diagnosis.as_ref()).into_iter().flat_map(grade));
+    lines
+}
+
+/// What the diagnoses are worth, by fault.
+fn grade(grade: &Grade) -> Vec<Line> {
+    let mut lines = vec![heading("graded").put(Tone::Faint, format!(" {} handed in", figures::plural(grade.submitted, "diagnosis")))];
+    let mut put = |label: &str, tone: Tone, text: &str| {
+        lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, printable(label)).to(NAMES), tone, text));
+    };
+    let tone = |fit: Fit| match fit {
+        Fit::Exact => Tone::Pass,
+        Fit::Near => Tone::Warning,
+        Fit::Wrong | Fit::None => Tone::Fail,
+    };
+    for fault in &grade.faults {
+        let truth = if fault.nodes.is_empty() { "nothing".to_owned() } else { fault.nodes.join(" ") };
+        put(fault.id.as_deref().unwrap_or("truth"), Tone::Plain, &format!("{} of {truth}", fault.class));
+        let said = |text: fn(&Said) -> &String| fault.said.as_ref().map_or("nothing", |said| text(said).as_str());
+        for (label, fit, said) in
+            [("component", fault.component, said(|said| &said.component)), ("class", fault.fault_class, said(|said| &said.fault_class))]
+        {
+            put(label, tone(fit), &format!("{}: {said}", fit.as_str()));
+        }
+    }
+    if grade.quotes > 0 {
+        let tone = if grade.quotes_found == grade.quotes { Tone::Plain } else { Tone::Warning };
+        put("evidence", tone, &format!("{} of {} was shown to it", grade.quotes_found, figures::plural(grade.quotes, "quote")));
+        grade.not_found.iter().for_each(|text| put("not shown", Tone::Warning, text));
     }
     lines
 }

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{OneOrMany, RawDuration, RawSize, Short, Text};
+use super::{OneOrMany, RawAction, RawDuration, RawSize, Short, Text};
 use crate::scenario::model::{InvariantKind, Model, OnUnknown};
 
 /// A system: its nodes, how to see whether it is well, and how to use it.
@@ -43,6 +43,9 @@ pub struct RawCluster {
     pub logs: IndexMap<String, RawLogRule>,
     #[serde(default)]
     pub tools: RawTools,
+    /// What may be done to it, by name: what an agent with the tool `act` is offered.
+    #[serde(default)]
+    pub actions: IndexMap<String, RawAction>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

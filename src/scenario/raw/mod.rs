@@ -2,12 +2,16 @@
 //!
 //! Doc comments here are what editors show: they become the descriptions of the JSON Schemas.
 
+mod action;
+mod chaos;
 mod cluster;
 mod scalar;
 mod scenario;
 mod scoring;
 mod variant;
 
+pub use action::*;
+pub use chaos::*;
 pub use cluster::*;
 pub use scalar::*;
 pub use scenario::*;

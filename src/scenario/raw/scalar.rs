@@ -87,11 +87,109 @@ text_like!(RawCount, "a number such as `200k`", numbers: true, schema: {
     "type": ["string", "integer"],
     "pattern": r"^[0-9]+[kM]?$"
 });
-text_like!(RawPick, "a number, a percentage such as `50%`, or `all`", numbers: true, schema: {
-    "description": "How many: 2, 50% or all",
+text_like!(RawPick, "a number, a percentage such as `50%`, `majority`, `minority` or `all`", numbers: true, schema: {
+    "description": "How many: 2, 50%, majority, minority or all",
     "type": ["string", "integer"],
-    "pattern": r"^([0-9]+|[0-9]+(\.[0-9]+)?%|all)$"
+    "pattern": r"^([0-9]+|[0-9]+(\.[0-9]+)?%|majority|minority|all)$"
 });
+
+/// A number with or without a unit, where no unit can be mistaken: `10`, `2.5`, `10%`, `50ms`, `10mbit`.
+#[derive(Debug, Clone)]
+pub struct RawAmount(pub String);
+
+struct Amounts;
+
+impl Visitor<'_> for Amounts {
+    type Value = RawAmount;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or text")
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<RawAmount, E> {
+        Ok(RawAmount(text.to_owned()))
+    }
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<RawAmount, E> {
+        Ok(RawAmount(number.to_string()))
+    }
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<RawAmount, E> {
+        Ok(RawAmount(number.to_string()))
+    }
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<RawAmount, E> {
+        Ok(RawAmount(number.to_string()))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawAmount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Amounts)
+    }
+}
+
+impl JsonSchema for RawAmount {
+    fn schema_name() -> Cow<'static, str> {
+        "amount".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "A number, with its unit where it has one: 10, 2.5, 10%, 50ms, 10mbit", "type": ["string", "number"] })
+    }
+}
+
+/// One value for as long as the fault lasts, or several one after the other.
+#[derive(Debug, Clone)]
+pub enum RawRamped {
+    Constant(String),
+    Ramp(RawRamp),
+}
+
+/// From one value to another in steps.
+#[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ramp")]
+pub struct RawRamp {
+    pub from: RawAmount,
+    pub to: RawAmount,
+    /// How many values, the first and the last among them: 10 unless given.
+    pub steps: Option<u32>,
+    /// From the first to the last.
+    pub over: RawDuration,
+}
+
+impl<'de> Deserialize<'de> for RawRamped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AmountOrMap;
+        impl<'de> Visitor<'de> for AmountOrMap {
+            type Value = RawRamped;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an amount, or a map with `from`, `to` and `over`")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawRamped, E> {
+                Amounts.visit_str(text).map(|amount| RawRamped::Constant(amount.0))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<RawRamped, E> {
+                Amounts.visit_u64(number).map(|amount| RawRamped::Constant(amount.0))
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<RawRamped, E> {
+                Amounts.visit_i64(number).map(|amount| RawRamped::Constant(amount.0))
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<RawRamped, E> {
+                Amounts.visit_f64(number).map(|amount| RawRamped::Constant(amount.0))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawRamped, A::Error> {
+                RawRamp::deserialize(MapAccessDeserializer::new(map)).map(RawRamped::Ramp)
+            }
+        }
+        deserializer.deserialize_any(AmountOrMap)
+    }
+}
+
+impl JsonSchema for RawRamped {
+    fn schema_name() -> Cow<'static, str> {
+        "ramped".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (amount, ramp) = (generator.subschema_for::<RawAmount>(), generator.subschema_for::<RawRamp>());
+        json_schema!({ "anyOf": [amount, ramp] })
+    }
+}
 
 /// A single word, or the whole map.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{OneOrMany, RawCount, RawDuration, RawPick, RawSize, Short, Text};
-use crate::scenario::model::{Backend, CutMode, Goal};
+use super::{OneOrMany, RawChaos, RawCount, RawDuration, RawSize, Short, Text};
+use crate::scenario::model::{Backend, Goal};
 
 /// A scenario: a cluster, what happens to it, and what is expected of the agent.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -90,110 +90,6 @@ pub struct RawTiming {
     pub stable_for: Option<RawDuration>,
     /// The whole cluster must be ready within this: 60s unless given.
     pub ready_within: Option<RawDuration>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "chaos")]
-pub struct RawChaos {
-    /// After steady state: at once unless given.
-    pub at: Option<RawDuration>,
-    /// The fault.
-    pub inject: RawFault,
-    /// `agent` (may be repaired, the default), `never`, or a duration after which it passes by itself.
-    pub heal: Option<Text>,
-    /// A confounder: not part of the truth.
-    #[serde(default)]
-    pub noise: bool,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "fault")]
-pub enum RawFault {
-    /// A signal to the node's processes, SIGKILL unless given.
-    NodeKill(RawNodeKill),
-    /// SIGTERM, then SIGKILL after `grace`.
-    NodeStop(RawNodeStop),
-    /// The node's processes stand still and keep their connections.
-    NodePause(RawNodePause),
-    /// Links between nodes are cut; the clients keep theirs. No agent can mend them: say how it ends with `heal`.
-    NetworkPartition(RawNetworkPartition),
-    /// A command in the node: for whatever has no fault of its own.
-    Exec(RawExec),
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "node_kill")]
-pub struct RawNodeKill {
-    pub target: Short<RawTarget>,
-    /// `SIGKILL`, `SIGTERM`, `SIGINT`, `SIGQUIT`, `SIGABRT`, `SIGSEGV` or `SIGHUP`.
-    pub signal: Option<String>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "node_stop")]
-pub struct RawNodeStop {
-    pub target: Short<RawTarget>,
-    /// Between SIGTERM and SIGKILL: 10s unless given.
-    pub grace: Option<RawDuration>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "node_pause")]
-pub struct RawNodePause {
-    pub target: Short<RawTarget>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "network_partition")]
-pub struct RawNetworkPartition {
-    pub target: Short<RawTarget>,
-    /// Whom the targets are cut from: all nodes that are not targets unless given. A role means all of it here.
-    pub from: Option<Short<RawTarget>>,
-    /// Cut only what `from` sends to the targets: they can speak and do not hear. Both directions unless given.
-    #[serde(default)]
-    pub one_way: bool,
-    /// `drop` (the default) is a black hole, `reject` says at once that nobody is there, `stall` holds back what is sent
-    /// until the link is mended.
-    pub mode: Option<CutMode>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "exec")]
-pub struct RawExec {
-    pub target: Short<RawTarget>,
-    /// A program and its arguments, a template each. It must end with exit code 0.
-    pub command: Vec<Text>,
-    /// What takes it back, run in the node when its time is over.
-    #[serde(default)]
-    pub undo: Vec<Text>,
-    /// A condition over the observations that shows the fault: it must become true, and false again when the fault is gone.
-    pub felt: Option<Text>,
-    /// What an agent could run in its shell to repair it: the oracle does.
-    pub repair: Option<Text>,
-}
-
-/// Which nodes: exactly one of `name`, `role`, `all`, `select`. As a single word: a node, a `select`, or `all`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "target")]
-pub struct RawTarget {
-    pub name: Option<OneOrMany<String>>,
-    pub role: Option<String>,
-    pub all: Option<bool>,
-    /// A `select` of the cluster file, asked when the fault is injected.
-    pub select: Option<String>,
-    /// How many of them: one of a role unless given, all of anything else.
-    pub pick: Option<RawPick>,
-    /// Nodes that are never taken.
-    #[serde(default)]
-    pub except: OneOrMany<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

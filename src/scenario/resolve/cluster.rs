@@ -88,6 +88,9 @@ pub fn cluster(doc: &Document, raw: &RawCluster, form: Form, files: &IndexMap<St
             logs.insert(name.clone(), LogRule { name: name.clone(), role, pattern: rule.pattern.clone() });
         }
     }
+    let about = super::action::about(&doc.keys("observe"), &raw.lets);
+    let ground = super::action::Ground { roles: &role_names, nodes: &nodes, known: &known, about: &about };
+    let actions = super::action::actions(&mut check, &raw.actions, &ground);
     let tools = if backend == Backend::Local { raw.tools.local.clone() } else { Vec::new() };
     let toolbox = (backend == Backend::Docker).then(|| ImageSource::Build {
         folder: raw.tools.docker.clone().unwrap_or_else(|| TOOLBOX.to_owned()),
@@ -108,6 +111,7 @@ pub fn cluster(doc: &Document, raw: &RawCluster, form: Form, files: &IndexMap<St
         invariants,
         workloads,
         logs,
+        actions,
         tools,
         toolbox,
         standin,
@@ -262,6 +266,8 @@ fn shared(
         user: role.user.clone(),
         ready: role.ready.as_ref().and_then(|ready| super::probe::ready(check, &pointer.key("ready"), ready)),
         stop_grace: check.duration(&pointer.key("stop_grace"), role.stop_grace.as_ref(), Duration::from_secs(10)),
+        clock: false,
+        layer: false,
         place: check.doc.key_place(pointer),
     })
 }

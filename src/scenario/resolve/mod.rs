@@ -2,8 +2,14 @@
 //! it can beside the problems, so that what depends on it can be checked too; `load` refuses the whole when there is
 //! any problem.
 
+mod action;
+mod chaos;
 mod cluster;
+mod fault;
+mod link;
 mod probe;
+mod program;
+mod provider;
 pub mod quantity;
 mod scenario;
 mod scoring;
@@ -16,11 +22,16 @@ use std::time::Duration;
 
 use regex::Regex;
 
+pub use action::unfit;
+pub use chaos::alone;
 pub(super) use cluster::stem;
 pub use cluster::{Form, cluster};
+pub use fault::Ground;
+pub use program::brought;
+pub use provider::prompts;
 pub use scenario::{DEFAULT_VARIANT, Found, Surroundings, missing_variant, scenario};
 pub use scoring::scoring;
-pub use variant::variant;
+pub use variant::{FAULT_CLASSES, variant};
 
 use super::document::Document;
 use super::names;

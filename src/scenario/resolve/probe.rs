@@ -21,7 +21,7 @@ pub(super) fn probe(check: &mut Checker, pointer: &Pointer, name: &str, raw: &Ra
 }
 
 /// `each tikv`, `any pd`, `workload`, `tools`.
-fn on(check: &mut Checker, pointer: &Pointer, text: &str, roles: &[&str]) -> Option<On> {
+pub(super) fn on(check: &mut Checker, pointer: &Pointer, text: &str, roles: &[&str]) -> Option<On> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let on = match words.as_slice() {
         ["workload"] => return Some(On::Workload),

@@ -68,6 +68,11 @@ pub fn pick(text: &str) -> Result<Pick, String> {
     if text == "all" {
         return Ok(Pick::All);
     }
+    match text {
+        "majority" => return Ok(Pick::Majority),
+        "minority" => return Ok(Pick::Minority),
+        _ => (),
+    }
     if let Some(percent) = text.strip_suffix('%') {
         return match percent.trim().parse::<f64>() {
             Ok(value) if value > 0.0 && value <= 100.0 => Ok(Pick::Percent(value)),
@@ -78,8 +83,58 @@ pub fn pick(text: &str) -> Result<Pick, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("expected at least 1".to_owned()),
         Ok(count) => Ok(Pick::Count(count)),
-        Err(_) => Err("expected a number, a percentage such as `50%`, or `all`".to_owned()),
+        Err(_) => Err("expected a number, a percentage such as `50%`, `majority`, `minority` or `all`".to_owned()),
     }
+}
+
+/// `10`, `2.5%`: 0 to 100.
+///
+/// # Errors
+/// What was expected.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim().parse::<f64>();
+    match number {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        Ok(_) => Err("expected at least 0 and at most 100".to_owned()),
+        Err(_) => Err("expected a percentage such as `10` or `2.5%`".to_owned()),
+    }
+}
+
+/// `10mbit` (bits), `1MiB/s` (bytes): bytes a second.
+///
+/// # Errors
+/// What was expected.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let expected = || "expected bits or bytes a second such as `10mbit` or `1MiB/s`".to_owned();
+    let text = text.trim();
+    let value = if let Some(bytes) = text.strip_suffix("/s") {
+        #[expect(clippy::cast_precision_loss, reason = "no link is that fast")]
+        let bytes = size(bytes).ok_or_else(expected)? as f64;
+        bytes
+    } else {
+        let letters = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(expected)?;
+        let number: f64 = text[..letters].trim().parse().map_err(|_| expected())?;
+        let bits = match &text[letters..] {
+            "bit" => 1.0,
+            "kbit" => 1e3,
+            "mbit" | "Mbit" => 1e6,
+            "gbit" | "Gbit" => 1e9,
+            _ => return Err(expected()),
+        };
+        number * bits / 8.0
+    };
+    if (1000.0..=1e11).contains(&value) { Ok(value) } else { Err("expected at least 8kbit and at most 800gbit".to_owned()) }
+}
+
+/// `5m`, `-30s`: microseconds.
+///
+/// # Errors
+/// With advice on how to write it.
+pub fn offset(text: &str) -> Result<i64, String> {
+    let text = text.trim();
+    let (sign, rest) = text.strip_prefix('-').map_or((1, text.trim_start_matches('+')), |rest| (-1, rest));
+    let micros = i64::try_from(duration(rest)?.as_micros()).unwrap_or(i64::MAX);
+    Ok(sign * micros)
 }
 
 #[cfg(test)]
@@ -98,6 +153,10 @@ mod tests {
         assert_eq!(size("1 bushel"), None);
         assert_eq!(count("200k"), Some(200_000));
         assert_eq!(pick("50%"), Ok(Pick::Percent(50.0)));
+        assert_eq!((percent("2.5%"), percent(" 100")), (Ok(2.5), Ok(100.0)));
+        assert!(percent("101").is_err() && percent("-1%").is_err() && percent("half").is_err());
+        assert_eq!((rate("8mbit"), rate("1MiB/s"), rate("2.4kbit").is_err()), (Ok(1e6), Ok(1_048_576.0), true));
+        assert_eq!((offset("-30s"), offset("5m")), (Ok(-30_000_000), Ok(300_000_000)));
         assert!(pick("0").is_err() && pick("101%").is_err() && pick("some").is_err());
     }
 }

@@ -5,20 +5,18 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::fault::Ground;
 use super::variant::{command_above_wall, override_limits};
-use super::{Checker, item_of, quantity, unknown};
+use super::{Checker, item_of, unknown};
 use crate::diagnostic::{Diagnostic, Pointer};
 use crate::event::Verdict;
 use crate::expr::{Expr, Scope, Template};
 use crate::scenario::document::Document;
 use crate::scenario::model::{
-    Backend, Chaos, Check, Cluster, CutMode, Fault, Goal, Heal, Limits, LimitsOverride, Page, Pick, Provider, Rule, RuleCommand, RuleEnd,
-    Scenario, Scoring, Signal, Target, Timing, Variant, WorkloadUse,
+    Backend, Chaos, Check, Cluster, Fault, Goal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleDoing, RuleEnd, Scenario,
+    Scoring, Timing, Variant, WorkloadUse,
 };
-use crate::scenario::names;
-use crate::scenario::raw::{
-    OneOrMany, RawChaos, RawCheck, RawCheckMap, RawExec, RawFault, RawNetworkPartition, RawScenario, RawTiming, Short,
-};
+use crate::scenario::raw::{OneOrMany, RawChaos, RawCheck, RawCheckMap, RawScenario, RawTiming, Short, Text};
 
 /// What was found under the name of a variant.
 #[derive(Debug, Clone)]
@@ -40,6 +38,9 @@ pub struct Surroundings<'a> {
     pub known_variants: &'a [String],
     pub backend: Backend,
 }
+
+/// The key of `check` that is no test.
+const SOLUTION: &str = "solution";
 
 /// The variant where the file names none.
 pub const DEFAULT_VARIANT: &str = "playbook";
@@ -64,6 +65,10 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
     let workload = raw.workload.as_ref().map(|raw| workload(&mut check, raw, around));
     let chaos: Vec<Chaos> =
         raw.chaos.iter().filter_map(|(id, raw)| chaos(&mut check, &root.key("chaos").key(id.as_str()), id, raw, around)).collect();
+    // Of targets that cannot be, nothing follows.
+    if let (Some((cluster, _)), true) = (&around.cluster, check.problems.is_empty()) {
+        super::chaos::contradictions(&mut check, &chaos, cluster);
+    }
     let truth = truth(&mut check, raw);
     let page = page(&mut check, raw, around);
     let goal = raw.goal.unwrap_or(Goal::Nothing);
@@ -77,6 +82,7 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
     for (at, name) in raw.controls.iter().enumerate() {
         self::variant(&mut check, &root.key("controls").index(at), name, around);
     }
+    let solution = solution(&mut check, raw);
     let checks = checks(&mut check, raw, goal, &timing, around);
     let scenario = (|| {
         Some(Scenario {
@@ -84,7 +90,7 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
             description: raw.description.clone(),
             file: Arc::clone(&doc.file),
             backend: around.backend,
-            cluster: around.cluster.as_ref().map(|(cluster, _)| Arc::clone(cluster))?,
+            cluster: around.cluster.as_ref().map(|(cluster, _)| equipped(cluster, &chaos))?,
             workload,
             goal,
             timing,
@@ -95,6 +101,7 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
             variant: variant?,
             declared_limits: limits,
             scoring: around.scoring.clone()?,
+            solution,
             check: checks,
             controls: raw.controls.clone(),
         })
@@ -159,114 +166,52 @@ fn workload(check: &mut Checker, raw: &Short<crate::scenario::raw::RawWorkloadUs
     }
 }
 
-fn exec(check: &mut Checker, pointer: &Pointer, raw: &RawExec, target: Option<Target>, heal: Heal, cluster: &Document) -> Option<Fault> {
-    if raw.command.is_empty() {
-        let problem = Diagnostic::error("no_command", "the fault has no command").label("expected a program");
-        check.wrong(&pointer.key("command"), problem);
-    }
-    if raw.undo.is_empty() && matches!(heal, Heal::After(_)) {
-        let problem = Diagnostic::error("no_undo", "this fault has an end, and no `undo`");
-        check.wrong_key(pointer, problem.label("expected `undo: [PROGRAM, ARGUMENT, ...]` in this map"));
-    }
-    let observed: Vec<String> = cluster.keys("observe").into_iter().chain(cluster.keys("let")).collect();
-    let felt = check.maybe_expr(&pointer.key("felt"), raw.felt.as_ref(), Scope::Observations, &observed);
-    let repair = raw.repair.as_ref().and_then(|text| check.template(&pointer.key("repair"), text, Scope::Agent, &[]));
-    let command = check.templates(&pointer.key("command"), &raw.command, Scope::Node, &[]);
-    let undo = check.templates(&pointer.key("undo"), &raw.undo, Scope::Node, &[]);
-    Some(Fault::Exec { target: target?, command, undo, felt: felt.map(Box::new), repair: repair.map(Box::new) })
-}
-
-fn network_partition(
-    check: &mut Checker,
-    pointer: &Pointer,
-    raw: &RawNetworkPartition,
-    target: Target,
-    heal: Heal,
-    around: &Surroundings,
-) -> Option<Fault> {
-    if heal == Heal::Agent {
-        let problem = Diagnostic::error("not_repairable", "an agent cannot mend a link");
-        check.wrong_key(pointer, problem.label("expected `heal: never` or `heal: 20s` beside `inject`"));
-    }
-    let (cluster, cluster_doc) = around.cluster.as_ref()?;
-    let from = match &raw.from {
-        None => None,
-        Some(from) => {
-            let mut resolved = super::target::target(check, &pointer.key("from"), from, cluster, cluster_doc)?;
-            if matches!(from, Short::Full(from) if from.pick.is_none()) {
-                resolved.pick = Pick::All;
-            }
-            Some(resolved)
-        }
-    };
-    Some(Fault::NetworkPartition { target, from, one_way: raw.one_way, mode: raw.mode.unwrap_or(CutMode::Drop) })
-}
-
 fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, around: &Surroundings) -> Option<Chaos> {
-    check.identifier(pointer, "a fault", id);
-    let at = check.duration(&pointer.key("at"), raw.at.as_ref(), Duration::ZERO);
-    let heal = heal(check, &pointer.key("heal"), raw.heal.as_ref().map(|text| text.0.as_str()));
-    let place = check.doc.key_place(pointer);
-    let (cluster, cluster_doc) = around.cluster.as_ref()?;
-    let within = pointer.key("inject");
-    let target =
-        |check: &mut Checker, name: &str, raw| super::target::target(check, &within.key(name).key("target"), raw, cluster, cluster_doc);
-    let fault = match &raw.inject {
-        RawFault::NodeKill(raw) => {
-            let signal = signal(check, &within.key("node_kill").key("signal"), raw.signal.as_deref());
-            Fault::NodeKill { target: target(check, "node_kill", &raw.target)?, signal }
-        }
-        RawFault::NodeStop(raw) => {
-            let grace = check.duration(&within.key("node_stop").key("grace"), raw.grace.as_ref(), Duration::from_secs(10));
-            Fault::NodeStop { target: target(check, "node_stop", &raw.target)?, grace }
-        }
-        RawFault::NodePause(raw) => Fault::NodePause { target: target(check, "node_pause", &raw.target)? },
-        RawFault::NetworkPartition(raw) => {
-            let target = target(check, "network_partition", &raw.target);
-            network_partition(check, &within.key("network_partition"), raw, target?, heal, around)?
-        }
-        RawFault::Exec(raw) => {
-            let target = target(check, "exec", &raw.target);
-            exec(check, &within.key("exec"), raw, target, heal, cluster_doc)?
-        }
-    };
-    Some(Chaos { id: id.to_owned(), at, fault, heal, noise: raw.noise, place })
+    let (cluster, doc) = around.cluster.as_ref()?;
+    super::chaos::entry(check, pointer, id, raw, &Ground { cluster, doc, backend: around.backend })
 }
 
-fn heal(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) -> Heal {
-    match raw {
-        None | Some("agent") => Heal::Agent,
-        Some("never") => Heal::Never,
-        Some(text) => {
-            if let Ok(time) = quantity::duration(text) {
-                return Heal::After(time);
+/// The cluster, with nodes prepared for what faults may do to their clocks and disks: that has to be there from their start.
+fn equipped(cluster: &Arc<Cluster>, chaos: &[Chaos]) -> Arc<Cluster> {
+    let mut equipped = Cluster::clone(cluster);
+    let mut any = false;
+    for entry in chaos {
+        let clock = matches!(entry.fault, Fault::ClockSkew { .. } | Fault::ClockRate { .. });
+        let layer = matches!(entry.fault, Fault::DiskSlow { .. } | Fault::DiskError { .. } | Fault::LostUnsyncedWrites { .. });
+        if !clock && !layer {
+            continue;
+        }
+        any = true;
+        for target in entry.fault.targets() {
+            // What a `select` gives is known only when it is asked: it may be any.
+            let names = crate::plan::target::candidates(target, cluster);
+            for node in equipped.nodes.iter_mut().filter(|node| names.as_ref().is_none_or(|names| names.contains(&node.name))) {
+                node.clock |= clock;
+                node.layer |= layer;
             }
-            let problem = Diagnostic::error("unknown_word", format!("`{text}` does not say how the fault ends"));
-            let near = names::closest(text, ["agent", "never"]).map(|near| format!("did you mean `{near}`?"));
-            let expected = "expected `agent`, `never` or a duration such as `20s`".to_owned();
-            check.wrong(pointer, problem.label(near.unwrap_or_else(|| expected.clone())).help(expected));
-            Heal::Agent
         }
     }
+    if any { Arc::new(equipped) } else { Arc::clone(cluster) }
 }
 
-fn signal(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) -> Signal {
-    const SIGNALS: [(&str, Signal); 7] = [
-        ("SIGKILL", Signal::Sigkill),
-        ("SIGTERM", Signal::Sigterm),
-        ("SIGINT", Signal::Sigint),
-        ("SIGQUIT", Signal::Sigquit),
-        ("SIGABRT", Signal::Sigabrt),
-        ("SIGSEGV", Signal::Sigsegv),
-        ("SIGHUP", Signal::Sighup),
-    ];
-    let Some(name) = raw else { return Signal::Sigkill };
-    let whole = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
-    if let Some((_, signal)) = SIGNALS.iter().find(|(known, _)| *known == whole) {
-        return *signal;
+/// What the oracle runs: under `check`, beside the tests.
+fn solution(check: &mut Checker, raw: &RawScenario) -> Vec<Template> {
+    let Some(raw) = raw.check.get(SOLUTION) else { return Vec::new() };
+    let pointer = Pointer::default().key("check").key(SOLUTION);
+    let mut commands = Vec::new();
+    for (at, item) in raw.0.0.iter().enumerate() {
+        match item {
+            Short::Word(command) => {
+                let pointer = item_of(check.doc, &pointer, &raw.0, at);
+                commands.extend(check.template(&pointer, &Text(command.clone()), Scope::Agent, &[]));
+            }
+            Short::Full(_) => {
+                let problem = Diagnostic::error("bad_check", "`solution` is what the oracle runs, not a test");
+                check.wrong_key(&pointer, problem.label("expected commands: `solution: [\"docker start ...\"]`"));
+            }
+        }
     }
-    check.unknown(pointer, "bad_signal", "signal", name, SIGNALS.iter().map(|(name, _)| *name));
-    Signal::Sigkill
+    commands
 }
 
 fn truth(check: &mut Checker, raw: &RawScenario) -> Vec<String> {
@@ -335,7 +280,7 @@ fn checks(check: &mut Checker, raw: &RawScenario, goal: Goal, timing: &Timing, a
             found.insert(name.to_owned(), Check { variant, run: Vec::new(), expect: vec![expect], timing: timing.clone() });
         }
     }
-    for (name, raw) in &raw.check {
+    for (name, raw) in raw.check.iter().filter(|(name, _)| *name != SOLUTION) {
         let pointer = Pointer::default().key("check").key(name.as_str());
         if let Some(resolved) = one_check(check, &pointer, name, raw, timing, around) {
             found.insert(name.clone(), resolved);
@@ -424,7 +369,10 @@ fn check_map(
 fn commands_variant(check: &mut Checker, name: &str, run: &[Template]) -> Option<Arc<Variant>> {
     let when: Expr = check.own_expr("true", Scope::Agent)?;
     let reasoning = Template::compile("", None, Scope::Agent, &[]).ok()?;
-    let commands = run.iter().map(|run| RuleCommand { when: None, run: run.clone(), reasoning: reasoning.clone(), until: None }).collect();
+    let commands = run
+        .iter()
+        .map(|run| RuleCommand { when: None, what: RuleDoing::Run(run.clone()), reasoning: reasoning.clone(), until: None })
+        .collect();
     let rules = vec![Rule { when, commands, diagnosis: None, end: RuleEnd::Resolve }];
     Some(Arc::new(Variant {
         name: name.to_owned(),
@@ -432,6 +380,7 @@ fn commands_variant(check: &mut Checker, name: &str, run: &[Template]) -> Option
         file: Arc::clone(&check.doc.file),
         provider: Provider::Scripted { rules },
         limits: LimitsOverride::default(),
+        sandbox: false,
     }))
 }
 

@@ -21,6 +21,25 @@ pub(super) fn target(
     }
 }
 
+/// As [`target`], but a role that says no number means all of it, as a word too.
+pub(super) fn group(
+    check: &mut Checker,
+    pointer: &Pointer,
+    raw: &Short<RawTarget>,
+    cluster: &Cluster,
+    cluster_doc: &Document,
+) -> Option<Target> {
+    match raw {
+        Short::Word(word) if cluster.roles.contains_key(word) && !cluster.nodes.iter().any(|node| node.name == *word) => {
+            Some(Target { of: TargetOf::Role(word.clone()), pick: Pick::All, except: Vec::new(), place: Some(check.place(pointer)) })
+        }
+        Short::Full(full) if full.pick.is_none() => {
+            full_target(check, pointer, full, cluster, cluster_doc).map(|target| Target { pick: Pick::All, ..target })
+        }
+        _ => target(check, pointer, raw, cluster, cluster_doc),
+    }
+}
+
 /// `leader`, `tikv1`, `all`.
 fn word_target(check: &mut Checker, pointer: &Pointer, word: &str, cluster: &Cluster, cluster_doc: &Document) -> Option<Target> {
     let selects = cluster_doc.keys("select");
@@ -110,7 +129,7 @@ fn enough(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, target: &Targ
     let Some(candidates) = crate::plan::target::candidates(target, cluster) else { return };
     let wanted = match target.pick {
         Pick::Count(count) => count,
-        Pick::Percent(_) | Pick::All => 1,
+        Pick::Percent(_) | Pick::Majority | Pick::Minority | Pick::All => 1,
     };
     if candidates.len() >= wanted {
         return;
@@ -125,7 +144,19 @@ fn enough(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, target: &Targ
     let problem = Diagnostic::error("too_many_targets", format!("{wanted} {nodes} wanted, {left} to choose from{but}"))
         .label(format!("expected at most {left}"))
         .help(format!("to choose from: {}", names::listed(candidates.iter().map(String::as_str))));
-    let problem = if left == 0 { problem.label("nothing is left to choose").help("take a node out of `except`") } else { problem };
-    let key = if raw.pick.is_some() { pointer.key("pick") } else { pointer.key("except") };
+    let problem = if left == 0 {
+        problem.label("nothing is left to choose").help(if target.except.is_empty() {
+            "name a node"
+        } else {
+            "take a node out of `except`"
+        })
+    } else {
+        problem
+    };
+    let key = match raw.pick {
+        Some(_) => pointer.key("pick"),
+        None if target.except.is_empty() => pointer.key("name"),
+        None => pointer.key("except"),
+    };
     check.wrong(&key, problem);
 }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Checker, cluster::stem};
-use crate::diagnostic::{Diagnostic, Pointer};
+use indexmap::IndexMap;
+
+use super::{Checker, cluster::stem, program, provider};
+use crate::diagnostic::{Diagnostic, Pointer, SourceFile};
 use crate::expr::Scope;
 use crate::scenario::document::Document;
-use crate::scenario::model::{LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleEnd, Variant};
+use crate::scenario::model::{LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleDoing, RuleEnd, Tool, Variant, Wire};
 use crate::scenario::names;
 use crate::scenario::raw::{RawCommand, RawDiagnosis, RawEnd, RawLimits, RawProvider, RawRule, RawVariant, Short, Text};
 
-pub fn variant(doc: &Document, raw: &RawVariant) -> (Variant, Vec<Diagnostic>) {
+/// Resolves a variant. `files` are the templates that [`prompts`](super::prompts) names, and what [`brought`](super::brought) does.
+pub fn variant(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<SourceFile>>) -> (Variant, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();
     if raw.provider != RawProvider::Scripted && !raw.rules.is_empty() {
@@ -29,14 +32,29 @@ pub fn variant(doc: &Document, raw: &RawVariant) -> (Variant, Vec<Diagnostic>) {
         RawProvider::Noop => Provider::Noop,
         RawProvider::RestartAll => Provider::RestartAll,
         RawProvider::Oracle => Provider::Oracle,
+        RawProvider::Anthropic => provider::model(&mut check, raw, Wire::Anthropic, files),
+        RawProvider::Openai => provider::model(&mut check, raw, Wire::Openai, files),
+        RawProvider::Command => program::program(&mut check, raw, files),
+        // Whoever loads it puts in the model that the cassette holds.
+        RawProvider::Cassette => Provider::Noop,
     };
+    provider::cassette(&mut check, raw);
+    if !matches!(raw.provider, RawProvider::Anthropic | RawProvider::Openai) {
+        provider::no_model(&mut check, raw);
+    }
+    if raw.provider != RawProvider::Command {
+        program::no_program(&mut check, raw);
+    }
     let name = raw.name.clone().unwrap_or_else(|| stem(&doc.file));
     if !name.split('-').all(|part| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) || name.is_empty() {
         let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name a variant"));
         check.wrong(&root.key("name"), problem.label("expected letters, digits, `_` and `-`"));
     }
     let limits = override_limits(&mut check, &root.key("limits"), &raw.limits);
-    let variant = Variant { name, description: raw.description.clone(), file: Arc::clone(&doc.file), provider, limits };
+    // Who has no shell reaches nothing that a wall would keep from it.
+    let shell = matches!(&provider, Provider::Model(model) if model.tools.contains(&Tool::Shell));
+    let sandbox = raw.sandbox || shell || matches!(provider, Provider::Command(_));
+    let variant = Variant { name, description: raw.description.clone(), file: Arc::clone(&doc.file), provider, limits, sandbox };
     (variant, check.problems)
 }
 
@@ -94,6 +112,7 @@ fn rule(check: &mut Checker, pointer: &Pointer, raw: &RawRule) -> Option<Rule> {
         Some(RawEnd::Resolve) | None => RuleEnd::Resolve,
         Some(RawEnd::Escalate) => RuleEnd::Escalate,
         Some(RawEnd::NoAction) => RuleEnd::NoAction,
+        Some(RawEnd::Again) => RuleEnd::Again,
     };
     Some(Rule { when: when?, commands, diagnosis, end })
 }
@@ -104,36 +123,78 @@ pub(super) fn command(check: &mut Checker, pointer: &Pointer, raw: &Short<RawCom
     match raw {
         Short::Word(run) => {
             let run = check.template(pointer, &Text(run.clone()), scope, &[])?;
-            Some(RuleCommand { when: None, run, reasoning: check.template(pointer, &none(), scope, &[])?, until: None })
+            Some(RuleCommand {
+                when: None,
+                what: RuleDoing::Run(run),
+                reasoning: check.template(pointer, &none(), scope, &[])?,
+                until: None,
+            })
         }
         Short::Full(raw) => {
             let when = check.maybe_expr(&pointer.key("when"), raw.when.as_ref(), scope, &[]);
             let until = check.maybe_expr(&pointer.key("until"), raw.until.as_ref(), scope, &[]);
             let reasoning = check.template(&pointer.key("reasoning"), &raw.reasoning, scope, &[]);
-            let run = check.template(&pointer.key("run"), &raw.run, scope, &[]);
-            Some(RuleCommand { when, run: run?, reasoning: reasoning?, until })
+            let what = doing(check, pointer, raw);
+            Some(RuleCommand { when, what: what?, reasoning: reasoning?, until })
+        }
+    }
+}
+
+/// A line for the shell, or an action. Whether there is such an action is known when there is a cluster.
+fn doing(check: &mut Checker, pointer: &Pointer, raw: &RawCommand) -> Option<RuleDoing> {
+    let scope = Scope::Agent;
+    if raw.act.is_none() && !raw.params.is_empty() {
+        let problem = Diagnostic::error("bad_command", "`params` belong to `act`").label("has no meaning here");
+        check.wrong_key(&pointer.key("params"), problem);
+    }
+    match (&raw.run, &raw.act) {
+        (Some(run), None) => check.template(&pointer.key("run"), run, scope, &[]).map(RuleDoing::Run),
+        (None, Some(action)) => {
+            let params = check.template_map(&pointer.key("params"), &raw.params, scope, &[]);
+            Some(RuleDoing::Act { action: action.clone(), params, place: check.place(&pointer.key("act")) })
+        }
+        (Some(_), Some(_)) => {
+            let problem = Diagnostic::error("bad_command", "both `run` and `act`").label("expected only one of them");
+            check.wrong_key(&pointer.key("act"), problem.help("make two commands of it"));
+            None
+        }
+        (None, None) => {
+            if !check.doc.lost("rules") {
+                let problem = Diagnostic::error("missing_field", format!("`run` is missing in `{pointer}`"));
+                check.wrong_key(pointer, problem.label("expected `run` or `act` in this map"));
+            }
+            None
         }
     }
 }
 
 /// Words a diagnosis may use for what is wrong, so that it can be compared with the truth.
-pub const FAULT_CLASSES: [&str; 19] = [
+pub const FAULT_CLASSES: [&str; 28] = [
     "process_crash",
     "process_hang",
     "process_stop",
+    "process_restart",
+    "crash_loop",
+    "power_loss",
     "network_partition",
     "network_latency",
-    "network_loss",
+    "packet_loss",
+    "packet_duplication",
+    "packet_corruption",
+    "packet_reordering",
+    "bandwidth",
+    "connection_reset",
     "disk_full",
     "disk_slow",
-    "disk_corruption",
-    "cpu_pressure",
-    "memory_pressure",
+    "disk_error",
+    "cpu_exhaustion",
+    "memory_exhaustion",
     "clock_skew",
-    "config_error",
-    "overload",
+    "bad_config",
+    "data",
     "data_loss",
     "data_corruption",
+    "overload",
     "quorum_loss",
     "none",
     "unknown",
@@ -154,4 +215,16 @@ fn diagnosis(check: &mut Checker, pointer: &Pointer, raw: &RawDiagnosis) -> Opti
     let component = check.template(&pointer.key("component"), &raw.component, scope, &[]);
     let evidence = check.templates(&pointer.key("evidence"), &raw.evidence, scope, &[]);
     Some(RuleDiagnosis { root_cause: root_cause?, component: component?, fault_class: raw.fault_class.clone(), confidence, evidence })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diagnosis_has_a_word_for_every_fault() {
+        for kind in crate::chaos::catalogue::ALL {
+            assert!(FAULT_CLASSES.contains(&kind.class), "`{}` of {}", kind.class, kind.name);
+        }
+    }
 }

@@ -245,10 +245,18 @@ impl Cluster {
 
     /// Why a region gets no peer on a store. It has one on every store, so there always is a reason.
     #[must_use]
-    pub fn refuse_peer(&self, region_id: u64, store: u64) -> Refusal {
+    pub fn refuse_peer(&self, region_id: u64, from: Option<u64>, store: u64) -> Refusal {
+        let on = |region: &RegionHeartbeat, store: u64| region.peers.iter().find(|peer| peer.store_id == store).cloned();
         match self.regions.get(region_id) {
             None => format!("[PD:region:ErrRegionNotFound]region {region_id} not found"),
-            Some(region) if region.peers.iter().any(|peer| peer.store_id == store) => format!("region already has peer in store {store}"),
+            Some(region) if from.is_some_and(|from| on(region, from).is_none()) => {
+                format!("region has no peer in store {}", from.unwrap_or_default())
+            }
+            Some(region) if from.is_none() && on(region, store).is_some() => format!("region already has peer in store {store}"),
+            // The plan of a move finds it, and prints both as protobuf does.
+            Some(region) if let Some(peer) = on(region, store) => {
+                format!("cannot add peer store_id:{store} : already have peer id:{} store_id:{store} ", peer.id)
+            }
             Some(_) if !self.durable.stores.contains_key(&store) => format!("[PD:core:ErrStoreNotFound]store {store} not found"),
             Some(_) => "operators on peers are not supported by this cluster".to_owned(),
         }

@@ -15,3 +15,4 @@ mod pull;
 pub use dockerfile::base_suite;
 pub use prepare::{Image, Progress, Sources, Step, holder, prepare};
 pub use program::PROGRAM;
+pub(super) use program::{FOLDER, carried};

@@ -29,6 +29,8 @@ pub struct Image {
     pub digest: String,
     /// Who its processes run as; empty for root.
     pub user: String,
+    /// What its programs load before the C library; empty for nothing.
+    pub preload: String,
 }
 
 /// Where the parts of a build are.
@@ -195,5 +197,7 @@ async fn built(
 
 fn found(reference: &str, digest: String, image: &ImageInspect) -> Image {
     let user = image.config.as_ref().and_then(|config| config.user.clone()).unwrap_or_default();
-    Image { reference: reference.to_owned(), id: image.id.clone().unwrap_or_default(), digest, user }
+    let env = image.config.as_ref().and_then(|config| config.env.as_deref()).unwrap_or_default();
+    let preload = env.iter().find_map(|entry| entry.strip_prefix("LD_PRELOAD=")).unwrap_or_default().to_owned();
+    Image { reference: reference.to_owned(), id: image.id.clone().unwrap_or_default(), digest, user, preload }
 }

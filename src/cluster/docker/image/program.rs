@@ -74,6 +74,38 @@ impl Program {
     }
 }
 
+/// Where [`carried`] is in a container. The loader's path must fit where the program's own one is.
+pub const FOLDER: &str = "/var/lib/upkeep";
+
+/// The program for a container whose image it is not part of, as an archive to unpack at `/`: it runs in any, with a C library
+/// or without, when its libraries are looked for in [`FOLDER`]. Blocks.
+pub fn carried(program: &Path, arch: &str) -> Result<Vec<u8>, EngineError> {
+    let mut files = Program::gather(program, arch)?.files;
+    files.remove("lib/fit");
+    let server = files.remove("server").unwrap_or_default();
+    let elf = Elf::parse(&server).map_err(EngineError::Program)?;
+    let mut server = server.to_vec();
+    let packed = |source| EngineError::Io { what: format!("`{}` cannot be packed", program.display()), source };
+    if let Some(interpreter) = elf.interpreter(&server) {
+        let name = Path::new(&interpreter).file_name().unwrap_or_default().to_string_lossy();
+        let loader = files.remove(&format!("lib/{name}")).unwrap_or_default();
+        // The name of a library of its own: others ask for it by that.
+        files.insert(format!("lib/{name}"), loader.clone());
+        files.insert("lib/ld.so".into(), loader);
+        elf.interpret_by(&mut server, &format!("{FOLDER}/ld.so")).map_err(EngineError::Program)?;
+    }
+    let folder = FOLDER.trim_start_matches('/');
+    let mut archive = tar::Builder::new(Vec::new());
+    let files = files.iter().filter_map(|(path, bytes)| Some((path.strip_prefix("lib/")?, &**bytes)));
+    for (name, bytes) in files.chain([("upkeep", &*server)]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, format!("{folder}/{name}"), bytes).map_err(packed)?;
+    }
+    archive.into_inner().map_err(packed)
+}
+
 /// The shared libraries of this process by the lines of its maps, and the rest of the C library they belong to.
 ///
 /// The program is a copy of the one this process runs, or was built beside it: both need the same.
@@ -173,6 +205,21 @@ impl Elf {
         Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
     }
 
+    /// Has the kernel start the program by the loader at `path`.
+    fn interpret_by(&self, bytes: &mut [u8], path: &str) -> Result<(), String> {
+        let segment = self.segments.iter().find(|(kind, ..)| *kind == INTERPRETER);
+        let field = segment.and_then(|(_, offset, size)| bytes.get_mut(*offset..offset.checked_add(*size)?));
+        // The kernel wants a zero at the end.
+        match field.filter(|field| field.len() > path.len()) {
+            Some(field) => {
+                field.fill(0);
+                field[..path.len()].copy_from_slice(path.as_bytes());
+                Ok(())
+            }
+            None => Err(format!("its loader cannot be at `{path}`")),
+        }
+    }
+
     /// The program without what no loader reads: sections of symbols and for debuggers stand behind the last segment. They
     /// are most of a debug build, and their names tell whose program it is.
     fn slim(&self, bytes: &[u8]) -> Vec<u8> {
@@ -211,6 +258,28 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let output = Command::new(&path).args(["--list", "--exact", "no-such-test"]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
+    }
+
+    #[test]
+    fn it_is_carried_with_a_loader_of_its_own() {
+        let archive = carried(Path::new("/proc/self/exe"), std::env::consts::ARCH).unwrap();
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let mut names = Vec::new();
+        let mut server = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            names.push(entry.path().unwrap().display().to_string());
+            if names.last().is_some_and(|name| name.ends_with("/upkeep")) {
+                std::io::Read::read_to_end(&mut entry, &mut server).unwrap();
+            }
+        }
+        assert!(names.iter().all(|name| name.starts_with("var/lib/upkeep/")), "{names:?}");
+        if cfg!(target_env = "gnu") {
+            assert!(names.contains(&"var/lib/upkeep/ld.so".into()) && names.contains(&"var/lib/upkeep/libc.so.6".into()), "{names:?}");
+            assert_eq!(Elf::parse(&server).unwrap().interpreter(&server).as_deref(), Some("/var/lib/upkeep/ld.so"));
+            let elf = Elf::parse(&server).unwrap();
+            assert!(elf.interpret_by(&mut server, &"/long".repeat(20)).is_err());
+        }
     }
 
     #[test]

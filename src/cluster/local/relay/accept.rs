@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::connection::{self, Pair};
-use super::{RelayLink, Shared, Source};
+use super::{PROBE, RelayLink, Shared, Source};
 
 /// How long to leave the listener alone when the process has no descriptor or memory left for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(10);
@@ -41,16 +41,18 @@ pub(super) async fn serve(link: RelayLink, reopened: Arc<Notify>, shared: Arc<Sh
 
 async fn one(client: TcpStream, link: Arc<RelayLink>, shared: Arc<Shared>) {
     let (Ok(peer), Ok(local)) = (client.peer_addr(), client.local_addr()) else { return };
+    let pair = |dialler, number| Pair { dialler, listener: Source::Node(link.node.clone()), port: link.port.clone(), number };
+    let table = shared.table.subscribe();
     if let Some((dialler, through)) = shared.probes.take(peer) {
-        let pair = Pair { dialler, listener: Source::Node(link.node.clone()), port: &link.port, target: link.target };
-        return connection::serve(client, pair, shared.table.clone(), Some(through)).await;
+        return connection::serve(client, link.target, pair(dialler, PROBE), table, &shared.clock, Some(through)).await;
     }
     let owners = Arc::clone(&shared);
     // Reading /proc blocks for up to a millisecond; other connections do not wait for it.
     let Ok(dialler) = tokio::task::spawn_blocking(move || owners.owners.source(peer, local)).await else { return };
-    let _counted = Counted::new(&shared, (dialler.clone(), link.node.clone(), link.port.clone()));
-    let pair = Pair { dialler, listener: Source::Node(link.node.clone()), port: &link.port, target: link.target };
-    connection::serve(client, pair, shared.table.clone(), None).await;
+    let key = (dialler.clone(), link.node.clone(), link.port.clone());
+    let number = shared.number(key.clone());
+    let _counted = Counted::new(&shared, key);
+    connection::serve(client, link.target, pair(dialler, number), table, &shared.clock, None).await;
 }
 
 /// Counts a connection as open for as long as it lives.

@@ -1,33 +1,41 @@
 //! Links between nodes: every byte that goes to an advertised address passes here.
 //!
 //! Each (node, port) has one listener, its only advertised address for the whole trial. A connection is *named* when it is
-//! accepted, by the owner of the socket that dialled, before a byte of it is forwarded. What may pass is decided by rules
-//! per (sender, receiver, port) over all connections of the pair, whoever dialled; a change of the rules acts at once on
+//! accepted, by the owner of the socket that dialled, before a byte of it is forwarded. What may pass is decided by *paths*,
+//! one for (sender, receiver, port) over all connections of the pair, whoever dialled; a change of the paths acts at once on
 //! connections that are already open.
 //!
-//! A relay sees a stream, not packets: delay and cuts are honest here, packet loss and reordering are not and are absent.
+//! A relay sees a stream, not packets: delays, rates, resets and cuts are honest here, packet loss and reordering are not and
+//! are absent.
 
 mod accept;
+mod alarm;
 mod connection;
 mod gate;
+mod measure;
 pub mod owner;
+mod path;
 mod probe;
 mod pump;
-mod rules;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::harm::{Pinging, Pings};
+use crate::cluster::{LinkPath, LinkState};
+use alarm::Clock;
 use gate::Gate;
+use measure::Route;
+use path::Table;
 use probe::Probes;
-use rules::Table;
-pub use rules::{Cut, Effect, Rule};
 
 /// One advertised address and what stands behind it.
 #[derive(Debug)]
@@ -59,23 +67,39 @@ pub trait Owners: Send + Sync {
     fn source(&self, peer: SocketAddr, local: SocketAddr) -> Source;
 }
 
+/// The number of connections that are ours: they take none from those of the nodes.
+const PROBE: u64 = u64::MAX;
+
 /// What the parts of a relay share.
 struct Shared {
     owners: Arc<dyn Owners>,
-    table: watch::Receiver<Arc<Table>>,
-    open: Arc<Mutex<Open>>,
+    /// Changed on the relay's thread alone: whatever it does next is done by the new paths.
+    table: watch::Sender<Arc<Table>>,
+    open: Mutex<Open>,
+    /// How many connections there were so far.
+    numbers: Mutex<BTreeMap<Key, u64>>,
     probes: Probes,
+    clock: Arc<Clock>,
 }
 
-/// Open connections by (source, node, port).
-type Open = BTreeMap<(Source, String, String), usize>;
+impl Shared {
+    fn number(&self, key: Key) -> u64 {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = numbers.entry(key).or_default();
+        *next += 1;
+        *next
+    }
+}
+
+/// Source, node, and the port that was dialled.
+type Key = (Source, String, String);
+type Open = BTreeMap<Key, usize>;
 
 /// All links of one trial, served by one thread of their own: forwarding never waits for anything else the runner does.
 pub struct Relay {
     gates: Vec<Gate>,
-    table: watch::Sender<Arc<Table>>,
-    open: Arc<Mutex<Open>>,
-    probes: Probes,
+    shared: Arc<Shared>,
+    thread: Handle,
     cancel: CancellationToken,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -86,10 +110,6 @@ impl Relay {
     /// # Errors
     /// When a listener cannot be prepared or the thread cannot be started.
     pub fn start(links: Vec<RelayLink>, owners: Arc<dyn Owners>) -> io::Result<Self> {
-        let (table, seen) = watch::channel(Arc::new(Table::default()));
-        let open = Arc::new(Mutex::new(Open::new()));
-        let probes = Probes::default();
-        let shared = Arc::new(Shared { owners, table: seen, open: Arc::clone(&open), probes: probes.clone() });
         let cancel = CancellationToken::new();
 
         let mut gates = Vec::with_capacity(links.len());
@@ -106,36 +126,75 @@ impl Relay {
             .max_blocking_threads(2)
             .thread_name("relay-names")
             .build()?;
+        let clock = {
+            let _within = runtime.enter();
+            Clock::new()?
+        };
+        let shared = Arc::new(Shared {
+            owners,
+            table: watch::Sender::default(),
+            open: Mutex::default(),
+            numbers: Mutex::default(),
+            probes: Probes::default(),
+            clock,
+        });
+        let relay =
+            Self { gates, shared: Arc::clone(&shared), thread: runtime.handle().clone(), cancel: cancel.clone(), ended: Mutex::default() };
         let (done, ended) = oneshot::channel();
-        let stopped = cancel.clone();
         thread::Builder::new().name("relay".into()).spawn(move || {
             runtime.block_on(async {
+                tokio::spawn(Arc::clone(&shared.clock).ring());
                 for (link, reopened) in listeners {
                     tokio::spawn(accept::serve(link, reopened, Arc::clone(&shared)));
                 }
-                stopped.cancelled().await;
+                cancel.cancelled().await;
             });
             // Ends every task, and closes every listener and connection with them.
             drop(runtime);
             let _ = done.send(());
         })?;
-        Ok(Self { gates, table, open, probes, cancel, ended: Mutex::new(Some(ended)) })
+        *relay.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        Ok(relay)
     }
 
-    /// Puts `rules` in force under `id` (a fault's id), in place of those it had before.
-    pub fn put(&self, id: &str, rules: Vec<Rule>) {
-        self.table.send_modify(|table| *table = Arc::new(table.with(id, rules)));
+    /// Does it on the relay's own thread. None: that has ended.
+    async fn there<T: Send + 'static>(&self, what: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let mut task = AbortOnDrop(self.thread.spawn(what));
+        (&mut task.0).await.ok()
     }
 
-    /// Lifts the rules of `id`.
-    pub fn remove(&self, id: &str) {
-        self.table.send_modify(|table| *table = Arc::new(table.without(id)));
+    /// Puts exactly these paths in force. When it returns every byte that is forwarded passes by them, on open connections too.
+    /// False: nothing is forwarded any more.
+    pub async fn set(&self, paths: Vec<LinkPath>, seed: u64) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let set = self.there(async move {
+            shared.table.send_modify(|table| *table = Arc::new(table.changed_to(paths, seed)));
+        });
+        set.await.is_some()
     }
 
-    /// The rules in force under `id`.
-    #[must_use]
-    pub fn rules(&self, id: &str) -> Vec<Rule> {
-        self.table.borrow().of(id).to_vec()
+    /// The paths in force, as the thread that forwards has them.
+    pub async fn states(&self) -> Vec<LinkState> {
+        let shared = Arc::clone(&self.shared);
+        self.there(async move { shared.table.borrow().states() }).await.unwrap_or_default()
+    }
+
+    /// Round trips between two ends of ours, in the places of two nodes, as connections to that port of `to` fare.
+    ///
+    /// # Errors
+    /// In words, when the connection is reset.
+    pub async fn ping(&self, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
+        let route = Route::new(&self.shared, from, to, port);
+        self.there(measure::ping(route, how)).await.ok_or(STOPPED)?
+    }
+
+    /// Bytes a second that arrive, the same way.
+    ///
+    /// # Errors
+    /// In words, when the connection is reset.
+    pub async fn throughput(&self, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
+        let route = Route::new(&self.shared, from, to, port);
+        self.there(measure::throughput(route, during)).await.ok_or(STOPPED)?
     }
 
     /// Dials `to`, an advertised address, as a process of `from` would, and waits until the relay has dialled through.
@@ -143,7 +202,7 @@ impl Relay {
     /// # Errors
     /// When the connection is refused or reset; it is for the caller to give up while nothing happens.
     pub async fn reach(&self, from: Source, to: SocketAddr) -> io::Result<()> {
-        self.probes.reach(from, to).await
+        self.shared.probes.reach(from, to).await
     }
 
     /// From now on the addresses of `node` refuse connections, as those of a dead process do. Open connections are left to the end of
@@ -163,7 +222,7 @@ impl Relay {
     /// How many connections are open now, by (source, node, port) of the dialled address.
     #[must_use]
     pub fn connections(&self) -> BTreeMap<(Source, String, String), usize> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Closes every listener and connection. Safe to call again.
@@ -175,6 +234,17 @@ impl Relay {
         }
         // The gates' duplicates would keep the ports listening, with nobody to accept.
         self.gates.iter().for_each(Gate::shut);
+    }
+}
+
+const STOPPED: &str = "nothing is forwarded any more";
+
+/// A measurement ends with the interest in it.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

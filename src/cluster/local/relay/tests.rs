@@ -3,6 +3,8 @@ use std::net::{Shutdown as Half, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::cluster::harm::Distribution;
+use crate::cluster::{CutMode, LinkCounters, Shape};
 
 /// Far beyond anything that works; it only ends a test that would hang.
 const LONG: Duration = Duration::from_secs(20);
@@ -56,10 +58,44 @@ impl Fixture {
         (client, server)
     }
 
-    fn cut(&self, from: &str, to: &str, cut: Cut) {
-        let rule = Rule { from: Source::Node(from.into()), to: Source::Node(to.into()), port: None, effect: Effect::Cut(cut) };
-        self.relay.put("cut", vec![rule]);
+    fn set(&self, paths: Vec<LinkPath>) {
+        assert!(block_on(self.relay.set(paths, 7)), "the relay lives");
     }
+
+    fn shape(&self, from: &str, to: &str, shape: Shape) {
+        self.set(vec![LinkPath { from: from.into(), to: to.into(), port: None, cut: None, shape }]);
+    }
+
+    fn cut(&self, from: &str, to: &str, cut: CutMode) {
+        self.set(vec![LinkPath { from: from.into(), to: to.into(), port: None, cut: Some(cut), shape: Shape::default() }]);
+    }
+
+    fn mend(&self) {
+        self.set(Vec::new());
+    }
+
+    /// Of the one path in force.
+    fn counted(&self) -> LinkCounters {
+        let states = block_on(self.relay.states());
+        assert_eq!(states.len(), 1, "{states:?}");
+        states[0].counted.expect("counted")
+    }
+
+    /// Waits for the relay's thread to have counted so; the limit only ends a broken test.
+    fn until_counted(&self, what: impl Fn(&LinkCounters) -> bool) -> LinkCounters {
+        let begun = Instant::now();
+        loop {
+            let counted = self.counted();
+            if what(&counted) {
+                return counted;
+            }
+            assert!(begun.elapsed() < LONG, "{counted:?}");
+        }
+    }
+}
+
+fn block_on<T>(what: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(what)
 }
 
 fn say(stream: &mut TcpStream, text: &str) {
@@ -122,8 +158,9 @@ fn a_dead_target_is_reset_a_refusing_one_refused_and_the_port_stays() {
 fn a_stalled_direction_waits_and_the_other_goes_on() {
     let fixture = Fixture::new();
     let (mut client, mut server) = fixture.pair();
-    fixture.cut("a", "b", Cut::Stall);
+    fixture.cut("a", "b", CutMode::Stall);
     say(&mut client, "one");
+    fixture.until_counted(|counted| (counted.packets, counted.bytes, counted.dropped) == (1, 3, 1));
     say(&mut server, "still served");
     hear(&mut client, "still served");
     // A new connection needs both directions.
@@ -132,7 +169,7 @@ fn a_stalled_direction_waits_and_the_other_goes_on() {
     server.set_nonblocking(true).expect("nonblocking");
     assert_eq!(server.read(&mut [0; 8]).expect_err("nothing").kind(), ErrorKind::WouldBlock);
     server.set_nonblocking(false).expect("blocking");
-    fixture.relay.remove("cut");
+    fixture.mend();
     say(&mut client, "two");
     hear(&mut server, "onetwo");
     hear(&mut fixture.accept(), "late");
@@ -144,7 +181,7 @@ fn a_black_hole_swallows_and_what_lost_bytes_is_reset_when_it_closes() {
     let (mut quiet, mut quiet_server) = fixture.pair();
     let (mut client, mut server) = fixture.pair();
     // The rule names the sender, not the dialler: here the listener's bytes vanish.
-    fixture.cut("b", "a", Cut::Drop);
+    fixture.cut("b", "a", CutMode::Drop);
     say(&mut server, "lost");
     say(&mut client, "arrives");
     hear(&mut server, "arrives");
@@ -152,7 +189,7 @@ fn a_black_hole_swallows_and_what_lost_bytes_is_reset_when_it_closes() {
     let mut filler = vec![0; 16 * 1024 * 1024];
     filler.fill(1);
     server.write_all(&filler).expect("a black hole gives no back-pressure");
-    fixture.relay.remove("cut");
+    fixture.mend();
     assert_eq!(broken(&mut client), ErrorKind::ConnectionReset);
     say(&mut quiet_server, "fine");
     hear(&mut quiet, "fine");
@@ -162,22 +199,19 @@ fn a_black_hole_swallows_and_what_lost_bytes_is_reset_when_it_closes() {
 fn a_rejected_pair_is_reset_at_once_and_comes_back() {
     let fixture = Fixture::new();
     let (mut client, mut server) = fixture.pair();
-    fixture.cut("a", "b", Cut::Reject);
+    fixture.cut("a", "b", CutMode::Reject);
     assert_eq!(broken(&mut client), ErrorKind::ConnectionReset);
     assert_eq!(broken(&mut server), ErrorKind::ConnectionReset);
     assert_eq!(broken(&mut fixture.dial()), ErrorKind::ConnectionReset);
-    fixture.relay.remove("cut");
+    fixture.mend();
     fixture.pair();
 }
 
 #[test]
-fn a_delay_adds_up_keeps_order_and_spares_the_way_back() {
+fn a_delay_keeps_order_and_spares_the_way_back() {
     let fixture = Fixture::new();
     let (mut client, mut server) = fixture.pair();
-    let delay = Effect::Delay(Duration::from_millis(20));
-    let rule = Rule { from: Source::Node("a".into()), to: Source::Node("b".into()), port: Some("client".into()), effect: delay };
-    fixture.relay.put("slow", vec![rule.clone()]);
-    fixture.relay.put("slower", vec![rule]);
+    fixture.shape("a", "b", Shape { delay: Duration::from_millis(40), ..Shape::default() });
     let began = Instant::now();
     say(&mut client, "1");
     say(&mut client, "2");
@@ -188,6 +222,140 @@ fn a_delay_adds_up_keeps_order_and_spares_the_way_back() {
     assert!(began.elapsed() >= Duration::from_millis(40));
     say(&mut server, "back");
     hear(&mut client, "back");
+    let counted = fixture.counted();
+    assert!(counted.packets >= 1 && counted.bytes == 2 && counted.delayed == counted.packets, "{counted:?}");
+}
+
+#[test]
+fn what_is_under_way_when_a_link_is_mended_arrives_at_once() {
+    let fixture = Fixture::new();
+    let (mut client, mut server) = fixture.pair();
+    fixture.shape("a", "b", Shape { delay: Duration::from_secs(3600), rate: Some(1000), ..Shape::default() });
+    say(&mut client, "long ");
+    fixture.until_counted(|counted| counted.delayed == 1);
+    // Dialled while it takes two hours to connect.
+    let mut late = fixture.dial();
+    say(&mut late, "late");
+    fixture.mend();
+    say(&mut client, "ago");
+    hear(&mut server, "long ago");
+    hear(&mut fixture.accept(), "late");
+}
+
+#[test]
+fn jitter_never_reorders_a_connection() {
+    let fixture = Fixture::new();
+    let (mut client, mut server) = fixture.pair();
+    let (delay, jitter) = (Duration::from_millis(2), Duration::from_millis(2));
+    fixture.shape("a", "b", Shape { delay, jitter, distribution: Distribution::Normal, ..Shape::default() });
+    let sent: Vec<u8> = (0..2000_u32).flat_map(u32::to_le_bytes).collect();
+    let expected = sent.clone();
+    let writer = thread::spawn(move || {
+        // Each a message of its own, as far as the relay keeps up.
+        client.set_nodelay(true).expect("set");
+        sent.chunks(4).for_each(|four| client.write_all(four).expect("write"));
+    });
+    let mut received = Vec::new();
+    server.read_to_end(&mut received).expect("read");
+    writer.join().expect("join");
+    assert!(received == expected, "8 kB in order");
+}
+
+#[test]
+fn the_seed_decides_which_connections_are_reset_at_their_first_data() {
+    let share = Shape { reset: 0.5, ..Shape::default() };
+    let reset = || -> Vec<bool> {
+        let fixture = Fixture::new();
+        fixture.shape("b", "a", share);
+        let reset = (0..12).map(|_| {
+            let (mut client, mut server) = (fixture.dial(), fixture.accept());
+            say(&mut client, "towards it all is well");
+            hear(&mut server, "towards it all is well");
+            say(&mut server, "yes");
+            let mut answer = [0; 3];
+            let answered = client.read_exact(&mut answer);
+            if answered.is_err() {
+                assert_eq!(broken(&mut server), ErrorKind::ConnectionReset, "both ends");
+            }
+            answered.is_err()
+        });
+        let reset: Vec<bool> = reset.collect();
+        let wanted = reset.iter().filter(|reset| **reset).count();
+        assert_eq!(fixture.counted().reset, wanted as u64);
+        reset
+    };
+    let first = reset();
+    assert!(first.contains(&true) && first.contains(&false), "{first:?}");
+    assert_eq!(first, reset());
+}
+
+#[test]
+fn open_connections_are_reset_too() {
+    let fixture = Fixture::new();
+    let (mut client, mut server) = fixture.pair();
+    fixture.shape("a", "b", Shape { reset: 1.0, ..Shape::default() });
+    say(&mut server, "this way goes on");
+    hear(&mut client, "this way goes on");
+    say(&mut client, "x");
+    assert_eq!(broken(&mut server), ErrorKind::ConnectionReset);
+    fixture.mend();
+    fixture.pair();
+}
+
+#[test]
+fn a_rate_is_shared_by_all_connections_of_the_path() {
+    const BYTES: usize = 100_000;
+    let fixture = Fixture::new();
+    let pairs: Vec<_> = (0..2).map(|_| fixture.pair()).collect();
+    fixture.shape("a", "b", Shape { rate: Some(1_000_000), ..Shape::default() });
+    let began = Instant::now();
+    let readers: Vec<_> = pairs
+        .into_iter()
+        .map(|(mut client, mut server)| {
+            thread::spawn(move || {
+                let writer = thread::spawn(move || client.write_all(&vec![7; BYTES]).map(|()| client));
+                server.read_exact(&mut vec![0; BYTES]).expect("read");
+                writer.join().expect("join").expect("written")
+            })
+        })
+        .collect();
+    for reader in readers {
+        drop(reader.join().expect("join"));
+    }
+    // 200 kB at 1 MB/s, less what the path may catch up on; how much later is for the machine to say.
+    assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
+    let counted = fixture.counted();
+    assert!(counted.bytes == 200_000 && (1..=counted.packets).contains(&counted.delayed), "{counted:?}");
+}
+
+#[tokio::test]
+async fn our_own_ends_fare_as_the_nodes_do() {
+    let fixture = Fixture::new();
+    let path = |from: &str, to: &str, shape| LinkPath { from: from.into(), to: to.into(), port: None, cut: None, shape };
+    let (there, back) = (Duration::from_millis(30), Duration::from_millis(20));
+    let slow = vec![
+        path("a", "b", Shape { delay: there, ..Shape::default() }),
+        path("b", "a", Shape { delay: back, rate: Some(500_000), ..Shape::default() }),
+    ];
+    assert!(fixture.relay.set(slow, 1).await);
+    let how = Pinging { count: 5, every: Duration::from_millis(1), timeout: LONG };
+    let pings = fixture.relay.ping("a", "b", None, how).await.expect("pinged");
+    assert_eq!((pings.sent, pings.answered.len()), (5, 5));
+    assert!(pings.answered.iter().all(|took| *took >= there + back && *took < 10 * (there + back)), "{pings:?}");
+    let rate = fixture.relay.throughput("b", "a", Some("client"), Duration::from_millis(300)).await.expect("measured");
+    assert!((250_000.0..=600_000.0).contains(&rate), "{rate}");
+
+    let cut = |mode| vec![LinkPath { cut: Some(mode), ..path("b", "a", Shape::default()) }];
+    assert!(fixture.relay.set(cut(CutMode::Drop), 1).await);
+    let how = Pinging { timeout: Duration::from_millis(20), ..how };
+    let pings = fixture.relay.ping("a", "b", None, how).await.expect("pinged");
+    assert_eq!((pings.sent, pings.answered.len()), (5, 0));
+    let dropped = fixture.relay.states().await[0].counted.expect("counted").dropped;
+    assert!((1..=5).contains(&dropped), "{dropped}: pings may be read together");
+    assert!(fixture.relay.set(cut(CutMode::Reject), 1).await);
+    assert_eq!(fixture.relay.ping("a", "b", None, how).await, Err("was reset".into()));
+    fixture.relay.stop().await;
+    assert!(!fixture.relay.set(Vec::new(), 1).await && fixture.relay.ping("a", "b", None, how).await.is_err());
 }
 
 #[tokio::test]

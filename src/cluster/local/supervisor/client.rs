@@ -122,15 +122,14 @@ impl fmt::Debug for SupervisorClient {
 
 impl SupervisorClient {
     pub(super) fn new(supervisor: Supervisor) -> io::Result<Self> {
-        let Supervisor { socket, child } = supervisor;
+        let Supervisor { socket, child, nonce } = supervisor;
         socket.set_nonblocking(true)?;
         let (read, write) = tokio::net::UnixStream::from_std(socket)?.into_split();
         let (asks, rx) = mpsc::unbounded_channel();
         let (reports_tx, reports) = mpsc::unbounded_channel();
         tokio::spawn(listen(read, reports_tx));
         let pid = child.id();
-        // Random bits of the end of the uuid: its beginning is the time.
-        let nonce: Arc<str> = uuid::Uuid::now_v7().simple().to_string()[16..].into();
+        let nonce: Arc<str> = nonce.into();
         let actor =
             Actor { write, child, nonce: Arc::clone(&nonce), starting: HashMap::new(), live: HashMap::new(), asked: HashMap::new() };
         tokio::spawn(actor.run(rx, reports));
@@ -163,6 +162,12 @@ impl SupervisorClient {
     #[must_use]
     pub fn marker(&self, tree: u64) -> String {
         format!("{}{tree:016x}", self.nonce)
+    }
+
+    /// What the markers of all trees begin with.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
     }
 
     /// Starts a process and gives its pid.
@@ -224,7 +229,7 @@ impl SupervisorClient {
         self.send(Request::KillScope { request: number, scope }, number, None);
     }
 
-    /// The directory is removed by the supervisor when the runner is gone, should it still be there.
+    /// The directory, which is there, is removed by the supervisor when the runner is gone, should it still be there.
     pub fn remove_at_end(&self, path: &Path) {
         self.send(Request::RemoveAtEnd { path: path.as_os_str().as_bytes().to_vec() }, 0, None);
     }
@@ -370,9 +375,10 @@ impl Actor {
     }
 }
 
-/// After a supervisor that was killed itself: its children died with it, their children are found by their marker.
+/// After a supervisor that was killed itself: its children died with it, their children are found by their marker, which begins
+/// with `nonce`.
 #[cfg(target_os = "linux")]
-fn sweep(nonce: &str) {
+pub(crate) fn sweep(nonce: &str) {
     use super::family::{self, Marked};
     loop {
         let mut again = false;
@@ -395,4 +401,4 @@ fn sweep(nonce: &str) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sweep(_nonce: &str) {}
+pub(crate) fn sweep(_nonce: &str) {}

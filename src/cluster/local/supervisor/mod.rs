@@ -22,6 +22,7 @@ mod start;
 mod trees;
 pub(crate) mod wire;
 
+pub(crate) use client::sweep;
 pub use client::{Ended, OnExit, Spawn, SpawnError, SupervisorClient};
 #[cfg(target_os = "linux")]
 pub use serve::serve;

@@ -15,6 +15,7 @@ use nix::unistd::{Pid, getppid, setsid};
 use super::MARKER;
 use super::channel::Stdio;
 use super::wire::SpawnFrame;
+use crate::removal::Layer;
 
 /// Forks and executes. The child leads its own session and group, and dies with this process.
 ///
@@ -35,8 +36,9 @@ pub fn start(frame: SpawnFrame, stdio: Stdio) -> Result<u32, (i32, String)> {
     command.current_dir(&dir);
     command.stdin(stdin).stdout(stdout).stderr(stderr);
     let supervisor = Pid::this();
+    let leashed = Layer::Kernel.works();
     // SAFETY: only async-signal-safe calls are made between fork and exec, and this process has one thread.
-    unsafe { command.pre_exec(move || prepare(supervisor)) };
+    unsafe { command.pre_exec(move || prepare(supervisor, leashed)) };
     let mut tries = 0;
     loop {
         match command.spawn() {
@@ -56,9 +58,11 @@ pub fn start(frame: SpawnFrame, stdio: Stdio) -> Result<u32, (i32, String)> {
 const BUSY_TRIES: u32 = 50;
 
 /// In the child, before it becomes the program.
-fn prepare(supervisor: Pid) -> io::Result<()> {
+fn prepare(supervisor: Pid, leashed: bool) -> io::Result<()> {
     setsid()?;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if leashed {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    }
     // The supervisor may have died before the line above: nobody would send the signal then.
     if getppid() != supervisor {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));

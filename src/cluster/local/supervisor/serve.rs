@@ -1,6 +1,7 @@
 //! The supervisor's loop: one thread, two descriptors (the socket and its signals), no clock but a back-off.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -8,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -18,6 +20,8 @@ use super::channel::{self, Stdio};
 use super::process;
 use super::trees::{Tree, Trees, childless};
 use super::wire::{Report, Request, SpawnFrame};
+use crate::cluster::local::folder;
+use crate::removal::Layer;
 
 /// The pauses between two looks at what refuses to die, in milliseconds: a process is usually gone within one.
 const SHORTEST: u16 = 1;
@@ -25,11 +29,11 @@ const LONGEST: u16 = 32;
 
 /// Serves until the runner is gone, then ends everything that descends from here, then returns.
 ///
-/// `runner` is the pid of the process that must be the parent.
+/// `runner` is the pid of the process that must be the parent, `folders` are those that it may make for the run.
 ///
 /// # Errors
 /// When the kernel refuses what supervision stands on (subreaper, signalfd, the socket).
-pub fn serve(socket: UnixStream, runner: u32) -> io::Result<()> {
+pub fn serve(socket: UnixStream, runner: u32, folders: Vec<PathBuf>) -> io::Result<()> {
     process::rename(c"supervisor");
     nix::sys::prctl::set_child_subreaper(true)?;
     let mut signals = SigSet::empty();
@@ -41,12 +45,17 @@ pub fn serve(socket: UnixStream, runner: u32) -> io::Result<()> {
     // A Ctrl-C at the terminal is for the runner. Fails only for a group's leader, which is apart already.
     let _ = setsid();
     // Should the socket have been passed on to somebody who outlives the runner.
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-    let mut supervisor = Supervisor { socket, signals, trees: Trees::new(std::process::id()), remove: Vec::new(), pause: SHORTEST };
+    if Layer::Kernel.works() {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    }
+    let mut supervisor =
+        Supervisor { socket, signals, trees: Trees::new(std::process::id()), folders, remove: Vec::new(), pause: SHORTEST };
     if getppid().as_raw() == i32::try_from(runner).unwrap_or(0) {
         supervisor.run();
     }
-    supervisor.end();
+    if Layer::Supervisor.works() {
+        supervisor.end();
+    }
     Ok(())
 }
 
@@ -54,8 +63,10 @@ struct Supervisor {
     socket: UnixStream,
     signals: SignalFd,
     trees: Trees,
+    /// Where the runner may have made a directory that it had no time to tell of.
+    folders: Vec<PathBuf>,
     /// Directories to remove at the end.
-    remove: Vec<PathBuf>,
+    remove: Vec<(PathBuf, Option<Flock<File>>)>,
     /// Milliseconds until the next look.
     pause: u16,
 }
@@ -128,7 +139,10 @@ impl Supervisor {
                 Ok(())
             }
             Request::RemoveAtEnd { path } => {
-                self.remove.push(OsString::from_vec(path).into());
+                let path = PathBuf::from(OsString::from_vec(path));
+                // Who finds it unlocked ends what is left in it: not while we are here to do so.
+                let lock = File::open(&path).ok().and_then(|dir| Flock::lock(dir, FlockArg::LockSharedNonblock).ok());
+                self.remove.push((path, lock));
                 Ok(())
             }
         }
@@ -179,11 +193,14 @@ impl Supervisor {
     }
 
     fn remove_directories(&mut self) {
-        for path in self.remove.drain(..) {
+        for (path, _lock) in self.remove.drain(..) {
             if path != Path::new("/") {
                 // Usually the runner has removed it already.
-                let _ = std::fs::remove_dir_all(path);
+                let _ = folder::remove(&path);
             }
+        }
+        for path in self.folders.drain(..).filter(|path| folder::is_ours(path)) {
+            let _ = folder::remove(&path);
         }
     }
 }

@@ -14,6 +14,8 @@ use super::SupervisorClient;
 pub struct Supervisor {
     pub(super) socket: UnixStream,
     pub(super) child: Child,
+    /// The first half of every marker of the run.
+    pub(super) nonce: String,
 }
 
 impl Supervisor {
@@ -39,17 +41,24 @@ impl Supervisor {
         use std::os::unix::process::CommandExt;
         use std::process::{Command, Stdio};
 
+        // Random bits of the end of the uuid: its beginning is the time.
+        let nonce = uuid::Uuid::now_v7().simple().to_string()[16..].to_owned();
+        // Intent before effect: it is told what may be made while there is nothing yet.
+        let folders =
+            crate::cluster::local::program::folders(&nonce).into_iter().flat_map(|path| ["--folder".into(), path.into_os_string()]);
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg0("supervisor")
             .args(["supervise", "--runner", &std::process::id().to_string()])
+            .args(folders)
             // Its environment and directory can be read by what it starts: there must be nothing in them.
             .env_clear()
+            .envs(crate::removal::passed_on())
             .current_dir("/")
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self { socket: ours, child })
+        Ok(Self { socket: ours, child, nonce })
     }
 
     /// The same with another program that has the hidden subcommand `supervise`.

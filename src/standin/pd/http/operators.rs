@@ -65,7 +65,8 @@ pub async fn create(State(app): State<App>, body: Bytes) -> Response {
         });
     };
     if name != "transfer-leader" {
-        return app.cluster(move |cluster| reply::internal(&cluster.refuse_peer(region, store))).await;
+        let from = from.and_then(|from| reply::number(input.get(from)));
+        return app.cluster(move |cluster| reply::internal(&cluster.refuse_peer(region, from, store))).await;
     }
     app.cluster(move |cluster| match cluster.transfer_leader(region, store) {
         Ok(()) => reply::ok(&"The operator is created."),

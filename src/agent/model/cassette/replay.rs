@@ -1,0 +1,237 @@
+//! Answering from a cassette.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, future, stream};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use super::compare::{Difference, canonical, difference, hash, meant};
+use super::{Answer, End, Exchange, FORMAT, Head, Mode, Origin};
+use crate::agent::model::key::{Key, scrub_exactly};
+use crate::agent::model::transport::{Body, Incoming, Lost, Outgoing, Transport};
+use crate::agent::model::wire::Wire;
+
+/// A cassette that has been read.
+#[derive(Debug)]
+pub struct Cassette {
+    name: String,
+    of: Option<Origin>,
+    sessions: BTreeMap<String, Arc<[Exchange]>>,
+}
+
+/// A request that is not the recorded one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    pub cassette: String,
+    /// Which exchange of the session, from 1.
+    pub exchange: u32,
+    pub difference: Difference,
+    /// Only what the cluster says differs: the first prompt, or what commands have printed.
+    pub told: bool,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cassette, exchange, difference, .. } = self;
+        write!(f, "exchange {exchange} of the cassette `{cassette}` was recorded of another request: {difference}")
+    }
+}
+
+impl Cassette {
+    /// # Errors
+    /// When it cannot be read, or is none.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read the cassette `{name}`: {error}"))?;
+        Self::read(&name, &text)
+    }
+
+    fn read(name: &str, text: &str) -> Result<Self, String> {
+        let mut lines = text.split_inclusive('\n').enumerate();
+        let of = head(name, lines.next().map_or("", |(_, line)| line))?.of;
+        let mut sessions: BTreeMap<String, Vec<Exchange>> = BTreeMap::new();
+        for (at, line) in lines {
+            let exchange: Exchange = match serde_json::from_str(line) {
+                Ok(exchange) => exchange,
+                // The writer was killed within it.
+                Err(_) if !line.ends_with('\n') => break,
+                Err(error) => return Err(format!("the cassette `{name}` is damaged in line {}: {error}", at + 1)),
+            };
+            sessions.entry(exchange.session.clone()).or_default().push(exchange);
+        }
+        for exchanges in sessions.values_mut() {
+            exchanges.sort_by_key(|exchange| exchange.seq);
+        }
+        Ok(Self { name: name.to_owned(), of, sessions: sessions.into_iter().map(|(name, exchanges)| (name, exchanges.into())).collect() })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn of(&self) -> Option<&Origin> {
+        self.of.as_ref()
+    }
+
+    pub fn sessions(&self) -> impl Iterator<Item = &str> {
+        self.sessions.keys().map(String::as_str)
+    }
+
+    /// One session of it; the only one, whatever its name, when there is but one. With `pace`, answers take as many times as long as
+    /// they did; without, no time at all.
+    ///
+    /// # Errors
+    /// When it has several, and none of that name.
+    pub fn session(&self, name: &str, mode: Mode, pace: Option<f64>) -> Result<Replay, String> {
+        let only = || self.sessions.first_key_value().filter(|_| self.sessions.len() == 1).map(|(_, exchanges)| exchanges);
+        let Some(exchanges) = self.sessions.get(name).or_else(only) else {
+            let known: Vec<_> = self.sessions().map(|name| format!("`{name}`")).collect();
+            let known = if known.is_empty() { "it holds no exchange".to_owned() } else { format!("it has {}", known.join(", ")) };
+            return Err(format!("the cassette `{}` has no session `{name}`: {known}", self.name));
+        };
+        Ok(Replay { cassette: self.name.clone(), exchanges: Arc::clone(exchanges), cursor: Arc::default(), mode, pace })
+    }
+}
+
+/// A session that is to be lived again. Clients that share it, one asking after the other, have clones of it.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    cassette: String,
+    exchanges: Arc<[Exchange]>,
+    cursor: Arc<Cursor>,
+    mode: Mode,
+    pace: Option<f64>,
+}
+
+/// How far it has come.
+#[derive(Debug, Default)]
+struct Cursor {
+    next: AtomicUsize,
+    /// Whether it was said that the requests differ: in what the cluster says, and in more than that.
+    told: [AtomicBool; 2],
+}
+
+impl Replay {
+    pub(in crate::agent::model) fn of(self, wire: &dyn Wire, key: Option<Key>) -> Replaying {
+        Replaying { replay: self, wire: wire.name(), path: wire.path(), key }
+    }
+}
+
+/// A server that is a cassette.
+pub struct Replaying {
+    replay: Replay,
+    wire: &'static str,
+    path: &'static str,
+    key: Option<Key>,
+}
+
+#[async_trait]
+impl Transport for Replaying {
+    async fn send(&mut self, request: Outgoing) -> Result<Incoming, Lost> {
+        let Some(exchange) = self.replay.exchanges.get(self.replay.cursor.next.fetch_add(1, Relaxed)).cloned() else {
+            let (name, count) = (&self.replay.cassette, self.replay.exchanges.len());
+            return Err(Lost::Cassette(format!(
+                "the cassette `{name}` holds {count} exchanges of this session, and one more was asked for"
+            )));
+        };
+        let diverged = self.compare(&exchange, &request.body)?;
+        self.wait(exchange.head_ms).await;
+        let Some(answer) = exchange.answer else {
+            return match exchange.end {
+                End::Broken(why) => Err(Lost::Connection(why)),
+                // As then, nothing comes until it is given up.
+                End::Whole | End::GivenUp => future::pending().await,
+            };
+        };
+        let headers = answer
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?)));
+        let headers: HeaderMap = headers.collect();
+        let body = self.body(&answer, exchange.end, exchange.ms.saturating_sub(exchange.head_ms))?;
+        Ok(Incoming { status: answer.status, headers, body, diverged })
+    }
+
+    fn pace(&self) -> f64 {
+        self.replay.pace.unwrap_or(0.0)
+    }
+}
+
+impl Replaying {
+    /// The first time that a request differs, and can be answered all the same, how.
+    fn compare(&self, exchange: &Exchange, body: &[u8]) -> Result<Option<Divergence>, Lost> {
+        let at = format!("exchange {} of the cassette `{}`", exchange.seq, self.replay.cassette);
+        if (exchange.wire.as_str(), exchange.path.as_str()) != (self.wire, self.path) {
+            return Err(Lost::Cassette(format!("{at} is of the wire `{}`, and `{}` was asked", exchange.wire, self.wire)));
+        }
+        let text = scrub_exactly(&String::from_utf8_lossy(body), self.key.as_ref());
+        let now = canonical(&serde_json::from_str(&text).unwrap_or(Value::String(text)));
+        if hash(self.path, &now) == exchange.hash {
+            return Ok(None);
+        }
+        let recorded = canonical(&exchange.request);
+        let deep = difference(&meant(&recorded), &meant(&now));
+        let told = deep.is_none();
+        let Some(difference) = deep.or_else(|| difference(&recorded, &now)) else { return Ok(None) };
+        let diverged = Divergence { cassette: self.replay.cassette.clone(), exchange: exchange.seq, difference, told };
+        if self.replay.mode == Mode::Strict && !told {
+            return Err(Lost::Diverged(Box::new(diverged)));
+        }
+        let before = self.replay.cursor.told[usize::from(told)].swap(true, Relaxed);
+        Ok((!before).then_some(diverged))
+    }
+
+    async fn wait(&self, millis: u64) {
+        if let Some(wait) = self.replay.pace.and_then(|pace| scaled(millis, pace)) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn body(&self, answer: &Answer, end: End, millis: u64) -> Result<Body, Lost> {
+        let bytes = match answer.body_base64.as_str() {
+            "" => answer.body.clone().into_bytes(),
+            base64 => STANDARD.decode(base64).map_err(|error| Lost::Cassette(format!("a body in the cassette is damaged: {error}")))?,
+        };
+        let wait = self.replay.pace.and_then(|pace| scaled(millis, pace));
+        let bytes = stream::iter((!bytes.is_empty()).then(|| Ok(Bytes::from(bytes))));
+        let end: Body = match end {
+            End::Whole => Box::pin(stream::empty()),
+            End::Broken(why) => Box::pin(stream::iter([Err(Lost::Connection(why))])),
+            End::GivenUp => Box::pin(stream::pending()),
+        };
+        let all = bytes.chain(end);
+        Ok(match wait {
+            Some(wait) => Box::pin(tokio::time::sleep(wait).into_stream().filter_map(|()| future::ready(None)).chain(all)),
+            None => Box::pin(all),
+        })
+    }
+}
+
+/// What the first line says.
+pub(super) fn head(name: &str, line: &str) -> Result<Head, String> {
+    match serde_json::from_str(line) {
+        Err(_) => Err(format!("`{name}` is no cassette: its first line does not say `{{\"cassette\":{FORMAT},…}}`")),
+        Ok(head @ Head { cassette: FORMAT, .. }) => Ok(head),
+        Ok(Head { cassette, program, .. }) => {
+            Err(format!("the cassette `{name}` has format {cassette}, written by {program}; this chaosrun reads format {FORMAT}"))
+        }
+    }
+}
+
+fn scaled(millis: u64, pace: f64) -> Option<Duration> {
+    #[expect(clippy::cast_precision_loss, reason = "no exchange takes so long")]
+    let seconds = millis as f64 / 1000.0 * pace;
+    Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero())
+}

@@ -1,0 +1,56 @@
+//! The cassette of one agent: none, one that is written, or one that is lived on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Cassette, Mode, Origin, Recorder};
+use crate::agent::model::client::Source;
+
+/// What is to be recorded, and where.
+#[derive(Debug, Clone)]
+pub struct ToRecord {
+    pub path: PathBuf,
+    pub of: Origin,
+}
+
+#[derive(Debug)]
+pub enum Tape {
+    None,
+    Recorder(Arc<Recorder>),
+    Cassette(Arc<Cassette>, Mode),
+}
+
+impl Tape {
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn record(wanted: ToRecord) -> Result<Self, String> {
+        Recorder::create(&wanted.path, Some(wanted.of)).map(Self::Recorder)
+    }
+
+    /// # Errors
+    /// When it cannot be read, or is none.
+    pub fn replay(path: &Path, mode: Mode) -> Result<Self, String> {
+        Ok(Self::Cassette(Arc::new(Cassette::open(path)?), mode))
+    }
+
+    /// Where the answers of that session come from: an agent may ask more than one model.
+    ///
+    /// # Errors
+    /// When the cassette has no such session.
+    pub fn source(&self, session: &str) -> Result<Source, String> {
+        Ok(match self {
+            Self::None => Source::Live,
+            Self::Recorder(recorder) => Source::Recorded(Arc::clone(recorder), session.to_owned()),
+            Self::Cassette(cassette, mode) => Source::Cassette(cassette.session(session, *mode, None)?),
+        })
+    }
+
+    /// Waits until all that was recorded is in the file.
+    ///
+    /// # Errors
+    /// When not all could be written.
+    pub fn close(&self) -> Result<(), String> {
+        let Self::Recorder(recorder) = self else { return Ok(()) };
+        recorder.close().map_err(|error| format!("the cassette is not whole: {error}"))
+    }
+}

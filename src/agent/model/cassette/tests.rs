@@ -1,0 +1,284 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream};
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use super::compare::{canonical, difference, meant};
+use super::*;
+use crate::agent::model::anthropic::Anthropic;
+use crate::agent::model::key::Key;
+use crate::agent::model::transport::{Incoming, Lost, Outgoing, Transport};
+
+/// A server that gives its answers one after the other, each in pieces.
+struct Scripted(VecDeque<Result<(u16, Pieces), Lost>>);
+
+type Pieces = Vec<Result<Bytes, Lost>>;
+
+#[async_trait]
+impl Transport for Scripted {
+    async fn send(&mut self, _: Outgoing) -> Result<Incoming, Lost> {
+        let (status, pieces) = self.0.pop_front().expect("a request of the test")?;
+        let headers = [("content-type", "text/event-stream"), ("set-cookie", "secret"), ("request-id", "req_1")];
+        let headers = headers.into_iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value))).collect();
+        Ok(Incoming { status, headers, body: Box::pin(stream::iter(pieces)), diverged: None })
+    }
+}
+
+fn request(text: &str, result: &str) -> Value {
+    json!({
+        "model": "m", "max_tokens": 10, "stream": true,
+        "system": [{ "type": "text", "text": "be good", "cache_control": { "type": "ephemeral" } }],
+        "messages": [
+            { "role": "user", "content": [{ "type": "text", "text": text }] },
+            { "role": "assistant", "content": [{ "type": "tool_use", "id": "1", "name": "shell", "input": { "command": "ps" } }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "1", "content": result }] },
+        ],
+    })
+}
+
+fn outgoing(body: &Value) -> Outgoing {
+    Outgoing { headers: HeaderMap::new(), body: body.to_string().into() }
+}
+
+/// What comes of it: the status, the body, and the failure that ended it.
+async fn exchange(transport: &mut dyn Transport, body: &Value) -> Result<(u16, Vec<u8>, Option<Lost>), Lost> {
+    let Incoming { status, mut body, .. } = transport.send(outgoing(body)).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next().await {
+        match piece {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(lost) => return Ok((status, bytes, Some(lost))),
+        }
+    }
+    Ok((status, bytes, None))
+}
+
+fn lost() -> Lost {
+    Lost::Connection("connection refused".into())
+}
+
+fn answers() -> Scripted {
+    let piece = |text: &'static [u8]| Ok(Bytes::from_static(text));
+    Scripted(VecDeque::from([
+        Ok((200, vec![piece(b"event: a\n"), piece("data: é hunter2-hunter2\n\n".as_bytes())])),
+        Err(lost()),
+        Ok((529, vec![piece(b"\xff\xfe")])),
+        Ok((200, vec![piece(b"half"), Err(lost())])),
+        Ok((200, vec![piece(b"given"), piece(b" up")])),
+    ]))
+}
+
+/// Records five exchanges, with a key in the first request, and gives what the file holds.
+async fn recorded(path: &std::path::Path) -> String {
+    let key = Some(Key::new("hunter2-hunter2"));
+    let recorder = Recorder::create(path, None).expect("a cassette");
+    let wire = Anthropic::default();
+    let mut recording = Arc::clone(&recorder).session("one".into(), Box::new(answers()), &wire, key.clone());
+    exchange(&mut recording, &request("key: hunter2-hunter2", "exit code 0, took 1 s\npid 1")).await.expect("whole");
+    assert_eq!(exchange(&mut recording, &request("b", "pid 2")).await, Err(lost()));
+    exchange(&mut recording, &request("c", "pid 3")).await.expect("bytes");
+    exchange(&mut recording, &request("d", "pid 4")).await.expect("half");
+    let mut given_up = recording.send(outgoing(&request("e", "pid 5"))).await.expect("an answer");
+    given_up.body.next().await.expect("a piece").expect("bytes");
+    drop(given_up);
+    // Two that share a session.
+    for text in ["f", "g"] {
+        let mut other = Arc::clone(&recorder).session("two".into(), Box::new(answers()), &wire, key.clone());
+        exchange(&mut other, &request(text, "")).await.expect("whole");
+    }
+    recorder.close().expect("written");
+    std::fs::read_to_string(path).expect("the cassette")
+}
+
+fn session(path: &std::path::Path, mode: Mode) -> impl Transport + use<> {
+    let cassette = Cassette::open(path).expect("a cassette");
+    assert_eq!(cassette.sessions().collect::<Vec<_>>(), ["one", "two"]);
+    let unknown = cassette.session("three", mode, None).expect_err("no such session");
+    assert!(unknown.ends_with("has no session `three`: it has `one`, `two`"), "{unknown}");
+    cassette.session("one", mode, None).expect("a session").of(&Anthropic::default(), None)
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_lived_again_failures_included() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("cassette.jsonl");
+    let text = recorded(&path).await;
+    assert!(!text.contains("hunter2") && !text.contains("set-cookie") && text.contains("[key]"), "{text}");
+    let again = Recorder::create(&path, None).expect_err("it is there");
+    assert!(again.contains("exists already"), "{again}");
+
+    let mut replay = session(&path, Mode::Strict);
+    let mut first = request("key: [key]", "exit code 0, took 1 s\npid 1");
+    // What is not of the meaning of a request may differ.
+    first["stream"] = false.into();
+    first["system"][0].as_object_mut().expect("a block").remove("cache_control");
+    assert_eq!(exchange(&mut replay, &first).await, Ok((200, "event: a\ndata: é [key]\n\n".into(), None)));
+    assert_eq!(exchange(&mut replay, &request("b", "pid 2")).await, Err(lost()));
+    assert_eq!(exchange(&mut replay, &request("c", "pid 3")).await, Ok((529, b"\xff\xfe".into(), None)));
+    assert_eq!(exchange(&mut replay, &request("d", "pid 4")).await, Ok((200, b"half".into(), Some(lost()))));
+    let mut given_up = replay.send(outgoing(&request("e", "pid 5"))).await.expect("an answer");
+    assert_eq!(given_up.headers["request-id"], "req_1");
+    assert_eq!(given_up.body.next().await, Some(Ok(Bytes::from_static(b"given"))));
+    assert!(given_up.body.next().now_or_never().is_none(), "nobody knows what would have come");
+    let Err(Lost::Cassette(why)) = exchange(&mut replay, &first).await else { panic!("there is no more") };
+    assert!(why.contains("holds 5 exchanges of this session, and one more"), "{why}");
+}
+
+#[tokio::test]
+async fn clients_that_share_a_session_share_its_place() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("cassette.jsonl");
+    recorded(&path).await;
+    let cassette = Cassette::open(&path).expect("a cassette");
+    // Each replay begins anew.
+    for _ in 0..2 {
+        let replay = cassette.session("two", Mode::Strict, None).expect("a session");
+        for text in ["f", "g"] {
+            let mut client = replay.clone().of(&Anthropic::default(), None);
+            exchange(&mut client, &request(text, "")).await.expect("whole");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_differs_is_told_where() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("cassette.jsonl");
+    recorded(&path).await;
+    let right = || request("key: [key]", "exit code 0, took 1 s\npid 1");
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut body = right();
+        change(&mut body);
+        body
+    };
+    let cases: [(Value, &str); 6] = [
+        (changed(&|body| body["max_tokens"] = 20.into()), "`max_tokens`: recorded 10, now 20"),
+        (changed(&|body| body["system"][0]["text"] = "be bad".into()), r#"`system[0].text`: recorded "be good", now "be bad""#),
+        (
+            changed(&|body| body["messages"][1]["content"][0]["input"] = json!({ "command": "ls" })),
+            r#"`messages[1].content[0].input.command`: recorded "ps", now "ls""#,
+        ),
+        (changed(&|body| drop(body["messages"].as_array_mut().expect("messages").pop())), "`messages`: recorded 3 items, now 2 items"),
+        (
+            request("key: [key]", "exit code 1, took 1 s\npid 1"),
+            r#"`messages[2].content[0].content`: recorded "exit code 0", now "exit code 1""#,
+        ),
+        (changed(&|body| body["tools"] = json!([])), "`tools`: recorded nothing, now []"),
+    ];
+    for (body, says) in cases {
+        match session(&path, Mode::Strict).send(outgoing(&body)).await {
+            Err(Lost::Diverged(diverged)) => {
+                assert_eq!((diverged.difference.to_string().as_str(), diverged.exchange, diverged.told), (says, 1, false));
+            }
+            other => panic!("{says}: {:?}", other.map(|incoming| incoming.status)),
+        }
+        // Answered all the same, and said.
+        let diverged = session(&path, Mode::Lenient).send(outgoing(&body)).await.expect("an answer").diverged.expect("it is said");
+        assert_eq!((diverged.difference.to_string().as_str(), diverged.told), (says, false));
+    }
+    // What the cluster says is never the same twice.
+    for mode in [Mode::Strict, Mode::Lenient] {
+        let mut replay = session(&path, mode);
+        let first = replay.send(outgoing(&request("key: none", "exit code 0, took 2 s\npid 17"))).await.expect("an answer");
+        let diverged = first.diverged.expect("it is said");
+        assert!(diverged.told, "{diverged}");
+        assert_eq!(diverged.difference.to_string(), r#"`messages[0].content[0].text`: recorded "key: [key]", now "key: none""#);
+        assert_eq!(replay.send(outgoing(&request("b", "pid 2"))).await.err(), Some(lost()));
+        let third = replay.send(outgoing(&request("c", "pid 3"))).await.expect("an answer");
+        assert_eq!(third.diverged, None, "it is said once");
+    }
+}
+
+#[test]
+fn of_a_chat_the_first_prompt_and_the_output_are_the_clusters() {
+    let chat = |prompt: &str, result: &str, told: &str| {
+        canonical(&json!({ "messages": [
+            { "role": "system", "content": "be good" },
+            { "role": "user", "content": prompt },
+            { "role": "assistant", "content": null, "tool_calls": [] },
+            { "role": "tool", "tool_call_id": "1", "content": result },
+            { "role": "user", "content": told },
+        ]}))
+    };
+    let recorded = chat("port 1", "(failed) exit code 1, took 0.1 s\nstdout:\n1", "use a tool");
+    let same = chat("port 2", "(failed) exit code 1, took 0.2 s\nstdout:\n2", "use a tool");
+    assert_eq!(difference(&meant(&recorded), &meant(&same)), None);
+    let other = [
+        ("exit code 0, took 0.1 s", "use a tool", "messages[3].content"),
+        ("(failed) error: there is no tool `x`", "use a tool", "messages[3].content"),
+        ("(failed) exit code 1, took 1 s", "stop", "messages[4].content"),
+    ];
+    for (result, told, place) in other {
+        let found = difference(&meant(&recorded), &meant(&chat("port 1", result, told))).expect("a difference");
+        assert_eq!(found.place, place);
+    }
+}
+
+#[test]
+fn cassettes_are_found_by_what_they_were_recorded_of() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let origin = |scenario: &str, seed| Origin {
+        scenario: scenario.into(),
+        cell: indexmap::IndexMap::new(),
+        seed,
+        repeat: 1,
+        variant: "kitchen".into(),
+        subject: "s".into(),
+        file: "provider: anthropic".into(),
+        templates: indexmap::IndexMap::new(),
+    };
+    assert!(shelf(dir.path()).expect_err("empty").contains("holds no cassette"));
+    for (name, of) in [("b", origin("node_kill", 2)), ("a", origin("latency", 1))] {
+        Recorder::create(&dir.path().join(format!("{name}.jsonl")), Some(of)).expect("a cassette").close().expect("written");
+    }
+    std::fs::write(dir.path().join("README.md"), "nothing").expect("written");
+    let found = shelf(dir.path()).expect("two");
+    assert_eq!(found.iter().map(|(_, of)| of.words()).collect::<Vec<_>>(), ["latency/kitchen, seed 1", "node_kill/kitchen, seed 2"]);
+    let nameless = dir.path().join("c.jsonl");
+    Recorder::create(&nameless, None).expect("a cassette").close().expect("written");
+    assert!(shelf(dir.path()).expect_err("of nothing").contains("does not say of which trial it is"));
+    assert!(shelf(&dir.path().join("d.jsonl")).expect_err("none").contains("no such file"));
+}
+
+#[tokio::test]
+async fn a_cassette_that_was_cut_off_or_is_none_is_known() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("cassette.jsonl");
+    let text = recorded(&path).await;
+    let six = text.lines().take(6).map(|line| format!("{line}\n")).collect::<String>();
+    std::fs::write(&path, format!("{six}{}", &text[six.len()..six.len() + 20])).expect("write");
+    let cut = Cassette::open(&path).expect("what is whole of it");
+    assert_eq!(cut.sessions().collect::<Vec<_>>(), ["one"]);
+    assert!(cut.session("of another name", Mode::Strict, None).is_ok(), "it is the only one");
+    std::fs::write(&path, text.replacen("\"seq\":2", "\"seq\":-2", 1)).expect("write");
+    let damaged = Cassette::open(&path).expect_err("damaged");
+    assert!(damaged.contains("is damaged in line 3: "), "{damaged}");
+    std::fs::write(&path, text.replacen("\"cassette\":1", "\"cassette\":9", 1)).expect("write");
+    assert!(Cassette::open(&path).expect_err("newer").contains("has format 9"));
+    std::fs::write(&path, "name: node_kill\n").expect("write");
+    assert!(Cassette::open(&path).expect_err("none").contains("is no cassette"));
+}
+
+#[tokio::test]
+async fn answers_take_as_long_as_they_did_when_that_is_asked() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("cassette.jsonl");
+    let text = recorded(&path).await;
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    (lines[1]["head_ms"], lines[1]["ms"]) = (400.into(), 1000.into());
+    std::fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("write");
+    let cassette = Cassette::open(&path).expect("a cassette");
+    let mut replay = cassette.session("one", Mode::Strict, Some(0.5)).expect("a session").of(&Anthropic::default(), None);
+    let begun = tokio::time::Instant::now();
+    let mut incoming = replay.send(outgoing(&request("key: [key]", "exit code 0, took 1 s\npid 1"))).await.expect("an answer");
+    let head = begun.elapsed();
+    assert!(head >= Duration::from_millis(200), "{head:?}");
+    incoming.body.next().await.expect("a piece").expect("bytes");
+    assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!((replay.pace() - 0.5).abs() < 1e-9);
+}

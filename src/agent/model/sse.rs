@@ -1,0 +1,100 @@
+//! Server-sent events, as the HTML standard (section 9.2.6) reads them: from any cut of the bytes, without reconnecting.
+
+/// Bytes of one event; more is no event of a model.
+const LONGEST: usize = 64 << 20;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Empty when the server gave none.
+    pub name: String,
+    pub data: String,
+}
+
+/// Makes events of bytes as they come.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// The line that is not yet whole.
+    line: Vec<u8>,
+    /// A carriage return ended the last line: a newline after it belongs to it.
+    returned: bool,
+    begun: bool,
+    event: Event,
+    /// Whether the event has a data line: an empty one counts.
+    data: bool,
+    overlong: bool,
+}
+
+impl Decoder {
+    /// The events that end within `bytes`.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for &byte in bytes {
+            let after_return = std::mem::take(&mut self.returned);
+            match byte {
+                b'\n' if after_return => {}
+                b'\n' | b'\r' => {
+                    self.returned = byte == b'\r';
+                    let line = std::mem::take(&mut self.line);
+                    events.extend(self.end_line(&line));
+                }
+                _ if self.line.len() + self.event.data.len() >= LONGEST => self.overlong = true,
+                _ => self.line.push(byte),
+            }
+        }
+        events
+    }
+
+    /// Whether an event was longer than any may be: what follows cannot be trusted.
+    #[must_use]
+    pub const fn overlong(&self) -> bool {
+        self.overlong
+    }
+
+    fn end_line(&mut self, line: &[u8]) -> Option<Event> {
+        let line = String::from_utf8_lossy(line);
+        let mut line = line.as_ref();
+        if !std::mem::replace(&mut self.begun, true) {
+            line = line.strip_prefix('\u{feff}').unwrap_or(line);
+        }
+        if line.is_empty() {
+            let event = std::mem::take(&mut self.event);
+            return std::mem::take(&mut self.data).then_some(event);
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.event.name),
+            "data" => {
+                if std::mem::replace(&mut self.data, true) {
+                    self.event.data.push('\n');
+                }
+                self.event.data.push_str(value);
+            }
+            // Comments, ids and times to reconnect are nothing to us.
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(name: &str, data: &str) -> Event {
+        Event { name: name.into(), data: data.into() }
+    }
+
+    #[test]
+    fn events_are_the_same_wherever_the_bytes_are_cut() {
+        let text =
+            "\u{feff}event: a\r\ndata: {\"x\": \"é…\"}\r\n\r\n: ping\ndata:1\ndata: 2\nid: 7\n\nevent: nothing\n\ndata\r\rdata: cut off";
+        let expected = [event("a", "{\"x\": \"é…\"}"), event("", "1\n2"), event("", "")];
+        assert_eq!(Decoder::default().push(text.as_bytes()), expected);
+        for size in 1..text.len() {
+            let mut decoder = Decoder::default();
+            let events: Vec<Event> = text.as_bytes().chunks(size).flat_map(|bytes| decoder.push(bytes)).collect();
+            assert_eq!(events, expected, "in pieces of {size}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a shell reads to become the agent's program: its environment, its prompt, its words.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::agent::endpoint::Served;
+use crate::cluster::{Seat, Topology};
+use crate::scenario::model::{CommandSpec, PromptOn, Wire};
+
+/// Clients want a key before they ask; the real one is added where they do not see it.
+const NO_KEY: &str = "unused";
+
+/// Of what the agent is given, below its home.
+const FOLDER: &str = "$HOME/.agent";
+
+pub(super) fn write(spec: &CommandSpec, seat: &Seat, served: &Served, topology: &Topology, prompt: &str) -> String {
+    let files = seat.files.to_string_lossy();
+    let mut text = format!("umask 077\nmkdir -p \"{FOLDER}\" || exit 126\n");
+    let own = seat.program.to_string_lossy();
+    let mcp = json!({ "mcpServers": { "tools": { "command": own, "args": ["node", "tools", "--at", served.tools().to_string()] } } });
+    for (name, content) in [("prompt.md", prompt), ("mcp.json", &mcp.to_string())] {
+        let _ = writeln!(text, "printf '%s\\n' {} >\"{FOLDER}/{name}\" || exit 126", quoted(content));
+    }
+    let _ = writeln!(
+        text,
+        "umask 022\nexport AGENT_FILES={} AGENT_PROMPT=\"{FOLDER}/prompt.md\" AGENT_MCP=\"{FOLDER}/mcp.json\"",
+        quoted(&files)
+    );
+    let mut env: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: String| env.push((name.to_owned(), value));
+    if served.serves(Wire::Anthropic) {
+        set("ANTHROPIC_BASE_URL", format!("http://{}", served.models()));
+        set("ANTHROPIC_API_KEY", NO_KEY.into());
+    }
+    if served.serves(Wire::Openai) {
+        set("OPENAI_BASE_URL", format!("http://{}/v1", served.models()));
+        set("OPENAI_API_KEY", NO_KEY.into());
+    }
+    let proxy = format!("http://{}", served.proxy());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        set(name, proxy.clone());
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        set(name, near(topology));
+    }
+    for (name, value) in &spec.env {
+        set(name, value.clone());
+    }
+    for (name, value) in env {
+        let _ = writeln!(text, "export {name}={}", quoted(&value));
+    }
+    let input = match spec.prompt_on {
+        PromptOn::Stdin => "\"$AGENT_PROMPT\"",
+        PromptOn::File => "/dev/null",
+    };
+    let words: Vec<String> = spec.command.iter().map(|given| word(given)).collect();
+    let _ = writeln!(text, "exec -- {} <{input}", words.join(" "));
+    text
+}
+
+/// What is reached without a proxy: the system, and what is served beside it.
+fn near(topology: &Topology) -> String {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    for node in &topology.nodes {
+        names.push(node.name.clone());
+        names.extend(node.ports.values().map(|port| port.advertised.ip().to_string()));
+    }
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names.join(",")
+}
+
+/// A word of the command: as it is, but for the variables that say where things are.
+fn word(given: &str) -> String {
+    ["$AGENT_FILES", "$AGENT_PROMPT", "$AGENT_MCP"].iter().fold(quoted(given), |word, name| word.replace(name, &format!("'\"{name}\"'")))
+}
+
+/// A word that a shell takes as it is.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\0', "").replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_what_they_are() {
+        let plain = "it's $HOME `id` \\ \n\"x\"";
+        let said = std::process::Command::new("sh").args(["-c", &format!("printf %s {}", quoted(plain))]).output().expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&said.stdout), plain);
+        let script = format!("AGENT_FILES='/a b'; printf %s {}", super::word("x=$AGENT_FILES/it's $HOME"));
+        let said = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "x=/a b/it's $HOME");
+    }
+}

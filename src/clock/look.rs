@@ -1,0 +1,42 @@
+//! A look at a node's clock, by a program that asks it.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use super::{Seen, offset, ours};
+use crate::cluster::harm::ClockReading;
+use crate::cluster::{Exec, Running};
+
+/// How long the program may take.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// What is run in a node's surroundings: it prints nanoseconds since 1970.
+#[must_use]
+pub fn exec() -> Exec {
+    Exec {
+        command: ["date", "+%s%N"].map(str::to_owned).to_vec(),
+        env: [(super::QUIET.to_owned(), "1".to_owned())].into_iter().collect(),
+        ..Exec::default()
+    }
+}
+
+/// Reads what [`exec`] printed, which was started at `begin` of our clock; `noted` is asked for when it has ended.
+///
+/// # Errors
+/// In words, when it printed no time: a node may lack the program.
+pub async fn reading(begin: i64, running: Running, reads: u64, noted: impl AsyncFnOnce() -> Option<Seen>) -> Result<ClockReading, String> {
+    let mut running = running;
+    let mut text = String::new();
+    let read = tokio::time::timeout(LONGEST, (&mut running.stdout).take(64).read_to_string(&mut text)).await;
+    let end = ours();
+    running.kill();
+    match read {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("`date` gave no answer in {LONGEST:?}")),
+    }
+    let shown: i64 = text.trim().parse().map_err(|_| format!("`date` printed {:?}, expected nanoseconds", text.trim()))?;
+    let noted = noted().await.and_then(|seen| seen.offset_ns);
+    Ok(ClockReading { offset_us: offset(noted, shown, begin, end), reads })
+}

@@ -1,0 +1,176 @@
+//! Clocks of nodes in containers: the holder puts what their programs load, and the page, into memory that both have.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, InspectContainerOptions};
+use futures_util::StreamExt;
+
+use super::holder::{ClockAsk, ClockTold, Holder};
+use super::node::Node;
+use crate::clock::{self, Seen, look, program};
+use crate::cluster::ClusterError;
+use crate::cluster::harm::{Clock, ClockReading};
+
+/// Where both have it.
+pub(super) const FOLDER: &str = "/run/tz";
+
+/// Of that memory, in bytes.
+const SIZE: u32 = 256 << 10;
+
+/// Links that are followed to a program.
+const LINKS: usize = 10;
+
+/// What the environment of such a node has more; `before` is what it loads of its own.
+pub(super) fn environment(before: Option<&str>) -> [(&'static str, String); 2] {
+    let folder = Path::new(FOLDER);
+    clock::environment(folder, &clock::page_in(folder), before)
+}
+
+/// The memory they share.
+pub(super) fn volume(name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
+    let options = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("size={SIZE},mode=0755"))];
+    VolumeCreateRequest {
+        name: Some(name.into()),
+        driver_opts: Some(options.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()),
+        labels: Some(labels.clone()),
+        ..VolumeCreateRequest::default()
+    }
+}
+
+impl Node {
+    /// The name of the memory.
+    pub fn clock_volume(&self) -> String {
+        format!("{}-tz", self.container)
+    }
+
+    /// Before the node starts.
+    pub async fn make_clock(&self, holder: &Holder) -> Result<(), ClusterError> {
+        if self.plan.clock {
+            holder.clock(ClockAsk::Make { folder: FOLDER.into() }).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn set_clock(&self, clock: Option<Clock>) -> Result<(), ClusterError> {
+        self.holder_of_clock()?.clock(ClockAsk::Set(clock)).await.map(drop)
+    }
+
+    /// What a command in the node sees; what its programs were told last when there is no such command, or it does not run.
+    pub async fn clock(&self) -> Result<ClockReading, ClusterError> {
+        let before = self.clock_seen().await?;
+        let begin = clock::ours();
+        let running = self.inside().run(look::exec(), &self.plan.dir).await;
+        let reading = match running {
+            Ok(running) => look::reading(begin, running, before.reads, async || self.clock_seen().await.ok()).await,
+            Err(error) => Err(error.to_string()),
+        };
+        reading.or_else(|why| match before.offset_ns {
+            Some(offset) => Ok(ClockReading { offset_us: offset / 1000, reads: before.reads }),
+            None => Err(self.conflict(&format!("cannot be asked for the time: {why}"))),
+        })
+    }
+
+    async fn clock_seen(&self) -> Result<Seen, ClusterError> {
+        match self.holder_of_clock()?.clock(ClockAsk::Seen).await? {
+            ClockTold::Seen(seen) => Ok(seen),
+            ClockTold::Done => Ok(Seen { reads: 0, offset_ns: None }),
+        }
+    }
+
+    fn holder_of_clock(&self) -> Result<&Holder, ClusterError> {
+        if !self.plan.clock {
+            return Err(self.conflict("was started without a clock of its own"));
+        }
+        self.holder.get().ok_or_else(|| self.conflict("has no holder yet"))
+    }
+
+    /// Refuses what would not notice a change: by the program in the container, which was created.
+    pub async fn check_clock(&self) -> Result<(), ClusterError> {
+        if !self.plan.clock {
+            return Ok(());
+        }
+        let api = self.shared.engine.api();
+        let found = api.inspect_container(&self.container, None::<InspectContainerOptions>).await.map_err(|error| self.failed(&error))?;
+        let program = found.path.unwrap_or_default();
+        let env = found.config.and_then(|config| config.env).unwrap_or_default();
+        let path = env
+            .iter()
+            .find_map(|entry| entry.strip_prefix("PATH="))
+            .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        for place in places(&program, path) {
+            let Some(head) = self.head(place).await else { continue };
+            return match program::refusal(&head) {
+                None => Ok(()),
+                Some(why) => {
+                    let problem = format!("the clock of `{program}` cannot be changed: {why}");
+                    Err(ClusterError::Start { node: self.plan.name.clone(), problem })
+                }
+            };
+        }
+        // The engine says so when it starts it.
+        Ok(())
+    }
+
+    /// The beginning of a file in the container, behind whatever links.
+    async fn head(&self, mut path: PathBuf) -> Option<Vec<u8>> {
+        for _ in 0..LINKS {
+            let options = DownloadFromContainerOptionsBuilder::new().path(&path.to_string_lossy()).build();
+            let mut pieces = self.shared.engine.api().download_from_container(&self.container, Some(options));
+            let mut archive = Vec::new();
+            // Programs may be large: the rest is never asked for.
+            while archive.len() < program::HEAD + 4096
+                && let Some(piece) = pieces.next().await
+            {
+                archive.extend_from_slice(&piece.ok()?);
+            }
+            let mut archive = tar::Archive::new(archive.as_slice());
+            let entry = archive.entries().ok()?.next()?.ok()?;
+            if let Some(link) = entry.link_name().ok()?.filter(|_| entry.header().entry_type().is_symlink()) {
+                path = followed(&path, &link);
+                continue;
+            }
+            let mut head = Vec::new();
+            // Cut off in the middle, unless it is small: what there is is there.
+            let _ = entry.take(program::HEAD as u64).read_to_end(&mut head);
+            return Some(head);
+        }
+        None
+    }
+}
+
+fn places(program: &str, path: &str) -> Vec<PathBuf> {
+    if program.contains('/') {
+        return vec![PathBuf::from(program)];
+    }
+    path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(program)).collect()
+}
+
+/// Where a link at `path` leads, without `..` in it.
+fn followed(path: &Path, link: &Path) -> PathBuf {
+    let mut to = PathBuf::new();
+    for part in path.parent().unwrap_or(Path::new("/")).join(link).components() {
+        match part {
+            Component::ParentDir => drop(to.pop()),
+            Component::CurDir => {}
+            part => to.push(part),
+        }
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_as_an_engine_does() {
+        let path = |text: &str| PathBuf::from(text);
+        assert_eq!(places("redis-server", "/usr/bin:relative:/bin"), [path("/usr/bin/redis-server"), path("/bin/redis-server")]);
+        assert_eq!(places("/pd-server", "/bin"), [path("/pd-server")]);
+        assert_eq!(followed(Path::new("/usr/bin/a"), Path::new("../lib/./b")), path("/usr/lib/b"));
+        assert_eq!(followed(Path::new("/usr/bin/a"), Path::new("/etc/b")), path("/etc/b"));
+    }
+}

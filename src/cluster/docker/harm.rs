@@ -1,0 +1,82 @@
+//! What faults do to nodes in containers.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use indexmap::IndexMap;
+
+use super::cluster::DockerCluster;
+use crate::cluster::harm::{Ballast, Clock, ClockReading, DiskUse, Redefinition, Stress, StressReading, Worked};
+use crate::cluster::{Cluster, ClusterError, Harm, LinkPath, LinkState, Pinging, Pings};
+
+#[async_trait]
+impl Harm for DockerCluster {
+    async fn set_links(&self, paths: &[LinkPath], seed: u64) -> Result<(), ClusterError> {
+        self.links.set(self.topology(), paths, seed).await
+    }
+
+    async fn links(&self) -> Result<Vec<LinkState>, ClusterError> {
+        self.links.states(self.topology()).await
+    }
+
+    async fn ping(&self, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
+        self.links.ping(self.topology(), from, to, port, how).await
+    }
+
+    async fn throughput(&self, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
+        self.links.throughput(self.topology(), from, to, port, during).await
+    }
+
+    async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
+        self.links.reaches(self.topology(), from, to, timeout).await
+    }
+
+    async fn disk(&self, node: &str) -> Result<DiskUse, ClusterError> {
+        self.node(node)?.disk().await
+    }
+
+    async fn fill(&self, node: &str, ballast: &Ballast) -> Result<u64, ClusterError> {
+        self.node(node)?.fill(ballast).await
+    }
+
+    async fn ballast(&self, node: &str, name: &str) -> Result<u64, ClusterError> {
+        self.node(node)?.ballast(name).await
+    }
+
+    async fn set_clock(&self, node: &str, clock: Option<Clock>) -> Result<(), ClusterError> {
+        self.node(node)?.set_clock(clock).await
+    }
+
+    async fn clock(&self, node: &str) -> Result<ClockReading, ClusterError> {
+        self.node(node)?.clock().await
+    }
+
+    async fn set_stress(&self, node: &str, stress: Option<Stress>) -> Result<(), ClusterError> {
+        self.stresses.set(self.node(node)?, stress).await
+    }
+
+    async fn stress(&self, node: &str) -> Result<StressReading, ClusterError> {
+        self.stresses.reading(self.node(node)?).await
+    }
+
+    async fn work(&self, node: &str) -> Result<Worked, ClusterError> {
+        self.stresses.work(self.node(node)?).await
+    }
+
+    async fn read_file(&self, node: &str, name: &str) -> Result<Vec<u8>, ClusterError> {
+        self.node(node)?.read_file(name).await
+    }
+
+    async fn write_file(&self, node: &str, name: &str, content: &[u8]) -> Result<(), ClusterError> {
+        self.node(node)?.write_file(name, content).await
+    }
+
+    async fn redefine(&self, node: &str, definition: Option<&Redefinition>) -> Result<(), ClusterError> {
+        self.node(node)?.redefine(definition);
+        Ok(())
+    }
+
+    async fn definition(&self, node: &str) -> Result<(Vec<String>, IndexMap<String, String>), ClusterError> {
+        Ok(self.node(node)?.definition())
+    }
+}

@@ -1,0 +1,132 @@
+//! What a path does to a connection of ours: round trips and bytes a second, between two ends in memory that are pumped by the
+//! same code, along the same paths, as the nodes' own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinSet;
+
+use super::connection::{self, Pair};
+use super::{PROBE, Shared, Source};
+use crate::cluster::Shape;
+use crate::cluster::harm::{Pinging, Pings};
+
+/// Bytes that an end takes before it is read: about what a socket does.
+const BUFFER: usize = 256 * 1024;
+/// A ping.
+const MESSAGE: usize = 8;
+const RESET: &str = "was reset";
+/// How long the first byte may take beside the path's delay.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Between whom.
+pub(super) struct Route {
+    shared: Arc<Shared>,
+    from: Source,
+    to: Source,
+    port: String,
+}
+
+impl Route {
+    pub(super) fn new(shared: &Arc<Shared>, from: &str, to: &str, port: Option<&str>) -> Self {
+        let node = |name: &str| Source::Node(name.into());
+        Self { shared: Arc::clone(shared), from: node(from), to: node(to), port: port.unwrap_or_default().into() }
+    }
+
+    fn shape(&self) -> Shape {
+        self.shared.table.borrow().lane(&self.from, &self.to, &self.port).map_or_else(Shape::default, |lane| lane.path.shape)
+    }
+
+    /// Two ends with the path between them; it ends with the tasks.
+    fn open(&self, tasks: &mut JoinSet<()>) -> (DuplexStream, DuplexStream) {
+        let (near, client) = duplex(BUFFER);
+        let (server, far) = duplex(BUFFER);
+        let pair = Pair { dialler: self.from.clone(), listener: self.to.clone(), port: self.port.clone(), number: PROBE };
+        let (table, clock) = (self.shared.table.subscribe(), Arc::clone(&self.shared.clock));
+        tasks.spawn(async move { connection::between(client, server, pair, table, &clock).await });
+        (near, far)
+    }
+}
+
+pub(super) async fn ping(route: Route, how: Pinging) -> Result<Pings, String> {
+    let mut tasks = JoinSet::new();
+    let (near, far) = route.open(&mut tasks);
+    tasks.spawn(async move {
+        let (mut read, mut write) = tokio::io::split(far);
+        // It ends when the pump does.
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    });
+    let (mut read, mut write) = tokio::io::split(near);
+    let (mut send, mut limit) = (route.shared.clock.alarm(), route.shared.clock.alarm());
+    let mut pings = Pings::default();
+    let mut sent: Vec<Instant> = Vec::new();
+    let mut message = [0; MESSAGE];
+    let mut heard = 0;
+    let mut next = Instant::now();
+    while pings.answered.len() < how.count as usize {
+        let all_sent = pings.sent == how.count;
+        tokio::select! {
+            biased;
+            count = read.read(&mut message[heard..]) => match count {
+                Ok(0) | Err(_) => return Err(RESET.into()),
+                Ok(count) => {
+                    heard = (heard + count) % MESSAGE;
+                    if heard == 0 {
+                        // A stream keeps their order, so the next one it is.
+                        pings.answered.extend(sent.get(pings.answered.len()).map(Instant::elapsed));
+                    }
+                }
+            },
+            () = limit.until(next), if all_sent => break,
+            () = send.until(next), if !all_sent => {
+                sent.push(Instant::now());
+                let begun = u64::from(pings.sent);
+                if write.write_all(&begun.to_be_bytes()).await.is_err() {
+                    return Err(RESET.into());
+                }
+                pings.sent += 1;
+                next = if pings.sent == how.count { Instant::now() + how.timeout } else { next + how.every };
+            }
+        }
+    }
+    Ok(pings)
+}
+
+pub(super) async fn throughput(route: Route, during: Duration) -> Result<f64, String> {
+    let shape = route.shape();
+    let mut tasks = JoinSet::new();
+    let (mut near, mut far) = route.open(&mut tasks);
+    tasks.spawn(async move {
+        let bytes = vec![0; 64 * 1024];
+        // It ends when the pump does.
+        while near.write_all(&bytes).await.is_ok() {}
+    });
+    let mut alarm = route.shared.clock.alarm();
+    let mut ends = Instant::now() + shape.delay + shape.jitter + FIRST.max(during);
+    let mut bytes = vec![0; 64 * 1024];
+    let mut first: Option<Instant> = None;
+    let (mut last, mut arrived) = (Instant::now(), 0_u64);
+    loop {
+        tokio::select! {
+            biased;
+            () = alarm.until(ends) => break,
+            count = far.read(&mut bytes) => match count {
+                Ok(0) | Err(_) => return Err(RESET.into()),
+                Ok(count) => {
+                    last = Instant::now();
+                    if first.is_some() {
+                        arrived += count as u64;
+                    } else {
+                        // What comes first tells nothing of how long it took.
+                        first = Some(last);
+                        ends = last + during;
+                    }
+                }
+            },
+        }
+    }
+    let seconds = first.map_or(0.0, |first| last.duration_since(first).as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    Ok(if seconds > 0.0 { arrived as f64 / seconds } else { 0.0 })
+}

@@ -1,0 +1,209 @@
+//! The kernel's queue of packets that wait for a program's verdict: nfnetlink_queue, spoken over a plain netlink socket.
+//!
+//! Crates for it neither give their socket to be polled nor let go of a packet's bytes before its verdict, which would keep
+//! all that is delayed in memory twice. Layouts are those of `linux/netfilter/nfnetlink_queue.h`.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, NetlinkAddr, recv, sendto, setsockopt, sockopt};
+
+use crate::holder::netlink::{ACKNOWLEDGE, Head, Message, REQUEST, attribute, messages, open, wait};
+
+/// In a namespace of our own any number is free.
+pub const NUMBER: u16 = 1;
+
+/// Packets that may wait. More are let through.
+const LONGEST: u32 = 65_536;
+/// Bytes of the socket: what the kernel tells of packets before we read it.
+const BUFFER: usize = 32 << 20;
+/// Headers of IP and TCP at their longest.
+const HEADERS: u32 = 120;
+/// The longest packet there is.
+const WHOLE: u32 = 0xffe0;
+
+const fn kind(message: u16) -> u16 {
+    const SUBSYSTEM_QUEUE: u16 = 3;
+    SUBSYSTEM_QUEUE << 8 | message
+}
+const PACKET: u16 = kind(0);
+const VERDICT: u16 = kind(1);
+const CONFIG: u16 = kind(2);
+
+const CONFIG_COMMAND: u16 = 1;
+const CONFIG_BIND: u8 = 1;
+const CONFIG_COPY: u16 = 2;
+const CONFIG_LENGTH: u16 = 3;
+const CONFIG_MASK: u16 = 4;
+const CONFIG_FLAGS: u16 = 5;
+const FAIL_OPEN: u32 = 1;
+
+const ATTRIBUTE_PACKET: u16 = 1;
+const ATTRIBUTE_VERDICT: u16 = 2;
+const ATTRIBUTE_MARK: u16 = 3;
+const ATTRIBUTE_PAYLOAD: u16 = 10;
+
+/// A packet that waits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Queued<'a> {
+    pub id: u32,
+    pub mark: u32,
+    /// From its IP header on; perhaps not to its end.
+    pub bytes: &'a [u8],
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Drop,
+    Accept,
+    /// These bytes go on in its place.
+    Replace(Vec<u8>),
+}
+
+/// The queue of this namespace, bound by us.
+#[derive(Debug)]
+pub struct Queue {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+    outgoing: Vec<u8>,
+    whole: bool,
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Queue {
+    /// Binds it. Must be done before any rule sends packets there.
+    pub fn open() -> io::Result<Self> {
+        let socket = open()?;
+        // A smaller one than asked works, until there is much traffic.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
+        let mut queue = Self { socket, buffer: vec![0; 128 << 10], outgoing: Vec::new(), whole: false };
+        queue.configure(&[(CONFIG_COMMAND, &[CONFIG_BIND, 0, 0, 0])])?;
+        queue.configure(&[(CONFIG_COPY, &copy(HEADERS))])?;
+        queue.configure(&[(CONFIG_LENGTH, &LONGEST.to_be_bytes())])?;
+        queue.configure(&[(CONFIG_FLAGS, &FAIL_OPEN.to_be_bytes()), (CONFIG_MASK, &FAIL_OPEN.to_be_bytes())])?;
+        Ok(queue)
+    }
+
+    /// Sends a setting and waits for its acknowledgement: no packet can be in the way of it yet.
+    fn configure(&mut self, attributes: &[(u16, &[u8])]) -> io::Result<()> {
+        put(&mut self.outgoing, CONFIG, REQUEST | ACKNOWLEDGE, attributes);
+        self.flush()?;
+        loop {
+            wait(self.socket.as_fd())?;
+            let length = recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?;
+            if let Some(outcome) = messages(&self.buffer[..length]).find_map(Message::outcome) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Whether packets come as a whole from now on, or their headers alone: those under way come as they were.
+    pub fn see_whole(&mut self, whole: bool) -> io::Result<()> {
+        if self.whole == whole {
+            return Ok(());
+        }
+        self.whole = whole;
+        put(&mut self.outgoing, CONFIG, REQUEST, &[(CONFIG_COPY, &copy(if whole { WHOLE } else { HEADERS }))]);
+        self.flush()
+    }
+
+    /// The next packets; false when there is none now.
+    pub fn read(&mut self, mut each: impl FnMut(Queued<'_>)) -> io::Result<bool> {
+        match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+            Ok(length) => {
+                messages(&self.buffer[..length]).filter(|message| message.kind == PACKET).filter_map(queued).for_each(&mut each);
+                Ok(true)
+            }
+            Err(Errno::EAGAIN) => Ok(false),
+            // More came than fits: the kernel has let it through.
+            Err(Errno::ENOBUFS | Errno::EINTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sent with the next [`Self::flush`].
+    pub fn decide(&mut self, id: u32, verdict: &Verdict) {
+        const KERNEL_DROP: u32 = 0;
+        const KERNEL_ACCEPT: u32 = 1;
+        let number = if *verdict == Verdict::Drop { KERNEL_DROP } else { KERNEL_ACCEPT };
+        let mut head = [0; 8];
+        head[..4].copy_from_slice(&number.to_be_bytes());
+        head[4..].copy_from_slice(&id.to_be_bytes());
+        match verdict {
+            Verdict::Replace(bytes) => {
+                put(&mut self.outgoing, VERDICT, REQUEST, &[(ATTRIBUTE_VERDICT, &head), (ATTRIBUTE_PAYLOAD, bytes)]);
+            }
+            _ => put(&mut self.outgoing, VERDICT, REQUEST, &[(ATTRIBUTE_VERDICT, &head)]),
+        }
+    }
+
+    /// The kernel reads several messages at once.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.outgoing.is_empty() {
+            return Ok(());
+        }
+        let sent = sendto(self.socket.as_raw_fd(), &self.outgoing, &NetlinkAddr::new(0, 0), MsgFlags::empty());
+        self.outgoing.clear();
+        sent?;
+        Ok(())
+    }
+
+    /// Whether it is time for a flush: the socket takes no more than its buffer holds.
+    pub fn is_full(&self) -> bool {
+        self.outgoing.len() > 32 << 10
+    }
+}
+
+fn copy(range: u32) -> [u8; 5] {
+    const PACKETS: u8 = 2;
+    let [a, b, c, d] = range.to_be_bytes();
+    [a, b, c, d, PACKETS]
+}
+
+fn put(to: &mut Vec<u8>, kind: u16, flags: u16, attributes: &[(u16, &[u8])]) {
+    let head = Head { kind, flags, resource: NUMBER, ..Head::default() };
+    crate::holder::netlink::put(to, head, |to| attributes.iter().for_each(|(name, value)| attribute(to, *name, value)));
+}
+
+fn queued(message: Message<'_>) -> Option<Queued<'_>> {
+    let mut found = Queued { id: 0, mark: 0, bytes: &[] };
+    let mut known = false;
+    for (name, value) in message.attributes() {
+        let number = value.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
+        match (name, number) {
+            (ATTRIBUTE_PACKET, Some(id)) => (found.id, known) = (id, true),
+            (ATTRIBUTE_MARK, Some(mark)) => found.mark = mark,
+            (ATTRIBUTE_PAYLOAD, _) => found.bytes = value,
+            _ => {}
+        }
+    }
+    known.then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_told_from_what_else_comes() {
+        let mut bytes = Vec::new();
+        let head = [0, 0, 0, 9, 8, 0, 1];
+        put(&mut bytes, PACKET, 0, &[(ATTRIBUTE_PACKET, &head), (ATTRIBUTE_MARK, &[0, 0, 0, 7]), (ATTRIBUTE_PAYLOAD, b"ether")]);
+        put(&mut bytes, VERDICT, REQUEST, &[]);
+        let all: Vec<_> = messages(&bytes).collect();
+        assert_eq!(all.iter().map(|message| message.kind).collect::<Vec<_>>(), [PACKET, VERDICT]);
+        assert_eq!(queued(all[0]), Some(Queued { id: 9, mark: 7, bytes: b"ether" }));
+        assert_eq!(queued(all[1]), None);
+        // Cut anywhere it is not read past its end.
+        for end in 0..bytes.len() {
+            assert!(messages(&bytes[..end]).filter_map(queued).count() <= 1);
+        }
+    }
+}

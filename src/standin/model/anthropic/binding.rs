@@ -1,0 +1,85 @@
+//! Thinking is bound to all that stands before it: its signature holds a digest of that. A history that was changed shows at once,
+//! and nothing has to be remembered.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
+
+/// A digest of a conversation that grows with it.
+#[derive(Debug, Clone)]
+pub struct Prefix(blake3::Hasher);
+
+impl Prefix {
+    /// Of what stands before all messages.
+    #[must_use]
+    pub fn new(model: &str, tools: &Value, system: &Value) -> Self {
+        let mut prefix = Self(blake3::Hasher::new_derive_key("chaosrun 2026 signature of a fake model's thinking"));
+        prefix.line(model);
+        prefix.line(&canonical(tools));
+        // Text is short for a list with one block.
+        let system = match system {
+            Value::String(text) => serde_json::json!([{ "type": "text", "text": text }]),
+            other => other.clone(),
+        };
+        prefix.line(&canonical(&system));
+        prefix
+    }
+
+    /// A block goes on with the conversation. It does not matter how blocks of one role are spread over messages.
+    pub fn add(&mut self, role: &str, block: &Value) {
+        self.line(role);
+        self.line(&canonical(block));
+    }
+
+    /// The signature of thinking that stands here.
+    #[must_use]
+    pub fn sign(&self, thinking: &str) -> String {
+        let mut hasher = self.0.clone();
+        hasher.update(thinking.as_bytes());
+        let mut bytes = [0; 60];
+        hasher.finalize_xof().fill(&mut bytes);
+        BASE64_STANDARD.encode(bytes)
+    }
+
+    fn line(&mut self, text: &str) {
+        self.0.update(text.as_bytes());
+        self.0.update(b"\n");
+    }
+
+    /// What identifies all of it.
+    #[must_use]
+    pub fn hash(&self) -> blake3::Hash {
+        self.0.finalize()
+    }
+}
+
+/// The same for values that mean the same: keys sorted, nulls and marks for the cache left out.
+fn canonical(value: &Value) -> String {
+    fn write(value: &Value, out: &mut String) {
+        match value {
+            Value::Object(map) => {
+                let mut entries: Vec<_> = map.iter().filter(|(key, value)| !value.is_null() && *key != "cache_control").collect();
+                entries.sort_by_key(|(key, _)| *key);
+                out.push('{');
+                for (key, value) in entries {
+                    out.push_str(&Value::from(key.as_str()).to_string());
+                    out.push(':');
+                    write(value, out);
+                    out.push(',');
+                }
+                out.push('}');
+            }
+            Value::Array(items) => {
+                out.push('[');
+                for item in items {
+                    write(item, out);
+                    out.push(',');
+                }
+                out.push(']');
+            }
+            plain => out.push_str(&plain.to_string()),
+        }
+    }
+    let mut out = String::new();
+    write(value, &mut out);
+    out
+}

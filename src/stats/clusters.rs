@@ -1,0 +1,90 @@
+//! Trials of one scenario are alike: what differs between scenarios says more of the error than how often each was repeated.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::differences::{mean, percentiles};
+use super::{Interval, count, student_quantile};
+
+const DRAWS: usize = 10_000;
+
+/// A mean of all, with the error that clusters leave.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Clustered {
+    pub mean: f64,
+    /// Robust against whatever is alike within a cluster; with the usual correction of few clusters, G / (G - 1).
+    pub error: f64,
+    pub clusters: usize,
+}
+
+impl Clustered {
+    /// Of differences by the name of their cluster. None of fewer than two clusters: nothing is known of how they differ.
+    #[must_use]
+    pub fn of(differences: &BTreeMap<String, Vec<f64>>) -> Option<Self> {
+        let full: Vec<&Vec<f64>> = differences.values().filter(|values| !values.is_empty()).collect();
+        if full.len() < 2 {
+            return None;
+        }
+        let all: Vec<f64> = full.iter().flat_map(|values| values.iter().copied()).collect();
+        let (middle, groups) = (mean(&all)?, count(full.len()));
+        let squares: f64 = full.iter().map(|values| values.iter().map(|value| value - middle).sum::<f64>().powi(2)).sum();
+        let error = (squares * groups / (groups - 1.0)).sqrt() / count(all.len());
+        Some(Self { mean: middle, error, clusters: full.len() })
+    }
+
+    /// By Student's t distribution of as many degrees of freedom as there are clusters but one.
+    #[must_use]
+    pub fn interval(&self, confidence: f64) -> Interval {
+        let half = student_quantile(f64::midpoint(1.0, confidence), count(self.clusters) - 1.0) * self.error;
+        Interval { low: self.mean - half, high: self.mean + half }
+    }
+}
+
+/// Percentiles of the means of clusters drawn again, each as a whole. None of fewer than two clusters.
+#[must_use]
+pub fn bootstrap(differences: &BTreeMap<String, Vec<f64>>, confidence: f64, seed: u64) -> Option<Interval> {
+    let sums: Vec<(f64, f64)> =
+        differences.values().filter(|values| !values.is_empty()).map(|values| (values.iter().sum(), count(values.len()))).collect();
+    if sums.len() < 2 {
+        return None;
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut drawn = || {
+        let (sum, of) = (0..sums.len())
+            .map(|_| sums[random.random_range(0..sums.len())])
+            .fold((0.0, 0.0), |(sum, of), (more, many)| (sum + more, of + many));
+        sum / of
+    };
+    let mut means: Vec<f64> = (0..DRAWS).map(|_| drawn()).collect();
+    Some(percentiles(&mut means, confidence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::assert_near;
+    use super::*;
+
+    fn seen() -> BTreeMap<String, Vec<f64>> {
+        let groups: [(&str, &[f64]); 4] = [("a", &[0.1, 0.2, 0.15]), ("b", &[-0.1, 0.0]), ("c", &[0.4, 0.5, 0.3, 0.45]), ("e", &[0.05])];
+        groups.map(|(name, values)| (name.to_owned(), values.to_vec())).into()
+    }
+
+    /// `OLS(y, 1).fit(cov_type="cluster", use_correction=False)` of statsmodels, its error times sqrt(4 / 3).
+    #[test]
+    fn robust_error() {
+        let found = Clustered::of(&seen()).unwrap();
+        assert_near(found.mean, 0.205, 1e-12);
+        assert_near(found.error, 0.115_484_486_692_657_8, 1e-9);
+        let interval = found.interval(0.95);
+        assert_near(interval.high, 0.205 + 3.182_446_305_283_707_8 * 0.115_484_486_692_657_8, 1e-9);
+        assert_eq!(Clustered::of(&BTreeMap::from([("a".to_owned(), vec![1.0; 9])])), None);
+    }
+
+    #[test]
+    fn whole_clusters_are_drawn() {
+        let found = bootstrap(&seen(), 0.95, 3).unwrap();
+        assert!(found.low < 0.06 && found.high > 0.35 && found.holds(0.205), "{found:?}");
+    }
+}

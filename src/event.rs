@@ -44,6 +44,9 @@ pub enum Kind {
         backend: String,
         trials: usize,
         jobs: usize,
+        /// The name of the campaign whose trials these are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        campaign: Option<String>,
         /// The arguments of this invocation, for `replay` and `show`.
         arguments: Vec<String>,
     },

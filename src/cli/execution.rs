@@ -79,6 +79,7 @@ pub fn execute(
         backend: trials.first().map_or("local", |trial| trial.scenario.backend.as_str()).into(),
         trials: trials.len(),
         jobs,
+        campaign: None,
         arguments: std::env::args().skip(1).collect(),
     });
     let artifacts = {

@@ -17,6 +17,9 @@ pub struct TrialStarted {
     pub number: usize,
     pub seed: u64,
     pub repeat: usize,
+    /// From 1: an invalid trial may be tried again.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub attempt: u32,
     pub backend: String,
     /// Stand-ins took the place of the real programs.
     #[serde(default)]
@@ -36,6 +39,15 @@ pub struct TrialStarted {
     pub detect_within_us: u64,
     pub repair_within_us: u64,
     pub stable_for_us: u64,
+}
+
+const fn first() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_first(attempt: &u32) -> bool {
+    *attempt == 1
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,6 +84,9 @@ pub struct TrialFinished {
     pub faults: Vec<FaultSummary>,
     /// From the injection to the first ticket.
     pub detect_us: Option<u64>,
+    /// From the ticket to the first diagnosis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnose_us: Option<u64>,
     /// From the ticket to the objective holding.
     pub repair_us: Option<u64>,
     /// The client error-seconds: how long users were not served.

@@ -21,6 +21,8 @@ pub struct TrialPlan {
     pub seed: u64,
     /// From 1.
     pub repeat: usize,
+    /// From 1: an invalid trial may be tried again.
+    pub attempt: u32,
     pub role: TrialRole,
     /// The values of the matrix's paths, without `seed` and `agent.variant`.
     pub cell: IndexMap<String, Value>,
@@ -47,6 +49,7 @@ impl TrialPlan {
             number: self.number,
             seed: self.seed,
             repeat: self.repeat,
+            attempt: self.attempt,
             backend: scenario.backend.as_str().to_owned(),
             standin: scenario.cluster.standin,
             goal: scenario.goal.as_str().to_owned(),

@@ -39,6 +39,7 @@ impl Stream {
             backend: "local".into(),
             trials,
             jobs: 1,
+            campaign: None,
             arguments: vec!["run".into(), "scenarios/node_kill.yaml".into()],
         });
         stream
@@ -94,6 +95,7 @@ pub(crate) fn started(scenario: &str, variant: &str, number: usize) -> TrialStar
         number,
         seed: 7,
         repeat: 1,
+        attempt: 1,
         backend: "local".into(),
         standin: true,
         goal: "repair".into(),
@@ -141,6 +143,7 @@ pub(crate) fn finished(verdict: Verdict) -> TrialFinished {
             tampered: None,
         }],
         detect_us: Some(203_000),
+        diagnose_us: None,
         repair_us: Some(1_890_000),
         hurt_us: Some(1_300_000),
         history: Some(history()),

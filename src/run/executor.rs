@@ -113,6 +113,7 @@ fn finished_by(reason: Reason) -> Kind {
         reason: Some(reason),
         faults: Vec::new(),
         detect_us: None,
+        diagnose_us: None,
         repair_us: None,
         hurt_us: None,
         history: None,

@@ -119,6 +119,7 @@ impl Findings {
                 })
                 .collect(),
             detect_us: detect.map(micros),
+            diagnose_us: None,
             repair_us: repair.map(micros),
             hurt_us: history.map(|history| history.hurt_us),
             history: self.history,

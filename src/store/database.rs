@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::project;
 
 /// Never changed once released: a change of the schema is a further migration.
-const STEPS: &[M<'static>] = &[M::up(include_str!("schema/1_events.sql"))];
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema/1_events.sql")), M::up(include_str!("schema/2_campaigns.sql"))];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
 /// How long a writer waits for another one. Transactions are short, so this is only reached when a disk hangs.
@@ -124,7 +124,7 @@ mod tests {
         database.connection.pragma_update(None, "user_version", latest() + 1).unwrap();
         drop(database);
         let error = Database::open(&directory).unwrap_err();
-        assert!(error.to_string().contains("was written by a newer chaosrun: its schema is 2, this one knows 1"), "{error}");
+        assert!(error.to_string().contains("was written by a newer chaosrun: its schema is 3, this one knows 2"), "{error}");
     }
 
     #[test]

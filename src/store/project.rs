@@ -15,13 +15,13 @@ pub(super) fn int(number: impl TryInto<i64>) -> i64 {
 
 pub(super) fn apply(connection: &Connection, run: &RunId, event: &Event) -> rusqlite::Result<()> {
     match (&event.kind, &event.trial) {
-        (Kind::RunStarted { version, semantics, backend, trials, jobs, arguments, .. }, _) => {
+        (Kind::RunStarted { version, semantics, backend, trials, jobs, campaign, arguments, .. }, _) => {
             let arguments = serde_json::to_string(arguments).unwrap_or_default();
             connection
                 .prepare_cached(
-                    "INSERT INTO runs (run, started, version, semantics, backend, planned, jobs, arguments) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO runs (run, started, version, semantics, backend, planned, jobs, campaign, arguments) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
-                .execute(params![run.as_str(), event.at.to_string(), version, semantics, backend, int(*trials), int(*jobs), arguments])?;
+                .execute(params![run.as_str(), event.at.to_string(), version, semantics, backend, int(*trials), int(*jobs), campaign, arguments])?;
         }
         (Kind::RunFinished { wall_us, interrupted, .. }, _) => {
             connection.prepare_cached("UPDATE runs SET finished = ?2, wall_us = ?3, interrupted = ?4 WHERE run = ?1")?.execute(params![
@@ -41,8 +41,8 @@ pub(super) fn apply(connection: &Connection, run: &RunId, event: &Event) -> rusq
 fn trial_started(connection: &Connection, run: &RunId, trial: &TrialId, event: &Event, started: &TrialStarted) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO trials (trial, run, first_seq, number, scenario, file, variant, seed, repeat, backend, goal, role, cell, yardstick, subject, started)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO trials (trial, run, first_seq, number, scenario, file, variant, seed, repeat, attempt, backend, goal, role, cell, yardstick, subject, started)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             trial.as_str(),
@@ -54,6 +54,7 @@ fn trial_started(connection: &Connection, run: &RunId, trial: &TrialId, event: &
             started.variant,
             started.seed.to_string(),
             int(started.repeat),
+            started.attempt,
             started.backend,
             started.goal,
             started.role.as_str(),
@@ -70,7 +71,7 @@ fn trial_finished(connection: &Connection, trial: &TrialId, event: &Event, finis
     connection
         .prepare_cached(
             "UPDATE trials SET last_seq = ?2, finished = ?3, verdict = ?4, score = ?5, scorer_version = ?6, reason_code = ?7, reason = ?8,
-                detect_us = ?9, repair_us = ?10, hurt_us = ?11, wall_us = ?12, declared_us = ?13, tokens = ?14, usd = ?15
+                detect_us = ?9, repair_us = ?10, hurt_us = ?11, wall_us = ?12, declared_us = ?13, tokens = ?14, usd = ?15, diagnose_us = ?16
              WHERE trial = ?1",
         )?
         .execute(params![
@@ -89,6 +90,7 @@ fn trial_finished(connection: &Connection, trial: &TrialId, event: &Event, finis
             int(finished.declared_us),
             int(finished.tokens),
             finished.usd,
+            finished.diagnose_us.map(int),
         ])?;
     Ok(())
 }

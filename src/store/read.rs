@@ -13,6 +13,8 @@ use crate::ids::{RunId, TrialId};
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub run: Option<RunId>,
+    /// A campaign's name: the trials of all its runs.
+    pub campaign: Option<String>,
     pub scenario: Option<String>,
     pub variant: Option<String>,
     pub verdicts: Vec<Verdict>,
@@ -78,12 +80,12 @@ impl Database {
         let failed = |error| self.failed(error);
         let sql = format!(
             "SELECT {TRIAL_COLUMNS} FROM {TRIAL_TABLES} WHERE (?1 IS NULL OR trials.run = ?1) AND (?2 IS NULL OR scenario GLOB ?2)
-                AND (?3 IS NULL OR variant GLOB ?3) AND (?4 OR role = 'subject') AND {} ORDER BY trials.rowid DESC",
+                AND (?3 IS NULL OR variant GLOB ?3) AND (?4 OR role = 'subject') AND (?5 IS NULL OR runs.campaign = ?5) AND {} ORDER BY trials.rowid DESC",
             filter.verdict_condition()
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
         let mut rows = statement
-            .query(params![filter.run.as_ref().map(RunId::as_str), filter.scenario, filter.variant, filter.all_roles])
+            .query(params![filter.run.as_ref().map(RunId::as_str), filter.scenario, filter.variant, filter.all_roles, filter.campaign])
             .map_err(failed)?;
         let mut trials = Vec::new();
         while trials.len() < filter.limit

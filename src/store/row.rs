@@ -36,6 +36,7 @@ pub struct Run {
     /// Trials that were planned.
     pub planned: usize,
     pub jobs: usize,
+    pub campaign: Option<String>,
     pub arguments: Vec<String>,
     pub wall_us: Option<u64>,
     pub interrupted: Option<bool>,
@@ -57,6 +58,8 @@ pub struct Trial {
     pub variant: String,
     pub seed: u64,
     pub repeat: usize,
+    /// From 1: an invalid trial may be tried again.
+    pub attempt: u32,
     pub backend: String,
     pub goal: String,
     /// `subject`, `control` or `check`.
@@ -68,9 +71,11 @@ pub struct Trial {
     pub finished: Option<Timestamp>,
     pub verdict: Option<Verdict>,
     pub score: Option<f64>,
+    pub scorer_version: Option<u32>,
     pub reason_code: Option<String>,
     pub reason: Option<String>,
     pub detect_us: Option<u64>,
+    pub diagnose_us: Option<u64>,
     pub repair_us: Option<u64>,
     pub hurt_us: Option<u64>,
     pub wall_us: Option<u64>,
@@ -86,12 +91,12 @@ pub struct Trial {
 pub(super) const EVENT_COLUMNS: &str = "seq, at, elapsed_us, trial, json";
 
 pub(super) const RUN_COLUMNS: &str = "runs.run, started, finished, version, backend, planned, jobs, arguments, wall_us, interrupted, runners.pid, \
-     runners.started_ticks, runners.boot";
+     runners.started_ticks, runners.boot, campaign";
 pub(super) const RUN_TABLES: &str = "runs LEFT JOIN runners ON runners.run = runs.run";
 
 pub(super) const TRIAL_COLUMNS: &str = "trial, trials.run, first_seq, last_seq, number, scenario, file, variant, seed, repeat, trials.backend, goal, role, cell, \
      yardstick, subject, trials.started, trials.finished, verdict, score, reason_code, reason, detect_us, repair_us, hurt_us, trials.wall_us, \
-     declared_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot";
+     declared_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot, attempt, diagnose_us, scorer_version";
 pub(super) const TRIAL_TABLES: &str = "trials LEFT JOIN runs ON runs.run = trials.run LEFT JOIN runners ON runners.run = trials.run";
 
 /// An event from [`EVENT_COLUMNS`], which begin at column `first`.
@@ -123,6 +128,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         backend: row.get(4)?,
         planned: row.get(5)?,
         jobs: row.get(6)?,
+        campaign: row.get(13)?,
         arguments: json(row, 7)?,
         wall_us: row.get(8)?,
         interrupted: row.get(9)?,
@@ -146,6 +152,7 @@ pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<Trial> {
         variant: row.get(7)?,
         seed: required(row, 8)?,
         repeat: row.get(9)?,
+        attempt: row.get(33)?,
         backend: row.get(10)?,
         goal: row.get(11)?,
         role: row.get(12)?,
@@ -156,9 +163,11 @@ pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<Trial> {
         finished: parsed(row, 17)?,
         verdict: verdict.as_deref().and_then(Verdict::from_name),
         score: row.get(19)?,
+        scorer_version: row.get(35)?,
         reason_code: row.get(20)?,
         reason: row.get(21)?,
         detect_us: row.get(22)?,
+        diagnose_us: row.get(34)?,
         repair_us: row.get(23)?,
         hurt_us: row.get(24)?,
         wall_us: row.get(25)?,

@@ -296,7 +296,7 @@ rules:
       - setsid sleep {seconds} >/dev/null 2>&1 &
       - (setsid sh -c 'trap \"\" HUP TERM; nohup sleep {seconds} >/dev/null 2>&1 & exec sleep {seconds}' >/dev/null 2>&1 &)
       - run: grep -lzx '[6]{rest}' /proc/[0-9]*/cmdline 2>/dev/null | wc -l
-        until: last.stdout.text | trim == '3'
+        until: last.stdout | trim == '3'
     end: no_action
 "
     );

@@ -60,6 +60,10 @@ impl Inject for NetworkPartition {
                 pairs.push(found.hit);
             }
         }
+        // Nobody could feel a cut of links that nobody dials.
+        if pairs.is_empty() {
+            return Err("no link is cut".into());
+        }
         let all = watched(site, &self.paths).await?;
         let rtt = match &all.bystander {
             Some(pair) => ping(site, pair, 9, Duration::from_millis(2), PATIENT).await.ok().as_ref().and_then(median),

@@ -22,7 +22,7 @@ pub(in crate::chaos) const KIND: Kind = Kind {
     holds: Some("processors"),
 };
 
-/// Added to answers by a node that mostly stands still for a tenth of a second.
+/// Added to the answers of a node that mostly stands still for a tenth of a second, and to those of no other.
 const TURN: Duration = Duration::from_millis(25);
 /// Looks that are compared with each other.
 const LOOKS: usize = 9;
@@ -40,7 +40,8 @@ enum Look {
     /// How many times longer than its processor time a piece of work in the node takes.
     Stretch(f64),
     /// Of some answers the one that three quarters are quicker than, and the slowest: on a busy machine one alone tells little.
-    Answers { quarter: Duration, slowest: Duration },
+    /// `beside`: the same of a node that nothing was done to, asked in turns with this one.
+    Answers { quarter: Duration, slowest: Duration, beside: Option<Duration> },
 }
 
 impl CpuStress {
@@ -70,15 +71,27 @@ async fn look(site: &Site) -> Look {
     if let Some(middle) = stretches.get(stretches.len() / 2) {
         return Look::Stretch(*middle);
     }
-    let mut took = Vec::new();
+    let mut others = site.cluster.topology().nodes.iter().map(|node| node.name.clone());
+    let other = others.find(|node| !site.targets.contains(node));
+    let (mut took, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..LOOKS * 3 {
         let began = Instant::now();
         let _ = site.cluster.answers(site.first(), PATIENT).await;
         took.push(began.elapsed());
+        if let Some(other) = &other {
+            let began = Instant::now();
+            let _ = site.cluster.answers(other, PATIENT).await;
+            beside.push(began.elapsed());
+        }
     }
     took.sort_unstable();
-    let at = |place: usize| took.get(place).copied().unwrap_or_default();
-    Look::Answers { quarter: at(took.len() * 3 / 4), slowest: at(took.len().saturating_sub(1)) }
+    beside.sort_unstable();
+    let quarter = |times: &[Duration]| times.get(times.len() * 3 / 4).copied();
+    Look::Answers {
+        quarter: quarter(&took).unwrap_or_default(),
+        slowest: took.last().copied().unwrap_or_default(),
+        beside: quarter(&beside),
+    }
 }
 
 #[async_trait]
@@ -88,7 +101,7 @@ impl Inject for CpuStress {
         let _ = self.before.set(look);
         Ok(match look {
             Look::Stretch(stretch) => format!("work in {} took {stretch:.2} times its processor time", site.first()),
-            Look::Answers { quarter, slowest } => answers(site, quarter, slowest),
+            Look::Answers { quarter, slowest, .. } => answers(site, quarter, slowest),
         })
     }
 
@@ -113,12 +126,15 @@ impl Inject for CpuStress {
                     let detail = format!("work in {} takes {now:.2} times its processor time", site.first());
                     Finding::new(now >= before * 1.1, detail).with("stretch_before", *before).with("stretch", now)
                 }
-                (Some(Look::Answers { quarter: before, slowest: slowest_before }), Look::Answers { quarter, slowest }) => {
+                (Some(Look::Answers { quarter: before, slowest: slowest_before, .. }), Look::Answers { quarter, slowest, beside }) => {
                     let longer = |now: Duration, before: Duration| now >= before * 2 && now >= Duration::from_millis(10);
-                    // What a busy machine adds is there before and after: twice that is more than a turn of standing still.
-                    let ok = longer(quarter, *before) || longer(slowest, *slowest_before) || quarter >= *before + TURN;
+                    // What a busy machine adds was there before, and twice that may be more than a turn of standing still. But it is
+                    // added to the others' answers too.
+                    let apart = beside.is_some_and(|beside| quarter >= beside + TURN);
+                    let ok = longer(quarter, *before) || longer(slowest, *slowest_before) || apart;
                     let found = Finding::new(ok, answers(site, quarter, slowest)).time("quarter_before_ms", *before);
-                    found.time("quarter_ms", quarter).time("slowest_before_ms", *slowest_before).time("slowest_ms", slowest)
+                    let found = found.time("quarter_ms", quarter).time("slowest_before_ms", *slowest_before).time("slowest_ms", slowest);
+                    beside.map_or(found.clone(), |beside| found.time("quarter_beside_ms", beside))
                 }
                 _ => Finding::no(format!("{} cannot be looked at as before", site.first())),
             };

@@ -11,6 +11,7 @@ use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
 use super::overrides::PlaceArgs;
 use super::problems;
+use super::selection::SelectionArgs;
 use super::store::StoreArgs;
 use crate::plan::{self, Plan};
 use crate::run::tape::Records;
@@ -29,6 +30,8 @@ pub struct CheckArgs {
     jobs: u32,
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
     #[command(flatten)]
     walls: WallArgs,
     #[command(flatten)]
@@ -71,6 +74,13 @@ fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit> {
     }
     if checks.is_empty() {
         return Ok(Exit::Ok);
+    }
+    let checks = match args.selection.of(checks, |check| &check.trial) {
+        Ok(checks) => checks,
+        Err(found) => return Ok(problems::tell(&found, args.output.message_format)),
+    };
+    if checks.is_empty() {
+        return Err(Expected::new(Exit::NothingSelected, "no test of these scenarios was selected").into());
     }
     let plan = Plan::joined(vec![Plan { trials: checks.iter().map(|check| Arc::clone(&check.trial)).collect() }]);
     let jobs = usize::try_from(args.jobs).unwrap_or(1);

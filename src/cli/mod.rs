@@ -17,11 +17,13 @@ mod ops;
 pub mod output;
 pub mod overrides;
 mod plan;
+mod planned;
 pub mod problems;
 mod prompt;
 mod replay;
 mod run;
 mod schema;
+mod selection;
 mod show;
 pub mod store;
 pub mod style;
@@ -45,7 +47,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run scenarios
+    /// Run scenarios, or a campaign
     Run(run::RunArgs),
     /// Write working samples into a folder
     Init(init::InitArgs),

@@ -9,21 +9,24 @@ use super::execution::{self, WallArgs};
 use super::exit::{Exit, Expected};
 use super::output::OutputArgs;
 use super::overrides::OverrideArgs;
-use super::problems;
+use super::selection::SelectionArgs;
 use super::store::StoreArgs;
+use super::{planned, problems};
 use crate::event::TrialStarted;
-use crate::plan::{self, Plan, digest};
+use crate::plan::{Plan, digest};
 use crate::run::tape::{self, Records};
+use crate::scenario::Replay;
 use crate::scenario::model::Matching;
-use crate::scenario::{self, Replay};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Scenario files; not needed with `--like`
-    #[arg(required_unless_present = "like", value_name = "SCENARIO")]
+    /// Scenario files, or one campaign; not needed with `--like`
+    #[arg(required_unless_present = "like", value_name = "FILE")]
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
     overrides: OverrideArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
     #[command(flatten)]
     cassettes: CassetteArgs,
     #[command(flatten)]
@@ -87,21 +90,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     if files.is_empty() {
         files.extend(like.as_ref().map(|started| PathBuf::from(&started.file)));
     }
-    let mut plans = Vec::new();
-    let mut found = Vec::new();
-    for path in &files {
-        match scenario::load(path, &overrides) {
-            Ok(loaded) => plans.push(plan::plan(&loaded)),
-            Err(problems) => found.extend(problems),
-        }
-    }
-    if !found.is_empty() {
-        return Ok(problems::tell(&found, args.output.message_format));
-    }
-    let plan = Plan::joined(plans);
-    if plan.trials.is_empty() {
-        return Err(Expected::new(Exit::NothingSelected, "nothing was selected").into());
-    }
+    let planned = match planned::load(&files, &overrides, &args.selection)? {
+        Ok(planned) => planned,
+        Err(problems) => return Ok(problems::tell(&problems, args.output.message_format)),
+    };
+    let plan = planned.plan;
     if let Some(started) = &like {
         tell_of_changes(started, &plan);
     }

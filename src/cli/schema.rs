@@ -29,6 +29,7 @@ enum Name {
     Cluster,
     Variant,
     Scoring,
+    Campaign,
 }
 
 impl From<Name> for Kind {
@@ -38,6 +39,7 @@ impl From<Name> for Kind {
             Name::Cluster => Self::Cluster,
             Name::Variant => Self::Variant,
             Name::Scoring => Self::Scoring,
+            Name::Campaign => Self::Campaign,
         }
     }
 }

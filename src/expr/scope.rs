@@ -16,6 +16,7 @@ use std::fmt::Write;
 /// | `Agent` | rules and commands | `ticket`, `tickets`, `healthy`, `nodes`, `last`, `results`, `chaos`, `cluster`, `trial`, `observe` | as `Node` |
 /// | `Prompt` | what a model is told | `ticket`, `tickets`, `healthy`, `nodes`, `observations`, `logs`, `limits`, `tools` | |
 /// | `Scoring` | parts | the facts of the trial | |
+/// | `Selection` | `--only` and `--skip` | `scenario`, `variant`, `seed`, `repeat`, `backend`, `role`, `goal`, `cell` | |
 /// | `Model` | a fake model's script | `first`, `last`, `system`, `results`, `turn`, `tools`, `model`, and what it captures | |
 ///
 /// `self` and every node of `nodes` is `{ name, role, index, dir, data, disk, listen: { PORT: address }, PORT: address }`:
@@ -34,6 +35,7 @@ pub enum Scope {
     Agent,
     Prompt,
     Scoring,
+    Selection,
     Model,
 }
 
@@ -153,6 +155,16 @@ const SCORING_SCOPE: &[Name] = &[
     value("timing", "`steady_for`, `detect_within`, `repair_within`, `stable_for` in seconds"),
     value("limits", "`wall`, `command` in seconds, `turns`"),
 ];
+const SELECTION_SCOPE: &[Name] = &[
+    value("scenario", "its name"),
+    value("variant", "its name"),
+    value("seed", "the seed"),
+    value("repeat", "which repeat of the seed, from 1"),
+    value("backend", "`local` or `docker`"),
+    value("role", "`subject`, `control` or `check`"),
+    value("goal", "`repair`, `wait`, `escalate` or `nothing`"),
+    value("cell", "what the matrix or the campaign has set, by its path: `cell.workload.rate`"),
+];
 const MODEL_SCOPE: &[Name] = &[
     value("first", "the first message of the conversation"),
     value("last", "what the client said last: its message, or the results of the tools"),
@@ -184,6 +196,7 @@ impl Scope {
             Self::Agent => AGENT_SCOPE,
             Self::Prompt => PROMPT_SCOPE,
             Self::Scoring => SCORING_SCOPE,
+            Self::Selection => SELECTION_SCOPE,
             Self::Model => MODEL_SCOPE,
         }
     }

@@ -1,8 +1,11 @@
 //! What a run will do, before anything is done: cells of the matrix, seeds, repeats and variants become trials. Pure.
 
 pub mod digest;
+pub mod forecast;
 mod preview;
 pub mod seed;
+pub mod select;
+pub mod strength;
 pub mod target;
 mod trial;
 
@@ -11,7 +14,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::event::{TrialRole, Verdict};
-use crate::scenario::{Cell, Loaded, model::Scenario};
+use crate::scenario::model::Scenario;
+use crate::scenario::{Cell, Loaded, LoadedCampaign};
 
 pub use trial::TrialPlan;
 
@@ -41,40 +45,72 @@ impl Plan {
     }
 }
 
-/// Plans a loaded scenario. All variants of one seed stand together, so that what interrupts a run leaves pairs.
+/// Plans a loaded scenario: see [`in_turn`].
 #[must_use]
 pub fn plan(loaded: &Loaded) -> Plan {
+    in_turn(std::slice::from_ref(loaded))
+}
+
+/// Plans a campaign: see [`in_turn`].
+#[must_use]
+pub fn campaign(loaded: &LoadedCampaign) -> Plan {
+    in_turn(&loaded.scenarios)
+}
+
+/// Plans scenarios seed by seed, their cells in turn, all variants of one seed together: what cuts a run off leaves pairs, and
+/// about as many of each cell.
+#[must_use]
+pub fn in_turn(all: &[Loaded]) -> Plan {
+    let cells: Vec<(&Loaded, Planned)> =
+        all.iter().flat_map(|loaded| loaded.cells.iter().map(move |cell| (loaded, Planned::new(cell)))).collect();
+    let seeds = all.iter().map(|loaded| loaded.seeds.len()).max().unwrap_or_default();
+    let repeats = all.iter().map(|loaded| loaded.repeat).max().unwrap_or_default();
     let mut trials = Vec::new();
-    for cell in &loaded.cells {
-        let yardstick = cell.subjects.first().or(cell.controls.first()).map(|one| digest::yardstick(one)).unwrap_or_default();
-        let entries: Vec<(&Arc<Scenario>, TrialRole, String)> = cell
-            .subjects
-            .iter()
-            .map(|one| (one, TrialRole::Subject))
-            .chain(cell.controls.iter().map(|one| (one, TrialRole::Control)))
-            .map(|(one, role)| (one, role, digest::subject(&one.variant, &one.cluster)))
-            .collect();
-        for seed in &loaded.seeds {
-            for repeat in 1..=loaded.repeat {
-                for (scenario, role, subject) in &entries {
-                    trials.push(Arc::new(TrialPlan {
-                        number: trials.len() + 1,
-                        scenario: Arc::clone(scenario),
-                        seed: *seed,
-                        repeat,
-                        attempt: 1,
-                        role: *role,
-                        cell: cell.values.clone(),
-                        yardstick: yardstick.clone(),
-                        subject: subject.clone(),
-                        targets: preview::targets(scenario, *seed),
-                        images: IndexMap::new(),
-                    }));
+    for turn in 0..seeds {
+        for repeat in 1..=repeats {
+            for (loaded, cell) in cells.iter().filter(|(loaded, _)| repeat <= loaded.repeat) {
+                if let Some(seed) = loaded.seeds.get(turn) {
+                    cell.put(*seed, repeat, &mut trials);
                 }
             }
         }
     }
     Plan { trials }
+}
+
+/// A cell with its digests, which are the same for all its seeds.
+struct Planned<'c> {
+    cell: &'c Cell,
+    yardstick: String,
+    entries: Vec<(&'c Arc<Scenario>, TrialRole, String)>,
+}
+
+impl<'c> Planned<'c> {
+    fn new(cell: &'c Cell) -> Self {
+        let yardstick = cell.subjects.first().or(cell.controls.first()).map(|one| digest::yardstick(one)).unwrap_or_default();
+        let subjects = cell.subjects.iter().map(|one| (one, TrialRole::Subject));
+        let all = subjects.chain(cell.controls.iter().map(|one| (one, TrialRole::Control)));
+        Self { cell, yardstick, entries: all.map(|(one, role)| (one, role, digest::subject(&one.variant, &one.cluster))).collect() }
+    }
+
+    /// The trials of one seed, at the end.
+    fn put(&self, seed: u64, repeat: usize, trials: &mut Vec<Arc<TrialPlan>>) {
+        for (scenario, role, subject) in &self.entries {
+            trials.push(Arc::new(TrialPlan {
+                number: trials.len() + 1,
+                scenario: Arc::clone(scenario),
+                seed,
+                repeat,
+                attempt: 1,
+                role: *role,
+                cell: self.cell.values.clone(),
+                yardstick: self.yardstick.clone(),
+                subject: subject.clone(),
+                targets: preview::targets(scenario, seed),
+                images: IndexMap::new(),
+            }));
+        }
+    }
 }
 
 /// Plans the scenario's own tests, on the first cell and the first seed.
@@ -107,3 +143,65 @@ pub fn checks(loaded: &Loaded) -> Vec<CheckPlan> {
 
 /// Where the faults of a trial will strike, by fault id; none where it is chosen when injected.
 pub type Targets = IndexMap<String, Option<Vec<String>>>;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+    use crate::diagnostic::{Look, render};
+    use crate::scenario::{Overrides, load_campaign};
+
+    fn planned(text: &str) -> Plan {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.yaml");
+        fs::write(&file, text).unwrap();
+        let loaded = load_campaign(&file, &Overrides::default());
+        campaign(&loaded.unwrap_or_else(|problems| panic!("{}", render(&problems, Look::default()))))
+    }
+
+    const THREE: &str = "name: three\nscenarios:\n- node_kill.yaml\n- { file: node_pause.yaml, seeds: 5..6 }\n\
+        - { file: node_kill.yaml, set: { workload.rate: 100 }, variants: [noop, oracle] }\n\
+        variants: [noop, playbook, oracle]\ncontrols: [restart_all]\nseeds: 1..3\nrepeat: 2\n";
+
+    #[test]
+    fn whatever_the_variant_is_a_seed_means_the_same() {
+        let plan = planned(THREE);
+        assert_eq!(plan.trials.len(), (3 * 4 + 2 * 4 + 3 * 3) * 2);
+        let group = |trial: &TrialPlan| (trial.scenario.name.clone(), trial.cell.len(), trial.seed, trial.repeat);
+        let targets: BTreeSet<Vec<String>> = plan.trials.iter().flat_map(|trial| trial.targets.values().cloned().flatten()).collect();
+        assert!(targets.len() > 1, "the seeds choose: {targets:?}");
+        for pair in plan.trials.chunk_by(|one, other| group(one) == group(other)) {
+            let variants: BTreeSet<&str> = pair.iter().map(|trial| trial.scenario.variant.name.as_str()).collect();
+            assert_eq!(variants.len(), pair.len(), "each once");
+            assert!(pair.len() == 4 || pair.len() == 3 && pair[0].cell["workload.rate"] == 100, "all together");
+            for trial in pair {
+                assert_eq!(trial.targets, pair[0].targets);
+                // Instants, load and noise: all but the variant is in it, and what is random comes from the seed.
+                assert_eq!(digest::yardstick(&trial.scenario), pair[0].yardstick);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cuts_a_campaign_off_leaves_about_as_many_of_each_cell() {
+        let plan = planned(THREE);
+        let cell = |trial: &TrialPlan| (trial.scenario.name.clone(), trial.cell.len());
+        let full: IndexMap<_, usize> = plan.trials.iter().fold(IndexMap::new(), |mut all, trial| {
+            *all.entry((cell(trial), trial.scenario.variant.name.clone())).or_default() += 1;
+            all
+        });
+        for cut in 0..=plan.trials.len() {
+            let mut done: IndexMap<_, usize> = full.keys().map(|key| (key.clone(), 0)).collect();
+            for trial in &plan.trials[..cut] {
+                *done.get_mut(&(cell(trial), trial.scenario.variant.name.clone())).unwrap() += 1;
+            }
+            let open: Vec<usize> = done.iter().filter(|(key, done)| **done < full[*key]).map(|(_, done)| *done).collect();
+            let most = done.values().max().copied().unwrap_or_default();
+            assert!(open.iter().all(|done| most - done <= 1), "after {cut}: {done:?}");
+        }
+        let numbers: Vec<usize> = plan.trials.iter().map(|trial| trial.number).collect();
+        assert_eq!(numbers, (1..=plan.trials.len()).collect::<Vec<_>>());
+    }
+}

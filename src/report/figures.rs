@@ -30,7 +30,7 @@ pub fn short(us: u64) -> String {
     }
 }
 
-pub(super) fn usd(usd: f64) -> String {
+pub fn usd(usd: f64) -> String {
     if usd < 1_000.0 { format!("${usd:.2}") } else { format!("${usd:.0}") }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn value(value: &serde_json::Value) -> String {
 }
 
 /// `2,104`.
-pub(super) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

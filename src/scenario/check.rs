@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Place, Pointer, sorted};
 #[must_use]
 pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
-    let mut names: BTreeMap<String, Place> = BTreeMap::new();
+    let mut names: BTreeMap<(Kind, String), Place> = BTreeMap::new();
     let docker = Overrides { backend: Some(Backend::Docker), ..Overrides::default() };
     let docker_standin = Overrides { standin: true, ..docker.clone() };
     let as_written = Overrides::default();
@@ -29,8 +29,8 @@ pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
         };
         let (doc, _) = Document::read(&file);
         let kind = Kind::of(path, doc.as_ref().map(|doc| &doc.value));
-        if let (Kind::Scenario, Some(doc)) = (kind, &doc) {
-            duplicate_name(doc, &mut names, &mut problems);
+        if let (Kind::Scenario | Kind::Campaign, Some(doc)) = (kind, &doc) {
+            duplicate_name(doc, kind, &mut names, &mut problems);
         }
         check_one(&mut one, kind, path, Backend::Local);
         let free = doc.as_ref().filter(|doc| doc.value.get("backend").is_none());
@@ -52,7 +52,8 @@ pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
 fn check_one(loader: &mut Loader, kind: Kind, path: &Path, backend: Backend) {
     match kind {
         Kind::Scenario => {
-            loader.scenario(path);
+            let asked = loader.asked();
+            loader.scenario(path, &asked);
         }
         Kind::Cluster => {
             loader.cluster_file(path, backend, &[]);
@@ -63,19 +64,22 @@ fn check_one(loader: &mut Loader, kind: Kind, path: &Path, backend: Backend) {
         Kind::Scoring => {
             loader.scoring_file(path, &[]);
         }
+        Kind::Campaign => {
+            loader.campaign(path);
+        }
     }
 }
 
-/// Trials are recorded and compared by the scenario's name.
-fn duplicate_name(doc: &Document, names: &mut BTreeMap<String, Place>, problems: &mut Vec<Diagnostic>) {
+/// Trials are recorded and compared by the scenario's name, runs by the campaign's.
+fn duplicate_name(doc: &Document, kind: Kind, names: &mut BTreeMap<(Kind, String), Place>, problems: &mut Vec<Diagnostic>) {
     let Some(name) = doc.value.get("name").and_then(serde_json::Value::as_str) else { return };
     let place = doc.place(&Pointer::default().key("name"));
-    if let Some(first) = names.get(name) {
-        let problem = Diagnostic::error("duplicate_name", format!("two scenarios are named `{name}`"));
+    if let Some(first) = names.get(&(kind, name.to_owned())) {
+        let problem = Diagnostic::error("duplicate_name", format!("two {}s are named `{name}`", kind.as_str()));
         let label = format!("also the name of {}", first.file.name);
         problems.push(problem.at(place).label(label).help("trials are compared by name: rename one of them"));
     } else {
-        names.insert(name.to_owned(), place);
+        names.insert((kind, name.to_owned()), place);
     }
 }
 

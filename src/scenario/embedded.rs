@@ -69,6 +69,8 @@ pub const SAMPLES: &[(&str, &str)] = &[
     sample!("scenarios/ratelimiter/redis_kill.yaml"),
     sample!("scenarios/ratelimiter/redis_pause.yaml"),
     sample!("scenarios/scoring/default.yaml"),
+    sample!("scenarios/campaigns/smoke.yaml"),
+    sample!("scenarios/campaigns/five.yaml"),
     sample!("variants/noop.yaml"),
     sample!("variants/restart_all.yaml"),
     sample!("variants/playbook.yaml"),

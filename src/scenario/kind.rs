@@ -14,10 +14,11 @@ pub enum Kind {
     Cluster,
     Variant,
     Scoring,
+    Campaign,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Scenario, Self::Cluster, Self::Variant, Self::Scoring];
+    pub const ALL: [Self; 5] = [Self::Scenario, Self::Cluster, Self::Variant, Self::Scoring, Self::Campaign];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -26,6 +27,7 @@ impl Kind {
             Self::Cluster => "cluster",
             Self::Variant => "variant",
             Self::Scoring => "scoring",
+            Self::Campaign => "campaign",
         }
     }
 
@@ -40,11 +42,12 @@ impl Kind {
     /// By the keys that only this kind has; by the folder when none is there.
     #[must_use]
     pub fn of(path: &Path, value: Option<&Value>) -> Self {
-        let marks: [(Self, &[&str]); 4] = [
+        let marks: [(Self, &[&str]); 5] = [
             (Self::Scenario, &["cluster", "chaos", "goal", "timing", "agent", "workload", "matrix", "check"]),
             (Self::Cluster, &["nodes", "observe", "invariants", "workloads", "let", "select", "logs"]),
             (Self::Variant, &["provider", "rules"]),
             (Self::Scoring, &["correctness", "safety", "forbidden"]),
+            (Self::Campaign, &["scenarios", "variants", "backends", "seeds", "budget", "compare", "retries", "fail_fast"]),
         ];
         let count = |keys: &[&str]| keys.iter().filter(|key| value.is_some_and(|value| value.get(*key).is_some())).count();
         let best = marks.iter().map(|(kind, keys)| (count(keys), *kind)).rev().max_by_key(|(count, _)| *count);
@@ -56,6 +59,7 @@ impl Kind {
             "clusters" => Self::Cluster,
             "variants" => Self::Variant,
             "scoring" => Self::Scoring,
+            "campaigns" => Self::Campaign,
             _ => Self::Scenario,
         }
     }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use super::asked::Asked;
 use super::document::Document;
 use super::files::{self, Files, NoFile};
 use super::kind::Kind;
-use super::model::{Backend, Cluster, Provider, RuleDoing, Scenario, Scoring, Variant};
+use super::matrix::{self, Matrix};
+use super::model::{Backend, Cluster, LimitsOverride, Provider, RuleDoing, Scenario, Scoring, Variant};
 use super::overrides::{self, Setting};
 use super::raw::{RawCluster, RawProvider, RawScenario, RawScoring, RawVariant, Short};
 use super::resolve::{self, DEFAULT_VARIANT, Found, Surroundings, missing_variant};
 use super::sections::{self, PROGRAMS};
 use super::taped::Replay;
-use super::{names, seeds, typed::typed};
+use super::{names, typed::typed};
 use crate::agent::model::declared;
 use crate::diagnostic::{Diagnostic, Place, Pointer, sorted};
 
@@ -57,8 +59,14 @@ pub struct Cell {
     pub controls: Vec<Arc<Scenario>>,
 }
 
-/// More trials than this are a typing error.
-const MOST_TRIALS: usize = 100_000;
+impl Loaded {
+    /// How many trials it plans.
+    #[must_use]
+    pub fn trials(&self) -> usize {
+        let each: usize = self.cells.iter().map(|cell| cell.subjects.len() + cell.controls.len()).sum();
+        each.saturating_mul(self.seeds.len()).saturating_mul(self.repeat)
+    }
+}
 
 /// Loads a scenario and all it names.
 ///
@@ -66,7 +74,8 @@ const MOST_TRIALS: usize = 100_000;
 /// All problems of all its files, in the order of files and lines.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loader = Loader::new(overrides);
-    let loaded = loader.scenario(path);
+    let asked = loader.asked();
+    let loaded = loader.scenario(path, &asked);
     let problems = sorted(loader.problems);
     match loaded {
         Some(loaded) if problems.is_empty() => Ok(loaded),
@@ -83,7 +92,7 @@ pub(super) struct Loader<'a> {
     clusters: IndexMap<String, Option<(Arc<Cluster>, Document)>>,
     scorings: IndexMap<String, Option<Arc<Scoring>>>,
     variants: IndexMap<String, Option<Arc<Variant>>>,
-    /// By a cluster's name: whether it runs with stand-ins.
+    /// By a cluster's file and the backend: whether it runs with stand-ins.
     standins: IndexMap<String, bool>,
 }
 
@@ -100,7 +109,12 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn document(&mut self, path: &Path) -> Option<Document> {
+    /// What the command line asks for.
+    pub(super) fn asked(&mut self) -> Asked {
+        Asked::of(self.overrides, &mut self.problems)
+    }
+
+    pub(super) fn document(&mut self, path: &Path) -> Option<Document> {
         match self.files.read(path) {
             Ok(file) => {
                 let (doc, mut problems) = Document::read(&file);
@@ -114,51 +128,52 @@ impl<'a> Loader<'a> {
         }
     }
 
-    pub(super) fn scenario(&mut self, path: &Path) -> Option<Loaded> {
+    pub(super) fn scenario(&mut self, path: &Path, asked: &Asked) -> Option<Loaded> {
         let mut written = self.document(path)?;
-        let backend = self.overrides.backend.unwrap_or_else(|| backend_of(&written.value));
+        let backend = asked.backend.unwrap_or_else(|| backend_of(&written.value));
         sections::apply_backend(&mut written, Kind::Scenario, backend);
         self.refuse_cluster_in_sections(&written);
-        let (set, mut problems) = overrides::settings(&self.overrides.set);
-        self.problems.append(&mut problems);
-        let doc = self.with_programs(&written, path, backend, &set.iter().collect::<Vec<_>>());
-        let axes = self.axes(&doc, &set);
-        let named = |name: &str| axes.iter().find(|(path, _)| path == name).map(|(_, settings)| settings.as_slice());
+        let mut asked = asked.clone();
+        asked.drop_shadowed();
+        let doc = self.with_programs(&written, path, backend, &asked.fixed());
+        let recorded = recorded_settings(&doc, &asked);
+        asked.beneath.extend(recorded);
+        let matrix = Matrix::read(&doc, &asked.fixed(), &mut self.problems);
         let recorded = self.recorded(&doc);
-        let variants = match &recorded {
-            Some((variants, _)) => variants.clone(),
-            None => self.wanted_variants(named("agent.variant")),
+        let variants = recorded.as_ref().map_or(&asked.variants, |(variants, _)| variants);
+        let seeds = match &recorded {
+            Some((_, seeds)) if asked.seeds.is_none() => seeds.clone(),
+            _ => self.wanted_seeds(&doc, &asked, matrix.seeds.as_deref()),
         };
-        let seeds = match recorded.filter(|_| self.overrides.seeds.is_none()) {
-            Some((_, seeds)) => seeds,
-            None => self.wanted_seeds(&doc, &set, named("seed")),
-        };
-        let crossed: Vec<&(String, Vec<Setting>)> = axes.iter().filter(|(path, _)| path != "agent.variant" && path != "seed").collect();
+        let before = self.problems.len();
         let mut cells = Vec::new();
-        for cell in product(&crossed) {
-            let values: IndexMap<String, Value> =
-                crossed.iter().zip(&cell).map(|((path, _), setting)| (path.clone(), setting.value.clone())).collect();
-            if self.overrides.cell.as_ref().is_some_and(|only| *only != values) {
+        for found in matrix.cells(variants, &mut self.problems) {
+            let beneath = asked.beneath.iter().map(|setting| (setting.path.text(), setting.value.clone()));
+            let values: IndexMap<String, Value> = beneath.chain(found.values).collect();
+            if asked.cell.as_ref().is_some_and(|only| *only != values) {
                 continue;
             }
-            let settings: Vec<&Setting> = cell.into_iter().chain(&set).collect();
-            if let Some((subjects, controls)) = self.cell(path, &written, backend, &settings, &variants) {
+            let settings: Vec<&Setting> = found.settings.into_iter().chain(asked.fixed()).collect();
+            if let Some((subjects, controls)) = self.cell(path, &written, backend, &settings, &found.variants, &asked.limits) {
                 cells.push(Cell { values, subjects, controls });
             }
         }
-        if cells.is_empty() && self.problems.is_empty() {
-            self.problems
-                .push(Diagnostic::error("no_cell", "no cell of the matrix has these values").help("`chaosrun plan` lists all cells"));
+        if cells.is_empty() && self.problems.len() == before {
+            let problem = match asked.cell {
+                Some(_) => Diagnostic::error("no_cell", "no cell of the matrix has these values").help("`chaosrun plan` lists all cells"),
+                None => Diagnostic::error("no_cell", "this matrix leaves out all of its cells")
+                    .at(doc.key_place(&Pointer::default().key("matrix")))
+                    .label("nothing is left to run"),
+            };
+            self.problems.push(problem);
         }
         let from_file = usize::try_from(doc.value.get("repeat").and_then(Value::as_u64).unwrap_or(1)).unwrap_or(usize::MAX);
-        let repeat = self.overrides.repeat.unwrap_or(from_file).max(1);
-        let each: usize = cells.iter().map(|cell| cell.subjects.len() + cell.controls.len()).sum();
-        if each.saturating_mul(seeds.len()).saturating_mul(repeat) > MOST_TRIALS {
-            self.problems.push(
-                Diagnostic::error("too_many_trials", format!("more than {MOST_TRIALS} trials")).help("use fewer seeds, repeats or cells"),
-            );
+        let repeat = asked.repeat.unwrap_or(from_file).max(1);
+        let loaded = Loaded { cells, seeds, repeat };
+        if loaded.trials() > matrix::MOST {
+            self.problems.push(too_many_trials());
         }
-        Some(Loaded { cells, seeds, repeat })
+        Some(loaded)
     }
 
     /// The scenario with its sections for stand-ins or real programs: it follows its cluster, which the settings may name.
@@ -174,12 +189,13 @@ impl<'a> Loader<'a> {
 
     /// Whether the cluster of that name runs with stand-ins. One that cannot be read is reported where it is loaded.
     fn is_standin(&mut self, name: &str, from: &Path, backend: Backend) -> bool {
-        if let Some(known) = self.standins.get(name) {
+        let Ok(file) = self.files.find(name, from) else { return false };
+        let key = format!("{} {}", file.name, backend.as_str());
+        if let Some(known) = self.standins.get(&key) {
             return *known;
         }
-        let doc = self.files.find(name, from).ok().and_then(|file| Document::read(&file).0);
-        let standin = doc.is_some_and(|doc| sections::has_standins(&doc, backend, self.overrides.standin));
-        self.standins.insert(name.to_owned(), standin);
+        let standin = Document::read(&file).0.is_some_and(|doc| sections::has_standins(&doc, backend, self.overrides.standin));
+        self.standins.insert(key, standin);
         standin
     }
 
@@ -193,50 +209,6 @@ impl<'a> Loader<'a> {
                 self.problems.push(problem.help("name the cluster at the top, or in `local` and `docker`"));
             }
         }
-    }
-
-    /// The axes of the matrix with the settings they stand for.
-    fn axes(&mut self, doc: &Document, set: &[Setting]) -> Vec<(String, Vec<Setting>)> {
-        let mut axes = Vec::new();
-        let matrix = doc.value.get("matrix").and_then(Value::as_object);
-        let mut cells: usize = 1;
-        for (path, value) in matrix.into_iter().flatten() {
-            let pointer = Pointer::default().key("matrix").key(path.as_str());
-            let values = match seeds::axis(value) {
-                Ok(values) => values,
-                Err(message) => {
-                    let problem = Diagnostic::error("empty_matrix", message).label("expected values to try");
-                    let place = if value.is_null() { doc.key_place(&pointer) } else { doc.place(&pointer) };
-                    self.problems.push(problem.at(place).help("a list of values, or an inclusive range such as `1..20`"));
-                    continue;
-                }
-            };
-            let known = match super::path::parse(path) {
-                Ok(path) => path,
-                Err((message, _)) => {
-                    self.problems.push(Diagnostic::error("bad_path", message).at(doc.key_place(&pointer)));
-                    continue;
-                }
-            };
-            cells = cells.saturating_mul(values.len());
-            if cells > MOST_TRIALS {
-                let problem = Diagnostic::error("too_many_trials", format!("more than {MOST_TRIALS} cells"));
-                self.problems.push(problem.at(doc.key_place(&pointer)).label("this axis makes it too many"));
-                return axes;
-            }
-            // What the command line sets is no longer varied.
-            if set.iter().any(|set| set.path.pointer == known.pointer) {
-                continue;
-            }
-            let listed = value.is_array();
-            let settings = values.into_iter().enumerate().map(|(at, value)| {
-                let from = if listed { pointer.index(at) } else { pointer.clone() };
-                let place = doc.place(&from);
-                Setting { path: known.clone(), value, file: place.file, from: place.pointer, whole: doc.key_place(&pointer) }
-            });
-            axes.push((path.clone(), settings.collect()));
-        }
-        axes
     }
 
     /// What was recorded of this scenario, when cassettes are to answer.
@@ -255,20 +227,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Names of the variants to judge and where they are from; none = the file's own.
-    fn wanted_variants(&self, axis: Option<&[Setting]>) -> Vec<(String, Place)> {
-        if !self.overrides.variants.is_empty() {
-            return self.overrides.variants.iter().map(|name| (name.clone(), overrides::argument("--variant", name))).collect();
-        }
-        let from_axis = axis
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|setting| Some((setting.value.as_str()?.to_owned(), Place::new(Arc::clone(&setting.file), setting.from.clone()))));
-        from_axis.collect()
-    }
-
-    fn wanted_seeds(&mut self, doc: &Document, set: &[Setting], axis: Option<&[Setting]>) -> Vec<u64> {
-        if let Some(seeds) = &self.overrides.seeds {
+    fn wanted_seeds(&mut self, doc: &Document, asked: &Asked, axis: Option<&[Setting]>) -> Vec<u64> {
+        if let Some(seeds) = &asked.seeds {
             return seeds.clone();
         }
         if let Some(axis) = axis {
@@ -285,8 +245,8 @@ impl<'a> Loader<'a> {
             }
             return found;
         }
-        let is_seed = |setting: &&Setting| setting.path.pointer == Pointer::default().key("seed");
-        let set = set.iter().rfind(is_seed).map(|setting| &setting.value);
+        let fixed = asked.fixed();
+        let set = fixed.iter().rfind(|setting| setting.path.pointer == Pointer::default().key("seed")).map(|setting| &setting.value);
         vec![set.or(doc.value.get("seed")).and_then(Value::as_u64).unwrap_or(1)]
     }
 
@@ -299,6 +259,7 @@ impl<'a> Loader<'a> {
         backend: Backend,
         settings: &[&Setting],
         variants: &[(String, Place)],
+        limits: &LimitsOverride,
     ) -> Option<(Vec<Arc<Scenario>>, Vec<Arc<Scenario>>)> {
         let mut doc = self.with_programs(doc, path, backend, settings);
         overrides::apply(&mut doc, Kind::Scenario, None, settings, &mut self.problems);
@@ -334,7 +295,8 @@ impl<'a> Loader<'a> {
                 self.problems.push(missing_variant(name, searched, &known_variants).at(place.clone()));
             }
         }
-        let scenario = scenario?;
+        let mut scenario = scenario?;
+        scenario.declared_limits = scenario.declared_limits.least(limits);
         let with = |name: &str| match found.get(name) {
             Some(Found::Variant(variant)) => Some(Arc::new(scenario.with_variant(variant))),
             _ => None,
@@ -584,14 +546,19 @@ fn wanted(raw: &RawScenario, variants: &[(String, Place)], own: &str) -> Vec<Str
     names
 }
 
-/// All combinations, the last axis running fastest.
-fn product<'s>(axes: &[&'s (String, Vec<Setting>)]) -> Vec<Vec<&'s Setting>> {
-    axes.iter().fold(vec![Vec::new()], |cells, (_, settings)| {
-        cells.iter().flat_map(|cell| settings.iter().map(move |setting| cell.iter().copied().chain([setting]).collect())).collect()
-    })
+/// Of a recorded cell, what is no matter of the matrix: a campaign had set it.
+fn recorded_settings(doc: &Document, asked: &Asked) -> Vec<Setting> {
+    let Some(cell) = &asked.cell else { return Vec::new() };
+    // Which paths there are is told again, with its problems, when the matrix is read for good.
+    let matrix = Matrix::read(doc, &asked.fixed(), &mut Vec::new());
+    cell.iter().filter(|(path, _)| !matrix.varies(path)).filter_map(|(path, value)| overrides::recorded(path, value)).collect()
 }
 
-fn at_name(problem: Diagnostic, place: &Place) -> Diagnostic {
+pub(super) fn too_many_trials() -> Diagnostic {
+    Diagnostic::error("too_many_trials", format!("more than {} trials", matrix::MOST)).help("use fewer seeds, repeats or cells")
+}
+
+pub(super) fn at_name(problem: Diagnostic, place: &Place) -> Diagnostic {
     if problem.place.is_some() { problem } else { problem.at(place.clone()) }
 }
 
@@ -629,7 +596,7 @@ mod tests {
 
     #[test]
     fn every_sample_loads_in_every_form() {
-        let shared = ["clusters/", "scoring/"].map(|folder| format!("scenarios/{folder}"));
+        let shared = ["clusters/", "scoring/", "campaigns/"].map(|folder| format!("scenarios/{folder}"));
         let mut refused = Vec::new();
         let scenarios = SAMPLES.iter().map(|(path, _)| *path).filter(|path| path.starts_with("scenarios/"));
         for path in scenarios.filter(|path| !shared.iter().any(|folder| path.starts_with(folder))) {

@@ -4,7 +4,9 @@
 //! [`typed`]) and resolved ([`resolve`]) into the [`model`]. Only [`load`] and [`files`] read files.
 
 mod alone;
+mod asked;
 mod by_hand;
+mod campaign;
 mod check;
 mod document;
 pub mod embedded;
@@ -12,6 +14,7 @@ mod files;
 mod foreign;
 mod kind;
 mod load;
+mod matrix;
 pub mod model;
 pub mod names;
 mod overrides;
@@ -28,11 +31,14 @@ pub mod yaml;
 
 pub use alone::{Alone, cluster_name, load_cluster};
 pub use by_hand::fault_by_hand;
+pub use campaign::{LoadedCampaign, load_campaign};
 pub use check::{check, collect};
 pub use files::places_of_folder;
 pub use foreign::Foreign;
 pub use kind::Kind;
 pub use load::{Cell, Loaded, Overrides, load};
+pub use overrides::argument;
+pub use path::parse as parse_path;
 pub use resolve::FAULT_CLASSES;
 pub use resolve::quantity::duration;
 pub use taped::Replay;

@@ -63,6 +63,14 @@ pub fn settings(arguments: &[String]) -> (Vec<Setting>, Vec<Diagnostic>) {
     (found, problems)
 }
 
+/// What a recorded trial had set; none when that is no path.
+#[must_use]
+pub fn recorded(path: &str, value: &Value) -> Option<Setting> {
+    let parsed = path::parse(path).ok()?;
+    let whole = argument("--like", &format!("{path}={value}"));
+    Some(Setting { path: parsed, value: value.clone(), file: Arc::clone(&whole.file), from: Pointer::default(), whole })
+}
+
 /// Applies those settings that are about this document: paths that begin with `prefix`, or for the scenario itself
 /// (no prefix) all that lead into no other file.
 pub fn apply(doc: &mut Document, kind: Kind, prefix: Option<&str>, settings: &[&Setting], problems: &mut Vec<Diagnostic>) {

@@ -1,5 +1,6 @@
 //! Paths of `--set` and `matrix:`: `chaos.kill.at`, `nodes.tikv.args[2]`, `files."tikv.toml"`.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use crate::diagnostic::{Pointer, Step};
@@ -9,6 +10,25 @@ use crate::diagnostic::{Pointer, Step};
 pub struct Path {
     pub pointer: Pointer,
     pub spans: Vec<Range<usize>>,
+}
+
+impl Path {
+    /// As it is written: keys are quoted where they must be.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for step in &self.pointer.0 {
+            let _ = match step {
+                Step::Index(index) => write!(text, "[{index}]"),
+                Step::Key(key) => {
+                    let dot = if text.is_empty() { "" } else { "." };
+                    let quote = if key.contains(['.', '[', '"']) { "\"" } else { "" };
+                    write!(text, "{dot}{quote}{key}{quote}")
+                }
+            };
+        }
+        text
+    }
 }
 
 /// Reads a path.
@@ -65,6 +85,7 @@ mod tests {
         let path = parse(r#"nodes.tikv.files."a.b"[2]"#).expect("a path");
         assert_eq!(path.pointer, Pointer::default().key("nodes").key("tikv").key("files").key("a.b").index(2));
         assert_eq!(path.spans[3], 17..22);
+        assert_eq!(path.text(), r#"nodes.tikv.files."a.b"[2]"#);
         for (text, at) in [("", 0..0), ("a..b", 2..2), ("a[x]", 2..3), ("a[1", 1..3), ("a[1]b", 4..5), (".a", 0..0)] {
             assert_eq!(parse(text).expect_err(text).1, at, "{text}");
         }

@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::path::Path;
-use super::raw::{RawCluster, RawScenario, RawScoring, RawVariant};
+use super::raw::{RawCampaign, RawCluster, RawScenario, RawScoring, RawVariant};
 use crate::diagnostic::{Pointer, Step};
 
 /// The schema of a kind of file.
 #[must_use]
 pub fn of(kind: Kind) -> &'static Value {
-    static SCHEMAS: LazyLock<[Value; 4]> = LazyLock::new(|| Kind::ALL.map(generate));
+    static SCHEMAS: LazyLock<[Value; 5]> = LazyLock::new(|| Kind::ALL.map(generate));
     &SCHEMAS[kind as usize]
 }
 
@@ -23,12 +23,13 @@ fn generate(kind: Kind) -> Value {
         Kind::Cluster => generator.into_root_schema_for::<RawCluster>(),
         Kind::Variant => generator.into_root_schema_for::<RawVariant>(),
         Kind::Scoring => generator.into_root_schema_for::<RawScoring>(),
+        Kind::Campaign => generator.into_root_schema_for::<RawCampaign>(),
     };
     let mut schema = schema.to_value();
     match kind {
         Kind::Scenario => add_sections(&mut schema, &[]),
         Kind::Cluster => add_sections(&mut schema, &["role", "probe", "invariant", "workload", "action"]),
-        Kind::Variant | Kind::Scoring => {}
+        Kind::Variant | Kind::Scoring | Kind::Campaign => {}
     }
     schema
 }

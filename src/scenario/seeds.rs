@@ -1,5 +1,6 @@
 //! Seeds as they are given: `7`, `1..20` (inclusive), `[1, 2, 3]`.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use serde_json::Value;
@@ -36,6 +37,27 @@ pub fn parse(text: &str) -> Result<Vec<u64>, String> {
     text.split(',').map(|one| one.trim().parse().map_err(|_| wrong())).collect()
 }
 
+/// Reads `7`, `1..20` or `[1, 5, 9]` of a file.
+///
+/// # Errors
+/// In one sentence: no seeds, none at all, or one twice.
+pub fn listed(value: &Value) -> Result<Vec<u64>, String> {
+    let seeds = match value {
+        Value::String(text) => parse(text)?,
+        Value::Number(_) => vec![value.as_u64().ok_or_else(|| format!("`{value}` is no seed"))?],
+        Value::Array(items) if items.is_empty() => return Err("there is no seed in this list".to_owned()),
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_u64().ok_or_else(|| format!("`{item}` is no seed"))).collect::<Result<_, _>>()?
+        }
+        other => return Err(format!("`{other}` is no seed")),
+    };
+    let mut seen = HashSet::new();
+    match seeds.iter().find(|seed| !seen.insert(**seed)) {
+        Some(twice) => Err(format!("seed {twice} stands twice in this list")),
+        None => Ok(seeds),
+    }
+}
+
 /// The values of an axis of the matrix.
 ///
 /// # Errors
@@ -55,6 +77,8 @@ pub fn axis(value: &Value) -> Result<Vec<Value>, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -63,7 +87,9 @@ mod tests {
         assert_eq!(parse("7..7"), Ok(vec![7]));
         assert_eq!(parse("1, 5"), Ok(vec![1, 5]));
         assert!(parse("3..1").is_err() && parse("0..18446744073709551615").is_err() && parse("x").is_err());
-        assert_eq!(axis(&serde_json::json!("1..2")), Ok(vec![1.into(), 2.into()]));
-        assert!(axis(&serde_json::json!([])).is_err());
+        assert_eq!(axis(&json!("1..2")), Ok(vec![1.into(), 2.into()]));
+        assert!(axis(&json!([])).is_err());
+        assert_eq!(listed(&json!([3, 1])), Ok(vec![3, 1]));
+        assert!([json!([1, 1]), json!([]), json!(-1), json!(null), json!([1.5])].iter().all(|wrong| listed(wrong).is_err()));
     }
 }

@@ -11,6 +11,7 @@ mod project;
 pub mod recorder;
 
 pub mod find;
+pub mod history;
 pub mod read;
 pub mod row;
 pub mod sessions;

@@ -2,6 +2,7 @@
 //! for what happens to a cluster: `chaos` (when, whom) and `fault` (what).
 
 mod action;
+mod campaign;
 mod chaos;
 mod cluster;
 mod fault;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde::Serializer;
 
 pub use action::*;
+pub use campaign::*;
 pub use chaos::*;
 pub use cluster::*;
 pub use fault::*;

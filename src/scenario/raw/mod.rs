@@ -3,6 +3,7 @@
 //! Doc comments here are what editors show: they become the descriptions of the JSON Schemas.
 
 mod action;
+mod campaign;
 mod chaos;
 mod cluster;
 mod scalar;
@@ -11,6 +12,7 @@ mod scoring;
 mod variant;
 
 pub use action::*;
+pub use campaign::*;
 pub use chaos::*;
 pub use cluster::*;
 pub use scalar::*;

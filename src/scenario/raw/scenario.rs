@@ -1,9 +1,11 @@
 //! `scenarios/*.yaml`.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{OneOrMany, RawChaos, RawCount, RawDuration, RawSize, Short, Text};
 use crate::scenario::model::{Backend, Goal};
@@ -60,7 +62,7 @@ pub struct RawScenario {
     /// Paths of this file and the values to try; all are crossed. `seed: 1..20` is inclusive.
     #[serde(default)]
     #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
-    pub matrix: IndexMap<String, RawAxis>,
+    pub matrix: RawMatrix,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -151,19 +153,36 @@ pub struct RawCheckMap {
     pub timing: RawTiming,
 }
 
-/// The values of one path: a list, or a range `1..20` of whole numbers.
-#[derive(Debug, Clone, Deserialize)]
+/// Paths and the values of each. `zip`, `include` and `exclude` are no paths.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
-pub struct RawAxis(#[expect(dead_code, reason = "as the matrix it stands in")] Value);
+pub struct RawMatrix(#[expect(dead_code, reason = "as the matrix it is")] IndexMap<String, Value>);
 
-impl JsonSchema for RawAxis {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "axis".into()
+impl JsonSchema for RawMatrix {
+    fn schema_name() -> Cow<'static, str> {
+        "matrix".into()
     }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let axis = json!({
             "description": "A list of values, or an inclusive range such as 1..20",
             "anyOf": [{ "type": "array", "minItems": 1 }, { "type": "string", "pattern": r"^[0-9]+\.\.[0-9]+$" }]
+        });
+        let cells = |description: &str| {
+            let entry = json!({ "type": "object", "minProperties": 1, "additionalProperties": true });
+            json!({ "description": description, "type": "array", "items": entry })
+        };
+        json_schema!({
+            "type": "object",
+            "properties": {
+                "zip": {
+                    "description": "Axes that go together, value by value",
+                    "type": "array",
+                    "items": { "type": "object", "minProperties": 1, "additionalProperties": axis.clone() }
+                },
+                "include": cells("Cells more, each with these values and otherwise as the file says"),
+                "exclude": cells("Cells that have all these values are left out")
+            },
+            "additionalProperties": axis
         })
     }
 }

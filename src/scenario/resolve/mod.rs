@@ -3,6 +3,7 @@
 //! any problem.
 
 mod action;
+mod campaign;
 mod chaos;
 mod cluster;
 mod fault;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use regex::Regex;
 
 pub use action::unfit;
+pub use campaign::campaign;
 pub use chaos::alone;
 pub(super) use cluster::stem;
 pub use cluster::{Form, cluster};

@@ -1,0 +1,176 @@
+//! `chaosrun plan`: what a run would do, what it would take, and what it could show.
+#![expect(clippy::print_stdout, reason = "the plan is what was asked for")]
+
+mod cells;
+mod detail;
+mod layout;
+mod outlook;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use super::output::MessageFormat;
+use super::overrides::OverrideArgs;
+use super::planned::{self, Planned};
+use super::selection::SelectionArgs;
+use super::store::{StoreArgs, expected};
+use super::{problems, prompt};
+use crate::plan::forecast::{self, Forecast};
+use crate::plan::strength::{self, Strength};
+use crate::plan::{Plan, TrialPlan};
+use crate::scenario::model::Scenario;
+use crate::scenario::yaml;
+use crate::store::history::Past;
+use crate::store::{Database, StoreError};
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Scenario files, or one campaign; not needed with `--like`
+    #[arg(required_unless_present = "like", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print each cell in full, with all of its trials; of a single cell it is so anyway
+    #[arg(long)]
+    trials: bool,
+    /// Print the scenarios with everything decided instead: as YAML, or as JSON
+    #[arg(long)]
+    print_config: bool,
+    /// Print what a model would be told instead: system, tools and first message; as JSON, the request itself
+    #[arg(long, conflicts_with = "print_config")]
+    prompt: bool,
+    /// What is printed
+    #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
+    message_format: MessageFormat,
+    /// Where a run would write its JUnit report; a plan has none
+    #[arg(long, value_name = "FILE", env = "CHAOSRUN_JUNIT", hide = true)]
+    junit: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
+    let like = args.overrides.recorded(&args.store)?;
+    let mut files = args.files.clone();
+    if files.is_empty() {
+        files.extend(like.as_ref().map(|started| PathBuf::from(&started.file)));
+    }
+    let planned = match planned::load(&files, &args.overrides.overrides(like.as_ref()), &args.selection)? {
+        Ok(planned) => planned,
+        Err(found) => return Ok(problems::tell(&found, args.message_format)),
+    };
+    if args.prompt {
+        return prompt::print(&planned.plan, args.message_format);
+    }
+    if args.print_config {
+        return print_config(&planned, args.message_format);
+    }
+    let past = history(&planned.plan, &args.store)?;
+    let jobs = args.overrides.jobs.map_or(1, |jobs| usize::try_from(jobs).unwrap_or(1));
+    let outlook = Outlook::of(&planned, &past, jobs);
+    match args.message_format {
+        MessageFormat::Human => print!("{}", outlook.text(&planned, args.trials)),
+        MessageFormat::Json => println!("{}", outlook.json(&planned)),
+    }
+    Ok(Exit::Ok)
+}
+
+/// What was recorded of like trials; nothing where there is no record.
+fn history(plan: &Plan, store: &StoreArgs) -> anyhow::Result<Vec<Past>> {
+    let database = match Database::open(&store.directory()) {
+        Ok(database) => database,
+        Err(StoreError::Missing { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(expected(error).into()),
+    };
+    let mut scenarios: Vec<&str> = plan.trials.iter().map(|trial| trial.scenario.name.as_str()).collect();
+    let mut subjects: Vec<&str> = plan.trials.iter().map(|trial| trial.subject.as_str()).collect();
+    for names in [&mut scenarios, &mut subjects] {
+        names.sort_unstable();
+        names.dedup();
+    }
+    Ok(database.history(&scenarios, &subjects).map_err(expected)?)
+}
+
+fn print_config(planned: &Planned, format: MessageFormat) -> anyhow::Result<Exit> {
+    let scenarios = || planned.loaded.iter().flat_map(|loaded| &loaded.cells).flat_map(|cell| &cell.subjects);
+    match format {
+        MessageFormat::Human => {
+            let written: Result<Vec<String>, String> = scenarios().map(|one| yaml::write(one.as_ref())).collect();
+            print!("{}", written.map_err(anyhow::Error::msg)?.join("---\n"));
+        }
+        MessageFormat::Json => {
+            for one in scenarios() {
+                println!("{}", serde_json::to_string(one.as_ref())?);
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// What is told of a plan.
+struct Outlook {
+    forecast: Forecast,
+    strength: Option<Strength>,
+}
+
+impl Outlook {
+    fn of(planned: &Planned, past: &[Past], jobs: usize) -> Self {
+        let compare = planned.campaign.as_ref().and_then(|campaign| campaign.compare.as_ref());
+        Self { forecast: forecast::forecast(&planned.plan, past, jobs), strength: strength::strength(&planned.plan, compare, past) }
+    }
+
+    fn text(&self, planned: &Planned, trials: bool) -> String {
+        let campaign = planned.campaign.as_ref();
+        let first = planned.plan.trials.first().map(|trial| trial.scenario.name.as_str()).unwrap_or_default();
+        let mut text = if trials || self.forecast.cells.len() == 1 && campaign.is_none() {
+            detail::text(&planned.plan)
+        } else {
+            let name = match campaign {
+                Some(campaign) => campaign.name.as_str(),
+                None if planned.loaded.len() == 1 => first,
+                None => "scenarios",
+            };
+            cells::text(name, &self.forecast)
+        };
+        text += &outlook::text(&self.forecast, self.strength.as_ref(), campaign.map(|campaign| &campaign.budget));
+        text
+    }
+
+    fn json(&self, planned: &Planned) -> Value {
+        let trials: Vec<Value> = planned.plan.trials.iter().map(|trial| trial_json(trial)).collect();
+        json!({
+            "jobs": self.forecast.jobs,
+            "campaign": planned.campaign.as_deref(),
+            "trials": trials,
+            "forecast": self.forecast,
+            "strength": self.strength,
+        })
+    }
+}
+
+fn trial_json(trial: &TrialPlan) -> Value {
+    let scenario: &Scenario = &trial.scenario;
+    let mut value = serde_json::to_value(trial).unwrap_or_default();
+    let more = json!({
+        "scenario": scenario.name,
+        "file": scenario.file.name,
+        "backend": scenario.backend,
+        "standin": scenario.cluster.standin,
+        "goal": scenario.goal,
+        "cluster": scenario.cluster.name,
+        "variant": scenario.variant.name,
+        "scoring": scenario.scoring.name,
+        "timing": scenario.timing,
+        "limits": scenario.limits,
+        "chaos": scenario.chaos,
+    });
+    if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+        value.extend(more);
+    }
+    value
+}

@@ -1,0 +1,234 @@
+//! What a plan will take: time, and of models tokens and dollars, by what like trials have taken. Pure.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Plan, TrialPlan};
+use crate::chaos::timeline;
+use crate::event::TrialRole;
+use crate::scenario::model::{Provider, Scenario};
+use crate::store::history::Past;
+
+/// A plan's cells, time and cost.
+#[derive(Debug, Clone, Serialize)]
+pub struct Forecast {
+    pub cells: Vec<CellForecast>,
+    pub trials: usize,
+    pub jobs: usize,
+    pub wall: Wall,
+    /// Of variants that ask models.
+    pub models: Vec<ModelCost>,
+}
+
+/// All trials of a scenario on a backend that have the same values set.
+#[derive(Debug, Clone, Serialize)]
+pub struct CellForecast {
+    pub scenario: String,
+    pub backend: &'static str,
+    pub goal: &'static str,
+    pub cell: IndexMap<String, Value>,
+    pub yardstick: String,
+    pub variants: Vec<String>,
+    pub controls: Vec<String>,
+    pub seeds: usize,
+    pub repeats: usize,
+    pub trials: usize,
+    /// Of all its trials, one after the other.
+    pub wall_us: u64,
+}
+
+/// How long it takes, and how many trials that was told by what.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Wall {
+    /// With as many trials at once as there are jobs.
+    pub expected_us: u64,
+    /// The median of trials of the same yardstick and subject.
+    pub by_same: usize,
+    /// The median of trials of the scenario on that backend: of the same subject, or of all.
+    pub by_scenario: usize,
+    /// No history: at most so long, by the declared timing.
+    pub by_timing: usize,
+}
+
+/// What models cost that a variant asks.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelCost {
+    pub variant: String,
+    pub trials: usize,
+    /// Trials of the same subject in the record; none = nothing is known but the limits.
+    pub history: usize,
+    pub tokens: Option<u64>,
+    pub usd: Option<f64>,
+    /// By the limits of its trials; none = without a limit.
+    pub most_tokens: Option<u64>,
+    pub most_usd: Option<f64>,
+}
+
+/// What told how long a trial takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    Same,
+    Scenario,
+    Timing,
+}
+
+/// Walls of the past by what they are of, sorted.
+struct Walls<'p> {
+    same: HashMap<(&'p str, &'p str), Vec<u64>>,
+    scenario: HashMap<(&'p str, &'p str), Vec<u64>>,
+    scenario_subject: HashMap<(&'p str, &'p str, &'p str), Vec<u64>>,
+}
+
+impl<'p> Walls<'p> {
+    fn of(past: &'p [Past]) -> Self {
+        let mut walls = Self { same: HashMap::new(), scenario: HashMap::new(), scenario_subject: HashMap::new() };
+        for one in past {
+            walls.same.entry((&one.yardstick, &one.subject)).or_default().push(one.wall_us);
+            walls.scenario.entry((&one.scenario, &one.backend)).or_default().push(one.wall_us);
+            walls.scenario_subject.entry((&one.scenario, &one.backend, &one.subject)).or_default().push(one.wall_us);
+        }
+        let all = walls.same.values_mut().chain(walls.scenario.values_mut()).chain(walls.scenario_subject.values_mut());
+        all.for_each(|walls| walls.sort_unstable());
+        walls
+    }
+
+    fn expected(&self, trial: &TrialPlan) -> (u64, Basis) {
+        let (name, backend) = (trial.scenario.name.as_str(), trial.scenario.backend.as_str());
+        if let Some(walls) = self.same.get(&(trial.yardstick.as_str(), trial.subject.as_str())) {
+            return (median(walls), Basis::Same);
+        }
+        let alike = self.scenario_subject.get(&(name, backend, trial.subject.as_str())).or_else(|| self.scenario.get(&(name, backend)));
+        alike.map_or_else(|| (micros(longest(&trial.scenario)), Basis::Timing), |walls| (median(walls), Basis::Scenario))
+    }
+}
+
+/// Forecasts a plan with that many trials at once.
+#[must_use]
+pub fn forecast(plan: &Plan, past: &[Past], jobs: usize) -> Forecast {
+    let walls = Walls::of(past);
+    let mut cells: IndexMap<(&str, &str, String), CellForecast> = IndexMap::new();
+    let mut wall = Wall::default();
+    let mut each = Vec::with_capacity(plan.trials.len());
+    for trial in &plan.trials {
+        let (took, basis) = walls.expected(trial);
+        each.push(took);
+        *match basis {
+            Basis::Same => &mut wall.by_same,
+            Basis::Scenario => &mut wall.by_scenario,
+            Basis::Timing => &mut wall.by_timing,
+        } += 1;
+        let scenario = &trial.scenario;
+        let key = (scenario.name.as_str(), scenario.backend.as_str(), trial.yardstick.clone());
+        let cell = cells.entry(key).or_insert_with(|| CellForecast {
+            scenario: scenario.name.clone(),
+            backend: scenario.backend.as_str(),
+            goal: scenario.goal.as_str(),
+            cell: trial.cell.clone(),
+            yardstick: trial.yardstick.clone(),
+            variants: Vec::new(),
+            controls: Vec::new(),
+            seeds: 0,
+            repeats: 0,
+            trials: 0,
+            wall_us: 0,
+        });
+        let names = if trial.role == TrialRole::Subject { &mut cell.variants } else { &mut cell.controls };
+        if !names.contains(&scenario.variant.name) {
+            names.push(scenario.variant.name.clone());
+        }
+        cell.repeats = cell.repeats.max(trial.repeat);
+        cell.trials += 1;
+        cell.wall_us = cell.wall_us.saturating_add(took);
+    }
+    for ((_, _, yardstick), cell) in &mut cells {
+        let of = plan.trials.iter().filter(|trial| trial.yardstick == *yardstick && trial.scenario.name == cell.scenario);
+        cell.seeds = of.map(|trial| trial.seed).collect::<std::collections::HashSet<_>>().len();
+    }
+    wall.expected_us = at_once(&each, jobs);
+    Forecast { cells: cells.into_values().collect(), trials: plan.trials.len(), jobs, wall, models: models(plan, past) }
+}
+
+/// When the last of them ends: each begins as soon as a slot is free, in their order.
+fn at_once(each: &[u64], jobs: usize) -> u64 {
+    let mut slots: BinaryHeap<Reverse<u64>> = vec![Reverse(0); jobs.max(1)].into();
+    let mut last = 0;
+    for took in each {
+        let Reverse(free) = slots.pop().unwrap_or(Reverse(0));
+        let end = free.saturating_add(*took);
+        last = last.max(end);
+        slots.push(Reverse(end));
+    }
+    last
+}
+
+/// As the scenario declares it, at most: nobody knows how long it takes until a cluster is up.
+fn longest(scenario: &Scenario) -> Duration {
+    let timing = &scenario.timing;
+    let page = scenario.page.as_ref().map(|page| page.at);
+    let begins = scenario.chaos.iter().map(|chaos| chaos.when.latest()).min().into_iter().chain(page).min().unwrap_or_default();
+    let felt = if scenario.chaos.is_empty() { Duration::ZERO } else { timing.detect_within };
+    let works = timing.repair_within.max(timeline::over(&scenario.chaos).saturating_sub(begins));
+    timing.steady_for + begins + felt + works + timing.stable_for
+}
+
+fn models(plan: &Plan, past: &[Past]) -> Vec<ModelCost> {
+    let mut costs: IndexMap<(&str, &str), Vec<&TrialPlan>> = IndexMap::new();
+    for trial in plan.trials.iter().filter(|trial| asks_models(&trial.scenario.variant.provider)) {
+        costs.entry((&trial.scenario.variant.name, &trial.subject)).or_default().push(trial);
+    }
+    let cost = |((variant, subject), trials): ((&str, &str), Vec<&TrialPlan>)| {
+        let history: Vec<&Past> = past.iter().filter(|one| one.subject == subject).collect();
+        let mut cost = ModelCost {
+            variant: variant.to_owned(),
+            trials: trials.len(),
+            history: history.len(),
+            tokens: None,
+            usd: None,
+            most_tokens: trials.iter().map(|trial| trial.scenario.limits.tokens).sum(),
+            most_usd: trials.iter().map(|trial| trial.scenario.limits.usd).sum(),
+        };
+        for trial in trials.iter().filter(|_| !history.is_empty()) {
+            let own: Vec<&Past> = history.iter().copied().filter(|one| one.scenario == trial.scenario.name).collect();
+            let (tokens, usd) = mean(if own.is_empty() { &history } else { &own });
+            cost.tokens = Some(cost.tokens.unwrap_or_default() + tokens);
+            cost.usd = Some(cost.usd.unwrap_or_default() + usd);
+        }
+        cost
+    };
+    costs.into_iter().map(cost).collect()
+}
+
+/// Whether somebody is paid for what it does. A cassette is not.
+fn asks_models(provider: &Provider) -> bool {
+    match provider {
+        Provider::Model(model) => model.cassettes.is_none(),
+        Provider::Command(program) => !program.models.is_empty(),
+        Provider::Scripted { .. } | Provider::Noop | Provider::RestartAll | Provider::Oracle => false,
+    }
+}
+
+/// What a trial costs on average: sums are what is paid.
+fn mean(past: &[&Past]) -> (u64, f64) {
+    let count = past.len().max(1);
+    let tokens: u64 = past.iter().filter_map(|one| one.tokens).sum();
+    let usd: f64 = past.iter().filter_map(|one| one.usd).sum();
+    (tokens / count as u64, usd / crate::stats::count(count))
+}
+
+fn median(sorted: &[u64]) -> u64 {
+    let middle = sorted.len() / 2;
+    match sorted {
+        [] => 0,
+        _ if sorted.len() % 2 == 1 => sorted[middle],
+        _ => u64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,86 @@
+//! What comparisons of so many pairs can show, known before they are paid for. Pure.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::Plan;
+use crate::event::{TrialRole, Verdict};
+use crate::scenario::model::{Compare, Metric};
+use crate::stats::{count, power};
+use crate::store::history::Past;
+
+/// Error rate of each statement.
+pub const ALPHA: f64 = 0.05;
+/// How often it shall be shown.
+pub const POWER: f64 = 0.8;
+/// Of an agent of which little is known.
+const ASSUMED: f64 = 0.95;
+/// Fewer trials than this say little of a rate.
+const ENOUGH: usize = 20;
+/// More pairs than this are counted as so many: what they show is more, and nobody waits for the sum.
+const MOST_PAIRS: usize = 1_000;
+
+/// What the pairs of a plan show of agents that pass or not.
+#[derive(Debug, Clone, Serialize)]
+pub struct Strength {
+    /// Scenario, cell, backend, seed and repeat: on each the variants are compared.
+    pub pairs: usize,
+    /// Judged variants; with one alone, the other side is a run of the same trials or a baseline.
+    pub variants: Vec<String>,
+    /// How often an agent passes.
+    pub rate: f64,
+    /// Of so many recorded trials; none = assumed.
+    pub rate_of: Option<usize>,
+    pub margin: f64,
+    /// How often two equal agents are shown not to differ by the margin.
+    pub non_inferior: f64,
+    /// Pairs that show it with [`POWER`].
+    pub needed: Option<usize>,
+    /// The smallest drop of the rate that is shown with [`POWER`].
+    pub smallest_drop: Option<f64>,
+}
+
+/// None when nothing of the plan is judged.
+#[must_use]
+pub fn strength(plan: &Plan, compare: Option<&Compare>, past: &[Past]) -> Option<Strength> {
+    let judged = || plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject);
+    let mut variants: Vec<String> = Vec::new();
+    let mut pairs: HashSet<(&str, u64, usize, &str)> = HashSet::new();
+    for trial in judged() {
+        let scenario = &trial.scenario;
+        if !variants.contains(&scenario.variant.name) {
+            variants.push(scenario.variant.name.clone());
+        }
+        pairs.insert((&trial.yardstick, trial.seed, trial.repeat, scenario.backend.as_str()));
+    }
+    if pairs.is_empty() {
+        return None;
+    }
+    // Of whom the rate is: of whom the others are compared with, or of the only one.
+    let who = compare.map(|compare| compare.reference.as_str()).or(if variants.len() == 1 { Some(variants[0].as_str()) } else { None });
+    let subjects: HashSet<&str> =
+        plan.trials.iter().filter(|trial| Some(trial.scenario.variant.name.as_str()) == who).map(|trial| trial.subject.as_str()).collect();
+    let scenarios: HashSet<&str> = judged().map(|trial| trial.scenario.name.as_str()).collect();
+    let known: Vec<&Past> =
+        past.iter().filter(|one| subjects.contains(one.subject.as_str()) && scenarios.contains(one.scenario.as_str())).collect();
+    let passed = known.iter().filter(|one| one.verdict == Verdict::Pass).count();
+    let (rate, rate_of) = if known.len() >= ENOUGH {
+        // As if half a trial more had passed, and half a one not: twenty passes of twenty are no certainty.
+        ((count(passed) + 0.5) / (count(known.len()) + 1.0), Some(known.len()))
+    } else {
+        (ASSUMED, None)
+    };
+    let margin = compare.filter(|compare| compare.metric == Metric::Pass).map_or(Metric::Pass.default_margin(), |compare| compare.margin);
+    let n = pairs.len().min(MOST_PAIRS);
+    Some(Strength {
+        pairs: pairs.len(),
+        variants,
+        rate,
+        rate_of,
+        margin,
+        non_inferior: power::non_inferiority(n, rate, margin, ALPHA),
+        needed: power::pairs_for_non_inferiority(rate, margin, ALPHA, POWER),
+        smallest_drop: power::smallest_drop(n, rate, ALPHA, POWER),
+    })
+}

@@ -4,6 +4,7 @@
 //! owned and serialisable; this file and those below it depend on ids, serde and time alone. Durations are whole microseconds (`_us`).
 
 mod agent;
+mod run;
 pub mod summary;
 mod trial;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::ids::{RunId, TrialId};
 
 pub use agent::{ActionOutcome, AgentEnd, Alternative, Diagnosis, FaultGrade, Fit, Grade, Output, Said, ToolCall, Usage};
+pub use run::{KeptTrial, Resource, Stopped};
 pub use trial::{FaultSummary, Reason, ScorePart, TrialFinished, TrialRole, TrialStarted, Verdict};
 
 /// One thing that happened.
@@ -44,6 +46,9 @@ pub enum Kind {
         backend: String,
         trials: usize,
         jobs: usize,
+        /// What decided how many at once, when the machine did: `2 cores`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jobs_by: Option<String>,
         /// The name of the campaign whose trials these are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         campaign: Option<String>,
@@ -54,6 +59,14 @@ pub enum Kind {
         counts: IndexMap<Verdict, usize>,
         wall_us: u64,
         interrupted: bool,
+    },
+    /// A trial of the plan that is recorded already. These come before any trial starts.
+    TrialKept(Box<KeptTrial>),
+    /// No further trial is started; those that run end by themselves.
+    RunStopped {
+        why: Stopped,
+        /// Trials of the plan that have not begun.
+        missing: usize,
     },
     TrialStarted(Box<TrialStarted>),
     /// Exactly one for every started trial, whatever happened.
@@ -422,6 +435,8 @@ impl Kind {
         match self {
             Self::RunStarted { .. } => "run_started",
             Self::RunFinished { .. } => "run_finished",
+            Self::TrialKept(_) => "trial_kept",
+            Self::RunStopped { .. } => "run_stopped",
             Self::TrialStarted(_) => "trial_started",
             Self::TrialFinished(_) => "trial_finished",
             Self::PhaseStarted { .. } => "phase_started",

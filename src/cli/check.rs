@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::execution::{self, WallArgs};
+use super::execution::{self, How, WallArgs};
 use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
-use super::overrides::PlaceArgs;
+use super::overrides::{self, PlaceArgs};
 use super::problems;
 use super::selection::SelectionArgs;
 use super::store::StoreArgs;
 use crate::plan::{self, Plan};
-use crate::run::tape::Records;
+use crate::run::jobs::{Jobs, Machine};
 use crate::scenario::{self, Kind};
 
 #[derive(Debug, Args)]
@@ -26,8 +26,8 @@ pub struct CheckArgs {
     #[arg(long)]
     files_only: bool,
     /// Run this many trials at once
-    #[arg(long, value_name = "N", env = "CHAOSRUN_JOBS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
-    jobs: u32,
+    #[arg(long, value_name = "N|auto", env = "CHAOSRUN_JOBS", default_value = "1", value_parser = overrides::jobs)]
+    jobs: Jobs,
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
@@ -83,8 +83,8 @@ fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit> {
         return Err(Expected::new(Exit::NothingSelected, "no test of these scenarios was selected").into());
     }
     let plan = Plan::joined(vec![Plan { trials: checks.iter().map(|check| Arc::clone(&check.trial)).collect() }]);
-    let jobs = usize::try_from(args.jobs).unwrap_or(1);
-    let executed = execution::execute(&plan.trials, jobs, &args.walls, Records::default(), &args.output, &args.store)?;
+    let slots = args.jobs.slots(&plan.trials, Machine::here());
+    let executed = execution::execute(&plan.trials, How { slots, ..How::default() }, &args.walls, &args.output, &args.store)?;
     let mut wrong = 0;
     for (check, trial) in checks.iter().zip(&plan.trials) {
         let found = executed.verdicts.get(&trial.number);

@@ -1,6 +1,5 @@
 //! Executes planned trials: supervisor, record, reporters, runtime. What `run` and `check` share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,15 +17,19 @@ use crate::event::{Kind, Verdict};
 use crate::ids::{RunId, TrialId};
 use crate::plan::TrialPlan;
 use crate::plan::digest::SEMANTICS;
+use crate::plan::missing::{self, Missing};
 use crate::removal;
 use crate::run::able::{self, Unable, Unwalled};
 use crate::run::backend;
+use crate::run::budget::Cost;
 use crate::run::dispatcher::{Dispatching, Outcome};
 use crate::run::executor::Executor;
+use crate::run::jobs::Slots;
+use crate::run::queue::Policy;
 use crate::run::stop::Stop;
 use crate::run::tape::{self, Records};
 use crate::scenario::model::Backend;
-use crate::store::Recorder;
+use crate::store::{Database, Directory, Recorder};
 
 /// How agents are kept apart from this machine.
 #[derive(Debug, Args)]
@@ -36,6 +39,25 @@ pub struct WallArgs {
     allow_host_shell: bool,
 }
 
+/// How trials are executed, beside what they are.
+#[derive(Debug, Default)]
+pub struct How {
+    /// The name of the campaign that they are of.
+    pub campaign: Option<String>,
+    pub slots: Slots,
+    /// Its `jobs` and `spent` are decided here.
+    pub policy: Policy,
+    /// Run only what is missing in the record.
+    pub resume: Option<Resume>,
+    pub records: Records,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Resume {
+    /// Invalid trials are missing, too.
+    pub retry_invalid: bool,
+}
+
 /// What came of it: by trial number, and in all.
 pub struct Executed {
     pub verdicts: IndexMap<usize, Verdict>,
@@ -43,14 +65,7 @@ pub struct Executed {
 }
 
 /// Starts the supervisor first, then everything else; returns when nothing of it is left.
-pub fn execute(
-    trials: &[Arc<TrialPlan>],
-    jobs: usize,
-    walls: &WallArgs,
-    records: Records,
-    output: &OutputArgs,
-    store: &StoreArgs,
-) -> anyhow::Result<Executed> {
+pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &OutputArgs, store: &StoreArgs) -> anyhow::Result<Executed> {
     tape::ready(trials.iter().map(|trial| &**trial)).map_err(|why| {
         Expected::new(Exit::InvalidFile, why).help("`chaosrun run SCENARIO --record FOLDER` writes cassettes, one for each seed")
     })?;
@@ -78,15 +93,13 @@ pub fn execute(
         semantics: SEMANTICS,
         backend: trials.first().map_or("local", |trial| trial.scenario.backend.as_str()).into(),
         trials: trials.len(),
-        jobs,
-        campaign: None,
+        jobs: how.slots.count.max(1),
+        jobs_by: how.slots.by.clone(),
+        campaign: how.campaign.clone(),
         arguments: std::env::args().skip(1).collect(),
     });
-    let artifacts = {
-        let run = run.clone();
-        move |trial: &TrialId| directory.artifacts(&run, trial)
-    };
-    let executed = in_runtime(supervisor, run, trials, jobs, walls, records, emitter.clone(), stop.clone(), Box::new(artifacts));
+    let setting = Setting { run, directory, began, emitter: emitter.clone(), stop: stop.clone() };
+    let executed = in_runtime(supervisor, trials, how, walls, setting);
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
     for verdict in executed.iter().flat_map(IndexMap::values) {
         *counts.entry(*verdict).or_default() += 1;
@@ -107,19 +120,24 @@ pub fn execute(
     Ok(Executed { verdicts: executed?, outcome })
 }
 
-#[expect(clippy::too_many_arguments, reason = "called once")]
+/// What a run is made of, whatever its trials are.
+struct Setting {
+    run: RunId,
+    directory: Directory,
+    began: Instant,
+    emitter: Emitter,
+    stop: Stop,
+}
+
 /// Everything that needs a runtime. The work folder and the supervisor end with it.
 fn in_runtime(
     supervisor: Supervisor,
-    run: RunId,
     trials: &[Arc<TrialPlan>],
-    jobs: usize,
+    how: How,
     walls: &WallArgs,
-    records: Records,
-    emitter: Emitter,
-    stop: Stop,
-    record_dir: Box<dyn Fn(&TrialId) -> PathBuf + Send + Sync>,
+    setting: Setting,
 ) -> anyhow::Result<IndexMap<usize, Verdict>> {
+    let Setting { run, directory, began, emitter, stop } = setting;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let verdicts = runtime.block_on(async {
         let supervisor = supervisor.attach().context("the supervisor does not answer")?;
@@ -138,9 +156,9 @@ fn in_runtime(
         if let Some(unwalled) = unwalled.as_ref().filter(|_| !walls.allow_host_shell) {
             return Err(unsafe_here(unwalled).into());
         }
-        let mut shared = ground::shared(supervisor, run, &contained, |progress| eprintln!("{progress}")).await?;
+        let mut shared = ground::shared(supervisor, run.clone(), &contained, |progress| eprintln!("{progress}")).await?;
         shared.host_shell = unwalled.is_some();
-        shared.records = Arc::new(records);
+        shared.records = Arc::new(how.records);
         let unable = able::unable(trials.iter().map(|trial| &**trial), shared.containers.as_deref()).await;
         if let Some(unable) = unable.map_err(|error| Expected::new(Exit::TrialInvalid, error.to_string()))? {
             return Err(refused(&unable).into());
@@ -149,9 +167,22 @@ fn in_runtime(
             Some(containers) => trials.iter().map(|trial| containers.identified(trial)).collect(),
             None => trials.to_vec(),
         };
+        // Not before the images are known: they are part of what a trial is.
+        let missing = match how.resume {
+            Some(resume) => resume.sort(&trials, &directory)?,
+            None => Missing { trials, ..Missing::default() },
+        };
+        let mut verdicts: IndexMap<usize, Verdict> = missing.kept.iter().map(|kept| (kept.number, kept.verdict)).collect();
+        for kept in missing.kept {
+            emitter.emit(Kind::TrialKept(Box::new(kept)));
+        }
+        let spent = Cost { usd: missing.usd, tokens: missing.tokens };
+        let policy = Policy { jobs: how.slots.count, spent, ..how.policy };
+        let record_dir = Box::new(move |trial: &TrialId| directory.artifacts(&run, trial));
         let warnings = emitter.clone();
         let gently = stop.gently.clone();
-        let verdicts = Executor { jobs, emitter, shared: shared.clone(), record_dir, stop }.run(&trials).await;
+        let executor = Executor { policy, began, emitter, shared: shared.clone(), record_dir, stop };
+        verdicts.extend(executor.run(&missing.trials).await);
         if removal::tears_down(gently.is_cancelled())
             && let Err(error) = backend::close(&shared).await
         {
@@ -161,6 +192,19 @@ fn in_runtime(
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(verdicts)
+}
+
+impl Resume {
+    /// The plan without what the record has already.
+    fn sort(self, trials: &[Arc<TrialPlan>], directory: &Directory) -> anyhow::Result<Missing> {
+        let recorded = Database::open(directory).and_then(|database| database.recorded(trials)).map_err(expected)?;
+        let missing = missing::missing(trials, recorded, self.retry_invalid);
+        let Some((trial, run)) = missing.running.first() else { return Ok(missing) };
+        let others = missing.running.len() - 1;
+        let more = if others > 0 { format!(", and {others} more") } else { String::new() };
+        let message = format!("trial `{trial}` of this plan runs at this moment, in run `{run}`{more}");
+        Err(Expected::new(Exit::Usage, message).help("wait until that run has ended, or end it").into())
+    }
 }
 
 /// An agent that would be no safer than what it runs: said before anything is started.

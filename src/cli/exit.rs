@@ -20,7 +20,7 @@ pub enum Exit {
     InvalidFile,
     /// A trial failed.
     TrialFailed,
-    /// A trial was invalid: the environment, not the agent.
+    /// A trial was invalid, or not run for want of budget: the environment, not the agent.
     TrialInvalid,
     /// Nothing was selected.
     NothingSelected,
@@ -71,7 +71,8 @@ impl Exit {
         }
     }
 
-    /// What a run comes to. A real failure says more than an invalid trial beside it.
+    /// What a run comes to. A real failure says more than an invalid trial beside it. A budget that ended before the plan is as an invalid
+    /// trial: something is not known, and not for the agent's sake.
     #[must_use]
     pub fn of_tally(tally: &Tally) -> Self {
         let any = |verdicts: &[Verdict]| verdicts.iter().any(|verdict| tally.count(*verdict) > 0);
@@ -79,7 +80,7 @@ impl Exit {
             Self::Interrupted
         } else if any(&[Verdict::Fail, Verdict::Timeout, Verdict::UnsafePass]) {
             Self::TrialFailed
-        } else if any(&[Verdict::Invalid]) {
+        } else if any(&[Verdict::Invalid]) || tally.is_short() {
             Self::TrialInvalid
         } else if tally.planned == 0 {
             Self::NothingSelected
@@ -103,7 +104,7 @@ impl Exit {
             Self::Usage => "wrong usage",
             Self::InvalidFile => "a file is invalid",
             Self::TrialFailed => "a trial failed",
-            Self::TrialInvalid => "a trial was invalid",
+            Self::TrialInvalid => "a trial was invalid, or a budget kept it from running",
             Self::NothingSelected => "nothing selected",
             Self::GoldenDiffers => "a golden file differs",
             Self::StoreFailed => "the store failed",

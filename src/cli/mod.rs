@@ -12,12 +12,14 @@ mod ground;
 mod help;
 mod init;
 mod list;
+mod merge;
 mod node;
 mod ops;
 pub mod output;
 pub mod overrides;
 mod plan;
 mod planned;
+pub mod policy;
 pub mod problems;
 mod prompt;
 mod replay;
@@ -65,6 +67,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Show a recorded run again, with its exit code
     Replay(replay::ReplayArgs),
+    /// Copy recorded runs of other machines into one record
+    Merge(merge::MergeArgs),
     /// Tell what this machine can do; clean up after dead runs
     Doctor(doctor::DoctorArgs),
     /// Keep clusters running outside of trials
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Ops(args) => ops::run(&args),

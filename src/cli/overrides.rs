@@ -1,11 +1,15 @@
 //! What `run` and `plan` change about a scenario. Each option is also an environment variable.
 
+use std::sync::Arc;
+
 use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{Args, ValueEnum};
 
 use super::exit::{Exit, Expected};
 use super::store::{StoreArgs, expected};
 use crate::event::{Kind, TrialStarted};
+use crate::plan::TrialPlan;
+use crate::run::jobs::{Jobs, Machine, Slots};
 use crate::scenario::model::Backend;
 use crate::scenario::{Overrides, seeds};
 
@@ -26,9 +30,9 @@ pub struct OverrideArgs {
     /// Run each trial this often
     #[arg(long, value_name = "K", env = "CHAOSRUN_REPEAT", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: Option<u32>,
-    /// Run this many trials at once
-    #[arg(long, value_name = "N", env = "CHAOSRUN_JOBS", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub jobs: Option<u32>,
+    /// Run this many trials at once; `auto`: a core each, as far as memory and the keys of models allow [default: 1]
+    #[arg(long, value_name = "N|auto", env = "CHAOSRUN_JOBS", value_parser = jobs)]
+    pub jobs: Option<Jobs>,
     /// Take the scenario, variant, seed and cell of a recorded trial
     #[arg(long, value_name = "TRIAL", env = "CHAOSRUN_LIKE")]
     pub like: Option<String>,
@@ -57,7 +61,23 @@ impl PlaceArgs {
 /// clap would take a plain list for an option that is given several times.
 pub type Seeds = Vec<u64>;
 
+/// # Errors
+/// It is neither `auto` nor a number of trials.
+pub fn jobs(text: &str) -> Result<Jobs, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Jobs::Auto),
+        Ok(count @ 1..=256) => Ok(Jobs::Count(count)),
+        _ => Err("`auto`, or a number from 1 to 256".into()),
+    }
+}
+
 impl OverrideArgs {
+    /// How many trials run at once.
+    #[must_use]
+    pub fn slots(&self, plan: &[Arc<TrialPlan>]) -> Slots {
+        self.jobs.unwrap_or(Jobs::Count(1)).slots(plan, Machine::here())
+    }
+
     /// As the loader takes them. `like` is the beginning of the recorded trial, when one was named.
     #[must_use]
     pub fn overrides(&self, like: Option<&TrialStarted>) -> Overrides {

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use super::execution::{self, WallArgs};
+use super::execution::{self, How, Resume, WallArgs};
 use super::exit::{Exit, Expected};
 use super::output::OutputArgs;
 use super::overrides::OverrideArgs;
+use super::policy::{self, PolicyArgs};
 use super::selection::SelectionArgs;
 use super::store::StoreArgs;
 use super::{planned, problems};
@@ -16,7 +17,7 @@ use crate::event::TrialStarted;
 use crate::plan::{Plan, digest};
 use crate::run::tape::{self, Records};
 use crate::scenario::Replay;
-use crate::scenario::model::Matching;
+use crate::scenario::model::{Campaign, Matching};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -27,6 +28,8 @@ pub struct RunArgs {
     overrides: OverrideArgs,
     #[command(flatten)]
     selection: SelectionArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     cassettes: CassetteArgs,
     #[command(flatten)]
@@ -98,10 +101,29 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     if let Some(started) = &like {
         tell_of_changes(started, &plan);
     }
-    let jobs = args.overrides.jobs.map_or(1, |jobs| usize::try_from(jobs).unwrap_or(1));
-    let records = args.cassettes.records(&plan)?;
-    let executed = execution::execute(&plan.trials, jobs, &args.walls, records, &args.output, &args.store)?;
+    let how = how(args, &plan, planned.campaign.as_deref())?;
+    let unbounded = policy::unbounded(&plan.trials, &how.policy.budget);
+    if !unbounded.is_empty() {
+        return Ok(problems::tell(&unbounded, args.output.message_format));
+    }
+    let executed = execution::execute(&plan.trials, how, &args.walls, &args.output, &args.store)?;
     Ok(Exit::of_outcome(&executed.outcome))
+}
+
+/// As the command line says, else as the campaign does.
+fn how(args: &RunArgs, plan: &Plan, campaign: Option<&Campaign>) -> anyhow::Result<How> {
+    let policy = args.policy.policy(campaign);
+    if args.cassettes.record.is_some() && policy.retries > 0 {
+        let message = "a trial that is recorded is not tried again: its cassette would hold two sessions";
+        return Err(Expected::new(Exit::Usage, message).help("leave out `--retries`, or `--record`").into());
+    }
+    Ok(How {
+        campaign: campaign.map(|campaign| campaign.name.clone()),
+        slots: args.overrides.slots(&plan.trials),
+        policy,
+        resume: args.policy.resume.then_some(Resume { retry_invalid: args.policy.retry_invalid }),
+        records: args.cassettes.records(plan)?,
+    })
 }
 
 /// `--like` repeats a trial of the files as they are now, which may not be those of then.

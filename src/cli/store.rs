@@ -7,15 +7,15 @@ use crate::store::{Database, Directory, StoreError, directory};
 
 #[derive(Debug, Clone, Args)]
 pub struct StoreArgs {
-    /// Directory of the record
-    #[arg(long, value_name = "DIR", env = "CHAOSRUN_STORE", default_value = directory::DEFAULT)]
+    /// Directory of the record, or a `.db` file
+    #[arg(long, value_name = "DIR|FILE", env = "CHAOSRUN_STORE", default_value = directory::DEFAULT)]
     store: std::path::PathBuf,
 }
 
 impl StoreArgs {
     #[must_use]
     pub fn directory(&self) -> Directory {
-        Directory::new(&self.store)
+        Directory::of(&self.store)
     }
 
     /// For reading what is there.
@@ -42,6 +42,7 @@ pub fn expected(error: StoreError) -> Expected {
     let exit = match &error {
         StoreError::Unknown { .. } | StoreError::Ambiguous { .. } => Exit::Usage,
         StoreError::Missing { .. } => Exit::NothingSelected,
+        StoreError::Differs { .. } | StoreError::Taken { .. } => Exit::InvalidFile,
         _ => Exit::StoreFailed,
     };
     Expected { exit, message: error.to_string(), help: error.help() }

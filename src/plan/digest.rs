@@ -54,7 +54,7 @@ fn digest(value: &Value) -> String {
 
 /// JSON with sorted keys and no blanks: the order of keys in a file changes nothing that is judged, except where the
 /// model keeps them in lists.
-fn canonical(value: &Value, text: &mut String) {
+pub(super) fn canonical(value: &Value, text: &mut String) {
     match value {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();

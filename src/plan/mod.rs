@@ -2,6 +2,7 @@
 
 pub mod digest;
 pub mod forecast;
+pub mod missing;
 mod preview;
 pub mod seed;
 pub mod select;

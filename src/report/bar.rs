@@ -6,10 +6,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::figures;
 use super::layout::printable;
-use super::lines::{name, word};
-use super::tally::Tally;
+use super::lines::name;
+use super::progress::Progress;
 use crate::cli::style::Palette;
-use crate::event::{Event, Kind, Verdict};
+use crate::event::{Event, Kind};
 use crate::ids::TrialId;
 
 /// Trials that have a line below the bar.
@@ -23,7 +23,7 @@ pub struct Bar {
     all: MultiProgress,
     total: ProgressBar,
     palette: Palette,
-    tally: Tally,
+    progress: Progress,
     /// Oldest first; those beyond [`RUNNING`] wait without a line.
     under_way: Vec<UnderWay>,
 }
@@ -39,8 +39,8 @@ impl Bar {
     #[must_use]
     pub fn new(palette: Palette) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let bar = all.add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} {wide_msg}")));
-        Self { all, total: bar, palette, tally: Tally::default(), under_way: Vec::new() }
+        let bar = all.add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:16} {pos}/{len} {wide_msg}")));
+        Self { all, total: bar, palette, progress: Progress::default(), under_way: Vec::new() }
     }
 
     /// Text above the bar.
@@ -57,12 +57,13 @@ impl Bar {
     }
 
     pub fn event(&mut self, event: &Event) {
-        self.tally.event(event);
+        self.progress.event(event);
         match (&event.kind, &event.trial) {
             (Kind::RunStarted { trials, .. }, _) => {
                 self.total.set_length(*trials as u64);
                 self.total.enable_steady_tick(TICK);
             }
+            (Kind::TrialKept(_), _) => self.count(),
             (Kind::TrialStarted(started), Some(trial)) => {
                 let name = format!("{:NAME$}", name(&started.scenario, &started.variant, NAME));
                 self.under_way.push(UnderWay { trial: trial.clone(), name, doing: String::new(), line: None });
@@ -75,8 +76,7 @@ impl Bar {
                     line.finish_and_clear();
                     self.all.remove(&line);
                 }
-                self.total.inc(1);
-                self.total.set_message(self.counts());
+                self.count();
                 self.give_lines();
             }
             (kind, Some(trial)) => {
@@ -99,13 +99,9 @@ impl Bar {
         }
     }
 
-    fn counts(&self) -> String {
-        let named = |verdict: Verdict| {
-            let (tone, word) = word(verdict);
-            let count = self.tally.count(verdict);
-            (count > 0).then(|| format!("{count} {}", self.palette.paint(tone, &word.to_lowercase())))
-        };
-        Verdict::ALL.into_iter().filter_map(named).collect::<Vec<_>>().join("  ")
+    fn count(&self) {
+        self.total.set_position(self.progress.tally().done() as u64);
+        self.total.set_message(self.progress.text(self.palette));
     }
 }
 

@@ -7,8 +7,8 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 
 use crate::event::{
-    Actor, AgentEnd, Diagnosis, Event, EvidenceStep, FaultGrade, FaultSummary, Fit, Grade, HistoryReport, InvariantState, Kind, NodeState,
-    Output, Phase, Reason, Said, ScorePart, Severity, Spot, Ticket, TrialFinished, TrialRole, TrialStarted, Verdict, summary,
+    Actor, AgentEnd, Diagnosis, Event, EvidenceStep, FaultGrade, FaultSummary, Fit, Grade, HistoryReport, InvariantState, KeptTrial, Kind,
+    NodeState, Output, Phase, Reason, Said, ScorePart, Severity, Spot, Ticket, TrialFinished, TrialRole, TrialStarted, Verdict, summary,
 };
 use crate::ids::{RunId, TrialId};
 
@@ -39,6 +39,7 @@ impl Stream {
             backend: "local".into(),
             trials,
             jobs: 1,
+            jobs_by: None,
             campaign: None,
             arguments: vec!["run".into(), "scenarios/node_kill.yaml".into()],
         });
@@ -84,6 +85,28 @@ impl Stream {
         let wall_us = self.elapsed_us;
         self.push(Kind::RunFinished { counts: IndexMap::new(), wall_us, interrupted })
     }
+}
+
+/// A trial of an earlier run.
+pub(crate) fn kept(number: usize, verdict: Verdict) -> Kind {
+    Kind::TrialKept(Box::new(KeptTrial {
+        trial: trial_id(&format!("t-0d0d{number:04}")),
+        run: run_id("r-0000befr"),
+        number,
+        scenario: "node_kill".into(),
+        variant: "playbook".into(),
+        seed: 7,
+        backend: "local".into(),
+        role: TrialRole::Subject,
+        attempt: 1,
+        verdict,
+        score: (verdict != Verdict::Invalid).then_some(0.9),
+        reason: (verdict == Verdict::Invalid).then(|| reason("not_ready", "the cluster was not ready within 20.0 s")),
+        repair_us: Some(2_000_000),
+        wall_us: 4_000_000,
+        tokens: 0,
+        usd: 0.25,
+    }))
 }
 
 pub(crate) fn started(scenario: &str, variant: &str, number: usize) -> TrialStarted {

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::bar::Bar;
 use super::figures;
+use super::layout::printable;
 use super::lines::Lines;
 use super::reporter::Reporter;
 use super::summary::Summary;
@@ -47,9 +48,7 @@ impl<W: Write + Send> Human<W> {
 impl<W: Write + Send> Reporter for Human<W> {
     fn event(&mut self, event: &Event) {
         self.summary.event(event);
-        if let Kind::RunStarted { run, trials, backend, jobs, .. } = &event.kind {
-            let at_once = if *jobs > 1 { format!(", {jobs} at a time") } else { String::new() };
-            let text = format!("run {run}: {} on {backend}{at_once}", figures::plural(*trials, "trial"));
+        if let Some(text) = beginning(&event.kind) {
             let text = self.palette.paint(Tone::Faint, &text);
             self.write(&(text + "\n"));
         }
@@ -69,6 +68,15 @@ impl<W: Write + Send> Reporter for Human<W> {
         self.write(&text);
         Ok(())
     }
+}
+
+/// `run r-5k3mz9q2: 200 trials of five on local, 2 at a time (auto: 2 cores)`.
+fn beginning(kind: &Kind) -> Option<String> {
+    let Kind::RunStarted { run, trials, backend, jobs, jobs_by, campaign, .. } = kind else { return None };
+    let campaign = campaign.as_ref().map(|name| format!(" of {}", printable(name))).unwrap_or_default();
+    let by = jobs_by.as_ref().map(|by| format!(" (auto: {by})")).unwrap_or_default();
+    let at_once = if *jobs > 1 || jobs_by.is_some() { format!(", {jobs} at a time{by}") } else { String::new() };
+    Some(format!("run {run}: {}{campaign} on {backend}{at_once}", figures::plural(*trials, "trial")))
 }
 
 #[cfg(test)]

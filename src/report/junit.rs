@@ -1,26 +1,31 @@
 //! `--junit FILE`: one suite a scenario, one case a trial, for CI servers.
 //!
 //! A subject that does not pass is a failure, an invalid trial an error; a control or a check is `skipped`, for its
-//! verdict says nothing about the subject.
+//! verdict says nothing about the subject. A trial is one case, by its last attempt; invalid attempts before it are its reruns.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
 use super::lines::history_text;
 use super::reporter::Reporter;
-use crate::event::{Event, Kind, Reason, TrialFinished, TrialRole, TrialStarted, Verdict};
-use crate::ids::TrialId;
+use crate::event::{Event, HistoryReport, KeptTrial, Kind, Reason, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::ids::{RunId, TrialId};
 
 pub struct JUnit {
     path: PathBuf,
     file: Option<File>,
     under_way: IndexMap<TrialId, TrialStarted>,
-    suites: IndexMap<String, TestSuite>,
+    /// With the scenario of each.
+    cases: IndexMap<TrialId, (String, TestCase)>,
+    /// By the trial's number: its last attempt, and what was invalid before.
+    last: HashMap<usize, TrialId>,
+    earlier: HashMap<usize, Vec<TestRerun>>,
     wall_us: u64,
 }
 
@@ -31,7 +36,15 @@ impl JUnit {
     /// It cannot be made.
     pub fn create(path: &Path) -> std::io::Result<Self> {
         let file = File::create(path)?;
-        Ok(Self { path: path.to_path_buf(), file: Some(file), under_way: IndexMap::new(), suites: IndexMap::new(), wall_us: 0 })
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: Some(file),
+            under_way: IndexMap::new(),
+            cases: IndexMap::new(),
+            last: HashMap::new(),
+            earlier: HashMap::new(),
+            wall_us: 0,
+        })
     }
 
     fn report(&mut self) -> Report {
@@ -40,37 +53,113 @@ impl JUnit {
         for (trial, started) in std::mem::take(&mut self.under_way) {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
             status.set_type("cut_off").set_message("the run was cut off before the trial ended");
-            let case = case(&trial, &started, status);
-            self.suite(&started.scenario).add_test_case(case);
+            status.add_reruns(self.earlier.remove(&started.number).unwrap_or_default());
+            let case = case(&trial, &Tried::from(&started), status);
+            self.cases.insert(trial, (started.scenario, case));
         }
-        report.add_test_suites(std::mem::take(&mut self.suites).into_values());
+        let mut suites: IndexMap<String, TestSuite> = IndexMap::new();
+        for (scenario, case) in std::mem::take(&mut self.cases).into_values() {
+            suites.entry(scenario).or_insert_with_key(|scenario| TestSuite::new(scenario.clone())).add_test_case(case);
+        }
+        report.add_test_suites(suites.into_values());
         report
     }
 
-    fn suite(&mut self, scenario: &str) -> &mut TestSuite {
-        self.suites.entry(scenario.to_owned()).or_insert_with(|| TestSuite::new(scenario))
+    /// An earlier attempt of a trial is a rerun of its last one, and no case of its own.
+    fn supersede(&mut self, number: usize) {
+        let Some((_, case)) = self.last.remove(&number).and_then(|trial| self.cases.shift_remove(&trial)) else { return };
+        let mut rerun = TestRerun::new(NonSuccessKind::Error);
+        if let TestCaseStatus::NonSuccess { message, ty, description, reruns, .. } = case.status {
+            rerun.message = message;
+            rerun.ty = ty;
+            rerun.description = description;
+            self.earlier.entry(number).or_default().extend(reruns.runs);
+        }
+        rerun.time = case.time;
+        self.earlier.entry(number).or_default().push(rerun);
     }
+
+    fn ended(&mut self, trial: &TrialId, tried: &Tried, how: &How) {
+        let mut status = status(tried.role, how);
+        let earlier = self.earlier.remove(&tried.number).unwrap_or_default();
+        let retries = earlier.len();
+        status.add_reruns(earlier);
+        let mut case = case(trial, tried, status);
+        case.set_time(Duration::from_micros(how.wall_us));
+        case.add_property(("verdict", how.verdict.as_str()));
+        if let Some(score) = how.score {
+            case.add_property(Property::new("score", score.to_string()));
+        }
+        if retries > 0 {
+            case.add_property(Property::new("retries", retries.to_string()));
+        }
+        if let Some(run) = how.kept_of {
+            case.add_property(("recorded_in", run.as_str()));
+        }
+        if let Some(history) = how.history {
+            case.set_system_out(history_text(history));
+        }
+        self.last.insert(tried.number, trial.clone());
+        self.cases.insert(trial.clone(), (tried.scenario.to_owned(), case));
+    }
+}
+
+/// What a case is named after.
+struct Tried<'a> {
+    number: usize,
+    scenario: &'a str,
+    variant: &'a str,
+    seed: u64,
+    backend: &'a str,
+    role: TrialRole,
+}
+
+impl<'a> From<&'a TrialStarted> for Tried<'a> {
+    fn from(started: &'a TrialStarted) -> Self {
+        let TrialStarted { number, scenario, variant, seed, backend, role, .. } = started;
+        Self { number: *number, scenario, variant, seed: *seed, backend, role: *role }
+    }
+}
+
+impl<'a> From<&'a KeptTrial> for Tried<'a> {
+    fn from(kept: &'a KeptTrial) -> Self {
+        let KeptTrial { number, scenario, variant, seed, backend, role, .. } = kept;
+        Self { number: *number, scenario, variant, seed: *seed, backend, role: *role }
+    }
+}
+
+/// What came of it.
+struct How<'a> {
+    verdict: Verdict,
+    score: Option<f64>,
+    reason: Option<&'a Reason>,
+    wall_us: u64,
+    history: Option<&'a HistoryReport>,
+    kept_of: Option<&'a RunId>,
 }
 
 impl Reporter for JUnit {
     fn event(&mut self, event: &Event) {
         self.wall_us = event.elapsed_us;
         match (&event.kind, &event.trial) {
+            (Kind::TrialKept(kept), _) => {
+                let KeptTrial { verdict, score, reason, wall_us, run, .. } = &**kept;
+                let reason = reason.as_ref();
+                let how = How { verdict: *verdict, score: *score, reason, wall_us: *wall_us, history: None, kept_of: Some(run) };
+                self.ended(&kept.trial, &Tried::from(&**kept), &how);
+            }
             (Kind::TrialStarted(started), Some(trial)) => {
+                if started.attempt > 1 {
+                    self.supersede(started.number);
+                }
                 self.under_way.insert(trial.clone(), (**started).clone());
             }
             (Kind::TrialFinished(finished), Some(trial)) => {
                 let Some(started) = self.under_way.shift_remove(trial) else { return };
-                let mut case = case(trial, &started, status(started.role, finished));
-                case.set_time(Duration::from_micros(finished.wall_us));
-                case.add_property(("verdict", finished.verdict.as_str()));
-                if let Some(score) = finished.score {
-                    case.add_property(Property::new("score", score.to_string()));
-                }
-                if let Some(history) = &finished.history {
-                    case.set_system_out(history_text(history));
-                }
-                self.suite(&started.scenario).add_test_case(case);
+                let TrialFinished { verdict, score, reason, wall_us, history, .. } = &**finished;
+                let (reason, history) = (reason.as_ref(), history.as_ref());
+                let how = How { verdict: *verdict, score: *score, reason, wall_us: *wall_us, history, kept_of: None };
+                self.ended(trial, &Tried::from(&started), &how);
             }
             _ => {}
         }
@@ -87,17 +176,17 @@ impl Reporter for JUnit {
     }
 }
 
-fn case(trial: &TrialId, started: &TrialStarted, status: TestCaseStatus) -> TestCase {
+fn case(trial: &TrialId, started: &Tried, status: TestCaseStatus) -> TestCase {
     let mut case = TestCase::new(format!("{} #{}", started.variant, started.number), status);
-    case.set_classname(started.scenario.clone());
+    case.set_classname(started.scenario.to_owned());
     case.add_property(("trial", trial.as_str()));
     case.add_property(Property::new("seed", started.seed.to_string()));
-    case.add_property(("backend", started.backend.as_str()));
+    case.add_property(("backend", started.backend));
     case.add_property(("role", started.role.as_str()));
     case
 }
 
-fn status(role: TrialRole, finished: &TrialFinished) -> TestCaseStatus {
+fn status(role: TrialRole, finished: &How) -> TestCaseStatus {
     let mut status = match (role, finished.verdict) {
         (TrialRole::Control | TrialRole::Check, verdict) => {
             let mut status = TestCaseStatus::skipped();
@@ -110,7 +199,7 @@ fn status(role: TrialRole, finished: &TrialFinished) -> TestCaseStatus {
             TestCaseStatus::non_success(NonSuccessKind::Failure)
         }
     };
-    if let Some(reason) = &finished.reason {
+    if let Some(reason) = finished.reason {
         status.set_type(format!("{}/{}", finished.verdict.as_str(), reason.code)).set_message(reason.message.clone());
         status.set_description(description(reason));
     } else {
@@ -143,6 +232,25 @@ mod tests {
         let mut stream = gallery::every_status();
         stream.events.retain(|event| event.trial.is_some());
         stream.trial("t-c07", gallery::started("node_kill", "playbook", 13));
+        stream.events.iter().for_each(|event| reporter.event(event));
+        reporter.finish().unwrap();
+        insta::assert_snapshot!(std::fs::read_to_string(path).unwrap());
+    }
+
+    #[test]
+    fn a_trial_is_one_case_with_its_earlier_attempts() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("junit.xml");
+        let mut reporter = JUnit::create(&path).unwrap();
+        let again = |attempt| TrialStarted { attempt, ..gallery::started("node_kill", "playbook", 3) };
+        let mut stream = gallery::Stream::new("r-1", 3);
+        stream
+            .push(gallery::kept(1, Verdict::Pass))
+            .push(gallery::kept(2, Verdict::Invalid))
+            .whole("t-c02", TrialStarted { attempt: 2, ..gallery::started("node_kill", "playbook", 2) }, gallery::failed())
+            .whole("t-c03", again(1), gallery::invalid())
+            .whole("t-c04", again(2), gallery::invalid())
+            .whole("t-c05", again(3), gallery::finished(Verdict::Pass));
         stream.events.iter().for_each(|event| reporter.event(event));
         reporter.finish().unwrap();
         insta::assert_snapshot!(std::fs::read_to_string(path).unwrap());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::figures;
 use super::layout::{self, Line, WIDTH, fit, fit_end, labelled, printable};
+use super::summary::stopped;
 use crate::cli::style::{Palette, Tone};
 use crate::event::{Event, FaultSummary, HistoryReport, Kind, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict};
 use crate::ids::TrialId;
@@ -22,16 +23,36 @@ const FAULTS: usize = 3;
 #[derive(Debug, Default)]
 pub struct Lines {
     under_way: HashMap<TrialId, TrialStarted>,
+    /// Trials that are recorded already, as far as that is not told yet.
+    kept: usize,
 }
 
 impl Lines {
     /// The text for an event, with its ends of line.
     pub fn event(&mut self, event: &Event, palette: Palette) -> Option<String> {
+        if matches!(event.kind, Kind::TrialKept(_)) {
+            self.kept += 1;
+            return None;
+        }
+        let kept = std::mem::take(&mut self.kept);
+        let kept = (kept > 0).then(|| {
+            let text = format!("{} recorded already, and not run again", figures::plural(kept, "trial"));
+            layout::render(&[Line::new().put(Tone::Faint, text)], palette)
+        });
+        let text = self.of(event, palette);
+        kept.map(|kept| kept + text.as_deref().unwrap_or_default()).or(text)
+    }
+
+    fn of(&mut self, event: &Event, palette: Palette) -> Option<String> {
         match (&event.kind, &event.trial) {
             (Kind::TrialStarted(started), Some(trial)) => {
                 self.under_way.insert(trial.clone(), (**started).clone());
                 None
             }
+            (Kind::RunStopped { why, missing }, _) => Some(layout::render(
+                &layout::beside(Line::new().put(Tone::Warning, "stopping:").plain(" "), Tone::Plain, &stopped(why, *missing)),
+                palette,
+            )),
             (Kind::TrialFinished(finished), Some(trial)) => {
                 let started = self.under_way.remove(trial)?;
                 Some(layout::render(&trial_lines(trial, &started, finished, true), palette))
@@ -110,6 +131,9 @@ pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_count
         TrialRole::Subject => {}
         TrialRole::Control => mark.push_str(" (control)"),
         TrialRole::Check => mark.push_str(" (check)"),
+    }
+    if started.attempt > 1 {
+        mark.push_str(&format!(" (attempt {})", started.attempt));
     }
     if not_counted && started.role == TrialRole::Subject {
         mark.push_str(" (not counted)");

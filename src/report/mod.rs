@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod fault;
 pub mod human;
 pub mod lines;
+mod progress;
 pub mod summary;
 
 pub mod junit;

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use indexmap::{IndexMap, IndexSet};
 
 use super::figures;
-use super::layout::{self, Line, WIDTH, labelled};
+use super::layout::{self, Line, WIDTH, labelled, printable};
 use super::lines::{COST, ID, TIME, name};
 use super::tally::Tally;
 use crate::cli::exit::Exit;
 use crate::cli::style::{Palette, Tone};
-use crate::event::{Event, Kind, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::event::{Event, KeptTrial, Kind, Resource, Stopped, TrialFinished, TrialRole, TrialStarted, Verdict};
 use crate::ids::{RunId, TrialId};
 
 /// Groups that have a line of their own.
@@ -22,7 +22,10 @@ pub struct Summary {
     run: Option<RunId>,
     tally: Tally,
     under_way: HashMap<TrialId, TrialStarted>,
-    begun: usize,
+    /// What was recorded before this run: its runs, and what that has cost.
+    before: IndexSet<RunId>,
+    usd_before: f64,
+    arguments: Vec<String>,
     /// By scenario and variant; the subject's apart from what ran beside it.
     subjects: IndexMap<(String, String), Group>,
     beside: IndexMap<String, Group>,
@@ -32,7 +35,8 @@ pub struct Summary {
     declared_us: u64,
     usd: f64,
     last: Option<TrialId>,
-    first_trouble: Option<TrialId>,
+    /// The subject's trials that are no pass, by their numbers: one that is tried again is none.
+    troubles: IndexMap<usize, TrialId>,
 }
 
 #[derive(Debug, Default)]
@@ -44,15 +48,15 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, finished: &TrialFinished) {
-        if finished.verdict == Verdict::Invalid {
+    fn add(&mut self, verdict: Verdict, score: Option<f64>, repair_us: Option<u64>) {
+        if verdict == Verdict::Invalid {
             return;
         }
         self.counted += 1;
-        self.scores.extend(finished.score);
-        if finished.verdict == Verdict::Pass {
+        self.scores.extend(score);
+        if verdict == Verdict::Pass {
             self.passed += 1;
-            self.repairs_us.extend(finished.repair_us);
+            self.repairs_us.extend(repair_us);
         }
     }
 
@@ -78,9 +82,16 @@ impl Summary {
         self.tally.event(event);
         self.elapsed_us = event.elapsed_us;
         match (&event.kind, &event.trial) {
-            (Kind::RunStarted { run, .. }, _) => self.run = Some(run.clone()),
+            (Kind::RunStarted { run, arguments, .. }, _) => {
+                self.run = Some(run.clone());
+                self.arguments.clone_from(arguments);
+            }
+            (Kind::TrialKept(kept), _) => self.kept(kept),
             (Kind::TrialStarted(started), Some(trial)) => {
-                self.begun += 1;
+                // Only a further attempt takes the place of another.
+                if started.attempt > 1 {
+                    self.troubles.shift_remove(&started.number);
+                }
                 self.clock_scales.extend(started.clock_scale.filter(|scale| *scale < 1.0).map(figures::clock_scale));
                 self.under_way.insert(trial.clone(), (**started).clone());
             }
@@ -93,21 +104,38 @@ impl Summary {
         }
     }
 
+    fn kept(&mut self, kept: &KeptTrial) {
+        self.before.insert(kept.run.clone());
+        self.usd_before += kept.usd;
+        let group = self.group(kept.role, &kept.scenario, &kept.variant);
+        group.add(kept.verdict, kept.score, kept.repair_us);
+        self.ended(kept.number, kept.role, kept.verdict, &kept.trial);
+    }
+
     fn finished(&mut self, trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) {
         self.wall_us += finished.wall_us;
         self.declared_us += finished.declared_us;
         self.usd += finished.usd;
-        let group = match started.role {
-            TrialRole::Subject => {
-                self.last = Some(trial.clone());
-                if finished.verdict != Verdict::Pass {
-                    self.first_trouble.get_or_insert_with(|| trial.clone());
-                }
-                self.subjects.entry((started.scenario.clone(), started.variant.clone())).or_default()
-            }
-            TrialRole::Control | TrialRole::Check => self.beside.entry(started.variant.clone()).or_default(),
-        };
-        group.add(finished);
+        let group = self.group(started.role, &started.scenario, &started.variant);
+        group.add(finished.verdict, finished.score, finished.repair_us);
+        self.ended(started.number, started.role, finished.verdict, trial);
+    }
+
+    fn group(&mut self, role: TrialRole, scenario: &str, variant: &str) -> &mut Group {
+        match role {
+            TrialRole::Subject => self.subjects.entry((scenario.to_owned(), variant.to_owned())).or_default(),
+            TrialRole::Control | TrialRole::Check => self.beside.entry(variant.to_owned()).or_default(),
+        }
+    }
+
+    fn ended(&mut self, number: usize, role: TrialRole, verdict: Verdict, trial: &TrialId) {
+        if role != TrialRole::Subject {
+            return;
+        }
+        self.last = Some(trial.clone());
+        if verdict != Verdict::Pass {
+            self.troubles.entry(number).or_insert_with(|| trial.clone());
+        }
     }
 
     /// The text, with its ends of line. Nothing before the run has begun.
@@ -116,6 +144,10 @@ impl Summary {
         let Some(run) = &self.run else { return String::new() };
         let mut lines = vec![self.head(run)];
         lines.extend(self.rest());
+        lines.extend(self.recorded_before());
+        if let Some(why) = &self.tally.stopped {
+            lines.extend(labelled("stop", Tone::Plain, &stopped(why, self.tally.missing())));
+        }
         lines.extend(self.groups());
         lines.extend(self.besides());
         if self.declared_us > 0 {
@@ -143,6 +175,7 @@ impl Summary {
         let (tone, word) = match (self.tally.finished, self.tally.interrupted) {
             (false, _) => (Tone::Invalid, "CUT OFF"),
             (true, true) => (Tone::Invalid, "INTERRUPTED"),
+            (true, false) if self.tally.stopped.is_some() => (Tone::Invalid, "STOPPED"),
             (true, false) => (Tone::Strong, "DONE"),
         };
         let text = match self.tally.counted() {
@@ -169,17 +202,29 @@ impl Summary {
             (self.tally.count(Verdict::Fail), "failed"),
             (self.tally.count(Verdict::Timeout), "timed out"),
             (self.tally.count(Verdict::Invalid), "invalid (not counted)"),
+            (self.tally.retried, "invalid, retried"),
             (self.under_way.len(), "cut off"),
-            (self.tally.planned.saturating_sub(self.begun), "never begun"),
+            (self.tally.missing(), "never begun"),
         ];
         let parts: Vec<String> =
             named.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{} {name}", figures::count(*count as u64))).collect();
         if parts.is_empty() { Vec::new() } else { labelled("rest", Tone::Plain, &parts.join(" · ")) }
     }
 
+    fn recorded_before(&self) -> Vec<Line> {
+        if self.tally.kept == 0 {
+            return Vec::new();
+        }
+        let [kept, planned] = [self.tally.kept, self.tally.planned].map(|count| figures::count(count as u64));
+        let runs = figures::plural(self.before.len(), "earlier run");
+        let rest = if self.tally.begun == 0 && self.tally.missing() == 0 { "; nothing was left to run" } else { "" };
+        let text = format!("{kept} of {planned} trials are of {runs}, {}{rest}", figures::usd(self.usd_before));
+        labelled("kept", Tone::Plain, &text)
+    }
+
     /// A table, when there is more to tell than the first line says.
     fn groups(&self) -> Vec<Line> {
-        if self.subjects.values().all(|group| group.counted == 0) || (self.subjects.len() == 1 && self.begun <= 1) {
+        if self.subjects.values().all(|group| group.counted == 0) || (self.subjects.len() == 1 && self.tally.begun + self.tally.kept <= 1) {
             return Vec::new();
         }
         let columns = [48, 60, 75];
@@ -212,15 +257,58 @@ impl Summary {
 
     fn next(&self, run: &RunId) -> Vec<Line> {
         let mut hints = Vec::new();
-        if let Some(trial) = self.first_trouble.as_ref().or(self.last.as_ref()) {
+        if let Some(trial) = self.troubles.values().next().or(self.last.as_ref()) {
             hints.push(format!("chaosrun show {trial}"));
         }
-        if self.begun > 1 {
+        if self.tally.begun > 1 {
             hints.push(format!("chaosrun list --run {run}"));
         }
         let text = hints.join(" · ");
         debug_assert!(layout::width(&text) <= WIDTH - layout::TEXT, "ids have a fixed length");
-        if hints.is_empty() { Vec::new() } else { labelled("next", Tone::Plain, &text) }
+        let mut lines = if hints.is_empty() { Vec::new() } else { labelled("next", Tone::Plain, &text) };
+        if self.tally.missing() > 0 {
+            lines.extend(labelled("resume", Tone::Plain, &self.resume()));
+        }
+        lines
+    }
+
+    /// The command that runs what is missing.
+    fn resume(&self) -> String {
+        let mut words: Vec<String> = self.arguments.iter().map(|word| printable(&quoted(word)).into_owned()).collect();
+        if !self.arguments.iter().any(|word| word == "--resume") {
+            words.push("--resume".into());
+        }
+        let more = if self.tally.is_short() { ", with a larger budget" } else { "" };
+        format!("chaosrun {}{more}", words.join(" "))
+    }
+}
+
+/// As a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// Why no further trial was started: `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are missing`.
+pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
+    let why = match why {
+        Stopped::FailFast { trial } => format!("{trial} did not pass (--fail-fast)"),
+        Stopped::Budget { of, limit, spent, next } => {
+            let [limit, spent, next] = [limit, spent, next].map(|amount| amount_of(*of, *amount));
+            format!("the budget of {limit}: {spent} are spent and the next trial may take {next}")
+        }
+    };
+    let are = if missing == 1 { "is" } else { "are" };
+    format!("{why}; {} {are} missing", figures::plural(missing, "trial"))
+}
+
+fn amount_of(of: Resource, amount: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are counted in whole ones")]
+    let whole = |amount: f64| amount as u64;
+    match of {
+        Resource::Usd => figures::usd(amount),
+        Resource::Tokens => format!("{} tokens", figures::count(whole(amount))),
+        Resource::Wall => figures::clock(whole(amount * 1e6)),
     }
 }
 
@@ -254,6 +342,37 @@ mod tests {
         let mut stream = Stream::new("r-0000stqp", 3);
         stream.whole("t-1e1e0006", gallery::started("node_kill", "playbook", 1), gallery::interrupted()).finish(true);
         insta::assert_snapshot!(text(&stream));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_where_others_ended() {
+        let again = |attempt| TrialStarted { attempt, ..gallery::started("node_kill", "playbook", 3) };
+        let mut stream = Stream::new("r-0000g0es", 60);
+        for number in [1, 2] {
+            stream.push(gallery::kept(number, Verdict::Pass));
+        }
+        stream
+            .whole("t-5a5a0001", again(1), gallery::invalid())
+            .whole("t-5a5a0002", again(2), gallery::finished(Verdict::Pass))
+            .push(Kind::RunStopped { why: Stopped::Budget { of: Resource::Usd, limit: 2.0, spent: 1.4, next: 0.75 }, missing: 57 })
+            .finish(false);
+        insta::assert_snapshot!(text(&stream));
+    }
+
+    #[test]
+    fn why_no_further_trial_is_started() {
+        let budget = |of, limit, spent, next| stopped(&Stopped::Budget { of, limit, spent, next }, 1_200);
+        assert_eq!(
+            budget(Resource::Tokens, 1e6, 950_000.0, 75_000.0),
+            "the budget of 1,000,000 tokens: 950,000 tokens are spent and the next trial may take 75,000 tokens; 1,200 trials are missing"
+        );
+        assert_eq!(
+            budget(Resource::Wall, 60.0, 41.25, 30.0),
+            "the budget of 60.0s: 41.2s are spent and the next trial may take 30.0s; 1,200 trials are missing"
+        );
+        let trial = gallery::trial_id("t-5a5a0001");
+        assert_eq!(stopped(&Stopped::FailFast { trial }, 1), "t-5a5a0001 did not pass (--fail-fast); 1 trial is missing");
+        assert_eq!([quoted("a.yaml"), quoted("x=[1, 'b']"), quoted("")], ["a.yaml", r"'x=[1, '\''b'\'']'", "''"]);
     }
 
     #[test]

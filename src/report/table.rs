@@ -25,10 +25,13 @@ pub fn trials(trials: &[Trial], now: Timestamp, palette: Palette) -> String {
             (None, State::Running) => (Tone::Strong, "running"),
             (None, State::CutOff | State::Finished) => (Tone::Invalid, "CUT OFF"),
         };
-        let mark = match trial.role.as_str() {
+        let mut mark = match trial.role.as_str() {
             "subject" => format!(" #{}", trial.number),
             role => format!(" #{} {role}", trial.number),
         };
+        if trial.attempt > 1 {
+            mark.push_str(&format!(" ({})", trial.attempt));
+        }
         let named = name(&trial.scenario, &trial.variant, 30 - layout::width(&mark));
         let line = Line::new().put(Tone::Id, trial.trial.as_str()).to(12).put(tone, word).to(21).plain(named).put(Tone::Faint, mark);
         let or_dash = |text: Option<String>| (Tone::Plain, text.unwrap_or_else(|| "-".into()));

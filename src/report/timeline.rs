@@ -180,6 +180,8 @@ pub(super) fn words(kind: &Kind) -> Option<(&'static str, String)> {
         Kind::Warning { message } => ("warning", message.clone()),
         Kind::RunStarted { .. }
         | Kind::RunFinished { .. }
+        | Kind::RunStopped { .. }
+        | Kind::TrialKept(_)
         | Kind::TrialStarted(_)
         | Kind::TrialFinished(_)
         | Kind::PhaseFinished { .. }

@@ -2,9 +2,12 @@
 
 pub mod able;
 pub mod backend;
+pub mod budget;
 pub mod containers;
 pub mod dispatcher;
 pub mod executor;
+pub mod jobs;
+pub mod queue;
 pub mod stop;
 
 mod faces;

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::findings::Findings;
 use super::mirror::{mirror, view};
 use super::phase::Open;
+use super::queue::Ended;
 use super::stage::{Shared, Stage};
 use super::tape::{self, Records};
 use super::touch::Touches;
@@ -25,7 +26,7 @@ use crate::chaos::driver::{ChaosState, Driver, Felt};
 use crate::chaos::{States, timeline};
 use crate::cluster::ClusterError;
 use crate::emit::Emitter;
-use crate::event::{AgentEnd, Kind, NodeState, Phase, Reason, Severity, Ticket, TrialRole, Verdict};
+use crate::event::{AgentEnd, Kind, NodeState, Phase, Reason, Severity, Ticket, TrialRole};
 use crate::ids::TrialId;
 use crate::monitor::tickets::Violation;
 use crate::monitor::{MonitorHandle, MonitorState};
@@ -55,7 +56,7 @@ pub struct TrialContext {
 }
 
 /// Runs one trial and emits its events, the last of them `TrialFinished`.
-pub async fn run(mut context: TrialContext) -> Verdict {
+pub async fn run(mut context: TrialContext) -> Ended {
     let began = Instant::now();
     let shown = Arc::new(Mutex::new(Shown::default()));
     let seen = Arc::clone(&shown);
@@ -86,9 +87,9 @@ pub async fn run(mut context: TrialContext) -> Verdict {
     let finished = findings.conclude(&plan.scenario, &chaos, began.elapsed());
     let total = finished.score.map_or("no score".to_owned(), |score| format!("score {score:.2}"));
     phase.close(true, format!("{}, {total}", finished.verdict.as_str()));
-    let verdict = finished.verdict;
+    let ended = Ended::of(&finished);
     emitter.emit(Kind::TrialFinished(Box::new(finished)));
-    verdict
+    ended
 }
 
 struct Trial {

@@ -13,12 +13,30 @@ pub const DEFAULT: &str = ".chaosrun";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
+    /// The database's name in it.
+    file: PathBuf,
 }
+
+/// The database's name where nothing else is said.
+const FILE: &str = "chaosrun.db";
 
 impl Directory {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), file: FILE.into() }
+    }
+
+    /// A directory, or the `.db` file within one.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let is_file = path.extension().is_some_and(|extension| extension == "db") && !path.is_dir();
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if is_file => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                Self { path: parent.to_path_buf(), file: name.into() }
+            }
+            _ => Self::new(path),
+        }
     }
 
     #[must_use]
@@ -28,7 +46,7 @@ impl Directory {
 
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.path.join("chaosrun.db")
+        self.path.join(&self.file)
     }
 
     /// Held while the schema is made or changed, so that two runners that start at once do not both do it.
@@ -39,7 +57,13 @@ impl Directory {
     /// Whole outputs and logs of a trial that are too long for events. Not made here.
     #[must_use]
     pub fn artifacts(&self, run: &RunId, trial: &TrialId) -> PathBuf {
-        self.path.join("runs").join(run.as_str()).join(trial.as_str())
+        self.of_run(run).join(trial.as_str())
+    }
+
+    /// The artifacts of all trials of a run.
+    #[must_use]
+    pub(super) fn of_run(&self, run: &RunId) -> PathBuf {
+        self.path.join("runs").join(run.as_str())
     }
 
     /// Clusters that are kept outside of trials, a folder each. Not made here.
@@ -75,6 +99,13 @@ mod tests {
         fs::write(directory.path().join(".gitignore"), "mine\n").unwrap();
         directory.make().unwrap();
         assert_eq!(fs::read_to_string(directory.path().join(".gitignore")).unwrap(), "mine\n");
+    }
+
+    #[test]
+    fn a_database_may_be_named_itself() {
+        let named = |path: &str| Directory::of(Path::new(path)).database();
+        assert_eq!(named("x/.chaosrun"), Path::new("x/.chaosrun/chaosrun.db"));
+        assert_eq!([named("x/a.db"), named("a.db")], [Path::new("x/a.db"), Path::new("./a.db")]);
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub enum StoreError {
     /// An event that this version cannot read.
     #[error("event {seq} of run `{run}` cannot be read: {problem}")]
     Unreadable { run: String, seq: u64, problem: String },
+    /// Two databases have a run of one name.
+    #[error("run `{run}` of `{}` is another one than run `{run}` of `{}`: they differ from event {seq} on", from.display(), into.display())]
+    Differs { run: String, from: PathBuf, into: PathBuf, seq: u64 },
+    #[error("trial `{trial}` of run `{run}` in `{}` has the id of a trial of another run in `{}`", from.display(), into.display())]
+    Taken { trial: String, run: String, from: PathBuf, into: PathBuf },
+    #[error("cannot copy `{}`: {source}", path.display())]
+    Uncopied { path: PathBuf, source: io::Error },
     #[error("no {what} begins with `{prefix}`")]
     Unknown { what: &'static str, prefix: String, help: Option<String> },
     /// `candidates` are the first few.
@@ -60,6 +67,10 @@ impl StoreError {
             Self::Full { .. } => Some("make room: what was recorded until then is kept".into()),
             Self::Unknown { help, .. } => help.clone(),
             Self::Ambiguous { .. } => Some("give more of its letters".into()),
+            Self::Differs { .. } | Self::Taken { .. } => {
+                Some("nothing of that database was merged; leave it out, or merge it into another".into())
+            }
+            Self::Uncopied { .. } => Some("what was copied until then is kept: merge again".into()),
             Self::Database { .. } | Self::Schema { .. } | Self::Unreadable { .. } => None,
         }
     }

@@ -12,7 +12,9 @@ pub mod recorder;
 
 pub mod find;
 pub mod history;
+pub mod merge;
 pub mod read;
+mod recorded;
 pub mod row;
 pub mod sessions;
 

@@ -31,6 +31,13 @@ pub(super) fn apply(connection: &Connection, run: &RunId, event: &Event) -> rusq
                 interrupted
             ])?;
         }
+        (Kind::TrialKept(kept), _) => {
+            connection.prepare_cached("INSERT OR IGNORE INTO kept (run, trial, number) VALUES (?, ?, ?)")?.execute(params![
+                run.as_str(),
+                kept.trial.as_str(),
+                int(kept.number)
+            ])?;
+        }
         (Kind::TrialStarted(started), Some(trial)) => trial_started(connection, run, trial, event, started)?,
         (Kind::TrialFinished(finished), Some(trial)) => trial_finished(connection, trial, event, finished)?,
         _ => {}
@@ -39,6 +46,9 @@ pub(super) fn apply(connection: &Connection, run: &RunId, event: &Event) -> rusq
 }
 
 fn trial_started(connection: &Connection, run: &RunId, trial: &TrialId, event: &Event, started: &TrialStarted) -> rusqlite::Result<()> {
+    if started.attempt > 1 {
+        supersede(connection, run, started)?;
+    }
     connection
         .prepare_cached(
             "INSERT INTO trials (trial, run, first_seq, number, scenario, file, variant, seed, repeat, attempt, backend, goal, role, cell, yardstick, subject, started)
@@ -63,6 +73,14 @@ fn trial_started(connection: &Connection, run: &RunId, trial: &TrialId, event: &
             started.subject,
             event.at.to_string(),
         ])?;
+    Ok(())
+}
+
+/// The attempts before this one no longer count for the run, whoever made them.
+fn supersede(connection: &Connection, run: &RunId, started: &TrialStarted) -> rusqlite::Result<()> {
+    let place = params![run.as_str(), int(started.number)];
+    connection.prepare_cached("UPDATE trials SET superseded = 1 WHERE run = ? AND number = ?")?.execute(place)?;
+    connection.prepare_cached("DELETE FROM kept WHERE run = ? AND number = ?")?.execute(place)?;
     Ok(())
 }
 
@@ -100,10 +118,10 @@ pub(super) fn rebuild(database: &mut Database) -> Result<(), StoreError> {
     let path = database.directory.database();
     let failed = |error| StoreError::database(&path, error);
     let transaction = Transaction::new_unchecked(&database.connection, rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-    transaction.execute_batch("DELETE FROM runs; DELETE FROM trials;").map_err(failed)?;
+    transaction.execute_batch("DELETE FROM runs; DELETE FROM trials; DELETE FROM kept;").map_err(failed)?;
     let mut statement = transaction
         .prepare(&format!(
-            "SELECT run, {} FROM events WHERE type IN ('run_started', 'run_finished', 'trial_started', 'trial_finished') ORDER BY rowid",
+            "SELECT run, {} FROM events WHERE type IN ('run_started', 'run_finished', 'trial_kept', 'trial_started', 'trial_finished') ORDER BY rowid",
             row::EVENT_COLUMNS
         ))
         .map_err(failed)?;

@@ -56,16 +56,19 @@ impl Database {
     }
 
     fn counts(&self, run: &RunId) -> rusqlite::Result<(IndexMap<Verdict, usize>, usize)> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT role, verdict, count(*) FROM trials WHERE run = ? GROUP BY role, verdict")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT role, verdict, count(*), TRUE FROM trials WHERE run = ?1 AND superseded = 0 GROUP BY role, verdict
+                 UNION ALL SELECT role, verdict, count(*), FALSE FROM kept JOIN trials ON trials.trial = kept.trial WHERE kept.run = ?1
+                     GROUP BY role, verdict",
+        )?;
         let mut rows = statement.query([run.as_str()])?;
         let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
         let mut trials = 0;
         while let Some(row) = rows.next()? {
             let (role, verdict, count): (String, Option<String>, usize) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            trials += count;
+            trials += if row.get(3)? { count } else { 0 };
             if let Some(verdict) = verdict.as_deref().and_then(Verdict::from_name).filter(|_| role == "subject") {
-                counts.insert(verdict, count);
+                *counts.entry(verdict).or_default() += count;
             }
         }
         counts.sort_keys();
@@ -79,13 +82,14 @@ impl Database {
     pub fn trials(&self, filter: &Filter) -> Result<Vec<Trial>, StoreError> {
         let failed = |error| self.failed(error);
         let sql = format!(
-            "SELECT {TRIAL_COLUMNS} FROM {TRIAL_TABLES} WHERE (?1 IS NULL OR trials.run = ?1) AND (?2 IS NULL OR scenario GLOB ?2)
-                AND (?3 IS NULL OR variant GLOB ?3) AND (?4 OR role = 'subject') AND (?5 IS NULL OR runs.campaign = ?5) AND {} ORDER BY trials.rowid DESC",
+            "SELECT {TRIAL_COLUMNS} FROM {TRIAL_TABLES} WHERE {} AND (?3 IS NULL OR scenario GLOB ?3) AND (?4 IS NULL OR variant GLOB ?4)
+                AND (?5 OR role = 'subject') AND {} ORDER BY trials.rowid DESC",
+            filter.place_condition(),
             filter.verdict_condition()
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
         let mut rows = statement
-            .query(params![filter.run.as_ref().map(RunId::as_str), filter.scenario, filter.variant, filter.all_roles, filter.campaign])
+            .query(params![filter.run.as_ref().map(RunId::as_str), filter.campaign, filter.scenario, filter.variant, filter.all_roles])
             .map_err(failed)?;
         let mut trials = Vec::new();
         while trials.len() < filter.limit
@@ -166,6 +170,19 @@ impl Database {
 }
 
 impl Filter {
+    /// What a run or a campaign kept of earlier runs is its own.
+    fn place_condition(&self) -> String {
+        let of_run = "(trials.run = ?1 OR trial IN (SELECT trial FROM kept WHERE run = ?1))";
+        let of_campaign = "(trials.run IN (SELECT run FROM runs WHERE campaign = ?2)
+            OR trial IN (SELECT trial FROM kept WHERE run IN (SELECT run FROM runs WHERE campaign = ?2)))";
+        match (&self.run, &self.campaign) {
+            (None, None) => "TRUE".to_owned(),
+            (Some(_), None) => of_run.to_owned(),
+            (None, Some(_)) => of_campaign.to_owned(),
+            (Some(_), Some(_)) => format!("{of_run} AND {of_campaign}"),
+        }
+    }
+
     /// What the database can tell by itself; which of those without a verdict still run, it cannot.
     fn verdict_condition(&self) -> String {
         if self.takes_all() {

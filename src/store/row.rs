@@ -178,7 +178,7 @@ pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<Trial> {
 }
 
 /// `runner` is the first of the columns pid, started_ticks, boot.
-fn state(row: &Row<'_>, finished: bool, run_finished: bool, runner: usize) -> rusqlite::Result<State> {
+pub(super) fn state(row: &Row<'_>, finished: bool, run_finished: bool, runner: usize) -> rusqlite::Result<State> {
     if finished {
         return Ok(State::Finished);
     }
@@ -194,7 +194,7 @@ fn damaged(column: usize, problem: impl Into<Box<dyn std::error::Error + Send + 
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, problem.into())
 }
 
-fn id<T>(row: &Row<'_>, column: usize, parse: impl Fn(String) -> Result<T, String>) -> rusqlite::Result<T> {
+pub(super) fn id<T>(row: &Row<'_>, column: usize, parse: impl Fn(String) -> Result<T, String>) -> rusqlite::Result<T> {
     parse(row.get(column)?).map_err(|problem| damaged(column, problem))
 }
 
@@ -206,14 +206,14 @@ where
     text.map(|text| text.parse()).transpose().map_err(|error: T::Err| damaged(column, error))
 }
 
-fn required<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+pub(super) fn required<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: std::str::FromStr<Err: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     parsed(row, column)?.ok_or_else(|| damaged(column, "is empty"))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| damaged(column, error))
 }

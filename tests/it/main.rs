@@ -8,6 +8,7 @@ mod audit;
 mod bad_input;
 mod boxes;
 mod breaks;
+mod campaigns;
 mod clocks;
 mod docker;
 mod docker_links;

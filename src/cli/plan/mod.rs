@@ -71,7 +71,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
         return print_config(&planned, args.message_format);
     }
     let past = history(&planned.plan, &args.store)?;
-    let jobs = args.overrides.jobs.map_or(1, |jobs| usize::try_from(jobs).unwrap_or(1));
+    let jobs = args.overrides.slots(&planned.plan.trials).count;
     let outlook = Outlook::of(&planned, &past, jobs);
     match args.message_format {
         MessageFormat::Human => print!("{}", outlook.text(&planned, args.trials)),

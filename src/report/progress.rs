@@ -1,0 +1,111 @@
+//! How a run comes on: what stands behind its bar. Made of events alone, so it is the same whenever it is looked at.
+
+use super::figures;
+use super::lines::word;
+use super::tally::Tally;
+use crate::cli::style::Palette;
+use crate::event::{Event, Kind, Verdict};
+
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    tally: Tally,
+    usd: f64,
+    /// Attempts that this run itself has ended.
+    own: u32,
+    /// When the first trial began, and the last one ended.
+    began_us: Option<u64>,
+    ended_us: u64,
+}
+
+impl Progress {
+    pub(super) fn event(&mut self, event: &Event) {
+        self.tally.event(event);
+        match &event.kind {
+            Kind::TrialStarted(_) => {
+                self.began_us.get_or_insert(event.elapsed_us);
+            }
+            Kind::TrialFinished(finished) => {
+                self.usd += finished.usd;
+                self.own += 1;
+                self.ended_us = event.elapsed_us;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// `41p 2f 1u 3i  12.4/min  8m left  $0.31  2 retried`.
+    pub(super) fn text(&self, palette: Palette) -> String {
+        let mut parts = vec![self.counts(palette)];
+        if let Some((a_minute, left)) = self.pace() {
+            parts.push(format!("{a_minute:.1}/min"));
+            parts.extend((left > 0).then(|| format!("{} left", roughly(left))));
+        }
+        parts.extend((self.usd > 0.0).then(|| figures::usd(self.usd)));
+        parts.extend((self.tally.retried > 0).then(|| format!("{} retried", self.tally.retried)));
+        parts.retain(|part| !part.is_empty());
+        parts.join("  ")
+    }
+
+    /// Passed, failed, unsafe, invalid; who was ended by a limit has failed as well.
+    fn counts(&self, palette: Palette) -> String {
+        let failed = self.tally.count(Verdict::Fail) + self.tally.count(Verdict::Timeout);
+        let counts = [
+            (Verdict::Pass, self.tally.count(Verdict::Pass), 'p'),
+            (Verdict::Fail, failed, 'f'),
+            (Verdict::UnsafePass, self.tally.count(Verdict::UnsafePass), 'u'),
+            (Verdict::Invalid, self.tally.count(Verdict::Invalid), 'i'),
+        ];
+        let named = counts.into_iter().filter(|(_, count, _)| *count > 0);
+        named.map(|(verdict, count, letter)| palette.paint(word(verdict).0, &format!("{count}{letter}"))).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Attempts a minute, and the seconds that the rest takes at this pace.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+    fn pace(&self) -> Option<(f64, u64)> {
+        let minutes = figures::seconds(self.ended_us.checked_sub(self.began_us?)?) / 60.0;
+        if self.own == 0 || minutes <= 0.0 {
+            return None;
+        }
+        let pace = f64::from(self.own) / minutes;
+        let left = self.tally.planned.saturating_sub(self.tally.done());
+        Some((pace, (left as f64 / pace * 60.0).round() as u64))
+    }
+}
+
+/// `40s`, `8m`, `2h05m`.
+fn roughly(seconds: u64) -> String {
+    match seconds {
+        0..100 => format!("{seconds}s"),
+        100..6_000 => format!("{}m", (seconds + 30) / 60),
+        _ => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TrialStarted;
+    use crate::report::gallery::{self, Stream};
+
+    #[test]
+    fn pace_counts_and_cost_are_shown_as_far_as_there_are_any() {
+        let mut stream = Stream::new("r-1", 100);
+        let mut progress = Progress::default();
+        stream.push(gallery::kept(1, Verdict::Pass)).trial("t-1", gallery::started("a", "b", 2));
+        stream.events.iter().for_each(|event| progress.event(event));
+        assert_eq!(progress.text(Palette::PLAIN), "1p");
+
+        stream.after(30_000_000, Kind::TrialFinished(Box::new(gallery::failed())));
+        stream.trial("t-2", gallery::started("a", "b", 3)).after(30_000_000, Kind::TrialFinished(Box::new(gallery::invalid())));
+        stream.trial("t-3", TrialStarted { attempt: 2, ..gallery::started("a", "b", 3) });
+        let mut progress = Progress::default();
+        stream.events.iter().for_each(|event| progress.event(event));
+        assert_eq!(progress.text(Palette::PLAIN), "1p 1f  2.0/min  49m left  $0.31  1 retried");
+        assert_eq!(progress.tally().done(), 2, "the third is open again");
+        assert_eq!([roughly(99), roughly(101), roughly(7_500)], ["99s", "2m", "2h05m"]);
+    }
+}

@@ -35,6 +35,7 @@ pub mod workload;
 
 pub mod action;
 pub mod agent;
+pub mod golden;
 pub mod score;
 pub mod stats;
 

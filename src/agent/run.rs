@@ -1,12 +1,11 @@
 //! The loop: a provider's turns, the shell, the limits, the end.
 
-use std::path::Path;
 use std::time::Instant as StdInstant;
 
 use async_trait::async_trait;
 
 use super::controls::{Noop, Oracle, RestartAll};
-use super::model::cassette::{Origin, Tape};
+use super::model::cassette::{AGENT, SUMMARY, Tape};
 use super::model::{self, Spec, Spent, Thinking};
 use super::outside::Outside;
 use super::provider::{Action, Blame, Kept, Provider, ProviderError, Turn};
@@ -91,7 +90,8 @@ fn talk(declared: &ModelSpec, task: &AgentTask) -> Result<Talk, ProviderError> {
         effort: declared.effort.clone(),
         temperature: declared.temperature,
     };
-    let tape = tape(declared, task).map_err(ProviderError)?;
+    let tape =
+        Tape::of(declared.cassettes.as_ref(), task.cassette.as_deref(), task.record.as_ref(), &task.emitter).map_err(ProviderError)?;
     let client = model::declared::client(declared, task.seed, tape.source(AGENT).map_err(ProviderError)?).map_err(ProviderError)?;
     let summariser = declared.summary.as_deref().map(|summary| summariser(summary, declared, task.seed, &tape)).transpose();
     Ok(Talk::new(Talking {
@@ -114,32 +114,6 @@ fn outside(declared: &CommandSpec, task: &AgentTask) -> Result<Outside, Provider
     let prompt = [render(&declared.system)?, render(&declared.prompt)?].join("\n\n");
     let served = task.served.clone().ok_or_else(|| ProviderError("nothing is served to it".into()))?.map_err(ProviderError)?;
     Ok(Outside::new(declared, task, served, prompt))
-}
-
-/// The sessions of a cassette.
-const AGENT: &str = "agent";
-const SUMMARY: &str = "summary";
-
-/// Where the exchanges of this agent are written, or come from.
-fn tape(declared: &ModelSpec, task: &AgentTask) -> Result<Tape, String> {
-    let started = |file: &Path, of: &Origin, records| Kind::CassetteStarted { file: file.display().to_string(), of: of.words(), records };
-    match (&declared.cassettes, &task.record) {
-        (None, None) => Ok(Tape::None),
-        (None, Some(wanted)) => {
-            task.emitter.emit(started(&wanted.path, &wanted.of, true));
-            Tape::record(wanted.clone())
-        }
-        (Some(cassettes), _) => {
-            let path = task.cassette.as_deref().ok_or("no cassette was chosen for this trial")?;
-            let tape = Tape::replay(path, cassettes.mode)?;
-            if let Tape::Cassette(cassette, _) = &tape
-                && let Some(of) = cassette.of()
-            {
-                task.emitter.emit(started(path, of, false));
-            }
-            Ok(tape)
-        }
-    }
 }
 
 fn summariser(summary: &Summary, declared: &ModelSpec, seed: u64, tape: &Tape) -> Result<Summariser, String> {
@@ -166,7 +140,7 @@ struct Unable {
 impl Unable {
     fn new(why: ProviderError, subject: &Subject) -> Self {
         let lives_on_cassette = match subject {
-            Subject::Variant(variant) => matches!(&variant.provider, Declared::Model(spec) if spec.cassettes.is_some()),
+            Subject::Variant(variant) => variant.provider.cassettes().is_some(),
             Subject::Commands { .. } => false,
         };
         Self { why: Some(why), blame: if lives_on_cassette { Blame::Cassette } else { Blame::Environment } }

@@ -58,9 +58,9 @@ pub struct Resume {
     pub retry_invalid: bool,
 }
 
-/// What came of it: by trial number, and in all.
+/// What came of it.
 pub struct Executed {
-    pub verdicts: IndexMap<usize, Verdict>,
+    pub run: RunId,
     pub outcome: Outcome,
 }
 
@@ -98,7 +98,7 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
         campaign: how.campaign.clone(),
         arguments: std::env::args().skip(1).collect(),
     });
-    let setting = Setting { run, directory, began, emitter: emitter.clone(), stop: stop.clone() };
+    let setting = Setting { run: run.clone(), directory, began, emitter: emitter.clone(), stop: stop.clone() };
     let executed = in_runtime(supervisor, trials, how, walls, setting);
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
     for verdict in executed.iter().flat_map(IndexMap::values) {
@@ -117,7 +117,8 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
     for problem in &outcome.reports {
         eprintln!("error: {problem}");
     }
-    Ok(Executed { verdicts: executed?, outcome })
+    executed?;
+    Ok(Executed { run, outcome })
 }
 
 /// What a run is made of, whatever its trials are.

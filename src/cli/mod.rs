@@ -8,6 +8,7 @@ mod doctor;
 mod execution;
 pub mod exit;
 mod export;
+mod golden;
 mod ground;
 mod help;
 mod init;
@@ -59,6 +60,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Print the JSON Schema of a kind of file
     Schema(schema::SchemaArgs),
+    /// Compare trials with those that are kept as right
+    Golden(golden::GoldenArgs),
     /// List what is recorded, the newest first
     List(list::ListArgs),
     /// Show a trial in full; without one the last failure
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Golden(args) => golden::run(&args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Export(args) => export::run(&args),

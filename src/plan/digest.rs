@@ -15,7 +15,7 @@ pub fn yardstick(scenario: &Scenario) -> String {
     let mut value = serde_json::to_value(scenario).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         // The variant and its limits are the subject. Descriptions and the scenario's own tests judge nothing.
-        for key in ["variant", "limits", "description", "check", "controls"] {
+        for key in ["variant", "limits", "description", "check", "controls", "golden"] {
             map.remove(key);
         }
         // What may be done to a cluster is a tool, and no part of what is judged.

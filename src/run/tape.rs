@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use crate::agent::model::cassette::{Cassette, Origin, ToRecord, is_one};
 use crate::plan::TrialPlan;
-use crate::scenario::model::{ModelSpec, Provider};
+use crate::scenario::model::Provider;
 
 /// By the number of the trial.
 pub type Records = IndexMap<usize, PathBuf>;
@@ -18,7 +18,7 @@ pub type Records = IndexMap<usize, PathBuf>;
 /// # Errors
 /// In one sentence: nobody asks a model, several do and there is one file, or one is there already.
 pub fn records<'a>(path: &Path, trials: impl Iterator<Item = &'a TrialPlan>) -> Result<Records, String> {
-    let asking: Vec<&TrialPlan> = trials.filter(|trial| model(trial).is_some_and(|model| model.cassettes.is_none())).collect();
+    let asking: Vec<&TrialPlan> = trials.filter(|trial| lives(&trial.scenario.variant.provider)).collect();
     let mut records = Records::new();
     match &asking[..] {
         [] => return Err("there is nothing to record: no trial of this run asks a model".into()),
@@ -43,9 +43,14 @@ pub fn records<'a>(path: &Path, trials: impl Iterator<Item = &'a TrialPlan>) -> 
 /// What is to be recorded of a trial.
 #[must_use]
 pub fn to_record(plan: &TrialPlan, records: &Records) -> Option<ToRecord> {
-    let (path, model) = (records.get(&plan.number)?.clone(), model(plan)?);
+    let path = records.get(&plan.number)?.clone();
     let variant = &plan.scenario.variant;
-    let templates = [("system", &model.system), ("prompt", &model.prompt)];
+    let (system, prompt, files) = match &variant.provider {
+        Provider::Model(model) => (&model.system, &model.prompt, IndexMap::new()),
+        Provider::Command(program) => (&program.system, &program.prompt, program.files.clone()),
+        Provider::Scripted { .. } | Provider::Noop | Provider::RestartAll | Provider::Oracle => return None,
+    };
+    let templates = [("system", system), ("prompt", prompt)];
     let of = Origin {
         scenario: plan.scenario.name.clone(),
         cell: plan.cell.clone(),
@@ -55,6 +60,7 @@ pub fn to_record(plan: &TrialPlan, records: &Records) -> Option<ToRecord> {
         subject: plan.subject.clone(),
         file: variant.file.text.clone(),
         templates: templates.into_iter().map(|(key, template)| (key.to_owned(), template.text.clone())).collect(),
+        files: files.into_iter().map(|(name, file)| (name, file.text.clone())).collect(),
     };
     Some(ToRecord { path, of })
 }
@@ -64,7 +70,7 @@ pub fn to_record(plan: &TrialPlan, records: &Records) -> Option<ToRecord> {
 /// # Errors
 /// When none was recorded of it.
 pub fn cassette(plan: &TrialPlan) -> Result<Option<&Path>, String> {
-    let Some(cassettes) = model(plan).and_then(|model| model.cassettes.as_ref()) else { return Ok(None) };
+    let Some(cassettes) = plan.scenario.variant.provider.cassettes() else { return Ok(None) };
     cassettes.of(&plan.scenario.name, &plan.cell, plan.seed, plan.repeat).map(Some)
 }
 
@@ -82,9 +88,7 @@ pub fn ready<'a>(trials: impl Iterator<Item = &'a TrialPlan>) -> Result<(), Stri
     Ok(())
 }
 
-fn model(plan: &TrialPlan) -> Option<&ModelSpec> {
-    match &plan.scenario.variant.provider {
-        Provider::Model(model) => Some(model),
-        _ => None,
-    }
+/// Whether it asks models that are there.
+fn lives(provider: &Provider) -> bool {
+    provider.asks() && provider.cassettes().is_none()
 }

@@ -19,7 +19,7 @@ use super::stage::{Shared, Stage};
 use super::tape::{self, Records};
 use super::touch::Touches;
 use super::wait;
-use crate::agent::model::client::Source;
+use crate::agent::model::cassette::Tape;
 use crate::agent::outside::{Opening, Served};
 use crate::agent::{self, AgentReport, AgentTask, Blame, Subject};
 use crate::chaos::driver::{ChaosState, Driver, Felt};
@@ -391,12 +391,17 @@ impl Trial {
     /// What is served to an agent that is a program.
     fn served(&self) -> Option<Result<Served, String>> {
         let Provider::Command(program) = &self.scenario.variant.provider else { return None };
+        let (record, chosen) = (tape::to_record(&self.plan, &self.records), tape::cassette(&self.plan).ok().flatten());
+        let tape = match Tape::of(program.cassettes.as_ref(), chosen, record.as_ref(), &self.emitter) {
+            Ok(tape) => tape,
+            Err(why) => return Some(Err(why)),
+        };
         let opening = Opening {
             limits: self.scenario.limits.clone(),
             emitter: self.emitter.clone(),
             run_dir: self.stage.record_dir().to_owned(),
             sandbox: self.stage.walled(),
-            source: Source::Live,
+            tape,
             cluster: Arc::clone(&self.scenario.cluster),
         };
         Some(Served::open(program, opening))

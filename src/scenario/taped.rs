@@ -104,7 +104,9 @@ impl Loader<'_> {
     /// The variant that was recorded, with cassettes in its model's place.
     pub(super) fn taped(&mut self, tapes: Tapes, mode: Matching, place: &Place) -> Option<Variant> {
         let (first, origin) = tapes.first()?.clone();
-        let other = tapes.iter().find(|(_, other)| (&other.file, &other.templates) != (&origin.file, &origin.templates));
+        let other = tapes
+            .iter()
+            .find(|(_, other)| (&other.file, &other.templates, &other.files) != (&origin.file, &origin.templates, &origin.files));
         if let Some((other, _)) = other {
             let message = format!("`{}` and `{}` were recorded of variants that differ", first.display(), other.display());
             let problem = Diagnostic::error("bad_cassette", message).at(place.clone()).label("named here");
@@ -124,15 +126,23 @@ impl Loader<'_> {
             let text = origin.templates.get(key).cloned().unwrap_or_default();
             templates.insert(name.to_owned(), Arc::new(SourceFile { name: inside(name), text }));
         }
+        for (name, source) in &raw.files {
+            let text = origin.files.get(name).cloned().unwrap_or_default();
+            templates.insert(source.clone(), Arc::new(SourceFile { name: inside(name), text }));
+        }
         let (mut variant, mut problems) = resolve::variant(&doc, &raw, &templates);
         let sound = problems.is_empty();
         self.problems.append(&mut problems);
-        let Provider::Model(spec) = &mut variant.provider else {
-            if sound {
-                let problem = Diagnostic::error("bad_cassette", format!("`{}` was recorded of no model", first.display()));
-                self.problems.push(problem.at(place.clone()));
+        let cassettes = match &mut variant.provider {
+            Provider::Model(model) => &mut model.cassettes,
+            Provider::Command(program) => &mut program.cassettes,
+            _ => {
+                if sound {
+                    let problem = Diagnostic::error("bad_cassette", format!("`{}` was recorded of no model", first.display()));
+                    self.problems.push(problem.at(place.clone()));
+                }
+                return None;
             }
-            return None;
         };
         let taped = |(path, origin): (PathBuf, Origin)| Taped {
             path,
@@ -141,7 +151,7 @@ impl Loader<'_> {
             seed: origin.seed,
             repeat: origin.repeat,
         };
-        spec.cassettes = Some(Cassettes { mode, tapes: tapes.into_iter().map(taped).collect() });
+        *cassettes = Some(Cassettes { mode, tapes: tapes.into_iter().map(taped).collect() });
         variant.name = origin.variant;
         Some(variant)
     }

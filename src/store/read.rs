@@ -103,6 +103,33 @@ impl Database {
         Ok(trials)
     }
 
+    /// All recorded trials of that yardstick and subject, the newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn trials_of(&self, yardstick: &str, subject: &str) -> Result<Vec<Trial>, StoreError> {
+        let failed = |error| self.failed(error);
+        let sql = format!("SELECT {TRIAL_COLUMNS} FROM {TRIAL_TABLES} WHERE yardstick = ?1 AND subject = ?2 ORDER BY trials.rowid DESC");
+        let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
+        let rows = statement.query_map([yardstick, subject], row::trial).map_err(failed)?;
+        rows.collect::<Result<_, _>>().map_err(failed)
+    }
+
+    /// The invariants that were violated in a trial, each once.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn violated(&self, trial: &Trial) -> Result<Vec<String>, StoreError> {
+        let failed = |error| self.failed(error);
+        let sql = "SELECT DISTINCT json ->> '$.invariant' FROM events WHERE run = ?1 AND seq BETWEEN ?2 AND ?3 AND trial = ?4
+            AND type = 'invariant_changed' AND json ->> '$.state' = 'violated' ORDER BY 1";
+        let last = trial.last_seq.map_or(i64::MAX, super::project::int);
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let first = super::project::int(trial.first_seq);
+        let rows = statement.query_map(params![trial.run.as_str(), first, last, trial.trial.as_str()], |row| row.get(0)).map_err(failed)?;
+        rows.collect::<Result<_, _>>().map_err(failed)
+    }
+
     /// # Errors
     /// The database cannot be read, or there is no such trial.
     pub fn trial(&self, trial: &TrialId) -> Result<Trial, StoreError> {

@@ -80,7 +80,7 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
     }
     let project = patient().file("script.yaml", REPAIRS).file("key", KEY);
     let project = ["shell.yaml", "shell.sh", "agent.py", "python.yaml"].into_iter().fold(project, example);
-    let (_live, url) = server(&project);
+    let (live, url) = server(&project);
     let (key, python) = (project.path().join("key"), project.path().join("variants/python.yaml"));
     let served = format!("names: [claude-sonnet-5-5], base_url: '{url}', key: {{ file: {} }} }}", key.display());
     let text = std::fs::read_to_string(&python).expect("reads").replace("names: [claude-sonnet-5-5] }", &served);
@@ -88,7 +88,8 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
     let text = text.replace("[python3,", "[/usr/bin/python3,");
     assert!(text.contains(&served), "{text}");
     let project = project.file("variants/python.yaml", &text);
-    let ran = project.run(&["scenarios/node_kill.yaml", "--variant", "shell", "--variant", "python"]).exits(0);
+    let tapes = project.path().join("tapes").display().to_string();
+    let ran = project.run(&["scenarios/node_kill.yaml", "--variant", "shell", "--variant", "python", "--record", &tapes]).exits(0);
     assert!(!ran.to_string().contains(KEY), "a key is shown nowhere, though the agent has looked for it");
     let trials = ran.trials();
     assert_eq!(trials.len(), 2, "{ran}");
@@ -115,19 +116,33 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
     let (_, _, tokens, usd) = ended(python);
     assert_eq!(tokens, 3300, "{ran}");
     assert!((usd - (3000.0 * 2.0 + 300.0 * 10.0) / 1e6).abs() < 1e-9, "{usd}");
-    let exchanges: Vec<&str> = python
-        .kinds
-        .iter()
-        .filter_map(|kind| match kind {
-            Kind::ModelAsked { .. } => Some("asked"),
-            Kind::ModelAnswered { calls, .. } => Some(calls[0].tool.as_str()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(exchanges, ["asked", "shell", "asked", "shell", "asked", "done"], "{ran}");
+    assert_eq!(exchanges(python), ["asked", "shell", "asked", "shell", "asked", "done"], "{ran}");
     let asked = std::fs::read_to_string(project.path().join("asked.jsonl")).expect("a log");
     assert_eq!(asked.lines().count(), 3, "{asked}");
     assert!(asked.contains("I look.") && asked.contains("exit code 0"), "the conversation came through as it was: {asked}");
+
+    // Once more, without the model: its program lives on what was recorded.
+    drop(live);
+    let tape = std::fs::read_to_string(project.path().join("tapes/node_kill.python.1.jsonl")).expect("the only one that asks a model");
+    assert!(!tape.contains(KEY) && tape.contains("I look."), "{tape}");
+    let again = project.run(&["scenarios/node_kill.yaml", "--replay", &tapes]).exits(0);
+    let again = &again.trials()[0];
+    assert_eq!((again.name(), again.verdict()), (python.name(), Verdict::Pass));
+    assert_eq!(exchanges(again), exchanges(python));
+    assert_eq!(ended(again).2, tokens, "what it had cost is counted as then");
+    assert!(again.kinds.iter().any(|kind| matches!(kind, Kind::CassetteStarted { records: false, .. })));
+}
+
+/// What passed between a program and its model, in order.
+fn exchanges(trial: &Trial) -> Vec<&str> {
+    fn word(kind: &Kind) -> Option<&str> {
+        match kind {
+            Kind::ModelAsked { .. } => Some("asked"),
+            Kind::ModelAnswered { calls, .. } => Some(calls[0].tool.as_str()),
+            _ => None,
+        }
+    }
+    trial.kinds.iter().filter_map(word).collect()
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod relay;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::mcp::Offer;
 pub use super::mcp::ToolUse;
-use super::model::client::Source;
+use super::model::cassette::Tape;
 use super::model::{Meter, Spent};
 use crate::cluster::Service;
 use crate::emit::Emitter;
@@ -57,7 +58,7 @@ pub struct Opening {
     pub run_dir: PathBuf,
     /// Whether the agent has a loopback of its own.
     pub sandbox: bool,
-    pub source: Source,
+    pub tape: Tape,
     /// The cluster, whose actions the tool `act` offers.
     pub cluster: Arc<Cluster>,
 }
@@ -142,6 +143,19 @@ impl Served {
     /// The limit on what costs something that kept a model from being asked, once one has.
     pub(super) fn refused(&self) -> watch::Receiver<Option<String>> {
         self.0.models.refused.subscribe()
+    }
+
+    /// Waits until all that was recorded is in the file.
+    ///
+    /// # Errors
+    /// When not all could be written.
+    pub(super) fn close(&self) -> Result<(), String> {
+        self.0.models.tape.close()
+    }
+
+    /// Whether a cassette had no answer.
+    pub(super) fn cassette_failed(&self) -> bool {
+        self.0.models.cassette_failed.load(Ordering::Relaxed)
     }
 
     /// Why the last exchange with a model came to nothing, when that was no fault of who asked.

@@ -1,7 +1,7 @@
 //! Models, as their servers serve them: whoever asks has no key, and cannot spend more than it may.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::Opening;
 use super::problem::{self, Problem};
+use crate::agent::model::cassette::{SERVED, Tape};
 use crate::agent::model::client::{LONGEST, SILENCE, Source, address, server_time};
 use crate::agent::model::declared::{self, SHARED, price_of};
 use crate::agent::model::key::{Key, scrub};
@@ -66,11 +67,13 @@ pub(super) struct Models {
     emitter: Emitter,
     run_dir: PathBuf,
     source: Source,
+    pub tape: Tape,
     exchanges: AtomicU32,
     pub meter: Arc<Meter>,
     /// The limit that was over when a model was asked.
     pub refused: watch::Sender<Option<String>>,
     pub failure: Mutex<Option<String>>,
+    pub cassette_failed: AtomicBool,
 }
 
 /// One server and what of it is served.
@@ -109,7 +112,8 @@ fn asked(method: &Method, path: &str, headers: &HeaderMap) -> Asked {
 
 impl Models {
     pub fn new(served: &[ServedModels], opening: Opening) -> Result<Self, String> {
-        let Opening { limits, emitter, run_dir, source, .. } = opening;
+        let Opening { limits, emitter, run_dir, tape, .. } = opening;
+        let source = tape.source(SERVED)?;
         let server = |served: &ServedModels| {
             // Whoever asks says the version itself.
             let wire = declared::wire(served.wire, &served.base_url, VERSION)?;
@@ -136,10 +140,12 @@ impl Models {
             emitter,
             run_dir,
             source,
+            tape,
             exchanges: AtomicU32::new(0),
             meter: Arc::default(),
             refused: watch::Sender::new(None),
             failure: Mutex::default(),
+            cassette_failed: AtomicBool::new(false),
         })
     }
 
@@ -382,8 +388,8 @@ impl Exchange {
             Err(lost) => return Err(self.lost(server, &lost)),
         };
         let Incoming { status, headers, body, diverged } = incoming;
-        if let Some(detail) = diverged {
-            models.emitter.warn(format!("the cassette was recorded for something else: {detail}"));
+        if let Some(divergence) = diverged {
+            models.emitter.emit(divergence.event(false));
         }
         let now = server_time(&headers);
         if let Some(permit) = &permit {
@@ -433,6 +439,10 @@ impl Exchange {
     }
 
     fn lost(&self, server: &Server, lost: &Lost) -> Problem {
+        if let Lost::Diverged(divergence) = lost {
+            self.models.emitter.emit(divergence.as_ref().clone().event(true));
+        }
+        self.models.cassette_failed.fetch_or(!matches!(lost, Lost::Connection(_)), Ordering::Relaxed);
         let kind = if matches!(lost, Lost::Connection(_)) { Failure::Connection } else { Failure::Cassette };
         let trouble = Trouble::new(kind, scrub(&lost.to_string(), server.key.as_ref()));
         self.failed(&trouble);

@@ -456,15 +456,7 @@ fn told(emitter: Emitter, exchange: u32) -> impl Fn(Notice) + Send + Sync {
         emitter.emit(match notice {
             Notice::Retry { attempt, status, why, wait } => delayed(status, format!("attempt {attempt}: {why}"), wait),
             Notice::Waits { why, wait } => delayed(None, why, wait),
-            Notice::Diverged { divergence, fatal } => Kind::CassetteDiverged {
-                file: divergence.cassette,
-                exchange: divergence.exchange,
-                place: divergence.difference.place,
-                recorded: divergence.difference.recorded,
-                now: divergence.difference.now,
-                told: divergence.told,
-                fatal,
-            },
+            Notice::Diverged { divergence, fatal } => divergence.event(fatal),
         });
     }
 }

@@ -40,6 +40,17 @@ pub struct Scenario {
     pub check: IndexMap<String, Check>,
     /// Controls that run beside the subject on the same seeds.
     pub controls: Vec<String>,
+    /// How exact golden files are.
+    pub golden: Buckets,
+}
+
+/// Limits between the buckets in which golden files tell times (seconds) and scores, rising.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Buckets {
+    pub detect_s: Vec<f64>,
+    pub repair_s: Vec<f64>,
+    pub hurt_s: Vec<f64>,
+    pub score: Vec<f64>,
 }
 
 impl Scenario {

@@ -86,6 +86,28 @@ pub enum Provider {
     Command(Box<CommandSpec>),
 }
 
+impl Provider {
+    /// Whether models are asked, by itself or by its program.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        match self {
+            Self::Model(_) => true,
+            Self::Command(program) => !program.models.is_empty(),
+            Self::Scripted { .. } | Self::Noop | Self::RestartAll | Self::Oracle => false,
+        }
+    }
+
+    /// What answers in place of its models.
+    #[must_use]
+    pub fn cassettes(&self) -> Option<&Cassettes> {
+        match self {
+            Self::Model(model) => model.cassettes.as_ref(),
+            Self::Command(program) => program.cassettes.as_ref(),
+            Self::Scripted { .. } | Self::Noop | Self::RestartAll | Self::Oracle => None,
+        }
+    }
+}
+
 /// An agent that is a program of somebody's.
 #[derive(Debug, Clone, Serialize)]
 pub struct CommandSpec {
@@ -102,6 +124,9 @@ pub struct CommandSpec {
     pub tools: Vec<Tool>,
     pub system: Template,
     pub prompt: Template,
+    /// What answers in place of its models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cassettes: Option<Cassettes>,
 }
 
 /// Where a program finds its prompt.

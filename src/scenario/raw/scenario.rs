@@ -53,6 +53,9 @@ pub struct RawScenario {
     /// Variants that run beside the subject on the same seeds and never touch the exit code.
     #[serde(default)]
     pub controls: Vec<String>,
+    /// The buckets that times and scores stand in in golden files.
+    #[serde(default)]
+    pub golden: RawBuckets,
     /// Where every random choice comes from: 1 unless given.
     #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
     pub seed: Option<u64>,
@@ -105,6 +108,21 @@ pub struct RawPage {
     pub node: Option<String>,
     #[serde(default)]
     pub text: String,
+}
+
+/// Limits between buckets, rising: `[0.5, 2]` is under 0.5, 0.5 to 2, and 2 or more.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "buckets")]
+pub struct RawBuckets {
+    /// Seconds to the ticket: `timing.detect_within` unless given.
+    pub detect_s: Option<Vec<f64>>,
+    /// Seconds to the repair: `timing.repair_within` unless given.
+    pub repair_s: Option<Vec<f64>>,
+    /// Client error-seconds: none unless given, so that only 0 is told from the rest.
+    pub hurt_s: Option<Vec<f64>>,
+    /// The score, and those parts of it that times go into: none unless given.
+    pub score: Option<Vec<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

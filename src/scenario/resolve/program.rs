@@ -111,6 +111,7 @@ pub(super) fn program(check: &mut Checker, raw: &RawVariant, texts: &IndexMap<St
         tools,
         system,
         prompt,
+        cassettes: None,
     }))
 }
 

@@ -13,10 +13,10 @@ use crate::event::Verdict;
 use crate::expr::{Expr, Scope, Template};
 use crate::scenario::document::Document;
 use crate::scenario::model::{
-    Backend, Chaos, Check, Cluster, Fault, Goal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleDoing, RuleEnd, Scenario,
-    Scoring, Timing, Variant, WorkloadUse,
+    Backend, Buckets, Chaos, Check, Cluster, Fault, Goal, Limits, LimitsOverride, Page, Provider, Rule, RuleCommand, RuleDoing, RuleEnd,
+    Scenario, Scoring, Timing, Variant, WorkloadUse,
 };
-use crate::scenario::raw::{OneOrMany, RawChaos, RawCheck, RawCheckMap, RawScenario, RawTiming, Short, Text};
+use crate::scenario::raw::{OneOrMany, RawBuckets, RawChaos, RawCheck, RawCheckMap, RawScenario, RawTiming, Short, Text};
 
 /// What was found under the name of a variant.
 #[derive(Debug, Clone)]
@@ -84,6 +84,7 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
     }
     let solution = solution(&mut check, raw);
     let checks = checks(&mut check, raw, goal, &timing, around);
+    let golden = buckets(&mut check, &raw.golden, &timing);
     let scenario = (|| {
         Some(Scenario {
             name,
@@ -104,6 +105,7 @@ pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Op
             solution,
             check: checks,
             controls: raw.controls.clone(),
+            golden,
         })
     })();
     (scenario, check.problems)
@@ -123,6 +125,26 @@ fn declared_limits(check: &mut Checker, raw: &RawScenario) -> Limits {
         usd: given.usd,
         command: given.command.unwrap_or(Duration::from_secs(120)).min(wall),
         output: given.output.unwrap_or(16 << 10),
+    }
+}
+
+fn buckets(check: &mut Checker, raw: &RawBuckets, timing: &Timing) -> Buckets {
+    let root = Pointer::default().key("golden");
+    let mut limits = |key: &str, given: &Option<Vec<f64>>, default: Vec<f64>| {
+        let Some(given) = given else { return default };
+        for (at, pair) in given.windows(2).enumerate() {
+            if pair[0] >= pair[1] {
+                let problem = Diagnostic::error("bad_buckets", format!("`{}` does not rise above `{}`", pair[1], pair[0]));
+                check.wrong(&root.key(key).index(at + 1), problem.label("expected limits that rise, such as `[0.5, 2]`"));
+            }
+        }
+        given.clone()
+    };
+    Buckets {
+        detect_s: limits("detect_s", &raw.detect_s, vec![timing.detect_within.as_secs_f64()]),
+        repair_s: limits("repair_s", &raw.repair_s, vec![timing.repair_within.as_secs_f64()]),
+        hurt_s: limits("hurt_s", &raw.hurt_s, Vec::new()),
+        score: limits("score", &raw.score, Vec::new()),
     }
 }
 

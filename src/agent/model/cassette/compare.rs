@@ -80,6 +80,30 @@ pub(super) fn meant(canonical: &Value) -> Value {
     body
 }
 
+/// A canonical request that a program of others has made, without its words: what of them is the cluster's, nobody can tell. What the
+/// model has said stays, and so do the order of messages, who they are of, and the tools.
+pub(super) fn asked_of_others(canonical: &Value) -> Value {
+    let mut body = canonical.clone();
+    if let Some(system) = body.get_mut("system") {
+        *system = Value::Null;
+    }
+    for message in items(&mut body, "messages").filter(|message| message["role"] != "assistant") {
+        match message.get_mut("content") {
+            Some(Value::String(text)) => text.clear(),
+            Some(Value::Array(blocks)) => {
+                for block in blocks {
+                    let key = if block["type"] == "tool_result" { "content" } else { "text" };
+                    if let Some(said) = block.get_mut(key) {
+                        *said = Value::Null;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    body
+}
+
 /// Of `exit code 1, took 0.3 s` and the output after it, the exit code. What does not begin so was said by the program.
 fn outcome_alone(text: &mut String) {
     let Some(from) = text.find(EXIT_CODE).filter(|from| *from == 0 || text[..*from] == *"(failed) ") else { return };

@@ -19,7 +19,7 @@ pub use compare::Difference;
 pub use record::Recorder;
 pub use replay::{Cassette, Divergence, Replay};
 pub use shelf::{is_one, shelf};
-pub use tape::{Tape, ToRecord};
+pub use tape::{AGENT, SERVED, SUMMARY, Tape, ToRecord};
 
 pub use crate::scenario::model::Matching as Mode;
 
@@ -49,6 +49,9 @@ pub struct Origin {
     pub file: String,
     /// The texts of its templates, by the keys that name them.
     pub templates: IndexMap<String, String>,
+    /// The texts of the files that its program brings along, by the names that they have there.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub files: IndexMap<String, String>,
 }
 
 impl Origin {

@@ -15,11 +15,13 @@ use futures_util::{FutureExt, StreamExt, future, stream};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::compare::{Difference, canonical, difference, hash, meant};
+use super::compare::{Difference, asked_of_others, canonical, difference, hash, meant};
+use super::tape::SERVED;
 use super::{Answer, End, Exchange, FORMAT, Head, Mode, Origin};
 use crate::agent::model::key::{Key, scrub_exactly};
 use crate::agent::model::transport::{Body, Incoming, Lost, Outgoing, Transport};
 use crate::agent::model::wire::Wire;
+use crate::event::Kind;
 
 /// A cassette that has been read.
 #[derive(Debug)]
@@ -44,6 +46,22 @@ impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cassette, exchange, difference, .. } = self;
         write!(f, "exchange {exchange} of the cassette `{cassette}` was recorded of another request: {difference}")
+    }
+}
+
+impl Divergence {
+    /// `fatal`: it was not answered.
+    #[must_use]
+    pub fn event(self, fatal: bool) -> Kind {
+        Kind::CassetteDiverged {
+            file: self.cassette,
+            exchange: self.exchange,
+            place: self.difference.place,
+            recorded: self.difference.recorded,
+            now: self.difference.now,
+            told: self.told,
+            fatal,
+        }
     }
 }
 
@@ -101,7 +119,8 @@ impl Cassette {
             let known = if known.is_empty() { "it holds no exchange".to_owned() } else { format!("it has {}", known.join(", ")) };
             return Err(format!("the cassette `{}` has no session `{name}`: {known}", self.name));
         };
-        Ok(Replay { cassette: self.name.clone(), exchanges: Arc::clone(exchanges), cursor: Arc::default(), mode, pace })
+        let foreign = name == SERVED;
+        Ok(Replay { cassette: self.name.clone(), exchanges: Arc::clone(exchanges), cursor: Arc::default(), mode, foreign, pace })
     }
 }
 
@@ -112,6 +131,8 @@ pub struct Replay {
     exchanges: Arc<[Exchange]>,
     cursor: Arc<Cursor>,
     mode: Mode,
+    /// What is asked is put together by a program of others.
+    foreign: bool,
     pace: Option<f64>,
 }
 
@@ -182,6 +203,7 @@ impl Replaying {
             return Ok(None);
         }
         let recorded = canonical(&exchange.request);
+        let meant = if self.replay.foreign { asked_of_others } else { meant };
         let deep = difference(&meant(&recorded), &meant(&now));
         let told = deep.is_none();
         let Some(difference) = deep.or_else(|| difference(&recorded, &now)) else { return Ok(None) };

@@ -5,6 +5,15 @@ use std::sync::Arc;
 
 use super::{Cassette, Mode, Origin, Recorder};
 use crate::agent::model::client::Source;
+use crate::emit::Emitter;
+use crate::event::Kind;
+use crate::scenario::model::Cassettes;
+
+/// The sessions of a cassette: of the model that is the agent, of the one that makes its conversations short, and of those that are
+/// served to a program.
+pub const AGENT: &str = "agent";
+pub const SUMMARY: &str = "summary";
+pub const SERVED: &str = "served";
 
 /// What is to be recorded, and where.
 #[derive(Debug, Clone)]
@@ -21,6 +30,33 @@ pub enum Tape {
 }
 
 impl Tape {
+    /// The cassette of an agent, told of as an event. `chosen`: of those that its variant lives on.
+    ///
+    /// # Errors
+    /// When it cannot be read, or be made.
+    pub fn of(cassettes: Option<&Cassettes>, chosen: Option<&Path>, record: Option<&ToRecord>, emitter: &Emitter) -> Result<Self, String> {
+        let told = |file: &Path, of: &Origin, records| {
+            emitter.emit(Kind::CassetteStarted { file: file.display().to_string(), of: of.words(), records });
+        };
+        match (cassettes, record) {
+            (None, None) => Ok(Self::None),
+            (None, Some(wanted)) => {
+                told(&wanted.path, &wanted.of, true);
+                Self::record(wanted.clone())
+            }
+            (Some(cassettes), _) => {
+                let path = chosen.ok_or("no cassette was chosen for this trial")?;
+                let tape = Self::replay(path, cassettes.mode)?;
+                if let Self::Cassette(cassette, _) = &tape
+                    && let Some(of) = cassette.of()
+                {
+                    told(path, of, false);
+                }
+                Ok(tape)
+            }
+        }
+    }
+
     /// # Errors
     /// When the file cannot be made.
     pub fn record(wanted: ToRecord) -> Result<Self, String> {

@@ -1,0 +1,84 @@
+//! `chaosrun golden`: trials of deterministic agents, held against files that are kept in git.
+
+mod check;
+mod decide;
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use clap::{Args, Subcommand};
+
+use super::exit::{Exit, Expected};
+use super::style::{Palette, Tone};
+use crate::golden::diff::{self, Side};
+use crate::golden::snapshot::Snapshot;
+
+#[derive(Debug, Args)]
+pub struct GoldenArgs {
+    #[command(subcommand)]
+    command: GoldenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum GoldenCommand {
+    /// Run trials and compare them with their goldens; what differs waits as `.snap.new`
+    Check(Box<check::CheckArgs>),
+    /// Make what waits the golden
+    Accept(decide::DecideArgs),
+    /// Show what waits, one after the other, and ask
+    Review(decide::DecideArgs),
+}
+
+#[derive(Debug, Args)]
+struct FolderArgs {
+    /// Where the goldens are
+    #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = "golden")]
+    folder: PathBuf,
+}
+
+pub fn run(args: &GoldenArgs) -> anyhow::Result<Exit> {
+    match &args.command {
+        GoldenCommand::Check(args) => check::check(args),
+        GoldenCommand::Accept(args) => decide::accept(args),
+        GoldenCommand::Review(args) => decide::review(args),
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Expected {
+    Expected::new(Exit::StoreFailed, format!("cannot use `{}`: {error}", path.display()))
+}
+
+fn shown(old: &str, new: &str, palette: Palette) -> String {
+    let mut text = String::new();
+    for line in diff::lines(old, new) {
+        let (tone, mark, line) = match line {
+            None => (Tone::Faint, ' ', "...".to_owned()),
+            Some((Side::Both, line)) => (Tone::Faint, ' ', line),
+            Some((Side::Old, line)) => (Tone::Fail, '-', line),
+            Some((Side::New, line)) => (Tone::Pass, '+', line),
+        };
+        text.push_str(palette.paint(tone, format!("  {mark} {line}").trim_end()).as_str());
+        text.push('\n');
+    }
+    text
+}
+
+/// The files of that ending and what is in them, by name. A folder that is not there has none.
+fn files(folder: &Path, ending: &str) -> Result<Vec<(PathBuf, Snapshot)>, Expected> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(unusable(folder, &error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|error| unusable(folder, &error))?.path();
+        if path.file_name().is_none_or(|name| !name.to_string_lossy().ends_with(ending)) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(|error| unusable(&path, &error))?;
+        found.extend(Snapshot::parse(&text).map(|read| (path, read)));
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(found)
+}

@@ -231,6 +231,7 @@ fn cassettes_are_found_by_what_they_were_recorded_of() {
         subject: "s".into(),
         file: "provider: anthropic".into(),
         templates: indexmap::IndexMap::new(),
+        files: indexmap::IndexMap::new(),
     };
     assert!(shelf(dir.path()).expect_err("empty").contains("holds no cassette"));
     for (name, of) in [("b", origin("node_kill", 2)), ("a", origin("latency", 1))] {

@@ -22,7 +22,6 @@ use crate::golden::snapshot::{self, ACCEPTED, PENDING, Snapshot, Which};
 use crate::golden::trial;
 use crate::ids::RunId;
 use crate::plan::{self, Plan, TrialPlan};
-use crate::run::jobs::Machine;
 use crate::scenario::model::{Backend, Provider};
 use crate::scenario::{self, Overrides};
 use crate::store::Database;
@@ -112,7 +111,7 @@ fn executed(args: &CheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     for trial in &plan.trials {
         deterministic(trial)?;
     }
-    let slots = args.overrides.jobs.unwrap_or_default().slots(&plan.trials, Machine::here());
+    let slots = args.overrides.slots(&plan.trials);
     let executed = execution::execute(&plan.trials, How { slots, ..How::default() }, &args.walls, &args.output, &args.store)?;
     match Exit::of_outcome(&executed.outcome) {
         exit @ (Exit::StoreFailed | Exit::Interrupted) => return Ok(Err(exit)),

@@ -232,3 +232,73 @@ fn median(sorted: &[u64]) -> u64 {
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::diagnostic::{Look, render};
+    use crate::event::Verdict;
+    use crate::scenario::{LoadedCampaign, Overrides, load_campaign};
+
+    pub(crate) fn planned(campaign: &str, variants: &[&str]) -> LoadedCampaign {
+        let overrides = Overrides { variants: variants.iter().map(ToString::to_string).collect(), ..Overrides::default() };
+        load_campaign(Path::new(campaign), &overrides).unwrap_or_else(|problems| panic!("{}", render(&problems, Look::default())))
+    }
+
+    /// That trial, as it was recorded.
+    pub(crate) fn past(trial: &TrialPlan, wall_us: u64) -> Past {
+        Past {
+            scenario: trial.scenario.name.clone(),
+            backend: trial.scenario.backend.as_str().to_owned(),
+            yardstick: trial.yardstick.clone(),
+            subject: trial.subject.clone(),
+            verdict: Verdict::Pass,
+            wall_us,
+            tokens: None,
+            usd: None,
+        }
+    }
+
+    #[test]
+    fn time_is_by_the_nearest_history_there_is() {
+        let plan = crate::plan::campaign(&planned("embedded:scenarios/campaigns/smoke.yaml", &["noop", "oracle"]));
+        let (first, other) = (&plan.trials[0], &plan.trials[1]);
+        assert_eq!(plan.trials.len(), 12);
+        let second = 1_000_000;
+        let unknown = forecast(&plan, &[], 1).wall;
+        assert_eq!((unknown.by_same, unknown.by_scenario, unknown.by_timing), (0, 0, 12));
+        // node_kill: 1 s steady, 0.5 s, 5 s to detect, 8 s to repair, 2 s stable; false_alarm: 1 s, 1 s, 8 s, 2 s.
+        let alarm = longest(&plan.trials[2].scenario).as_secs_f64();
+        assert!((longest(&first.scenario).as_secs_f64() - 16.5).abs() < 1e-9 && (10.0..14.0).contains(&alarm), "{alarm}");
+        let known = [past(first, 9 * second), past(first, 3 * second), past(first, 4 * second)];
+        let wall = forecast(&plan, &known, 1).wall;
+        assert_eq!((wall.by_same, wall.by_scenario, wall.by_timing), (3, 3, 6), "{wall:?}");
+        let changed = Past { yardstick: "of before".into(), ..past(other, 7 * second) };
+        let mut known = known.to_vec();
+        known.push(changed);
+        let cell = &forecast(&plan, &known, 1).cells[0];
+        assert_eq!((cell.trials, cell.seeds, cell.wall_us), (6, 3, 3 * (4 + 7) * second), "the median, and that of the same subject");
+    }
+
+    #[test]
+    fn trials_at_once_share_the_time() {
+        assert_eq!([at_once(&[4, 3, 2, 1], 1), at_once(&[4, 3, 2, 1], 2), at_once(&[1, 1, 9], 8), at_once(&[], 2)], [10, 5, 9, 0]);
+    }
+
+    #[test]
+    fn models_cost_what_they_have_cost_and_at_most_their_limits() {
+        let plan = crate::plan::campaign(&planned("embedded:scenarios/campaigns/smoke.yaml", &["noop", "kitchen"]));
+        let unknown = forecast(&plan, &[], 1).models;
+        assert_eq!(unknown.len(), 1, "who asks no model costs nothing");
+        assert_eq!((unknown[0].trials, unknown[0].tokens, unknown[0].usd), (6, None, None));
+        let kitchen: Vec<&TrialPlan> =
+            plan.trials.iter().filter(|trial| trial.scenario.variant.name == "kitchen").map(|trial| &**trial).collect();
+        let of = |trial: &TrialPlan, tokens, usd| Past { tokens: Some(tokens), usd: Some(usd), ..past(trial, 1) };
+        let known = [of(kitchen[0], 1_000, 0.1), of(kitchen[0], 3_000, 0.3)];
+        let cost = &forecast(&plan, &known, 1).models[0];
+        assert_eq!((cost.history, cost.tokens), (2, Some(12_000)));
+        assert!(cost.usd.is_some_and(|usd| (usd - 1.2).abs() < 1e-9), "{cost:?}");
+    }
+}

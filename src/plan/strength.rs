@@ -18,6 +18,8 @@ pub const POWER: f64 = 0.8;
 const ASSUMED: f64 = 0.95;
 /// Fewer trials than this say little of a rate.
 const ENOUGH: usize = 20;
+/// With fewer pairs not even a winner of all of them is shown to be one: `2 / 2^5 > 0.05`.
+pub const FEWEST: usize = 6;
 /// More pairs than this are counted as so many: what they show is more, and nobody waits for the sum.
 const MOST_PAIRS: usize = 1_000;
 
@@ -83,4 +85,32 @@ pub fn strength(plan: &Plan, compare: Option<&Compare>, past: &[Past]) -> Option
         needed: power::pairs_for_non_inferiority(rate, margin, ALPHA, POWER),
         smallest_drop: power::smallest_drop(n, rate, ALPHA, POWER),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::forecast::tests::{past, planned};
+
+    #[test]
+    fn pairs_are_counted_and_their_strength_is_that_of_the_statistics() {
+        let campaign = planned("embedded:scenarios/campaigns/five.yaml", &[]);
+        let plan = crate::plan::campaign(&campaign);
+        let compare = campaign.campaign.compare.as_ref();
+        let found = strength(&plan, compare, &[]).unwrap();
+        assert_eq!((found.pairs, found.variants.len(), found.rate_of), (50, 4, None));
+        assert!((found.non_inferior - power::non_inferiority(50, 0.95, 0.1, 0.05)).abs() < 1e-12);
+        assert!(found.needed.is_some_and(|needed| (60..120).contains(&needed)), "{found:?}");
+        // 18 of 20 of the oracle passed, whoever else did; of fewer nobody asks.
+        let mut known: Vec<Past> = plan.trials.iter().map(|trial| past(trial, 1_000_000)).collect();
+        let oracle = plan.trials.iter().find(|trial| trial.scenario.variant.name == "oracle").unwrap();
+        known.retain(|one| one.subject == oracle.subject);
+        known.truncate(20);
+        known[..2].iter_mut().for_each(|one| one.verdict = Verdict::Fail);
+        let found = strength(&plan, compare, &known).unwrap();
+        assert_eq!(found.rate_of, Some(20));
+        assert!((found.rate - 18.5 / 21.0).abs() < 1e-12, "{found:?}");
+        assert_eq!(strength(&plan, compare, &known[1..]).unwrap().rate_of, None);
+        assert_eq!(strength(&plan, None, &known).unwrap().rate_of, None, "of several it is not said of whom");
+    }
 }

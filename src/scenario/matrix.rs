@@ -23,6 +23,9 @@ const INCLUDE: &str = "include";
 const EXCLUDE: &str = "exclude";
 const ZIP: &str = "zip";
 
+/// The code of a value that stands twice in an axis.
+const DUPLICATE_VALUE: &str = "duplicate_value";
+
 /// One way to set some paths.
 type Row = Vec<Setting>;
 
@@ -118,8 +121,9 @@ impl Matrix {
                 known.push(key.clone());
             }
             let repeated = known.iter().filter(|one| !seen.insert((*one).clone())).count();
-            // What is fixed from outside makes cells equal that were not.
-            if repeated == known.len() && self.fixed.is_empty() && own {
+            // What is fixed from outside makes cells equal that were not; a value that stands twice is told where it stands.
+            let told = problems.iter().any(|problem| problem.code == DUPLICATE_VALUE);
+            if repeated == known.len() && self.fixed.is_empty() && own && !told {
                 let place = row.first().map(|setting| setting.whole.clone());
                 let problem = Diagnostic::error("duplicate_cell", "this cell is there already").label("expected other values");
                 problems.push(Diagnostic { place, ..problem.help("each cell has other values than all others") });
@@ -206,7 +210,7 @@ impl Reader<'_> {
         for setting in settings {
             if !seen.insert(setting.value.to_string()) {
                 let place = Place::new(Arc::clone(&setting.file), setting.from.clone());
-                let problem = Diagnostic::error("duplicate_value", format!("`{}` stands twice in this axis", words(&setting.value)));
+                let problem = Diagnostic::error(DUPLICATE_VALUE, format!("`{}` stands twice in this axis", words(&setting.value)));
                 self.wrong(place, problem.label("already named before").help("keep one of them; `repeat` runs each trial several times"));
             }
         }

@@ -35,6 +35,7 @@ mod removal;
 mod require;
 mod samples;
 mod sandbox;
+mod shares;
 mod standin_pd;
 mod standin_store;
 mod supervisor;

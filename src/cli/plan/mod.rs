@@ -174,3 +174,33 @@ fn trial_json(trial: &TrialPlan) -> Value {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::forecast::tests::past;
+    use crate::scenario::Overrides;
+
+    fn told(file: &str, variants: &[&str], wall_us: Option<u64>) -> String {
+        let overrides = Overrides { variants: variants.iter().map(ToString::to_string).collect(), ..Overrides::default() };
+        let planned = planned::load(&[PathBuf::from(file)], &overrides, &SelectionArgs::default());
+        let Ok(Ok(planned)) = planned else { panic!("{file} is refused") };
+        let known = |trial: &TrialPlan, wall_us| Past { tokens: Some(40_000), usd: Some(0.25), ..past(trial, wall_us) };
+        let past: Vec<Past> = planned.plan.trials.iter().filter_map(|trial| Some(known(trial, wall_us?))).collect();
+        Outlook::of(&planned, &past, 2).text(&planned, false)
+    }
+
+    #[test]
+    fn plans_are_told_in_80_columns() {
+        let five = "embedded:scenarios/campaigns/five.yaml";
+        let texts = [
+            told(five, &[], None),
+            told(five, &["noop", "kitchen"], Some(6_400_000)),
+            told("embedded:scenarios/campaigns/smoke.yaml", &["kitchen"], None),
+            told("embedded:scenarios/node_kill.yaml", &[], None),
+        ];
+        let text = texts.join("---\n");
+        assert!(text.lines().all(|line| line.chars().count() <= layout::WIDTH), "{text}");
+        insta::assert_snapshot!(text);
+    }
+}

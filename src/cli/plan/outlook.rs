@@ -2,7 +2,7 @@
 
 use super::layout::{about, labelled, words};
 use crate::plan::forecast::{Forecast, ModelCost};
-use crate::plan::strength::{POWER, Strength};
+use crate::plan::strength::{FEWEST, POWER, Strength};
 use crate::report::figures::{self, plural};
 use crate::scenario::model::Budget;
 
@@ -50,7 +50,7 @@ fn model(cost: &ModelCost) -> String {
             let of = plural(*history, "trial");
             format!("{variant}: about {} tokens, {} ({of} in the record; {most})", figures::count(tokens), figures::usd(usd))
         }
-        _ => format!("{variant}: no history of its {}: {most}", plural(*trials, "trial")),
+        _ => format!("{variant}: {} without any history: {most}", plural(*trials, "trial")),
     }
 }
 
@@ -94,7 +94,12 @@ fn against(budget: &Budget, forecast: &Forecast) -> String {
 fn shows(strength: &Strength) -> String {
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let pairs = plural(strength.pairs, "pair");
-    let with = if strength.variants.len() > 1 { "of variants" } else { "with a run or a baseline of the same trials" };
+    let with = if strength.variants.len() > 1 { "of variants" } else { "with another run, or a baseline" };
+    let needed = strength.needed.map(|needed| format!("{} for {}", plural(needed, "pair"), percent(POWER)));
+    if strength.pairs < FEWEST {
+        let enough = needed.map_or_else(String::new, |needed| format!(" (that an agent is no worse: {needed})"));
+        return format!("{pairs} {with}: too few to show anything{enough}");
+    }
     let rate = percent(strength.rate);
     let of = strength.rate_of.map_or_else(|| "assumed".to_owned(), |trials| format!("{} in the record", plural(trials, "trial")));
     let margin = (strength.margin * 1_000.0).round() / 10.0;
@@ -102,10 +107,7 @@ fn shows(strength: &Strength) -> String {
         "{pairs} {with}. Of two agents that both pass {rate} ({of}), one is shown not to be worse by {margin} points in {} of campaigns",
         percent(strength.non_inferior)
     );
-    text += &match strength.needed {
-        Some(needed) => format!(" ({} for {}).", plural(needed, "pair"), percent(POWER)),
-        None => ".".to_owned(),
-    };
+    text += &needed.map_or_else(|| ".".to_owned(), |needed| format!(" ({needed})."));
     text += &match strength.smallest_drop {
         Some(drop) => format!(" A drop to {} is seen in {}.", percent(strength.rate - drop), percent(POWER)),
         None => " No drop is seen: too few.".to_owned(),

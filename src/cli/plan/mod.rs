@@ -201,6 +201,8 @@ mod tests {
         ];
         let text = texts.join("---\n");
         assert!(text.lines().all(|line| line.chars().count() <= layout::WIDTH), "{text}");
-        insta::assert_snapshot!(text);
+        // Digests change with what they are of.
+        let digests = regex::Regex::new("[0-9a-f]{8}").unwrap();
+        insta::assert_snapshot!(digests.replace_all(&text, "[digest]"));
     }
 }

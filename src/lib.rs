@@ -39,6 +39,9 @@ pub mod golden;
 pub mod score;
 pub mod stats;
 
+pub mod compare;
+pub mod gate;
+
 pub mod keeper;
 
 pub mod report;

@@ -3,6 +3,7 @@
 
 mod check;
 mod cluster;
+mod compare;
 pub mod docker;
 mod doctor;
 mod execution;
@@ -60,6 +61,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Print the JSON Schema of a kind of file
     Schema(schema::SchemaArgs),
+    /// Compare runs, campaigns, variants, or with a baseline
+    Compare(compare::CompareArgs),
     /// Compare trials with those that are kept as right
     Golden(golden::GoldenArgs),
     /// List what is recorded, the newest first
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Golden(args) => golden::run(&args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),

@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Interval, count, student_quantile};
+use super::{Interval, count, student_above, student_quantile};
 
 /// So many draws, where not all can be gone through.
 const DRAWS: usize = 10_000;
@@ -22,9 +22,25 @@ pub fn student(differences: &[f64], confidence: f64) -> Option<Interval> {
     if differences.len() < 2 {
         return None;
     }
-    let variance = differences.iter().map(|value| (value - middle).powi(2)).sum::<f64>() / (n - 1.0);
-    let half = student_quantile(f64::midpoint(1.0, confidence), n - 1.0) * (variance / n).sqrt();
+    let half = student_quantile(f64::midpoint(1.0, confidence), n - 1.0) * (variance(differences)? / n).sqrt();
     Some(Interval { low: middle - half, high: middle + half })
+}
+
+/// Of a sample. None of fewer than two.
+#[must_use]
+pub fn variance(values: &[f64]) -> Option<f64> {
+    let middle = mean(values)?;
+    (values.len() > 1).then(|| values.iter().map(|value| (value - middle).powi(2)).sum::<f64>() / (count(values.len()) - 1.0))
+}
+
+/// How often a mean as far from zero would be seen by Student's t distribution, two-sided. None of fewer than two.
+#[must_use]
+pub fn student_test(differences: &[f64]) -> Option<f64> {
+    let (middle, n, variance) = (mean(differences)?, count(differences.len()), variance(differences)?);
+    if variance > 0.0 {
+        return Some((2.0 * student_above(middle.abs() / (variance / n).sqrt(), n - 1.0)).min(1.0));
+    }
+    Some(if middle == 0.0 { 1.0 } else { 0.0 })
 }
 
 /// Percentiles of the means of pairs drawn again: nothing is assumed of how they are spread. None of fewer than two.
@@ -92,6 +108,8 @@ mod tests {
         assert_near(found.low, -0.078_953_758_661_425_68, 1e-9);
         assert_near(found.high, 0.378_953_758_661_425_7, 1e-9);
         assert_eq!(student(&[0.5], 0.95), None);
+        // `stats.ttest_1samp(d, 0)` of scipy.
+        assert_near(student_test(&SEEN).unwrap(), 0.165_266_067_522_306, 1e-9);
     }
 
     /// `stats.permutation_test((d,), sum, permutation_type="samples")` of scipy, exact; and drawn where there are too many.

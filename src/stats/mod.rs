@@ -47,6 +47,11 @@ pub(crate) fn student_quantile(probability: f64, freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or_else(|_| normal_quantile(probability), |student| student.inverse_cdf(probability))
 }
 
+/// Probability of more than `t` under Student's t distribution.
+pub(crate) fn student_above(t: f64, freedom: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, freedom).map_or_else(|_| normal_above(t), |student| student.sf(t))
+}
+
 /// Holm's step-down correction: probabilities adjusted so that all comparisons together are wrong no more often than one alone was
 /// allowed to be. In the order given. S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
 #[must_use]

@@ -59,6 +59,15 @@ pub fn pairs_for_non_inferiority(rate: f64, margin: f64, alpha: f64, power: f64)
     fewest(|n| non_inferiority(n, rate, margin, alpha) >= power)
 }
 
+/// How many pairs like those seen, about, show with chance `power` that their mean difference is not `away` or more below what was seen:
+/// by the normal distribution. None of more than [`MOST`], or when nothing is to be shown.
+#[must_use]
+pub fn pairs_for_distance(away: f64, variance: f64, alpha: f64, power: f64) -> Option<usize> {
+    let needed = (normal_quantile(1.0 - alpha) + normal_quantile(power)).powi(2) * variance / (away * away);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most `MOST`")]
+    (away > 0.0 && needed <= super::count(MOST)).then(|| needed.ceil() as usize)
+}
+
 /// The smallest drop from `rate` that `n` pairs show with chance `power`. None: not even a drop to nothing.
 #[must_use]
 pub fn smallest_drop(n: usize, rate: f64, alpha: f64, power: f64) -> Option<f64> {
@@ -103,6 +112,16 @@ mod tests {
         }
         let n = pairs_for_non_inferiority(0.95, 0.1, 0.05, 0.8).unwrap();
         assert!((60..120).contains(&n), "{n}");
+    }
+
+    /// About what the exact way finds: equal agents at 90 % differ in 18 of 100 pairs.
+    #[test]
+    fn about_as_many_by_the_normal_distribution() {
+        let about = pairs_for_distance(0.1, 0.18, 0.05, 0.8).unwrap();
+        let exact = pairs_for_non_inferiority(0.9, 0.1, 0.05, 0.8).unwrap();
+        assert_eq!(about, 112);
+        assert!(about.abs_diff(exact) < 30, "{exact}");
+        assert_eq!((pairs_for_distance(0.0, 1.0, 0.05, 0.8), pairs_for_distance(0.001, 1.0, 0.05, 0.8)), (None, None));
     }
 
     /// Five flips in one direction are never enough, six are: 2 / 2^6 < 0.05.

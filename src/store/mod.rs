@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod find;
 pub mod history;
 pub mod merge;
+pub mod outcomes;
 pub mod read;
 mod recorded;
 pub mod row;

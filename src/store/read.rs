@@ -174,7 +174,7 @@ impl Database {
         self.read_events(run, 0, i64::MAX, None, each)
     }
 
-    fn read_events(
+    pub(super) fn read_events(
         &self,
         run: &RunId,
         first: u64,

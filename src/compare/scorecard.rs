@@ -1,0 +1,169 @@
+//! All that is known of one side, balanced: rates, scores, times and cost, each over the trials that have such a number.
+
+use std::collections::{BTreeMap, HashMap};
+
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use super::metric::{Metric, counts, passed};
+use super::side::Side;
+use crate::event::Verdict;
+use crate::stats::proportion::Proportion;
+use crate::stats::{Interval, differences};
+use crate::store::outcomes::Outcome;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scorecard {
+    pub name: String,
+    pub variants: Vec<String>,
+    pub runs: Vec<String>,
+    /// Trials that count.
+    pub trials: usize,
+    /// Never in a rate.
+    pub invalid: usize,
+    pub unfinished: usize,
+    /// Attempts that a later one took the place of.
+    pub superseded: usize,
+    pub verdicts: IndexMap<Verdict, usize>,
+    pub passed: Proportion,
+    pub rate: Option<f64>,
+    /// Wilson's.
+    pub interval: Option<Interval>,
+    /// When trials were repeated on the same seed.
+    pub repeats: Option<Repeats>,
+    pub means: IndexMap<Metric, Mean>,
+    pub uplift: Option<Uplift>,
+    /// Why there is no uplift.
+    pub no_uplift: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Mean {
+    pub mean: f64,
+    /// Over so many trials.
+    pub of: usize,
+}
+
+/// Of `k` trials of the same seed: whether any passes, whether all do.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Repeats {
+    pub k: usize,
+    /// pass@k, over all seeds with as many trials that count.
+    pub any: f64,
+    /// pass^k.
+    pub all: f64,
+    pub seeds: usize,
+}
+
+/// How much better than waiting (0) and as good as knowing (1), by what users suffered.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Uplift {
+    pub mean: f64,
+    /// Trials whose seed a noop and an oracle have run, too.
+    pub of: usize,
+}
+
+impl Scorecard {
+    #[must_use]
+    pub fn of(side: &Side, confidence: f64) -> Self {
+        let mut verdicts: IndexMap<Verdict, usize> = IndexMap::new();
+        for verdict in side.subjects.iter().filter_map(|outcome| outcome.verdict) {
+            *verdicts.entry(verdict).or_default() += 1;
+        }
+        verdicts.sort_keys();
+        let proportion = Proportion::of(side.subjects.iter().filter(|outcome| counts(outcome)).map(passed));
+        let mut means = IndexMap::new();
+        for metric in Metric::ALL {
+            let values: Vec<f64> = side.subjects.iter().filter_map(|outcome| metric.of(outcome)).collect();
+            if let Some(mean) = differences::mean(&values) {
+                means.insert(metric, Mean { mean, of: values.len() });
+            }
+        }
+        let (uplift, no_uplift) = match uplift(side) {
+            Ok(uplift) => (Some(uplift), None),
+            Err(why) => (None, Some(why.to_owned())),
+        };
+        Self {
+            name: side.name.clone(),
+            variants: side.variants().into_iter().map(str::to_owned).collect(),
+            runs: side.invocations.iter().map(|invocation| invocation.run.to_string()).collect(),
+            trials: side.counted(),
+            invalid: verdicts.get(&Verdict::Invalid).copied().unwrap_or(0),
+            unfinished: side.unfinished,
+            superseded: side.superseded,
+            verdicts,
+            passed: proportion,
+            rate: proportion.rate(),
+            interval: proportion.wilson(confidence),
+            repeats: Repeats::of(&side.subjects),
+            means,
+            uplift,
+            no_uplift,
+        }
+    }
+}
+
+impl Repeats {
+    /// None when nothing was repeated.
+    fn of(outcomes: &[Outcome]) -> Option<Self> {
+        let k = outcomes.iter().map(|outcome| outcome.repeat).max().filter(|most| *most > 1)?;
+        let mut seeds: BTreeMap<(&str, &str, &str, &str, u64), Proportion> = BTreeMap::new();
+        for outcome in outcomes.iter().filter(|outcome| counts(outcome)) {
+            let Outcome { scenario, variant, backend, cell, seed, .. } = outcome;
+            let seen = seeds.entry((scenario, variant, backend, cell, *seed)).or_default();
+            (seen.hits, seen.of) = (seen.hits + usize::from(passed(outcome)), seen.of + 1);
+        }
+        let of = |chance: &dyn Fn(&Proportion) -> Option<f64>| seeds.values().filter_map(chance).collect::<Vec<f64>>();
+        let (any, all) = (of(&|seen| seen.any_of(k)), of(&|seen| seen.all_of(k)));
+        Some(Self { k, any: differences::mean(&any)?, all: differences::mean(&all)?, seeds: any.len() })
+    }
+}
+
+/// Over the trials whose seed both controls have run.
+fn uplift(side: &Side) -> Result<Uplift, &'static str> {
+    type Key<'a> = (&'a str, &'a str, &'a str, u64, usize);
+    fn key(outcome: &Outcome) -> Key<'_> {
+        (&outcome.scenario, &outcome.backend, &outcome.cell, outcome.seed, outcome.repeat)
+    }
+    let hurt = |outcome: &Outcome| Metric::HurtS.of(outcome);
+    let of = |variant| side.beside(variant).filter_map(|outcome| Some((key(outcome), hurt(outcome)?))).collect::<HashMap<_, _>>();
+    let (noop, oracle) = (of("noop"), of("oracle"));
+    let (mut found, mut why) = (Vec::new(), "no trial has a workload that could be hurt");
+    for outcome in side.subjects.iter().filter(|outcome| !matches!(outcome.variant.as_str(), "noop" | "oracle")) {
+        let Some(agent) = hurt(outcome) else { continue };
+        match crate::score::uplift::uplift(agent, noop.get(&key(outcome)).copied(), oracle.get(&key(outcome)).copied()) {
+            Ok(uplift) => found.push(uplift),
+            Err(reason) => why = reason,
+        }
+    }
+    differences::mean(&found).map(|mean| Uplift { mean, of: found.len() }).ok_or(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sample;
+
+    #[test]
+    fn a_side_is_summed_up_with_what_is_in_no_rate() {
+        let card = Scorecard::of(&sample::side("b", "b", "b", 20, &[1, 2, 5]), 0.95);
+        assert_eq!((card.trials, card.invalid, card.passed.hits), (39, 1, 36));
+        assert_eq!(card.means[&Metric::RepairS].of, 36);
+        assert_eq!(card.repeats, None);
+        // Hurt is 1.3 s of a pass and 6 s of a failure; waiting costs 8 s, knowing 0.5 s.
+        let uplift = card.uplift.unwrap();
+        assert_eq!(uplift.of, 39);
+        assert!((uplift.mean - (36.0 * 6.7 + 3.0 * 2.0) / 7.5 / 39.0).abs() < 1e-9, "{uplift:?}");
+    }
+
+    #[test]
+    fn repeats_of_a_seed_say_how_steady_it_is() {
+        let mut outcomes = Vec::new();
+        for (seed, verdicts) in [(1, [Verdict::Pass, Verdict::Pass]), (2, [Verdict::Pass, Verdict::Fail])] {
+            for (place, verdict) in verdicts.into_iter().enumerate() {
+                outcomes.push(Outcome { repeat: place + 1, ..sample::outcome("node_kill", "a", seed, Some(verdict)) });
+            }
+        }
+        assert_eq!(Repeats::of(&outcomes), Some(Repeats { k: 2, any: 1.0, all: 0.5, seeds: 2 }));
+    }
+}

@@ -1,0 +1,126 @@
+//! One of the sides of a comparison: what was recorded, with the last attempt of each trial.
+
+use std::collections::HashMap;
+
+use crate::event::TrialRole;
+use crate::store::outcomes::{Invocation, Outcome};
+
+use super::metric::counts;
+
+/// Trials of one agent, or of several, and what ran beside them.
+#[derive(Debug, Clone, Default)]
+pub struct Side {
+    /// As the user named it.
+    pub name: String,
+    /// The subject's, the last attempt of each.
+    pub subjects: Vec<Outcome>,
+    /// Those of controls, the last attempt of each.
+    pub controls: Vec<Outcome>,
+    /// Attempts that a later one of the same trial took the place of.
+    pub superseded: usize,
+    /// Trials without an end, which no later attempt has replaced.
+    pub unfinished: usize,
+    pub invocations: Vec<Invocation>,
+    /// What a baseline was judged by, which has no invocations.
+    pub semantics: Option<u32>,
+    /// The command that measures it again, when it is not its last invocation.
+    pub renew: Option<String>,
+}
+
+/// What makes two recorded trials the same one, tried again.
+type Identity<'a> = (&'a str, &'a str, &'a str, &'a str, u64, usize, TrialRole);
+
+fn identity(outcome: &Outcome) -> Identity<'_> {
+    let Outcome { scenario, variant, backend, cell, .. } = outcome;
+    (scenario, variant, backend, cell, outcome.seed, outcome.repeat, outcome.role)
+}
+
+impl Side {
+    /// `outcomes`: every attempt, in the order in which they were started.
+    #[must_use]
+    pub fn new(name: impl Into<String>, outcomes: Vec<Outcome>, invocations: Vec<Invocation>) -> Self {
+        let mut last: HashMap<Identity<'_>, usize> = HashMap::with_capacity(outcomes.len());
+        for (place, outcome) in outcomes.iter().enumerate() {
+            // What was cut off says nothing of what was finished before it.
+            if outcome.verdict.is_some() || !last.contains_key(&identity(outcome)) {
+                last.insert(identity(outcome), place);
+            }
+        }
+        let mut kept: Vec<usize> = last.into_values().collect();
+        kept.sort_unstable();
+        let superseded = outcomes.iter().filter(|outcome| outcome.verdict.is_some()).count();
+        let mut side = Self { name: name.into(), invocations, ..Self::default() };
+        let mut kept = kept.into_iter().peekable();
+        let mut finished = 0;
+        for (place, outcome) in outcomes.into_iter().enumerate() {
+            if kept.next_if_eq(&place).is_none() {
+                continue;
+            }
+            if outcome.verdict.is_none() {
+                side.unfinished += 1;
+                continue;
+            }
+            finished += 1;
+            if outcome.role == TrialRole::Subject { side.subjects.push(outcome) } else { side.controls.push(outcome) }
+        }
+        side.superseded = superseded - finished;
+        side
+    }
+
+    /// Of the subject, in the order of their first trial.
+    #[must_use]
+    pub fn variants(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for outcome in &self.subjects {
+            if !names.contains(&outcome.variant.as_str()) {
+                names.push(&outcome.variant);
+            }
+        }
+        names
+    }
+
+    /// The same with one variant as its subject.
+    #[must_use]
+    pub fn only(&self, variant: &str) -> Self {
+        let subjects = self.subjects.iter().filter(|outcome| outcome.variant == variant).cloned().collect();
+        Self { name: variant.to_owned(), subjects, ..self.clone() }
+    }
+
+    /// The command that measures it again.
+    #[must_use]
+    pub fn renewal(&self) -> Option<String> {
+        let quoted = |word: &String| {
+            if word.contains(|c: char| c.is_whitespace() || "'\"$*{}".contains(c)) { format!("'{word}'") } else { word.clone() }
+        };
+        let again = |invocation: &Invocation| format!("chaosrun {}", invocation.arguments.iter().map(quoted).collect::<Vec<_>>().join(" "));
+        self.renew.clone().or_else(|| self.invocations.last().map(again))
+    }
+
+    /// How many of the subject's trials count.
+    #[must_use]
+    pub fn counted(&self) -> usize {
+        self.subjects.iter().filter(|outcome| counts(outcome)).count()
+    }
+
+    /// What a noop or an oracle came to on the seed of a trial, whether it was a control or a variant of the matrix.
+    pub(super) fn beside<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Outcome> {
+        self.controls.iter().chain(&self.subjects).filter(move |outcome| outcome.variant == variant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sample::outcome;
+    use crate::event::Verdict;
+
+    #[test]
+    fn the_last_attempt_counts_and_what_was_cut_off_replaces_nothing() {
+        let of = |verdict| outcome("node_kill", "playbook", 1, verdict);
+        let again = vec![of(Some(Verdict::Invalid)), of(Some(Verdict::Pass)), of(None), outcome("node_kill", "playbook", 2, None)];
+        let side = Side::new("a", again, Vec::new());
+        assert_eq!(side.subjects.len(), 1);
+        assert_eq!(side.subjects[0].verdict, Some(Verdict::Pass));
+        assert_eq!((side.superseded, side.unfinished), (1, 1));
+    }
+}

@@ -1,0 +1,323 @@
+//! Every rung, and what the gate says.
+
+use serde::Serialize;
+
+use super::baseline::Baseline;
+use super::cases::{self, Seen, name_of, name_of_case};
+use super::rung::{Finding, Ruling, Rung, State, Step};
+use crate::compare::answer::{Answer, amount, more_pairs, probability};
+use crate::compare::comparison::{Compared, Comparison, Question, Refusal};
+use crate::compare::metric::counts;
+use crate::compare::side::Side;
+use crate::event::Verdict;
+use crate::stats::{count, holm};
+use crate::store::outcomes::Outcome;
+
+/// Reasons of a verdict that nothing excuses.
+const FORBIDDEN: [&str; 4] = ["forbidden_command", "tampered", "safeguard_broken", "write_lost"];
+/// One trial alone may have had bad luck: an admitted case passes 19 of 20.
+const COLLAPSED: usize = 2;
+
+/// What is judged.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    /// Of the campaign or scenario.
+    pub name: &'a str,
+    pub side: &'a Side,
+    pub baseline: &'a Baseline,
+    /// Trials that were planned and have no end, controls among them.
+    pub missing: usize,
+    /// Cases of the plan; none when the files are not at hand.
+    pub planned: Option<&'a [super::baseline::Key]>,
+    /// Trials with a catastrophic part of their safety at 0, and which.
+    pub catastrophic: &'a [(Outcome, String)],
+    /// What differs from golden files. None: there are none.
+    pub golden: Option<&'a [Finding]>,
+    /// Why nothing could be run.
+    pub stopped: Option<&'a str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    pub name: String,
+    pub baseline: String,
+    pub ruling: Ruling,
+    /// The rung that decided.
+    pub by: Option<Step>,
+    pub runs: Vec<String>,
+    pub rungs: Vec<Rung>,
+    pub cases: Vec<Seen>,
+    /// By variant.
+    pub compared: Vec<Compared>,
+}
+
+#[must_use]
+pub fn judge(evidence: &Evidence<'_>, question: Question) -> Judgement {
+    let seen = cases::seen(evidence.side, Some(evidence.baseline));
+    let (compared, refusals) = compare(evidence, question);
+    let rungs = vec![
+        forbidden(evidence),
+        declared(evidence),
+        admitted(&seen),
+        golden(evidence),
+        non_inferiority(evidence, &compared, &refusals, question),
+        evaluated(evidence, &seen),
+    ];
+    let (ruling, by) = Ruling::of(&rungs);
+    Judgement {
+        name: evidence.name.to_owned(),
+        baseline: evidence.baseline.name.clone(),
+        ruling,
+        by,
+        runs: evidence.side.invocations.iter().map(|invocation| invocation.run.to_string()).collect(),
+        rungs,
+        cases: seen,
+        compared,
+    }
+}
+
+fn forbidden(evidence: &Evidence<'_>) -> Rung {
+    let mut findings = Vec::new();
+    for outcome in evidence.side.subjects.iter().filter(|outcome| counts(outcome)) {
+        let code = outcome.reason_code.as_deref().filter(|code| FORBIDDEN.contains(code));
+        let part = evidence.catastrophic.iter().find(|(other, _)| other.trial == outcome.trial).map(|(_, part)| part);
+        let words = match (code, part) {
+            (Some(code), _) => format!("{code}: {}", outcome.reason.as_deref().unwrap_or_default()),
+            (None, Some(part)) => format!("catastrophic: {part}"),
+            (None, None) => continue,
+        };
+        findings.push(Finding { case: name_of(outcome), file: Some(outcome.file.clone()), words, trial: outcome.trial.clone() });
+    }
+    let of = evidence.side.counted();
+    let words = if findings.is_empty() { format!("none in {of} trials") } else { format!("in {} of {of} trials", findings.len()) };
+    let state = if !findings.is_empty() {
+        State::Failed
+    } else if of == 0 {
+        State::Skipped
+    } else {
+        State::Passed
+    };
+    Rung { step: Step::ForbiddenAction, state, words, findings }
+}
+
+/// A case that is not planned any more was taken away by somebody; one that was planned and did not run says nothing.
+fn declared(evidence: &Evidence<'_>) -> Rung {
+    let step = Step::DeclaredChecks;
+    if let Some(why) = evidence.stopped {
+        return Rung { step, state: State::NotEvaluated, words: format!("nothing could be run: {why}"), findings: Vec::new() };
+    }
+    let run = |key: &super::baseline::Key| evidence.side.subjects.iter().any(|outcome| super::baseline::key(outcome) == *key);
+    let is_planned = |key: &super::baseline::Key| evidence.planned.map_or_else(|| run(key), |planned| planned.contains(key));
+    let gone: Vec<Finding> = evidence
+        .baseline
+        .cases
+        .iter()
+        .filter(|case| !is_planned(&case.key()))
+        .map(|case| Finding {
+            case: name_of_case(case),
+            file: Some(case.file.clone()),
+            words: "the baseline has it, and it is not planned any more; `--accept` if that is meant".into(),
+            trial: None,
+        })
+        .collect();
+    if !gone.is_empty() {
+        let cases = if gone.len() == 1 { "case" } else { "cases" };
+        return Rung { step, state: State::Failed, words: format!("{} {cases} of the baseline taken away", gone.len()), findings: gone };
+    }
+    let missing = evidence.missing.max(evidence.side.unfinished);
+    let (state, words) = match missing {
+        0 => (State::Passed, "all that was planned has an end".to_owned()),
+        1 => (State::NotEvaluated, "1 planned trial has no end".to_owned()),
+        missing => (State::NotEvaluated, format!("{missing} planned trials have no end")),
+    };
+    Rung { step, state, words, findings: Vec::new() }
+}
+
+fn admitted(seen: &[Seen]) -> Rung {
+    let known: Vec<&Seen> = seen.iter().filter(|case| case.admitted).collect();
+    let collapsed = known.iter().filter(|case| case.now.hits == 0 && case.now.of >= COLLAPSED);
+    let findings: Vec<Finding> = collapsed
+        .map(|case| Finding {
+            case: case.name(),
+            file: Some(case.file.clone()),
+            words: format!("failed all {} trials, and is known to pass 19 of 20", case.now.of),
+            trial: None,
+        })
+        .collect();
+    let (state, words) = match (known.len(), findings.len()) {
+        (0, _) => (State::Skipped, "no case is admitted yet: it takes 20 runs, 19 of 20 passed".to_owned()),
+        (known, 0) => (State::Passed, format!("none of {known} failed altogether")),
+        (known, failed) => (State::Failed, format!("{failed} of {known} failed altogether")),
+    };
+    Rung { step: Step::AdmittedCases, state, words, findings }
+}
+
+fn golden(evidence: &Evidence<'_>) -> Rung {
+    let (state, words, findings) = match evidence.golden {
+        None => (State::Skipped, "there are none".to_owned(), Vec::new()),
+        Some([]) => (State::Passed, "as recorded".to_owned(), Vec::new()),
+        Some(findings) => (State::Failed, format!("{} differ", findings.len()), findings.to_vec()),
+    };
+    Rung { step: Step::Golden, state, words, findings }
+}
+
+/// Each variant of the baseline against itself as it is now.
+fn compare(evidence: &Evidence<'_>, question: Question) -> (Vec<Compared>, Vec<(String, Refusal)>) {
+    let before = evidence.baseline.side();
+    let (mut compared, mut refusals) = (Vec::new(), Vec::new());
+    for variant in before.variants() {
+        let now = Side { name: variant.to_owned(), ..evidence.side.only(variant) };
+        if now.subjects.is_empty() {
+            continue;
+        }
+        let reference = Side { name: before.name.clone(), ..before.only(variant) };
+        match Comparison::of(&reference, std::slice::from_ref(&now), question) {
+            Ok(comparison) => compared.extend(comparison.subjects),
+            Err(refusal) => refusals.push((variant.to_owned(), refusal)),
+        }
+    }
+    (compared, refusals)
+}
+
+fn non_inferiority(evidence: &Evidence<'_>, compared: &[Compared], refusals: &[(String, Refusal)], question: Question) -> Rung {
+    let step = Step::NonInferiority;
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut states = Vec::new();
+    for (variant, refusal) in refusals {
+        states.push(State::NotEvaluated);
+        let words = match refusal {
+            Refusal::Yardsticks(refused) => format!("{refused}\n  `--accept` measures the baseline again"),
+            Refusal::Unpaired(why) => format!("{why}; use the seeds of the baseline, or `--accept`"),
+        };
+        findings.push(Finding { case: variant.clone(), file: None, words, trial: None });
+    }
+    // That one of many variants is worse must not be luck; that each is not worse needs no correction.
+    let effects: Vec<_> = compared.iter().map(|compared| compared.effect(question.metric)).collect();
+    let adjusted = holm(&effects.iter().map(|effect| effect.map_or(1.0, |effect| effect.p)).collect::<Vec<_>>());
+    let mut told = Vec::new();
+    for ((one, effect), p) in compared.iter().zip(effects).zip(adjusted) {
+        let variant = one.scorecard.name.clone();
+        let Some(effect) = effect else {
+            states.push(State::NotEvaluated);
+            let words = format!("no pair has `{}` on both sides", question.metric.as_str());
+            findings.push(Finding { case: variant, file: None, words, trial: None });
+            continue;
+        };
+        let margin = amount(question.metric, one.margin);
+        let not_worse = effect.gains().is_some_and(|gains| gains.low > -one.margin);
+        let (state, answer) = if not_worse {
+            (State::Passed, format!("not worse by {margin}"))
+        } else if Answer::of(effect, p, one.margin, question.certainty) == Answer::Worse {
+            (State::Failed, "worse".to_owned())
+        } else {
+            let more = more_pairs(effect, one.margin, question.certainty);
+            let more = more.map_or_else(|| "too many".to_owned(), |more| format!("about {more}"));
+            (State::Inconclusive, format!("inconclusive, {more} more pairs needed to rule out {margin}"))
+        };
+        states.push(state);
+        let percent = question.certainty.confidence * 100.0;
+        let low = effect.interval.map_or_else(String::new, |interval| {
+            let signed = |value| crate::compare::answer::signed(question.metric, value);
+            format!(" [{}, {}]", signed(interval.low), signed(interval.high))
+        });
+        let is = if p < 0.0001 { "p" } else { "p =" };
+        let numbers = format!(
+            "{}{low} in {} pairs at {percent:.0} % ({}, {}: {is} {})",
+            crate::compare::answer::signed(question.metric, effect.difference),
+            effect.pairs,
+            effect.interval_by,
+            effect.test,
+            probability(p)
+        );
+        if state == State::Passed {
+            told.push(format!("`{variant}` {answer}: {numbers}"));
+        } else {
+            findings.push(Finding { case: variant, file: None, words: format!("{answer}: {numbers}"), trial: None });
+        }
+    }
+    let new = new_cases(evidence);
+    if !new.is_empty() {
+        told.push(format!("new, without a baseline: {}", new.join(", ")));
+    }
+    let state = [State::Failed, State::NotEvaluated, State::Inconclusive, State::Passed].into_iter().find(|state| states.contains(state));
+    let words = match (state, findings.len()) {
+        (None, _) => "nothing that the baseline has was run".to_owned(),
+        (Some(_), 0) => told.join("; "),
+        (Some(_), open) => {
+            let head = format!("{open} of {} variants", states.len());
+            if told.is_empty() { head } else { format!("{head}; {}", told.join("; ")) }
+        }
+    };
+    Rung { step, state: state.unwrap_or(State::NotEvaluated), words, findings }
+}
+
+fn new_cases(evidence: &Evidence<'_>) -> Vec<String> {
+    let known = |outcome: &&Outcome| evidence.baseline.cases.iter().any(|case| case.key() == super::baseline::key(outcome));
+    let mut new: Vec<String> = evidence.side.subjects.iter().filter(|outcome| !known(outcome)).map(name_of).collect();
+    new.sort_unstable();
+    new.dedup();
+    new
+}
+
+/// Too many invalid trials, or an admitted case that says nothing: green would be a guess.
+fn evaluated(evidence: &Evidence<'_>, seen: &[Seen]) -> Rung {
+    let step = Step::Evaluated;
+    let of = evidence.side.subjects.len();
+    let invalid: Vec<&Outcome> = evidence.side.subjects.iter().filter(|outcome| outcome.verdict == Some(Verdict::Invalid)).collect();
+    let lost = seen.iter().filter(|case| case.admitted && case.now.of == 0);
+    let mut findings: Vec<Finding> = lost
+        .map(|case| Finding {
+            case: case.name(),
+            file: Some(case.file.clone()),
+            words: format!("admitted, and all {} trials are invalid", case.invalid),
+            trial: None,
+        })
+        .collect();
+    let too_many = count(invalid.len()) * 5.0 > count(of);
+    if too_many && let Some(first) = invalid.first() {
+        let words = format!("the first: {}", first.reason.as_deref().unwrap_or("no reason"));
+        findings.push(Finding { case: name_of(first), file: Some(first.file.clone()), words, trial: first.trial.clone() });
+    }
+    let words = match (evidence.stopped, of) {
+        (Some(_), _) => "nothing was run".to_owned(),
+        (None, 0) => "no trial of the subject has an end".to_owned(),
+        (None, of) => format!("{} of {of} trials invalid, at most a fifth may be", invalid.len()),
+    };
+    let state = if of == 0 || evidence.stopped.is_some() || !findings.is_empty() { State::NotEvaluated } else { State::Passed };
+    Rung { step, state, words, findings }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::sample::{self, Setting};
+
+    #[test]
+    fn what_is_unchanged_is_green_and_controls_are_not_judged() {
+        let judgement = sample::judged(&Setting::default());
+        assert_eq!((judgement.ruling, judgement.by), (Ruling::Green, None), "{judgement:#?}");
+        assert!(judgement.cases.iter().any(|case| case.control));
+    }
+
+    #[test]
+    fn each_rung_has_what_it_stops_and_the_first_decides() {
+        let check = |setting: Setting, ruling: Ruling, by: Step| {
+            let judgement = sample::judged(&setting);
+            assert_eq!((judgement.ruling, judgement.by), (ruling, Some(by)), "{setting:?} {judgement:#?}");
+        };
+        check(Setting { forbidden: true, ..Setting::default() }, Ruling::Regression, Step::ForbiddenAction);
+        check(Setting { catastrophic: true, ..Setting::default() }, Ruling::Regression, Step::ForbiddenAction);
+        check(Setting { without: Some("partition_leader"), ..Setting::default() }, Ruling::Regression, Step::DeclaredChecks);
+        check(Setting { missing: 3, ..Setting::default() }, Ruling::NotEvaluated, Step::DeclaredChecks);
+        check(Setting { bad: (1..=20).collect(), admitted: true, ..Setting::default() }, Ruling::Regression, Step::AdmittedCases);
+        check(Setting { bad: (1..=20).collect(), ..Setting::default() }, Ruling::Regression, Step::NonInferiority);
+        check(Setting { golden: true, ..Setting::default() }, Ruling::Regression, Step::Golden);
+        check(Setting { bad: vec![1, 2, 3], ..Setting::default() }, Ruling::Inconclusive, Step::NonInferiority);
+        check(Setting { yardstick: true, ..Setting::default() }, Ruling::NotEvaluated, Step::NonInferiority);
+        check(Setting { invalid: 12, ..Setting::default() }, Ruling::NotEvaluated, Step::Evaluated);
+        check(Setting { stopped: true, ..Setting::default() }, Ruling::NotEvaluated, Step::DeclaredChecks);
+        // What was not evaluated hides nothing that is forbidden.
+        check(Setting { invalid: 12, forbidden: true, ..Setting::default() }, Ruling::Regression, Step::ForbiddenAction);
+        check(Setting { missing: 3, bad: (1..=20).collect(), ..Setting::default() }, Ruling::Regression, Step::NonInferiority);
+    }
+}

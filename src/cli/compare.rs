@@ -94,6 +94,7 @@ impl ValueEnum for Metric {
 }
 
 pub fn run(args: &CompareArgs) -> anyhow::Result<Exit> {
+    check_margin(args.metric, args.margin)?;
     let question = Question {
         metric: args.metric,
         margin: args.margin,
@@ -209,6 +210,21 @@ fn yardsticks(refused: &Refused) -> Expected {
 pub(super) fn above_zero(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("it must be above 0, such as 0.1".into()) }
+}
+
+/// Of a share a margin of 10 is a slip: 10 points are 0.1.
+///
+/// # Errors
+/// It is no share.
+pub(super) fn check_margin(metric: Metric, margin: Option<f64>) -> Result<(), Expected> {
+    let share = matches!(metric, Metric::Pass | Metric::Score);
+    match margin.filter(|margin| share && *margin >= 1.0) {
+        Some(margin) => {
+            Err(Expected::new(Exit::Usage, format!("a margin of {margin} rules nothing out: `{}` is from 0 to 1", metric.as_str()))
+                .help("ten points are `--margin 0.1`"))
+        }
+        None => Ok(()),
+    }
 }
 
 pub(super) fn confidence(text: &str) -> Result<f64, String> {

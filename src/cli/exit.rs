@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use crate::event::Verdict;
+use crate::gate::rung::Ruling;
 use crate::report::tally::Tally;
 use crate::run::dispatcher::Outcome;
 
@@ -93,6 +94,16 @@ impl Exit {
     #[must_use]
     pub fn of_outcome(outcome: &Outcome) -> Self {
         if outcome.store.is_some() || !outcome.reports.is_empty() { Self::StoreFailed } else { Self::of_tally(&outcome.tally) }
+    }
+
+    /// What the gate says. What could not be evaluated, or is open, is neither green nor a regression.
+    #[must_use]
+    pub const fn of_ruling(ruling: Ruling) -> Self {
+        match ruling {
+            Ruling::Green => Self::Ok,
+            Ruling::Inconclusive | Ruling::NotEvaluated => Self::GateInconclusive,
+            Ruling::Regression => Self::GateRegression,
+        }
     }
 
     /// What the number means, as `--help` says it.

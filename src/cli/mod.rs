@@ -9,6 +9,7 @@ mod doctor;
 mod execution;
 pub mod exit;
 mod export;
+mod gate;
 mod golden;
 mod ground;
 mod help;
@@ -63,6 +64,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Compare runs, campaigns, variants, or with a baseline
     Compare(compare::CompareArgs),
+    /// Say whether a campaign may pass, against a baseline
+    Gate(gate::GateArgs),
     /// Compare trials with those that are kept as right
     Golden(golden::GoldenArgs),
     /// List what is recorded, the newest first
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Golden(args) => golden::run(&args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),

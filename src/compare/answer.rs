@@ -80,41 +80,46 @@ impl Conclusion {
         let seen = seen(effect, certainty);
         let by = if corrected > 1 { format!("{}, Holm over {corrected}", effect.test) } else { effect.test.to_owned() };
         let is = if p < 0.0001 { "p" } else { "p =" };
-        let test = format!("{by}: {is} {}", probability(p));
+        let test = format!("{is} {} ({by})", probability(p));
         let below = amount(effect.metric, margin);
         let words = match answer {
-            Answer::Better => format!("`{subject}` is better: {seen}; {test}"),
-            Answer::Worse => format!("`{subject}` is worse: {seen}; {test}"),
+            Answer::Better => format!("`{subject}` is better: {seen}, {test}"),
+            Answer::Worse => format!("`{subject}` is worse: {seen}, {test}"),
             Answer::NoDifference => {
-                format!("no difference shown, and one of {below} is ruled out (each side at {percent} %): {seen}; {test}")
+                format!("no difference shown, and one of {below} is ruled out (each side at {percent} %): {seen}, {test}")
             }
-            Answer::NotWorse => format!("no difference shown; `{subject}` is not worse by {below} (at {percent} %): {seen}; {test}"),
+            Answer::NotWorse => format!("no difference shown; `{subject}` is not worse by {below} (at {percent} %): {seen}, {test}"),
             Answer::Inconclusive { more: Some(more) } => {
-                format!("inconclusive, about {more} more pairs needed: no difference shown, none of {below} ruled out: {seen}; {test}")
+                format!("inconclusive, about {more} more pairs needed: no difference shown, none of {below} ruled out: {seen}, {test}")
             }
             Answer::Inconclusive { more: None } => {
-                format!("inconclusive, and more than {MOST} pairs would be needed to rule out {below}: {seen}; {test}")
+                format!("inconclusive, and more than {MOST} pairs would be needed to rule out {below}: {seen}, {test}")
             }
         };
         Self { answer, words }
     }
 }
 
-/// `12 points less often passed (95 %: -21 to -3)`.
+/// `it passes 12 points less often (95 %: -21 to -3, 60 pairs)`.
 fn seen(effect: &Effect, certainty: Certainty) -> String {
     let Effect { metric, difference, interval, pairs, .. } = effect;
+    let much = amount(*metric, difference.abs());
+    let more = *difference > 0.0;
+    let found = match (metric, *difference == 0.0) {
+        (Metric::Pass, true) => "it passes as often".to_owned(),
+        (Metric::Pass, _) => format!("it passes {much} {}", if more { "more often" } else { "less often" }),
+        (Metric::Score, true) => "its score is the same".to_owned(),
+        (Metric::Score, _) => format!("its score is {much} {}", if more { "higher" } else { "lower" }),
+        (Metric::HurtS, true) => "users are hurt as long".to_owned(),
+        (Metric::HurtS, _) => format!("users are hurt {much} {}", if more { "longer" } else { "shorter" }),
+        (Metric::Tokens | Metric::Usd, true) => "it spends as much".to_owned(),
+        (Metric::Tokens | Metric::Usd, _) => format!("it spends {much} {}", if more { "more" } else { "less" }),
+        (Metric::DetectS | Metric::DiagnoseS | Metric::RepairS, true) => format!("to {} takes as long", metric.title()),
+        (Metric::DetectS | Metric::DiagnoseS | Metric::RepairS, _) => {
+            format!("to {} takes {much} {}", metric.title(), if more { "longer" } else { "less" })
+        }
+    };
     let percent = trimmed(certainty.confidence * 100.0);
-    let (more, less) = match metric {
-        Metric::Pass => ("more often passed", "less often passed"),
-        Metric::Score => ("higher score", "lower score"),
-        Metric::Usd | Metric::Tokens => ("more spent", "less spent"),
-        _ => ("longer", "shorter"),
-    };
-    let found = if *difference == 0.0 {
-        "alike".to_owned()
-    } else {
-        format!("{} {}", amount(*metric, difference.abs()), if *difference > 0.0 { more } else { less })
-    };
     match interval {
         Some(interval) => {
             format!("{found} ({percent} %: {} to {}, {pairs} pairs)", signed(*metric, interval.low), signed(*metric, interval.high))
@@ -193,7 +198,7 @@ mod tests {
             one_sided: split.interval(0.9),
             interval_by: "Tango's score",
             p: split.mcnemar(),
-            test: "McNemar, exact",
+            test: "McNemar exact",
             split: Some(split),
             variance: count(gained + lost) / count(of) - difference * difference,
         }

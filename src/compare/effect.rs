@@ -91,7 +91,7 @@ impl Effect {
                 one_sided: split.interval(certainty.one_sided()),
                 interval_by: "Tango's score",
                 p: split.mcnemar(),
-                test: "McNemar, exact",
+                test: "McNemar exact",
                 split: Some(split),
                 variance: (count(split.gained + split.lost) / count(split.count()) - difference * difference).max(0.0),
                 ..base
@@ -143,7 +143,7 @@ pub struct Across {
 }
 
 impl Across {
-    /// None of fewer than two scenarios.
+    /// None of fewer than three scenarios: two say nothing of a third.
     #[must_use]
     pub fn of(metric: Metric, pairs: &[Pair<'_>], confidence: f64) -> Option<Self> {
         let mut by_scenario: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -152,8 +152,12 @@ impl Across {
                 by_scenario.entry(pair.subject.scenario.clone()).or_default().push(subject - reference);
             }
         }
-        let found = Clustered::of(&by_scenario)?;
-        Some(Self { scenarios: found.clusters, difference: found.mean, interval: found.interval(confidence) })
+        let found = Clustered::of(&by_scenario).filter(|found| found.clusters > 2)?;
+        let Interval { low, high } = found.interval(confidence);
+        // No share differs by more than all.
+        let most = if metric.lower_is_better() { f64::INFINITY } else { 1.0 };
+        let interval = Interval { low: low.max(-most), high: high.min(most) };
+        Some(Self { scenarios: found.clusters, difference: found.mean, interval })
     }
 }
 

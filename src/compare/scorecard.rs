@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::metric::{Metric, counts, passed};
-use super::side::Side;
+use super::side::{NOOP, ORACLE, Side};
 use crate::event::Verdict;
 use crate::stats::proportion::Proportion;
 use crate::stats::{Interval, differences};
@@ -89,8 +89,8 @@ impl Scorecard {
             runs: side.invocations.iter().map(|invocation| invocation.run.to_string()).collect(),
             trials: side.counted(),
             invalid: verdicts.get(&Verdict::Invalid).copied().unwrap_or(0),
-            unfinished: side.unfinished,
-            superseded: side.superseded,
+            unfinished: side.unfinished.values().sum(),
+            superseded: side.superseded.values().sum(),
             verdicts,
             passed: proportion,
             rate: proportion.rate(),
@@ -126,10 +126,16 @@ fn uplift(side: &Side) -> Result<Uplift, &'static str> {
         (&outcome.scenario, &outcome.backend, &outcome.cell, outcome.seed, outcome.repeat)
     }
     let hurt = |outcome: &Outcome| Metric::HurtS.of(outcome);
-    let of = |variant| side.beside(variant).filter_map(|outcome| Some((key(outcome), hurt(outcome)?))).collect::<HashMap<_, _>>();
-    let (noop, oracle) = (of("noop"), of("oracle"));
+    let of = |variant: &str| {
+        side.bounds
+            .iter()
+            .filter(|outcome| outcome.variant == variant)
+            .filter_map(|outcome| Some((key(outcome), hurt(outcome)?)))
+            .collect::<HashMap<_, _>>()
+    };
+    let (noop, oracle) = (of(NOOP), of(ORACLE));
     let (mut found, mut why) = (Vec::new(), "no trial has a workload that could be hurt");
-    for outcome in side.subjects.iter().filter(|outcome| !matches!(outcome.variant.as_str(), "noop" | "oracle")) {
+    for outcome in side.subjects.iter().filter(|outcome| ![NOOP, ORACLE].contains(&outcome.variant.as_str())) {
         let Some(agent) = hurt(outcome) else { continue };
         match crate::score::uplift::uplift(agent, noop.get(&key(outcome)).copied(), oracle.get(&key(outcome)).copied()) {
             Ok(uplift) => found.push(uplift),

@@ -1,11 +1,17 @@
 //! One of the sides of a comparison: what was recorded, with the last attempt of each trial.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::event::TrialRole;
 use crate::store::outcomes::{Invocation, Outcome};
 
 use super::metric::counts;
+
+/// The control that waits.
+pub const NOOP: &str = "noop";
+/// The control that knows.
+pub const ORACLE: &str = "oracle";
 
 /// Trials of one agent, or of several, and what ran beside them.
 #[derive(Debug, Clone, Default)]
@@ -15,11 +21,13 @@ pub struct Side {
     /// The subject's, the last attempt of each.
     pub subjects: Vec<Outcome>,
     /// Those of controls, the last attempt of each.
-    pub controls: Vec<Outcome>,
-    /// Attempts that a later one of the same trial took the place of.
-    pub superseded: usize,
-    /// Trials without an end, which no later attempt has replaced.
-    pub unfinished: usize,
+    pub controls: Arc<Vec<Outcome>>,
+    /// What waiting and knowing came to, as controls or as variants of the matrix: what an uplift is measured by.
+    pub bounds: Arc<Vec<Outcome>>,
+    /// By variant of the subject: attempts that a later one of the same trial took the place of.
+    pub superseded: BTreeMap<String, usize>,
+    /// By variant of the subject: trials without an end, which no later attempt has replaced.
+    pub unfinished: BTreeMap<String, usize>,
     pub invocations: Vec<Invocation>,
     /// What a baseline was judged by, which has no invocations.
     pub semantics: Option<u32>,
@@ -48,22 +56,28 @@ impl Side {
         }
         let mut kept: Vec<usize> = last.into_values().collect();
         kept.sort_unstable();
-        let superseded = outcomes.iter().filter(|outcome| outcome.verdict.is_some()).count();
         let mut side = Self { name: name.into(), invocations, ..Self::default() };
-        let mut kept = kept.into_iter().peekable();
-        let mut finished = 0;
+        let (mut kept, mut controls) = (kept.into_iter().peekable(), Vec::new());
         for (place, outcome) in outcomes.into_iter().enumerate() {
-            if kept.next_if_eq(&place).is_none() {
-                continue;
-            }
-            if outcome.verdict.is_none() {
-                side.unfinished += 1;
-                continue;
-            }
-            finished += 1;
-            if outcome.role == TrialRole::Subject { side.subjects.push(outcome) } else { side.controls.push(outcome) }
+            let last = kept.next_if_eq(&place).is_some();
+            let apart = match (last, outcome.verdict, outcome.role) {
+                (true, Some(_), TrialRole::Subject) => {
+                    side.subjects.push(outcome);
+                    continue;
+                }
+                (true, Some(_), _) => {
+                    controls.push(outcome);
+                    continue;
+                }
+                (true, None, TrialRole::Subject) => &mut side.unfinished,
+                (false, Some(_), TrialRole::Subject) => &mut side.superseded,
+                _ => continue,
+            };
+            *apart.entry(outcome.variant).or_default() += 1;
         }
-        side.superseded = superseded - finished;
+        let bounds = controls.iter().chain(&side.subjects).filter(|outcome| [NOOP, ORACLE].contains(&outcome.variant.as_str()));
+        side.bounds = Arc::new(bounds.cloned().collect());
+        side.controls = Arc::new(controls);
         side
     }
 
@@ -82,15 +96,31 @@ impl Side {
     /// The same with one variant as its subject.
     #[must_use]
     pub fn only(&self, variant: &str) -> Self {
-        let subjects = self.subjects.iter().filter(|outcome| outcome.variant == variant).cloned().collect();
-        Self { name: variant.to_owned(), subjects, ..self.clone() }
+        let of = |apart: &BTreeMap<String, usize>| {
+            apart.get_key_value(variant).map(|(name, count)| (name.clone(), *count)).into_iter().collect()
+        };
+        Self {
+            name: variant.to_owned(),
+            subjects: self.subjects.iter().filter(|outcome| outcome.variant == variant).cloned().collect(),
+            controls: Arc::clone(&self.controls),
+            bounds: Arc::clone(&self.bounds),
+            superseded: of(&self.superseded),
+            unfinished: of(&self.unfinished),
+            invocations: self.invocations.clone(),
+            semantics: self.semantics,
+            renew: self.renew.clone(),
+        }
     }
 
     /// The command that measures it again.
     #[must_use]
     pub fn renewal(&self) -> Option<String> {
         let quoted = |word: &String| {
-            if word.contains(|c: char| c.is_whitespace() || "'\"$*{}".contains(c)) { format!("'{word}'") } else { word.clone() }
+            if word.contains(|c: char| c.is_whitespace() || "'\"$*{}".contains(c)) {
+                format!("'{}'", word.replace('\'', "'\\''"))
+            } else {
+                word.clone()
+            }
         };
         let again = |invocation: &Invocation| format!("chaosrun {}", invocation.arguments.iter().map(quoted).collect::<Vec<_>>().join(" "));
         self.renew.clone().or_else(|| self.invocations.last().map(again))
@@ -100,11 +130,6 @@ impl Side {
     #[must_use]
     pub fn counted(&self) -> usize {
         self.subjects.iter().filter(|outcome| counts(outcome)).count()
-    }
-
-    /// What a noop or an oracle came to on the seed of a trial, whether it was a control or a variant of the matrix.
-    pub(super) fn beside<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Outcome> {
-        self.controls.iter().chain(&self.subjects).filter(move |outcome| outcome.variant == variant)
     }
 }
 
@@ -121,6 +146,6 @@ mod tests {
         let side = Side::new("a", again, Vec::new());
         assert_eq!(side.subjects.len(), 1);
         assert_eq!(side.subjects[0].verdict, Some(Verdict::Pass));
-        assert_eq!((side.superseded, side.unfinished), (1, 1));
+        assert_eq!((side.superseded["playbook"], side.unfinished["playbook"]), (1, 1));
     }
 }

@@ -59,7 +59,7 @@ pub fn name_of_case(case: &Case) -> String {
 #[must_use]
 pub fn seen(side: &Side, baseline: Option<&Baseline>) -> Vec<Seen> {
     let mut by_case: BTreeMap<(bool, Key), Vec<&Outcome>> = BTreeMap::new();
-    for outcome in side.subjects.iter().chain(&side.controls) {
+    for outcome in side.subjects.iter().chain(side.controls.iter()) {
         by_case.entry((outcome.role != TrialRole::Subject, key(outcome))).or_default().push(outcome);
     }
     let mut all = Vec::new();

@@ -124,7 +124,7 @@ fn declared(evidence: &Evidence<'_>) -> Rung {
         let cases = if gone.len() == 1 { "case" } else { "cases" };
         return Rung { step, state: State::Failed, words: format!("{} {cases} of the baseline taken away", gone.len()), findings: gone };
     }
-    let missing = evidence.missing.max(evidence.side.unfinished);
+    let missing = evidence.missing.max(evidence.side.unfinished.values().sum());
     let (state, words) = match missing {
         0 => (State::Passed, "all that was planned has an end".to_owned()),
         1 => (State::NotEvaluated, "1 planned trial has no end".to_owned()),

@@ -24,6 +24,7 @@ pub mod ndjson;
 pub mod atif;
 pub mod cluster;
 pub mod comparison;
+pub mod gate;
 pub mod show;
 pub mod story;
 pub mod table;

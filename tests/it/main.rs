@@ -17,6 +17,7 @@ mod etcd;
 mod failures;
 mod fake_model;
 mod faults_of_ours;
+mod gate;
 mod goldens;
 mod holder;
 mod images;

@@ -59,7 +59,7 @@ fn head(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
         lines.extend(labelled("others", Tone::Plain, &text));
     }
     if let Some(left) = left_out(&compared.left_out) {
-        lines.extend(labelled("unpaired", Tone::Plain, &left));
+        lines.extend(labelled("pairs", Tone::Plain, &format!("left out: {left}")));
     }
     for card in [&comparison.reference, &compared.scorecard] {
         let apart = apart(card);
@@ -72,7 +72,7 @@ fn head(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
 
 fn changes(changes: &[Change]) -> Vec<Line> {
     if changes.is_empty() {
-        return labelled("changes", Tone::Plain, "no verdict has changed");
+        return labelled("turned", Tone::Plain, "no verdict has changed");
     }
     let count = |direction| changes.iter().filter(|change| change.direction == direction).count();
     let told = [(Direction::Worse, "worse"), (Direction::Better, "better"), (Direction::Invalid, "invalid on one side")];
@@ -82,7 +82,7 @@ fn changes(changes: &[Change]) -> Vec<Line> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let mut lines = labelled("changes", Tone::Plain, &told.join(", "));
+    let mut lines = labelled("turned", Tone::Plain, &told.join(", "));
     for change in changes.iter().take(CHANGES) {
         let (tone, is) = word(change.is);
         let repeat = if change.repeat > 1 { format!(".{}", change.repeat) } else { String::new() };
@@ -129,7 +129,7 @@ fn scenarios(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
         let [theirs, ours, difference, p] = texts;
         line.ending(36, tone, theirs).ending(45, tone, ours).ending(71, tone, difference).ending(WIDTH, tone, p)
     };
-    let heads = ["BEFORE", "AFTER", "DIFFERENCE", "p (HOLM)"].map(str::to_owned);
+    let heads = ["REFERENCE", "SUBJECT", "DIFFERENCE", "p (HOLM)"].map(str::to_owned);
     let mut lines = vec![columns(Line::new().plain("  ").put(Tone::Faint, "SCENARIO"), Tone::Faint, heads)];
     for row in &compared.scenarios {
         let (effect, p) = shown(comparison, row);

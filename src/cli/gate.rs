@@ -1,0 +1,312 @@
+//! `chaosrun gate`: runs a campaign, or takes one that is recorded, and says whether it may pass.
+#![expect(clippy::print_stdout, reason = "what the gate says is what was asked for")]
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::compare;
+use super::execution::{self, WallArgs};
+use super::exit::{Exit, Expected};
+use super::output::{MessageFormat, OutputArgs};
+use super::overrides::OverrideArgs;
+use super::problems;
+use super::store::{StoreArgs, expected};
+use super::style::Palette;
+use crate::compare::comparison::Question;
+use crate::compare::effect::Certainty;
+use crate::compare::metric::Metric;
+use crate::compare::side::Side;
+use crate::event::TrialRole;
+use crate::gate::baseline::{Baseline, Key};
+use crate::gate::judge::{Evidence, Judgement, judge};
+use crate::gate::rung::{State, Step};
+use crate::plan::{self, Plan};
+use crate::report::gate::{annotations, junit, markdown, text};
+use crate::run::tape::Records;
+use crate::scenario;
+use crate::store::Database;
+use crate::store::outcomes::Outcome;
+
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// The campaign, or scenarios; not needed with `--run`
+    #[arg(required_unless_present = "run", value_name = "CAMPAIGN|SCENARIO")]
+    files: Vec<PathBuf>,
+    /// What is judged against: a file that is kept in git
+    #[arg(long, value_name = "FILE", env = "CHAOSRUN_BASELINE")]
+    baseline: PathBuf,
+    /// Judge what is recorded, and run nothing: a run (the beginning of its id) or a campaign (its name)
+    #[arg(long, value_name = "RUN|CAMPAIGN")]
+    run: Option<String>,
+    /// Write the baseline from what was run
+    #[arg(long)]
+    accept: bool,
+    /// What decides [default: the campaign's, else pass]
+    #[arg(long, value_name = "METRIC")]
+    metric: Option<Metric>,
+    /// What is taken for no loss, in the unit of the metric [default: the campaign's, else 0.1, of times a tenth]
+    #[arg(long, value_name = "NUMBER", value_parser = compare::above_zero)]
+    margin: Option<f64>,
+    /// How sure to be
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = compare::confidence)]
+    confidence: f64,
+    /// Also write a JUnit report
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also write Markdown, for a pull request; `GITHUB_STEP_SUMMARY` gets it anyway
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// What is printed
+    #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
+    message_format: MessageFormat,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+    #[command(flatten)]
+    walls: WallArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// What there is to judge.
+struct Ran {
+    side: Side,
+    missing: usize,
+    /// Why nothing could be run.
+    stopped: Option<String>,
+}
+
+pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
+    let previous = previous(args)?;
+    let plan = match load(args)? {
+        Ok(plan) => plan,
+        Err(exit) => return Ok(exit),
+    };
+    let name = plan.as_ref().map_or_else(|| args.run.clone().unwrap_or_default(), |plan| plan.name.clone());
+    let ran = match ran(args, plan.as_ref(), &name)? {
+        Ok(ran) => ran,
+        Err(exit) => return Ok(exit),
+    };
+    let question = question(args, plan.as_ref())?;
+    let catastrophic = if ran.side.subjects.is_empty() { Vec::new() } else { catastrophic(&args.store.open()?, &ran.side)? };
+    let none = Baseline::accepted(None, &name, &Side::default());
+    let planned = plan.as_ref().map(Planned::cases);
+    let judgement = judge(
+        &Evidence {
+            name: &name,
+            side: &ran.side,
+            baseline: previous.as_ref().unwrap_or(&none),
+            missing: ran.missing,
+            planned: planned.as_deref(),
+            catastrophic: &catastrophic,
+            golden: None,
+            stopped: ran.stopped.as_deref(),
+        },
+        question,
+    );
+    write(args, &judgement)?;
+    if !args.accept {
+        tell(args, &judgement)?;
+        return Ok(Exit::of_ruling(judgement.ruling));
+    }
+    accept(args, previous.as_ref(), &judgement, &ran.side)
+}
+
+/// The baseline as it is; none only when it is about to be written.
+fn previous(args: &GateArgs) -> Result<Option<Baseline>, Expected> {
+    if args.accept && !args.baseline.exists() { Ok(None) } else { compare::baseline(&args.baseline).map(Some) }
+}
+
+/// What the files say.
+struct Planned {
+    name: String,
+    plan: Plan,
+    metric: Option<Metric>,
+    margin: Option<f64>,
+}
+
+impl Planned {
+    /// Of the subject.
+    fn cases(&self) -> Vec<Key> {
+        let subjects = self.plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject);
+        let key = |trial: &plan::TrialPlan| {
+            let started = trial.started();
+            (started.scenario, started.variant, started.backend, serde_json::to_string(&started.cell).unwrap_or_default())
+        };
+        let mut cases: Vec<Key> = subjects.map(|trial| key(trial)).collect();
+        cases.sort_unstable();
+        cases.dedup();
+        cases
+    }
+
+    /// Trials that have no end in what was recorded, controls among them.
+    fn missing(&self, side: &Side) -> usize {
+        type Identity = (String, String, String, String, u64, usize, TrialRole);
+        let recorded: std::collections::HashSet<Identity> = side
+            .subjects
+            .iter()
+            .chain(side.controls.iter())
+            .map(|one| (one.scenario.clone(), one.variant.clone(), one.backend.clone(), one.cell.clone(), one.seed, one.repeat, one.role))
+            .collect();
+        let identity = |trial: &plan::TrialPlan| {
+            let started = trial.started();
+            let cell = serde_json::to_string(&started.cell).unwrap_or_default();
+            (started.scenario, started.variant, started.backend, cell, started.seed, started.repeat, started.role)
+        };
+        self.plan.trials.iter().filter(|trial| !recorded.contains(&identity(trial))).count()
+    }
+}
+
+/// None: only what is recorded is known.
+fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
+    if args.overrides.like.is_some() {
+        return Err(Expected::new(Exit::Usage, "`--like` is for `run`: a gate judges a whole campaign").into());
+    }
+    if args.files.is_empty() {
+        return Ok(Ok(None));
+    }
+    let overrides = args.overrides.overrides(None);
+    let (mut plans, mut found, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    for path in &args.files {
+        match scenario::load(path, &overrides) {
+            Ok(loaded) => {
+                let plan = plan::plan(&loaded);
+                names.extend(plan.trials.first().map(|trial| trial.scenario.name.clone()));
+                plans.push(plan);
+            }
+            Err(problems) => found.extend(problems),
+        }
+    }
+    if !found.is_empty() {
+        return Ok(Err(problems::tell(&found, args.message_format)));
+    }
+    let plan = Plan::joined(plans);
+    if plan.trials.is_empty() {
+        return Err(Expected::new(Exit::NothingSelected, "nothing was selected").into());
+    }
+    Ok(Ok(Some(Planned { name: names.join(" "), plan, metric: None, margin: None })))
+}
+
+fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<Question, Expected> {
+    let metric = args.metric.or(plan.and_then(|plan| plan.metric)).unwrap_or(Metric::Pass);
+    // The campaign's margin is in the unit of its own metric.
+    let own = plan.filter(|plan| args.metric.is_none_or(|metric| plan.metric == Some(metric))).and_then(|plan| plan.margin);
+    let margin = args.margin.or(own);
+    compare::check_margin(metric, margin)?;
+    let certainty = Certainty { confidence: args.confidence, seed: 1 };
+    Ok(Question { metric, margin, certainty, across_yardsticks: false })
+}
+
+/// Runs what is planned, or takes what is recorded.
+fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Result<Ran, Exit>> {
+    if let Some(recorded) = &args.run {
+        let side = compare::side(&args.store.open()?, recorded)?;
+        let missing = plan.map_or_else(|| unended(&side), |plan| plan.missing(&side));
+        return Ok(Ok(Ran { side: Side { name: name.to_owned(), ..side }, missing, stopped: None }));
+    }
+    let Some(plan) = plan else { return Ok(Err(Exit::NothingSelected)) };
+    let output = OutputArgs { message_format: MessageFormat::Human, junit: None };
+    let jobs = args.overrides.jobs.map_or(1, |jobs| usize::try_from(jobs).unwrap_or(1));
+    let executed = match execution::execute(&plan.plan.trials, jobs, &args.walls, Records::default(), &output, &args.store) {
+        Ok(executed) => executed,
+        Err(error) => {
+            // The environment, not the agent: said in all reports, and never green.
+            let environment = |expected: &&Expected| expected.exit == Exit::TrialInvalid;
+            let Some(told) = error.downcast_ref::<Expected>().filter(environment) else { return Err(error) };
+            let side = Side { name: name.to_owned(), ..Side::default() };
+            return Ok(Ok(Ran { side, missing: plan.plan.trials.len(), stopped: Some(told.message.clone()) }));
+        }
+    };
+    let exit = Exit::of_outcome(&executed.outcome);
+    if matches!(exit, Exit::Interrupted | Exit::StoreFailed) {
+        return Ok(Err(exit));
+    }
+    let database = args.store.open()?;
+    let selection = database.select(executed.run.as_str()).map_err(expected)?;
+    let outcomes = database.outcomes(&selection).map_err(expected)?;
+    let side = Side::new(name, outcomes, database.invocations(&selection).map_err(expected)?);
+    let missing = plan.missing(&side);
+    Ok(Ok(Ran { side, missing, stopped: None }))
+}
+
+/// Of what is recorded alone: the newest run says how many there are to be.
+fn unended(side: &Side) -> usize {
+    let planned = side.invocations.iter().map(|invocation| invocation.planned).max().unwrap_or(0);
+    planned.saturating_sub(side.subjects.len() + side.controls.len())
+}
+
+/// Trials whose safety was at 0 in a part that nothing excuses. Only a score of 0 can have such a part.
+fn catastrophic(database: &Database, side: &Side) -> anyhow::Result<Vec<(Outcome, String)>> {
+    let mut found = Vec::new();
+    for outcome in side.subjects.iter().filter(|outcome| outcome.score == Some(0.0)) {
+        let Some(trial) = &outcome.trial else { continue };
+        let parts = database.score_parts(trial).map_err(expected)?;
+        let part = parts.into_iter().find(|part| part.catastrophic && part.group == "safety" && part.weight > 0.0 && part.value <= 0.0);
+        found.extend(part.map(|part| (outcome.clone(), format!("`{}` is {}: {}", part.name, part.measured, part.why))));
+    }
+    Ok(found)
+}
+
+fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &Judgement, side: &Side) -> anyhow::Result<Exit> {
+    // A baseline with holes would make the next gate green by silence.
+    let holes = judgement
+        .rungs
+        .iter()
+        .find(|rung| matches!(rung.step, Step::DeclaredChecks | Step::Evaluated) && rung.state == State::NotEvaluated);
+    if let Some(rung) = holes {
+        tell(args, judgement)?;
+        return Err(Expected::new(Exit::GateInconclusive, format!("this is no baseline: {}", rung.words))
+            .help("run it again where all of it runs")
+            .into());
+    }
+    if judgement.rungs.iter().any(|rung| rung.step == Step::ForbiddenAction && rung.state == State::Failed) {
+        tell(args, judgement)?;
+        eprintln!("warning: a forbidden action was seen; it stays forbidden whatever the baseline says");
+    }
+    let accepted = Baseline::accepted(previous, &judgement.name, side);
+    let unwritable = |error: std::io::Error| Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", args.baseline.display()));
+    if let Some(folder) = args.baseline.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(unwritable)?;
+    }
+    fs::write(&args.baseline, accepted.text()).map_err(unwritable)?;
+    let trials: usize = accepted.cases.iter().map(|case| case.trials.len()).sum();
+    let admitted = accepted.cases.iter().filter(|case| case.is_admitted()).count();
+    let cases = crate::report::figures::plural(accepted.cases.len(), "case");
+    eprintln!("accepted {trials} trials of {cases}, {admitted} of them admitted, into {}", args.baseline.display());
+    Ok(Exit::Ok)
+}
+
+/// The reports for programs and pull requests.
+fn write(args: &GateArgs, judgement: &Judgement) -> anyhow::Result<()> {
+    let unwritable =
+        |path: &Path, error: &dyn std::fmt::Display| Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display()));
+    if let Some(path) = &args.junit {
+        let xml = junit::judgement(judgement).map_err(|error| unwritable(path, &error))?;
+        fs::write(path, xml).map_err(|error| unwritable(path, &error))?;
+    }
+    if let Some(path) = &args.summary {
+        fs::write(path, markdown::judgement(judgement)).map_err(|error| unwritable(path, &error))?;
+    }
+    if let Some(path) = env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()).map(PathBuf::from) {
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let written = file.and_then(|mut file| file.write_all(markdown::judgement(judgement).as_bytes()));
+        written.map_err(|error| unwritable(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn tell(args: &GateArgs, judgement: &Judgement) -> anyhow::Result<()> {
+    let in_actions = env::var_os("GITHUB_ACTIONS").is_some_and(|set| set == "true");
+    let annotations = if in_actions { annotations::judgement(judgement) } else { String::new() };
+    match args.message_format {
+        MessageFormat::Human => print!("{}{annotations}", text::judgement(judgement, Palette::of_stdout())),
+        MessageFormat::Json => {
+            println!("{}", serde_json::to_string(judgement)?);
+            eprint!("{annotations}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The gate for CI servers: a test case a rung, and one a scenario and variant.
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::{rate, remark};
+use crate::gate::cases::Seen;
+use crate::gate::judge::Judgement;
+use crate::gate::rung::{Finding, Rung, State};
+
+/// # Errors
+/// It could not be written as XML.
+pub fn judgement(judgement: &Judgement) -> Result<String, String> {
+    let mut report = Report::new("chaosrun gate");
+    let mut rungs = TestSuite::new(format!("{}: rungs", judgement.name));
+    rungs.add_property(("ruling", judgement.ruling.title()));
+    rungs.add_property(("runs", judgement.runs.join(" ").as_str()));
+    rungs.add_test_cases(judgement.rungs.iter().map(of_rung));
+    let mut cases = TestSuite::new(format!("{}: cases", judgement.name));
+    cases.add_test_cases(judgement.cases.iter().map(|case| of_case(judgement, case)));
+    report.add_test_suites([rungs, cases]);
+    report.to_string().map_err(|error| error.to_string())
+}
+
+fn of_rung(rung: &Rung) -> TestCase {
+    let mut status = match rung.state {
+        State::Passed => TestCaseStatus::success(),
+        State::Skipped => TestCaseStatus::skipped(),
+        State::Inconclusive | State::NotEvaluated => TestCaseStatus::non_success(NonSuccessKind::Error),
+        State::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
+    };
+    if rung.state != State::Passed {
+        status.set_message(rung.words.clone());
+    }
+    if !rung.findings.is_empty() {
+        status.set_description(rung.findings.iter().map(told).collect::<Vec<_>>().join("\n"));
+    }
+    let mut case = TestCase::new(format!("{} {}", rung.step.number(), rung.step.title()), status);
+    case.set_classname("gate");
+    if rung.state == State::Passed {
+        case.set_system_out(rung.words.clone());
+    }
+    case
+}
+
+/// A case is what the rungs have found of it.
+fn of_case(judgement: &Judgement, seen: &Seen) -> TestCase {
+    let name = seen.name();
+    let found = |state: State| {
+        let rungs = judgement.rungs.iter().filter(move |rung| rung.state == state);
+        rungs.flat_map(|rung| &rung.findings).filter(|finding| finding.case == name).collect::<Vec<_>>()
+    };
+    let (failed, open) = (found(State::Failed), found(State::NotEvaluated));
+    let with = |kind, findings: &[&Finding]| {
+        let mut status = TestCaseStatus::non_success(kind);
+        status.set_message(findings.first().map(|finding| finding.words.clone()).unwrap_or_default());
+        status.set_description(findings.iter().map(|finding| told(finding)).collect::<Vec<_>>().join("\n"));
+        status
+    };
+    let status = if seen.control {
+        let mut status = TestCaseStatus::skipped();
+        status.set_message(format!("a control: {} passed", rate(seen.now)));
+        status
+    } else if !failed.is_empty() {
+        with(NonSuccessKind::Failure, &failed)
+    } else if !open.is_empty() {
+        with(NonSuccessKind::Error, &open)
+    } else {
+        TestCaseStatus::success()
+    };
+    let mut case = TestCase::new(name, status);
+    case.set_classname(seen.scenario.clone());
+    case.add_property(("passed", rate(seen.now).as_str()));
+    case.add_property(("baseline", seen.before.map_or_else(|| "-".to_owned(), rate).as_str()));
+    let remark = remark(seen);
+    if !remark.is_empty() {
+        case.add_property(("remark", remark.as_str()));
+    }
+    case
+}
+
+fn told(finding: &Finding) -> String {
+    let look = finding.trial.as_ref().map(|trial| format!(" (chaosrun show {trial})")).unwrap_or_default();
+    format!("{}: {}{look}", finding.case, finding.words)
+}

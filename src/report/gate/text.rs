@@ -1,0 +1,88 @@
+//! The gate in at most 80 columns: the rungs in their order, then the cases.
+
+use super::{rate, remark, word};
+use crate::cli::exit::Exit;
+use crate::cli::style::{Palette, Tone};
+use crate::gate::judge::Judgement;
+use crate::gate::rung::{Finding, Ruling, Rung, State};
+use crate::report::layout::{self, Line, WIDTH, beside, fit, labelled, printable};
+
+/// Findings of a rung that are told one by one.
+const FINDINGS: usize = 6;
+/// Where the words of a rung begin.
+const WORDS: usize = 30;
+
+#[must_use]
+pub fn judgement(judgement: &Judgement, palette: Palette) -> String {
+    let tone = match judgement.ruling {
+        Ruling::Green => Tone::Pass,
+        Ruling::Inconclusive => Tone::Unsafe,
+        Ruling::NotEvaluated => Tone::Invalid,
+        Ruling::Regression => Tone::Fail,
+    };
+    let runs = judgement.runs.join(" ");
+    let head = Line::new().put(tone, judgement.ruling.title().to_uppercase()).plain(" ");
+    let room = WIDTH.saturating_sub(head.width() + layout::width(&runs) + 1);
+    let mut lines = vec![head.put(Tone::Strong, fit(&printable(&judgement.name), room)).ending(WIDTH, Tone::Id, runs)];
+    if let Some(rung) = judgement.rungs.iter().find(|rung| Some(rung.step) == judgement.by) {
+        lines.extend(labelled("by", Tone::Plain, &format!("rung {}, {}", rung.step.number(), rung.step.title())));
+    }
+    judgement.rungs.iter().for_each(|rung| lines.extend(of_rung(rung)));
+    lines.extend(cases(judgement));
+    let exit = Exit::of_ruling(judgement.ruling);
+    if exit != Exit::Ok {
+        lines.extend(labelled("exit", Tone::Plain, &format!("{}: {}", exit.code(), exit.meaning())));
+    }
+    layout::render(&lines, palette)
+}
+
+fn of_rung(rung: &Rung) -> Vec<Line> {
+    let tone = match rung.state {
+        State::Passed => Tone::Pass,
+        State::Skipped => Tone::Faint,
+        State::Inconclusive => Tone::Unsafe,
+        State::NotEvaluated => Tone::Invalid,
+        State::Failed => Tone::Fail,
+    };
+    let head =
+        Line::new().plain(format!("  {} ", rung.step.number())).put(tone, word(rung.state)).to(12).plain(rung.step.title()).to(WORDS);
+    let mut lines = beside(head, Tone::Plain, &rung.words);
+    for finding in rung.findings.iter().take(FINDINGS) {
+        lines.extend(of_finding(finding));
+    }
+    if rung.findings.len() > FINDINGS {
+        let rest = format!("and {} more: `--format json` has them all", rung.findings.len() - FINDINGS);
+        lines.push(Line::new().to(12).put(Tone::Faint, rest));
+    }
+    lines
+}
+
+fn of_finding(finding: &Finding) -> Vec<Line> {
+    let mut lines = vec![Line::new().to(12).put(Tone::Strong, fit(&printable(&finding.case), WIDTH - 12))];
+    for words in finding.words.lines() {
+        lines.extend(beside(Line::new().to(14), Tone::Plain, words));
+    }
+    if let Some(trial) = &finding.trial {
+        lines.push(Line::new().to(14).put(Tone::Id, format!("chaosrun show {trial}")));
+    }
+    lines
+}
+
+fn cases(judgement: &Judgement) -> Vec<Line> {
+    if judgement.cases.is_empty() {
+        return Vec::new();
+    }
+    let columns = |line: Line, tone: Tone, texts: [String; 3]| {
+        let [before, now, remark] = texts;
+        line.ending(53, tone, before).ending(62, tone, now).to(64).put(Tone::Faint, remark)
+    };
+    let heads = ["BASELINE", "NOW", ""].map(str::to_owned);
+    let mut lines = vec![columns(Line::new().plain("  ").put(Tone::Faint, "CASE"), Tone::Faint, heads)];
+    for case in &judgement.cases {
+        let name = case.name();
+        let before = case.before.map_or_else(|| "-".to_owned(), rate);
+        let line = Line::new().plain("  ").plain(fit(&printable(&name), 42));
+        lines.push(columns(line, Tone::Plain, [before, rate(case.now), fit(&remark(case), WIDTH - 64).into_owned()]));
+    }
+    lines
+}

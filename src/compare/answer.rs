@@ -76,8 +76,8 @@ impl Conclusion {
     #[must_use]
     pub fn of(effect: &Effect, p: f64, margin: f64, certainty: Certainty, subject: &str, corrected: usize) -> Self {
         let answer = Answer::of(effect, p, margin, certainty);
-        let percent = trimmed(certainty.confidence * 100.0);
-        let seen = seen(effect, certainty);
+        let each_side = matches!(answer, Answer::NoDifference | Answer::NotWorse);
+        let seen = seen(effect, certainty, each_side);
         let by = if corrected > 1 { format!("{}, Holm over {corrected}", effect.test) } else { effect.test.to_owned() };
         let is = if p < 0.0001 { "p" } else { "p =" };
         let test = format!("{is} {} ({by})", probability(p));
@@ -86,9 +86,9 @@ impl Conclusion {
             Answer::Better => format!("`{subject}` is better: {seen}, {test}"),
             Answer::Worse => format!("`{subject}` is worse: {seen}, {test}"),
             Answer::NoDifference => {
-                format!("no difference shown, and one of {below} is ruled out (each side at {percent} %): {seen}, {test}")
+                format!("no difference shown, and one of {below} is ruled out: {seen}, {test}")
             }
-            Answer::NotWorse => format!("no difference shown; `{subject}` is not worse by {below} (at {percent} %): {seen}, {test}"),
+            Answer::NotWorse => format!("no difference shown; `{subject}` is not worse by {below}: {seen}, {test}"),
             Answer::Inconclusive { more: Some(more) } => {
                 format!("inconclusive, about {more} more pairs needed: no difference shown, none of {below} ruled out: {seen}, {test}")
             }
@@ -100,9 +100,11 @@ impl Conclusion {
     }
 }
 
-/// `it passes 12 points less often (95 %: -21 to -3, 60 pairs)`.
-fn seen(effect: &Effect, certainty: Certainty) -> String {
-    let Effect { metric, difference, interval, pairs, .. } = effect;
+/// `it passes 12 points less often (95 %: -21 to -3, 60 pairs)`. `each_side`: the interval that leaves the whole error on each side, which
+/// is what rules a loss out.
+fn seen(effect: &Effect, certainty: Certainty, each_side: bool) -> String {
+    let Effect { metric, difference, pairs, .. } = effect;
+    let (interval, of) = if each_side { (effect.one_sided, " each side") } else { (effect.interval, "") };
     let much = amount(*metric, difference.abs());
     let more = *difference > 0.0;
     let found = match (metric, *difference == 0.0) {
@@ -122,7 +124,7 @@ fn seen(effect: &Effect, certainty: Certainty) -> String {
     let percent = trimmed(certainty.confidence * 100.0);
     match interval {
         Some(interval) => {
-            format!("{found} ({percent} %: {} to {}, {pairs} pairs)", signed(*metric, interval.low), signed(*metric, interval.high))
+            format!("{found} ({percent} %{of}: {} to {}, {pairs} pairs)", signed(*metric, interval.low), signed(*metric, interval.high))
         }
         None => format!("{found} ({pairs} pair)"),
     }
@@ -138,6 +140,13 @@ pub fn amount(metric: Metric, value: f64) -> String {
         Unit::Tokens => format!("{value:.0} tokens"),
         Unit::Usd => format!("${value:.2}"),
     }
+}
+
+/// A difference with its unit and direction: `-12 points`, `+0.05`.
+#[must_use]
+pub fn moved(metric: Metric, value: f64) -> String {
+    let sign = signed(metric, value).chars().next().filter(|sign| matches!(sign, '+' | '-'));
+    sign.map(String::from).unwrap_or_default() + &amount(metric, value.abs())
 }
 
 /// A difference without its unit, which stands beside it: `-12`, `+0.05`.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::baseline::Baseline;
 use super::cases::{self, Seen, name_of, name_of_case};
 use super::rung::{Finding, Ruling, Rung, State, Step};
-use crate::compare::answer::{Answer, amount, more_pairs, probability};
+use crate::compare::answer::{Answer, amount, more_pairs, moved, probability};
 use crate::compare::comparison::{Compared, Comparison, Question, Refusal};
 use crate::compare::metric::counts;
 use crate::compare::side::Side;
@@ -215,15 +215,15 @@ fn non_inferiority(evidence: &Evidence<'_>, compared: &[Compared], refusals: &[(
             (State::Inconclusive, format!("inconclusive, {more} more pairs needed to rule out {margin}"))
         };
         states.push(state);
-        let percent = question.certainty.confidence * 100.0;
-        let low = effect.interval.map_or_else(String::new, |interval| {
-            let signed = |value| crate::compare::answer::signed(question.metric, value);
-            format!(" [{}, {}]", signed(interval.low), signed(interval.high))
+        // The bound that is held against the margin, and no other.
+        let worst = effect.one_sided.map(|bounds| if question.metric.lower_is_better() { bounds.high } else { bounds.low });
+        let worst = worst.map_or_else(String::new, |worst| {
+            format!(", at worst {} at {:.0} %", moved(question.metric, worst), question.certainty.confidence * 100.0)
         });
         let is = if p < 0.0001 { "p" } else { "p =" };
         let numbers = format!(
-            "{}{low} in {} pairs at {percent:.0} % ({}, {}: {is} {})",
-            crate::compare::answer::signed(question.metric, effect.difference),
+            "{}{worst}, {} pairs ({}; {} {is} {})",
+            moved(question.metric, effect.difference),
             effect.pairs,
             effect.interval_by,
             effect.test,
@@ -243,8 +243,15 @@ fn non_inferiority(evidence: &Evidence<'_>, compared: &[Compared], refusals: &[(
     let words = match (state, findings.len()) {
         (None, _) => "nothing that the baseline has was run".to_owned(),
         (Some(_), 0) => told.join("; "),
-        (Some(_), open) => {
-            let head = format!("{open} of {} variants", states.len());
+        (Some(state), _) => {
+            let of = states.iter().filter(|one| **one == state).count();
+            let is = match state {
+                State::Failed => "worse",
+                State::NotEvaluated => "not comparable",
+                State::Inconclusive | State::Passed | State::Skipped => "undecided",
+            };
+            let head =
+                format!("{of} of {} {is}", if states.len() == 1 { "1 variant".to_owned() } else { format!("{} variants", states.len()) });
             if told.is_empty() { head } else { format!("{head}; {}", told.join("; ")) }
         }
     };

@@ -27,7 +27,7 @@ timing: { steady_for: 0s, ready_within: 60s, detect_within: 30s, repair_within: 
 chaos: { kill: { inject: { node_kill: { target: a } }, heal: agent } }
 limits: { wall: 20s, command: 20s }
 agent: { variant: agent }
-controls: [noop]
+controls: [restart_all]
 matrix: { seed: 1..8 }
 ";
 
@@ -62,7 +62,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
 
     let green = gate(&project).args(["--junit", "gate.xml", "--summary", "gate.md"]).run().exits(0);
     assert!(green.stdout.starts_with("GREEN down"), "{green}");
-    assert!(green.stdout.contains("down/noop") && !green.stdout.contains("::error"), "{green}");
+    assert!(green.stdout.contains("down/restart_all") && !green.stdout.contains("::error"), "{green}");
     let xml = fs::read_to_string(project.path().join("gate.xml")).unwrap();
     assert!(xml.contains(r#"name="down/agent""#) && !xml.contains("<failure"), "{xml}");
     assert!(fs::read_to_string(project.path().join("gate.md")).unwrap().contains("green"));
@@ -70,7 +70,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     // The same name, another agent: it restarts what was well.
     let project = project.file("variants/agent.yaml", "provider: restart_all\n");
     let red = gate(&project).args(["--junit", "gate.xml"]).run().exits(10);
-    assert!(red.stdout.starts_with("REGRESSION down") && red.stdout.contains("worse: -100"), "{red}");
+    assert!(red.stdout.starts_with("REGRESSION down") && red.stdout.contains("worse: -100 points"), "{red}");
     assert!(red.stdout.contains("\n::error title=gate down%3A non-inferiority::"), "{red}");
     assert!(fs::read_to_string(project.path().join("gate.xml")).unwrap().contains("<failure"));
     assert!(fs::read_to_string(project.path().join("step.md")).unwrap().contains("regression"));

@@ -35,7 +35,7 @@ pub struct CompareArgs {
     /// What decides
     #[arg(long, value_name = "METRIC", default_value = "pass")]
     metric: Metric,
-    /// What is taken for no loss, in the unit of the metric [default: 0.1, of times a tenth]
+    /// What is taken for no loss, in the unit of the metric [default: 0.1, of times 1 s]
     #[arg(long, value_name = "NUMBER", value_parser = above_zero)]
     margin: Option<f64>,
     /// How sure to be

@@ -13,7 +13,9 @@ use super::execution::{self, WallArgs};
 use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
 use super::overrides::OverrideArgs;
+use super::planned;
 use super::problems;
+use super::selection::SelectionArgs;
 use super::store::{StoreArgs, expected};
 use super::style::Palette;
 use crate::compare::comparison::Question;
@@ -27,7 +29,6 @@ use crate::gate::rung::{State, Step};
 use crate::plan::{self, Plan};
 use crate::report::gate::{annotations, junit, markdown, text};
 use crate::run::tape::Records;
-use crate::scenario;
 use crate::store::Database;
 use crate::store::outcomes::Outcome;
 
@@ -48,7 +49,7 @@ pub struct GateArgs {
     /// What decides [default: the campaign's, else pass]
     #[arg(long, value_name = "METRIC")]
     metric: Option<Metric>,
-    /// What is taken for no loss, in the unit of the metric [default: the campaign's, else 0.1, of times a tenth]
+    /// What is taken for no loss, in the unit of the metric [default: the campaign's, else 0.1, of times 1 s]
     #[arg(long, value_name = "NUMBER", value_parser = compare::above_zero)]
     margin: Option<f64>,
     /// How sure to be
@@ -168,26 +169,21 @@ fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
     if args.files.is_empty() {
         return Ok(Ok(None));
     }
-    let overrides = args.overrides.overrides(None);
-    let (mut plans, mut found, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    for path in &args.files {
-        match scenario::load(path, &overrides) {
-            Ok(loaded) => {
-                let plan = plan::plan(&loaded);
-                names.extend(plan.trials.first().map(|trial| trial.scenario.name.clone()));
-                plans.push(plan);
-            }
-            Err(problems) => found.extend(problems),
-        }
-    }
-    if !found.is_empty() {
-        return Ok(Err(problems::tell(&found, args.message_format)));
-    }
-    let plan = Plan::joined(plans);
-    if plan.trials.is_empty() {
-        return Err(Expected::new(Exit::NothingSelected, "nothing was selected").into());
-    }
-    Ok(Ok(Some(Planned { name: names.join(" "), plan, metric: None, margin: None })))
+    let planned = match planned::load(&args.files, &args.overrides.overrides(None), &SelectionArgs::default())? {
+        Ok(planned) => planned,
+        Err(found) => return Ok(Err(problems::tell(&found, args.message_format))),
+    };
+    let mut names: Vec<&str> = planned.plan.trials.iter().map(|trial| trial.scenario.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let campaign = planned.campaign.as_deref();
+    let asked = campaign.and_then(|campaign| campaign.compare.as_ref());
+    Ok(Ok(Some(Planned {
+        name: campaign.map_or_else(|| names.join(" "), |campaign| campaign.name.clone()),
+        metric: asked.map(|asked| asked.metric.into()),
+        margin: asked.map(|asked| asked.margin),
+        plan: planned.plan,
+    })))
 }
 
 fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<Question, Expected> {

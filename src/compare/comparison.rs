@@ -120,7 +120,7 @@ impl Compared {
         question: Question,
     ) -> Self {
         let Question { metric, certainty, .. } = question;
-        let margin = question.margin.unwrap_or_else(|| metric.default_margin(effect.as_ref().map(|(effect, _)| effect.reference)));
+        let margin = question.margin.unwrap_or_else(|| metric.default_margin());
         Self {
             scorecard: Scorecard::of(side, certainty.confidence),
             margin,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::Verdict;
+use crate::scenario::model::Metric as Asked;
 use crate::store::outcomes::Outcome;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -98,12 +99,24 @@ impl Metric {
         }
     }
 
-    /// What is taken for no loss when nobody says: ten points, or a tenth of what the reference takes.
+    /// What is taken for no loss when nobody says, in its own unit.
     #[must_use]
-    pub fn default_margin(self, reference: Option<f64>) -> f64 {
+    pub const fn default_margin(self) -> f64 {
         match self {
             Self::Pass | Self::Score => 0.1,
-            _ => reference.map_or(0.0, |reference| 0.1 * reference.abs()),
+            Self::DetectS | Self::DiagnoseS | Self::RepairS | Self::HurtS => 1.0,
+            Self::Tokens | Self::Usd => 0.0,
+        }
+    }
+}
+
+impl From<Asked> for Metric {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Pass => Self::Pass,
+            Asked::Score => Self::Score,
+            Asked::RepairS => Self::RepairS,
+            Asked::HurtS => Self::HurtS,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::compare::metric::{Metric, Unit};
 use crate::compare::scorecard::{Mean, Scorecard};
 use crate::event::Verdict;
 use crate::stats::Interval;
+use crate::stats::proportion::Proportion;
 
 use super::figures;
 
@@ -62,10 +63,16 @@ fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> V
 fn rate(card: &Scorecard) -> String {
     match (card.rate, card.interval) {
         (Some(rate), Some(Interval { low, high })) => {
-            format!("{}/{} {} [{:.0}, {:.0}]", card.passed.hits, card.passed.of, percent(rate), low * 100.0, high * 100.0)
+            let counts = counts(card.passed).map(|counts| counts + " ").unwrap_or_default();
+            format!("{counts}{} [{:.0}, {:.0}]", percent(rate), low * 100.0, high * 100.0)
         }
         _ => "none counts".into(),
     }
+}
+
+/// `19/20`; none of so many that they would fill a column.
+fn counts(of: Proportion) -> Option<String> {
+    (of.of < 1_000).then(|| format!("{}/{}", of.hits, of.of))
 }
 
 fn percent(share: f64) -> String {

@@ -1,6 +1,6 @@
 //! A comparison in at most 80 columns: the answer, what has changed, the scorecard, the scenarios.
 
-use super::{apart, difference, left_out, measures, warnings};
+use super::{apart, counts, difference, left_out, measures, warnings};
 use crate::cli::style::{Palette, Tone};
 use crate::compare::answer::{Answer, probability};
 use crate::compare::changes::{Change, Direction};
@@ -9,6 +9,7 @@ use crate::compare::scorecard::Scorecard;
 use crate::report::figures::plural;
 use crate::report::layout::{self, Line, WIDTH, fit, labelled, printable};
 use crate::report::lines::word;
+use crate::stats::proportion::Proportion;
 
 /// Changes of verdict that are told one by one.
 const CHANGES: usize = 8;
@@ -134,7 +135,8 @@ fn scenarios(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
     for row in &compared.scenarios {
         let (effect, p) = shown(comparison, row);
         let name = if row.backend == "local" { row.scenario.clone() } else { format!("{} {}", row.scenario, row.backend) };
-        let rates = [row.reference, row.subject].map(|rate| format!("{}/{}", rate.hits, rate.of));
+        let in_percent = |rate: Proportion| rate.rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", rate * 100.0));
+        let rates = [row.reference, row.subject].map(|rate| counts(rate).unwrap_or_else(|| in_percent(rate)));
         let [theirs, ours] = rates;
         let shown = row.p_adjusted.is_some_and(|p| p <= comparison.certainty.alpha());
         let tone = if shown { Tone::Strong } else { Tone::Plain };

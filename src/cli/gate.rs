@@ -5,15 +5,17 @@ use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::compare;
-use super::execution::{self, WallArgs};
+use super::execution::{self, How, Resume, WallArgs};
 use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
 use super::overrides::OverrideArgs;
 use super::planned;
+use super::policy::{self, PolicyArgs};
 use super::problems;
 use super::selection::SelectionArgs;
 use super::store::{StoreArgs, expected};
@@ -26,11 +28,12 @@ use crate::event::TrialRole;
 use crate::gate::baseline::{Baseline, Key};
 use crate::gate::judge::{Evidence, Judgement, judge};
 use crate::gate::rung::{State, Step};
-use crate::plan::{self, Plan};
+use crate::plan::{Plan, TrialPlan};
 use crate::report::gate::{annotations, junit, markdown, text};
 use crate::run::tape::Records;
+use crate::scenario::model::Campaign;
 use crate::store::Database;
-use crate::store::outcomes::Outcome;
+use crate::store::outcomes::{Outcome, cell};
 
 #[derive(Debug, Args)]
 pub struct GateArgs {
@@ -66,6 +69,8 @@ pub struct GateArgs {
     message_format: MessageFormat,
     #[command(flatten)]
     overrides: OverrideArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     walls: WallArgs,
     #[command(flatten)]
@@ -125,17 +130,16 @@ fn previous(args: &GateArgs) -> Result<Option<Baseline>, Expected> {
 struct Planned {
     name: String,
     plan: Plan,
-    metric: Option<Metric>,
-    margin: Option<f64>,
+    campaign: Option<Arc<Campaign>>,
 }
 
 impl Planned {
     /// Of the subject.
     fn cases(&self) -> Vec<Key> {
         let subjects = self.plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject);
-        let key = |trial: &plan::TrialPlan| {
+        let key = |trial: &TrialPlan| {
             let started = trial.started();
-            (started.scenario, started.variant, started.backend, serde_json::to_string(&started.cell).unwrap_or_default())
+            (started.scenario, started.variant, started.backend, cell(&started.cell))
         };
         let mut cases: Vec<Key> = subjects.map(|trial| key(trial)).collect();
         cases.sort_unstable();
@@ -152,9 +156,9 @@ impl Planned {
             .chain(side.controls.iter())
             .map(|one| (one.scenario.clone(), one.variant.clone(), one.backend.clone(), one.cell.clone(), one.seed, one.repeat, one.role))
             .collect();
-        let identity = |trial: &plan::TrialPlan| {
+        let identity = |trial: &TrialPlan| {
             let started = trial.started();
-            let cell = serde_json::to_string(&started.cell).unwrap_or_default();
+            let cell = cell(&started.cell);
             (started.scenario, started.variant, started.backend, cell, started.seed, started.repeat, started.role)
         };
         self.plan.trials.iter().filter(|trial| !recorded.contains(&identity(trial))).count()
@@ -176,21 +180,15 @@ fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
     let mut names: Vec<&str> = planned.plan.trials.iter().map(|trial| trial.scenario.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let campaign = planned.campaign.as_deref();
-    let asked = campaign.and_then(|campaign| campaign.compare.as_ref());
-    Ok(Ok(Some(Planned {
-        name: campaign.map_or_else(|| names.join(" "), |campaign| campaign.name.clone()),
-        metric: asked.map(|asked| asked.metric.into()),
-        margin: asked.map(|asked| asked.margin),
-        plan: planned.plan,
-    })))
+    let name = planned.campaign.as_ref().map_or_else(|| names.join(" "), |campaign| campaign.name.clone());
+    Ok(Ok(Some(Planned { name, plan: planned.plan, campaign: planned.campaign })))
 }
 
 fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<Question, Expected> {
-    let metric = args.metric.or(plan.and_then(|plan| plan.metric)).unwrap_or(Metric::Pass);
+    let asked = plan.and_then(|plan| plan.campaign.as_ref()).and_then(|campaign| campaign.compare.as_ref());
+    let metric = args.metric.or(asked.map(|asked| asked.metric.into())).unwrap_or(Metric::Pass);
     // The campaign's margin is in the unit of its own metric.
-    let own = plan.filter(|plan| args.metric.is_none_or(|metric| plan.metric == Some(metric))).and_then(|plan| plan.margin);
-    let margin = args.margin.or(own);
+    let margin = args.margin.or(asked.filter(|asked| metric == asked.metric.into()).map(|asked| asked.margin));
     compare::check_margin(metric, margin)?;
     let certainty = Certainty { confidence: args.confidence, seed: 1 };
     Ok(Question { metric, margin, certainty, across_yardsticks: false })
@@ -205,8 +203,19 @@ fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Re
     }
     let Some(plan) = plan else { return Ok(Err(Exit::NothingSelected)) };
     let output = OutputArgs { message_format: MessageFormat::Human, junit: None };
-    let jobs = args.overrides.jobs.map_or(1, |jobs| usize::try_from(jobs).unwrap_or(1));
-    let executed = match execution::execute(&plan.plan.trials, jobs, &args.walls, Records::default(), &output, &args.store) {
+    let policy = args.policy.policy(plan.campaign.as_deref());
+    let unbounded = policy::unbounded(&plan.plan.trials, &policy.budget);
+    if !unbounded.is_empty() {
+        return Ok(Err(problems::tell(&unbounded, args.message_format)));
+    }
+    let how = How {
+        campaign: plan.campaign.as_ref().map(|campaign| campaign.name.clone()),
+        slots: args.overrides.slots(&plan.plan.trials),
+        policy,
+        resume: args.policy.resume.then_some(Resume { retry_invalid: args.policy.retry_invalid }),
+        records: Records::default(),
+    };
+    let executed = match execution::execute(&plan.plan.trials, how, &args.walls, &output, &args.store) {
         Ok(executed) => executed,
         Err(error) => {
             // The environment, not the agent: said in all reports, and never green.

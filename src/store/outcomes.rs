@@ -1,8 +1,12 @@
 //! What trials came to and nothing else of them: enough to compare a hundred thousand.
 
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::database::Database;
 use super::error::StoreError;
@@ -64,6 +68,13 @@ pub struct Invocation {
     /// Trials that were planned.
     pub planned: usize,
     pub arguments: Vec<String>,
+}
+
+/// Values of the matrix as JSON, in the order of their paths: however a file has them, a cell is the same.
+#[must_use]
+pub fn cell(values: &IndexMap<String, Value>) -> String {
+    let sorted: BTreeMap<&String, &Value> = values.iter().collect();
+    serde_json::to_string(&sorted).unwrap_or_default()
 }
 
 const COLUMNS: &str = "trial, run, scenario, file, variant, seed, repeat, attempt, backend, role, cell, yardstick, subject, verdict, score, \
@@ -129,14 +140,17 @@ impl Database {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// Every attempt of every trial but those of `check`, in the order in which they were started.
+    /// Every attempt of every trial but those of `check`, in the order in which they were started; what was kept of earlier runs, too.
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn outcomes(&self, of: &Selection) -> Result<Vec<Outcome>, StoreError> {
         let failed = |error| self.failed(error);
         let sql = format!(
-            "SELECT {COLUMNS} FROM trials WHERE run IN (SELECT run FROM runs WHERE run = ?1 OR campaign = ?2) AND role <> 'check'
+            "WITH chosen AS (SELECT run FROM runs WHERE run = ?1 OR campaign = ?2)
+             SELECT {COLUMNS} FROM trials WHERE role <> 'check' AND trials.rowid IN (
+                 SELECT rowid FROM trials WHERE run IN chosen
+                 UNION SELECT trials.rowid FROM kept JOIN trials ON trials.trial = kept.trial WHERE kept.run IN chosen)
              ORDER BY trials.rowid"
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
@@ -174,7 +188,11 @@ fn outcome(row: &Row<'_>) -> rusqlite::Result<Outcome> {
         attempt: row.get(7)?,
         backend: row.get(8)?,
         role: if role == TrialRole::Subject.as_str() { TrialRole::Subject } else { TrialRole::Control },
-        cell: row.get(10)?,
+        // Nearly none has one.
+        cell: match row.get_ref(10)?.as_str()? {
+            "{}" => "{}".to_owned(),
+            _ => cell(&super::row::json(row, 10)?),
+        },
         yardstick: row.get(11)?,
         subject: row.get(12)?,
         verdict: verdict.as_deref().and_then(Verdict::from_name),

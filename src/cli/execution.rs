@@ -61,7 +61,6 @@ pub struct Resume {
 /// What came of it.
 pub struct Executed {
     pub run: RunId,
-    pub verdicts: IndexMap<usize, Verdict>,
     pub outcome: Outcome,
 }
 
@@ -99,8 +98,6 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
         campaign: how.campaign.clone(),
         arguments: std::env::args().skip(1).collect(),
     });
-    let ran = run.clone();
-    let setting = Setting { run, directory, began, emitter: emitter.clone(), stop: stop.clone() };
     let setting = Setting { run: run.clone(), directory, began, emitter: emitter.clone(), stop: stop.clone() };
     let executed = in_runtime(supervisor, trials, how, walls, setting);
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
@@ -120,7 +117,6 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
     for problem in &outcome.reports {
         eprintln!("error: {problem}");
     }
-    Ok(Executed { run: ran, verdicts: executed?, outcome })
     executed?;
     Ok(Executed { run, outcome })
 }

@@ -1,7 +1,7 @@
 //! What a plan will take: time, and of models tokens and dollars, by what like trials have taken. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -114,6 +114,7 @@ pub fn forecast(plan: &Plan, past: &[Past], jobs: usize) -> Forecast {
     let mut cells: IndexMap<(&str, &str, String), CellForecast> = IndexMap::new();
     let mut wall = Wall::default();
     let mut each = Vec::with_capacity(plan.trials.len());
+    let mut seeds: HashSet<(usize, u64)> = HashSet::new();
     for trial in &plan.trials {
         let (took, basis) = walls.expected(trial);
         each.push(took);
@@ -124,7 +125,9 @@ pub fn forecast(plan: &Plan, past: &[Past], jobs: usize) -> Forecast {
         } += 1;
         let scenario = &trial.scenario;
         let key = (scenario.name.as_str(), scenario.backend.as_str(), trial.yardstick.clone());
-        let cell = cells.entry(key).or_insert_with(|| CellForecast {
+        let entry = cells.entry(key);
+        let place = entry.index();
+        let cell = entry.or_insert_with(|| CellForecast {
             scenario: scenario.name.clone(),
             backend: scenario.backend.as_str(),
             goal: scenario.goal.as_str(),
@@ -143,11 +146,8 @@ pub fn forecast(plan: &Plan, past: &[Past], jobs: usize) -> Forecast {
         }
         cell.repeats = cell.repeats.max(trial.repeat);
         cell.trials += 1;
+        cell.seeds += usize::from(seeds.insert((place, trial.seed)));
         cell.wall_us = cell.wall_us.saturating_add(took);
-    }
-    for ((_, _, yardstick), cell) in &mut cells {
-        let of = plan.trials.iter().filter(|trial| trial.yardstick == *yardstick && trial.scenario.name == cell.scenario);
-        cell.seeds = of.map(|trial| trial.seed).collect::<std::collections::HashSet<_>>().len();
     }
     wall.expected_us = at_once(&each, jobs);
     Forecast { cells: cells.into_values().collect(), trials: plan.trials.len(), jobs, wall, models: models(plan, past) }

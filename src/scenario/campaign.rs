@@ -380,6 +380,14 @@ retries: 1
     }
 
     #[test]
+    fn the_campaign_of_the_docs_is_one() {
+        let docs = include_str!("../../docs/campaigns.md");
+        let yaml = docs.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let found = good(yaml, &Overrides::default());
+        assert_eq!(found.scenarios.iter().map(Loaded::trials).sum::<usize>(), 2 * (20 * 4 + 5 * 3));
+    }
+
+    #[test]
     fn the_shipped_campaigns_are_what_they_say() {
         let trials = |name: &str| {
             let found = load_campaign(Path::new(&format!("embedded:scenarios/campaigns/{name}.yaml")), &Overrides::default()).unwrap();

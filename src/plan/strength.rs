@@ -21,7 +21,7 @@ const ENOUGH: usize = 20;
 /// With fewer pairs not even a winner of all of them is shown to be one: `2 / 2^5 > 0.05`.
 pub const FEWEST: usize = 6;
 /// More pairs than this are counted as so many: what they show is more, and nobody waits for the sum.
-const MOST_PAIRS: usize = 1_000;
+pub const MOST_PAIRS: usize = 1_000;
 
 /// What the pairs of a plan show of agents that pass or not.
 #[derive(Debug, Clone, Serialize)]

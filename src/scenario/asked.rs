@@ -30,8 +30,15 @@ impl Asked {
     pub fn of(overrides: &Overrides, problems: &mut Vec<Diagnostic>) -> Self {
         let (set, mut found) = overrides::settings(&overrides.set);
         problems.append(&mut found);
+        let mut variants: Vec<(String, Place)> = Vec::new();
+        for name in &overrides.variants {
+            // Named twice it would run the same trials twice.
+            if !variants.iter().any(|(known, _)| known == name) {
+                variants.push((name.clone(), overrides::argument("--variant", name)));
+            }
+        }
         Self {
-            variants: overrides.variants.iter().map(|name| (name.clone(), overrides::argument("--variant", name))).collect(),
+            variants,
             seeds: overrides.seeds.clone(),
             backend: overrides.backend,
             repeat: overrides.repeat,

@@ -2,7 +2,7 @@
 
 use super::layout::{about, labelled, words};
 use crate::plan::forecast::{Forecast, ModelCost};
-use crate::plan::strength::{FEWEST, POWER, Strength};
+use crate::plan::strength::{FEWEST, MOST_PAIRS, POWER, Strength};
 use crate::report::figures::{self, plural};
 use crate::scenario::model::Budget;
 
@@ -93,7 +93,8 @@ fn against(budget: &Budget, forecast: &Forecast) -> String {
 
 fn shows(strength: &Strength) -> String {
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
-    let pairs = plural(strength.pairs, "pair");
+    let counted = if strength.pairs > MOST_PAIRS { format!(" (counted as {})", figures::count(MOST_PAIRS as u64)) } else { String::new() };
+    let pairs = plural(strength.pairs, "pair") + &counted;
     let with = if strength.variants.len() > 1 { "of variants" } else { "with another run, or a baseline" };
     let needed = strength.needed.map(|needed| format!("{} for {}", plural(needed, "pair"), percent(POWER)));
     if strength.pairs < FEWEST {
@@ -103,14 +104,14 @@ fn shows(strength: &Strength) -> String {
     let rate = percent(strength.rate);
     let of = strength.rate_of.map_or_else(|| "assumed".to_owned(), |trials| format!("{} in the record", plural(trials, "trial")));
     let margin = (strength.margin * 1_000.0).round() / 10.0;
-    let mut text = format!(
-        "{pairs} {with}. Of two agents that both pass {rate} ({of}), one is shown not to be worse by {margin} points in {} of campaigns",
-        percent(strength.non_inferior)
-    );
-    text += &needed.map_or_else(|| ".".to_owned(), |needed| format!(" ({needed})."));
-    text += &match strength.smallest_drop {
-        Some(drop) => format!(" A drop to {} is seen in {}.", percent(strength.rate - drop), percent(POWER)),
-        None => " No drop is seen: too few.".to_owned(),
+    let needed = needed.map_or_else(String::new, |needed| format!(" ({needed})"));
+    let drop = match strength.smallest_drop {
+        Some(drop) => format!("A drop to {} is seen in {}.", percent(strength.rate - drop), percent(POWER)),
+        None => "No drop is seen: too few.".to_owned(),
     };
-    text
+    format!(
+        "{pairs} {with}. Of two agents that both pass {rate} ({of}), one is shown not to be worse by {margin} points in {} of \
+         campaigns{needed}. {drop}",
+        percent(strength.non_inferior)
+    )
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::files::Files;
+use super::model::Backend;
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,14 @@ impl Kind {
         let file = Files::default().read(path).ok()?;
         let (doc, _) = Document::read(&file);
         Some(Self::of(path, doc.as_ref().map(|doc| &doc.value)))
+    }
+
+    /// The backend that a scenario's file insists on; none when it says nothing of it.
+    #[must_use]
+    pub fn backend_of_file(path: &Path) -> Option<Backend> {
+        let file = Files::default().read(path).ok()?;
+        let (doc, _) = Document::read(&file);
+        serde_json::from_value(doc?.value.get("backend")?.clone()).ok()
     }
 
     /// By the keys that only this kind has; by the folder when none is there.

@@ -35,6 +35,17 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit>
     let mut checks = Vec::new();
     let mut left_out = 0;
     for file in files.iter().filter(|file| Kind::of_file(file) == Some(Kind::Scenario)) {
+        // Another backend than its own may be asked for by the file's name, not in passing.
+        if let (Some(asked), Some(own)) = (args.place.backend, Kind::backend_of_file(file))
+            && asked != own
+            && !args.paths.contains(file)
+        {
+            left_out += 1;
+            if human {
+                println!("left out  {}: it is for `{}`", file.display(), own.as_str());
+            }
+            continue;
+        }
         match scenario::load(file, &args.place.overrides()) {
             Ok(loaded) => checks.extend(plan::checks(&loaded)),
             // Another backend than the file's was asked for: what cannot be there is no mistake of the file.

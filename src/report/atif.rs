@@ -238,6 +238,15 @@ impl Writer {
                 step.tool_calls = vec![Call { tool_call_id: format!("command-{number}"), function_name: "shell".into(), arguments }];
                 self.command = Some((*number, self.steps.len() - 1));
             }
+            // What stood there as a command is one of our actions.
+            Kind::ActionStarted { command, action, params, .. } => {
+                if let Some((_, place)) = self.command.filter(|(known, _)| known == command)
+                    && let Some(call) = self.steps[place].tool_calls.first_mut()
+                {
+                    call.function_name = "act".into();
+                    call.arguments = json!({ "action": action, "params": params });
+                }
+            }
             Kind::CommandFinished { number, exit_code, timed_out, stdout, stderr, .. } => {
                 if let Some((_, place)) = self.command.take_if(|(known, _)| known == number) {
                     let content = printed(*exit_code, *timed_out, stdout, stderr);

@@ -1,7 +1,7 @@
 //! The one way into the event stream.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -37,9 +37,11 @@ pub struct Emitter {
     tap: Option<Tap>,
 }
 
-/// Sees every event before it is sent.
+/// Sees every event, in the order in which they are sent, with the time that the record will have.
 #[derive(Clone)]
-struct Tap(Arc<dyn Fn(&Kind) + Send + Sync>);
+struct Tap(Arc<Mutex<Seeing>>);
+
+type Seeing = dyn FnMut(u64, &Kind) + Send;
 
 impl fmt::Debug for Tap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,16 +64,18 @@ impl Emitter {
 
     /// The same, with somebody who sees every event before it is sent, and must be quick.
     #[must_use]
-    pub fn tapped(&self, tap: impl Fn(&Kind) + Send + Sync + 'static) -> Self {
-        Self { tap: Some(Tap(Arc::new(tap))), ..self.clone() }
+    pub fn tapped(&self, tap: impl FnMut(u64, &Kind) + Send + 'static) -> Self {
+        Self { tap: Some(Tap(Arc::new(Mutex::new(tap)))), ..self.clone() }
     }
 
     /// Emits. When the dispatcher is gone the run is over and the event has no reader.
     pub fn emit(&self, kind: Kind) {
-        if let Some(Tap(tap)) = &self.tap {
-            tap(&kind);
-        }
+        // Held until it is sent: whoever sees the events and whoever records them have one order.
+        let mut tap = self.tap.as_ref().map(|Tap(tap)| tap.lock().unwrap_or_else(PoisonError::into_inner));
         let elapsed_us = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Some(tap) = &mut tap {
+            tap(elapsed_us, &kind);
+        }
         let _ = self.tx.send(Message::Event(Draft { trial: self.trial.clone(), at: Timestamp::now(), elapsed_us, kind }));
     }
 

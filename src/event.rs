@@ -4,6 +4,7 @@
 //! owned and serialisable; this file and those below it depend on ids, serde and time alone. Durations are whole microseconds (`_us`).
 
 mod agent;
+mod judgement;
 mod run;
 pub mod summary;
 mod trial;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::ids::{RunId, TrialId};
 
 pub use agent::{ActionOutcome, AgentEnd, Alternative, Diagnosis, FaultGrade, Fit, Grade, Output, Said, ToolCall, Usage};
+pub use judgement::{Autopsy, AutopsyFinding, Basis, Broken, GroundTruth, InjectedFault, Misdeed};
 pub use run::{KeptTrial, Resource, Stopped};
 pub use trial::{FaultSummary, Reason, ScorePart, TrialFinished, TrialRole, TrialStarted, Verdict};
 
@@ -55,6 +57,15 @@ pub enum Kind {
         /// The arguments of this invocation, for `replay` and `show`.
         arguments: Vec<String>,
     },
+    /// The rules that trials of this run are judged by, once for each, before the trials.
+    ScoringDeclared {
+        digest: String,
+        name: String,
+        /// The file as it is read, whatever was set on the command line in its place.
+        scoring: Value,
+        /// The same of its rules on commands.
+        autopsy: Value,
+    },
     RunFinished {
         counts: IndexMap<Verdict, usize>,
         wall_us: u64,
@@ -69,6 +80,8 @@ pub enum Kind {
         missing: usize,
     },
     TrialStarted(Box<TrialStarted>),
+    /// The last thing before a trial is judged.
+    GroundTruth(Box<GroundTruth>),
     /// Exactly one for every started trial, whatever happened.
     TrialFinished(Box<TrialFinished>),
 
@@ -386,6 +399,9 @@ pub enum Kind {
         what: String,
         /// Of whom what is asked: `POST http://HOST/path BODY`, `restart tikv1`, an expression.
         asked: String,
+        /// The same as it would be said in a shell, in full; none for what only waits or asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shell: Option<String>,
     },
     ActionStepFinished {
         command: u32,
@@ -434,10 +450,12 @@ impl Kind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::RunStarted { .. } => "run_started",
+            Self::ScoringDeclared { .. } => "scoring_declared",
             Self::RunFinished { .. } => "run_finished",
             Self::TrialKept(_) => "trial_kept",
             Self::RunStopped { .. } => "run_stopped",
             Self::TrialStarted(_) => "trial_started",
+            Self::GroundTruth(_) => "ground_truth",
             Self::TrialFinished(_) => "trial_finished",
             Self::PhaseStarted { .. } => "phase_started",
             Self::PhaseFinished { .. } => "phase_finished",

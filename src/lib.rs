@@ -45,4 +45,5 @@ pub mod gate;
 pub mod keeper;
 
 pub mod report;
+pub mod rescore;
 pub mod store;

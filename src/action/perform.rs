@@ -213,8 +213,9 @@ impl Performance<'_> {
             Step::Wait(_) => return Err("it only waits".into()),
         };
         let asked = ready.asked();
-        self.begin(number, ready.what(), &asked);
-        self.did.push(ready.in_a_shell());
+        let shell = ready.in_a_shell();
+        self.begun(number, ready.what(), &asked, Some(shell.clone()));
+        self.did.push(shell);
         let Came { answered, last } = ready.carry_out(desk, &context).await;
         self.end(&answered);
         results.push(last);
@@ -222,8 +223,12 @@ impl Performance<'_> {
     }
 
     fn begin(&mut self, step: u32, what: &str, asked: &str) {
+        self.begun(step, what, asked, None);
+    }
+
+    fn begun(&mut self, step: u32, what: &str, asked: &str, shell: Option<String>) {
         let asked = told::short(asked);
-        self.emitter.emit(Kind::ActionStepStarted { command: self.command, step, what: what.into(), asked: asked.clone() });
+        self.emitter.emit(Kind::ActionStepStarted { command: self.command, step, what: what.into(), asked: asked.clone(), shell });
         self.under_way = Some((step, Instant::now(), asked));
     }
 

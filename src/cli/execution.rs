@@ -26,6 +26,7 @@ use crate::run::dispatcher::{Dispatching, Outcome};
 use crate::run::executor::Executor;
 use crate::run::jobs::Slots;
 use crate::run::queue::Policy;
+use crate::run::scorings;
 use crate::run::stop::Stop;
 use crate::run::tape::{self, Records};
 use crate::scenario::model::Backend;
@@ -98,6 +99,7 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
         campaign: how.campaign.clone(),
         arguments: std::env::args().skip(1).collect(),
     });
+    scorings::declared(trials).into_iter().for_each(|kind| emitter.emit(kind));
     let setting = Setting { run: run.clone(), directory, began, emitter: emitter.clone(), stop: stop.clone() };
     let executed = in_runtime(supervisor, trials, how, walls, setting);
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();

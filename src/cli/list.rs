@@ -4,15 +4,18 @@ use std::io::{Write, stdout};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::store::{StoreArgs, expected};
 use super::style::Palette;
 use crate::event::Verdict;
+use crate::ids::TrialId;
 use crate::report::table;
 use crate::store::read::Filter;
-use crate::store::row::State;
+use crate::store::row::{State, Trial};
+use crate::store::scores::Rescored;
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -95,13 +98,34 @@ pub fn run(args: &ListArgs) -> anyhow::Result<Exit> {
             }
             match format {
                 MessageFormat::Human => table::trials(&trials, now, palette),
-                MessageFormat::Json => lines(&trials)?,
+                MessageFormat::Json => {
+                    let ids: Vec<&TrialId> = trials.iter().map(|trial| &trial.trial).collect();
+                    let mut rescored = database.rescored(&ids).map_err(expected)?;
+                    lines(&trials.iter().map(|trial| Listed::of(trial, rescored.remove(&trial.trial))).collect::<Vec<_>>())?
+                }
             }
         }
     };
     // Whoever reads may stop early (`| head`).
     let _ = out.write_all(text.as_bytes());
     Ok(Exit::Ok)
+}
+
+/// A trial with what was said of it later, where that is something else.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    trial: &'a Trial,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rescored: Vec<Rescored>,
+}
+
+impl<'a> Listed<'a> {
+    fn of(trial: &'a Trial, rescored: Option<Vec<Rescored>>) -> Self {
+        let mut rescored = rescored.unwrap_or_default();
+        rescored.retain(|again| trial.verdict.is_none_or(|verdict| again.differs(verdict, trial.score)));
+        Self { trial, rescored }
+    }
 }
 
 impl VerdictFilter {

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod problems;
 mod prompt;
 mod replay;
+mod rescore;
 mod run;
 mod schema;
 mod selection;
@@ -78,6 +79,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Copy recorded runs of other machines into one record
     Merge(merge::MergeArgs),
+    /// Judge recorded trials again, by this version or another scoring file
+    Rescore(rescore::RescoreArgs),
     /// Tell what this machine can do; clean up after dead runs
     Doctor(doctor::DoctorArgs),
     /// Keep clusters running outside of trials
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Rescore(args) => rescore::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Ops(args) => ops::run(&args),

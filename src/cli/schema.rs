@@ -30,6 +30,7 @@ enum Name {
     Variant,
     Scoring,
     Campaign,
+    Autopsy,
 }
 
 impl From<Name> for Kind {
@@ -40,6 +41,7 @@ impl From<Name> for Kind {
             Name::Variant => Self::Variant,
             Name::Scoring => Self::Scoring,
             Name::Campaign => Self::Campaign,
+            Name::Autopsy => Self::Autopsy,
         }
     }
 }

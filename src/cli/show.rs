@@ -3,6 +3,7 @@
 use std::io::{Write, stdout};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
@@ -11,6 +12,7 @@ use super::style::Palette;
 use crate::report::show::{self, View};
 use crate::report::story::Story;
 use crate::store::row::State;
+use crate::store::scores::Rescored;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -29,6 +31,15 @@ pub struct ShowArgs {
     store: StoreArgs,
 }
 
+/// A trial with the scores that it was given later.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    story: Story,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rescored: &'a [Rescored],
+}
+
 pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
     let database = args.store.open()?;
     let trial = match &args.trial {
@@ -42,12 +53,14 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
         },
     };
     let events = database.trial_events(&trial).map_err(expected)?;
+    let rescored = database.rescored(&[&trial.trial]).map_err(expected)?.remove(&trial.trial).unwrap_or_default();
     let view = View {
         palette: Palette::of_stdout(),
         full: args.full,
         artifacts: database.directory().artifacts(&trial.run, &trial.trial),
         run: trial.run.to_string(),
         without_end: if trial.state == State::Running { "RUNNING" } else { "CUT OFF" },
+        rescored,
     };
     let story = || {
         let incomplete = || Expected::new(Exit::StoreFailed, format!("the record of trial `{}` has no beginning", trial.trial));
@@ -59,7 +72,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
         (MessageFormat::Json, true) => {
             events.iter().map(|event| Ok(serde_json::to_string(event)? + "\n")).collect::<serde_json::Result<_>>()?
         }
-        (MessageFormat::Json, false) => serde_json::to_string(&story()?)? + "\n",
+        (MessageFormat::Json, false) => serde_json::to_string(&Told { story: story()?, rescored: &view.rescored })? + "\n",
     };
     // Whoever reads may stop early (`| head`).
     let _ = stdout().lock().write_all(text.as_bytes());

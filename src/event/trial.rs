@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Grade, HistoryReport, Spot};
+use super::{Autopsy, Basis, Grade, HistoryReport, Spot};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialStarted {
@@ -79,6 +79,9 @@ pub struct TrialFinished {
     /// None when there was nothing to grade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Grade>,
+    /// None: no agent has worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autopsy: Option<Autopsy>,
     /// Why it is not a pass, or why it is an unsafe one.
     pub reason: Option<Reason>,
     pub faults: Vec<FaultSummary>,
@@ -99,6 +102,37 @@ pub struct TrialFinished {
     pub declared_us: u64,
     pub tokens: u64,
     pub usd: f64,
+    /// None: it came to nothing that could be judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Box<Basis>>,
+}
+
+impl TrialFinished {
+    /// The end of a trial of which nothing is known but why it says nothing.
+    #[must_use]
+    pub fn invalid(reason: Reason, scorer_version: u32) -> Self {
+        Self {
+            verdict: Verdict::Invalid,
+            score: None,
+            scorer_version,
+            parts: Vec::new(),
+            diagnosis: None,
+            autopsy: None,
+            reason: Some(reason),
+            faults: Vec::new(),
+            detect_us: None,
+            diagnose_us: None,
+            repair_us: None,
+            hurt_us: None,
+            history: None,
+            stable: None,
+            wall_us: 0,
+            declared_us: 0,
+            tokens: 0,
+            usd: 0.0,
+            basis: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,7 +149,7 @@ pub struct FaultSummary {
 /// One number of the score and why it is what it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScorePart {
-    /// `correctness` or `safety`.
+    /// `correctness`, `safety`, or `gates`: those have no weight, and the score is at most the `value` of one that is shut.
     pub group: String,
     pub name: String,
     pub weight: f64,

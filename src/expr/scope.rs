@@ -132,6 +132,7 @@ const PROMPT_SCOPE: &[Name] = &[
 const SCORING_SCOPE: &[Name] = &[
     value("detected", "whether a ticket was opened"),
     value("detect_s", "from the fault to the ticket"),
+    value("diagnose_s", "from the ticket to the first diagnosis"),
     value("repaired", "whether the objective holds in the end"),
     value("repair_s", "from the ticket to the objective holding"),
     value("hurt_s", "client error-seconds"),
@@ -148,6 +149,11 @@ const SCORING_SCOPE: &[Name] = &[
     value(
         "diagnosis",
         "`component`, `fault_class`, `evidence`: 0 to 1, null without one; `submitted`, `quotes`, `quotes_found`, `confidence`",
+    ),
+    value(
+        "autopsy",
+        "what its commands came to: `read_only`, `reversible`, `irreversible`, `unknown`, `risk`, `destructive`, `thrashing`, `blind`, \
+         `premature`, `tampering`; null without an agent",
     ),
     value("turns", "of the agent"),
     value("tokens", "of the model"),

@@ -3,11 +3,11 @@
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use crate::scenario::model::{Cluster, Scenario, Variant};
+use crate::scenario::model::{Cluster, Scenario, Scoring, Variant};
 
 /// Version of everything in the program that decides a verdict or a score. Raise it when the same files would be
 /// judged in another way; a release that does not keeps all baselines.
-pub const SEMANTICS: u32 = 2;
+pub const SEMANTICS: u32 = 3;
 
 /// Digest of the scenario without its variant, the cluster, the scoring and the semantics.
 #[must_use]
@@ -43,6 +43,18 @@ pub fn subject(variant: &Variant, cluster: &Cluster) -> String {
         }
     }
     digest(&value)
+}
+
+/// Digest of what judges: the parts, the gates and the rules on commands.
+#[must_use]
+pub fn scoring(scoring: &Scoring) -> String {
+    digest(&serde_json::to_value(scoring).unwrap_or_default())
+}
+
+/// Digest of what a scoring finds in commands: facts that were made with one hold for all with the same.
+#[must_use]
+pub fn of_commands(scoring: &Scoring) -> String {
+    digest(&json!({ "forbidden": scoring.forbidden, "autopsy": &*scoring.autopsy }))
 }
 
 /// The first 128 bits, in hexadecimal.

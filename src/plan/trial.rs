@@ -78,6 +78,14 @@ impl Backend {
 }
 
 impl Goal {
+    pub const ALL: [Self; 4] = [Self::Repair, Self::Wait, Self::Escalate, Self::Nothing];
+
+    /// The goal of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|goal| goal.as_str() == name)
+    }
+
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -7,8 +7,9 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 
 use crate::event::{
-    Actor, AgentEnd, Diagnosis, Event, EvidenceStep, FaultGrade, FaultSummary, Fit, Grade, HistoryReport, InvariantState, KeptTrial, Kind,
-    NodeState, Output, Phase, Reason, Said, ScorePart, Severity, Spot, Ticket, TrialFinished, TrialRole, TrialStarted, Verdict, summary,
+    Actor, AgentEnd, Autopsy, AutopsyFinding, Diagnosis, Event, EvidenceStep, FaultGrade, FaultSummary, Fit, Grade, HistoryReport,
+    InvariantState, KeptTrial, Kind, Misdeed, NodeState, Output, Phase, Reason, Said, ScorePart, Severity, Spot, Ticket, TrialFinished,
+    TrialRole, TrialStarted, Verdict, summary,
 };
 use crate::ids::{RunId, TrialId};
 
@@ -157,6 +158,7 @@ pub(crate) fn finished(verdict: Verdict) -> TrialFinished {
         scorer_version: 1,
         parts: Vec::new(),
         diagnosis: None,
+        autopsy: None,
         reason: None,
         faults: vec![FaultSummary {
             id: "kill".into(),
@@ -175,6 +177,7 @@ pub(crate) fn finished(verdict: Verdict) -> TrialFinished {
         declared_us: 3_500_000,
         tokens: 0,
         usd: 0.0,
+        basis: None,
     }
 }
 
@@ -489,6 +492,7 @@ pub(crate) fn told() -> Stream {
             quotes_found: 1,
             not_found: vec!["docker ps: tikv2 Exited (139)".into()],
         }),
+        autopsy: Some(autopsy()),
         reason: Some(reason("write_lost", "1 of 2,104 acknowledged writes was lost")),
         ..finished(Verdict::Fail)
     });
@@ -511,6 +515,35 @@ pub(crate) fn command(stream: &mut Stream, number: u32, command: &str, reasoning
 fn call(stream: &mut Stream, verb: &str, node: &str, status: u16) {
     let detail = if status == 404 { "no such container: tikv9" } else { "" };
     stream.push(Kind::EngineCall { verb: verb.into(), node: Some(node.into()), detail: detail.into(), status, took_us: 800 });
+}
+
+fn autopsy() -> Autopsy {
+    let finding = |what, rule: &str, command, text: &str, why: &str| AutopsyFinding {
+        what,
+        rule: rule.into(),
+        command,
+        text: text.into(),
+        why: why.into(),
+    };
+    let start = "docker start tikv2 && until docker exec tikv2 curl -sf http://tikv2:20180/status >/dev/null; do :; done";
+    Autopsy {
+        read_only: 1,
+        reversible: 1,
+        risk: 0.3,
+        premature: 1,
+        thrashing: 1,
+        findings: vec![
+            finding(Misdeed::Thrashing, "same_command", Some(2), start, "3 times within 1m"),
+            finding(
+                Misdeed::Premature,
+                "unresolved",
+                None,
+                "store_down of tikv2: observed 'Disconnected', expected 'Up'",
+                "it said that the trouble was resolved",
+            ),
+        ],
+        ..Autopsy::default()
+    }
 }
 
 /// They come to sqrt(0.85 x 0.5) = 0.65.
@@ -537,5 +570,7 @@ fn parts() -> Vec<ScorePart> {
         ),
         part("safety", "no_write_lost", 1.0, json!(1), 0.5, "acknowledged writes that were lost"),
         part("safety", "forbidden", 1.0, serde_json::Value::Null, 0.5, ""),
+        part("gates", "tampering", 0.0, json!(false), 1.0, "open, not autopsy.tampering > 0"),
+        part("gates", "late", 0.0, json!(true), 0.8, "shut: repair_s > 1"),
     ]
 }

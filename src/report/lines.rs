@@ -6,7 +6,9 @@ use super::figures;
 use super::layout::{self, Line, WIDTH, fit, fit_end, labelled, printable};
 use super::summary::stopped;
 use crate::cli::style::{Palette, Tone};
-use crate::event::{Event, FaultSummary, HistoryReport, Kind, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::event::{
+    Autopsy, Event, FaultSummary, HistoryReport, Kind, Misdeed, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict,
+};
 use crate::ids::TrialId;
 
 // Columns: where the numbers of a status line end, and where the id begins.
@@ -80,15 +82,18 @@ pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &Tr
     match finished.verdict {
         Verdict::Pass => {
             lines.extend(faults(finished));
+            lines.extend(acts(finished));
             lines.extend(proof(finished));
         }
         Verdict::UnsafePass => {
             lines.extend(faults(finished));
             lines.extend(why(finished.reason.as_ref()));
+            lines.extend(acts(finished));
             lines.extend(hints.then(|| next(trial)));
         }
         Verdict::Fail | Verdict::Timeout => {
             lines.extend(why(finished.reason.as_ref()));
+            lines.extend(acts(finished));
             lines.extend(hints.then(|| next(trial)));
         }
         Verdict::Invalid => {
@@ -180,13 +185,48 @@ pub(super) fn fault_text(fault: &FaultSummary) -> String {
 
 /// `detect 0.2  repair 1.9  hurt 1.3 s`; none when there was nothing to time.
 pub(super) fn times(finished: &TrialFinished) -> Option<String> {
-    let times = [("detect", finished.detect_us), ("repair", finished.repair_us), ("hurt", finished.hurt_us)];
+    seconds(finished, &[("detect", finished.detect_us), ("repair", finished.repair_us), ("hurt", finished.hurt_us)])
+}
+
+/// The same with the time until the agent said what it was, where it said that.
+pub(super) fn all_times(finished: &TrialFinished) -> Option<String> {
+    let TrialFinished { detect_us, diagnose_us: Some(_), repair_us, hurt_us, .. } = finished else { return times(finished) };
+    let times = [("detect", *detect_us), ("diagnose", finished.diagnose_us), ("repair", *repair_us), ("hurt", *hurt_us)];
+    seconds(finished, &times)
+}
+
+fn seconds(finished: &TrialFinished, times: &[(&str, Option<u64>)]) -> Option<String> {
     if times.iter().all(|(_, time)| time.is_none()) {
         return None;
     }
-    let shown = times.map(|(name, time)| format!("{name} {}", time.map_or_else(|| "-".into(), figures::bare_seconds)));
+    let shown: Vec<String> =
+        times.iter().map(|(name, time)| format!("{name} {}", time.map_or_else(|| "-".into(), figures::bare_seconds))).collect();
     let unit = if finished.hurt_us.is_some() { " s" } else { "" };
     Some(shown.join("  ") + unit)
+}
+
+/// `destructive ×2, blind · 1: docker restart tikv1`: what is held against the agent, and the first command of it.
+fn acts(finished: &TrialFinished) -> Option<Line> {
+    let autopsy = finished.autopsy.as_ref()?;
+    let held: Vec<String> = held(autopsy)
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| if count > 1 { format!("{} ×{count}", what.as_str()) } else { what.as_str().to_owned() })
+        .collect();
+    let worst = autopsy.findings.iter().filter(|one| one.what != Misdeed::Irreversible).min_by_key(|one| one.what)?;
+    let number = worst.command.map_or(String::new(), |number| format!("{number}: "));
+    let text = format!("{} · {number}{}", held.join(", "), worst.text);
+    Some(Line::labelled("acts").plain(fit(&printable(&text), WIDTH - layout::TEXT)))
+}
+
+fn held(autopsy: &Autopsy) -> [(Misdeed, u32); 5] {
+    [
+        (Misdeed::Tampering, autopsy.tampering),
+        (Misdeed::Destructive, autopsy.destructive),
+        (Misdeed::Premature, autopsy.premature),
+        (Misdeed::Blind, autopsy.blind),
+        (Misdeed::Thrashing, autopsy.thrashing),
+    ]
 }
 
 /// `2,104 acked, 0 lost, 41 open · 3 stores Up for 2 s`.

@@ -25,11 +25,13 @@ pub mod atif;
 pub mod cluster;
 pub mod comparison;
 pub mod gate;
+pub mod rescore;
 pub mod show;
 pub mod story;
 pub mod table;
 mod timeline;
 pub mod transcript;
+mod uplift;
 
 #[cfg(test)]
 pub(crate) mod gallery;

@@ -8,6 +8,7 @@ use super::figures;
 use super::layout::{self, Line, WIDTH, labelled, printable};
 use super::lines::{COST, ID, TIME, name};
 use super::tally::Tally;
+use super::uplift::Uplifts;
 use crate::cli::exit::Exit;
 use crate::cli::style::{Palette, Tone};
 use crate::event::{Event, KeptTrial, Kind, Resource, Stopped, TrialFinished, TrialRole, TrialStarted, Verdict};
@@ -29,6 +30,7 @@ pub struct Summary {
     /// By scenario and variant; the subject's apart from what ran beside it.
     subjects: IndexMap<(String, String), Group>,
     beside: IndexMap<String, Group>,
+    uplifts: Uplifts,
     clock_scales: IndexSet<String>,
     elapsed_us: u64,
     wall_us: u64,
@@ -116,6 +118,7 @@ impl Summary {
         self.wall_us += finished.wall_us;
         self.declared_us += finished.declared_us;
         self.usd += finished.usd;
+        self.uplifts.finished(started, finished);
         let group = self.group(started.role, &started.scenario, &started.variant);
         group.add(finished.verdict, finished.score, finished.repair_us);
         self.ended(started.number, started.role, finished.verdict, trial);
@@ -150,6 +153,7 @@ impl Summary {
         }
         lines.extend(self.groups());
         lines.extend(self.besides());
+        lines.extend(self.uplifts.lines());
         if self.declared_us > 0 {
             let text = format!(
                 "{} of {} were declared (steady_for, at, stable_for)",

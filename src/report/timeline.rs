@@ -184,6 +184,8 @@ pub(super) fn words(kind: &Kind) -> Option<(&'static str, String)> {
         | Kind::TrialKept(_)
         | Kind::TrialStarted(_)
         | Kind::TrialFinished(_)
+        | Kind::GroundTruth(_)
+        | Kind::ScoringDeclared { .. }
         | Kind::PhaseFinished { .. }
         | Kind::ModelAsked { .. }
         | Kind::FaultIntended { .. }

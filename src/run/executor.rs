@@ -115,23 +115,5 @@ fn reason(code: &str, message: &str, blame: &str) -> Reason {
 
 /// The last event of a trial that could not tell its own end.
 fn finished_by(reason: Reason) -> Box<TrialFinished> {
-    Box::new(TrialFinished {
-        verdict: Verdict::Invalid,
-        score: None,
-        scorer_version: SCORER_VERSION,
-        parts: Vec::new(),
-        diagnosis: None,
-        reason: Some(reason),
-        faults: Vec::new(),
-        detect_us: None,
-        diagnose_us: None,
-        repair_us: None,
-        hurt_us: None,
-        history: None,
-        stable: None,
-        wall_us: 0,
-        declared_us: 0,
-        tokens: 0,
-        usd: 0.0,
-    })
+    Box::new(TrialFinished::invalid(reason, SCORER_VERSION))
 }

@@ -14,6 +14,7 @@ mod faces;
 mod findings;
 mod mirror;
 mod phase;
+pub mod scorings;
 pub mod stage;
 pub mod tape;
 mod touch;

@@ -11,7 +11,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::findings::Findings;
+use super::findings::{Findings, environment};
 use super::mirror::{mirror, view};
 use super::phase::Open;
 use super::queue::Ended;
@@ -29,11 +29,11 @@ use crate::emit::Emitter;
 use crate::event::{AgentEnd, Kind, NodeState, Phase, Reason, Severity, Ticket, TrialRole};
 use crate::ids::TrialId;
 use crate::monitor::tickets::Violation;
-use crate::monitor::{MonitorHandle, MonitorState};
+use crate::monitor::{Brief, MonitorHandle, MonitorState};
 use crate::plan::TrialPlan;
 use crate::removal;
-use crate::scenario::model::{Check, Goal, Provider, Scenario};
-use crate::score::diagnosis::Shown;
+use crate::scenario::model::{Check, Goal, InvariantKind, Provider, Scenario};
+use crate::score::Case;
 
 /// How long the final reads may take until every key has answered.
 const READS: Duration = Duration::from_secs(60);
@@ -58,9 +58,10 @@ pub struct TrialContext {
 /// Runs one trial and emits its events, the last of them `TrialFinished`.
 pub async fn run(mut context: TrialContext) -> Ended {
     let began = Instant::now();
-    let shown = Arc::new(Mutex::new(Shown::default()));
-    let seen = Arc::clone(&shown);
-    context.emitter = context.emitter.tapped(move |kind| seen.lock().unwrap_or_else(PoisonError::into_inner).event(kind));
+    let case = Arc::new(Mutex::new(Case::default()));
+    let seen = Arc::clone(&case);
+    // What the record has is what is judged, now and whenever again.
+    context.emitter = context.emitter.tapped(move |at_us, kind| seen.lock().unwrap_or_else(PoisonError::into_inner).event(at_us, kind));
     let TrialContext { plan, emitter, cancel, .. } = &context;
     emitter.emit(Kind::TrialStarted(Box::new(plan.started())));
     let mut findings = Findings::default();
@@ -83,8 +84,10 @@ pub async fn run(mut context: TrialContext) -> Ended {
         }
     }
     let phase = Open::new(emitter, Phase::Score);
-    findings.shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
-    let finished = findings.conclude(&plan.scenario, &chaos, began.elapsed());
+    let ground = findings.ground_truth(&plan.scenario, &chaos);
+    emitter.emit(Kind::GroundTruth(Box::new(ground.clone())));
+    let case = std::mem::take(&mut *case.lock().unwrap_or_else(PoisonError::into_inner));
+    let finished = findings.conclude(&plan.scenario, &chaos, &ground, &case, began.elapsed());
     let total = finished.score.map_or("no score".to_owned(), |score| format!("score {score:.2}"));
     phase.close(true, format!("{}, {total}", finished.verdict.as_str()));
     let ended = Ended::of(&finished);
@@ -374,6 +377,8 @@ impl Trial {
         let proof = format!("{} after {} commands: {}", end_word(report.end), report.commands.len(), report.detail);
         phase.close(report.end != AgentEnd::Error, proof);
         let failed = provider_failed(&report);
+        let broken = |brief: &&Brief| brief.kind == InvariantKind::Objective && !brief.unknown;
+        self.findings.unresolved = monitor.state().borrow().troubles.iter().find(broken).cloned();
         self.findings.agent = Some(report);
         // There is nothing to be judged, and so nothing to wait for.
         failed.map_or(Ok(()), Err)
@@ -554,11 +559,6 @@ fn felt_by(felt: &Felt, named: bool) -> Result<String, String> {
         Some(after) => Ok(format!("{whose}felt in {}: {}", seconds(after), felt.detail)),
         None => Err(format!("fault {whose}not felt: {}", felt.detail)),
     }
-}
-
-/// A reason that is not the agent's.
-fn environment(code: &str, message: impl Into<String>) -> Reason {
-    Reason { code: code.into(), message: message.into(), place: None, blame: Some("environment".into()), help: None }
 }
 
 fn interrupted() -> Reason {

@@ -30,7 +30,7 @@ pub fn load_cluster(path: &Path, overrides: &Overrides) -> Result<Alone, Vec<Dia
     let kind = Kind::of_file(path).unwrap_or(Kind::Scenario);
     match kind {
         Kind::Scenario | Kind::Cluster => {}
-        Kind::Variant | Kind::Scoring | Kind::Campaign => {
+        Kind::Variant | Kind::Scoring | Kind::Campaign | Kind::Autopsy => {
             let problem = Diagnostic::error("wrong_kind", format!("`{}` is a {}", path.display(), kind.as_str()));
             return Err(vec![problem.help("name a cluster's file, or a scenario, whose cluster is taken then")]);
         }

@@ -67,6 +67,9 @@ fn check_one(loader: &mut Loader, kind: Kind, path: &Path, backend: Backend) {
         Kind::Campaign => {
             loader.campaign(path);
         }
+        Kind::Autopsy => {
+            loader.autopsy_file(path);
+        }
     }
 }
 

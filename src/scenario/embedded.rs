@@ -75,6 +75,7 @@ pub const SAMPLES: &[(&str, &str)] = &[
     sample!("scenarios/scoring/default.yaml"),
     sample!("scenarios/campaigns/smoke.yaml"),
     sample!("scenarios/campaigns/five.yaml"),
+    sample!("scenarios/scoring/autopsy.yaml"),
     sample!("variants/noop.yaml"),
     sample!("variants/restart_all.yaml"),
     sample!("variants/playbook.yaml"),

@@ -16,10 +16,11 @@ pub enum Kind {
     Variant,
     Scoring,
     Campaign,
+    Autopsy,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Scenario, Self::Cluster, Self::Variant, Self::Scoring, Self::Campaign];
+    pub const ALL: [Self; 6] = [Self::Scenario, Self::Cluster, Self::Variant, Self::Scoring, Self::Campaign, Self::Autopsy];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -29,6 +30,7 @@ impl Kind {
             Self::Variant => "variant",
             Self::Scoring => "scoring",
             Self::Campaign => "campaign",
+            Self::Autopsy => "autopsy",
         }
     }
 
@@ -51,12 +53,13 @@ impl Kind {
     /// By the keys that only this kind has; by the folder when none is there.
     #[must_use]
     pub fn of(path: &Path, value: Option<&Value>) -> Self {
-        let marks: [(Self, &[&str]); 5] = [
+        let marks: [(Self, &[&str]); 6] = [
             (Self::Scenario, &["cluster", "chaos", "goal", "timing", "agent", "workload", "matrix", "check"]),
             (Self::Cluster, &["nodes", "observe", "invariants", "workloads", "let", "select", "logs"]),
             (Self::Variant, &["provider", "rules"]),
-            (Self::Scoring, &["correctness", "safety", "forbidden"]),
+            (Self::Scoring, &["correctness", "safety", "forbidden", "gates"]),
             (Self::Campaign, &["scenarios", "variants", "backends", "seeds", "budget", "compare", "retries", "fail_fast"]),
+            (Self::Autopsy, &["commands", "thrashing", "unknown"]),
         ];
         let count = |keys: &[&str]| keys.iter().filter(|key| value.is_some_and(|value| value.get(*key).is_some())).count();
         let best = marks.iter().map(|(kind, keys)| (count(keys), *kind)).rev().max_by_key(|(count, _)| *count);

@@ -11,9 +11,9 @@ use super::document::Document;
 use super::files::{self, Files, NoFile};
 use super::kind::Kind;
 use super::matrix::{self, Matrix};
-use super::model::{Backend, Cluster, LimitsOverride, Provider, RuleDoing, Scenario, Scoring, Variant};
+use super::model::{AutopsyRules, Backend, Cluster, LimitsOverride, Provider, RuleDoing, Scenario, Scoring, Variant};
 use super::overrides::{self, Setting};
-use super::raw::{RawCluster, RawProvider, RawScenario, RawScoring, RawVariant, Short};
+use super::raw::{RawAutopsy, RawCluster, RawProvider, RawScenario, RawScoring, RawVariant, Short};
 use super::resolve::{self, DEFAULT_VARIANT, Found, Surroundings, missing_variant};
 use super::sections::{self, PROGRAMS};
 use super::taped::Replay;
@@ -68,6 +68,9 @@ impl Loaded {
     }
 }
 
+/// The rules on commands where a scoring file names no others.
+pub(super) const AUTOPSY: &str = "scoring/autopsy.yaml";
+
 /// Loads a scenario and all it names.
 ///
 /// # Errors
@@ -91,6 +94,7 @@ pub(super) struct Loader<'a> {
     /// By file, backend and settings; so are those below, as far as they depend on it.
     clusters: IndexMap<String, Option<(Arc<Cluster>, Document)>>,
     scorings: IndexMap<String, Option<Arc<Scoring>>>,
+    autopsies: IndexMap<String, Option<Arc<AutopsyRules>>>,
     variants: IndexMap<String, Option<Arc<Variant>>>,
     /// By a cluster's file and the backend: whether it runs with stand-ins.
     standins: IndexMap<String, bool>,
@@ -104,6 +108,7 @@ impl<'a> Loader<'a> {
             problems: Vec::new(),
             clusters: IndexMap::new(),
             scorings: IndexMap::new(),
+            autopsies: IndexMap::new(),
             variants: IndexMap::new(),
             standins: IndexMap::new(),
         }
@@ -461,9 +466,35 @@ impl<'a> Loader<'a> {
         overrides::apply(&mut doc, Kind::Scoring, Some("scoring"), settings, &mut self.problems);
         let (raw, mut problems) = typed::<RawScoring>(&mut doc, Kind::Scoring);
         self.problems.append(&mut problems);
-        let (scoring, mut problems) = resolve::scoring(&doc, &raw?);
+        let raw = raw?;
+        let name = raw.autopsy.as_deref().unwrap_or(AUTOPSY);
+        let autopsy = match self.files.find(name, path) {
+            Ok(file) => self.autopsy_file(Path::new(&file.name)),
+            Err(no_file) => {
+                self.problems.push(at_name(describe(name, no_file), &doc.place(&Pointer::default().key("autopsy"))));
+                None
+            }
+        };
+        let (scoring, mut problems) = resolve::scoring(&doc, &raw, autopsy?);
         self.problems.append(&mut problems);
         Some(Arc::new(scoring))
+    }
+
+    /// The rules on commands in the file at `path`.
+    pub(super) fn autopsy_file(&mut self, path: &Path) -> Option<Arc<AutopsyRules>> {
+        let key = path.display().to_string();
+        if let Some(found) = self.autopsies.get(&key) {
+            return found.clone();
+        }
+        let found = self.document(path).and_then(|mut doc| {
+            let (raw, mut problems) = typed::<RawAutopsy>(&mut doc, Kind::Autopsy);
+            self.problems.append(&mut problems);
+            let (rules, mut problems) = resolve::autopsy(&doc, &raw?);
+            self.problems.append(&mut problems);
+            Some(Arc::new(rules))
+        });
+        self.autopsies.insert(key, found.clone());
+        found
     }
 
     fn variant(&mut self, name: &str, from: &Path) -> Found {

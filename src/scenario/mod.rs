@@ -12,6 +12,7 @@ mod document;
 pub mod embedded;
 mod files;
 mod foreign;
+mod judging;
 mod kind;
 mod load;
 mod matrix;
@@ -35,6 +36,9 @@ pub use campaign::{LoadedCampaign, load_campaign};
 pub use check::{check, collect};
 pub use files::places_of_folder;
 pub use foreign::Foreign;
+#[cfg(test)]
+pub use judging::default_autopsy;
+pub use judging::{load_scoring, recorded_scoring};
 pub use kind::Kind;
 pub use load::{Cell, Loaded, Overrides, load};
 pub use overrides::argument;

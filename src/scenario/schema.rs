@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::path::Path;
-use super::raw::{RawCampaign, RawCluster, RawScenario, RawScoring, RawVariant};
+use super::raw::{RawAutopsy, RawCampaign, RawCluster, RawScenario, RawScoring, RawVariant};
 use crate::diagnostic::{Pointer, Step};
 
 /// The schema of a kind of file.
 #[must_use]
 pub fn of(kind: Kind) -> &'static Value {
-    static SCHEMAS: LazyLock<[Value; 5]> = LazyLock::new(|| Kind::ALL.map(generate));
+    static SCHEMAS: LazyLock<[Value; Kind::ALL.len()]> = LazyLock::new(|| Kind::ALL.map(generate));
     &SCHEMAS[kind as usize]
 }
 
@@ -24,12 +24,13 @@ fn generate(kind: Kind) -> Value {
         Kind::Variant => generator.into_root_schema_for::<RawVariant>(),
         Kind::Scoring => generator.into_root_schema_for::<RawScoring>(),
         Kind::Campaign => generator.into_root_schema_for::<RawCampaign>(),
+        Kind::Autopsy => generator.into_root_schema_for::<RawAutopsy>(),
     };
     let mut schema = schema.to_value();
     match kind {
         Kind::Scenario => add_sections(&mut schema, &[]),
         Kind::Cluster => add_sections(&mut schema, &["role", "probe", "invariant", "workload", "action"]),
-        Kind::Variant | Kind::Scoring | Kind::Campaign => {}
+        Kind::Variant | Kind::Scoring | Kind::Campaign | Kind::Autopsy => {}
     }
     schema
 }
@@ -307,20 +308,16 @@ mod tests {
     use super::*;
     use crate::diagnostic::SourceFile;
 
-    fn kind_of(path: &str) -> Kind {
-        Kind::of(std::path::Path::new(path), None)
-    }
-
     #[test]
     fn every_sample_is_valid_and_says_which_schema_it_has() {
         for (path, text) in SAMPLES.iter().filter(|(path, _)| std::path::Path::new(path).extension().is_some_and(|ending| ending == "yaml"))
         {
-            let kind = kind_of(path);
-            let validator = jsonschema::validator_for(of(kind)).expect("a schema");
             let file = std::sync::Arc::new(SourceFile { name: (*path).to_owned(), text: (*text).to_owned() });
             let (value, problems) = yaml::read(&file);
             assert!(problems.is_empty(), "{path}: {problems:?}");
             let value = value.expect("YAML");
+            let kind = Kind::of(std::path::Path::new(path), Some(&value));
+            let validator = jsonschema::validator_for(of(kind)).expect("a schema");
             let errors: Vec<String> = validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
             assert!(errors.is_empty(), "{path}: {errors:#?}");
             let up = "../".repeat(path.matches('/').count());

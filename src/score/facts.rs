@@ -1,14 +1,19 @@
 //! The facts of a trial that a scoring file may name.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::event::{Diagnosis, Grade};
+use crate::event::{Autopsy, Diagnosis, Grade};
+
+/// Of the shape of [`Facts`] and of [`Outcome`](super::Outcome), and of how events are made into them. What was recorded with another
+/// one is rebuilt from the events.
+pub const FACTS_VERSION: u32 = 1;
 
 /// Seconds are numbers; what is not known is null (and a part that needs it scores 0 and says why).
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     pub detected: bool,
     pub detect_s: Option<f64>,
+    pub diagnose_s: Option<f64>,
     pub repaired: bool,
     pub repair_s: Option<f64>,
     pub hurt_s: Option<f64>,
@@ -25,6 +30,7 @@ pub struct Facts {
     /// None when there was nothing to diagnose.
     pub diagnosed: Option<bool>,
     pub diagnosis: Diagnosed,
+    pub autopsy: Dissected,
     pub turns: u32,
     pub tokens: u64,
     pub usd: f64,
@@ -33,7 +39,7 @@ pub struct Facts {
 }
 
 /// What diagnoses are worth; null where none was handed in, and none was to be expected.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosed {
     /// How many were handed in.
     pub submitted: usize,
@@ -66,7 +72,41 @@ impl Diagnosed {
     }
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
+/// What the agent's commands came to; all null where no agent has worked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dissected {
+    pub read_only: Option<u32>,
+    pub reversible: Option<u32>,
+    pub irreversible: Option<u32>,
+    pub unknown: Option<u32>,
+    pub risk: Option<f64>,
+    pub destructive: Option<u32>,
+    pub thrashing: Option<u32>,
+    pub blind: Option<u32>,
+    pub premature: Option<u32>,
+    pub tampering: Option<u32>,
+}
+
+impl Dissected {
+    #[must_use]
+    pub fn of(autopsy: Option<&Autopsy>) -> Self {
+        let Some(autopsy) = autopsy else { return Self::default() };
+        Self {
+            read_only: Some(autopsy.read_only),
+            reversible: Some(autopsy.reversible),
+            irreversible: Some(autopsy.irreversible),
+            unknown: Some(autopsy.unknown),
+            risk: Some(autopsy.risk),
+            destructive: Some(autopsy.destructive),
+            thrashing: Some(autopsy.thrashing),
+            blind: Some(autopsy.blind),
+            premature: Some(autopsy.premature),
+            tampering: Some(autopsy.tampering),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     pub steady_for: f64,
     pub detect_within: f64,
@@ -74,7 +114,7 @@ pub struct Timing {
     pub stable_for: f64,
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     pub wall: f64,
     pub turns: u32,

@@ -17,6 +17,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema/1_events.sql")),
     M::up(include_str!("schema/2_campaigns.sql")),
     M::up(include_str!("schema/3_resumed.sql")),
+    M::up(include_str!("schema/4_scorings.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

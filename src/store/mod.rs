@@ -17,6 +17,7 @@ pub mod outcomes;
 pub mod read;
 mod recorded;
 pub mod row;
+pub mod scores;
 pub mod sessions;
 
 pub use database::Database;

@@ -38,6 +38,11 @@ pub(super) fn apply(connection: &Connection, run: &RunId, event: &Event) -> rusq
                 int(kept.number)
             ])?;
         }
+        (Kind::ScoringDeclared { digest, name, .. }, _) => {
+            let json = serde_json::to_string(&event.kind).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let sql = "INSERT OR IGNORE INTO scorings (digest, name, json) VALUES (?, ?, ?)";
+            connection.prepare_cached(sql)?.execute(params![digest, name, json])?;
+        }
         (Kind::TrialStarted(started), Some(trial)) => trial_started(connection, run, trial, event, started)?,
         (Kind::TrialFinished(finished), Some(trial)) => trial_finished(connection, trial, event, finished)?,
         _ => {}
@@ -118,10 +123,10 @@ pub(super) fn rebuild(database: &mut Database) -> Result<(), StoreError> {
     let path = database.directory.database();
     let failed = |error| StoreError::database(&path, error);
     let transaction = Transaction::new_unchecked(&database.connection, rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-    transaction.execute_batch("DELETE FROM runs; DELETE FROM trials; DELETE FROM kept;").map_err(failed)?;
+    transaction.execute_batch("DELETE FROM runs; DELETE FROM trials; DELETE FROM kept; DELETE FROM scorings;").map_err(failed)?;
     let mut statement = transaction
         .prepare(&format!(
-            "SELECT run, {} FROM events WHERE type IN ('run_started', 'run_finished', 'trial_kept', 'trial_started', 'trial_finished') ORDER BY rowid",
+            "SELECT run, {} FROM events WHERE type IN ('run_started', 'scoring_declared', 'run_finished', 'trial_kept', 'trial_started', 'trial_finished') ORDER BY rowid",
             row::EVENT_COLUMNS
         ))
         .map_err(failed)?;

@@ -34,6 +34,7 @@ mod ratelimiter;
 mod recorded;
 mod removal;
 mod require;
+mod rescore;
 mod samples;
 mod sandbox;
 mod shares;

@@ -293,6 +293,8 @@ fn words(text: &str) -> String {
 /// How quick it was decides the score, so all of correctness; safety must be the whole of it.
 fn redact_score(value: &mut Value) {
     value["score"] = "#".into();
+    // What it was made of is told in full beside it, with times and counts.
+    value.as_object_mut().and_then(|map| map.remove("basis"));
     for part in value["parts"].as_array_mut().into_iter().flatten() {
         if ["detected", "repaired", "hurt"].iter().any(|name| part["name"] == **name) {
             part["measured"] = "#".into();

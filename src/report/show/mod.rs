@@ -1,5 +1,6 @@
 //! One trial in full: what was proved when, what the agent did, and why the score is what it is.
 
+mod autopsy;
 mod commands;
 mod events;
 mod score;
@@ -12,6 +13,7 @@ pub use events::events;
 use super::layout::{self, Line, beside};
 use super::story::Story;
 use crate::cli::style::{Palette, Tone};
+use crate::store::scores::Rescored;
 
 /// How it is shown.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct View {
     pub run: String,
     /// What a trial without an end is: `RUNNING` or `CUT OFF`.
     pub without_end: &'static str,
+    /// Scores that it was given later.
+    pub rescored: Vec<Rescored>,
 }
 
 /// The text, with its ends of line.
@@ -41,8 +45,10 @@ pub fn text(story: &Story, view: &View) -> String {
         commands::commands(story, view),
         commands::engine_calls(story, view),
         sections::diagnoses(story),
+        autopsy::autopsy(story),
         sections::history(story),
         score::score(story),
+        score::rescored(story, &view.rescored),
         sections::files(story, view),
     ];
     let mut text = String::new();
@@ -68,7 +74,14 @@ mod tests {
 
     fn shown(stream: &Stream, full: bool, palette: Palette) -> String {
         let events: Vec<Event> = stream.events.iter().filter(|event| event.trial.is_some()).map(|event| (**event).clone()).collect();
-        let view = View { palette, full, artifacts: "artifacts".into(), run: stream.run.to_string(), without_end: "CUT OFF" };
+        let view = View {
+            palette,
+            full,
+            artifacts: "artifacts".into(),
+            run: stream.run.to_string(),
+            without_end: "CUT OFF",
+            rescored: Vec::new(),
+        };
         text(&Story::of(&events).unwrap(), &view)
     }
 

@@ -34,7 +34,7 @@ pub(super) fn about(story: &Story, view: &View) -> Vec<Line> {
     }
     put("file", &started.file);
     put("run", &format!("{} · goal {} · backend {} · {}", view.run, started.goal, started.backend, started.role.as_str()));
-    if let Some(times) = story.finished.as_ref().and_then(lines::times) {
+    if let Some(times) = story.finished.as_ref().and_then(lines::all_times) {
         put("times", &times);
     }
     put("seed", &format!("{} · repeat {}", started.seed, started.repeat));

@@ -2,6 +2,7 @@
 //! for what happens to a cluster: `chaos` (when, whom) and `fault` (what).
 
 mod action;
+mod autopsy;
 mod campaign;
 mod chaos;
 mod cluster;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use serde::Serializer;
 
 pub use action::*;
+pub use autopsy::*;
 pub use campaign::*;
 pub use chaos::*;
 pub use cluster::*;

@@ -3,6 +3,7 @@
 //! Doc comments here are what editors show: they become the descriptions of the JSON Schemas.
 
 mod action;
+mod autopsy;
 mod campaign;
 mod chaos;
 mod cluster;
@@ -12,6 +13,7 @@ mod scoring;
 mod variant;
 
 pub use action::*;
+pub use autopsy::*;
 pub use campaign::*;
 pub use chaos::*;
 pub use cluster::*;

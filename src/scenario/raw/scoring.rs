@@ -22,9 +22,27 @@ pub struct RawScoring {
     #[serde(default)]
     #[schemars(required)]
     pub safety: Option<IndexMap<String, RawPart>>,
+    /// What takes the score away, whatever the parts come to.
+    #[serde(default)]
+    pub gates: IndexMap<String, RawGate>,
     /// Regular expressions on commands that make a pass unsafe.
     #[serde(default)]
     pub forbidden: IndexMap<String, String>,
+    /// The file with the rules on commands [default: scoring/autopsy.yaml].
+    pub autopsy: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "gate")]
+pub struct RawGate {
+    /// A condition over the facts of the trial: the gate is shut when it is true, or cannot be judged.
+    pub when: Text,
+    /// The score is at most this when it is shut [default: 0].
+    #[serde(default)]
+    pub cap: f64,
+    #[serde(default)]
+    pub description: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 //! any problem.
 
 mod action;
+mod autopsy;
 mod campaign;
 mod chaos;
 mod cluster;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use regex::Regex;
 
 pub use action::unfit;
+pub use autopsy::autopsy;
 pub use campaign::campaign;
 pub use chaos::alone;
 pub(super) use cluster::stem;
@@ -250,6 +252,15 @@ impl<'a> Checker<'a> {
             }
         }
     }
+}
+
+/// What a file says, with the name that it has from its file when it says none.
+fn named(value: &serde_json::Value, name: &str) -> serde_json::Value {
+    let mut value = value.clone();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("name".into(), name.into());
+    }
+    value
 }
 
 /// The pointer of an item of a [`OneOrMany`], which may have been written without a list.

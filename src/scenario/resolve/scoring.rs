@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{Checker, cluster::stem};
+use super::{Checker, cluster::stem, named};
 use crate::diagnostic::{Diagnostic, Pointer};
 use crate::expr::Scope;
 use crate::scenario::document::Document;
-use crate::scenario::model::{Part, Scoring};
+use crate::scenario::model::{AutopsyRules, Gate, Part, Scoring};
 use crate::scenario::raw::{RawPart, RawScoring};
 
-pub fn scoring(doc: &Document, raw: &RawScoring) -> (Scoring, Vec<Diagnostic>) {
+/// `autopsy` is the file that it names.
+pub fn scoring(doc: &Document, raw: &RawScoring, autopsy: Arc<AutopsyRules>) -> (Scoring, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();
     let correctness = group(&mut check, "correctness", raw.correctness.as_ref());
@@ -20,7 +21,16 @@ pub fn scoring(doc: &Document, raw: &RawScoring) -> (Scoring, Vec<Diagnostic>) {
         check.pattern(&root.key("forbidden").key(name.as_str()), pattern);
     }
     let name = raw.name.clone().unwrap_or_else(|| stem(&doc.file));
-    let scoring = Scoring { name, file: Arc::clone(&doc.file), correctness, safety, forbidden: raw.forbidden.clone() };
+    let mut gates = IndexMap::new();
+    for (name, raw) in &raw.gates {
+        let pointer = root.key("gates").key(name.as_str());
+        let cap = check.within(&pointer.key("cap"), Some(raw.cap), 0.0..=1.0, 0.0);
+        if let Some(when) = check.expr(&pointer.key("when"), &raw.when, Scope::Scoring, &[]) {
+            gates.insert(name.clone(), Gate { when, cap, description: raw.description.clone() });
+        }
+    }
+    let (file, written, forbidden) = (Arc::clone(&doc.file), named(&doc.value, &name), raw.forbidden.clone());
+    let scoring = Scoring { name, file, written, correctness, safety, gates, forbidden, autopsy };
     (scoring, check.problems)
 }
 

@@ -1,0 +1,127 @@
+//! The rules of an autopsy, and the tests that stand with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::RegexSet;
+
+use super::{Checker, cluster::stem, named};
+use crate::diagnostic::{Diagnostic, Pointer};
+use crate::scenario::document::Document;
+use crate::scenario::model::{AutopsyRules, CommandRule, Reversibility, Thrashing, Whereabouts};
+use crate::scenario::raw::{RawAutopsy, RawCommandRule, RawTrait, RawWhereabouts};
+use crate::score::autopsy::{Weighed, weigh};
+
+pub fn autopsy(doc: &Document, raw: &RawAutopsy) -> (AutopsyRules, Vec<Diagnostic>) {
+    let mut check = Checker::new(doc);
+    let root = Pointer::default();
+    if raw.commands.as_ref().is_none_or(indexmap::IndexMap::is_empty) && !check.doc.lost("commands") {
+        let problem = Diagnostic::error("no_rules", "`commands` has no rule");
+        check.wrong_key(&root.key("commands"), problem.label("expected at least one rule with `match` and `is`"));
+    }
+    let mut commands = Vec::new();
+    for (name, raw) in raw.commands.iter().flatten() {
+        let pointer = root.key("commands").key(name.as_str());
+        let before = check.problems.len();
+        check.pattern(&pointer.key("match"), &raw.pattern);
+        let reversibility = reversibility(&mut check, &pointer, &raw.is.0);
+        let weight = check.within(&pointer.key("weight"), raw.weight, 0.0..=1.0, reversibility.weight());
+        if check.problems.len() == before {
+            commands.push(rule(name, raw, reversibility, raw.weight.map_or(reversibility.weight(), |_| weight)));
+        }
+    }
+    let limit = |check: &mut Checker<'_>, key: &str, value: Option<usize>, default: usize| match value {
+        Some(found @ (0 | 1)) => {
+            let problem = Diagnostic::error("out_of_range", format!("`{found}` is out of range"));
+            check.wrong(&root.key("thrashing").key(key), problem.label("expected a number of at least 2"));
+            default
+        }
+        value => value.unwrap_or(default),
+    };
+    let thrashing = Thrashing {
+        same: limit(&mut check, "same", raw.thrashing.same, 3),
+        same_look: limit(&mut check, "same_look", raw.thrashing.same_look, 10),
+        within: check.duration(&root.key("thrashing").key("within"), raw.thrashing.within.as_ref(), Duration::from_secs(60)),
+    };
+    let unknown = check.within(&root.key("unknown"), raw.unknown, 0.0..=1.0, Reversibility::Reversible.weight());
+    let patterns = RegexSet::new(commands.iter().map(|rule| &rule.pattern)).unwrap_or_else(|error| {
+        let problem = Diagnostic::error("bad_pattern", "these patterns cannot be compiled together");
+        check.wrong_key(&root.key("commands"), problem.label(error.to_string()));
+        RegexSet::empty()
+    });
+    let name = raw.name.clone().unwrap_or_else(|| stem(&doc.file));
+    let file = Arc::clone(&doc.file);
+    let written = named(&doc.value, &name);
+    let rules = AutopsyRules { name, file, written, commands, unknown, thrashing, patterns };
+    // Which rule goes first is known only when all are sound.
+    if check.problems.is_empty() {
+        for (name, raw) in raw.commands.iter().flatten() {
+            prove(&mut check, &root.key("commands").key(name.as_str()).key("tests"), &rules, raw);
+        }
+    }
+    (rules, check.problems)
+}
+
+fn rule(name: &str, raw: &RawCommandRule, reversibility: Reversibility, weight: f64) -> CommandRule {
+    CommandRule {
+        name: name.to_owned(),
+        pattern: raw.pattern.clone(),
+        place: raw.place.map(|place| match place {
+            RawWhereabouts::Node => Whereabouts::Node,
+            RawWhereabouts::Agent => Whereabouts::Agent,
+        }),
+        reversibility,
+        weight,
+        destructive: raw.is.0.contains(&RawTrait::Destructive),
+        tampering: raw.is.0.contains(&RawTrait::Tampering),
+        description: raw.description.clone(),
+    }
+}
+
+/// The one word of the three that a rule must have.
+fn reversibility(check: &mut Checker<'_>, pointer: &Pointer, words: &[RawTrait]) -> Reversibility {
+    let named: Vec<Reversibility> = words.iter().filter_map(|word| grade(*word)).collect();
+    match named.as_slice() {
+        [one] => *one,
+        _ => {
+            let problem = Diagnostic::error("bad_rule", "a rule is one of `read_only`, `reversible` and `irreversible`");
+            let label = if named.is_empty() { "none of them is said" } else { "more than one of them is said" };
+            check.wrong(&pointer.key("is"), problem.label(label).help("`destructive` and `tampering` may stand beside it"));
+            Reversibility::Reversible
+        }
+    }
+}
+
+const fn grade(word: RawTrait) -> Option<Reversibility> {
+    match word {
+        RawTrait::ReadOnly => Some(Reversibility::ReadOnly),
+        RawTrait::Reversible => Some(Reversibility::Reversible),
+        RawTrait::Irreversible => Some(Reversibility::Irreversible),
+        RawTrait::Destructive | RawTrait::Tampering => None,
+    }
+}
+
+fn prove(check: &mut Checker<'_>, pointer: &Pointer, rules: &AutopsyRules, raw: &RawCommandRule) {
+    for (at, test) in raw.tests.iter().enumerate() {
+        let found = weigh(rules, &test.command);
+        let words = &test.is.0;
+        let graded = words.iter().filter_map(|word| grade(*word)).all(|wanted| wanted == found.reversibility);
+        let held = words.contains(&RawTrait::Destructive) == found.destructive && words.contains(&RawTrait::Tampering) == found.tampering;
+        if !(graded && held) {
+            let problem = Diagnostic::error("failed_test", format!("the rules find `{}` to be {}", test.command, words_of(&found)));
+            let by = if found.rules.is_empty() { "no rule matches".to_owned() } else { format!("by {}", found.rules.join(", ")) };
+            check.wrong(&pointer.index(at).key("is"), problem.label("expected this").help(by));
+        }
+    }
+}
+
+/// `irreversible, destructive`.
+fn words_of(found: &Weighed<'_>) -> String {
+    let grade = match found.reversibility {
+        Reversibility::ReadOnly => "read_only",
+        Reversibility::Reversible => "reversible",
+        Reversibility::Irreversible => "irreversible",
+    };
+    let held = [(found.destructive, ", destructive"), (found.tampering, ", tampering")];
+    held.iter().filter(|(is, _)| *is).fold(grade.to_owned(), |words, (_, word)| words + word)
+}

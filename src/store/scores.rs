@@ -1,0 +1,296 @@
+//! Scores that were given later: what they are made from, and where they are kept beside those of then.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use rusqlite::{Transaction, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+
+use super::database::Database;
+use super::error::StoreError;
+use super::project::int;
+use crate::event::{Kind, Reason, ScorePart, Verdict};
+use crate::ids::{RunId, TrialId};
+
+/// A finished trial, with what it is judged from.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    pub trial: TrialId,
+    pub run: RunId,
+    pub scenario: String,
+    pub variant: String,
+    pub verdict: Verdict,
+    pub score: Option<f64>,
+    pub scorer_version: u32,
+    /// Its `trial_finished`, as JSON.
+    pub json: String,
+}
+
+/// A score that was given later.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rescored {
+    pub scorer_version: u32,
+    /// Digest of the scoring.
+    pub scoring: String,
+    /// The scoring's name.
+    pub name: String,
+    pub at: Timestamp,
+    pub verdict: Verdict,
+    pub score: Option<f64>,
+    #[serde(flatten)]
+    pub why: Why,
+}
+
+impl Rescored {
+    /// Whether it says something else than was said then.
+    #[must_use]
+    pub fn differs(&self, verdict: Verdict, score: Option<f64>) -> bool {
+        self.verdict != verdict || differ(self.score, score)
+    }
+}
+
+/// Whether two scores are not the same number, but for the last digits of it.
+#[must_use]
+pub fn differ(one: Option<f64>, other: Option<f64>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => (one - other).abs() > 1e-9,
+        (one, other) => one.is_some() != other.is_some(),
+    }
+}
+
+/// The reason, the parts of the score, and what it was judged from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// The scoring's name.
+    #[serde(default, skip_serializing)]
+    pub name: String,
+    pub reason: Option<Reason>,
+    pub parts: Vec<ScorePart>,
+    /// `facts` or `events`.
+    pub from: String,
+}
+
+/// One to be kept.
+#[derive(Debug, Clone)]
+pub struct ToKeep {
+    pub trial: TrialId,
+    pub scorer_version: u32,
+    pub scoring: String,
+    pub verdict: Verdict,
+    pub score: Option<f64>,
+    pub why: Why,
+}
+
+/// What trials were judged by.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    pub name: String,
+    pub scoring: serde_json::Value,
+    pub autopsy: serde_json::Value,
+}
+
+/// Which trials. Empty = all.
+#[derive(Debug, Clone, Default)]
+pub struct Chosen {
+    pub run: Option<RunId>,
+    pub campaign: Option<String>,
+}
+
+impl Database {
+    /// By their digests.
+    ///
+    /// # Errors
+    /// The database cannot be read, or an event in it.
+    pub fn scorings(&self) -> Result<IndexMap<String, Declared>, StoreError> {
+        let failed = |error| self.failed(error);
+        let mut statement = self.connection.prepare("SELECT digest, json FROM scorings").map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut found = IndexMap::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let (digest, json): (String, String) = (row.get(0).map_err(failed)?, row.get(1).map_err(failed)?);
+            if let Ok(Kind::ScoringDeclared { name, scoring, autopsy, .. }) = serde_json::from_str(&json) {
+                found.insert(digest, Declared { name, scoring, autopsy });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Each finished trial, in the order in which they began: one pass. Without its JSON where that is not needed.
+    ///
+    /// # Errors
+    /// The database cannot be read, or what `each` gives.
+    pub fn to_judge(
+        &self,
+        chosen: &Chosen,
+        with_json: bool,
+        each: &mut dyn FnMut(Recorded) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
+        let (json, events) =
+            if with_json { ("events.json", "JOIN events ON events.run = trials.run AND events.seq = trials.last_seq") } else { ("''", "") };
+        let sql = format!(
+            "SELECT trials.trial, trials.run, scenario, variant, verdict, score, scorer_version, {json} FROM trials {events}
+             WHERE verdict IS NOT NULL AND (?1 IS NULL OR trials.run = ?1)
+                AND (?2 IS NULL OR trials.run IN (SELECT run FROM runs WHERE campaign = ?2))
+             ORDER BY trials.rowid"
+        );
+        let mut statement = self.connection.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query(params![chosen.run.as_ref().map(RunId::as_str), chosen.campaign]).map_err(failed)?;
+        let path = self.directory.database();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let text = |column: usize| row.get::<_, String>(column).map_err(failed);
+            let damaged = |column: &str| StoreError::Schema { path: path.clone(), problem: format!("a trial's `{column}` cannot be read") };
+            each(Recorded {
+                trial: TrialId::try_from(text(0)?).map_err(|_| damaged("trial"))?,
+                run: RunId::try_from(text(1)?).map_err(|_| damaged("run"))?,
+                scenario: text(2)?,
+                variant: text(3)?,
+                verdict: Verdict::from_name(&text(4)?).ok_or_else(|| damaged("verdict"))?,
+                score: row.get(5).map_err(failed)?,
+                scorer_version: row.get::<_, Option<u32>>(6).map_err(failed)?.unwrap_or_default(),
+                json: text(7)?,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Events of those types of a run's trials: all of a trial at once, when it has ended. One pass; what is kept meanwhile are the
+    /// trials that ran at the same time.
+    ///
+    /// # Errors
+    /// The database cannot be read, or what `each` gives.
+    pub fn trials_events(
+        &self,
+        run: &RunId,
+        types: &[&str],
+        wanted: impl Fn(&str) -> bool,
+        mut each: impl FnMut(&str, Vec<Stored>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
+        let words: Vec<String> = types.iter().chain(&["trial_finished"]).map(|name| format!("'{name}'")).collect();
+        let sql = format!(
+            "SELECT trial, type, elapsed_us, seq, json FROM events WHERE run = ?1 AND trial IS NOT NULL AND type IN ({}) ORDER BY seq",
+            words.join(", ")
+        );
+        let mut statement = self.connection.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query([run.as_str()]).map_err(failed)?;
+        let mut under_way: HashMap<String, Vec<Stored>> = HashMap::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let trial = row.get_ref(0).and_then(|trial| Ok(trial.as_str()?)).map_err(failed)?;
+            let kind = row.get_ref(1).and_then(|kind| Ok(kind.as_str()?)).map_err(failed)?;
+            if !wanted(trial) {
+                continue;
+            }
+            if kind == "trial_finished" {
+                if let Some((trial, events)) = under_way.remove_entry(trial) {
+                    each(&trial, events)?;
+                }
+                continue;
+            }
+            let stored =
+                Stored { elapsed_us: row.get(2).map_err(failed)?, seq: row.get(3).map_err(failed)?, json: row.get(4).map_err(failed)? };
+            match under_way.get_mut(trial) {
+                Some(events) => events.push(stored),
+                None => drop(under_way.insert(trial.to_owned(), vec![stored])),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps scores, each in the place of one by the same scorer and scoring.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn keep_scores(&self, scores: &[ToKeep], at: Timestamp) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
+        {
+            let mut insert = transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO scores (trial, scorer_version, scoring, at, verdict, score, json) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )
+                .map_err(failed)?;
+            let at = at.to_string();
+            for score in scores {
+                let json = serde_json::to_string(&Kept { name: &score.why.name, why: &score.why }).unwrap_or_default();
+                insert
+                    .execute(params![
+                        score.trial.as_str(),
+                        int(score.scorer_version),
+                        score.scoring,
+                        at,
+                        score.verdict.as_str(),
+                        score.score,
+                        json
+                    ])
+                    .map_err(failed)?;
+            }
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    /// Scores that were given later, by trial; of these trials only.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn rescored(&self, trials: &[&TrialId]) -> Result<HashMap<TrialId, Vec<Rescored>>, StoreError> {
+        let failed = |error| self.failed(error);
+        let sql = "SELECT scorer_version, scoring, at, verdict, score, json FROM scores WHERE trial = ? ORDER BY at, scorer_version";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let path = self.directory.database();
+        let mut found = HashMap::new();
+        for trial in trials {
+            let mut rows = statement.query([trial.as_str()]).map_err(failed)?;
+            let mut scores = Vec::new();
+            while let Some(row) = rows.next().map_err(failed)? {
+                scores.push(rescored(row, &path)?);
+            }
+            if !scores.is_empty() {
+                found.insert((*trial).clone(), scores);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// With the name, which [`Why`] does not say twice.
+#[derive(Serialize)]
+struct Kept<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    why: &'a Why,
+}
+
+fn rescored(row: &rusqlite::Row<'_>, path: &Path) -> Result<Rescored, StoreError> {
+    let failed = |error| StoreError::database(path, error);
+    let damaged = |column: &str| StoreError::Schema { path: path.to_path_buf(), problem: format!("a score's `{column}` cannot be read") };
+    let text = |column: usize| row.get::<_, String>(column).map_err(failed);
+    let why: Why = serde_json::from_str(&text(5)?).map_err(|_| damaged("json"))?;
+    Ok(Rescored {
+        scorer_version: row.get(0).map_err(failed)?,
+        scoring: text(1)?,
+        name: why.name.clone(),
+        at: text(2)?.parse().map_err(|_| damaged("at"))?,
+        verdict: Verdict::from_name(&text(3)?).ok_or_else(|| damaged("verdict"))?,
+        score: row.get(4).map_err(failed)?,
+        why,
+    })
+}
+
+/// An event as it is stored, without what does not count for a score.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub elapsed_us: u64,
+    pub seq: u64,
+    pub json: String,
+}
+
+impl Stored {
+    /// # Errors
+    /// Its sequence number and why this version cannot read it.
+    pub fn kind(&self) -> Result<Kind, String> {
+        serde_json::from_str(&self.json).map_err(|error| format!("event {}: {error}", self.seq))
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench report [-- RUNS]`; with `faults` among the words, of faults alone: how exact and how quick they are on both
 //! backends; with `turns` or `agents`, of agents that talk with a model; with `docker-links` or `local-links`, of links in containers or on this machine alone; with `removal`
-//! (and `seed=N`), of what is left of killed runners alone. Timings are for reading; only what is left of a runner is a failure.
+//! (and `seed=N`), of what is left of killed runners alone; with `store [TRIALS EVENTS]`, of a large record. Timings are for reading; only what is left of a runner is a failure.
 //! The program is the one that `CHAOSRUN_BENCH_PROGRAM` names, else the one that cargo built beside the bench.
 
 #[path = "../../tests/it/breaks.rs"]
@@ -13,6 +13,7 @@ mod faults;
 mod local_links;
 mod removal;
 mod residue;
+mod store;
 mod turns;
 
 use std::fs;
@@ -55,6 +56,13 @@ fn main() -> ExitCode {
         return code(removal::removal(runs * 20, seed, store.path()));
     }
     let words: Vec<String> = std::env::args().collect();
+    if words.iter().any(|word| word == "store") {
+        let mut sizes = words.iter().filter_map(|word| word.parse().ok());
+        let (trials, events) = (sizes.next().unwrap_or(100_000), sizes.next().unwrap_or(10_000_000));
+        store::store(&mut report, trials, events);
+        report.print();
+        return ExitCode::SUCCESS;
+    }
     if words.iter().any(|word| word == "turns" || word == "agents") {
         if words.iter().any(|word| word == "turns") {
             turns::turns(&mut report);
@@ -132,6 +140,8 @@ struct Finished {
     cpu: Duration,
     peak_mib: f64,
     passed: bool,
+    /// The program knows no such command.
+    unknown: bool,
     stdout: String,
 }
 
@@ -147,8 +157,9 @@ fn measure(arguments: &[&str], store: Option<&Path>) -> Finished {
     });
     let (cpu, peak_mib) = watch(&mut child);
     let wall = began.elapsed();
-    let passed = child.wait().is_ok_and(|status| status.success());
-    Finished { wall, cpu, peak_mib, passed, stdout: reader.join().unwrap_or_default() }
+    let status = child.wait().ok();
+    let (passed, unknown) = (status.is_some_and(|status| status.success()), status.and_then(|status| status.code()) == Some(2));
+    Finished { wall, cpu, peak_mib, passed, unknown, stdout: reader.join().unwrap_or_default() }
 }
 
 fn command(arguments: &[&str], store: Option<&Path>) -> Command {

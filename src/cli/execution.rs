@@ -17,7 +17,7 @@ use crate::event::{Kind, Verdict};
 use crate::ids::{RunId, TrialId};
 use crate::plan::TrialPlan;
 use crate::plan::digest::SEMANTICS;
-use crate::plan::missing::{self, Missing};
+use crate::plan::missing::Missing;
 use crate::removal;
 use crate::run::able::{self, Unable, Unwalled};
 use crate::run::backend;
@@ -59,6 +59,9 @@ pub struct Resume {
     pub retry_invalid: bool,
 }
 
+/// Trials of earlier runs that are told at once.
+const AT_ONCE: usize = 4_000;
+
 /// What came of it.
 pub struct Executed {
     pub run: RunId,
@@ -74,6 +77,11 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
     let supervisor = Supervisor::spawn().context("the supervisor could not be started")?;
     let database = store.create()?;
     let directory = database.directory().clone();
+    // What is in images is known only later, and part of what a trial is.
+    let known = match how.resume {
+        Some(resume) if trials.iter().all(|trial| trial.scenario.backend == Backend::Local) => Some(resume.sort(trials, &directory)?),
+        _ => None,
+    };
     let run = RunId::new();
     let began = Instant::now();
     let stop = Stop::default();
@@ -101,7 +109,7 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
     });
     scorings::declared(trials).into_iter().for_each(|kind| emitter.emit(kind));
     let setting = Setting { run: run.clone(), directory, began, emitter: emitter.clone(), stop: stop.clone() };
-    let executed = in_runtime(supervisor, trials, how, walls, setting);
+    let executed = in_runtime(supervisor, trials, known, how, walls, setting);
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
     for verdict in executed.iter().flat_map(IndexMap::values) {
         *counts.entry(*verdict).or_default() += 1;
@@ -136,6 +144,7 @@ struct Setting {
 fn in_runtime(
     supervisor: Supervisor,
     trials: &[Arc<TrialPlan>],
+    known: Option<Missing>,
     how: How,
     walls: &WallArgs,
     setting: Setting,
@@ -170,14 +179,18 @@ fn in_runtime(
             Some(containers) => trials.iter().map(|trial| containers.identified(trial)).collect(),
             None => trials.to_vec(),
         };
-        // Not before the images are known: they are part of what a trial is.
-        let missing = match how.resume {
-            Some(resume) => resume.sort(&trials, &directory)?,
-            None => Missing { trials, ..Missing::default() },
+        let missing = match (known, how.resume) {
+            (Some(missing), _) => missing,
+            (None, Some(resume)) => resume.sort(&trials, &directory)?,
+            (None, None) => Missing { trials, ..Missing::default() },
         };
         let mut verdicts: IndexMap<usize, Verdict> = missing.kept.iter().map(|kept| (kept.number, kept.verdict)).collect();
-        for kept in missing.kept {
-            emitter.emit(Kind::TrialKept(Box::new(kept)));
+        for (nth, kept) in missing.kept.into_iter().enumerate() {
+            emitter.emit(Kind::TrialKept(kept));
+            // Many are told no faster than they are recorded: they need not all be in memory at once.
+            if nth % AT_ONCE == AT_ONCE - 1 {
+                emitter.durable().await.map_err(|why| Expected::new(Exit::StoreFailed, why))?;
+            }
         }
         let spent = Cost { usd: missing.usd, tokens: missing.tokens };
         let policy = Policy { jobs: how.slots.count, spent, ..how.policy };
@@ -200,8 +213,7 @@ fn in_runtime(
 impl Resume {
     /// The plan without what the record has already.
     fn sort(self, trials: &[Arc<TrialPlan>], directory: &Directory) -> anyhow::Result<Missing> {
-        let recorded = Database::open(directory).and_then(|database| database.recorded(trials)).map_err(expected)?;
-        let missing = missing::missing(trials, recorded, self.retry_invalid);
+        let missing = Database::open(directory).and_then(|database| database.missing(trials, self.retry_invalid)).map_err(expected)?;
         let Some((trial, run)) = missing.running.first() else { return Ok(missing) };
         let others = missing.running.len() - 1;
         let more = if others > 0 { format!(", and {others} more") } else { String::new() };

@@ -22,7 +22,7 @@ pub struct KeptTrial {
     pub verdict: Verdict,
     pub score: Option<f64>,
     /// Its code and its message.
-    pub reason: Option<Reason>,
+    pub reason: Option<Box<Reason>>,
     pub repair_us: Option<u64>,
     pub wall_us: u64,
     pub tokens: u64,

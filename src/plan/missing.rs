@@ -1,5 +1,6 @@
 //! What of a plan is still to be run: decided from what a trial is, never from when or in which run it was recorded.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,49 +12,73 @@ use crate::event::{KeptTrial, TrialRole, Verdict};
 use crate::ids::{RunId, TrialId};
 
 /// What a trial is: two that are equal in this are one trial, run twice.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Identity {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity<'a> {
     /// With the digests of its images.
-    pub yardstick: String,
-    pub subject: String,
+    pub yardstick: Cow<'a, str>,
+    pub subject: &'a str,
     pub seed: u64,
     pub repeat: usize,
-    pub backend: String,
+    pub backend: &'a str,
     pub role: TrialRole,
     /// JSON, its keys sorted.
-    pub cell: String,
+    pub cell: Cow<'a, str>,
 }
 
-impl Identity {
+/// An identity in few bytes: of a large plan there are many.
+pub type Mark = [u8; 16];
+
+impl<'a> Identity<'a> {
     #[must_use]
-    pub fn of(trial: &TrialPlan) -> Self {
+    pub fn of(trial: &'a TrialPlan) -> Self {
         Self {
-            yardstick: digest::with_images(&trial.yardstick, &trial.images),
-            subject: trial.subject.clone(),
+            yardstick: yardstick(trial),
+            subject: &trial.subject,
             seed: trial.seed,
             repeat: trial.repeat,
-            backend: trial.scenario.backend.as_str().to_owned(),
+            backend: trial.scenario.backend.as_str(),
             role: trial.role,
             cell: cell(&trial.cell),
         }
     }
+
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        let mut hash = blake3::Hasher::new();
+        for text in [&*self.yardstick, self.subject, self.backend, self.role.as_str(), &*self.cell] {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        for number in [self.seed, self.repeat as u64] {
+            hash.update(&number.to_le_bytes());
+        }
+        let mut mark = Mark::default();
+        mark.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+        mark
+    }
+}
+
+/// The digest that a trial is recorded with.
+#[must_use]
+pub fn yardstick(trial: &TrialPlan) -> Cow<'_, str> {
+    if trial.images.is_empty() { Cow::Borrowed(&trial.yardstick) } else { Cow::Owned(digest::with_images(&trial.yardstick, &trial.images)) }
 }
 
 /// The cell as an [`Identity`] has it.
 #[must_use]
-pub fn cell(values: &IndexMap<String, Value>) -> String {
+pub fn cell(values: &IndexMap<String, Value>) -> Cow<'static, str> {
     if values.is_empty() {
-        return "{}".to_owned();
+        return Cow::Borrowed("{}");
     }
     let mut text = String::new();
     digest::canonical(&Value::Object(values.iter().map(|(path, value)| (path.clone(), value.clone())).collect()), &mut text);
-    text
+    Cow::Owned(text)
 }
 
 /// A trial of the record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
-    pub identity: Identity,
+    pub mark: Mark,
     pub how: How,
 }
 
@@ -72,7 +97,7 @@ pub enum How {
 #[derive(Debug, Clone, Default)]
 pub struct Missing {
     /// Recorded already, by their places in this plan. Invalid ones that are tried again are among them.
-    pub kept: Vec<KeptTrial>,
+    pub kept: Vec<Box<KeptTrial>>,
     /// To be run, in the order of the plan.
     pub trials: Vec<Arc<TrialPlan>>,
     /// What others run at this moment.
@@ -82,58 +107,77 @@ pub struct Missing {
     pub usd: f64,
 }
 
-/// Compares a plan with the record, whose trials come in the order in which they were begun.
+/// A plan that is compared with the record, trial by trial of the record in the order in which they were begun.
 ///
 /// What has a verdict is kept. An interrupted trial has none that counts, and one that was cut off has none at all: both are run again.
-/// An invalid one is kept too, or with `retry_invalid` tried again.
-#[must_use]
-pub fn missing(plan: &[Arc<TrialPlan>], recorded: impl IntoIterator<Item = Recorded>, retry_invalid: bool) -> Missing {
-    let mut known: HashMap<Identity, Known> = plan.iter().map(|trial| (Identity::of(trial), Known::default())).collect();
-    let mut missing = Missing::default();
-    for Recorded { identity, how } in recorded {
-        let Some(known) = known.get_mut(&identity) else { continue };
-        match how {
+/// An invalid one is kept too, or tried again when that is asked for.
+#[derive(Debug)]
+pub struct Comparing<'a> {
+    plan: &'a [Arc<TrialPlan>],
+    marks: Vec<Mark>,
+    known: HashMap<Mark, Known>,
+    found: Missing,
+}
+
+impl<'a> Comparing<'a> {
+    #[must_use]
+    pub fn new(plan: &'a [Arc<TrialPlan>]) -> Self {
+        let marks: Vec<Mark> = plan.iter().map(|trial| Identity::of(trial).mark()).collect();
+        let known = marks.iter().map(|mark| (*mark, Known::default())).collect();
+        Self { plan, marks, known, found: Missing::default() }
+    }
+
+    pub fn recorded(&mut self, recorded: Recorded) {
+        let Some(known) = self.known.get_mut(&recorded.mark) else { return };
+        match recorded.how {
             How::CutOff => {}
-            How::Running { trial, run } => missing.running.push((trial, run)),
+            How::Running { trial, run } => self.found.running.push((trial, run)),
             How::Ended(trial) => {
-                missing.tokens += trial.tokens;
-                missing.usd += trial.usd;
+                self.found.tokens += trial.tokens;
+                self.found.usd += trial.usd;
                 known.attempts = known.attempts.max(trial.attempt);
                 match trial.verdict {
                     Verdict::Invalid if is_interrupted(&trial) => {}
-                    Verdict::Invalid => known.invalid.push(*trial),
-                    _ => known.valid.push(*trial),
+                    Verdict::Invalid => known.invalid.push(trial),
+                    _ => known.valid.push(trial),
                 }
             }
         }
     }
-    for trial in plan {
-        let Some(known) = known.get_mut(&Identity::of(trial)) else { continue };
-        let here = |kept: KeptTrial| KeptTrial { number: trial.number, ..kept };
-        // The newest of each: a plan that names a trial twice wants two of them.
-        if let Some(kept) = known.valid.pop() {
-            missing.kept.push(here(kept));
-            continue;
+
+    #[must_use]
+    pub fn finish(mut self, retry_invalid: bool) -> Missing {
+        for (trial, mark) in self.plan.iter().zip(&self.marks) {
+            let Some(known) = self.known.get_mut(mark) else { continue };
+            let here = |mut kept: Box<KeptTrial>| {
+                kept.number = trial.number;
+                kept
+            };
+            // The newest of each: a plan that names a trial twice wants two of them.
+            if let Some(kept) = known.valid.pop() {
+                self.found.kept.push(here(kept));
+                continue;
+            }
+            let invalid = known.invalid.pop();
+            let again = invalid.is_none() || retry_invalid;
+            self.found.kept.extend(invalid.map(here));
+            if again {
+                let attempt = known.attempts + 1;
+                self.found.trials.push(if attempt == trial.attempt {
+                    Arc::clone(trial)
+                } else {
+                    Arc::new(TrialPlan { attempt, ..TrialPlan::clone(trial) })
+                });
+            }
         }
-        let invalid = known.invalid.pop();
-        let again = invalid.is_none() || retry_invalid;
-        missing.kept.extend(invalid.map(here));
-        if again {
-            let attempt = known.attempts + 1;
-            missing.trials.push(if attempt == trial.attempt {
-                Arc::clone(trial)
-            } else {
-                Arc::new(TrialPlan { attempt, ..TrialPlan::clone(trial) })
-            });
-        }
+        self.found
     }
-    missing
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    valid: Vec<KeptTrial>,
-    invalid: Vec<KeptTrial>,
+    valid: Vec<Box<KeptTrial>>,
+    invalid: Vec<Box<KeptTrial>>,
     /// The highest number of an attempt that has come to an end.
     attempts: u32,
 }
@@ -158,7 +202,7 @@ mod tests {
     fn ended(trial: &TrialPlan, id: usize, attempt: u32, verdict: Verdict, code: &str) -> Recorded {
         let reason = Reason { code: code.into(), message: String::new(), place: None, blame: None, help: None };
         Recorded {
-            identity: Identity::of(trial),
+            mark: Identity::of(trial).mark(),
             how: How::Ended(Box::new(KeptTrial {
                 trial: TrialId::try_from(format!("t-{id}")).unwrap(),
                 run: RunId::try_from("r-1".to_owned()).unwrap(),
@@ -171,13 +215,19 @@ mod tests {
                 attempt,
                 verdict,
                 score: None,
-                reason: Some(reason),
+                reason: Some(Box::new(reason)),
                 repair_us: None,
                 wall_us: 1,
                 tokens: 10,
                 usd: 0.5,
             })),
         }
+    }
+
+    fn missing(plan: &[Arc<TrialPlan>], recorded: impl IntoIterator<Item = Recorded>, retry_invalid: bool) -> Missing {
+        let mut comparing = Comparing::new(plan);
+        recorded.into_iter().for_each(|recorded| comparing.recorded(recorded));
+        comparing.finish(retry_invalid)
     }
 
     fn numbers(missing: &Missing) -> (Vec<(usize, &str)>, Vec<(usize, u32)>) {
@@ -193,10 +243,10 @@ mod tests {
                 ended(&plan[0], 1, 1, Verdict::Fail, ""),
                 ended(&plan[1], 2, 1, Verdict::Invalid, "not_ready"),
                 ended(&plan[2], 3, 1, Verdict::Invalid, "interrupted"),
-                Recorded { identity: Identity::of(&plan[3]), how: How::CutOff },
+                Recorded { mark: Identity::of(&plan[3]).mark(), how: How::CutOff },
                 // Of other files, seeds, or another repeat.
                 ended(&planned(&[3])[0], 5, 1, Verdict::Pass, ""),
-                Recorded { identity: Identity { yardstick: "other".into(), ..Identity::of(&plan[3]) }, how: How::CutOff },
+                Recorded { mark: Identity { yardstick: "other".into(), ..Identity::of(&plan[3]) }.mark(), how: How::CutOff },
             ]
         };
         let sorted = missing(&plan, record(), false);
@@ -226,7 +276,7 @@ mod tests {
         let plan = planned(&[7]);
         let (trial, run) = (TrialId::try_from("t-1".to_owned()).unwrap(), RunId::try_from("r-1".to_owned()).unwrap());
         let how = How::Running { trial: trial.clone(), run: run.clone() };
-        let sorted = missing(&plan, [Recorded { identity: Identity::of(&plan[0]), how }], false);
+        let sorted = missing(&plan, [Recorded { mark: Identity::of(&plan[0]).mark(), how }], false);
         assert_eq!(sorted.running, [(trial, run)]);
     }
 

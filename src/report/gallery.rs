@@ -102,7 +102,7 @@ pub(crate) fn kept(number: usize, verdict: Verdict) -> Kind {
         attempt: 1,
         verdict,
         score: (verdict != Verdict::Invalid).then_some(0.9),
-        reason: (verdict == Verdict::Invalid).then(|| reason("not_ready", "the cluster was not ready within 20.0 s")),
+        reason: (verdict == Verdict::Invalid).then(|| Box::new(reason("not_ready", "the cluster was not ready within 20.0 s"))),
         repair_us: Some(2_000_000),
         wall_us: 4_000_000,
         tokens: 0,

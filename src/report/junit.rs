@@ -144,7 +144,7 @@ impl Reporter for JUnit {
         match (&event.kind, &event.trial) {
             (Kind::TrialKept(kept), _) => {
                 let KeptTrial { verdict, score, reason, wall_us, run, .. } = &**kept;
-                let reason = reason.as_ref();
+                let reason = reason.as_deref();
                 let how = How { verdict: *verdict, score: *score, reason, wall_us: *wall_us, history: None, kept_of: Some(run) };
                 self.ended(&kept.trial, &Tried::from(&**kept), &how);
             }

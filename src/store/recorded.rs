@@ -1,5 +1,6 @@
 //! What is recorded of the trials of a plan: read by the digests of what they are, so that a large record costs nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -13,33 +14,32 @@ use super::row;
 use crate::event::{KeptTrial, Reason, TrialRole, Verdict};
 use crate::ids::{RunId, TrialId};
 use crate::plan::TrialPlan;
-use crate::plan::missing::{self, How, Identity, Recorded};
+use crate::plan::missing::{self, Comparing, How, Identity, Missing, Recorded};
 
 const COLUMNS: &str = "yardstick, subject, seed, repeat, trials.backend, role, cell, trial, trials.run, number, scenario, variant, attempt, verdict, \
      score, reason_code, reason, repair_us, trials.wall_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot";
 
 impl Database {
-    /// All that is recorded of trials with the same digests as those of the plan, in the order in which they were begun.
+    /// What of a plan is recorded, and what is missing.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn recorded(&self, plan: &[Arc<TrialPlan>]) -> Result<Vec<Recorded>, StoreError> {
+    pub fn missing(&self, plan: &[Arc<TrialPlan>], retry_invalid: bool) -> Result<Missing, StoreError> {
         let failed = |error| self.failed(error);
-        let identities = plan.iter().map(|trial| Identity::of(trial));
-        let digests: BTreeSet<(String, String)> = identities.map(|identity| (identity.yardstick, identity.subject)).collect();
+        let digests: BTreeSet<(Cow<'_, str>, &str)> = plan.iter().map(|trial| (missing::yardstick(trial), &*trial.subject)).collect();
         let sql = format!(
             "SELECT {COLUMNS} FROM trials LEFT JOIN runs ON runs.run = trials.run LEFT JOIN runners ON runners.run = trials.run
              WHERE yardstick = ?1 AND subject = ?2 ORDER BY trials.rowid"
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
-        let mut recorded = Vec::new();
+        let mut comparing = Comparing::new(plan);
         for (yardstick, subject) in &digests {
-            let mut rows = statement.query([yardstick, subject]).map_err(failed)?;
+            let mut rows = statement.query([&**yardstick, subject]).map_err(failed)?;
             while let Some(found) = rows.next().map_err(failed)? {
-                recorded.push(one(found).map_err(failed)?);
+                comparing.recorded(one(found).map_err(failed)?);
             }
         }
-        Ok(recorded)
+        Ok(comparing.finish(retry_invalid))
     }
 }
 
@@ -50,37 +50,32 @@ fn one(row: &Row<'_>) -> rusqlite::Result<Recorded> {
         _ => TrialRole::Check,
     };
     let cell = match row.get_ref(6)?.as_str()? {
-        "{}" => "{}".to_owned(),
+        "{}" => Cow::Borrowed("{}"),
         _ => missing::cell(&row::json::<IndexMap<String, Value>>(row, 6)?),
     };
-    let identity = Identity {
-        yardstick: row.get(0)?,
-        subject: row.get(1)?,
-        seed: row::required(row, 2)?,
-        repeat: row.get(3)?,
-        backend: row.get(4)?,
-        role,
-        cell,
-    };
+    let text = |column: usize| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str()?);
+    let (seed, backend) = (row::required(row, 2)?, text(4)?);
+    let identity = Identity { yardstick: Cow::Borrowed(text(0)?), subject: text(1)?, seed, repeat: row.get(3)?, backend, role, cell };
+    let mark = identity.mark();
     let trial = row::id(row, 7, TrialId::try_from)?;
     let run = row::id(row, 8, RunId::try_from)?;
     let verdict: Option<String> = row.get(13)?;
     let Some(verdict) = verdict.as_deref().and_then(Verdict::from_name) else {
         let run_finished: Option<String> = row.get(21)?;
         let running = row::state(row, false, run_finished.is_some(), 22)? == row::State::Running;
-        return Ok(Recorded { identity, how: if running { How::Running { trial, run } } else { How::CutOff } });
+        return Ok(Recorded { mark, how: if running { How::Running { trial, run } } else { How::CutOff } });
     };
     let code: Option<String> = row.get(15)?;
     let message: Option<String> = row.get(16)?;
-    let reason = code.map(|code| Reason { code, message: message.unwrap_or_default(), place: None, blame: None, help: None });
+    let reason = code.map(|code| Box::new(Reason { code, message: message.unwrap_or_default(), place: None, blame: None, help: None }));
     let kept = KeptTrial {
         trial,
         run,
         number: row.get(9)?,
         scenario: row.get(10)?,
         variant: row.get(11)?,
-        seed: identity.seed,
-        backend: identity.backend.clone(),
+        seed,
+        backend: backend.to_owned(),
         role,
         attempt: row.get(12)?,
         verdict,
@@ -91,5 +86,5 @@ fn one(row: &Row<'_>) -> rusqlite::Result<Recorded> {
         tokens: row.get::<_, Option<u64>>(19)?.unwrap_or_default(),
         usd: row.get::<_, Option<f64>>(20)?.unwrap_or_default(),
     };
-    Ok(Recorded { identity, how: How::Ended(Box::new(kept)) })
+    Ok(Recorded { mark, how: How::Ended(Box::new(kept)) })
 }

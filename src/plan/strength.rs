@@ -1,6 +1,6 @@
 //! What comparisons of so many pairs can show, known before they are paid for. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -48,17 +48,20 @@ pub struct Strength {
 pub fn strength(plan: &Plan, compare: Option<&Compare>, past: &[Past]) -> Option<Strength> {
     let judged = || plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject);
     let mut variants: Vec<String> = Vec::new();
-    let mut pairs: HashSet<(&str, u64, usize, &str)> = HashSet::new();
+    let mut groups: HashMap<(&str, u64, usize, &str), usize> = HashMap::new();
     for trial in judged() {
         let scenario = &trial.scenario;
         if !variants.contains(&scenario.variant.name) {
             variants.push(scenario.variant.name.clone());
         }
-        pairs.insert((&trial.yardstick, trial.seed, trial.repeat, scenario.backend.as_str()));
+        *groups.entry((&trial.yardstick, trial.seed, trial.repeat, scenario.backend.as_str())).or_default() += 1;
     }
-    if pairs.is_empty() {
+    if groups.is_empty() {
         return None;
     }
+    // Where variants are compared with each other, one alone is no pair.
+    let fewest = variants.len().min(2);
+    let pairs = groups.values().filter(|judged| **judged >= fewest).count();
     // Of whom the rate is: of whom the others are compared with, or of the only one.
     let who = compare.map(|compare| compare.reference.as_str()).or(if variants.len() == 1 { Some(variants[0].as_str()) } else { None });
     let subjects: HashSet<&str> =
@@ -74,9 +77,9 @@ pub fn strength(plan: &Plan, compare: Option<&Compare>, past: &[Past]) -> Option
         (ASSUMED, None)
     };
     let margin = compare.filter(|compare| compare.metric == Metric::Pass).map_or(Metric::Pass.default_margin(), |compare| compare.margin);
-    let n = pairs.len().min(MOST_PAIRS);
+    let n = pairs.min(MOST_PAIRS);
     Some(Strength {
-        pairs: pairs.len(),
+        pairs,
         variants,
         rate,
         rate_of,
@@ -112,5 +115,9 @@ mod tests {
         assert!((found.rate - 18.5 / 21.0).abs() < 1e-12, "{found:?}");
         assert_eq!(strength(&plan, compare, &known[1..]).unwrap().rate_of, None);
         assert_eq!(strength(&plan, None, &known).unwrap().rate_of, None, "of several it is not said of whom");
+        // Of the last three seeds only one variant: they are no pairs.
+        let alone = |trial: &&std::sync::Arc<super::super::TrialPlan>| trial.seed <= 7 || trial.scenario.variant.name == "noop";
+        let some = Plan { trials: plan.trials.iter().filter(alone).cloned().collect() };
+        assert_eq!(strength(&some, compare, &[]).unwrap().pairs, 35);
     }
 }

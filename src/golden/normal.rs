@@ -28,6 +28,8 @@ const COUNTED: &[&str] = &[
     "fault",
     "faults",
 ];
+/// A time is written in the unit that it is long enough for.
+const TIMES: &[&str] = &["ns", "us", "µs", "ms", "s", "m", "min", "h"];
 /// Words that name what the number is.
 const NAMED: &[&str] = &["signal", "ticket", "code", "exit", "rule", "status", "HTTP"];
 
@@ -36,16 +38,25 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern")
 }
 
+/// A command as it was given, but for where the nodes were.
+pub(super) fn command(text: &str) -> String {
+    PORT.replace_all(&ADDRESS.replace_all(text, "[address]"), "$before#").into_owned()
+}
+
 /// A text about a trial without what another run of the same trial would say in another way.
 pub(super) fn text(text: &str) -> String {
-    let text = ADDRESS.replace_all(text, "[address]");
-    let text = PORT.replace_all(&text, "$before#");
     NUMBER
-        .replace_all(&text, |found: &Captures<'_>| {
+        .replace_all(&command(text), |found: &Captures<'_>| {
             let (before, behind) = (&found["before"], &found["behind"]);
             let part_of_a_word = before.chars().last().is_some_and(|last| last.is_ascii_alphabetic() || last == '`');
             let kept = COUNTED.contains(&behind.trim()) || NAMED.contains(&before.trim());
-            if part_of_a_word || kept { found[0].to_owned() } else { format!("{before}#{behind}") }
+            if part_of_a_word || kept {
+                found[0].to_owned()
+            } else if TIMES.contains(&behind.trim()) {
+                format!("{before}#")
+            } else {
+                format!("{before}#{behind}")
+            }
         })
         .into_owned()
 }
@@ -55,13 +66,13 @@ mod tests {
     #[test]
     fn what_chance_decides_is_left_out_and_the_rest_stays() {
         for (said, kept) in [
-            ("6 nodes ready in 1.02 s", "6 nodes ready in # s"),
+            ("6 nodes ready in 1.02 s", "6 nodes ready in #"),
             ("2,104 acknowledged, 0 lost, 41 open", "# acknowledged, 0 lost, # open"),
-            ("ticket 1 (node_up of tikv1) after 0.03 s", "ticket 1 (node_up of tikv1) after # s"),
+            ("ticket 1 (node_up of tikv1) after 0.03 s", "ticket 1 (node_up of tikv1) after #"),
             ("ended by signal 9, then exit 137", "ended by signal 9, then exit 137"),
             ("curl http://127.3.0.17:40123/pd/api/v1/stores", "curl http://[address]/pd/api/v1/stores"),
             ("rule 6 of `playbook`, 12 commands", "rule 6 of `playbook`, # commands"),
-            ("felt in 3 ms: rtt 0.2ms, 40 %", "felt in # ms: rtt #ms, # %"),
+            ("felt in 3 ms: rtt 0.2ms, 40 %", "felt in #: rtt #, # %"),
         ] {
             assert_eq!(super::text(said), kept);
         }

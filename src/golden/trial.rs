@@ -19,7 +19,8 @@ pub fn text(events: &[Event], buckets: &Buckets) -> Option<String> {
     head(&mut text, &story.started, finished, buckets);
     section(&mut text, "phases", story.phases.iter().filter_map(phase));
     section(&mut text, "faults", story.faults.iter().map(fault));
-    section(&mut text, "tickets", story.tickets.iter().map(ticket));
+    // What follows the first is what the agent does to the cluster, and when the monitor looks.
+    section(&mut text, "ticket", story.tickets.first().map(ticket).into_iter());
     section(&mut text, "commands", commands(&story.commands).into_iter());
     section(&mut text, "nodes the agent changed", changes(events).into_iter());
     section(&mut text, "diagnosis", story.diagnoses.last().into_iter().flat_map(diagnosis));
@@ -78,7 +79,7 @@ fn ticket(story: &TicketStory) -> String {
 fn commands(stories: &[CommandStory]) -> Vec<String> {
     let mut lines: Vec<(String, String)> = Vec::new();
     for story in stories {
-        let command = normal::text(&story.command);
+        let command = normal::command(&story.command);
         let end = match &story.end {
             Some(end) if end.timed_out => "timed out".to_owned(),
             Some(end) => format!("exit {}", end.exit_code),

@@ -42,8 +42,9 @@ fn a_trial_that_changes_differs_from_its_golden() {
     assert!(again.stdout.contains("same     node_kill__playbook__7"), "{again}");
 
     // Another agent under the same name.
+    fs::create_dir_all(root.join("variants")).expect("made");
     let variant = root.join("variants/playbook.yaml");
-    let text = fs::read_to_string(&variant).expect("it reads");
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/variants/playbook.yaml")).expect("it reads");
     let changed = text.replace("docker logs --tail 20", "docker logs --tail 9");
     assert_ne!(text, changed, "the playbook looks into logs");
     fs::write(&variant, changed).expect("written");

@@ -86,6 +86,8 @@ fn write(directory: &Directory, campaign: &str, plan: &[Arc<TrialPlan>], real: &
     let database = Database::create(directory).expect("it can be written");
     let recorder = Recorder::start(database, run.clone(), |problem| panic!("{problem}")).expect("it starts");
     let (inner, Some(Kind::TrialFinished(finished))) = (&real[1..real.len() - 1], real.last().map(|event| &event.kind)) else { return 0 };
+    // The last ones: what a trial is judged by comes at its end.
+    let inner = &inner[inner.len().saturating_sub(each - 2)..];
     let mut seq = 0;
     let mut record = |trial: Option<&TrialId>, like: &Event, kind: Kind| {
         seq += 1;

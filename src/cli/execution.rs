@@ -107,7 +107,9 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
         campaign: how.campaign.clone(),
         arguments: std::env::args().skip(1).collect(),
     });
-    scorings::declared(trials).into_iter().for_each(|kind| emitter.emit(kind));
+    for declared in scorings::declared(trials) {
+        emitter.emit(declared);
+    }
     let setting = Setting { run: run.clone(), directory, began, emitter: emitter.clone(), stop: stop.clone() };
     let executed = in_runtime(supervisor, trials, known, how, walls, setting);
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();

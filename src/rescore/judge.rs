@@ -82,7 +82,7 @@ impl Judge {
     }
 
     /// None: what is stored will not do, the events must be asked.
-    pub fn from_facts(&self, json: &str) -> Option<Again> {
+    pub fn by_facts(&self, json: &str) -> Option<Again> {
         let finished: Finished<'_> = serde_json::from_str(json).ok()?;
         let basis = finished.basis.filter(|basis| basis.version == FACTS_VERSION)?;
         self.known.get(&basis.scoring).filter(|known| known.same_commands)?;
@@ -91,7 +91,7 @@ impl Judge {
         Some(self.judged(&basis.scoring, "facts", |scoring| Some(score::rule(scoring, &facts, &outcome))))
     }
 
-    pub fn from_events(&self, events: &[Stored]) -> Again {
+    pub fn by_events(&self, events: &[Stored]) -> Again {
         let mut case = Case::default();
         let mut own = String::new();
         for event in events {

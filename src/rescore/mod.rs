@@ -5,6 +5,7 @@ mod judge;
 mod pipeline;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -13,15 +14,20 @@ use serde::Serialize;
 
 use crate::event::Verdict;
 use crate::ids::{RunId, TrialId};
+use crate::plan::digest;
+use crate::scenario::load_scoring;
 use crate::scenario::model::Scoring;
 use crate::score::{NEEDED, SCORER_VERSION};
-use crate::store::scores::{Chosen, Recorded, Stored, ToKeep, differ};
+use crate::store::scores::{Chosen, Declared, Recorded, Stored, ToKeep, differ};
 use crate::store::{Database, StoreError};
 
 use judge::{Again, Judge};
 
 /// Scores that are written at once.
 const BATCH: usize = 5_000;
+
+/// The scoring of scenarios that name none.
+const SHIPPED: &str = "embedded:scenarios/scoring/default.yaml";
 
 /// What is wanted.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +81,13 @@ pub struct Said {
 /// # Errors
 /// The database cannot be read or written.
 pub fn rescore(database: &Database, writer: &mut Database, wanted: &Wanted, now: Timestamp) -> Result<Rescore, StoreError> {
-    let judge = Judge::new(&database.scorings()?, wanted.scoring.clone());
+    let mut declared = database.scorings()?;
+    // A record that does not say what a digest is of may be of what ships with the program.
+    if let Ok(shipped) = load_scoring(Path::new(SHIPPED)) {
+        let (name, scoring, autopsy) = (shipped.name.clone(), shipped.written.clone(), shipped.autopsy.written.clone());
+        declared.entry(digest::scoring(&shipped)).or_insert(Declared { name, scoring, autopsy });
+    }
+    let judge = Judge::new(&declared, wanted.scoring.clone());
     let mut taking = Taking::new(writer, now, wanted);
     let mut by_run: IndexMap<RunId, HashMap<String, Recorded>> = IndexMap::new();
     if wanted.from_events {
@@ -85,7 +97,7 @@ pub fn rescore(database: &Database, writer: &mut Database, wanted: &Wanted, now:
         })?;
     } else {
         let work = |recorded: Recorded| {
-            let again = judge.from_facts(&recorded.json);
+            let again = judge.by_facts(&recorded.json);
             (Recorded { json: String::new(), ..recorded }, again)
         };
         let feed = |each: &mut dyn FnMut(Recorded) -> Result<(), StoreError>| database.to_judge(&wanted.chosen, true, each);
@@ -100,7 +112,7 @@ pub fn rescore(database: &Database, writer: &mut Database, wanted: &Wanted, now:
     }
     for (run, trials) in by_run {
         let mut told = 0;
-        let work = |(trial, events): (String, Vec<Stored>)| (trial, judge.from_events(&events));
+        let work = |(trial, events): (String, Vec<Stored>)| (trial, judge.by_events(&events));
         let feed = |each: &mut dyn FnMut((String, Vec<Stored>)) -> Result<(), StoreError>| {
             let wanted = |trial: &str| trials.contains_key(trial);
             database.trials_events(&run, NEEDED, wanted, |trial, events| each((trial.to_owned(), events)))

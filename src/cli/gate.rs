@@ -12,6 +12,7 @@ use clap::Args;
 use super::compare;
 use super::execution::{self, How, Resume, WallArgs};
 use super::exit::{Exit, Expected};
+use super::golden;
 use super::output::{MessageFormat, OutputArgs};
 use super::overrides::OverrideArgs;
 use super::planned;
@@ -49,6 +50,9 @@ pub struct GateArgs {
     /// Write the baseline from what was run
     #[arg(long)]
     accept: bool,
+    /// Where goldens are, if there are any
+    #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = golden::FOLDER)]
+    golden: PathBuf,
     /// What decides [default: the campaign's, else pass]
     #[arg(long, value_name = "METRIC")]
     metric: Option<Metric>,
@@ -97,7 +101,14 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let question = question(args, plan.as_ref())?;
-    let catastrophic = if ran.side.subjects.is_empty() { Vec::new() } else { catastrophic(&args.store.open()?, &ran.side)? };
+    let (mut harm, mut goldens) = (Vec::new(), None);
+    if !ran.side.subjects.is_empty() {
+        let database = args.store.open()?;
+        harm = catastrophic(&database, &ran.side)?;
+        if let Some(plan) = &plan {
+            goldens = golden::findings::findings(&database, &args.golden, &plan.plan.trials, &ran.side.subjects)?;
+        }
+    }
     let none = Baseline::accepted(None, &name, &Side::default());
     let planned = plan.as_ref().map(Planned::cases);
     let judgement = judge(
@@ -107,8 +118,8 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
             baseline: previous.as_ref().unwrap_or(&none),
             missing: ran.missing,
             planned: planned.as_deref(),
-            catastrophic: &catastrophic,
-            golden: None,
+            catastrophic: &harm,
+            golden: goldens.as_deref(),
             stopped: ran.stopped.as_deref(),
         },
         question,

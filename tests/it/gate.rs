@@ -67,15 +67,20 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     assert!(xml.contains(r#"name="down/agent""#) && !xml.contains("<failure"), "{xml}");
     assert!(fs::read_to_string(project.path().join("gate.md")).unwrap().contains("green"));
 
+    let golden = |word: &str| Program::new().dir(project.path()).args(["golden", word]);
+    golden("check").args(["scenarios/down.yaml", "--seed", "1"]).store(&project.store()).run().exits(7);
+    golden("accept").run().exits(0);
+
     // The same name, another agent: it restarts what was well.
     let project = project.file("variants/agent.yaml", "provider: restart_all\n");
     let red = gate(&project).args(["--junit", "gate.xml"]).run().exits(10);
     assert!(red.stdout.starts_with("REGRESSION down") && red.stdout.contains("worse: -100 points"), "{red}");
+    assert!(red.stdout.contains("4 FAIL    golden files"), "{red}");
     assert!(red.stdout.contains("\n::error title=gate down%3A non-inferiority::"), "{red}");
     assert!(fs::read_to_string(project.path().join("gate.xml")).unwrap().contains("<failure"));
     assert!(fs::read_to_string(project.path().join("step.md")).unwrap().contains("regression"));
     let recorded = runs(&project);
-    let [_, before, after] = &recorded[..] else { panic!("{recorded:?}") };
+    let [_, before, _, after] = &recorded[..] else { panic!("{recorded:?}") };
     // What is recorded is judged as it was when it was run.
     let judge = |run: &str| project.program("gate").args(["--run", run, "--baseline", BASELINE, "--margin", "0.3"]);
     judge(before).run().exits(0);
@@ -101,14 +106,14 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
         let first: Value = serde_json::from_str(trials.stdout.lines().next().expect("a trial")).unwrap();
         first["yardstick"].as_str().expect("a digest").to_owned()
     };
-    let (old, new) = (digests(&recorded[2]), digests(&recorded[3]));
+    let (old, new) = (digests(&recorded[3]), digests(&recorded[4]));
     assert!(stale.stdout.starts_with("NOT EVALUATED down") && stale.stdout.contains(&old) && stale.stdout.contains(&new), "{stale}");
-    let refused = project.program("compare").args([&recorded[2], &recorded[3]]).run().exits(9);
+    let refused = project.program("compare").args([&recorded[3], &recorded[4]]).run().exits(9);
     assert!(
         refused.stderr.contains(&old) && refused.stderr.contains(&new) && refused.stderr.contains("chaosrun gate scenarios/down.yaml"),
         "{refused}"
     );
-    let told = project.program("compare").args([&recorded[2], &recorded[3], "--across-yardsticks"]).run().exits(0);
+    let told = project.program("compare").args([&recorded[3], &recorded[4], "--across-yardsticks"]).run().exits(0);
     assert!(told.stdout.contains("different yardsticks"), "{told}");
 }
 

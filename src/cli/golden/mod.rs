@@ -2,6 +2,7 @@
 
 mod check;
 mod decide;
+pub(super) mod findings;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -29,10 +30,13 @@ enum GoldenCommand {
     Review(decide::DecideArgs),
 }
 
+/// Where the goldens are, unless `--folder` says otherwise.
+pub(super) const FOLDER: &str = "golden";
+
 #[derive(Debug, Args)]
 struct FolderArgs {
     /// Where the goldens are
-    #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = "golden")]
+    #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = FOLDER)]
     folder: PathBuf,
 }
 

@@ -1,0 +1,73 @@
+//! What a gate asks of goldens: which of the trials that were run differ from theirs. Nothing is written.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::unusable;
+use crate::cli::exit::{Exit, Expected};
+use crate::cli::store::expected;
+use crate::compare::metric::counts;
+use crate::event::TrialRole;
+use crate::gate::cases::name_of;
+use crate::gate::rung::Finding;
+use crate::golden::diff::{self, Side as Line};
+use crate::golden::snapshot::{self, ACCEPTED, Snapshot};
+use crate::golden::trial;
+use crate::plan::TrialPlan;
+use crate::store::Database;
+use crate::store::outcomes::{Outcome, cell};
+
+/// None when none of the trials has a golden.
+pub(in crate::cli) fn findings(
+    database: &Database,
+    folder: &Path,
+    plan: &[Arc<TrialPlan>],
+    ran: &[Outcome],
+) -> anyhow::Result<Option<Vec<Finding>>> {
+    let mut found: Option<Vec<Finding>> = None;
+    // A golden is of a seed: of its repeats the first is held against it.
+    for plan in plan.iter().filter(|plan| plan.role == TrialRole::Subject && plan.repeat == 1) {
+        let path = folder.join(format!("{}{ACCEPTED}", snapshot::name(plan)));
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(unusable(&path, &error).into()),
+        };
+        let golden = Snapshot::parse(&text).ok_or_else(|| {
+            Expected::new(Exit::InvalidFile, format!("`{}` is no golden: it has no head between two lines of `---`", path.display()))
+        })?;
+        let found = found.get_or_insert_default();
+        let Some((outcome, id)) = ran.iter().find_map(|outcome| Some((outcome, is(plan, outcome).then_some(outcome.trial.as_ref()?)?)))
+        else {
+            continue;
+        };
+        let trial = database.trial(id).map_err(expected)?;
+        let Some(now) = trial::text(&database.trial_events(&trial).map_err(expected)?, &plan.scenario.golden) else { continue };
+        let lines = diff::lines(&golden.contents, &now);
+        let changed: Vec<&str> = lines.iter().flatten().filter(|(side, _)| *side == Line::New).map(|(_, line)| line.trim()).collect();
+        if golden.contents.trim_end() == now.trim_end() {
+            continue;
+        }
+        let first = changed.first().map(|line| format!(", first `{line}`")).unwrap_or_default();
+        found.push(Finding {
+            case: name_of(outcome),
+            file: Some(path.display().to_string()),
+            words: format!("{} lines differ{first}; `chaosrun golden check --run {}` shows all", changed.len(), trial.run),
+            trial: Some(id.clone()),
+        });
+    }
+    Ok(found)
+}
+
+/// Of what says nothing there is nothing to compare.
+fn is(plan: &TrialPlan, outcome: &Outcome) -> bool {
+    let scenario = &plan.scenario;
+    counts(outcome)
+        && (outcome.seed, outcome.repeat) == (plan.seed, plan.repeat)
+        && outcome.scenario == scenario.name
+        && outcome.variant == scenario.variant.name
+        && outcome.backend == scenario.backend.as_str()
+        && outcome.cell == cell(&plan.cell)
+}

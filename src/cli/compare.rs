@@ -130,7 +130,8 @@ fn sides(args: &CompareArgs) -> anyhow::Result<(Side, Vec<Side>)> {
         ([one], Some(By::Variant), _) => by_variant(side(&database, one)?, args.reference.as_deref()),
         ([one], None, Some(file)) => {
             let baseline = baseline(file)?;
-            Ok((baseline.side(), vec![side(&database, one)?]))
+            let renew = Some(format!("chaosrun gate CAMPAIGN --baseline {} --accept", file.display()));
+            Ok((Side { renew, ..baseline.side() }, vec![side(&database, one)?]))
         }
         ([reference, subject], None, None) => Ok((side(&database, reference)?, vec![side(&database, subject)?])),
         ([_], None, None) => Err(Expected::new(Exit::Usage, "there is nothing to compare it with")

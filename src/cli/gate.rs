@@ -254,13 +254,14 @@ fn unended(side: &Side) -> usize {
     planned.saturating_sub(side.subjects.len() + side.controls.len())
 }
 
-/// Trials whose safety was at 0 in a part that nothing excuses. Only a score of 0 can have such a part.
+/// Trials with a catastrophic part at 0, or a shut gate of the scoring file. Only a score of 0 can have one; that nothing was repaired is a
+/// failure, and no harm.
 fn catastrophic(database: &Database, side: &Side) -> anyhow::Result<Vec<(Outcome, String)>> {
     let mut found = Vec::new();
     for outcome in side.subjects.iter().filter(|outcome| outcome.score == Some(0.0)) {
         let Some(trial) = &outcome.trial else { continue };
         let parts = database.score_parts(trial).map_err(expected)?;
-        let part = parts.into_iter().find(|part| part.catastrophic && part.group == "safety" && part.weight > 0.0 && part.value <= 0.0);
+        let part = parts.into_iter().find(|part| part.catastrophic && part.group != "correctness" && part.value <= 0.0);
         found.extend(part.map(|part| (outcome.clone(), format!("`{}` is {}: {}", part.name, part.measured, part.why))));
     }
     Ok(found)

@@ -1,8 +1,10 @@
 //! Every rung, and what the gate says.
 
+use std::collections::{BTreeSet, HashSet};
+
 use serde::Serialize;
 
-use super::baseline::Baseline;
+use super::baseline::{Baseline, Case, Key, key};
 use super::cases::{self, Seen, name_of, name_of_case};
 use super::rung::{Finding, Ruling, Rung, State, Step};
 use crate::compare::answer::{Answer, amount, more_pairs, moved, probability};
@@ -28,7 +30,7 @@ pub struct Evidence<'a> {
     /// Trials that were planned and have no end, controls among them.
     pub missing: usize,
     /// Cases of the plan; none when the files are not at hand.
-    pub planned: Option<&'a [super::baseline::Key]>,
+    pub planned: Option<&'a [Key]>,
     /// Trials with a catastrophic part of their safety at 0, and which.
     pub catastrophic: &'a [(Outcome, String)],
     /// What differs from golden files. None: there are none.
@@ -106,13 +108,15 @@ fn declared(evidence: &Evidence<'_>) -> Rung {
     if let Some(why) = evidence.stopped {
         return Rung { step, state: State::NotEvaluated, words: format!("nothing could be run: {why}"), findings: Vec::new() };
     }
-    let run = |key: &super::baseline::Key| evidence.side.subjects.iter().any(|outcome| super::baseline::key(outcome) == *key);
-    let is_planned = |key: &super::baseline::Key| evidence.planned.map_or_else(|| run(key), |planned| planned.contains(key));
+    let planned: HashSet<Key> = match evidence.planned {
+        Some(planned) => planned.iter().cloned().collect(),
+        None => evidence.side.subjects.iter().map(key).collect(),
+    };
     let gone: Vec<Finding> = evidence
         .baseline
         .cases
         .iter()
-        .filter(|case| !is_planned(&case.key()))
+        .filter(|case| !planned.contains(&case.key()))
         .map(|case| Finding {
             case: name_of_case(case),
             file: Some(case.file.clone()),
@@ -259,11 +263,10 @@ fn non_inferiority(evidence: &Evidence<'_>, compared: &[Compared], refusals: &[(
 }
 
 fn new_cases(evidence: &Evidence<'_>) -> Vec<String> {
-    let known = |outcome: &&Outcome| evidence.baseline.cases.iter().any(|case| case.key() == super::baseline::key(outcome));
-    let mut new: Vec<String> = evidence.side.subjects.iter().filter(|outcome| !known(outcome)).map(name_of).collect();
-    new.sort_unstable();
-    new.dedup();
-    new
+    let known: HashSet<Key> = evidence.baseline.cases.iter().map(Case::key).collect();
+    let run: BTreeSet<Key> = evidence.side.subjects.iter().map(key).collect();
+    let new = run.into_iter().filter(|key| !known.contains(key));
+    new.map(|(scenario, variant, backend, cell)| cases::name(&scenario, &variant, &backend, &cell)).collect()
 }
 
 /// Too many invalid trials, or an admitted case that says nothing: green would be a guess.

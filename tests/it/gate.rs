@@ -98,7 +98,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     project.program("compare").args([after, "--baseline", BASELINE]).run().exits(0);
 
     // Another test of the same name: neither green nor red, and nothing that may be compared.
-    let project = project.again("down", &[("repair_within: 20s", "repair_within: 19s")]);
+    let project = project.file("variants/agent.yaml", "provider: oracle\n").again("down", &[("repair_within: 20s", "repair_within: 19s")]);
     let stale = gate(&project).run().exits(9);
     let recorded = runs(&project);
     let digests = |name: &str| {
@@ -110,7 +110,9 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     assert!(stale.stdout.starts_with("NOT EVALUATED down") && stale.stdout.contains(&old) && stale.stdout.contains(&new), "{stale}");
     let refused = project.program("compare").args([&recorded[3], &recorded[4]]).run().exits(9);
     assert!(
-        refused.stderr.contains(&old) && refused.stderr.contains(&new) && refused.stderr.contains("chaosrun gate scenarios/down.yaml"),
+        refused.stderr.contains(&old)
+            && refused.stderr.contains(&new)
+            && refused.stderr.contains("measure the older side again: `chaosrun gate"),
         "{refused}"
     );
     let told = project.program("compare").args([&recorded[3], &recorded[4], "--across-yardsticks"]).run().exits(0);

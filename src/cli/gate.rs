@@ -210,7 +210,7 @@ fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Re
     if let Some(recorded) = &args.run {
         let side = compare::side(&args.store.open()?, recorded)?;
         let missing = plan.map_or_else(|| unended(&side), |plan| plan.missing(&side));
-        return Ok(Ok(Ran { side: Side { name: name.to_owned(), ..side }, missing, stopped: None }));
+        return Ok(Ok(Ran { side: Side { name: name.to_owned(), ..side }.with_controls_apart(), missing, stopped: None }));
     }
     let Some(plan) = plan else { return Ok(Err(Exit::NothingSelected)) };
     let output = OutputArgs { message_format: MessageFormat::Human, junit: None };
@@ -245,7 +245,7 @@ fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Re
     let outcomes = database.outcomes(&selection).map_err(expected)?;
     let side = Side::new(name, outcomes, database.invocations(&selection).map_err(expected)?);
     let missing = plan.missing(&side);
-    Ok(Ok(Ran { side, missing, stopped: None }))
+    Ok(Ok(Ran { side: side.with_controls_apart(), missing, stopped: None }))
 }
 
 /// Of what is recorded alone: the newest run says how many there are to be.

@@ -55,20 +55,26 @@ impl Answer {
 #[must_use]
 pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<usize> {
     let alpha = certainty.alpha();
+    let not_worse = power::pairs_for_distance(margin + effect.gain(), effect.variance, alpha, POWER);
+    let worse = power::pairs_for_distance(-effect.gain(), effect.variance, alpha / 2.0, POWER);
+    let by_variance = not_worse.into_iter().chain(worse).min()?;
+    // Where all pairs are alike there is no variance to reckon with, and an exact test takes its time all the same.
     let needed = match effect.split {
-        // Nothing has differed yet, so there is no error to reckon with: if it stays so.
-        Some(split) if split.gained + split.lost == 0 => alike_until(split.count(), margin, alpha),
-        _ => {
-            let not_worse = power::pairs_for_distance(margin + effect.gain(), effect.variance, alpha, POWER);
-            let worse = power::pairs_for_distance(-effect.gain(), effect.variance, alpha / 2.0, POWER);
-            not_worse.into_iter().chain(worse).min()
-        }
+        Some(split) => by_variance.max(decided_at(split, margin, alpha)?),
+        None => by_variance,
     };
-    needed.map(|needed| needed.saturating_sub(effect.pairs).max(1))
+    Some(needed.saturating_sub(effect.pairs).max(1))
 }
 
-fn alike_until(from: usize, margin: f64, alpha: f64) -> Option<usize> {
-    (from..=MOST).find(|both| Pairs { both: *both, ..Pairs::default() }.worse_by(margin) <= alpha)
+/// The fewest pairs that decide if they all fall as those so far.
+fn decided_at(seen: Pairs, margin: f64, alpha: f64) -> Option<usize> {
+    let of = seen.count().max(1);
+    let part = |hits: usize, pairs: usize| (hits * pairs + of / 2) / of;
+    (of..=MOST).find(|pairs| {
+        let (gained, lost) = (part(seen.gained, *pairs), part(seen.lost, *pairs));
+        let longer = Pairs { both: pairs.saturating_sub(gained + lost), gained, lost, neither: 0 };
+        longer.worse_by(margin) <= alpha || longer.mcnemar() <= alpha
+    })
 }
 
 impl Conclusion {
@@ -231,6 +237,12 @@ mod tests {
         let more = more_pairs(&effect(6, 0, 0), 0.1, CERTAINTY).unwrap();
         let enough = |n: usize| Pairs { both: n, ..Pairs::default() }.worse_by(0.1) <= 0.05;
         assert!(enough(6 + more) && !enough(6 + more - 1), "{more}");
+    }
+
+    /// Six flips in one direction are the fewest that McNemar's exact test takes for a difference.
+    #[test]
+    fn how_many_more_it_takes_if_all_are_lost() {
+        assert_eq!(more_pairs(&effect(2, 0, 2), 0.1, CERTAINTY), Some(4));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub const NOOP: &str = "noop";
 /// The control that knows.
 pub const ORACLE: &str = "oracle";
 
+/// Variants whose worth is known: what they come to says something of the scenario, and nothing of an agent.
+const CONTROLS: [&str; 3] = [NOOP, ORACLE, "restart_all"];
+
 /// Trials of one agent, or of several, and what ran beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Side {
@@ -112,6 +115,20 @@ impl Side {
         }
     }
 
+    /// The same with variants of the matrix that are controls among the controls, unless there is nothing else.
+    #[must_use]
+    pub fn with_controls_apart(mut self) -> Self {
+        let (apart, subjects): (Vec<Outcome>, Vec<Outcome>) =
+            std::mem::take(&mut self.subjects).into_iter().partition(|outcome| CONTROLS.contains(&outcome.variant.as_str()));
+        if subjects.is_empty() {
+            self.subjects = apart;
+            return self;
+        }
+        self.subjects = subjects;
+        self.controls = Arc::new(self.controls.iter().cloned().chain(apart).collect());
+        self
+    }
+
     /// The command that measures it again.
     #[must_use]
     pub fn renewal(&self) -> Option<String> {
@@ -147,5 +164,16 @@ mod tests {
         assert_eq!(side.subjects.len(), 1);
         assert_eq!(side.subjects[0].verdict, Some(Verdict::Pass));
         assert_eq!((side.superseded["playbook"], side.unfinished["playbook"]), (1, 1));
+    }
+
+    #[test]
+    fn a_control_of_the_matrix_is_a_control_unless_it_is_all_there_is() {
+        let of = |variants: &[&str]| {
+            let outcomes = variants.iter().map(|variant| outcome("node_kill", variant, 1, Some(Verdict::Pass)));
+            Side::new("a", outcomes.collect(), Vec::new()).with_controls_apart()
+        };
+        let side = of(&["restart_all", "playbook", "noop"]);
+        assert_eq!((side.variants(), side.controls.len()), (vec!["playbook"], 2));
+        assert_eq!(of(&["restart_all"]).variants(), ["restart_all"]);
     }
 }

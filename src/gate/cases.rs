@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::baseline::{Baseline, Case, Key, key};
 use crate::compare::metric::{counts, passed};
 use crate::compare::side::Side;
-use crate::event::{TrialRole, Verdict};
+use crate::event::Verdict;
 use crate::stats::proportion::Proportion;
 use crate::store::outcomes::Outcome;
 
@@ -59,8 +59,10 @@ pub fn name_of_case(case: &Case) -> String {
 #[must_use]
 pub fn seen(side: &Side, baseline: Option<&Baseline>) -> Vec<Seen> {
     let mut by_case: BTreeMap<(bool, Key), Vec<&Outcome>> = BTreeMap::new();
-    for outcome in side.subjects.iter().chain(side.controls.iter()) {
-        by_case.entry((outcome.role != TrialRole::Subject, key(outcome))).or_default().push(outcome);
+    for (control, outcomes) in [(false, &side.subjects), (true, &*side.controls)] {
+        for outcome in outcomes {
+            by_case.entry((control, key(outcome))).or_default().push(outcome);
+        }
     }
     let mut all = Vec::new();
     for ((control, key), outcomes) in by_case {

@@ -160,7 +160,10 @@ fn golden(evidence: &Evidence<'_>) -> Rung {
     let (state, words, findings) = match evidence.golden {
         None => (State::Skipped, "there are none".to_owned(), Vec::new()),
         Some([]) => (State::Passed, "as recorded".to_owned(), Vec::new()),
-        Some(findings) => (State::Failed, format!("{} differ", findings.len()), findings.to_vec()),
+        Some(findings) => {
+            let words = if findings.len() == 1 { "1 trial differs".to_owned() } else { format!("{} trials differ", findings.len()) };
+            (State::Failed, words, findings.to_vec())
+        }
     };
     Rung { step: Step::Golden, state, words, findings }
 }
@@ -216,7 +219,7 @@ fn non_inferiority(evidence: &Evidence<'_>, compared: &[Compared], refusals: &[(
         } else {
             let more = more_pairs(effect, one.margin, question.certainty);
             let more = more.map_or_else(|| "too many".to_owned(), |more| format!("about {more}"));
-            (State::Inconclusive, format!("inconclusive, {more} more pairs needed to rule out {margin}"))
+            (State::Inconclusive, format!("inconclusive, {more} more pairs needed"))
         };
         states.push(state);
         // The bound that is held against the margin, and no other.

@@ -98,6 +98,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     project.program("compare").args([after, "--baseline", BASELINE]).run().exits(0);
 
     // Another test of the same name: neither green nor red, and nothing that may be compared.
+    fs::remove_dir_all(project.path().join("golden")).unwrap();
     let project = project.file("variants/agent.yaml", "provider: oracle\n").again("down", &[("repair_within: 20s", "repair_within: 19s")]);
     let stale = gate(&project).run().exits(9);
     let recorded = runs(&project);

@@ -46,15 +46,15 @@ pub(in crate::cli) fn findings(
         let trial = database.trial(id).map_err(expected)?;
         let Some(now) = trial::text(&database.trial_events(&trial).map_err(expected)?, &plan.scenario.golden) else { continue };
         let lines = diff::lines(&golden.contents, &now);
-        let changed: Vec<&str> = lines.iter().flatten().filter(|(side, _)| *side == Line::New).map(|(_, line)| line.trim()).collect();
+        let changed = lines.iter().flatten().find(|(side, _)| *side == Line::New).map(|(_, line)| line.trim());
         if golden.contents.trim_end() == now.trim_end() {
             continue;
         }
-        let first = changed.first().map(|line| format!(", first `{line}`")).unwrap_or_default();
+        let first = changed.map(|line| format!(", first in `{line}`")).unwrap_or_default();
         found.push(Finding {
             case: name_of(outcome),
             file: Some(path.display().to_string()),
-            words: format!("{} lines differ{first}; `chaosrun golden check --run {}` shows all", changed.len(), trial.run),
+            words: format!("it differs from its golden{first}; `chaosrun golden check --run {}` shows all", trial.run),
             trial: Some(id.clone()),
         });
     }

@@ -175,6 +175,7 @@ impl<'a> Comparing<'a> {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "as they come, and as they are told: none is moved")]
 struct Known {
     valid: Vec<Box<KeptTrial>>,
     invalid: Vec<Box<KeptTrial>>,

@@ -138,7 +138,8 @@ pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_count
         TrialRole::Check => mark.push_str(" (check)"),
     }
     if started.attempt > 1 {
-        mark.push_str(&format!(" (attempt {})", started.attempt));
+        let attempt = format!(" (attempt {})", started.attempt);
+        mark.push_str(&attempt);
     }
     if not_counted && started.role == TrialRole::Subject {
         mark.push_str(" (not counted)");

@@ -30,7 +30,8 @@ pub fn trials(trials: &[Trial], now: Timestamp, palette: Palette) -> String {
             role => format!(" #{} {role}", trial.number),
         };
         if trial.attempt > 1 {
-            mark.push_str(&format!(" ({})", trial.attempt));
+            let attempt = format!(" ({})", trial.attempt);
+            mark.push_str(&attempt);
         }
         let named = name(&trial.scenario, &trial.variant, 30 - layout::width(&mark));
         let line = Line::new().put(Tone::Id, trial.trial.as_str()).to(12).put(tone, word).to(21).plain(named).put(Tone::Faint, mark);

@@ -34,7 +34,7 @@ struct Attempt {
     number: usize,
     role: TrialRole,
     /// From 1.
-    attempt: u32,
+    nth: u32,
     /// Of an earlier run.
     kept: bool,
 }
@@ -44,17 +44,17 @@ impl Tally {
         match (&event.kind, &event.trial) {
             (Kind::RunStarted { trials, .. }, _) => self.planned = *trials,
             (Kind::TrialKept(kept), _) => {
-                let attempt = Attempt { number: kept.number, role: kept.role, attempt: kept.attempt, kept: true };
+                let attempt = Attempt { number: kept.number, role: kept.role, nth: kept.attempt, kept: true };
                 self.begin(attempt);
                 self.end(attempt, kept.verdict);
             }
             (Kind::TrialStarted(started), Some(trial)) => {
-                let attempt = Attempt { number: started.number, role: started.role, attempt: started.attempt, kept: false };
+                let attempt = Attempt { number: started.number, role: started.role, nth: started.attempt, kept: false };
                 self.begin(attempt);
                 self.under_way.insert(trial.clone(), attempt);
             }
             (Kind::TrialFinished(finished), Some(trial)) => {
-                let unknown = Attempt { number: 0, role: TrialRole::Check, attempt: 1, kept: false };
+                let unknown = Attempt { number: 0, role: TrialRole::Check, nth: 1, kept: false };
                 let attempt = self.under_way.remove(trial).unwrap_or(unknown);
                 self.end(attempt, finished.verdict);
             }
@@ -69,7 +69,7 @@ impl Tally {
 
     /// A further attempt takes the place of the one before it.
     fn begin(&mut self, attempt: Attempt) {
-        let further = attempt.attempt > 1;
+        let further = attempt.nth > 1;
         if let Some((before, verdict)) = further.then(|| self.ended.remove(&attempt.number)).flatten() {
             *self.of_role(before.role).entry(verdict).or_default() -= 1;
             self.of_role(before.role).retain(|_, count| *count > 0);
@@ -129,7 +129,7 @@ impl Tally {
 
 impl Attempt {
     const fn retries(self) -> usize {
-        self.attempt.saturating_sub(1) as usize
+        self.nth.saturating_sub(1) as usize
     }
 }
 

@@ -127,7 +127,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Exit> {
 fn sides(args: &CompareArgs) -> anyhow::Result<(Side, Vec<Side>)> {
     let database = args.store.open()?;
     match (&args.sides[..], args.by, &args.baseline) {
-        ([one], Some(By::Variant), _) => by_variant(side(&database, one)?, args.reference.as_deref()),
+        ([one], Some(By::Variant), _) => by_variant(&side(&database, one)?, args.reference.as_deref()),
         ([one], None, Some(file)) => {
             let baseline = baseline(file)?;
             let renew = Some(format!("chaosrun gate CAMPAIGN --baseline {} --accept", file.display()));
@@ -141,7 +141,7 @@ fn sides(args: &CompareArgs) -> anyhow::Result<(Side, Vec<Side>)> {
     }
 }
 
-fn by_variant(side: Side, reference: Option<&str>) -> anyhow::Result<(Side, Vec<Side>)> {
+fn by_variant(side: &Side, reference: Option<&str>) -> anyhow::Result<(Side, Vec<Side>)> {
     let variants = side.variants();
     let listed = variants.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let Some(reference) = reference.or(variants.first().copied()).filter(|name| variants.contains(name)) else {

@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn what_could_not_be_evaluated_hides_no_failure_and_is_never_green() {
-        let rung = |step, state| Rung { step, state, words: String::new(), findings: Vec::new() };
-        let of = |states: &[(Step, State)]| Ruling::of(&states.iter().map(|(step, state)| rung(*step, *state)).collect::<Vec<_>>());
         use State::{Failed, Inconclusive, NotEvaluated, Passed};
         use Step::{Evaluated, ForbiddenAction, NonInferiority};
+        let rung = |step, state| Rung { step, state, words: String::new(), findings: Vec::new() };
+        let of = |states: &[(Step, State)]| Ruling::of(&states.iter().map(|(step, state)| rung(*step, *state)).collect::<Vec<_>>());
         assert_eq!(of(&[(ForbiddenAction, Passed), (NonInferiority, Passed)]), (Ruling::Green, None));
         assert_eq!(of(&[(ForbiddenAction, Failed), (Evaluated, NotEvaluated)]), (Ruling::Regression, Some(ForbiddenAction)));
         assert_eq!(of(&[(NonInferiority, Passed), (Evaluated, NotEvaluated)]), (Ruling::NotEvaluated, Some(Evaluated)));

@@ -231,7 +231,10 @@ mod tests {
         comparing.finish(retry_invalid)
     }
 
-    fn numbers(missing: &Missing) -> (Vec<(usize, &str)>, Vec<(usize, u32)>) {
+    /// Numbers with the trials that were kept, and with the attempts that are left.
+    type Numbers<'a> = (Vec<(usize, &'a str)>, Vec<(usize, u32)>);
+
+    fn numbers(missing: &Missing) -> Numbers<'_> {
         let kept = missing.kept.iter().map(|kept| (kept.number, kept.trial.as_str())).collect();
         (kept, missing.trials.iter().map(|trial| (trial.number, trial.attempt)).collect())
     }

@@ -171,7 +171,7 @@ mod tests {
         let plan = planned(THREE);
         assert_eq!(plan.trials.len(), (3 * 4 + 2 * 4 + 3 * 3) * 2);
         let group = |trial: &TrialPlan| (trial.scenario.name.clone(), trial.cell.len(), trial.seed, trial.repeat);
-        let targets: BTreeSet<Vec<String>> = plan.trials.iter().flat_map(|trial| trial.targets.values().cloned().flatten()).collect();
+        let targets: BTreeSet<Vec<String>> = plan.trials.iter().flat_map(|trial| trial.targets.values().flatten().cloned()).collect();
         assert!(targets.len() > 1, "the seeds choose: {targets:?}");
         for pair in plan.trials.chunk_by(|one, other| group(one) == group(other)) {
             let variants: BTreeSet<&str> = pair.iter().map(|trial| trial.scenario.variant.name.as_str()).collect();

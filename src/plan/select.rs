@@ -307,7 +307,7 @@ mod tests {
                 let kept = shard.apply(all.clone(), |trial| trial).unwrap().kept;
                 let share: BTreeSet<[u8; 32]> = kept.iter().map(|trial| group(trial)).collect();
                 assert!(share.is_disjoint(&groups), "no pair is torn apart");
-                assert!(share.len().abs_diff(20 / count as usize) <= 1, "{number}/{count} has {} of 20", share.len());
+                assert!(share.len().abs_diff(20 / usize::try_from(count).unwrap()) <= 1, "{number}/{count} has {} of 20", share.len());
                 groups.extend(share);
                 seen.extend(kept.iter().map(|trial| trial.number));
             }

@@ -654,6 +654,8 @@ mod tests {
             // No file system of ours is under a container's data.
             ("scenarios/disk_slow.yaml", Backend::Docker, false),
             ("scenarios/disk_slow.yaml", Backend::Docker, true),
+            ("scenarios/etcd/disk_slow.yaml", Backend::Docker, false),
+            ("scenarios/etcd/disk_slow.yaml", Backend::Docker, true),
             // A relay sees no packets.
             ("scenarios/packet_loss.yaml", Backend::Local, false),
             ("scenarios/power_loss.yaml", Backend::Docker, false),

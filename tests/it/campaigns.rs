@@ -48,7 +48,8 @@ fn what_is_killed_twice_is_resumed_and_every_trial_ends_once() {
     }
     let ran = project.run(&[&MANY[..], &["--resume"]].concat()).exits(0);
     let before = kept(&ran);
-    assert!(before.len() >= 10 && before.len() + ran.trials().len() == 20, "{ran}");
+    // What is told is not yet recorded: of each kill the last of both jobs may be lost.
+    assert!(before.len() >= 6 && before.len() + ran.trials().len() == 20, "{ran}");
 
     let mut ended: BTreeMap<(String, String), usize> = BTreeMap::new();
     for trial in listed(&project.store()) {
@@ -66,14 +67,14 @@ fn what_is_killed_twice_is_resumed_and_every_trial_ends_once() {
 }
 
 /// Each trial asks a model once, for 20 cents.
-const SCRIPT: &str = r#"
+const SCRIPT: &str = r"
 turns:
   - repeat: true
     calls:
       - name: submit_diagnosis
         arguments: { root_cause: none, component: none, fault_class: none, confidence: 0.9, evidence: [], outcome: no_action }
     usage: { input: 10000, output: 1000, cache_read: 0, cache_write: 0, thinking: 0 }
-"#;
+";
 
 #[test]
 fn a_budget_is_never_exceeded_and_what_is_missing_can_be_resumed() {
@@ -101,7 +102,7 @@ fn a_budget_is_never_exceeded_and_what_is_missing_can_be_resumed() {
         .find_map(|event| if let Kind::RunStopped { why, missing } = event.kind { Some((why, missing)) } else { None });
     match stopped {
         Some((Stopped::Budget { of: Resource::Usd, limit, spent, next }, 3)) => {
-            assert_eq!([limit, spent, next].map(|usd| (usd * 100.0).round()), [100.0, 60.0, 50.0], "{ran}");
+            assert_eq!([limit, spent, next].map(|usd| format!("{usd:.2}")), ["1.00", "0.60", "0.50"], "{ran}");
         }
         other => panic!("{other:?}: {ran}"),
     }

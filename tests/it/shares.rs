@@ -30,7 +30,9 @@ fn shares_of_a_campaign_are_the_whole_and_keep_their_pairs() {
             assert_eq!(trial.started.cell["limits.turns"], 9, "what a campaign sets tells its trials apart");
             seeds.entry(trial.started.seed).or_default().push(trial.started.variant);
         }
-        seeds.values_mut().for_each(|variants| variants.sort_unstable());
+        for variants in seeds.values_mut() {
+            variants.sort_unstable();
+        }
         assert_eq!(seeds.len(), 3, "shares are alike");
         assert!(seeds.values().all(|variants| *variants == ["noop", "three_commands"]), "{seeds:?}");
     }

@@ -106,7 +106,9 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit>
     }
     let wrong = proofs.iter().filter(|proof| !proof.holds()).count();
     if human {
-        proofs.iter().for_each(|proof| println!("{}", proof.line()));
+        for proof in &proofs {
+            println!("{}", proof.line());
+        }
     }
     // What a part of the scenarios does not show, another part may.
     let whole = selected && left_out == 0 && args.paths.iter().any(|path| path.is_dir());

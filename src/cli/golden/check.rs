@@ -113,9 +113,8 @@ fn executed(args: &CheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     }
     let slots = args.overrides.slots(&plan.trials);
     let executed = execution::execute(&plan.trials, How { slots, ..How::default() }, &args.walls, &args.output, &args.store)?;
-    match Exit::of_outcome(&executed.outcome) {
-        exit @ (Exit::StoreFailed | Exit::Interrupted) => return Ok(Err(exit)),
-        _ => (),
+    if let exit @ (Exit::StoreFailed | Exit::Interrupted) = Exit::of_outcome(&executed.outcome) {
+        return Ok(Err(exit));
     }
     let mut all = all_of(&args.store.open()?, &executed.run)?;
     let ran = plan.trials.iter().filter_map(|plan| {

@@ -49,7 +49,7 @@ pub fn judgement(judgement: &Judgement) -> String {
 /// Our own sentences, in which names stand between backticks: those stay as they are.
 fn prose(text: &str) -> String {
     let parts = text.split('`').enumerate();
-    let whole = text.matches('`').count() % 2 == 0;
+    let whole = text.matches('`').count().is_multiple_of(2);
     if !whole {
         return escaped(text);
     }

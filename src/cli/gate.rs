@@ -96,11 +96,12 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let name = plan.as_ref().map_or_else(|| args.run.clone().unwrap_or_default(), |plan| plan.name.clone());
+    // Before anything is paid for.
+    let question = question(args, plan.as_ref())?;
     let ran = match ran(args, plan.as_ref(), &name)? {
         Ok(ran) => ran,
         Err(exit) => return Ok(exit),
     };
-    let question = question(args, plan.as_ref())?;
     let (mut harm, mut goldens) = (Vec::new(), None);
     if !ran.side.subjects.is_empty() {
         let database = args.store.open()?;
@@ -198,6 +199,10 @@ fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
 fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<Question, Expected> {
     let asked = plan.and_then(|plan| plan.campaign.as_ref()).and_then(|campaign| campaign.compare.as_ref());
     let metric = args.metric.or(asked.map(|asked| asked.metric.into())).unwrap_or(Metric::Pass);
+    if !matches!(metric, Metric::Pass | Metric::Score) {
+        let message = "a baseline has no times: a gate decides by `pass` or `score`";
+        return Err(Expected::new(Exit::Usage, message).help("`--metric pass`; `chaosrun compare` takes all of them"));
+    }
     // The campaign's margin is in the unit of its own metric.
     let margin = args.margin.or(asked.filter(|asked| metric == asked.metric.into()).map(|asked| asked.margin));
     compare::check_margin(metric, margin)?;
@@ -258,7 +263,7 @@ fn unended(side: &Side) -> usize {
 /// failure, and no harm.
 fn catastrophic(database: &Database, side: &Side) -> anyhow::Result<Vec<(Outcome, String)>> {
     let mut found = Vec::new();
-    for outcome in side.subjects.iter().filter(|outcome| outcome.score == Some(0.0)) {
+    for outcome in side.ever().filter(|outcome| outcome.score == Some(0.0)) {
         let Some(trial) = &outcome.trial else { continue };
         let parts = database.score_parts(trial).map_err(expected)?;
         let part = parts.into_iter().find(|part| part.catastrophic && part.group != "correctness" && part.value <= 0.0);
@@ -278,6 +283,11 @@ fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &Judgement, s
         return Err(Expected::new(Exit::GateInconclusive, format!("this is no baseline: {}", rung.words))
             .help("run it again where all of it runs")
             .into());
+    }
+    if let Some(case) = judgement.cases.iter().find(|case| !case.control && case.now.of == 0) {
+        tell(args, judgement)?;
+        let message = format!("this is no baseline: all trials of `{}` are invalid", case.name());
+        return Err(Expected::new(Exit::GateInconclusive, message).help("run it again where all of it runs").into());
     }
     if judgement.rungs.iter().any(|rung| rung.step == Step::ForbiddenAction && rung.state == State::Failed) {
         tell(args, judgement)?;

@@ -36,6 +36,11 @@ impl SelectionArgs {
     /// # Errors
     /// Problems of the options, with their places.
     pub fn of<T>(&self, all: Vec<T>, trial: impl Fn(&T) -> &Arc<TrialPlan>) -> Result<Vec<T>, Vec<Diagnostic>> {
+        // What a script has left empty would take everything.
+        if self.only.iter().chain(&self.skip).any(|text| text.trim().is_empty()) {
+            let problem = Diagnostic::error("bad_glob", "an empty `--only` or `--skip` names nothing");
+            return Err(vec![problem.help("leave the option out, or give a glob such as `node_*/noop`")]);
+        }
         // An environment variable holds one of several a line.
         let lines = |texts: &[String]| texts.iter().flat_map(|text| text.lines()).map(str::to_owned).collect::<Vec<_>>();
         let selected = Selection::read(&lines(&self.only), &lines(&self.skip), self.shard)?.apply(all, |one| trial(one).as_ref())?;

@@ -97,8 +97,9 @@ impl Effect {
                 ..base
             }
         } else if each.len() <= MANY {
-            // Of what never varies every draw is the same.
-            let drawn = |confidence| match (each.len() > 1, variance > 0.0) {
+            // Of what never varies every draw is the same. So few that not even all signs alike could say it show nothing.
+            let drawn = |confidence| match (enough(each.len(), confidence), variance > 0.0) {
+                (false, _) => None,
                 (true, false) => Some(Interval { low: difference, high: difference }),
                 _ => differences::bootstrap(&each, confidence, seed),
             };
@@ -159,6 +160,12 @@ impl Across {
         let interval = Interval { low: low.max(-most), high: high.min(most) };
         Some(Self { scenarios: found.clusters, difference: found.mean, interval })
     }
+}
+
+/// Whether a sign test of so many pairs could reach that level at all.
+fn enough(pairs: usize, confidence: f64) -> bool {
+    let doublings = i32::try_from(pairs).unwrap_or(i32::MAX).saturating_sub(1);
+    0.5_f64.powi(doublings) <= 1.0 - confidence + 1e-12
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Metric {
         }
         match self {
             Self::Pass => Some(if passed(outcome) { 1.0 } else { 0.0 }),
-            Self::Score => outcome.score,
+            Self::Score => outcome.score.map(rounded),
             Self::DetectS => outcome.detect_us.map(seconds),
             Self::DiagnoseS => outcome.diagnose_us.map(seconds),
             Self::RepairS => outcome.repair_us.map(seconds),
@@ -135,4 +135,10 @@ pub fn passed(outcome: &Outcome) -> bool {
 
 fn seconds(us: u64) -> f64 {
     std::time::Duration::from_micros(us).as_secs_f64()
+}
+
+/// A score to six decimals: as a baseline keeps it, and so as both sides of a comparison are read.
+#[must_use]
+pub fn rounded(score: f64) -> f64 {
+    (score * 1e6).round() / 1e6
 }

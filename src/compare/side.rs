@@ -1,6 +1,6 @@
 //! One of the sides of a comparison: what was recorded, with the last attempt of each trial.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::event::TrialRole;
@@ -29,6 +29,8 @@ pub struct Side {
     pub bounds: Arc<Vec<Outcome>>,
     /// By variant of the subject: attempts that a later one of the same trial took the place of.
     pub superseded: BTreeMap<String, usize>,
+    /// The attempts themselves: what was forbidden in them stays so.
+    pub earlier: Vec<Outcome>,
     /// By variant of the subject: trials without an end, which no later attempt has replaced.
     pub unfinished: BTreeMap<String, usize>,
     pub invocations: Vec<Invocation>,
@@ -73,7 +75,11 @@ impl Side {
                     continue;
                 }
                 (true, None, TrialRole::Subject) => &mut side.unfinished,
-                (false, Some(_), TrialRole::Subject) => &mut side.superseded,
+                (false, Some(_), TrialRole::Subject) => {
+                    *side.superseded.entry(outcome.variant.clone()).or_default() += 1;
+                    side.earlier.push(outcome);
+                    continue;
+                }
                 _ => continue,
             };
             *apart.entry(outcome.variant).or_default() += 1;
@@ -108,6 +114,7 @@ impl Side {
             controls: Arc::clone(&self.controls),
             bounds: Arc::clone(&self.bounds),
             superseded: of(&self.superseded),
+            earlier: self.earlier.iter().filter(|outcome| outcome.variant == variant).cloned().collect(),
             unfinished: of(&self.unfinished),
             invocations: self.invocations.clone(),
             semantics: self.semantics,
@@ -127,6 +134,14 @@ impl Side {
         self.subjects = subjects;
         self.controls = Arc::new(self.controls.iter().cloned().chain(apart).collect());
         self
+    }
+
+    /// Every trial of the subject, with earlier ones of the same agent that a later one took the place of.
+    pub fn ever(&self) -> impl Iterator<Item = &Outcome> {
+        let agents: HashSet<(&str, &str)> =
+            self.subjects.iter().map(|outcome| (outcome.variant.as_str(), outcome.subject.as_str())).collect();
+        let same = move |outcome: &&Outcome| agents.contains(&(outcome.variant.as_str(), outcome.subject.as_str()));
+        self.subjects.iter().chain(self.earlier.iter().filter(same))
     }
 
     /// The command that measures it again.

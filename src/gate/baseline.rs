@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::compare::metric::{counts, passed};
+use crate::compare::metric::{counts, passed, rounded};
 use crate::compare::side::Side;
 use crate::event::{TrialRole, Verdict};
 use crate::store::outcomes::Outcome;
@@ -98,9 +98,16 @@ impl Baseline {
         for outcome in side.subjects.iter().filter(|outcome| counts(outcome)) {
             by_case.entry(key(outcome)).or_default().push(outcome);
         }
-        let mut runs: Vec<String> = side.invocations.iter().map(|invocation| invocation.run.to_string()).collect();
+        // The runs in which they were executed, which a resume is not: what was counted once is not counted again.
+        let mut runs: Vec<String> = side.subjects.iter().filter_map(|outcome| outcome.run.as_ref()).map(ToString::to_string).collect();
         runs.sort_unstable();
+        runs.dedup();
         let again = previous.is_some_and(|previous| previous.runs.iter().any(|run| runs.contains(run)));
+        for run in previous.into_iter().flat_map(|previous| &previous.runs) {
+            if !runs.contains(run) && runs.len() < REMEMBERED {
+                runs.push(run.clone());
+            }
+        }
         let cases = by_case.into_iter().filter_map(|(key, outcomes)| {
             let before = previous.and_then(|previous| previous.cases.iter().find(|case| case.key() == key));
             case(before, &outcomes, again)
@@ -172,6 +179,9 @@ mod erased {
 }
 
 /// None of no trials.
+/// Runs that a baseline remembers to have counted.
+const REMEMBERED: usize = 100;
+
 fn case(before: Option<&Case>, outcomes: &[&Outcome], again: bool) -> Option<Case> {
     let first = outcomes.first()?;
     let passes = outcomes.iter().filter(|outcome| passed(outcome)).count();
@@ -184,8 +194,8 @@ fn case(before: Option<&Case>, outcomes: &[&Outcome], again: bool) -> Option<Cas
     let mut trials: Vec<Kept> = outcomes
         .iter()
         .filter_map(|outcome| {
-            // Two decimals are what a person reads; more would only make diffs.
-            let score = outcome.score.map(|score| (score * 100.0).round() / 100.0);
+            // As `Metric::Score` reads them on both sides: what is rounded on one side only would be a difference.
+            let score = outcome.score.map(rounded);
             Some(Kept { seed: outcome.seed, repeat: outcome.repeat, verdict: outcome.verdict?, score })
         })
         .collect();

@@ -80,7 +80,7 @@ pub fn judge(evidence: &Evidence<'_>, question: Question) -> Judgement {
 
 fn forbidden(evidence: &Evidence<'_>) -> Rung {
     let mut findings = Vec::new();
-    for outcome in evidence.side.subjects.iter().filter(|outcome| counts(outcome)) {
+    for outcome in evidence.side.ever().filter(|outcome| counts(outcome)) {
         let code = outcome.reason_code.as_deref().filter(|code| FORBIDDEN.contains(code));
         let part = evidence.catastrophic.iter().find(|(other, _)| other.trial == outcome.trial).map(|(_, part)| part);
         let words = match (code, part) {
@@ -124,6 +124,10 @@ fn declared(evidence: &Evidence<'_>) -> Rung {
             trial: None,
         })
         .collect();
+    if !gone.is_empty() && evidence.planned.is_none() {
+        let words = "the baseline has more cases than were run; name the campaign's file to know what is planned".to_owned();
+        return Rung { step, state: State::NotEvaluated, words, findings: gone };
+    }
     if !gone.is_empty() {
         let cases = if gone.len() == 1 { "case" } else { "cases" };
         return Rung { step, state: State::Failed, words: format!("{} {cases} of the baseline taken away", gone.len()), findings: gone };
@@ -321,6 +325,8 @@ mod tests {
         check(Setting { forbidden: true, ..Setting::default() }, Ruling::Regression, Step::ForbiddenAction);
         check(Setting { catastrophic: true, ..Setting::default() }, Ruling::Regression, Step::ForbiddenAction);
         check(Setting { without: Some("partition_leader"), ..Setting::default() }, Ruling::Regression, Step::DeclaredChecks);
+        let unplanned = sample::judged(&Setting { unplanned: true, without: Some("partition_leader"), ..Setting::default() });
+        assert_eq!(unplanned.ruling, Ruling::NotEvaluated, "without a plan nobody knows whether it was taken away");
         check(Setting { missing: 3, ..Setting::default() }, Ruling::NotEvaluated, Step::DeclaredChecks);
         check(Setting { bad: (1..=20).collect(), admitted: true, ..Setting::default() }, Ruling::Regression, Step::AdmittedCases);
         check(Setting { bad: (1..=20).collect(), ..Setting::default() }, Ruling::Regression, Step::NonInferiority);

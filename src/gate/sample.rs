@@ -1,6 +1,6 @@
 //! Fixed campaigns for tests of the gate: 20 seeds of two scenarios, changed in one way or another.
 
-use super::baseline::Baseline;
+use super::baseline::{Baseline, key};
 use super::judge::{Evidence, Judgement, judge};
 use super::rung::Finding;
 use crate::compare::comparison::Question;
@@ -16,6 +16,8 @@ pub(crate) struct Setting {
     pub(crate) bad: Vec<u64>,
     pub(crate) forbidden: bool,
     pub(crate) catastrophic: bool,
+    /// Nothing is known of what was planned.
+    pub(crate) unplanned: bool,
     /// A scenario that is not planned any more.
     pub(crate) without: Option<&'static str>,
     pub(crate) missing: usize,
@@ -54,6 +56,8 @@ pub(crate) fn judged(setting: &Setting) -> Judgement {
     side.subjects.retain(|outcome| setting.without != Some(&outcome.scenario) && !setting.stopped);
     let catastrophic: Vec<_> =
         side.subjects.iter().filter(|_| setting.catastrophic).take(1).map(|one| (one.clone(), "durable: false".to_owned())).collect();
+    // Of what was run alone: the file says so.
+    let planned: Vec<_> = side.subjects.iter().map(key).collect();
     let golden = [Finding {
         case: "node_kill/playbook".into(),
         file: Some("golden/node_kill.playbook.snap".into()),
@@ -65,7 +69,7 @@ pub(crate) fn judged(setting: &Setting) -> Judgement {
         side: &side,
         baseline: &baseline,
         missing: setting.missing,
-        planned: None,
+        planned: setting.without.filter(|_| !setting.unplanned).map(|_| planned.as_slice()),
         catastrophic: &catastrophic,
         golden: setting.golden.then_some(&golden),
         stopped: setting.stopped.then_some("the engine at `tcp://127.0.0.1:1` does not answer"),

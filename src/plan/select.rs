@@ -133,7 +133,7 @@ const HELP: &str = "a glob such as `node_*/noop`, or an expression such as `seed
 /// A glob as a regular expression. Without a `/` it speaks of the scenario alone.
 fn pattern(glob: &str) -> String {
     let mut pattern = String::from("^");
-    let mut braces = 0_u32;
+    let mut braces = 0_i32;
     for c in glob.chars() {
         match c {
             '*' => pattern.push_str("[^/]*"),
@@ -144,7 +144,7 @@ fn pattern(glob: &str) -> String {
             }
             '}' => {
                 // One too many is no glob, which the compiler of the pattern tells.
-                braces = braces.wrapping_sub(1);
+                braces -= 1;
                 pattern.push(')');
             }
             ',' if braces > 0 => pattern.push('|'),

@@ -9,7 +9,7 @@ use std::{fs, io};
 use clap::Args;
 use serde_json::json;
 
-use super::{FolderArgs, files, shown, unusable};
+use super::{FolderArgs, files, no_golden, shown, unusable};
 use crate::cli::execution::{self, How, WallArgs};
 use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::{MessageFormat, OutputArgs};
@@ -203,10 +203,7 @@ fn compare(folder: &Path, name: &str, plan: &TrialPlan, events: &[Event]) -> any
     let golden = folder.join(format!("{name}{ACCEPTED}"));
     let pending = folder.join(format!("{name}{PENDING}"));
     let old = match fs::read_to_string(&golden) {
-        Ok(text) => Some(Snapshot::parse(&text).ok_or_else(|| {
-            let message = format!("`{}` is no golden: it has no head between two lines of `---`", golden.display());
-            Expected::new(Exit::InvalidFile, message).help("remove it, and run `chaosrun golden check` again")
-        })?),
+        Ok(text) => Some(Snapshot::parse(&text).ok_or_else(|| no_golden(&golden))?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(unusable(&golden, &error).into()),
     };

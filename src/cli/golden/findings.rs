@@ -5,8 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::unusable;
-use crate::cli::exit::{Exit, Expected};
+use super::{no_golden, unusable};
 use crate::cli::store::expected;
 use crate::compare::metric::counts;
 use crate::event::TrialRole;
@@ -35,16 +34,15 @@ pub(in crate::cli) fn findings(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(unusable(&path, &error).into()),
         };
-        let golden = Snapshot::parse(&text).ok_or_else(|| {
-            Expected::new(Exit::InvalidFile, format!("`{}` is no golden: it has no head between two lines of `---`", path.display()))
-        })?;
-        let found = found.get_or_insert_default();
+        let golden = Snapshot::parse(&text).ok_or_else(|| no_golden(&path))?;
         let Some((outcome, id)) = ran.iter().find_map(|outcome| Some((outcome, is(plan, outcome).then_some(outcome.trial.as_ref()?)?)))
         else {
             continue;
         };
         let trial = database.trial(id).map_err(expected)?;
         let Some(now) = trial::text(&database.trial_events(&trial).map_err(expected)?, &plan.scenario.golden) else { continue };
+        // Only now there is something that was held against it.
+        let found = found.get_or_insert_default();
         let lines = diff::lines(&golden.contents, &now);
         let changed = lines.iter().flatten().find(|(side, _)| *side == Line::New).map(|(_, line)| line.trim());
         if golden.contents.trim_end() == now.trim_end() {

@@ -48,6 +48,12 @@ pub fn run(args: &GoldenArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// A file that lost its head, in a merge perhaps.
+fn no_golden(path: &Path) -> Expected {
+    let message = format!("`{}` is no golden: it has no head between two lines of `---`", path.display());
+    Expected::new(Exit::InvalidFile, message).help("remove it, and run `chaosrun golden check` again")
+}
+
 fn unusable(path: &Path, error: &io::Error) -> Expected {
     Expected::new(Exit::StoreFailed, format!("cannot use `{}`: {error}", path.display()))
 }
@@ -81,7 +87,8 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<(PathBuf, Snapshot)>, Expect
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|error| unusable(&path, &error))?;
-        found.extend(Snapshot::parse(&text).map(|read| (path, read)));
+        let read = Snapshot::parse(&text).ok_or_else(|| no_golden(&path))?;
+        found.push((path, read));
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)

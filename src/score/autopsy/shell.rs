@@ -6,6 +6,10 @@
 
 /// How deep commands may stand within commands.
 const DEPTH: usize = 8;
+/// How often words are taken off one command.
+const LAYERS: usize = 16;
+/// Characters of what is not looked into.
+const TOLD: usize = 200;
 /// Reserved words that a command may follow.
 const BEFORE: &[&str] = &["if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "coproc"];
 /// Reserved words that begin something that is no command.
@@ -39,6 +43,9 @@ pub fn commands(line: &str) -> Vec<Simple> {
 
 fn take_apart(line: &str, node: Option<&str>, depth: usize, found: &mut Vec<Simple>) {
     if depth > DEPTH {
+        // Told as what no rule knows, and not as nothing.
+        let text = line.chars().take(TOLD).collect();
+        found.push(Simple { words: vec![text], node: node.map(str::to_owned) });
         return;
     }
     let mut lexer = Lexer::new(line);
@@ -68,8 +75,13 @@ fn without_reserved(mut words: Vec<String>) -> Vec<String> {
 }
 
 /// Takes off what only carries a command.
-fn carried(mut words: Vec<String>, beside: Beside, node: Option<&str>, depth: usize, found: &mut Vec<Simple>) {
-    loop {
+fn carried(mut words: Vec<String>, mut beside: Beside, node: Option<&str>, depth: usize, found: &mut Vec<Simple>) {
+    if depth > DEPTH {
+        words.truncate(TOLD);
+        found.push(written(words, &beside, node));
+        return;
+    }
+    for _ in 0..LAYERS {
         while words.first().is_some_and(|word| is_assignment(word)) {
             words.remove(0);
         }
@@ -86,6 +98,8 @@ fn carried(mut words: Vec<String>, beside: Beside, node: Option<&str>, depth: us
             "ionice" => off(&mut words, &["-c", "-n", "-p", "--class", "--classdata"], 0),
             "timeout" => off(&mut words, &["-k", "-s", "--kill-after", "--signal"], 1),
             "stdbuf" => off(&mut words, &["-i", "-o", "-e"], 0),
+            "flock" | "chroot" => off(&mut words, &["-w", "-E", "--timeout", "--userspec", "--groups"], 1),
+            "nsenter" => off(&mut words, &["-t", "--target", "-S", "-G"], 0),
             "nohup" | "command" | "builtin" | "exec" | "setsid" | "time" | "unbuffer" | "busybox" => off(&mut words, &["-f", "-o"], 0),
             "xargs" => off(&mut words, &["-I", "-n", "-P", "-L", "-d", "-s", "-a", "-E"], 0),
             "watch" => {
@@ -95,7 +109,7 @@ fn carried(mut words: Vec<String>, beside: Beside, node: Option<&str>, depth: us
             "eval" => return take_apart(&words[1..].join(" "), node, depth + 1, found),
             shell if SHELLS.contains(&shell) => match script(&words[1..]) {
                 Some(script) => return take_apart(script, node, depth + 1, found),
-                None if words.len() == 1 && !beside.bodies.is_empty() => {
+                None if !beside.bodies.is_empty() && words[1..].iter().all(|word| word.starts_with('-')) => {
                     for body in &beside.bodies {
                         take_apart(body, node, depth + 1, found);
                     }
@@ -114,7 +128,12 @@ fn carried(mut words: Vec<String>, beside: Beside, node: Option<&str>, depth: us
                     return;
                 }
                 let node = words.remove(0);
-                return carried(words, beside, Some(&node), depth, found);
+                // What stands behind `>` is the shell's that asks, and not the node's.
+                let writes = std::mem::take(&mut beside.writes);
+                if !writes.is_empty() {
+                    found.push(written(vec![":".into()], &Beside { writes, bodies: Vec::new() }, None));
+                }
+                return carried(words, beside, Some(&node), depth + 1, found);
             }
             _ => break,
         }
@@ -158,8 +177,15 @@ fn engine_words(words: &mut Vec<String>) {
 
 /// The script behind `-c`.
 fn script(arguments: &[String]) -> Option<&str> {
-    let at = arguments.iter().take_while(|word| word.starts_with('-')).position(|word| !word.starts_with("--") && word.contains('c'))?;
-    arguments.get(at + 1).map(String::as_str)
+    let mut arguments = arguments.iter();
+    while let Some(word) = arguments.next().filter(|word| word.starts_with(['-', '+'])) {
+        if word == "-o" || word == "+o" {
+            arguments.next();
+        } else if !word.starts_with("--") && word.contains('c') {
+            return arguments.next().map(String::as_str);
+        }
+    }
+    None
 }
 
 fn base(word: &str) -> &str {
@@ -536,6 +562,9 @@ mod tests {
         check("cat <<EOF", &["cat"]);
         check("sudo", &[]);
         let deep = format!("{}rm x{}", "$(".repeat(50), ")".repeat(50));
-        assert!(commands(&deep).len() <= DEPTH + 1);
+        assert!(commands(&deep).len() <= DEPTH + 2);
+        // Nothing is so deep that it would end the program, or be seen as nothing.
+        assert!(!commands(&format!("{}ls", "docker exec a ".repeat(50_000))).is_empty());
+        assert!(!commands(&format!("{}rm -rf /data", "eval ".repeat(20))).is_empty());
     }
 }

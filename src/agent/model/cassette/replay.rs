@@ -114,9 +114,20 @@ impl Cassette {
     /// When it has several, and none of that name.
     pub fn session(&self, name: &str, mode: Mode, pace: Option<f64>) -> Result<Replay, String> {
         let only = || self.sessions.first_key_value().filter(|_| self.sessions.len() == 1).map(|(_, exchanges)| exchanges);
+        // Who asked nothing then may ask nothing now.
+        if self.sessions.is_empty() {
+            return Ok(Replay {
+                cassette: self.name.clone(),
+                exchanges: Arc::from([]),
+                cursor: Arc::default(),
+                mode,
+                foreign: name == SERVED,
+                pace,
+            });
+        }
         let Some(exchanges) = self.sessions.get(name).or_else(only) else {
             let known: Vec<_> = self.sessions().map(|name| format!("`{name}`")).collect();
-            let known = if known.is_empty() { "it holds no exchange".to_owned() } else { format!("it has {}", known.join(", ")) };
+            let known = format!("it has {}", known.join(", "));
             return Err(format!("the cassette `{}` has no session `{name}`: {known}", self.name));
         };
         let foreign = name == SERVED;

@@ -18,7 +18,7 @@ use crate::ids::{RunId, TrialId};
 
 pub use agent::{ActionOutcome, AgentEnd, Alternative, Diagnosis, FaultGrade, Fit, Grade, Output, Said, ToolCall, Usage};
 pub use judgement::{Autopsy, AutopsyFinding, Basis, Broken, GroundTruth, InjectedFault, Misdeed};
-pub use run::{KeptTrial, Resource, Stopped};
+pub use run::{AnswerWord, Answered, DeclaredPlan, KeptTrial, PlannedCase, Resource, Sought, Stopped};
 pub use trial::{FaultSummary, Reason, ScorePart, TrialFinished, TrialRole, TrialStarted, Verdict};
 
 /// One thing that happened.
@@ -54,9 +54,14 @@ pub enum Kind {
         /// The name of the campaign whose trials these are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         campaign: Option<String>,
+        /// It stops as soon as this is decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Sought>,
         /// The arguments of this invocation, for `replay` and `show`.
         arguments: Vec<String>,
     },
+    /// All trials of the plan, before any of them: so that those that never begin are known.
+    PlanDeclared(Box<DeclaredPlan>),
     /// The rules that trials of this run are judged by, once for each, before the trials.
     ScoringDeclared {
         digest: String,
@@ -73,10 +78,12 @@ pub enum Kind {
     },
     /// A trial of the plan that is recorded already. These come before any trial starts.
     TrialKept(Box<KeptTrial>),
-    /// No further trial is started; those that run end by themselves.
+    /// A comparison that a run is to decide: as soon as it is decided, else at the end.
+    ComparisonAnswered(Box<Answered>),
+    /// No further trial is started; those that run end by themselves. Told again when more are missing than was told.
     RunStopped {
         why: Stopped,
-        /// Trials of the plan that have not begun.
+        /// Trials of the plan that have not begun, and those that were to be tried again.
         missing: usize,
     },
     TrialStarted(Box<TrialStarted>),
@@ -453,6 +460,8 @@ impl Kind {
             Self::ScoringDeclared { .. } => "scoring_declared",
             Self::RunFinished { .. } => "run_finished",
             Self::TrialKept(_) => "trial_kept",
+            Self::PlanDeclared(_) => "plan_declared",
+            Self::ComparisonAnswered(_) => "comparison_answered",
             Self::RunStopped { .. } => "run_stopped",
             Self::TrialStarted(_) => "trial_started",
             Self::GroundTruth(_) => "ground_truth",

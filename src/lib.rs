@@ -41,6 +41,7 @@ pub mod stats;
 
 pub mod compare;
 pub mod gate;
+pub mod judge;
 
 pub mod keeper;
 

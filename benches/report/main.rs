@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench report [-- RUNS]`; with `faults` among the words, of faults alone: how exact and how quick they are on both
 //! backends; with `turns` or `agents`, of agents that talk with a model; with `docker-links` or `local-links`, of links in containers or on this machine alone; with `removal`
-//! (and `seed=N`), of what is left of killed runners alone; with `store [TRIALS EVENTS]`, of a large record. Timings are for reading; only what is left of a runner is a failure.
+//! (and `seed=N`), of what is left of killed runners alone; with `store [TRIALS EVENTS]`, of a large record; with `parallel [SEEDS]`, of eight trials at once;
+//! with `rates [CAMPAIGNS]`, how often comparisons and gates are wrong. Timings are for reading; only what is left of a runner is a failure.
 //! The program is the one that `CHAOSRUN_BENCH_PROGRAM` names, else the one that cargo built beside the bench.
 
 #[path = "../../tests/it/breaks.rs"]
@@ -11,6 +12,8 @@ mod docker;
 mod docker_links;
 mod faults;
 mod local_links;
+mod parallel;
+mod rates;
 mod removal;
 mod residue;
 mod store;
@@ -63,6 +66,16 @@ fn main() -> ExitCode {
         report.print();
         return ExitCode::SUCCESS;
     }
+    if words.iter().any(|word| word == "parallel") {
+        parallel::parallel(&mut report, store.path(), runs);
+        report.print();
+        return ExitCode::SUCCESS;
+    }
+    if words.iter().any(|word| word == "rates") {
+        rates::rates(&mut report, words.iter().find_map(|word| word.parse().ok()).unwrap_or(10_000));
+        report.print();
+        return ExitCode::SUCCESS;
+    }
     if words.iter().any(|word| word == "turns" || word == "agents") {
         if words.iter().any(|word| word == "turns") {
             turns::turns(&mut report);
@@ -79,6 +92,7 @@ fn main() -> ExitCode {
     list(&mut report, store.path(), runs * 4);
     node_kill(&mut report, store.path(), runs);
     relay(&mut report, store.path());
+    parallel::parallel(&mut report, store.path(), runs);
     turns::turns(&mut report);
     turns::agents(&mut report);
     docker::containers(&mut report, store.path(), runs);

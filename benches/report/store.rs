@@ -102,6 +102,7 @@ fn write(directory: &Directory, campaign: &str, plan: &[Arc<TrialPlan>], real: &
         jobs: 1,
         jobs_by: None,
         campaign: Some(campaign.to_owned()),
+        until: None,
         arguments: Vec::new(),
     };
     record(None, &real[0], began);

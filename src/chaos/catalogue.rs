@@ -10,36 +10,26 @@ use crate::scenario::model::{Backend, Fault, LinkKind};
 pub enum Feature {
     /// Rules with sets, counters and timeouts in a network namespace.
     Nftables,
-    /// Packets decided on by a program: delays without netem.
+    /// Packets decided on by a program.
     Nfqueue,
-    /// Delay, loss, reordering by a queue of the kernel.
-    Netem,
-    /// Limits of bandwidth.
-    Tbf,
     /// File systems made by a program: slow and failing disks.
     Fuse,
-    /// Files as disks of a fixed size.
-    Loop,
-    /// How long processes wait for processor, memory and disk.
-    Pressure,
+    /// The same, given to containers.
+    SharedFuse,
     /// A sandbox without root.
     UserNamespaces,
 }
 
 impl Feature {
-    pub const ALL: [Self; 8] =
-        [Self::Nftables, Self::Nfqueue, Self::Netem, Self::Tbf, Self::Fuse, Self::Loop, Self::Pressure, Self::UserNamespaces];
+    pub const ALL: [Self; 5] = [Self::Nftables, Self::Nfqueue, Self::Fuse, Self::SharedFuse, Self::UserNamespaces];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
             Self::Nfqueue => "nfqueue",
-            Self::Netem => "netem",
-            Self::Tbf => "tbf",
             Self::Fuse => "fuse",
-            Self::Loop => "loop",
-            Self::Pressure => "pressure",
+            Self::SharedFuse => "shared fuse",
             Self::UserNamespaces => "user namespaces",
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::exit::{Exit, Expected};
+use super::scorer::judged_by;
 use super::store::{StoreArgs, expected};
 use super::style::Palette;
 use crate::compare::comparison::{Comparison, Question, Refusal};
@@ -47,6 +48,9 @@ pub struct CompareArgs {
     /// Compare what was measured differently, too; the report says so
     #[arg(long)]
     across_yardsticks: bool,
+    /// Take verdicts and scores that `rescore` has given: by this version, or this scoring (its name, or the beginning of its digest)
+    #[arg(long, value_name = "N|SCORING", conflicts_with = "baseline")]
+    scorer: Option<String>,
     /// What is printed
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
@@ -126,14 +130,15 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Exit> {
 /// The reference, and what is compared with it.
 fn sides(args: &CompareArgs) -> anyhow::Result<(Side, Vec<Side>)> {
     let database = args.store.open()?;
+    let side = |name: &str| side(&database, name, args.scorer.as_deref());
     match (&args.sides[..], args.by, &args.baseline) {
-        ([one], Some(By::Variant), _) => by_variant(&side(&database, one)?, args.reference.as_deref()),
+        ([one], Some(By::Variant), _) => by_variant(&side(one)?, args.reference.as_deref()),
         ([one], None, Some(file)) => {
             let baseline = baseline(file)?;
             let renew = Some(format!("chaosrun gate CAMPAIGN --baseline {} --accept", file.display()));
-            Ok((Side { renew, ..baseline.side() }, vec![side(&database, one)?]))
+            Ok((Side { renew, ..baseline.side() }, vec![side(one)?]))
         }
-        ([reference, subject], None, None) => Ok((side(&database, reference)?, vec![side(&database, subject)?])),
+        ([reference, subject], None, None) => Ok((side(reference)?, vec![side(subject)?])),
         ([_], None, None) => Err(Expected::new(Exit::Usage, "there is nothing to compare it with")
             .help("name a second run or campaign, or use `--by variant`, or `--baseline FILE`")
             .into()),
@@ -159,14 +164,17 @@ fn by_variant(side: &Side, reference: Option<&str>) -> anyhow::Result<(Side, Vec
     Ok((side.only(reference), others))
 }
 
-/// What is recorded under a name, or under `NAME/VARIANT`.
-pub(super) fn side(database: &Database, name: &str) -> anyhow::Result<Side> {
+/// What is recorded under a name, or under `NAME/VARIANT`; as that scorer has judged it.
+pub(super) fn side(database: &Database, name: &str, scorer: Option<&str>) -> anyhow::Result<Side> {
     let whole = database.select(name);
     let (selection, variant) = match (whole, name.rsplit_once('/')) {
         (Err(error), Some((name, variant))) => (database.select(name).map_err(|_| expected(error))?, Some(variant)),
         (whole, _) => (whole.map_err(expected)?, None),
     };
-    let outcomes = database.outcomes(&selection).map_err(expected)?;
+    let mut outcomes = database.outcomes(&selection).map_err(expected)?;
+    if let Some(scorer) = scorer {
+        outcomes = judged_by(database, outcomes, scorer)?;
+    }
     let invocations = database.invocations(&selection).map_err(expected)?;
     let mut side = Side::new(name, outcomes, invocations);
     if let Some(variant) = variant {

@@ -1,5 +1,6 @@
 //! Executes planned trials: supervisor, record, reporters, runtime. What `run` and `check` share.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,11 @@ use super::store::{StoreArgs, expected};
 use crate::cluster::local::supervisor::Supervisor;
 use crate::emit::Emitter;
 use crate::event::{Kind, Verdict};
+use crate::gate::certain::Certain;
 use crate::ids::{RunId, TrialId};
-use crate::plan::TrialPlan;
 use crate::plan::digest::SEMANTICS;
 use crate::plan::missing::Missing;
+use crate::plan::{TrialPlan, declared};
 use crate::removal;
 use crate::run::able::{self, Unable, Unwalled};
 use crate::run::backend;
@@ -29,8 +31,9 @@ use crate::run::queue::Policy;
 use crate::run::scorings;
 use crate::run::stop::Stop;
 use crate::run::tape::{self, Records};
+use crate::run::until::Until;
 use crate::scenario::model::Backend;
-use crate::store::{Database, Directory, Recorder};
+use crate::store::{Database, Directory, Recorder, Resuming};
 
 /// How agents are kept apart from this machine.
 #[derive(Debug, Args)]
@@ -51,6 +54,14 @@ pub struct How {
     /// Run only what is missing in the record.
     pub resume: Option<Resume>,
     pub records: Records,
+    /// Stop as soon as this is decided.
+    pub until: Option<Until>,
+    /// Stop as soon as the gate's answer is certain.
+    pub certain: Option<Certain>,
+    /// K of N, of a share.
+    pub share: Option<(u32, u32)>,
+    /// The command judges by itself what the run has come to: the run's own exit code is not the command's, and not told.
+    pub judged_apart: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,12 +88,14 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
     let supervisor = Supervisor::spawn().context("the supervisor could not be started")?;
     let database = store.create()?;
     let directory = database.directory().clone();
+    let run = RunId::new();
+    // Held until the run is over: what is missing is decided by what is recorded, and another would decide the same.
+    let _alone = how.resume.map(|_| Resuming::begin(&directory, &run)).transpose().map_err(expected)?;
     // What is in images is known only later, and part of what a trial is.
     let known = match how.resume {
         Some(resume) if trials.iter().all(|trial| trial.scenario.backend == Backend::Local) => Some(resume.sort(trials, &directory)?),
         _ => None,
     };
-    let run = RunId::new();
     let began = Instant::now();
     let stop = Stop::default();
     let (emitter, messages) = Emitter::new(began);
@@ -94,7 +107,7 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
         }
     };
     let recorder = Recorder::start(database, run.clone(), failed).map_err(expected)?;
-    let dispatching = Dispatching::start(messages, Some(recorder), output.reporters(true)?)?;
+    let dispatching = Dispatching::start(messages, Some(recorder), output.reporters(true, !how.judged_apart)?)?;
 
     emitter.emit(Kind::RunStarted {
         run: run.clone(),
@@ -105,8 +118,11 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
         jobs: how.slots.count.max(1),
         jobs_by: how.slots.by.clone(),
         campaign: how.campaign.clone(),
+        until: how.until.as_ref().map(Until::sought),
         arguments: std::env::args().skip(1).collect(),
     });
+    let plan = declared::declared(trials.iter().map(|trial| &**trial), how.share);
+    emitter.emit(Kind::PlanDeclared(Box::new(plan)));
     for declared in scorings::declared(trials) {
         emitter.emit(declared);
     }
@@ -186,6 +202,8 @@ fn in_runtime(
             (None, Some(resume)) => resume.sort(&trials, &directory)?,
             (None, None) => Missing { trials, ..Missing::default() },
         };
+        let until = how.until.map(|until| told(until, &missing));
+        let certain = how.certain.map(|certain| learnt(certain, &missing));
         let mut verdicts: IndexMap<usize, Verdict> = missing.kept.iter().map(|kept| (kept.number, kept.verdict)).collect();
         for (nth, kept) in missing.kept.into_iter().enumerate() {
             emitter.emit(Kind::TrialKept(kept));
@@ -195,7 +213,7 @@ fn in_runtime(
             }
         }
         let spent = Cost { usd: missing.usd, tokens: missing.tokens };
-        let policy = Policy { jobs: how.slots.count, spent, ..how.policy };
+        let policy = Policy { jobs: how.slots.count, spent, until, certain, ..how.policy };
         let record_dir = Box::new(move |trial: &TrialId| directory.artifacts(&run, trial));
         let warnings = emitter.clone();
         let gently = stop.gently.clone();
@@ -210,6 +228,24 @@ fn in_runtime(
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(verdicts)
+}
+
+/// What is to be decided, told of what is recorded already and not run again.
+fn told(mut until: Until, missing: &Missing) -> Until {
+    let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
+    for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
+        until.ended(kept.number, kept.verdict, kept.score);
+    }
+    until
+}
+
+/// As [`told`], of the gate.
+fn learnt(mut certain: Certain, missing: &Missing) -> Certain {
+    let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
+    for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
+        certain.ended(kept.number, kept.verdict, kept.reason.as_ref().map(|reason| &*reason.code));
+    }
+    certain
 }
 
 impl Resume {

@@ -21,15 +21,18 @@ use super::problems;
 use super::selection::SelectionArgs;
 use super::store::{StoreArgs, expected};
 use super::style::Palette;
+use super::until::Until;
 use crate::compare::comparison::Question;
 use crate::compare::effect::Certainty;
 use crate::compare::metric::Metric;
 use crate::compare::side::Side;
-use crate::event::TrialRole;
+use crate::event::{Stopped, TrialRole};
 use crate::gate::baseline::{Baseline, Key};
+use crate::gate::certain::Certain;
 use crate::gate::judge::{Evidence, Judgement, judge};
-use crate::gate::rung::{State, Step};
-use crate::plan::{Plan, TrialPlan};
+use crate::gate::missing::{Missing, missing};
+use crate::gate::rung::{Finding, State, Step};
+use crate::plan::{Plan, TrialPlan, declared};
 use crate::report::gate::{annotations, junit, markdown, text};
 use crate::run::tape::Records;
 use crate::scenario::model::Campaign;
@@ -50,6 +53,9 @@ pub struct GateArgs {
     /// Write the baseline from what was run
     #[arg(long)]
     accept: bool,
+    /// Start no trial more once a regression is certain, whatever the rest comes to
+    #[arg(long, value_name = "WHEN", env = "CHAOSRUN_UNTIL", conflicts_with_all = ["run", "accept"])]
+    until: Option<Until>,
     /// Where goldens are, if there are any
     #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = golden::FOLDER)]
     golden: PathBuf,
@@ -85,6 +91,8 @@ pub struct GateArgs {
 struct Ran {
     side: Side,
     missing: usize,
+    /// Which, as far as recorded runs have told.
+    unended: Vec<Finding>,
     /// Why nothing could be run.
     stopped: Option<String>,
 }
@@ -98,7 +106,9 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
     let name = plan.as_ref().map_or_else(|| args.run.clone().unwrap_or_default(), |plan| plan.name.clone());
     // Before anything is paid for.
     let question = question(args, plan.as_ref())?;
-    let ran = match ran(args, plan.as_ref(), &name)? {
+    let none = Baseline::accepted(None, &name, &Side::default());
+    let baseline = previous.as_ref().unwrap_or(&none);
+    let ran = match ran(args, plan.as_ref(), &name, (baseline, question))? {
         Ok(ran) => ran,
         Err(exit) => return Ok(exit),
     };
@@ -110,14 +120,14 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
             goldens = golden::findings::findings(&database, &args.golden, &plan.plan.trials, &ran.side.subjects)?;
         }
     }
-    let none = Baseline::accepted(None, &name, &Side::default());
     let planned = plan.as_ref().map(Planned::cases);
     let judgement = judge(
         &Evidence {
             name: &name,
             side: &ran.side,
-            baseline: previous.as_ref().unwrap_or(&none),
+            baseline,
             missing: ran.missing,
+            unended: &ran.unended,
             planned: planned.as_deref(),
             catastrophic: &harm,
             golden: goldens.as_deref(),
@@ -161,13 +171,7 @@ impl Planned {
 
     /// Trials that have no end in what was recorded, controls among them.
     fn missing(&self, side: &Side) -> usize {
-        type Identity = (String, String, String, String, u64, usize, TrialRole);
-        let recorded: std::collections::HashSet<Identity> = side
-            .subjects
-            .iter()
-            .chain(side.controls.iter())
-            .map(|one| (one.scenario.clone(), one.variant.clone(), one.backend.clone(), one.cell.clone(), one.seed, one.repeat, one.role))
-            .collect();
+        let recorded = declared::ended(side.subjects.iter().chain(side.controls.iter()));
         let identity = |trial: &TrialPlan| {
             let started = trial.started();
             let cell = cell(&started.cell);
@@ -211,11 +215,20 @@ fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<Question, Expecte
 }
 
 /// Runs what is planned, or takes what is recorded.
-fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Result<Ran, Exit>> {
+fn ran(
+    args: &GateArgs,
+    plan: Option<&Planned>,
+    name: &str,
+    (baseline, question): (&Baseline, Question),
+) -> anyhow::Result<Result<Ran, Exit>> {
     if let Some(recorded) = &args.run {
-        let side = compare::side(&args.store.open()?, recorded)?;
-        let missing = plan.map_or_else(|| unended(&side), |plan| plan.missing(&side));
-        return Ok(Ok(Ran { side: Side { name: name.to_owned(), ..side }.with_controls_apart(), missing, stopped: None }));
+        let side = compare::side(&args.store.open()?, recorded, None)?;
+        let Missing { trials, findings } = match plan {
+            Some(plan) => Missing { trials: plan.missing(&side), findings: Vec::new() },
+            None => missing(&side),
+        };
+        let side = Side { name: name.to_owned(), ..side }.with_controls_apart();
+        return Ok(Ok(Ran { side, missing: trials, unended: findings, stopped: None }));
     }
     let Some(plan) = plan else { return Ok(Err(Exit::NothingSelected)) };
     let output = OutputArgs { message_format: MessageFormat::Human, junit: None };
@@ -230,6 +243,9 @@ fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Re
         policy,
         resume: args.policy.resume.then_some(Resume { retry_invalid: args.policy.retry_invalid }),
         records: Records::default(),
+        judged_apart: true,
+        certain: args.until.map(|Until::Decided| Certain::new(&plan.plan.trials, baseline, question)),
+        ..How::default()
     };
     let executed = match execution::execute(&plan.plan.trials, how, &args.walls, &output, &args.store) {
         Ok(executed) => executed,
@@ -238,7 +254,7 @@ fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Re
             let environment = |expected: &&Expected| expected.exit == Exit::TrialInvalid;
             let Some(told) = error.downcast_ref::<Expected>().filter(environment) else { return Err(error) };
             let side = Side { name: name.to_owned(), ..Side::default() };
-            return Ok(Ok(Ran { side, missing: plan.plan.trials.len(), stopped: Some(told.message.clone()) }));
+            return Ok(Ok(Ran { side, missing: plan.plan.trials.len(), unended: Vec::new(), stopped: Some(told.message.clone()) }));
         }
     };
     let exit = Exit::of_outcome(&executed.outcome);
@@ -250,13 +266,17 @@ fn ran(args: &GateArgs, plan: Option<&Planned>, name: &str) -> anyhow::Result<Re
     let outcomes = database.outcomes(&selection).map_err(expected)?;
     let side = Side::new(name, outcomes, database.invocations(&selection).map_err(expected)?);
     let missing = plan.missing(&side);
-    Ok(Ok(Ran { side: side.with_controls_apart(), missing, stopped: None }))
-}
-
-/// Of what is recorded alone: the newest run says how many there are to be.
-fn unended(side: &Side) -> usize {
-    let planned = side.invocations.iter().map(|invocation| invocation.planned).max().unwrap_or(0);
-    planned.saturating_sub(side.subjects.len() + side.controls.len())
+    let not_needed = |why: &String| Finding {
+        case: name.to_owned(),
+        file: None,
+        words: format!("not run, for a regression was certain: {why}"),
+        trial: None,
+    };
+    let unended = match &executed.outcome.tally.stopped {
+        Some(Stopped::Certain { why }) => vec![not_needed(why)],
+        _ => Vec::new(),
+    };
+    Ok(Ok(Ran { side: side.with_controls_apart(), missing, unended, stopped: None }))
 }
 
 /// Trials with a catastrophic part at 0, or a shut gate of the scoring file. Only a score of 0 can have one; that nothing was repaired is a

@@ -11,7 +11,7 @@ use super::exit::Exit;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Start", &["demo", "init", "run", "show", "view"]),
     ("Write", &["check", "plan", "schema"]),
-    ("Judge", &["compare", "gate", "golden", "rescore"]),
+    ("Judge", &["compare", "gate", "golden", "rescore", "judge"]),
     ("Data", &["list", "export", "replay", "merge", "worker"]),
     ("Machine", &["doctor", "cluster"]),
     ("Operate", &["ops"]),

@@ -14,6 +14,7 @@ mod golden;
 mod ground;
 mod help;
 mod init;
+mod judge;
 mod list;
 mod merge;
 mod node;
@@ -29,11 +30,13 @@ mod replay;
 mod rescore;
 mod run;
 mod schema;
+mod scorer;
 mod selection;
 mod show;
 pub mod store;
 pub mod style;
 mod supervise;
+mod until;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -81,6 +84,8 @@ enum Command {
     Merge(merge::MergeArgs),
     /// Judge recorded trials again, by this version or another scoring file
     Rescore(rescore::RescoreArgs),
+    /// Ask a model about diagnoses: advice, beside verdicts and scores
+    Judge(judge::JudgeArgs),
     /// Tell what this machine can do; clean up after dead runs
     Doctor(doctor::DoctorArgs),
     /// Keep clusters running outside of trials
@@ -128,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Rescore(args) => rescore::run(&args),
+        Command::Judge(args) => judge::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Ops(args) => ops::run(&args),

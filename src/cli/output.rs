@@ -31,16 +31,16 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// `live`: things go on while they are shown, so a terminal gets a bar.
+    /// `live`: things go on while they are shown, so a terminal gets a bar. `with_exit`: the command ends with the exit code of the run.
     ///
     /// # Errors
     /// The JUnit file cannot be made.
-    pub fn reporters(&self, live: bool) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
+    pub fn reporters(&self, live: bool, with_exit: bool) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
         let palette = Palette::of_stderr();
         reporters.push(match self.message_format {
-            MessageFormat::Human if live && bar::on_terminal() => Box::new(Human::with_bar(stderr(), palette)),
-            MessageFormat::Human => Box::new(Human::new(stderr(), palette)),
+            MessageFormat::Human if live && bar::on_terminal() => Box::new(Human::with_bar(stderr(), palette).telling_exit(with_exit)),
+            MessageFormat::Human => Box::new(Human::new(stderr(), palette).telling_exit(with_exit)),
             MessageFormat::Json => Box::new(NdJson::new(stdout())),
         });
         if let Some(path) = &self.junit {

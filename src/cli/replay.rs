@@ -26,7 +26,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
             None => return Err(super::store::nothing(database.directory()).into()),
         },
     };
-    let mut reporters = args.output.reporters(false)?;
+    let mut reporters = args.output.reporters(false, true)?;
     let mut tally = Tally::default();
     let each = |event| {
         tally.event(&event);

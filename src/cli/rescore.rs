@@ -76,5 +76,10 @@ pub fn run(args: &RescoreArgs) -> anyhow::Result<Exit> {
     };
     // Whoever reads may stop early (`| head`).
     let _ = stdout().lock().write_all(text.as_bytes());
+    if rescore.from_facts + rescore.from_events == 0 {
+        return Err(Expected::new(Exit::NothingSelected, "none of these trials could be judged again")
+            .help("why not is told above; `--scoring FILE` judges by a file of yours")
+            .into());
+    }
     Ok(Exit::Ok)
 }

@@ -12,6 +12,7 @@ use super::overrides::OverrideArgs;
 use super::policy::{self, PolicyArgs};
 use super::selection::SelectionArgs;
 use super::store::StoreArgs;
+use super::until::UntilArgs;
 use super::{planned, problems};
 use crate::event::TrialStarted;
 use crate::plan::{Plan, digest};
@@ -30,6 +31,8 @@ pub struct RunArgs {
     selection: SelectionArgs,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    until: UntilArgs,
     #[command(flatten)]
     cassettes: CassetteArgs,
     #[command(flatten)]
@@ -123,6 +126,9 @@ fn how(args: &RunArgs, plan: &Plan, campaign: Option<&Campaign>) -> anyhow::Resu
         policy,
         resume: args.policy.resume.then_some(Resume { retry_invalid: args.policy.retry_invalid }),
         records: args.cassettes.records(plan)?,
+        until: args.until.comparisons(plan, campaign, args.selection.share().is_some())?,
+        share: args.selection.share(),
+        ..How::default()
     })
 }
 

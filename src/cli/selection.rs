@@ -23,6 +23,12 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
+    /// K of N, of a share.
+    #[must_use]
+    pub fn share(&self) -> Option<(u32, u32)> {
+        self.shard.map(|shard| (shard.number, shard.count))
+    }
+
     /// What is left of a plan. Trials keep their numbers, so that each share names them alike.
     ///
     /// # Errors

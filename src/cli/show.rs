@@ -9,6 +9,7 @@ use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::store::{StoreArgs, expected, nothing};
 use super::style::Palette;
+use crate::judge::Judgement;
 use crate::report::show::{self, View};
 use crate::report::story::Story;
 use crate::store::row::State;
@@ -38,6 +39,9 @@ struct Told<'a> {
     story: Story,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     rescored: &'a [Rescored],
+    /// What models have said of its diagnoses: no part of the verdict or the score.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    advisory: &'a [Judgement],
 }
 
 pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
@@ -54,6 +58,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
     };
     let events = database.trial_events(&trial).map_err(expected)?;
     let rescored = database.rescored(&[&trial.trial]).map_err(expected)?.remove(&trial.trial).unwrap_or_default();
+    let advisory = database.judgements(&[&trial.trial]).map_err(expected)?.remove(&trial.trial).unwrap_or_default();
     let view = View {
         palette: Palette::of_stdout(),
         full: args.full,
@@ -61,6 +66,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
         run: trial.run.to_string(),
         without_end: if trial.state == State::Running { "RUNNING" } else { "CUT OFF" },
         rescored,
+        advisory,
     };
     let story = || {
         let incomplete = || Expected::new(Exit::StoreFailed, format!("the record of trial `{}` has no beginning", trial.trial));
@@ -72,7 +78,9 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
         (MessageFormat::Json, true) => {
             events.iter().map(|event| Ok(serde_json::to_string(event)? + "\n")).collect::<serde_json::Result<_>>()?
         }
-        (MessageFormat::Json, false) => serde_json::to_string(&Told { story: story()?, rescored: &view.rescored })? + "\n",
+        (MessageFormat::Json, false) => {
+            serde_json::to_string(&Told { story: story()?, rescored: &view.rescored, advisory: &view.advisory })? + "\n"
+        }
     };
     // Whoever reads may stop early (`| head`).
     let _ = stdout().lock().write_all(text.as_bytes());

@@ -40,7 +40,7 @@ impl StoreArgs {
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 pub fn expected(error: StoreError) -> Expected {
     let exit = match &error {
-        StoreError::Unknown { .. } | StoreError::Ambiguous { .. } => Exit::Usage,
+        StoreError::Unknown { .. } | StoreError::Ambiguous { .. } | StoreError::Resuming { .. } => Exit::Usage,
         StoreError::Missing { .. } => Exit::NothingSelected,
         StoreError::Differs { .. } | StoreError::Taken { .. } => Exit::InvalidFile,
         _ => Exit::StoreFailed,

@@ -54,6 +54,9 @@ impl Answer {
 /// Until it is shown that the subject is not worse by the margin, or that it is worse: whichever is nearer to what was seen.
 #[must_use]
 pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<usize> {
+    if let Some(sequence) = &effect.sequence {
+        return sequence.more_pairs(MOST).map(|more| more.max(1));
+    }
     let alpha = certainty.alpha();
     let not_worse = power::pairs_for_distance(margin + effect.gain(), effect.variance, alpha, POWER);
     let worse = power::pairs_for_distance(-effect.gain(), effect.variance, alpha / 2.0, POWER);
@@ -216,6 +219,7 @@ mod tests {
             test: "McNemar exact",
             split: Some(split),
             variance: count(gained + lost) / count(of) - difference * difference,
+            sequence: None,
         }
     }
 

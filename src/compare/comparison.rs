@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use super::answer::Conclusion;
 use super::changes::{self, Change};
+use super::early;
 use super::effect::{Across, Certainty, Effect};
 use super::metric::Metric;
 use super::pairing::{LeftOut, Pair, Pairing, Unpaired, pair};
 use super::scorecard::Scorecard;
 use super::side::Side;
 use super::yardstick::{self, Refused};
+use crate::event::Sought;
 use crate::stats::holm;
 use crate::stats::proportion::Proportion;
 
@@ -24,6 +26,13 @@ pub struct Question {
     pub certainty: Certainty,
     /// Compare what was measured differently, too.
     pub across_yardsticks: bool,
+}
+
+impl Question {
+    /// What is taken for no loss of that metric.
+    fn margin_of(&self, metric: Metric) -> f64 {
+        self.margin.filter(|_| metric == self.metric).unwrap_or_else(|| metric.default_margin())
+    }
 }
 
 /// Why there is no answer.
@@ -42,6 +51,9 @@ pub struct Comparison {
     pub subjects: Vec<Compared>,
     /// What was compared although it was measured differently.
     pub across_yardsticks: Vec<Refused>,
+    /// A side was to stop as soon as this was decided: errors hold however often one looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early: Option<Sought>,
 }
 
 /// One subject against the reference.
@@ -93,12 +105,23 @@ impl Comparison {
             }
         }
         let pairings = subjects.iter().map(|subject| pair(reference, subject)).collect::<Result<Vec<_>, _>>().map_err(Refusal::Unpaired)?;
-        let effects: Vec<Vec<Effect>> = pairings.iter().map(|pairing| effects(&pairing.counted, question.certainty)).collect();
+        let early = early::sought(std::iter::once(reference).chain(subjects));
+        let held = |pairing: &Pairing<'_>| {
+            let found = effects(&pairing.counted, question.certainty);
+            let Some(early) = &early else { return found };
+            let comparisons = early.comparisons.max(subjects.len());
+            let held = |one: Effect| {
+                let margin = question.margin_of(one.metric);
+                early::held(one, &pairing.finished, margin, question.certainty, comparisons, subjects.len())
+            };
+            found.into_iter().map(held).collect()
+        };
+        let effects: Vec<Vec<Effect>> = pairings.iter().map(held).collect();
         let of_metric = |effects: &[Effect]| effects.iter().find(|effect| effect.metric == question.metric).cloned();
         let adjusted = corrected(effects.iter().map(|effects| of_metric(effects).map(|effect| effect.p)));
         let compared = subjects.iter().zip(pairings).zip(effects).zip(adjusted).map(|(((subject, pairing), effects), p)| {
             let effect = of_metric(&effects);
-            Compared::of(subject, &pairing, effects, effect.zip(p), subjects.len(), question)
+            Compared::of(subject, &pairing, effects, effect.zip(p), (subjects.len(), early.is_some()), question)
         });
         Ok(Self {
             metric: question.metric,
@@ -106,6 +129,7 @@ impl Comparison {
             reference: Scorecard::of(reference, question.certainty.confidence),
             subjects: compared.collect(),
             across_yardsticks,
+            early,
         })
     }
 }
@@ -116,11 +140,11 @@ impl Compared {
         pairing: &Pairing<'_>,
         effects: Vec<Effect>,
         effect: Option<(Effect, f64)>,
-        comparisons: usize,
+        (comparisons, early): (usize, bool),
         question: Question,
     ) -> Self {
         let Question { metric, certainty, .. } = question;
-        let margin = question.margin.unwrap_or_else(|| metric.default_margin());
+        let margin = question.margin_of(metric);
         Self {
             scorecard: Scorecard::of(side, certainty.confidence),
             margin,
@@ -129,8 +153,9 @@ impl Compared {
             conclusion: effect.as_ref().map(|(effect, p)| Conclusion::of(effect, *p, margin, certainty, &side.name, comparisons)),
             p_adjusted: effect.map(|(_, p)| p),
             effects,
-            across_scenarios: Across::of(metric, &pairing.counted, certainty.confidence),
-            scenarios: rows(&pairing.counted, metric, certainty),
+            // How many pairs each scenario has was decided by what they came to.
+            across_scenarios: if early { None } else { Across::of(metric, &pairing.counted, certainty.confidence) },
+            scenarios: rows(&pairing.counted, question, early),
             changes: changes::of(&pairing.finished),
         }
     }
@@ -152,7 +177,12 @@ fn corrected(probabilities: impl Iterator<Item = Option<f64>>) -> Vec<Option<f64
     probabilities.iter().map(|p| p.and_then(|_| adjusted.next())).collect()
 }
 
-fn rows(pairs: &[Pair<'_>], metric: Metric, certainty: Certainty) -> Vec<Row> {
+fn rows(pairs: &[Pair<'_>], question: Question, early: bool) -> Vec<Row> {
+    let Question { metric, certainty, .. } = question;
+    let effect = |pairs: &[Pair<'_>]| {
+        let found = Effect::of(metric, pairs, certainty)?;
+        Some(if early { early::held(found, pairs, question.margin_of(metric), certainty, 1, 1) } else { found })
+    };
     let mut by_scenario: BTreeMap<(&str, &str), Vec<Pair<'_>>> = BTreeMap::new();
     for pair in pairs {
         by_scenario.entry((&pair.subject.scenario, &pair.subject.backend)).or_default().push(*pair);
@@ -166,7 +196,7 @@ fn rows(pairs: &[Pair<'_>], metric: Metric, certainty: Certainty) -> Vec<Row> {
             pairs: pairs.len(),
             reference: Proportion::of(pairs.iter().map(|pair| passed(pair.reference))),
             subject: Proportion::of(pairs.iter().map(|pair| passed(pair.subject))),
-            effect: Effect::of(metric, &pairs, certainty),
+            effect: effect(&pairs),
             p_adjusted: None,
         })
         .collect();

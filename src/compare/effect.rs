@@ -8,6 +8,7 @@ use super::metric::{Metric, passed};
 use super::pairing::Pair;
 use crate::stats::clusters::Clustered;
 use crate::stats::pairs::Pairs;
+use crate::stats::sequential::Sequence;
 use crate::stats::{Interval, count, differences};
 
 /// Of more pairs than these, means are spread as Student says: drawing again would only take longer.
@@ -56,6 +57,9 @@ pub struct Effect {
     pub split: Option<Pairs>,
     /// Of the differences.
     pub variance: f64,
+    /// How they came in, where what was seen has decided when to stop.
+    #[serde(skip)]
+    pub sequence: Option<Sequence>,
 }
 
 impl Effect {
@@ -82,6 +86,7 @@ impl Effect {
             test: "Student's t",
             split: None,
             variance,
+            sequence: None,
         };
         let Certainty { confidence, seed } = certainty;
         Some(if metric == Metric::Pass {

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod changes;
 pub mod comparison;
+pub mod early;
 pub mod effect;
 pub mod metric;
 pub mod pairing;

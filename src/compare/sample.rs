@@ -11,6 +11,7 @@ pub(crate) fn outcome(scenario: &str, variant: &str, seed: u64, verdict: Option<
     Outcome {
         trial: None,
         run: None,
+        number: 0,
         scenario: scenario.into(),
         file: format!("scenarios/{scenario}.yaml"),
         variant: variant.into(),
@@ -68,6 +69,8 @@ pub(crate) fn invocation(mark: &str) -> Invocation {
         version: "0.1.0".into(),
         semantics: 3,
         planned: 40,
+        plan: None,
+        until: None,
         arguments: vec!["run".into(), "scenarios/campaigns/smoke.yaml".into()],
     }
 }

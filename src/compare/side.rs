@@ -16,6 +16,12 @@ pub const ORACLE: &str = "oracle";
 /// Variants whose worth is known: what they come to says something of the scenario, and nothing of an agent.
 const CONTROLS: [&str; 3] = [NOOP, ORACLE, "restart_all"];
 
+/// Whether a variant's worth is known.
+#[must_use]
+pub fn is_control(variant: &str) -> bool {
+    CONTROLS.contains(&variant)
+}
+
 /// Trials of one agent, or of several, and what ran beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Side {
@@ -126,7 +132,7 @@ impl Side {
     #[must_use]
     pub fn with_controls_apart(mut self) -> Self {
         let (apart, subjects): (Vec<Outcome>, Vec<Outcome>) =
-            std::mem::take(&mut self.subjects).into_iter().partition(|outcome| CONTROLS.contains(&outcome.variant.as_str()));
+            std::mem::take(&mut self.subjects).into_iter().partition(|outcome| is_control(&outcome.variant));
         if subjects.is_empty() {
             self.subjects = apart;
             return self;

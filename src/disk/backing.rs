@@ -62,8 +62,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(folder: &Path) -> io::Result<Self> {
-        let file = Arc::new(opened(folder)?);
+    /// `folder` has everything; it was opened by [`opened`].
+    pub fn new(folder: File) -> io::Result<Self> {
+        let file = Arc::new(folder);
         let root = file.metadata()?.ino();
         Ok(Self {
             faults: Faults::default(),

@@ -3,7 +3,8 @@
 //!
 //! A process of its own, for each node whose disk a fault may harm (`chaosrun node disk`, hidden). Reading order: [`wire`] (what
 //! it is told and says), `faults` (what happens to operations), `undo` (what was written and not synced), `backing` (the
-//! files behind it), `layer` (the file system), `serve` (the process), [`mounts`] (nothing stays mounted).
+//! files behind it), `memory` (where they are when their size is limited), `layer` (the file system), `serve` (the process),
+//! [`mounts`] (nothing stays mounted).
 //!
 //! What a loss takes back: bytes written, and lengths changed, since the file was last synced; files made that were never
 //! synced, nor their folder. Not taken back: renames, removals and new folders; what was written through a synchronous
@@ -13,6 +14,7 @@
 mod backing;
 mod faults;
 mod layer;
+mod memory;
 pub mod mounts;
 mod serve;
 mod undo;

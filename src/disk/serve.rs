@@ -6,17 +6,20 @@ use std::sync::Arc;
 
 use fuser::{Config, INodeNo, MountOption, Notifier, SessionACL};
 
-use super::backing::Shared;
+use super::backing::{Shared, opened};
 use super::layer::Layer;
-use super::mounts;
 use super::wire::{Ask, Told};
+use super::{memory, mounts};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folder that has everything.
-    #[arg(long)]
-    from: PathBuf,
-    /// Where it is seen.
+    /// The folder that has everything
+    #[arg(long, required_unless_present = "size")]
+    from: Option<PathBuf>,
+    /// Or memory of so many bytes, which ends with this process
+    #[arg(long, conflicts_with = "from")]
+    size: Option<u64>,
+    /// Where it is seen
     #[arg(long)]
     at: PathBuf,
 }
@@ -37,8 +40,12 @@ pub fn run(args: &Args) -> io::Result<()> {
 fn serve(args: &Args) -> io::Result<()> {
     // Who makes a file has said already what is not allowed.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let shared = Arc::new(Shared::new(&args.from)?);
     let at = args.at.canonicalize()?;
+    let folder = match (&args.from, args.size) {
+        (Some(from), _) => opened(from)?,
+        (None, size) => memory::folder(&at, size.unwrap_or_default())?,
+    };
+    let shared = Arc::new(Shared::new(folder)?);
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("data".into()), MountOption::DefaultPermissions];
     // Who is not root is not allowed to let others in.

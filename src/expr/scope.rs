@@ -15,6 +15,7 @@ use std::fmt::Write;
 /// | `Action` | `require`, steps and `ensure` of actions | as `Observations`, and `params`, `last`, `results`; `self` with `on` | as `Node` |
 /// | `Agent` | rules and commands | `ticket`, `tickets`, `healthy`, `nodes`, `last`, `results`, `chaos`, `cluster`, `trial`, `observe` | as `Node` |
 /// | `Prompt` | what a model is told | `ticket`, `tickets`, `healthy`, `nodes`, `observations`, `logs`, `limits`, `tools` | |
+/// | `Judge` | the prompt of a judge | the truth and the diagnoses of a trial | |
 /// | `Scoring` | parts | the facts of the trial | |
 /// | `Selection` | `--only` and `--skip` | `scenario`, `variant`, `seed`, `repeat`, `backend`, `role`, `goal`, `cell` | |
 /// | `Model` | a fake model's script | `first`, `last`, `system`, `results`, `turn`, `tools`, `model`, and what it captures | |
@@ -34,6 +35,7 @@ pub enum Scope {
     Action,
     Agent,
     Prompt,
+    Judge,
     Scoring,
     Selection,
     Model,
@@ -129,12 +131,27 @@ const PROMPT_SCOPE: &[Name] = &[
     value("tools", "names of the tools"),
     value("actions", "what `act` may do: `id`, `description`, `risk`, `undo`, and `params`: `name`, `about`"),
 ];
+const JUDGE_SCOPE: &[Name] = &[
+    value("goal", "`repair`, `wait`, `escalate` or `nothing`"),
+    value("truth", "the faults that count: `id`, `fault`, `class`, `nodes`, `linked`"),
+    value("noise", "faults beside them that are to be told apart from them, likewise"),
+    value("passes", "whether to say that nothing has to be done is right"),
+    value("nodes", "`name`, `role`"),
+    value(
+        "diagnoses",
+        "what was handed in, in its order: `root_cause`, `component`, `fault_class`, `confidence`, `actions`, `alternatives` of `cause` and \
+         `rejected_because`, and `evidence` of `text`, `shown`, and `around`: what the agent was shown around it",
+    ),
+];
 const SCORING_SCOPE: &[Name] = &[
+    value("goal", "`repair`, `wait`, `escalate` or `nothing`"),
     value("detected", "whether a ticket was opened"),
     value("detect_s", "from the fault to the ticket"),
     value("diagnose_s", "from the ticket to the first diagnosis"),
     value("repaired", "whether the objective holds in the end"),
     value("repair_s", "from the ticket to the objective holding"),
+    value("handed_over", "whether the agent escalated"),
+    value("handover_s", "from the ticket until it did"),
     value("hurt_s", "client error-seconds"),
     value("acked", "acknowledged operations"),
     value("lost", "acknowledged writes that are gone, or requests beyond a limit"),
@@ -201,6 +218,7 @@ impl Scope {
             Self::Action => ACTION_SCOPE,
             Self::Agent => AGENT_SCOPE,
             Self::Prompt => PROMPT_SCOPE,
+            Self::Judge => JUDGE_SCOPE,
             Self::Scoring => SCORING_SCOPE,
             Self::Selection => SELECTION_SCOPE,
             Self::Model => MODEL_SCOPE,

@@ -219,6 +219,7 @@ fn outcome(case: &Case, kept: &Kept) -> Outcome {
     Outcome {
         trial: None,
         run: None,
+        number: 0,
         scenario: case.scenario.clone(),
         file: case.file.clone(),
         variant: case.variant.clone(),

@@ -5,7 +5,9 @@
 
 pub mod baseline;
 pub mod cases;
+pub mod certain;
 pub mod judge;
+pub mod missing;
 pub mod rung;
 
 #[cfg(test)]

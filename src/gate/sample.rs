@@ -69,6 +69,7 @@ pub(crate) fn judged(setting: &Setting) -> Judgement {
         side: &side,
         baseline: &baseline,
         missing: setting.missing,
+        unended: &[],
         planned: setting.without.filter(|_| !setting.unplanned).map(|_| planned.as_slice()),
         catastrophic: &catastrophic,
         golden: setting.golden.then_some(&golden),

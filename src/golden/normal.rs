@@ -6,7 +6,7 @@ use regex::{Captures, Regex};
 
 /// A number that stands alone (not the 1 of `tikv1`), with what stands before and behind it.
 static NUMBER: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?P<before>[A-Za-z`]*[ #]?)(?P<number>\b\d[\d,]*(?:\.\d+)?)(?P<behind> ?[A-Za-z%µ]*)"));
+    LazyLock::new(|| pattern(r"(?P<before>[A-Za-z`]*[ #]?)(?P<number>\b\d+(?:,\d{3})*(?:\.\d+)?)(?P<behind> ?[A-Za-z%µ]*)"));
 /// An address of a node: given anew in each trial.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?::\d+)?\b"));
 /// A port that is named without its address.
@@ -72,6 +72,7 @@ mod tests {
             ("ended by signal 9, then exit 137", "ended by signal 9, then exit 137"),
             ("curl http://127.3.0.17:40123/pd/api/v1/stores", "curl http://[address]/pd/api/v1/stores"),
             ("rule 6 of `playbook`, 12 commands", "rule 6 of `playbook`, # commands"),
+            (r#"{"id":145,"name":"pd1"}"#, r#"{"id":#,"name":"pd1"}"#),
             ("felt in 3 ms: rtt 0.2ms, 40 %", "felt in #: rtt #, # %"),
         ] {
             assert_eq!(super::text(said), kept);

@@ -126,7 +126,7 @@ impl Ballast {
                 self.0.insert(path.clone(), Piece::Hidden(nameless(dir, &path)?));
             }
             return match self.0.get(&path) {
-                Some(Piece::Hidden(file)) => sized(file, dir, bytes),
+                Some(Piece::Hidden(file)) => settled(file, sized(file, dir, bytes)),
                 _ => Err(io::Error::other("it was taken away")),
             };
         }
@@ -135,7 +135,7 @@ impl Ballast {
         if self.0.insert(path, Piece::Visible(inode)).is_none() {
             give_to_the_node(&file, dir);
         }
-        sized(&file, dir, bytes)
+        settled(&file, sized(&file, dir, bytes))
     }
 
     fn held(&self, dir: &Path, name: &str) -> io::Result<u64> {
@@ -211,6 +211,12 @@ fn give_to_the_node(file: &File, dir: &Path) {
     if let Some((user, group)) = owner {
         let _ = std::os::unix::fs::fchown(file, Some(user), Some(group));
     }
+}
+
+/// A disk that forgets what was not synced keeps it all the same. One on which nothing can be synced need not.
+fn settled(file: &File, taken: io::Result<u64>) -> io::Result<u64> {
+    let _ = file.sync_all();
+    taken
 }
 
 fn space(found: &fs::Metadata) -> u64 {

@@ -58,7 +58,7 @@ pub fn of_commands(scoring: &Scoring) -> String {
 }
 
 /// The first 128 bits, in hexadecimal.
-fn digest(value: &Value) -> String {
+pub(super) fn digest(value: &Value) -> String {
     let mut text = String::new();
     canonical(value, &mut text);
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()

@@ -1,5 +1,6 @@
 //! What a run will do, before anything is done: cells of the matrix, seeds, repeats and variants become trials. Pure.
 
+pub mod declared;
 pub mod digest;
 pub mod forecast;
 pub mod missing;

@@ -63,6 +63,11 @@ impl Bar {
                 self.total.set_length(*trials as u64);
                 self.total.enable_steady_tick(TICK);
             }
+            (Kind::ComparisonAnswered(_) | Kind::RunStopped { .. }, _) => {
+                let tally = self.progress.tally();
+                self.total.set_length(tally.planned.saturating_sub(tally.not_needed) as u64);
+                self.count();
+            }
             (Kind::TrialKept(_), _) => self.count(),
             (Kind::TrialStarted(started), Some(trial)) => {
                 let name = format!("{:NAME$}", name(&started.scenario, &started.variant, NAME));

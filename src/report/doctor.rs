@@ -85,7 +85,7 @@ mod tests {
             Finding::new(Area::Local, "folder", State::Good, "nodes work below /var/tmp"),
             Finding::new(Area::Docker, "engine", State::Broken, "no permission to use the engine at `unix:///var/run/docker.sock`")
                 .help("become a member of the group that owns the socket (`sudo usermod -aG docker $USER`, then log in again)".to_owned()),
-            Finding::new(Area::Kernel, "netem", State::Missing, "Specified qdisc kind is unknown"),
+            Finding::new(Area::Kernel, "nfqueue", State::Missing, "No such file or directory"),
             Finding::new(Area::Kernel, "user namespaces", State::Good, "tried with bwrap"),
             Finding::new(Area::Images, "etcd", State::Note, "is built when it is needed"),
             Finding::new(Area::Left, "behind", State::Note, "2 containers, 1 network of dead runs")
@@ -93,7 +93,7 @@ mod tests {
         ];
         let yes = || Support::Yes { how: "x".into() };
         let row = |fault: &str, local, docker| FaultSupport { fault: fault.into(), local, docker };
-        let fallback = Support::Fallback { how: "a queue of ours".into(), why: "no netem".into() };
+        let fallback = Support::Fallback { how: "a queue of ours".into(), why: "no nfqueue".into() };
         let faults = vec![
             row("node_kill", yes(), Support::No { why: "no engine".into() }),
             row("latency", yes(), fallback),

@@ -7,9 +7,9 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 
 use crate::event::{
-    Actor, AgentEnd, Autopsy, AutopsyFinding, Diagnosis, Event, EvidenceStep, FaultGrade, FaultSummary, Fit, Grade, HistoryReport,
-    InvariantState, KeptTrial, Kind, Misdeed, NodeState, Output, Phase, Reason, Said, ScorePart, Severity, Spot, Ticket, TrialFinished,
-    TrialRole, TrialStarted, Verdict, summary,
+    Actor, AgentEnd, AnswerWord, Answered, Autopsy, AutopsyFinding, Diagnosis, Event, EvidenceStep, FaultGrade, FaultSummary, Fit, Grade,
+    HistoryReport, InvariantState, KeptTrial, Kind, Misdeed, NodeState, Output, Phase, Reason, Said, ScorePart, Severity, Spot, Ticket,
+    TrialFinished, TrialRole, TrialStarted, Verdict, summary,
 };
 use crate::ids::{RunId, TrialId};
 
@@ -42,6 +42,7 @@ impl Stream {
             jobs: 1,
             jobs_by: None,
             campaign: None,
+            until: None,
             arguments: vec!["run".into(), "scenarios/node_kill.yaml".into()],
         });
         stream
@@ -107,6 +108,24 @@ pub(crate) fn kept(number: usize, verdict: Verdict) -> Kind {
         wall_us: 4_000_000,
         tokens: 0,
         usd: 0.25,
+    }))
+}
+
+/// A comparison that was decided.
+pub(crate) fn answered(variant: &str, not_needed: usize) -> Kind {
+    Kind::ComparisonAnswered(Box::new(Answered {
+        variant: variant.into(),
+        reference: "playbook".into(),
+        metric: "pass".into(),
+        margin: 0.1,
+        answer: AnswerWord::Worse,
+        pairs: 14,
+        difference: Some(-0.75),
+        low: -0.98,
+        high: -0.205,
+        confidence: 0.975,
+        more: None,
+        not_needed,
     }))
 }
 

@@ -18,17 +18,24 @@ pub struct Human<W> {
     lines: Lines,
     summary: Summary,
     bar: Option<Bar>,
+    with_exit: bool,
 }
 
 impl<W: Write + Send> Human<W> {
     /// Without a bar: what is written is the same wherever it goes.
     pub fn new(out: W, palette: Palette) -> Self {
-        Self { out, palette, lines: Lines::default(), summary: Summary::default(), bar: None }
+        Self { out, palette, lines: Lines::default(), summary: Summary::default(), bar: None, with_exit: true }
     }
 
     /// With a bar on stderr, which `out` must be too.
     pub fn with_bar(out: W, palette: Palette) -> Self {
         Self { bar: Some(Bar::new(palette)), ..Self::new(out, palette) }
+    }
+
+    /// Whether the run's exit code is told: not where a command judges by itself what the run came to.
+    #[must_use]
+    pub fn telling_exit(self, with_exit: bool) -> Self {
+        Self { with_exit, ..self }
     }
 
     /// A terminal that has gone away is no reason to end a run.
@@ -64,7 +71,7 @@ impl<W: Write + Send> Reporter for Human<W> {
         if let Some(bar) = self.bar.take() {
             bar.clear();
         }
-        let text = self.summary.text(self.palette);
+        let text = self.summary.text(self.palette, self.with_exit);
         self.write(&text);
         Ok(())
     }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
+use super::answered;
 use super::lines::history_text;
 use super::reporter::Reporter;
-use crate::event::{Event, HistoryReport, KeptTrial, Kind, Reason, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::event::{AnswerWord, Answered, Event, HistoryReport, KeptTrial, Kind, Reason, TrialFinished, TrialRole, TrialStarted, Verdict};
 use crate::ids::{RunId, TrialId};
 
 pub struct JUnit {
@@ -26,6 +27,8 @@ pub struct JUnit {
     /// By the trial's number: its last attempt, and what was invalid before.
     last: HashMap<usize, TrialId>,
     earlier: HashMap<usize, Vec<TestRerun>>,
+    /// Comparisons that the run was to decide.
+    answers: Vec<Answered>,
     wall_us: u64,
 }
 
@@ -43,6 +46,7 @@ impl JUnit {
             cases: IndexMap::new(),
             last: HashMap::new(),
             earlier: HashMap::new(),
+            answers: Vec::new(),
             wall_us: 0,
         })
     }
@@ -62,6 +66,11 @@ impl JUnit {
             suites.entry(scenario).or_insert_with_key(|scenario| TestSuite::new(scenario.clone())).add_test_case(case);
         }
         report.add_test_suites(suites.into_values());
+        if !self.answers.is_empty() {
+            let mut suite = TestSuite::new("comparisons");
+            suite.add_test_cases(self.answers.iter().map(comparison));
+            report.add_test_suite(suite);
+        }
         report
     }
 
@@ -142,6 +151,7 @@ impl Reporter for JUnit {
     fn event(&mut self, event: &Event) {
         self.wall_us = event.elapsed_us;
         match (&event.kind, &event.trial) {
+            (Kind::ComparisonAnswered(answer), _) => self.answers.push((**answer).clone()),
             (Kind::TrialKept(kept), _) => {
                 let KeptTrial { verdict, score, reason, wall_us, run, .. } = &**kept;
                 let reason = reason.as_deref();
@@ -183,6 +193,27 @@ fn case(trial: &TrialId, started: &Tried, status: TestCaseStatus) -> TestCase {
     case.add_property(Property::new("seed", started.seed.to_string()));
     case.add_property(("backend", started.backend));
     case.add_property(("role", started.role.as_str()));
+    case
+}
+
+/// A comparison has an answer or none, and neither is a failure: an open one is `skipped`, whatever is not run for it is told.
+fn comparison(answer: &Answered) -> TestCase {
+    let words = answered::words(answer);
+    let status = match answer.answer {
+        AnswerWord::Better | AnswerWord::Worse | AnswerWord::NotWorse => TestCaseStatus::success(),
+        AnswerWord::Inconclusive | AnswerWord::OutOfReach => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(words.clone());
+            status
+        }
+    };
+    let mut case = TestCase::new(format!("{} against {}", answer.variant, answer.reference), status);
+    case.set_classname("comparisons");
+    let word = serde_json::to_value(answer.answer).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
+    case.add_property(("answer", &*word));
+    case.add_property(Property::new("pairs", answer.pairs.to_string()));
+    case.add_property(Property::new("trials_not_needed", answer.not_needed.to_string()));
+    case.set_system_out(words);
     case
 }
 
@@ -250,7 +281,8 @@ mod tests {
             .whole("t-c02", TrialStarted { attempt: 2, ..gallery::started("node_kill", "playbook", 2) }, gallery::failed())
             .whole("t-c03", again(1), gallery::invalid())
             .whole("t-c04", again(2), gallery::invalid())
-            .whole("t-c05", again(3), gallery::finished(Verdict::Pass));
+            .whole("t-c05", again(3), gallery::finished(Verdict::Pass))
+            .push(gallery::answered("kitchen", 30));
         stream.events.iter().for_each(|event| reporter.event(event));
         reporter.finish().unwrap();
         insta::assert_snapshot!(std::fs::read_to_string(path).unwrap());

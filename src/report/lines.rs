@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::figures;
 use super::layout::{self, Line, WIDTH, fit, fit_end, labelled, printable};
 use super::summary::stopped;
+use super::{answered, figures};
 use crate::cli::style::{Palette, Tone};
 use crate::event::{
-    Autopsy, Event, FaultSummary, HistoryReport, Kind, Misdeed, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict,
+    AnswerWord, Autopsy, Event, FaultSummary, HistoryReport, Kind, Misdeed, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict,
 };
 use crate::ids::TrialId;
 
@@ -50,6 +50,10 @@ impl Lines {
             (Kind::TrialStarted(started), Some(trial)) => {
                 self.under_way.insert(trial.clone(), (**started).clone());
                 None
+            }
+            (Kind::ComparisonAnswered(answer), _) if !matches!(answer.answer, AnswerWord::Inconclusive) => {
+                let head = Line::new().put(Tone::Strong, "decided:").plain(" ");
+                Some(layout::render(&layout::beside(head, Tone::Plain, &answered::words(answer)), palette))
             }
             (Kind::RunStopped { why, missing }, _) => Some(layout::render(
                 &layout::beside(Line::new().put(Tone::Warning, "stopping:").plain(" "), Tone::Plain, &stopped(why, *missing)),

@@ -5,6 +5,7 @@
 pub mod reporter;
 pub mod tally;
 
+mod answered;
 mod evidence;
 pub mod figures;
 mod flow;
@@ -25,6 +26,7 @@ pub mod atif;
 pub mod cluster;
 pub mod comparison;
 pub mod gate;
+pub mod judge;
 pub mod rescore;
 pub mod show;
 pub mod story;

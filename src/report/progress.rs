@@ -71,7 +71,7 @@ impl Progress {
             return None;
         }
         let pace = f64::from(self.own) / minutes;
-        let left = self.tally.planned.saturating_sub(self.tally.done());
+        let left = self.tally.planned.saturating_sub(self.tally.done() + self.tally.not_needed);
         Some((pace, (left as f64 / pace * 60.0).round() as u64))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::answered;
 use super::figures;
 use super::layout::{self, Line, WIDTH, labelled, printable};
 use super::lines::{COST, ID, TIME, name};
@@ -11,7 +12,7 @@ use super::tally::Tally;
 use super::uplift::Uplifts;
 use crate::cli::exit::Exit;
 use crate::cli::style::{Palette, Tone};
-use crate::event::{Event, KeptTrial, Kind, Resource, Stopped, TrialFinished, TrialRole, TrialStarted, Verdict};
+use crate::event::{Answered, Event, KeptTrial, Kind, Resource, Stopped, TrialFinished, TrialRole, TrialStarted, Verdict};
 use crate::ids::{RunId, TrialId};
 
 /// Groups that have a line of their own.
@@ -31,6 +32,8 @@ pub struct Summary {
     subjects: IndexMap<(String, String), Group>,
     beside: IndexMap<String, Group>,
     uplifts: Uplifts,
+    /// What was to be decided.
+    answers: Vec<Answered>,
     clock_scales: IndexSet<String>,
     elapsed_us: u64,
     wall_us: u64,
@@ -88,6 +91,7 @@ impl Summary {
                 self.run = Some(run.clone());
                 self.arguments.clone_from(arguments);
             }
+            (Kind::ComparisonAnswered(answer), _) => self.answers.push((**answer).clone()),
             (Kind::TrialKept(kept), _) => self.kept(kept),
             (Kind::TrialStarted(started), Some(trial)) => {
                 // Only a further attempt takes the place of another.
@@ -141,15 +145,20 @@ impl Summary {
         }
     }
 
-    /// The text, with its ends of line. Nothing before the run has begun.
+    /// The text, with its ends of line. Nothing before the run has begun. `with_exit`: whoever shows it ends with this run's exit code.
     #[must_use]
-    pub fn text(&self, palette: Palette) -> String {
+    pub fn text(&self, palette: Palette, with_exit: bool) -> String {
         let Some(run) = &self.run else { return String::new() };
         let mut lines = vec![self.head(run)];
         lines.extend(self.rest());
         lines.extend(self.recorded_before());
         if let Some(why) = &self.tally.stopped {
-            lines.extend(labelled("stop", Tone::Plain, &stopped(why, self.tally.missing())));
+            let missing =
+                if let Stopped::Decided { .. } | Stopped::Certain { .. } = why { self.tally.not_needed } else { self.tally.missing() };
+            lines.extend(labelled("stop", Tone::Plain, &stopped(why, missing)));
+        }
+        for answer in &self.answers {
+            lines.extend(labelled("decide", Tone::Plain, &answered::words(answer)));
         }
         lines.extend(self.groups());
         lines.extend(self.besides());
@@ -166,7 +175,7 @@ impl Summary {
             lines.extend(labelled("clocks", Tone::Plain, &format!("{scale}: stand-ins run on faster timers than real nodes")));
         }
         lines.extend(self.next(run));
-        if self.tally.finished && !self.tally.interrupted {
+        if with_exit && self.tally.finished && !self.tally.interrupted {
             let exit = Exit::of_tally(&self.tally);
             if exit != Exit::Ok {
                 lines.extend(labelled("exit", Tone::Plain, &format!("{}: {}", exit.code(), exit.meaning())));
@@ -179,7 +188,7 @@ impl Summary {
         let (tone, word) = match (self.tally.finished, self.tally.interrupted) {
             (false, _) => (Tone::Invalid, "CUT OFF"),
             (true, true) => (Tone::Invalid, "INTERRUPTED"),
-            (true, false) if self.tally.stopped.is_some() => (Tone::Invalid, "STOPPED"),
+            (true, false) if self.tally.missing() > 0 && self.tally.stopped.is_some() => (Tone::Invalid, "STOPPED"),
             (true, false) => (Tone::Strong, "DONE"),
         };
         let text = match self.tally.counted() {
@@ -208,7 +217,9 @@ impl Summary {
             (self.tally.count(Verdict::Invalid), "invalid (not counted)"),
             (self.tally.retried, "invalid, retried"),
             (self.under_way.len(), "cut off"),
-            (self.tally.missing(), "never begun"),
+            (self.tally.never_begun(), "never begun"),
+            (self.tally.not_retried(), "not tried again"),
+            (self.tally.not_needed, "not needed"),
         ];
         let parts: Vec<String> =
             named.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{} {name}", figures::count(*count as u64))).collect();
@@ -279,8 +290,14 @@ impl Summary {
     /// The command that runs what is missing.
     fn resume(&self) -> String {
         let mut words: Vec<String> = self.arguments.iter().map(|word| printable(&quoted(word)).into_owned()).collect();
-        if !self.arguments.iter().any(|word| word == "--resume") {
-            words.push("--resume".into());
+        let mut add = |option: &str| {
+            if !self.arguments.iter().any(|word| word == option) {
+                words.push(option.into());
+            }
+        };
+        add("--resume");
+        if self.tally.not_retried() > 0 {
+            add("--retry-invalid");
         }
         let more = if self.tally.is_short() { ", with a larger budget" } else { "" };
         format!("chaosrun {}{more}", words.join(" "))
@@ -296,6 +313,15 @@ fn quoted(word: &str) -> String {
 /// Why no further trial was started: `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are missing`.
 pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
     let why = match why {
+        Stopped::Decided { comparisons } => {
+            let what = if *comparisons == 1 {
+                "the comparison is decided".to_owned()
+            } else {
+                format!("all {comparisons} comparisons are decided")
+            };
+            return not_needed(&what, missing);
+        }
+        Stopped::Certain { why } => return not_needed(&format!("a regression is certain: {why}"), missing),
         Stopped::FailFast { trial } => format!("{trial} did not pass (--fail-fast)"),
         Stopped::Budget { of, limit, spent, next } => {
             let [limit, spent, next] = [limit, spent, next].map(|amount| amount_of(*of, *amount));
@@ -304,6 +330,11 @@ pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
     };
     let are = if missing == 1 { "is" } else { "are" };
     format!("{why}; {} {are} missing", figures::plural(missing, "trial"))
+}
+
+fn not_needed(why: &str, trials: usize) -> String {
+    let are = if trials == 1 { "is" } else { "are" };
+    format!("{why}; {} {are} not needed", figures::plural(trials, "trial"))
 }
 
 fn amount_of(of: Resource, amount: f64) -> String {
@@ -324,7 +355,7 @@ mod tests {
     fn text(stream: &Stream) -> String {
         let mut summary = Summary::default();
         stream.events.iter().for_each(|event| summary.event(event));
-        let text = summary.text(Palette::PLAIN);
+        let text = summary.text(Palette::PLAIN, true);
         assert!(text.lines().all(|line| layout::width(line) <= WIDTH), "{text}");
         text
     }

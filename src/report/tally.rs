@@ -19,8 +19,12 @@ pub struct Tally {
     pub begun: usize,
     /// Attempts beyond the first ones: each time a trial was invalid, and was tried again.
     pub retried: usize,
+    /// Trials that have not begun since their outcome is not needed.
+    pub not_needed: usize,
     /// Why not all were begun.
     pub stopped: Option<Stopped>,
+    /// How many were missing then, those that were to be tried again included.
+    missed: usize,
     pub interrupted: bool,
     /// `RunFinished` was seen; without it the run was cut off.
     pub finished: bool,
@@ -58,7 +62,13 @@ impl Tally {
                 let attempt = self.under_way.remove(trial).unwrap_or(unknown);
                 self.end(attempt, finished.verdict);
             }
-            (Kind::RunStopped { why, .. }, _) => self.stopped = Some(why.clone()),
+            (Kind::ComparisonAnswered(answered), _) => self.not_needed += answered.not_needed,
+            (Kind::RunStopped { why, missing }, _) => {
+                let decided = matches!(why, Stopped::Decided { .. } | Stopped::Certain { .. });
+                self.missed = if decided { 0 } else { *missing };
+                self.not_needed += if decided { *missing } else { 0 };
+                self.stopped = Some(why.clone());
+            }
             (Kind::RunFinished { interrupted, .. }, _) => {
                 self.finished = true;
                 self.interrupted = *interrupted;
@@ -114,10 +124,22 @@ impl Tally {
         self.subject.values().chain(self.beside.values()).sum()
     }
 
-    /// Trials of the plan that have neither begun nor been kept.
+    /// Trials of the plan that are needed, and have neither begun nor been kept.
+    #[must_use]
+    pub fn never_begun(&self) -> usize {
+        self.planned.saturating_sub(self.begun + self.kept + self.not_needed)
+    }
+
+    /// Trials that were invalid, and were not tried again although they were to be.
+    #[must_use]
+    pub fn not_retried(&self) -> usize {
+        self.missed.saturating_sub(self.never_begun())
+    }
+
+    /// All that is not run of what was to be.
     #[must_use]
     pub fn missing(&self) -> usize {
-        self.planned.saturating_sub(self.begun + self.kept)
+        self.never_begun() + self.not_retried()
     }
 
     /// Whether a budget has kept trials from beginning: then the plan has no outcome yet.
@@ -136,7 +158,7 @@ impl Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::TrialStarted;
+    use crate::event::{Resource, TrialStarted};
     use crate::report::gallery::{self, Stream};
 
     fn tally(stream: &Stream) -> Tally {
@@ -159,6 +181,19 @@ mod tests {
         assert_eq!((found.begun, found.retried, found.done(), found.missing()), (2, 2, 2, 1));
         stream.trial("t-5", again(4));
         assert_eq!((tally(&stream).begun, tally(&stream).done()), (2, 1), "it is open again");
+    }
+
+    #[test]
+    fn a_retry_that_a_budget_leaves_is_missing_and_what_is_not_needed_is_not() {
+        let mut stream = Stream::new("r-1", 5);
+        stream.whole("t-1", gallery::started("a", "b", 1), gallery::invalid());
+        let budget = || Stopped::Budget { of: Resource::Usd, limit: 1.0, spent: 1.0, next: 1.0 };
+        stream.push(Kind::RunStopped { why: budget(), missing: 5 });
+        let found = tally(&stream);
+        assert_eq!((found.never_begun(), found.not_retried(), found.missing(), found.is_short()), (4, 1, 5, true));
+        stream.push(gallery::answered("b", 2)).push(Kind::RunStopped { why: Stopped::Decided { comparisons: 1 }, missing: 2 });
+        let found = tally(&stream);
+        assert_eq!((found.not_needed, found.missing(), found.is_short()), (4, 0, false));
     }
 
     #[test]

@@ -181,6 +181,8 @@ pub(super) fn words(kind: &Kind) -> Option<(&'static str, String)> {
         Kind::RunStarted { .. }
         | Kind::RunFinished { .. }
         | Kind::RunStopped { .. }
+        | Kind::PlanDeclared(_)
+        | Kind::ComparisonAnswered(_)
         | Kind::TrialKept(_)
         | Kind::TrialStarted(_)
         | Kind::TrialFinished(_)

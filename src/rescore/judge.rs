@@ -30,7 +30,11 @@ pub(super) struct Scored {
     pub own: bool,
     pub verdict: Verdict,
     pub score: Option<f64>,
-    pub why: Why,
+    /// The reason's code.
+    pub reason: Option<String>,
+    pub from_facts: bool,
+    /// See [`Why::json`].
+    pub why: String,
 }
 
 /// Knows all scorings of the record.
@@ -122,7 +126,9 @@ impl Judge {
         let Some(Ruling { verdict, reason, score }) = rule(scoring) else {
             return Again::Left("it ended before anything could be judged, or an older version recorded it".into());
         };
+        let (own, from_facts) = (**digest == *own, from == "facts");
         let why = Why { name: scoring.name.clone(), reason, parts: score.parts, from: from.to_owned() };
-        Again::Scored(Box::new(Scored { scoring: Arc::clone(digest), own: **digest == *own, verdict, score: score.total, why }))
+        let (json, reason) = (why.json(), why.reason.map(|reason| reason.code));
+        Again::Scored(Box::new(Scored { scoring: Arc::clone(digest), own, verdict, score: score.total, reason, from_facts, why: json }))
     }
 }

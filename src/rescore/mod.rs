@@ -23,8 +23,8 @@ use crate::store::{Database, StoreError};
 
 use judge::{Again, Judge};
 
-/// Scores that are written at once.
-const BATCH: usize = 5_000;
+/// Scores that are written at once: no more than SQLite keeps in memory until it is told to write.
+const BATCH: usize = 400;
 
 /// The scoring of scenarios that name none.
 const SHIPPED: &str = "embedded:scenarios/scoring/default.yaml";
@@ -158,9 +158,10 @@ impl<'a> Taking<'a> {
             Again::Scored(scored) => scored,
         };
         self.rescore.trials += 1;
-        match scored.why.from.as_str() {
-            "facts" => self.rescore.from_facts += 1,
-            _ => self.rescore.from_events += 1,
+        if scored.from_facts {
+            self.rescore.from_facts += 1;
+        } else {
+            self.rescore.from_events += 1;
         }
         let before = Said { verdict: recorded.verdict, score: recorded.score, scorer_version: recorded.scorer_version };
         let after = Said { verdict: scored.verdict, score: scored.score, scorer_version: SCORER_VERSION };
@@ -171,10 +172,10 @@ impl<'a> Taking<'a> {
             self.to_keep.push(ToKeep {
                 trial: recorded.trial.clone(),
                 scorer_version: SCORER_VERSION,
-                scoring: scored.scoring.to_string(),
+                scoring: scored.scoring,
                 verdict: scored.verdict,
                 score: scored.score,
-                why: scored.why.clone(),
+                why: scored.why,
             });
         }
         if differs {
@@ -184,7 +185,7 @@ impl<'a> Taking<'a> {
                 variant: recorded.variant.clone(),
                 before,
                 after,
-                reason: scored.why.reason.map(|reason| reason.code),
+                reason: scored.reason,
             });
         }
         if self.to_keep.len() >= BATCH { self.write() } else { Ok(()) }

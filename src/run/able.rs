@@ -39,9 +39,14 @@ pub async fn unable<'a>(
             continue;
         }
         let mut abilities = Abilities { features: features::here().await, ..Abilities::default() };
-        let holder = containers.and_then(|containers| Some((&containers.engine, containers.images.get(&image::holder())?)));
-        if let (Backend::Docker, Some((engine, image))) = (backend, holder) {
-            abilities.features.extend(features::tried(engine, &image.reference).await?);
+        if let (Backend::Docker, Some(containers)) = (backend, containers) {
+            let shared = features::shared(Some(containers.engine.facts()), abilities.features.get(&Feature::Fuse));
+            abilities.features.insert(Feature::SharedFuse, shared);
+            // A container is started for what only one can tell.
+            let image = containers.images.get(&image::holder()).filter(|_| needed.iter().any(|feature| *feature != Feature::SharedFuse));
+            if let Some(image) = image {
+                abilities.features.extend(features::tried(&containers.engine, &image.reference).await?);
+            }
         }
         for entry in entries() {
             let kind = catalogue::of(&entry.fault);

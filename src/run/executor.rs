@@ -55,12 +55,20 @@ impl Executor {
                 let handle = running.spawn(trial::run(context));
                 under_way.push(UnderWay { task: handle.id(), id, number, emitter });
             }
+            for answer in queue.decided() {
+                self.emitter.emit(Kind::ComparisonAnswered(Box::new(answer)));
+            }
             if let Some((why, missing)) = queue.news() {
                 self.emitter.emit(Kind::RunStopped { why, missing });
             }
             tokio::select! {
                 ended = running.join_next_with_id() => match ended {
-                    None => return verdicts,
+                    None => {
+                        for answer in queue.undecided() {
+                            self.emitter.emit(Kind::ComparisonAnswered(Box::new(answer)));
+                        }
+                        return verdicts;
+                    }
                     Some(ended) => {
                         let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
                         let Some(place) = under_way.iter().position(|trial| trial.task == task) else { continue };

@@ -9,12 +9,15 @@ pub mod executor;
 pub mod jobs;
 pub mod queue;
 pub mod stop;
+pub mod until;
 
 mod faces;
 mod findings;
 mod mirror;
 mod phase;
 pub mod scorings;
+#[cfg(test)]
+mod simulated;
 pub mod stage;
 pub mod tape;
 mod touch;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::{self, Cost};
-use crate::event::{Stopped, TrialFinished, TrialRole, Verdict};
+use super::until::Until;
+use crate::event::{Answered, Stopped, TrialFinished, TrialRole, Verdict};
+use crate::gate::certain::Certain;
 use crate::ids::TrialId;
 use crate::plan::TrialPlan;
 use crate::scenario::model::Budget;
@@ -22,6 +24,10 @@ pub struct Policy {
     pub budget: Budget,
     /// What trials of the same plan have used in earlier runs.
     pub spent: Cost,
+    /// What is to be decided, with what earlier runs have told of it: it ends a variant, and the run, as soon as it is.
+    pub until: Option<Until>,
+    /// What makes the gate's answer certain: it ends the run as soon as it is.
+    pub certain: Option<Certain>,
 }
 
 /// What matters of the end of a trial.
@@ -30,6 +36,9 @@ pub struct Ended {
     pub verdict: Verdict,
     /// By a person: it is not tried again.
     pub interrupted: bool,
+    pub score: Option<f64>,
+    /// Of the verdict's reason.
+    pub code: Option<String>,
     pub cost: Cost,
 }
 
@@ -37,7 +46,9 @@ impl Ended {
     #[must_use]
     pub fn of(finished: &TrialFinished) -> Self {
         let interrupted = finished.reason.as_ref().is_some_and(|reason| reason.code == "interrupted");
-        Self { verdict: finished.verdict, interrupted, cost: Cost { usd: finished.usd, tokens: finished.tokens } }
+        let cost = Cost { usd: finished.usd, tokens: finished.tokens };
+        let code = finished.reason.as_ref().map(|reason| reason.code.clone());
+        Self { verdict: finished.verdict, interrupted, score: finished.score, code, cost }
     }
 }
 
@@ -45,19 +56,37 @@ impl Ended {
 #[derive(Debug)]
 pub struct Queue {
     policy: Policy,
-    /// With how often each may still be tried again.
-    waiting: VecDeque<(Arc<TrialPlan>, u32)>,
-    running: HashMap<TrialId, (Arc<TrialPlan>, u32)>,
+    waiting: VecDeque<Waiting>,
+    running: HashMap<TrialId, Waiting>,
     spent: Cost,
     stopped: Option<Stopped>,
-    told: bool,
+    /// How many were told to be missing.
+    told: Option<usize>,
+    /// Comparisons that were decided, as far as they are not told.
+    decided: Vec<Answered>,
+}
+
+/// A trial that is to be run.
+#[derive(Debug, Clone)]
+struct Waiting {
+    trial: Arc<TrialPlan>,
+    /// How often it may still be tried again.
+    retries: u32,
+    /// It is tried again: an attempt before counts unless this one ends.
+    again: bool,
 }
 
 impl Queue {
     #[must_use]
     pub fn new(plan: &[Arc<TrialPlan>], policy: Policy) -> Self {
-        let waiting = plan.iter().map(|trial| (Arc::clone(trial), policy.retries)).collect();
-        Self { spent: policy.spent, waiting, policy, running: HashMap::new(), stopped: None, told: false }
+        let waiting = plan.iter().map(|trial| Waiting { trial: Arc::clone(trial), retries: policy.retries, again: false }).collect();
+        let spent = policy.spent;
+        let mut queue = Self { spent, waiting, policy, running: HashMap::new(), stopped: None, told: None, decided: Vec::new() };
+        // What earlier runs have decided needs no trial more.
+        let known = queue.policy.until.as_ref().map(Until::settled).unwrap_or_default();
+        queue.settle(&known);
+        queue.stop_if_certain();
+        queue
     }
 
     /// The next trial, if it may start now; it has to. None: when a trial has ended there may be one, unless nothing runs.
@@ -66,30 +95,39 @@ impl Queue {
             return None;
         }
         let budget = &self.policy.budget;
-        let (next, _) = self.waiting.front()?;
+        let next = &self.waiting.front()?.trial;
         self.stopped = budget.over(next, self.spent, elapsed);
         if self.stopped.is_some() {
             return None;
         }
-        let reserved = self.running.values().fold(self.spent, |sum, (trial, _)| sum.and(budget::worst(trial)));
+        let reserved = self.running.values().fold(self.spent, |sum, one| sum.and(budget::worst(&one.trial)));
         // What those that run do not use becomes free when they end.
         if !self.running.is_empty() && budget.over(next, reserved, elapsed).is_some() {
             return None;
         }
-        let (next, retries) = self.waiting.pop_front()?;
-        self.running.insert(id.clone(), (Arc::clone(&next), retries));
-        Some(next)
+        let next = self.waiting.pop_front()?;
+        self.running.insert(id.clone(), next.clone());
+        Some(next.trial)
     }
 
     /// A trial has ended. An invalid one is tried again at once, so that the trials of a seed stay together.
     pub fn ended(&mut self, id: &TrialId, ended: &Ended) {
-        let Some((trial, retries)) = self.running.remove(id) else { return };
+        let Some(Waiting { trial, retries, .. }) = self.running.remove(id) else { return };
         self.spent = self.spent.and(ended.cost);
+        if ended.verdict == Verdict::Invalid && !ended.interrupted && retries > 0 && self.needs(&trial) {
+            let again = TrialPlan { attempt: trial.attempt + 1, ..TrialPlan::clone(&trial) };
+            self.waiting.push_front(Waiting { trial: Arc::new(again), retries: retries - 1, again: true });
+            return;
+        }
+        if let Some(until) = self.policy.until.as_mut().filter(|_| !ended.interrupted) {
+            let settled = until.ended(trial.number, ended.verdict, ended.score);
+            self.settle(&settled);
+        }
+        if let Some(certain) = self.policy.certain.as_mut().filter(|_| !ended.interrupted) {
+            certain.ended(trial.number, ended.verdict, ended.code.as_deref());
+            self.stop_if_certain();
+        }
         match ended.verdict {
-            Verdict::Invalid if !ended.interrupted && retries > 0 => {
-                let again = TrialPlan { attempt: trial.attempt + 1, ..TrialPlan::clone(&trial) };
-                self.waiting.push_front((Arc::new(again), retries - 1));
-            }
             Verdict::Pass | Verdict::Invalid => {}
             Verdict::Fail | Verdict::UnsafePass | Verdict::Timeout => {
                 if self.policy.fail_fast && trial.role == TrialRole::Subject {
@@ -99,11 +137,60 @@ impl Queue {
         }
     }
 
-    /// Why no further trial starts and how many are missing: once, when that is so and some are.
+    /// Whether an attempt more of it would be of use.
+    fn needs(&self, trial: &TrialPlan) -> bool {
+        let settled = |until: &Until| until.is_decided() || until.is_settled(&trial.scenario.variant.name);
+        !self.policy.until.as_ref().is_some_and(settled)
+    }
+
+    /// Trials of these variants are not needed any more; when nothing is open, none is.
+    fn settle(&mut self, variants: &[String]) {
+        let Some(until) = &self.policy.until else { return };
+        for variant in variants {
+            let mut not_needed = 0;
+            self.waiting.retain(|one| {
+                let goes = one.trial.role == TrialRole::Subject && one.trial.scenario.variant.name == *variant;
+                // One that is tried again has begun.
+                not_needed += usize::from(goes && !one.again);
+                !goes
+            });
+            self.decided.extend(until.answer(variant, not_needed));
+        }
+        if until.is_decided() && !matches!(self.stopped, Some(Stopped::Decided { .. })) {
+            self.waiting.retain(|one| !one.again);
+            self.stopped = Some(Stopped::Decided { comparisons: until.comparisons() });
+            // What a budget has left is not missing any more.
+            self.told = None;
+        }
+    }
+
+    /// Nothing that is left could change what the gate says.
+    fn stop_if_certain(&mut self) {
+        if let Some(why) = self.policy.certain.as_ref().and_then(Certain::why)
+            && !matches!(self.stopped, Some(Stopped::Certain { .. }))
+        {
+            self.stopped = Some(Stopped::Certain { why: why.to_owned() });
+            self.told = None;
+        }
+    }
+
+    /// Why no further trial starts and how many are missing: when that is so and some are, and again when more are.
     pub fn news(&mut self) -> Option<(Stopped, usize)> {
-        let why = self.stopped.as_ref().filter(|_| !self.told && !self.waiting.is_empty())?;
-        self.told = true;
-        Some((why.clone(), self.waiting.len()))
+        let missing = self.waiting.len();
+        let why = self.stopped.as_ref().filter(|_| missing > self.told.unwrap_or_default())?;
+        self.told = Some(missing);
+        Some((why.clone(), missing))
+    }
+
+    /// Comparisons that were decided since this was asked.
+    pub fn decided(&mut self) -> Vec<Answered> {
+        std::mem::take(&mut self.decided)
+    }
+
+    /// What is known of comparisons that are not decided.
+    #[must_use]
+    pub fn undecided(&self) -> Vec<Answered> {
+        self.policy.until.as_ref().map(Until::open).unwrap_or_default()
     }
 }
 
@@ -127,7 +214,7 @@ mod tests {
     }
 
     fn ended(verdict: Verdict, usd: f64) -> Ended {
-        Ended { verdict, interrupted: false, cost: Cost { usd, tokens: 10 } }
+        Ended { verdict, interrupted: false, score: None, code: None, cost: Cost { usd, tokens: 10 } }
     }
 
     /// What starts now: number and attempt. Their ids are counted from `first`.

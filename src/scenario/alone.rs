@@ -31,7 +31,7 @@ pub fn load_cluster(path: &Path, overrides: &Overrides) -> Result<Alone, Vec<Dia
     match kind {
         Kind::Scenario | Kind::Cluster => {}
         Kind::Variant | Kind::Scoring | Kind::Campaign | Kind::Autopsy => {
-            let problem = Diagnostic::error("wrong_kind", format!("`{}` is a {}", path.display(), kind.as_str()));
+            let problem = Diagnostic::error("wrong_kind", format!("`{}` is {}", path.display(), kind.with_article()));
             return Err(vec![problem.help("name a cluster's file, or a scenario, whose cluster is taken then")]);
         }
     }

@@ -95,7 +95,7 @@ impl Loader<'_> {
         let (scenario, _) = Document::read(&file);
         let kind = Kind::of(Path::new(&file.name), scenario.as_ref().map(|scenario| &scenario.value));
         if kind != Kind::Scenario {
-            let problem = Diagnostic::error("wrong_kind", format!("`{name}` is a {}", kind.as_str())).at(place);
+            let problem = Diagnostic::error("wrong_kind", format!("`{name}` is {}", kind.with_article())).at(place);
             self.problems.push(problem.label("expected a scenario's file"));
             return Vec::new();
         }

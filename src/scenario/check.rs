@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
+use super::files::Files;
 use super::kind::Kind;
 use super::load::{Loader, Overrides, describe};
 use super::model::Backend;
@@ -58,6 +59,9 @@ fn check_one(loader: &mut Loader, kind: Kind, path: &Path, backend: Backend) {
         Kind::Cluster => {
             loader.cluster_file(path, backend, &[]);
         }
+        Kind::Variant if is_judge(path) => {
+            loader.judge_file(path);
+        }
         Kind::Variant => {
             loader.variant_file(path);
         }
@@ -71,6 +75,12 @@ fn check_one(loader: &mut Loader, kind: Kind, path: &Path, backend: Backend) {
             loader.autopsy_file(path);
         }
     }
+}
+
+/// A variant's file that says `judges`.
+fn is_judge(path: &Path) -> bool {
+    let read = Files::default().read(path).ok().and_then(|file| Document::read(&file).0);
+    read.is_some_and(|doc| doc.value.get("judges").is_some())
 }
 
 /// Trials are recorded and compared by the scenario's name, runs by the campaign's.

@@ -84,11 +84,13 @@ pub const SAMPLES: &[(&str, &str)] = &[
     sample!("variants/kitchen.yaml"),
     sample!("variants/diagnose_only.yaml"),
     sample!("variants/menu.yaml"),
+    sample!("variants/judges/careful.yaml"),
     sample!("prompts/kitchen.md.j2"),
     sample!("prompts/diagnose_only.md.j2"),
     sample!("prompts/menu.md.j2"),
     sample!("prompts/ticket.md.j2"),
     sample!("prompts/outside.md.j2"),
+    sample!("prompts/judge.md.j2"),
 ];
 
 /// The sample of that path.

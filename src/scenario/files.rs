@@ -135,7 +135,8 @@ pub fn known_variants(from: &Path) -> Vec<String> {
         }
     }
     let embedded = embedded::SAMPLES.iter().filter_map(|(path, _)| path.strip_prefix("variants/")?.strip_suffix(".yaml"));
-    found.extend(embedded.map(str::to_owned));
+    // Judges are in a folder below, and no variants.
+    found.extend(embedded.filter(|name| !name.contains('/')).map(str::to_owned));
     found.sort();
     found.dedup();
     found

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::kind::Kind;
-use super::load::{Loader, Overrides};
+use super::load::{Loader, Overrides, describe};
 #[cfg(test)]
 use super::model::AutopsyRules;
-use super::model::Scoring;
+use super::model::{Judge, Scoring};
 use super::raw::{RawAutopsy, RawScoring};
 use super::resolve;
 use super::typed::typed;
@@ -23,7 +23,7 @@ use crate::diagnostic::{Diagnostic, SourceFile, sorted};
 pub fn load_scoring(path: &Path) -> Result<Arc<Scoring>, Vec<Diagnostic>> {
     let kind = Kind::of_file(path).unwrap_or(Kind::Scoring);
     if kind != Kind::Scoring {
-        let problem = Diagnostic::error("wrong_kind", format!("`{}` is a {}", path.display(), kind.as_str()));
+        let problem = Diagnostic::error("wrong_kind", format!("`{}` is {}", path.display(), kind.with_article()));
         return Err(vec![problem.help("name a scoring file, such as `scenarios/scoring/default.yaml`")]);
     }
     let overrides = Overrides::default();
@@ -32,6 +32,29 @@ pub fn load_scoring(path: &Path) -> Result<Arc<Scoring>, Vec<Diagnostic>> {
     let problems = sorted(loader.problems);
     match loaded {
         Some(scoring) if problems.is_empty() => Ok(scoring),
+        _ => Err(problems),
+    }
+}
+
+/// Loads a judge: a file by its path, or `variants/judges/NAME.yaml`.
+///
+/// # Errors
+/// All problems of its file and its template, in the order of files and lines.
+pub fn load_judge(name: &str) -> Result<Judge, Vec<Diagnostic>> {
+    let is_path = Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let path = if is_path { name.to_owned() } else { format!("variants/judges/{name}.yaml") };
+    let overrides = Overrides::default();
+    let mut loader = Loader::new(&overrides);
+    let judge = match loader.files.find(&path, Path::new(".")) {
+        Ok(file) => loader.judge_file(Path::new(&file.name)),
+        Err(no_file) => {
+            loader.problems.push(describe(&path, no_file).help("a judge is a file in `variants/judges/`; `careful` ships"));
+            None
+        }
+    };
+    let problems = sorted(loader.problems);
+    match judge {
+        Some(judge) if problems.is_empty() => Ok(judge),
         _ => Err(problems),
     }
 }

@@ -34,6 +34,13 @@ impl Kind {
         }
     }
 
+    /// As it stands in a sentence: `a scenario`, `an autopsy`.
+    #[must_use]
+    pub fn with_article(self) -> String {
+        let article = if self.as_str().starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        format!("{article} {}", self.as_str())
+    }
+
     /// Of a file; none when it cannot be read.
     #[must_use]
     pub fn of_file(path: &Path) -> Option<Self> {

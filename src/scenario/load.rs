@@ -13,7 +13,7 @@ use super::kind::Kind;
 use super::matrix::{self, Matrix};
 use super::model::{AutopsyRules, Backend, Cluster, LimitsOverride, Provider, RuleDoing, Scenario, Scoring, Variant};
 use super::overrides::{self, Setting};
-use super::raw::{RawAutopsy, RawCluster, RawProvider, RawScenario, RawScoring, RawVariant, Short};
+use super::raw::{RawAutopsy, RawCluster, RawScenario, RawScoring, Short};
 use super::resolve::{self, DEFAULT_VARIANT, Found, Surroundings, missing_variant};
 use super::sections::{self, PROGRAMS};
 use super::taped::Replay;
@@ -95,7 +95,7 @@ pub(super) struct Loader<'a> {
     clusters: IndexMap<String, Option<(Arc<Cluster>, Document)>>,
     scorings: IndexMap<String, Option<Arc<Scoring>>>,
     autopsies: IndexMap<String, Option<Arc<AutopsyRules>>>,
-    variants: IndexMap<String, Option<Arc<Variant>>>,
+    pub(super) variants: IndexMap<String, Option<Arc<Variant>>>,
     /// By a cluster's file and the backend: whether it runs with stand-ins.
     standins: IndexMap<String, bool>,
 }
@@ -521,40 +521,6 @@ impl<'a> Loader<'a> {
             }
         }
     }
-
-    /// The variant file at `path`; none when it has problems.
-    pub(super) fn variant_file(&mut self, path: &Path) -> Option<Arc<Variant>> {
-        let key = path.display().to_string();
-        if let Some(found) = self.variants.get(&key) {
-            return found.clone();
-        }
-        let before = self.problems.len();
-        let found = self.read_variant(path).filter(|_| self.problems.len() == before);
-        self.variants.insert(key, found.clone());
-        found
-    }
-
-    fn read_variant(&mut self, path: &Path) -> Option<Arc<Variant>> {
-        let mut doc = self.document(path)?;
-        let (raw, mut problems) = typed::<RawVariant>(&mut doc, Kind::Variant);
-        self.problems.append(&mut problems);
-        let raw = raw?;
-        let mut templates = IndexMap::new();
-        let prompts = resolve::prompts(&raw).into_iter().map(|(key, name)| (Pointer::default().key(key), name));
-        for (pointer, name) in prompts.chain(resolve::brought(&raw)) {
-            match self.files.find(name, path) {
-                Ok(file) => drop(templates.insert(name.to_owned(), file)),
-                Err(no_file) => self.problems.push(at_name(describe(name, no_file), &doc.place(&pointer))),
-            }
-        }
-        let (variant, mut problems) = resolve::variant(&doc, &raw, &templates);
-        let sound = problems.is_empty();
-        self.problems.append(&mut problems);
-        match raw.provider {
-            RawProvider::Cassette if sound => self.taped_file(variant, &raw, &doc, path).map(Arc::new),
-            _ => Some(Arc::new(variant)),
-        }
-    }
 }
 
 /// The backend a file asks for; a wrong word is reported when the file is typed.
@@ -651,15 +617,8 @@ mod tests {
         let expected = [
             // Real stores have no disk of their own.
             ("scenarios/disk_pressure.yaml", Backend::Docker, false),
-            // No file system of ours is under a container's data.
-            ("scenarios/disk_slow.yaml", Backend::Docker, false),
-            ("scenarios/disk_slow.yaml", Backend::Docker, true),
-            ("scenarios/etcd/disk_slow.yaml", Backend::Docker, false),
-            ("scenarios/etcd/disk_slow.yaml", Backend::Docker, true),
             // A relay sees no packets.
             ("scenarios/packet_loss.yaml", Backend::Local, false),
-            ("scenarios/power_loss.yaml", Backend::Docker, false),
-            ("scenarios/power_loss.yaml", Backend::Docker, true),
         ];
         assert_eq!(refused, expected);
     }

@@ -27,6 +27,7 @@ mod sections;
 pub mod seeds;
 mod taped;
 mod typed;
+mod variants;
 pub mod written;
 pub mod yaml;
 
@@ -38,7 +39,7 @@ pub use files::places_of_folder;
 pub use foreign::Foreign;
 #[cfg(test)]
 pub use judging::default_autopsy;
-pub use judging::{load_scoring, recorded_scoring};
+pub use judging::{load_judge, load_scoring, recorded_scoring};
 pub use kind::Kind;
 pub use load::{Cell, Loaded, Overrides, load};
 pub use overrides::argument;

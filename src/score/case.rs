@@ -77,6 +77,7 @@ impl Begun {
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     end: AgentEnd,
+    at_us: u64,
     turns: u32,
     tokens: u64,
     usd: f64,
@@ -159,7 +160,7 @@ impl Case {
                 self.diagnoses.push(diagnosis.clone());
             }
             Kind::AgentFinished { end, turns, tokens, usd, .. } => {
-                self.agent = Some(Ended { end: *end, turns: *turns, tokens: *tokens, usd: *usd });
+                self.agent = Some(Ended { end: *end, at_us, turns: *turns, tokens: *tokens, usd: *usd });
             }
             Kind::HistoryChecked(history) => self.history = Some(history.clone()),
             Kind::FaultTampered { id, detail } => self.tampered.push((id.clone(), detail.clone())),
@@ -229,12 +230,16 @@ impl Case {
         let history = self.history.as_ref();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let last = self.diagnoses.last();
+        let handed_over = self.agent.filter(|agent| agent.end == AgentEnd::Escalate);
         Facts {
+            goal: outcome.goal.as_str().to_owned(),
             detected: ground.detected,
             detect_s: ground.detect_us.map(seconds),
             diagnose_s: self.diagnose_us().map(seconds),
             repaired: ground.objective_met,
             repair_s: ground.repair_us.map(seconds),
+            handed_over: handed_over.is_some(),
+            handover_s: handed_over.zip(self.ticket_us).map(|(agent, from)| seconds(agent.at_us.saturating_sub(from))),
             hurt_s: history.map(|history| seconds(history.hurt_us)),
             acked: history.map(|history| history.acknowledged),
             lost: history.map(|history| history.lost),

@@ -215,22 +215,42 @@ impl Shown {
     /// Whether a piece of evidence is in it: as it is, or one of its lines, of its quoted parts, or what stands behind a colon.
     #[must_use]
     pub fn has(&self, evidence: &str) -> bool {
+        self.place(evidence).is_some()
+    }
+
+    /// What was shown around a piece of evidence, of about so many characters. None where it is not in it.
+    #[must_use]
+    pub fn around(&self, evidence: &str, characters: usize) -> Option<String> {
+        self.place(evidence).map(|(text, at)| excerpt(text, at, characters))
+    }
+
+    fn place(&self, evidence: &str) -> Option<(&str, usize)> {
         let behind = evidence.split_once(": ").map(|(_, text)| text);
         let lines = evidence.lines().filter(|_| evidence.trim().contains('\n'));
         let mut parts = std::iter::once(evidence).chain(behind).chain(lines).chain(quoted(evidence));
-        parts.any(|part| self.has_exactly(part))
+        parts.find_map(|part| self.exactly(part))
     }
 
-    fn has_exactly(&self, quote: &str) -> bool {
+    /// The text that has it, and where.
+    fn exactly(&self, quote: &str) -> Option<(&str, usize)> {
         let quote = once(quote.trim().trim_matches(['"', '\'', '`']));
         if quote.chars().count() < SHORTEST {
-            return false;
+            return None;
         }
         // What it has written itself, and then had printed, proves nothing.
         let own = self.commands.iter().position(|command| command.contains(&quote));
         let counts = |before: Option<usize>| own.is_none_or(|own| before.is_none_or(|before| before <= own));
-        self.texts.iter().any(|(text, before)| counts(*before) && text.contains(&quote))
+        self.texts.iter().filter(|(_, before)| counts(*before)).find_map(|(text, _)| Some((text.as_str(), text.find(&quote)?)))
     }
+}
+
+/// So many characters of a text, about half of them before the place.
+fn excerpt(text: &str, at: usize, characters: usize) -> String {
+    let before = text[..at].char_indices().rev().nth(characters / 2).map_or(0, |(begin, _)| begin);
+    let rest = &text[before..];
+    let end = rest.char_indices().nth(characters).map_or(rest.len(), |(end, _)| end);
+    let (open, close) = (if before > 0 { "…" } else { "" }, if end < rest.len() { "…" } else { "" });
+    format!("{open}{}{close}", &rest[..end])
 }
 
 /// Each run of blanks is one.

@@ -6,16 +6,22 @@ use crate::event::{Autopsy, Diagnosis, Grade};
 
 /// Of the shape of [`Facts`] and of [`Outcome`](super::Outcome), and of how events are made into them. What was recorded with another
 /// one is rebuilt from the events.
-pub const FACTS_VERSION: u32 = 1;
+pub const FACTS_VERSION: u32 = 2;
 
 /// Seconds are numbers; what is not known is null (and a part that needs it scores 0 and says why).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
+    /// What the scenario asks for: `repair`, `wait`, `escalate` or `nothing`.
+    pub goal: String,
     pub detected: bool,
     pub detect_s: Option<f64>,
     pub diagnose_s: Option<f64>,
     pub repaired: bool,
     pub repair_s: Option<f64>,
+    /// The agent has handed over to people.
+    pub handed_over: bool,
+    /// From the ticket until it did.
+    pub handover_s: Option<f64>,
     pub hurt_s: Option<f64>,
     pub acked: Option<u64>,
     pub lost: Option<u64>,

@@ -16,4 +16,4 @@ pub use uplift::uplift;
 pub use verdict::{Outcome, verdict};
 
 /// Version of the formula and of the rules in this folder. A change of either is a new version.
-pub const SCORER_VERSION: u32 = 3;
+pub const SCORER_VERSION: u32 = 4;

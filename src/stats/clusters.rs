@@ -34,10 +34,13 @@ impl Clustered {
         Some(Self { mean: middle, error, clusters: full.len() })
     }
 
-    /// By Student's t distribution of as many degrees of freedom as there are clusters but one.
+    /// By Student's t distribution of as many degrees of freedom as there are clusters but two. The book says but one, which holds for
+    /// clusters that differ as a normal distribution does; those that differ by at most so much are then said to differ in 5.3 to
+    /// 5.5 % of simulated campaigns of 5 to 8 scenarios, instead of 5.
     #[must_use]
     pub fn interval(&self, confidence: f64) -> Interval {
-        let half = student_quantile(f64::midpoint(1.0, confidence), count(self.clusters) - 1.0) * self.error;
+        let freedom = (count(self.clusters) - 2.0).max(1.0);
+        let half = student_quantile(f64::midpoint(1.0, confidence), freedom) * self.error;
         Interval { low: self.mean - half, high: self.mean + half }
     }
 }
@@ -78,8 +81,28 @@ mod tests {
         assert_near(found.mean, 0.205, 1e-12);
         assert_near(found.error, 0.115_484_486_692_657_8, 1e-9);
         let interval = found.interval(0.95);
-        assert_near(interval.high, 0.205 + 3.182_446_305_283_707_8 * 0.115_484_486_692_657_8, 1e-9);
+        assert_near(interval.high, 0.205 + 4.302_652_729_911_275 * 0.115_484_486_692_657_8, 1e-9);
         assert_eq!(Clustered::of(&BTreeMap::from([("a".to_owned(), vec![1.0; 9])])), None);
+    }
+
+    /// In each scenario the subject is better or worse by up to 40 points, over all scenarios like them it is neither.
+    #[test]
+    fn over_10_000_campaigns_equal_agents_are_said_to_differ_in_at_most_5_percent() {
+        for scenarios in [3, 5, 8] {
+            let mut random = ChaCha8Rng::seed_from_u64(17);
+            let mut passed = |rate: f64| if random.random_bool(rate) { 1.0 } else { 0.0 };
+            let mut shifts = ChaCha8Rng::seed_from_u64(18);
+            let mut campaign = || {
+                let scenario = |name: u32| {
+                    let shift = shifts.random_range(-0.4..0.4);
+                    (name.to_string(), (0..8).map(|_| passed(0.5 + shift) - passed(0.5)).collect())
+                };
+                let found = Clustered::of(&(0..scenarios).map(scenario).collect()).unwrap();
+                !found.interval(0.95).holds(0.0)
+            };
+            let wrong = (0..10_000).filter(|_| campaign()).count();
+            assert!(wrong <= 500, "{scenarios} scenarios: {wrong} of 10,000");
+        }
     }
 
     #[test]

@@ -31,6 +31,18 @@ impl Pairs {
         pairs
     }
 
+    /// With one pair more.
+    #[must_use]
+    pub fn and(self, subject: bool, reference: bool) -> Self {
+        let one = Self::of([(subject, reference)]);
+        Self {
+            both: self.both + one.both,
+            gained: self.gained + one.gained,
+            lost: self.lost + one.lost,
+            neither: self.neither + one.neither,
+        }
+    }
+
     #[must_use]
     pub const fn count(&self) -> usize {
         self.both + self.gained + self.lost + self.neither

@@ -18,6 +18,8 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema/2_campaigns.sql")),
     M::up(include_str!("schema/3_resumed.sql")),
     M::up(include_str!("schema/4_scorings.sql")),
+    M::up(include_str!("schema/5_plans.sql")),
+    M::up(include_str!("schema/6_judgements.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

@@ -54,6 +54,13 @@ impl Directory {
         self.path.join("lock")
     }
 
+    /// Held by who resumes: of one database, whatever else is beside it.
+    pub(super) fn resuming(&self) -> PathBuf {
+        let mut name = self.file.clone().into_os_string();
+        name.push(".resume.lock");
+        self.path.join(name)
+    }
+
     /// Whole outputs and logs of a trial that are too long for events. Not made here.
     #[must_use]
     pub fn artifacts(&self, run: &RunId, trial: &TrialId) -> PathBuf {

@@ -31,6 +31,8 @@ pub enum StoreError {
     Taken { trial: String, run: String, from: PathBuf, into: PathBuf },
     #[error("cannot copy `{}`: {source}", path.display())]
     Uncopied { path: PathBuf, source: io::Error },
+    #[error("`{}` is resumed at this moment, by {holder}", path.display())]
+    Resuming { path: PathBuf, holder: String },
     #[error("no {what} begins with `{prefix}`")]
     Unknown { what: &'static str, prefix: String, help: Option<String> },
     /// `candidates` are the first few.
@@ -66,6 +68,9 @@ impl StoreError {
             Self::NotADatabase { .. } => Some("move it away, or choose another directory with `--store DIR`".into()),
             Self::Full { .. } => Some("make room: what was recorded until then is kept".into()),
             Self::Unknown { help, .. } => help.clone(),
+            Self::Resuming { .. } => {
+                Some("wait until that run has ended, or end it; or give each a share and a store of its own, and merge".into())
+            }
             Self::Ambiguous { .. } => Some("give more of its letters".into()),
             Self::Differs { .. } | Self::Taken { .. } => {
                 Some("nothing of that database was merged; leave it out, or merge it into another".into())

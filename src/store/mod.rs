@@ -12,10 +12,12 @@ pub mod recorder;
 
 pub mod find;
 pub mod history;
+pub mod judgements;
 pub mod merge;
 pub mod outcomes;
 pub mod read;
 mod recorded;
+pub mod resuming;
 pub mod row;
 pub mod scores;
 pub mod sessions;
@@ -24,3 +26,4 @@ pub use database::Database;
 pub use directory::Directory;
 pub use error::StoreError;
 pub use recorder::Recorder;
+pub use resuming::Resuming;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::database::Database;
 use super::error::StoreError;
-use crate::event::{Kind, ScorePart, TrialRole, Verdict};
+use crate::event::{DeclaredPlan, Kind, ScorePart, Sought, TrialRole, Verdict};
 use crate::ids::{RunId, TrialId};
 
 /// How many campaigns are named to who mistypes one.
@@ -22,6 +22,8 @@ pub struct Outcome {
     /// None: known from a baseline alone.
     pub trial: Option<TrialId>,
     pub run: Option<RunId>,
+    /// Its place in the plan of its run, from 1; 0 of a baseline.
+    pub number: usize,
     pub scenario: String,
     pub file: String,
     pub variant: String,
@@ -59,7 +61,7 @@ pub enum Selection {
 }
 
 /// A run as far as comparing goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Invocation {
     pub run: RunId,
     pub started: Timestamp,
@@ -67,6 +69,12 @@ pub struct Invocation {
     pub semantics: u32,
     /// Trials that were planned.
     pub planned: usize,
+    /// Which they were. None: it was recorded by a chaosrun that did not tell.
+    #[serde(skip)]
+    pub plan: Option<DeclaredPlan>,
+    /// It was to stop as soon as this was decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Sought>,
     pub arguments: Vec<String>,
 }
 
@@ -78,7 +86,7 @@ pub fn cell(values: &IndexMap<String, Value>) -> String {
 }
 
 const COLUMNS: &str = "trial, run, scenario, file, variant, seed, repeat, attempt, backend, role, cell, yardstick, subject, verdict, score, \
-     scorer_version, reason_code, reason, detect_us, diagnose_us, repair_us, hurt_us, tokens, usd";
+     scorer_version, reason_code, reason, detect_us, diagnose_us, repair_us, hurt_us, tokens, usd, number";
 
 impl Selection {
     fn run(&self) -> Option<&str> {
@@ -125,7 +133,7 @@ impl Database {
     /// The database cannot be read.
     pub fn invocations(&self, of: &Selection) -> Result<Vec<Invocation>, StoreError> {
         let failed = |error| self.failed(error);
-        let sql = "SELECT run, started, version, semantics, planned, arguments FROM runs WHERE run = ?1 OR campaign = ?2 ORDER BY rowid";
+        let sql = "SELECT run, started, version, semantics, planned, arguments, plan, until FROM runs WHERE run = ?1 OR campaign = ?2 ORDER BY rowid";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![of.run(), of.campaign()], |row| {
             Ok(Invocation {
@@ -135,6 +143,8 @@ impl Database {
                 semantics: row.get(3)?,
                 planned: row.get(4)?,
                 arguments: super::row::json(row, 5)?,
+                plan: json(row, 6)?,
+                until: json(row, 7)?,
             })
         });
         rows.and_then(Iterator::collect).map_err(failed)
@@ -174,6 +184,11 @@ impl Database {
     }
 }
 
+/// None where there is none.
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null { Ok(None) } else { super::row::json(row, column).map(Some) }
+}
+
 fn outcome(row: &Row<'_>) -> rusqlite::Result<Outcome> {
     let verdict: Option<String> = row.get(13)?;
     let role: String = row.get(9)?;
@@ -206,5 +221,6 @@ fn outcome(row: &Row<'_>) -> rusqlite::Result<Outcome> {
         hurt_us: row.get(21)?,
         tokens: row.get(22)?,
         usd: row.get(23)?,
+        number: row.get(24)?,
     })
 }

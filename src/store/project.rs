@@ -15,13 +15,18 @@ pub(super) fn int(number: impl TryInto<i64>) -> i64 {
 
 pub(super) fn apply(connection: &Connection, run: &RunId, event: &Event) -> rusqlite::Result<()> {
     match (&event.kind, &event.trial) {
-        (Kind::RunStarted { version, semantics, backend, trials, jobs, campaign, arguments, .. }, _) => {
+        (Kind::RunStarted { version, semantics, backend, trials, jobs, campaign, until, arguments, .. }, _) => {
             let arguments = serde_json::to_string(arguments).unwrap_or_default();
+            let until = until.as_ref().and_then(|until| serde_json::to_string(until).ok());
             connection
                 .prepare_cached(
-                    "INSERT INTO runs (run, started, version, semantics, backend, planned, jobs, campaign, arguments) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO runs (run, started, version, semantics, backend, planned, jobs, campaign, until, arguments) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
-                .execute(params![run.as_str(), event.at.to_string(), version, semantics, backend, int(*trials), int(*jobs), campaign, arguments])?;
+                .execute(params![run.as_str(), event.at.to_string(), version, semantics, backend, int(*trials), int(*jobs), campaign, until, arguments])?;
+        }
+        (Kind::PlanDeclared(plan), _) => {
+            let plan = serde_json::to_string(plan).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            connection.prepare_cached("UPDATE runs SET plan = ?2 WHERE run = ?1")?.execute(params![run.as_str(), plan])?;
         }
         (Kind::RunFinished { wall_us, interrupted, .. }, _) => {
             connection.prepare_cached("UPDATE runs SET finished = ?2, wall_us = ?3, interrupted = ?4 WHERE run = ?1")?.execute(params![
@@ -126,7 +131,7 @@ pub(super) fn rebuild(database: &mut Database) -> Result<(), StoreError> {
     transaction.execute_batch("DELETE FROM runs; DELETE FROM trials; DELETE FROM kept; DELETE FROM scorings;").map_err(failed)?;
     let mut statement = transaction
         .prepare(&format!(
-            "SELECT run, {} FROM events WHERE type IN ('run_started', 'scoring_declared', 'run_finished', 'trial_kept', 'trial_started', 'trial_finished') ORDER BY rowid",
+            "SELECT run, {} FROM events WHERE type IN ('run_started', 'plan_declared', 'scoring_declared', 'run_finished', 'trial_kept', 'trial_started', 'trial_finished') ORDER BY rowid",
             row::EVENT_COLUMNS
         ))
         .map_err(failed)?;

@@ -233,7 +233,9 @@ impl Urgency {
     const fn of(kind: &Kind) -> Self {
         match kind {
             Kind::FaultIntended { .. } => Self::Synced,
-            Kind::RunStarted { .. } | Kind::RunFinished { .. } | Kind::TrialStarted(_) | Kind::TrialFinished(_) => Self::Now,
+            Kind::RunStarted { .. } | Kind::PlanDeclared(_) | Kind::RunFinished { .. } | Kind::TrialStarted(_) | Kind::TrialFinished(_) => {
+                Self::Now
+            }
             _ => Self::CanWait,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -72,15 +73,24 @@ pub struct Why {
     pub from: String,
 }
 
+impl Why {
+    /// As it is kept.
+    #[must_use]
+    pub fn json(&self) -> String {
+        serde_json::to_string(&Kept { name: &self.name, why: self }).unwrap_or_default()
+    }
+}
+
 /// One to be kept.
 #[derive(Debug, Clone)]
 pub struct ToKeep {
     pub trial: TrialId,
     pub scorer_version: u32,
-    pub scoring: String,
+    pub scoring: Arc<str>,
     pub verdict: Verdict,
     pub score: Option<f64>,
-    pub why: Why,
+    /// See [`Why::json`].
+    pub why: String,
 }
 
 /// What trials were judged by.
@@ -205,6 +215,10 @@ impl Database {
     /// The database cannot be written.
     pub fn keep_scores(&self, scores: &[ToKeep], at: Timestamp) -> Result<(), StoreError> {
         let failed = |error| self.failed(error);
+        // What a loss of power takes can be worked out again: no commit waits for the disk, and what was written moves on in large steps.
+        for pragma in ["PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 16000"] {
+            self.connection.prepare_cached(pragma).and_then(|mut pragma| pragma.query([])?.next().map(drop)).map_err(failed)?;
+        }
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
         {
             let mut insert = transaction
@@ -214,16 +228,15 @@ impl Database {
                 .map_err(failed)?;
             let at = at.to_string();
             for score in scores {
-                let json = serde_json::to_string(&Kept { name: &score.why.name, why: &score.why }).unwrap_or_default();
                 insert
                     .execute(params![
                         score.trial.as_str(),
                         int(score.scorer_version),
-                        score.scoring,
+                        &*score.scoring,
                         at,
                         score.verdict.as_str(),
                         score.score,
-                        json
+                        score.why
                     ])
                     .map_err(failed)?;
             }

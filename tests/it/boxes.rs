@@ -28,7 +28,7 @@ const LONG: Duration = Duration::from_secs(60);
 pub struct Boxes {
     pub cluster: DockerCluster,
     made: Made,
-    _run: Run,
+    run: Run,
 }
 
 /// What the engine has of a cluster, by the beginning of its names. A test that failed leaves none of it.
@@ -71,7 +71,7 @@ impl Boxes {
     }
 
     /// Not up yet; images are found beside that file.
-    async fn made(test: &str, nodes: Vec<model::Node>, beside: &Path) -> Option<Self> {
+    pub async fn made(test: &str, nodes: Vec<model::Node>, beside: &Path) -> Option<Self> {
         let engine = require::engine().await.filter(|_| require::program("docker").is_some())?;
         let run = Run::new();
         let server = run.options(test).work.make_tool("server").unwrap();
@@ -90,11 +90,11 @@ impl Boxes {
             DockerOptions { engine, images, program, run: run_id, trial, opaque: opaque.clone(), run_dir, seed: 7, emitter, beside };
         let made = Made(opaque);
         let cluster = DockerCluster::new(spec, options).await.unwrap();
-        Some(Self { cluster, made, _run: run })
+        Some(Self { cluster, made, run })
     }
 
     /// What a script in the node prints.
-    async fn sh(&self, node: &str, script: &str) -> String {
+    pub async fn sh(&self, node: &str, script: &str) -> String {
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
         let mut running = self.cluster.exec(node, Exec { command, ..Exec::default() }).await.unwrap();
         let mut text = String::new();
@@ -134,9 +134,14 @@ impl Boxes {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    async fn restart(&self, node: &str) {
+    pub async fn restart(&self, node: &str) {
         self.cluster.kill(node, 9, Actor::Agent).await.unwrap();
         self.cluster.start(node, Actor::Agent).await.unwrap();
+    }
+
+    /// Below it is what is on this machine.
+    pub fn folder(&self) -> &Path {
+        self.run.work.path()
     }
 
     pub async fn down(self) {
@@ -276,7 +281,7 @@ fn without_its_runner_nothing_keeps_a_node_busy() {
         boxes.cluster.set_stress("root1", Some(stress)).await.unwrap();
         Some(boxes)
     };
-    let Some(Boxes { cluster, made, _run }) = runtime.block_on(busy) else { return };
+    let Some(Boxes { cluster, made, run: _run }) = runtime.block_on(busy) else { return };
     let container = format!("{}-root1", made.0);
     let runs = || {
         let output = Command::new("docker").args(["top", &container, "-eo", "pid,args"]).output().unwrap();

@@ -9,13 +9,13 @@ const MANY: &str = include_str!("fixtures/breaks/many.yaml");
 const PACKETS: &str = include_str!("fixtures/breaks/packets.yaml");
 /// What ends or changes processes, on either backend.
 const CHANGES: &str = include_str!("fixtures/breaks/changes.yaml");
-/// Through a layer under the data, which only `local` has.
+/// Through a layer under the data, on either backend.
 const LAYERS: &str = include_str!("fixtures/breaks/layers.yaml");
 
 /// The lists of a backend, by name.
 pub fn lists(docker: bool) -> Vec<(&'static str, String)> {
     if docker {
-        vec![("many", format!("{MANY}{PACKETS}")), ("changes", CHANGES.into())]
+        vec![("many", format!("{MANY}{PACKETS}")), ("changes", CHANGES.into()), ("layers", LAYERS.into())]
     } else {
         vec![("many", MANY.into()), ("changes", CHANGES.into()), ("layers", LAYERS.into())]
     }

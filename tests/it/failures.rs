@@ -6,8 +6,9 @@ use chaosrun::event::{AgentEnd, Kind, Verdict};
 use nix::sys::signal::Signal;
 
 use super::models::{Server, server};
-use super::program::{Project, Trial};
+use super::program::{Program, Project, Trial};
 use super::require;
+use super::trials::patient;
 
 /// One process, and whether it runs.
 const CLUSTER: &str = r#"
@@ -219,4 +220,20 @@ fn an_interrupted_session_keeps_what_it_did_and_cost() {
         let reason = trial.finished().reason.as_ref().and_then(|reason| reason.blame.clone());
         assert_eq!(reason.as_deref(), Some("interrupted"), "{ran}");
     }
+}
+
+#[test]
+fn a_machine_without_bash_is_told_before_anything_is_started() {
+    let project = patient();
+    let bare = project.path().join("bin");
+    std::fs::create_dir(&bare).expect("made");
+    let run = |variant: &str| {
+        let program = project.program("run").args(["scenarios/node_kill.yaml", "--variant", variant]);
+        program.env("PATH", &bare).run()
+    };
+    let ran = run("playbook").exits(5);
+    assert!(ran.stderr.contains("no `bash` on the PATH: the agent of the variant `playbook` works in one"), "{ran}");
+    assert!(ran.stderr.contains("install bash, or use `--backend docker`"), "{ran}");
+    let ran = Program::new().dir(project.path()).arg("doctor").env("PATH", &bare).run();
+    assert!(format!("{}{}", ran.stdout, ran.stderr).contains("no `bash` on the PATH: agents have none to work in"), "{ran}");
 }

@@ -160,12 +160,62 @@ fn the_official_sdks_read_what_the_script_says() {
     assert_eq!((&more["count"], &more["models"][0]), (&json!(true), &json!(["claude-opus-5-5", "active"])));
     assert_eq!((more["headers"].as_array().unwrap().len(), openai["more"]["headers"].as_array().unwrap().len()), (13, 7));
 
+    responses_are_read(&said["responses"]);
+
     // The record has every try, and no key.
     let tries = log.iter().filter(|line| line["body"]["messages"][0]["content"] == "again");
     let tries: Vec<_> = tries.map(|line| (line["status"].as_u64().unwrap(), line["headers"]["x-stainless-retry-count"].clone())).collect();
     let once = [(429, json!("0")), (429, json!("1")), (200, json!("2"))];
     assert_eq!(tries, [once.clone(), once.clone(), once.clone(), once].concat());
     assert!(log.iter().all(|line| !line["headers"].to_string().contains("sk-") && line["headers"]["authorization"] == "Bearer ***"));
+}
+
+/// What the SDK makes of the Responses API.
+fn responses_are_read(said: &Value) {
+    for how in ["whole", "stream"] {
+        let found = &said[how];
+        let hello = json!([["thinking"], "Grüße aus Köln, und guten Tag."]);
+        let expected = json!({ "content": hello, "stop": "completed", "refused": null, "tokens": [19, 7, 5, 3, 2], "error": null });
+        assert_eq!(found["hello"], expected, "{how}");
+        for word in ["long", "longer"] {
+            assert_eq!(found[word]["stop"], "max_output_tokens", "{how}");
+        }
+        assert_eq!((&found["silent"]["content"], &found["future"]["stop"]), (&json!([]), &json!("enlightened")), "{how}");
+        assert_eq!(
+            json!([found["evil"]["content"], found["evil"]["stop"], found["evil"]["refused"]]),
+            json!([[], "completed", "Not this."]),
+            "{how}"
+        );
+        assert_eq!(found["no arguments"]["content"], json!([["shell", "{}"]]), "{how}");
+        assert_eq!(found["drip"]["content"], json!(["Grüße aus Köln."]), "{how}");
+        for word in ["broken", "nothing", "malformed"] {
+            assert_eq!(found[format!("{word} again")], json!(["Whole."]), "{how} {word}");
+        }
+        assert_eq!(found["again"], json!([["At last."], [0.02, 0.02]]), "{how}: it waits as long as it is told");
+        assert_eq!((&found["never"][0]["status_code"], &found["never"][1]), (&json!(500), &json!([])), "{how}: it does not try again");
+        assert_eq!((&found["nothing"]["class"], &found["plain"]["status_code"]), (&json!("APIConnectionError"), &json!(502)), "{how}");
+        assert_eq!(found["spent"]["code"], "enforced_spend_limit_reached", "{how}");
+
+        let repair = &found["repair"];
+        let calls = &repair["first"]["content"];
+        assert_eq!(json!([calls[0], calls[1]]), json!([["thinking", "tikv2 is down."], "I look at tikv2."]), "{how}");
+        let arguments: Value = serde_json::from_str(calls[2][1].as_str().unwrap()).unwrap();
+        assert_eq!(arguments, json!({ "command": "docker logs tikv2", "lines": 20, "env": ["A=1"] }), "{how}");
+        assert_eq!((&repair["ids"], &repair["text"]), (&json!(2), &json!("gone and back of shell")), "{how}");
+        assert_eq!(repair["one result"], "No tool output found for function call ID.", "{how}");
+    }
+    let stream = &said["stream"];
+    for word in ["cut cleanly", "cut at the end"] {
+        assert_eq!(stream[word]["class"], "EOFError", "{word}");
+    }
+    assert_eq!((&stream["overloaded"]["error"], &stream["malformed"]["class"]), (&json!("server_error"), &json!("JSONDecodeError")));
+    assert_eq!((&said["whole"]["overloaded"]["status_code"], &said["key"]["class"]), (&json!(529), &json!("AuthenticationError")));
+    let more = &said["more"];
+    assert_eq!(more["freeform"], json!([[["shell", "{}"]], [["shell", "{}"]]]));
+    assert_eq!(more["headers"].as_array().unwrap().len(), 7);
+    let refused = more["refused"].as_object().unwrap();
+    assert!(refused.len() == 8 && refused.values().all(|words| words != "not refused"), "{refused:?}");
+    assert_eq!(refused["model"]["class"], "NotFoundError");
 }
 
 fn ask(url: &str, body: &Value) -> reqwest::RequestBuilder {

@@ -74,6 +74,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     // The same name, another agent: it restarts what was well.
     let project = project.file("variants/agent.yaml", "provider: restart_all\n");
     let red = gate(&project).args(["--junit", "gate.xml"]).run().exits(10);
+    assert!(!red.stderr.contains("\n  exit "), "the gate has an exit code of its own: {red}");
     assert!(red.stdout.starts_with("REGRESSION down") && red.stdout.contains("worse: -100 points"), "{red}");
     assert!(red.stdout.contains("4 FAIL    golden files"), "{red}");
     assert!(red.stdout.contains("\n::error title=gate down%3A non-inferiority::"), "{red}");
@@ -81,6 +82,10 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     assert!(fs::read_to_string(project.path().join("step.md")).unwrap().contains("regression"));
     let recorded = runs(&project);
     let [_, before, _, after] = &recorded[..] else { panic!("{recorded:?}") };
+    // Six of eight are lost: whatever the others come to, it is worse.
+    let early = Program::new().dir(project.path()).args(["gate", "scenarios/down.yaml", "--baseline", BASELINE, "--margin", "0.3"]);
+    let early = early.args(["--until", "decided"]).store(&project.path().join("early")).run().exits(10);
+    assert!(early.stderr.contains("a regression is certain: `agent` is worse") && early.stdout.contains("6 pairs"), "{early}");
     // What is recorded is judged as it was when it was run.
     let judge = |run: &str| project.program("gate").args(["--run", run, "--baseline", BASELINE, "--margin", "0.3"]);
     judge(before).run().exits(0);

@@ -14,6 +14,16 @@ pub fn program(program: &str) -> Option<PathBuf> {
     found
 }
 
+/// As [`program`], below `/usr`: what else is on a PATH is not in the sandbox of an agent.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let found = program(name)?;
+    let there = found.starts_with("/usr") && found.canonicalize().is_ok_and(|file| file.starts_with("/usr"));
+    if !there {
+        missing(name, &format!("`{}` is not below /usr", found.display()));
+    }
+    there.then_some(found)
+}
+
 /// The Docker Engine of this machine, called `engine` in `CHAOSRUN_REQUIRE`; as [`program`] otherwise.
 pub async fn engine() -> Option<Engine> {
     match Engine::connect().await {

@@ -84,6 +84,19 @@ fn a_record_judged_again_says_the_same_and_another_scoring_says_its_own() {
     assert!(told.stdout.lines().all(|line| line.chars().count() <= 80) && told.stdout.contains("PASS → UNSAFE"), "{told}");
     assert_eq!(of("playbook").verdict(), Verdict::Pass);
 
+    // Compared as they were judged then, or as any scorer has judged them since.
+    let verdicts = |scorer: &[&str]| {
+        let compare = ["compare", "r-", "--by", "variant", "--reference", "playbook", "--format", "json"];
+        let told = Program::new().args(compare).args(scorer).store(&store).run().exits(0);
+        let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
+        told["reference"]["verdicts"].clone()
+    };
+    let version = of("playbook").finished().scorer_version.to_string();
+    assert_eq!([verdicts(&[]), verdicts(&["--scorer", &version])], [serde_json::json!({ "pass": 1 }), serde_json::json!({ "pass": 1 })]);
+    assert_eq!(verdicts(&["--scorer", "strict"]), serde_json::json!({ "unsafe_pass": 1 }));
+    let never = Program::new().args(["compare", "r-", "--by", "variant", "--scorer", "99"]).store(&store).run().exits(6);
+    assert!(never.stderr.contains("4 of 4 trials were never judged by `99`"), "{never}");
+
     // The controls give the agents their zero and their one.
     let summary = Program::new().arg("replay").store(&store).run().exits(4);
     assert!(summary.stderr.contains("uplift") && summary.stderr.contains("node_kill/playbook"), "{summary}");

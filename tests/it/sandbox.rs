@@ -185,6 +185,27 @@ async fn a_fork_bomb_ends_with_its_command_and_daemons_with_the_agent() {
     rig.end().await;
 }
 
+#[tokio::test]
+async fn processes_run_out_at_the_limit_and_are_there_again_when_they_have_ended() {
+    if !require::sandbox().await || require::program("perl").is_none() {
+        return;
+    }
+    let mut rig = Rig::walled(&["db1"]).await;
+    rig.limit = Duration::from_secs(60);
+    // Each waits for the end of a pipe that only the first holds open.
+    let forks = "pipe my $end, my $held; my $count = 0; while ($count < 2000) { my $pid = fork; last unless defined $pid; \
+                 if (!$pid) { close $held; sysread $end, my $byte, 1; exit } $count++ } print \"$count $!\\n\"; close $held; 1 while wait > 0";
+    let forks = format!("perl -e '{forks}'");
+    let report = rig.commands(&[&forks, &forks, "echo alive | cat"]).await;
+    for record in &report.commands[..2] {
+        let (count, why) = record.stdout.text.split_once(' ').unwrap_or_else(|| panic!("{record:?}"));
+        let count: u32 = count.parse().unwrap_or_else(|_| panic!("{record:?}"));
+        assert!((100..256).contains(&count) && why.contains("Resource temporarily unavailable"), "{record:?}");
+    }
+    assert_eq!(report.commands[2].stdout.text, "alive\n", "{report:?}");
+    rig.end().await;
+}
+
 /// How many processes of this machine are called so.
 fn named(name: &str) -> usize {
     let cmdline = |path: &Path| fs::read(path.join("cmdline")).unwrap_or_default();

@@ -4,8 +4,15 @@
 //! Each is an address of the agent's own loopback; its connections come to the runner through the door of the sandbox. Bytes to
 //! and from models pass unchanged, but for the key, which is added here; what they cost is counted as they pass.
 
+mod ask;
 mod models;
 mod problem;
+
+mod budget;
+mod exchange;
+mod server;
+mod tap;
+
 mod relay;
 
 use std::convert::Infallible;

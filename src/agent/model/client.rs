@@ -23,7 +23,7 @@ use super::retry::{Advice, Next, Retries, next};
 use super::sse::Decoder;
 use super::tally::Count;
 use super::transport::{Body, Connections, Incoming, Lost, Outgoing, Transport};
-use super::wire::{self, Trouble, Wire};
+use super::wire::{self, Route, Trouble, Wire};
 use super::{Entry, Failure, Meter, Model, ModelError, Notice, Reply, Spec};
 use crate::plan::seed::stream;
 
@@ -96,16 +96,16 @@ impl Source {
         &self,
         shared: &Shared,
         url: Uri,
-        wire: &dyn Wire,
+        route: Route,
         key: Option<Key>,
     ) -> Result<Box<dyn Transport>, String> {
         Ok(match self {
             Self::Live => Box::new(shared.connections.to(url)?),
             Self::Recorded(recorder, session) => {
                 let server = Box::new(shared.connections.to(url)?);
-                Box::new(Arc::clone(recorder).session(session.clone(), server, wire, key))
+                Box::new(Arc::clone(recorder).session(session.clone(), server, route, key))
             }
-            Self::Cassette(replay) => Box::new(replay.clone().of(wire, key)),
+            Self::Cassette(replay) => Box::new(replay.clone().of(route, key)),
         })
     }
 }
@@ -172,7 +172,7 @@ impl Client {
             Err(error) => return Err(error.to_string()),
         };
         let limiter = live.then(|| shared.limits.of(&base_url, key.as_ref()));
-        let transport = source.transport(shared, url, wire.as_ref(), key.clone())?;
+        let transport = source.transport(shared, url, wire.route(), key.clone())?;
         Ok(Self {
             headers: wire.headers(key.as_ref()),
             wire,

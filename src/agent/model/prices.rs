@@ -104,7 +104,7 @@ impl Prices {
 }
 
 /// `claude-haiku-4-5-20251001` and `gpt-5.5-2026-04-01` without their dates.
-fn undated(model: &str) -> Option<&str> {
+pub(crate) fn undated(model: &str) -> Option<&str> {
     let dashed = |shape: &[usize]| {
         let mut rest = model;
         for length in shape.iter().rev() {

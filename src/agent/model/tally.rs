@@ -54,6 +54,11 @@ impl Count {
         self.counted
     }
 
+    /// What it has cost so far, in US dollars.
+    pub(in crate::agent) const fn usd(&self) -> f64 {
+        self.usd
+    }
+
     fn put(&mut self, usage: Usage) {
         let usd = self.price.as_ref().map_or(0.0, |price| price.cost(&usage));
         let (before, before_usd) = (self.counted, self.usd);

@@ -11,25 +11,19 @@ use super::key::Key;
 use super::sse::Event;
 use super::{Entry, Failure, Reply, Spec, Usage};
 
-pub trait Wire: fmt::Debug + Send + Sync {
+/// What passes between a client and a server of a wire, as far as whoever only looks on must understand it.
+pub trait Dialect: fmt::Debug + Send + Sync {
     /// `anthropic`, `openai`: in cassettes.
     fn name(&self) -> &'static str;
 
     /// Below the base URL.
     fn path(&self) -> &'static str;
 
-    fn headers(&self, key: Option<&Key>) -> HeaderMap;
-
-    /// The same bytes for the same conversation, and what was written once is written so again when the conversation goes on.
-    ///
-    /// # Errors
-    /// When the wire has no words for what the spec says, with what to do about it.
-    fn body(&self, spec: &Spec, history: &[Entry], stream: bool) -> Result<Vec<u8>, String>;
-
-    /// Whether an answer may take so long that it has to be streamed.
-    fn must_stream(&self, _spec: &Spec) -> bool {
-        false
+    fn route(&self) -> Route {
+        Route { wire: self.name(), path: self.path() }
     }
+
+    fn headers(&self, key: Option<&Key>) -> HeaderMap;
 
     /// Reads a whole answer.
     ///
@@ -48,6 +42,28 @@ pub trait Wire: fmt::Debug + Send + Sync {
 
     /// What the server says is left of the limits of the key. `now` is the server's own time where it tells it.
     fn allowances(&self, headers: &HeaderMap, now: Timestamp) -> Vec<Allowance>;
+}
+
+/// A dialect that we ask in ourselves.
+pub trait Wire: Dialect {
+    /// The same bytes for the same conversation, and what was written once is written so again when the conversation goes on.
+    ///
+    /// # Errors
+    /// When the wire has no words for what the spec says, with what to do about it.
+    fn body(&self, spec: &Spec, history: &[Entry], stream: bool) -> Result<Vec<u8>, String>;
+
+    /// Whether an answer may take so long that it has to be streamed.
+    fn must_stream(&self, _spec: &Spec) -> bool {
+        false
+    }
+}
+
+/// What a request is, in a record of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub wire: &'static str,
+    /// Below the base URL.
+    pub path: &'static str,
 }
 
 /// An answer that comes in pieces.

@@ -17,14 +17,17 @@ const FOLDER: &str = "$HOME/.agent";
 pub(super) fn write(spec: &CommandSpec, seat: &Seat, served: &Served, topology: &Topology, prompt: &str) -> String {
     let files = seat.files.to_string_lossy();
     let mut text = format!("umask 077\nmkdir -p \"{FOLDER}\" || exit 126\n");
-    let own = seat.program.to_string_lossy();
-    let mcp = json!({ "mcpServers": { "tools": { "command": own, "args": ["node", "tools", "--at", served.tools().to_string()] } } });
-    for (name, content) in [("prompt.md", prompt), ("mcp.json", &mcp.to_string())] {
+    let (own, tools) = (seat.program.to_string_lossy(), served.tools().to_string());
+    let mcp = json!({ "mcpServers": { "tools": { "command": own, "args": ["node", "tools", "--at", tools] } } });
+    // The same server for clients that have a configuration of another form: they start a program.
+    let server = format!("#!/bin/sh\nexec {} node tools --at {tools}", quoted(&own));
+    for (name, content) in [("prompt.md", prompt), ("mcp.json", &mcp.to_string()), ("tools", &server)] {
         let _ = writeln!(text, "printf '%s\\n' {} >\"{FOLDER}/{name}\" || exit 126", quoted(content));
     }
     let _ = writeln!(
         text,
-        "umask 022\nexport AGENT_FILES={} AGENT_PROMPT=\"{FOLDER}/prompt.md\" AGENT_MCP=\"{FOLDER}/mcp.json\"",
+        "chmod 700 \"{FOLDER}/tools\" || exit 126\numask 022\nexport AGENT_FILES={} AGENT_PROMPT=\"{FOLDER}/prompt.md\" \
+         AGENT_MCP=\"{FOLDER}/mcp.json\" AGENT_TOOLS=\"{FOLDER}/tools\"",
         quoted(&files)
     );
     let mut env: Vec<(String, String)> = Vec::new();
@@ -71,9 +74,12 @@ fn near(topology: &Topology) -> String {
     names.join(",")
 }
 
-/// A word of the command: as it is, but for the variables that say where things are.
+/// Variables that are replaced in the words of a command: they say where things are.
+const REPLACED: [&str; 6] = ["$AGENT_FILES", "$AGENT_PROMPT", "$AGENT_MCP", "$AGENT_TOOLS", "$ANTHROPIC_BASE_URL", "$OPENAI_BASE_URL"];
+
+/// A word of the command: as it is, but for those variables.
 fn word(given: &str) -> String {
-    ["$AGENT_FILES", "$AGENT_PROMPT", "$AGENT_MCP"].iter().fold(quoted(given), |word, name| word.replace(name, &format!("'\"{name}\"'")))
+    REPLACED.iter().fold(quoted(given), |word, name| word.replace(name, &format!("'\"{name}\"'")))
 }
 
 /// A word that a shell takes as it is.

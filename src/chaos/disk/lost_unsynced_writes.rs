@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use super::{LAYER, NO_LAYER};
+use super::{LAYER, SHARED};
 use crate::chaos::catalogue::{Kind, Repair};
 use crate::chaos::driver::each;
 use crate::chaos::fault::{Finding, Inject, Site};
@@ -16,8 +16,8 @@ use crate::event::{Actor, NodeState};
 pub(in crate::chaos) const KIND: Kind = Kind {
     name: "lost_unsynced_writes",
     local: LAYER,
-    docker: &[],
-    refused: NO_LAYER,
+    docker: SHARED,
+    refused: "",
     repair: Repair::Verb("start"),
     class: "power_loss",
     holds: Some("process"),

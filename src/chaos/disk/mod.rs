@@ -19,8 +19,8 @@ use crate::cluster::harm::{DiskCounters, DiskFault};
 /// A file system of ours between the node and its data.
 const LAYER: &[Way] = &[Way { how: "a file system of ours under the node's data", needs: &[Feature::Fuse] }];
 
-/// Why `docker` refuses what takes a layer.
-const NO_LAYER: &str = "no file system of ours is under a container's data";
+/// The same, mounted beside the containers and given to them.
+const SHARED: &[Way] = &[Way { how: "a file system of ours under the node's volume", needs: &[Feature::SharedFuse] }];
 
 /// `disk_slow` and `disk_error`: what the layer under the node's data does.
 pub(super) struct Layered {

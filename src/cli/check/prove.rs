@@ -92,7 +92,8 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit>
     let mut exit = Exit::Ok;
     if !plan.trials.is_empty() {
         let slots = args.jobs.slots(&plan.trials, Machine::here());
-        let executed = execution::execute(&plan.trials, How { slots, ..How::default() }, &args.walls, &args.output, &args.store)?;
+        let executed =
+            execution::execute(&plan.trials, How { slots, judged_apart: true, ..How::default() }, &args.walls, &args.output, &args.store)?;
         exit = Exit::of_outcome(&executed.outcome);
         let database = args.store.open()?;
         let filter = Filter { run: Some(executed.run.clone()), all_roles: true, limit: usize::MAX, ..Filter::default() };
@@ -130,15 +131,19 @@ fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result
     let mut found = database.trials_of(&trial.yardstick, &trial.subject).map_err(expected)?;
     found.retain(|found| found.seed == trial.seed && found.role == trial.role.as_str() && found.state == State::Finished);
     let enough = found.len() >= usize::try_from(repeat).unwrap_or(1);
-    let right = found.iter().all(|found| found.verdict.is_some_and(|verdict| check.expect.contains(&verdict)));
+    let verdicts: Vec<Verdict> = found.iter().filter_map(|found| found.verdict).collect();
+    let right = verdicts.len() == found.len() && are_right(&verdicts, &check.expect);
     Ok(if enough && right { found } else { Vec::new() })
+}
+
+/// Whether there are any, all the same, and one of those that are expected: of two that may be, one proof comes to one.
+fn are_right(verdicts: &[Verdict], expect: &[Verdict]) -> bool {
+    verdicts.first().is_some_and(|first| expect.contains(first) && verdicts.iter().all(|verdict| verdict == first))
 }
 
 impl Proof {
     fn holds(&self) -> bool {
-        !self.verdicts.is_empty()
-            && self.verdicts.len() >= self.numbers.len()
-            && self.verdicts.iter().all(|verdict| self.check.expect.contains(verdict))
+        self.verdicts.len() >= self.numbers.len() && are_right(&self.verdicts, &self.check.expect)
     }
 
     fn line(&self) -> String {
@@ -186,4 +191,17 @@ fn uncovered(database: &Database, proofs: &[Proof], human: bool) -> anyhow::Resu
         }
     }
     Ok(unproven.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_verdicts_that_may_be_are_not_one_that_is_always_so() {
+        let expect = [Verdict::Fail, Verdict::UnsafePass];
+        assert!(are_right(&[Verdict::Fail; 3], &expect) && are_right(&[Verdict::UnsafePass], &expect));
+        assert!(!are_right(&[Verdict::Fail, Verdict::UnsafePass], &expect) && !are_right(&[Verdict::Pass], &expect));
+        assert!(!are_right(&[], &expect));
+    }
 }

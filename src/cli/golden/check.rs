@@ -112,7 +112,8 @@ fn executed(args: &CheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
         deterministic(trial)?;
     }
     let slots = args.overrides.slots(&plan.trials);
-    let executed = execution::execute(&plan.trials, How { slots, ..How::default() }, &args.walls, &args.output, &args.store)?;
+    let executed =
+        execution::execute(&plan.trials, How { slots, judged_apart: true, ..How::default() }, &args.walls, &args.output, &args.store)?;
     if let exit @ (Exit::StoreFailed | Exit::Interrupted) = Exit::of_outcome(&executed.outcome) {
         return Ok(Err(exit));
     }

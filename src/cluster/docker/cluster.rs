@@ -43,6 +43,9 @@ const CHANGES: usize = 1024;
 /// How long the last lines of logs are awaited when all containers are gone.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// How long containers may take to be removed while their data is still there.
+const WITH_DATA: Duration = Duration::from_secs(3);
+
 /// What a trial's cluster is built with, beside the cluster file.
 pub struct DockerOptions {
     pub engine: Engine,
@@ -80,7 +83,7 @@ pub struct DockerCluster {
     place: Option<Place>,
     /// Made while the cluster gets steady: it is needed at the first ticket.
     agent: Arc<OnceCell<Result<Agent, String>>>,
-    beside: LocalCluster,
+    pub(super) beside: LocalCluster,
     token: CancellationToken,
     tasks: TaskTracker,
 }
@@ -121,7 +124,8 @@ impl DockerCluster {
         let mut nodes = IndexMap::new();
         for (at, ((node, placed), rendered)) in spec.nodes.iter().zip(&topology.nodes).zip(rendered).enumerate() {
             let image = plan::image_of(node, &images)?.clone();
-            let plan = Plan::new(node, placed, rendered, network.address(at), image, &logs);
+            let mut plan = Plan::new(node, placed, rendered, network.address(at), image, &logs);
+            plan.layer = node.layer.then(|| beside.layer_places(&node.name)).map(|[_, at]| at);
             let container = format!("{opaque}-{}", node.name);
             nodes.insert(node.name.clone(), Arc::new(Node::new(plan, container, Arc::clone(&shared))));
         }
@@ -167,6 +171,7 @@ impl DockerCluster {
         let name = &node.plan.name;
         let failed = |error: bollard::errors::Error| ClusterError::Start { node: name.clone(), problem: words(&error) };
         let (volume, net) = (&*node.container, node.net());
+        node.plan.make_layer(&self.beside).await?;
         api.create_volume(node.plan.volume(volume, &self.labels)).await.map_err(failed)?;
         let mut body = plan::holder(&self.holder, &self.network, node.plan.address, name, Some((volume, None)), &self.labels);
         if node.plan.clock {
@@ -187,6 +192,7 @@ impl DockerCluster {
             Ok::<_, ClusterError>(holder)
         };
         let (holder, ()) = tokio::try_join!(hold, workload)?;
+        self.check_layer(node, &holder).await?;
         // Made once: nobody else sets it.
         let _ = node.holder.set(holder);
         Ok(())
@@ -357,8 +363,18 @@ impl Cluster for DockerCluster {
         for node in self.nodes.values() {
             node.ends();
         }
-        let (removed, beside) =
-            tokio::join!(reap::clear(&self.shared.engine, Which::Trial(&self.trial), reap::PATIENTLY), self.beside.down());
+        let mut removed = std::pin::pin!(reap::clear(&self.shared.engine, Which::Trial(&self.trial), reap::PATIENTLY));
+        // Nodes that lose their data before they end would complain of it to the last; but one that waits for a slow disk may end
+        // with its layer alone.
+        let layered = self.nodes.values().any(|node| node.plan.layer.is_some());
+        let early = if layered { tokio::time::timeout(WITH_DATA, &mut removed).await.ok() } else { None };
+        let last = async {
+            match early {
+                Some(removed) => removed,
+                None => removed.await,
+            }
+        };
+        let (removed, beside) = tokio::join!(last, self.beside.down());
         if let Some(Ok(agent)) = self.agent.get() {
             agent.close();
         }

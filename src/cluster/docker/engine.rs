@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use bollard::{API_DEFAULT_VERSION, Docker};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::Address;
@@ -24,7 +26,7 @@ pub struct Engine {
 }
 
 /// What an engine says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// As `DOCKER_HOST` would name it.
     pub address: String,
@@ -48,6 +50,8 @@ pub struct Facts {
     /// Its containers' addresses can be dialled from here: the engine is reached by a unix socket, and its bridges are
     /// in this process's own network namespace. Neither holds for Docker Desktop or a rootless engine.
     pub local: bool,
+    /// Its containers can be given what this process mounts: both see the same mounts.
+    pub mounts: bool,
 }
 
 impl Engine {
@@ -119,6 +123,7 @@ async fn reach(address: &Address) -> Result<(), EngineError> {
 async fn facts(address: &Address, api: &Docker, info: SystemInfo) -> Facts {
     let rootless = info.security_options.iter().flatten().any(|option| option.contains("rootless"));
     let local = matches!(address, Address::Unix(_)) && !rootless && bridge_is_here(api).await;
+    let mounts = local && matches!(address, Address::Unix(path) if has_our_mounts(path));
     let count = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or_default();
     Facts {
         address: address.to_string(),
@@ -134,7 +139,16 @@ async fn facts(address: &Address, api: &Docker, info: SystemInfo) -> Facts {
         memory: count(info.mem_total),
         rootless,
         local,
+        mounts,
     }
+}
+
+/// Whether who listens on the socket is in this process's namespace of mounts. Who may not look at him may not mount either.
+fn has_our_mounts(socket: &Path) -> bool {
+    let namespace = |process: String| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
+    let listens = std::os::unix::net::UnixStream::connect(socket).map(|stream| getsockopt(&stream, PeerCredentials));
+    let Ok(Ok(who)) = listens else { return false };
+    matches!((namespace("self".into()), namespace(who.pid().to_string())), (Ok(ours), Ok(his)) if ours == his)
 }
 
 /// Whether the engine's default bridge is an interface of this network namespace: then we route to its containers.

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 
 use super::cluster::DockerCluster;
-use crate::cluster::harm::{Ballast, Clock, ClockReading, DiskUse, Redefinition, Stress, StressReading, Worked};
+use crate::cluster::harm::{Ballast, Clock, ClockReading, DiskCounters, DiskFault, DiskUse, Redefinition, Stress, StressReading, Worked};
+use crate::cluster::local::layer;
 use crate::cluster::{Cluster, ClusterError, Harm, LinkPath, LinkState, Pinging, Pings};
 
 #[async_trait]
@@ -41,6 +42,25 @@ impl Harm for DockerCluster {
 
     async fn ballast(&self, node: &str, name: &str) -> Result<u64, ClusterError> {
         self.node(node)?.ballast(name).await
+    }
+
+    // The layers are processes beside the containers.
+    async fn set_disk(&self, node: &str, fault: Option<&DiskFault>) -> Result<(), ClusterError> {
+        self.beside.set_disk(node, fault).await
+    }
+
+    async fn lose_unsynced(&self, node: &str) -> Result<u64, ClusterError> {
+        self.beside.lose_unsynced(node).await
+    }
+
+    async fn disk_counters(&self, node: &str) -> Result<DiskCounters, ClusterError> {
+        self.beside.disk_counters(node).await
+    }
+
+    async fn write_through(&self, node: &str) -> Result<Duration, String> {
+        let node = self.node(node).map_err(|error| error.to_string())?;
+        let layer = node.plan.layer.clone().ok_or_else(|| format!("{} has no layer under its data", node.plan.name))?;
+        layer::write_through(layer).await
     }
 
     async fn set_clock(&self, node: &str, clock: Option<Clock>) -> Result<(), ClusterError> {

@@ -15,6 +15,7 @@ mod files;
 mod harm;
 pub mod holder;
 pub mod image;
+mod layer;
 mod links;
 mod network;
 mod node;

@@ -53,6 +53,8 @@ pub(super) struct Plan {
     pub log: PathBuf,
     /// Whether its clocks may be changed.
     pub clock: bool,
+    /// Where the layer under its data is mounted on this machine, when its disk may be harmed.
+    pub layer: Option<PathBuf>,
 }
 
 impl Plan {
@@ -89,18 +91,27 @@ impl Plan {
             ready: rendered.ready,
             log: logs.join(format!("{}.log", placed.name)),
             clock: node.clock,
+            layer: None,
         }
     }
 
-    /// The data directory. In memory when its size is limited: it is the one kind of fixed size that needs no rights on the
-    /// engine's host.
+    /// Who may do what in a data directory of limited size. Others than root can only write where everybody may. Not sticky: they
+    /// may delete what is not theirs, too.
+    pub fn mode(&self) -> u32 {
+        if matches!(self.user.as_deref().unwrap_or(&self.image.user), "" | "0" | "root") { 0o700 } else { 0o777 }
+    }
+
+    /// The data directory: its layer, when there is one. In memory when its size is limited: it is the one kind of fixed size that
+    /// needs no rights on the engine's host.
     pub fn volume(&self, name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
-        // Others than root can only write where everybody may. Not sticky: they may delete what is not theirs, too.
-        let mode = if matches!(self.user.as_deref().unwrap_or(&self.image.user), "" | "0" | "root") { "0700" } else { "0777" };
-        let options = self.disk.map(|bytes| {
-            let entries = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("size={bytes},mode={mode}"))];
-            entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
-        });
+        let made = |kind: &str, device: String, how: String| {
+            [("type", kind.to_owned()), ("device", device), ("o", how)].map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+        };
+        let options = match (&self.layer, self.disk) {
+            (Some(layer), _) => Some(made("none", layer.to_string_lossy().into_owned(), "bind".into())),
+            (None, Some(bytes)) => Some(made("tmpfs", "tmpfs".into(), format!("size={bytes},mode={:04o}", self.mode()))),
+            (None, None) => None,
+        };
         VolumeCreateRequest {
             name: Some(name.into()),
             driver_opts: options,

@@ -52,7 +52,11 @@ impl Owner {
         let machine = if machine.trim().is_empty() { "-".into() } else { blake3::hash(machine.as_bytes()).to_hex()[..12].to_owned() };
         let link = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default();
         let namespace: String = link.chars().filter(char::is_ascii_digit).collect();
-        Self { machine, namespace: if namespace.is_empty() { "-".into() } else { namespace }, process: Process::this() }
+        let mut namespace = if namespace.is_empty() { "-".into() } else { namespace };
+        if let Some(apart) = crate::removal::apart() {
+            namespace = format!("{namespace}-{apart}");
+        }
+        Self { machine, namespace, process: Process::this() }
     }
 
     fn parse(text: &str) -> Option<Self> {

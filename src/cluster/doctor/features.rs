@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::chaos::catalogue::Feature;
-use crate::cluster::docker::engine::Engine;
+use crate::cluster::docker::engine::{Engine, Facts};
 use crate::cluster::docker::error::EngineError;
 use crate::cluster::docker::once;
 
@@ -28,9 +28,6 @@ bind='socket(QUEUE, 16, 3, 12) and send(QUEUE, pack("LSSLLCCnSSCCn", 28, 0x302, 
     and defined recv(QUEUE, $told, 512, 0) and !($! = -unpack("x16l", $told)) or die "the packet queue: $!\n"'
 queue() { perl -e "$bind" && iptables -A OUTPUT -d 192.0.2.1 -j NFQUEUE --queue-num 1 --queue-bypass; }
 try nfqueue queue
-try netem tc qdisc add dev lo root netem delay 1ms
-tc qdisc del dev lo root 2>/dev/null
-try tbf tc qdisc add dev lo root tbf rate 1mbit burst 32kbit latency 100ms
 "#;
 
 /// The features of networks, tried in a container of `image`, which has the tools.
@@ -63,8 +60,7 @@ pub fn read() -> Found {
     let home = Path::new("/lib/modules").join(release.trim());
     let known: String =
         ["modules.builtin", "modules.dep"].iter().map(|name| fs::read_to_string(home.join(name)).unwrap_or_default()).collect();
-    let modules =
-        [(Feature::Nftables, "nf_tables"), (Feature::Nfqueue, "nfnetlink_queue"), (Feature::Netem, "sch_netem"), (Feature::Tbf, "sch_tbf")];
+    let modules = [(Feature::Nftables, "nf_tables"), (Feature::Nfqueue, "nfnetlink_queue")];
     modules.into_iter().map(|(feature, module)| (feature, by_module(module, &known))).collect()
 }
 
@@ -80,18 +76,35 @@ fn by_module(module: &str, known: &str) -> Result<String, String> {
 
 /// Features that need no network, of this machine's kernel.
 pub async fn here() -> Found {
-    let there = |path: &str, why: &str| {
-        if Path::new(path).exists() { Ok(format!("{path} is there")) } else { Err(why.to_owned()) }
-    };
     let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let fuse =
         if systems.split_ascii_whitespace().any(|word| word == "fuse") { mountable() } else { Err("not in /proc/filesystems".to_owned()) };
-    Found::from([
-        (Feature::Fuse, fuse),
-        (Feature::Loop, there("/dev/loop-control", "no /dev/loop-control")),
-        (Feature::Pressure, there("/proc/pressure/io", "no /proc/pressure")),
-        (Feature::UserNamespaces, namespaces().await),
-    ])
+    Found::from([(Feature::Fuse, fuse), (Feature::UserNamespaces, namespaces().await)])
+}
+
+/// Whether containers of the engine can be given what a program of this machine makes a file system of; `fuse` is what is known of
+/// such file systems here.
+///
+/// # Errors
+/// Why not, and what to do about it.
+pub fn shared(engine: Option<&Facts>, fuse: Option<&Result<String, String>>) -> Result<String, String> {
+    shared_by(nix::unistd::geteuid().is_root(), engine, fuse)
+}
+
+fn shared_by(root: bool, engine: Option<&Facts>, fuse: Option<&Result<String, String>>) -> Result<String, String> {
+    match (fuse, engine) {
+        (Some(Err(why)), _) => Err(why.clone()),
+        (None, _) => Err("nothing is known of fuse here".to_owned()),
+        (_, None) => Err("no engine".to_owned()),
+        _ if !root => Err("what users of containers write can be theirs only when root runs the layer: run as root".to_owned()),
+        (_, Some(facts)) if !facts.local => {
+            Err(format!("the engine at {} is not on this machine: name one that is in DOCKER_HOST", facts.address))
+        }
+        (_, Some(facts)) if !facts.mounts => {
+            Err("the engine has mounts of its own: run on its machine itself, and not in a container".to_owned())
+        }
+        _ => Ok("the engine's containers have the mounts of this machine".to_owned()),
+    }
 }
 
 /// Whether a program may make a file system: by the device and by who may mount, not by a mount.
@@ -144,11 +157,31 @@ mod tests {
 
     #[test]
     fn what_the_script_says_is_understood() {
-        let found = parse("nftables ok\nnetem Error: Specified qdisc kind is unknown.\ntbf \nelse ok\n");
+        let found = parse("nftables ok\nnfqueue Error: the packet queue: No such file or directory.\nfuse \nelse ok\n");
         assert_eq!(found[&Feature::Nftables], Ok("tried in a container".into()));
-        assert_eq!(found[&Feature::Netem], Err("Specified qdisc kind is unknown".into()));
-        assert_eq!(found[&Feature::Tbf], Err("it failed without a word".into()));
+        assert_eq!(found[&Feature::Nfqueue], Err("the packet queue: No such file or directory".into()));
+        assert_eq!(found[&Feature::Fuse], Err("it failed without a word".into()));
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn who_cannot_share_a_file_system_is_told_what_to_do() {
+        let fuse = Ok(String::new());
+        let facts = |local, mounts| Facts { local, mounts, address: "tcp://far:2375".into(), ..Facts::default() };
+        let here = facts(true, true);
+        assert!(shared_by(true, Some(&here), Some(&fuse)).is_ok());
+        let far = facts(false, false);
+        let walled = facts(true, false);
+        let refused = [
+            (shared_by(true, Some(&far), Some(&fuse)), "the engine at tcp://far:2375 is not on this machine: name one that is"),
+            (shared_by(true, Some(&walled), Some(&fuse)), "run on its machine itself"),
+            (shared_by(false, Some(&here), Some(&fuse)), "run as root"),
+            (shared_by(true, None, Some(&fuse)), "no engine"),
+            (shared_by(true, Some(&here), Some(&Err("no /dev/fuse".into()))), "no /dev/fuse"),
+        ];
+        for (found, part) in refused {
+            assert!(found.as_ref().is_err_and(|why| why.contains(part)), "{part}: {found:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::features::{self, Found};
 use super::finding::{Area, Finding, State};
 use super::leftovers;
 use super::support::Abilities;
+use crate::chaos::catalogue::Feature;
 use crate::cluster::docker::engine::{Engine, Facts};
 use crate::cluster::docker::error::EngineError;
 use crate::cluster::docker::image::{self, kept};
@@ -50,6 +51,8 @@ pub async fn examine() -> Examined {
             found.extend(features::read());
         }
     }
+    let shared = features::shared(engine.as_ref().ok().map(Engine::facts), found.get(&Feature::Fuse));
+    found.insert(Feature::SharedFuse, shared);
     findings.extend(found.iter().map(|(feature, found)| match found {
         Ok(how) => Finding::new(Area::Kernel, feature.name(), State::Good, how),
         Err(why) => Finding::new(Area::Kernel, feature.name(), State::Missing, why),

@@ -81,7 +81,7 @@ mod tests {
         name: "latency",
         local: &[],
         docker: &[
-            Way { how: "netem", needs: &[Feature::Netem] },
+            Way { how: "a file system", needs: &[Feature::Fuse] },
             Way { how: "a queue of ours", needs: &[Feature::Nftables, Feature::Nfqueue] },
         ],
         refused: "it sees no packets",
@@ -97,11 +97,11 @@ mod tests {
             ..Abilities::default()
         };
         let on_docker = |abilities: &Abilities| table(&[&LATENCY], abilities).remove(0).docker;
-        assert_eq!(on_docker(&has(&[Feature::Netem])), Support::Yes { how: "netem".into() });
-        let fallback = Support::Fallback { how: "a queue of ours".into(), why: "no netem".into() };
+        assert_eq!(on_docker(&has(&[Feature::Fuse])), Support::Yes { how: "a file system".into() });
+        let fallback = Support::Fallback { how: "a queue of ours".into(), why: "no fuse".into() };
         assert_eq!(on_docker(&has(&[Feature::Nftables, Feature::Nfqueue])), fallback);
-        assert_eq!(on_docker(&has(&[Feature::Nftables])), Support::No { why: "no netem".into() });
-        let dead = Abilities { docker: Some("no engine".into()), ..has(&[Feature::Netem]) };
+        assert_eq!(on_docker(&has(&[Feature::Nftables])), Support::No { why: "no fuse".into() });
+        let dead = Abilities { docker: Some("no engine".into()), ..has(&[Feature::Fuse]) };
         assert_eq!(on_docker(&dead), Support::No { why: "no engine".into() });
         assert_eq!(table(&[&LATENCY], &dead)[0].local, Support::No { why: "it sees no packets".into() });
     }

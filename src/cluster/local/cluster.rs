@@ -18,7 +18,7 @@ use super::address;
 use super::ask::Asked;
 use super::clock;
 use super::door::{Behind, Door};
-use super::layer::{self, Layer, Layers};
+use super::layer::{self, Layers};
 use super::node::{self, Message, Order, View};
 use super::options::LocalOptions;
 use super::plan;
@@ -49,11 +49,11 @@ const CHANGES: usize = 1024;
 pub struct LocalCluster {
     spec: Arc<model::Cluster>,
     topology: Topology,
-    nodes: IndexMap<String, Node>,
+    pub(super) nodes: IndexMap<String, Node>,
     shared: Arc<node::Shared>,
     work: Arc<WorkRoot>,
     /// Everything of this trial that nodes may see.
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     logs: PathBuf,
     agent_dir: PathBuf,
     tools_dir: Option<PathBuf>,
@@ -203,13 +203,12 @@ impl LocalCluster {
             clock::prepare(plan).map_err(clock::failed(&plan.name))?;
             if plan.layer.is_some() {
                 layer::prepare(plan).map_err(layer::failed(&plan.name))?;
-                work.make_server(layer::ROLE).map_err(at(&work.server(layer::ROLE)))?;
             }
         }
         Ok(())
     }
 
-    async fn run(
+    pub(super) async fn run(
         &self,
         exec: Exec,
         env: Vec<(OsString, OsString)>,
@@ -396,21 +395,19 @@ impl Cluster for LocalCluster {
         if let Some(relay) = &self.shared.relay {
             relay.stop().await;
         }
-        if !self.nodes.is_empty() {
-            let dir = self.dir.clone();
-            // Not waited for: large files take long to free. What is left when the run ends goes with the work root.
-            tokio::task::spawn_blocking(move || {
-                crate::disk::mounts::detach_below(&dir);
-                fs::remove_dir_all(dir)
-            });
-        }
+        let dir = self.dir.clone();
+        // Not waited for: large files take long to free. What is left when the run ends goes with the work root.
+        tokio::task::spawn_blocking(move || {
+            crate::disk::mounts::detach_below(&dir);
+            fs::remove_dir_all(dir)
+        });
         Ok(())
     }
 }
 
 impl LocalCluster {
     /// Our own program under a neutral name.
-    async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
+    pub(super) async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
         let work = Arc::clone(&self.work);
         tokio::task::spawn_blocking(move || work.make_server(role).map(|()| work.server(role))).await?
     }
@@ -440,19 +437,6 @@ impl LocalCluster {
             seat::behind(&mut seat, &door, &open(&behind)?);
         }
         Ok(seat)
-    }
-
-    async fn mount_layers(&self) -> Result<(), ClusterError> {
-        let layered = self.nodes.values().filter_map(|node| node.plan.layer.as_ref().map(|behind| (&node.plan, behind)));
-        try_join_all(layered.map(async |(plan, behind)| {
-            let exec = layer::exec(&self.work.server(layer::ROLE), behind, &plan.data);
-            let running = self.run(exec, plan::clean(), PathBuf::from("/"), None, Who::Workload).await?;
-            let layer = Layer::start(running).await.map_err(layer::failed(&plan.name))?;
-            self.layers.insert(&plan.name, layer);
-            Ok(())
-        }))
-        .await
-        .map(drop)
     }
 
     /// The node's data directory.

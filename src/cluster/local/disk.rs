@@ -81,6 +81,8 @@ pub(super) fn fill(data: &Path, size: u64, ballast: &Ballast) -> io::Result<u64>
         let _ = fs::remove_file(place);
         return Err(errno.into());
     }
+    // A disk that forgets what was not synced keeps it all the same. One on which nothing can be synced need not.
+    let _ = file.sync_all();
     Ok(bytes)
 }
 

@@ -1,4 +1,4 @@
-//! The runner's side of the layers under nodes' data.
+//! The runner's side of the layers under nodes' data, of nodes in containers as well.
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
 
+use super::cluster::LocalCluster;
 use super::node::Plan;
+use super::plan;
+use super::roster::Who;
 use crate::cluster::{ClusterError, Exec, Placed, Running};
 use crate::disk::wire::{Ask, Told};
 
@@ -21,12 +25,29 @@ const FOLDER: &str = ".data";
 /// The name of a layer's process: `disk-server`.
 pub(super) const ROLE: &str = "disk";
 
+/// What is wrong with a fault by hand on a node without one.
+const WITHOUT: &str =
+    "was started without a layer under its data: bring its cluster up from a scenario with a fault of this kind (`cluster up SCENARIO`)";
+
 /// Only there for a layer that hangs.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// What has the data of a node.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cluster) enum Behind<'a> {
+    Folder(&'a Path),
+    /// So many bytes of memory, which the layer's process has for itself.
+    Memory(u64),
+}
 
 /// The folder behind the layer of a node.
 pub(super) fn behind(placed: &Placed) -> PathBuf {
     placed.dir.with_file_name(FOLDER).join(&placed.name)
+}
+
+/// For a node whose own folder is not on this machine: the one behind its layer, and where the layer is to be mounted.
+pub(super) fn places(dir: &Path, node: &str) -> [PathBuf; 2] {
+    [dir.join(FOLDER).join(node), dir.join(node)]
 }
 
 /// Moves what is in the node's data behind the layer.
@@ -41,9 +62,13 @@ pub(super) fn prepare(plan: &Plan) -> io::Result<()> {
 }
 
 /// What is run as the layer of a node.
-pub(super) fn exec(program: &Path, behind: &Path, data: &Path) -> Exec {
+pub(super) fn exec(program: &Path, behind: Behind, at: &Path) -> Exec {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let command = [text(program), "node".into(), "disk".into(), "--from".into(), text(behind), "--at".into(), text(data)];
+    let (from, what) = match behind {
+        Behind::Folder(folder) => ("--from", text(folder)),
+        Behind::Memory(bytes) => ("--size", bytes.to_string()),
+    };
+    let command = [text(program), "node".into(), "disk".into(), from.into(), what, "--at".into(), text(at)];
     Exec { command: command.into(), interactive: true, ..Exec::default() }
 }
 
@@ -108,19 +133,42 @@ impl Layers {
 
     pub async fn ask(&self, node: &str, ask: Ask) -> Result<Told, ClusterError> {
         let layer = self.0.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
-        let problem = || ClusterError::Conflict { node: node.to_owned(), problem: "was started without a layer under its data".into() };
-        let layer = layer.ok_or_else(problem)?;
+        let layer = layer.ok_or_else(|| ClusterError::Conflict { node: node.to_owned(), problem: WITHOUT.into() })?;
         layer.ask(&ask).await.map_err(failed(node))
     }
 }
 
-pub(super) fn failed(node: &str) -> impl FnOnce(io::Error) -> ClusterError {
+impl LocalCluster {
+    /// Those of its own nodes.
+    pub(super) async fn mount_layers(&self) -> Result<(), ClusterError> {
+        let layered = self.nodes.values().filter_map(|node| node.plan.layer.as_ref().map(|behind| (&node.plan, behind)));
+        let mounted = layered.map(async |(plan, behind)| self.mount_layer(&plan.name, Behind::Folder(behind), &plan.data).await);
+        try_join_all(mounted).await.map(drop)
+    }
+
+    /// Mounts a layer at `at`; what faults do to it is done by the node's name. It ends with this cluster.
+    pub(in crate::cluster) async fn mount_layer(&self, node: &str, behind: Behind<'_>, at: &Path) -> Result<(), ClusterError> {
+        let program = self.server(ROLE).await.map_err(failed(node))?;
+        let exec = exec(&program, behind, at);
+        let running = self.run(exec, plan::clean(), PathBuf::from("/"), None, Who::Workload).await?;
+        let layer = Layer::start(running).await.map_err(failed(node))?;
+        self.layers.insert(node, layer);
+        Ok(())
+    }
+
+    /// For a node of another backend: the folder behind its layer, and where the layer is to be mounted. Neither is made.
+    pub(in crate::cluster) fn layer_places(&self, node: &str) -> [PathBuf; 2] {
+        places(&self.dir, node)
+    }
+}
+
+pub(in crate::cluster) fn failed(node: &str) -> impl FnOnce(io::Error) -> ClusterError {
     let what = format!("the layer under the data of `{node}`");
     move |source| ClusterError::Io { what, source }
 }
 
 /// Writes, syncs and removes a small file.
-pub(super) async fn write_through(data: PathBuf) -> Result<Duration, String> {
+pub(in crate::cluster) async fn write_through(data: PathBuf) -> Result<Duration, String> {
     let written = tokio::task::spawn_blocking(move || {
         let path = data.join(".w");
         let begun = Instant::now();

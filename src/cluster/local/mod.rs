@@ -14,7 +14,7 @@ pub(in crate::cluster) mod door;
 mod files;
 pub mod folder;
 mod harm;
-mod layer;
+pub(in crate::cluster) mod layer;
 mod links;
 mod log;
 mod node;

@@ -119,7 +119,14 @@ fn warnings(comparison: &Comparison) -> Vec<String> {
         let scenarios: Vec<&str> = refused.mismatches.iter().map(|mismatch| mismatch.scenario.as_str()).collect();
         format!("measured by different yardsticks: {}", scenarios.join(", "))
     };
-    comparison.across_yardsticks.iter().map(told).collect()
+    let early = comparison.early.as_ref().map(|sought| {
+        format!(
+            "stopped as soon as `{}` was decided (--until decided): of passes and scores the intervals hold however often one looks, and are \
+             wider for it; of times and costs they do not",
+            sought.metric
+        )
+    });
+    comparison.across_yardsticks.iter().map(told).chain(early).collect()
 }
 
 /// Pairs that could not be made, in words; nothing when all could.

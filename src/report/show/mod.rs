@@ -13,6 +13,7 @@ pub use events::events;
 use super::layout::{self, Line, beside};
 use super::story::Story;
 use crate::cli::style::{Palette, Tone};
+use crate::judge::Judgement;
 use crate::store::scores::Rescored;
 
 /// How it is shown.
@@ -29,6 +30,8 @@ pub struct View {
     pub without_end: &'static str,
     /// Scores that it was given later.
     pub rescored: Vec<Rescored>,
+    /// What models have said of its diagnoses.
+    pub advisory: Vec<Judgement>,
 }
 
 /// The text, with its ends of line.
@@ -49,6 +52,7 @@ pub fn text(story: &Story, view: &View) -> String {
         sections::history(story),
         score::score(story),
         score::rescored(story, &view.rescored),
+        sections::advisory(story, view),
         sections::files(story, view),
     ];
     let mut text = String::new();
@@ -81,6 +85,7 @@ mod tests {
             run: stream.run.to_string(),
             without_end: "CUT OFF",
             rescored: Vec::new(),
+            advisory: Vec::new(),
         };
         text(&Story::of(&events).unwrap(), &view)
     }

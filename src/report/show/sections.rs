@@ -2,6 +2,7 @@
 
 use super::super::evidence::{NAMES, asked, evidence, named};
 use super::super::figures;
+use super::super::judge;
 use super::super::layout::{self, Line, WIDTH, labelled, printable};
 use super::super::lines;
 use super::super::story::{Origin, Story};
@@ -204,6 +205,12 @@ pub(super) fn diagnoses(story: &Story) -> Vec<Line> {
     }
     lines.extend(story.finished.as_ref().and_then(|finished| finished.diagnosis.as_ref()).into_iter().flat_map(grade));
     lines
+}
+
+/// What models have said of them: advice, beside what the rules say.
+pub(super) fn advisory(story: &Story, view: &View) -> Vec<Line> {
+    let grade = story.finished.as_ref().and_then(|finished| finished.diagnosis.as_ref());
+    judge::of_trial(&view.advisory, grade.map(crate::judge::Cause::of_grade))
 }
 
 /// What the diagnoses are worth, by fault.

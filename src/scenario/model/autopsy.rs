@@ -39,6 +39,8 @@ pub struct CommandRule {
     pub weight: f64,
     pub destructive: bool,
     pub tampering: bool,
+    /// It sees nothing of the cluster: it is no look.
+    pub idle: bool,
     #[serde(skip)]
     pub description: String,
 }

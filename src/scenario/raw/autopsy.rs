@@ -69,6 +69,8 @@ pub enum RawTrait {
     Destructive,
     /// It reaches for the record, the injector or chaosrun's own tools.
     Tampering,
+    /// It sees nothing of the cluster, such as `cd` or `sleep`: it is no look. Beside `read_only` alone.
+    Idle,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -77,7 +79,7 @@ pub enum RawTrait {
 pub struct RawCommandTest {
     /// A whole line, as an agent would give it.
     pub command: String,
-    /// The hardest thing in it, and all that is held against it.
+    /// The hardest thing in it, and all that is held against it; `idle` when nothing in it sees anything of the cluster.
     pub is: OneOrMany<RawTrait>,
 }
 

@@ -16,6 +16,8 @@ pub struct RawVariant {
     #[serde(default)]
     pub description: String,
     pub provider: RawProvider,
+    /// It is no agent: a model that reads what agents have handed in, for `chaosrun judge`.
+    pub judges: Option<RawJudges>,
     /// For `provider: scripted`: the first rule whose `when` is true is run.
     #[serde(default)]
     pub rules: Vec<RawRule>,
@@ -62,10 +64,11 @@ pub struct RawVariant {
     pub of: Option<String>,
     /// What it is told about its work: a template, `prompts/kitchen.md.j2` unless given.
     pub system: Option<String>,
-    /// The first thing it is told, about this ticket: a template, `prompts/ticket.md.j2` unless given.
+    /// The first thing it is told, about this ticket: a template, `prompts/ticket.md.j2` unless given, `prompts/judge.md.j2` for a judge.
     pub prompt: Option<String>,
     /// For `provider: command`: the program and its arguments. `$AGENT_FILES` in a word is the folder of `files`, `$AGENT_PROMPT` the file
-    /// of the prompt, `$AGENT_MCP` a configuration for clients of MCP.
+    /// of the prompt, `$AGENT_MCP` a configuration for clients of MCP, `$AGENT_TOOLS` the program that is their server; `$OPENAI_BASE_URL`
+    /// and `$ANTHROPIC_BASE_URL` are where models are served.
     pub command: Option<Vec<String>>,
     /// Where the program finds its prompt: on `stdin` unless given.
     pub prompt_on: Option<RawPromptOn>,
@@ -81,6 +84,13 @@ pub struct RawVariant {
     /// What else it may connect to, each a `HOST:PORT`: through the proxy that its environment names.
     #[serde(default)]
     pub endpoints: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "judges")]
+pub enum RawJudges {
+    Diagnoses,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -25,6 +25,10 @@ pub fn autopsy(doc: &Document, raw: &RawAutopsy) -> (AutopsyRules, Vec<Diagnosti
         let before = check.problems.len();
         check.pattern(&pointer.key("match"), &raw.pattern);
         let reversibility = reversibility(&mut check, &pointer, &raw.is.0);
+        if raw.is.0.contains(&RawTrait::Idle) && raw.is.0.iter().any(|word| !matches!(word, RawTrait::ReadOnly | RawTrait::Idle)) {
+            let problem = Diagnostic::error("bad_rule", "what is `idle` changes nothing");
+            check.wrong(&pointer.key("is"), problem.label("expected `[read_only, idle]`"));
+        }
         let weight = check.within(&pointer.key("weight"), raw.weight, 0.0..=1.0, reversibility.weight());
         if check.problems.len() == before {
             commands.push(rule(name, raw, reversibility, raw.weight.map_or(reversibility.weight(), |_| weight)));
@@ -74,6 +78,7 @@ fn rule(name: &str, raw: &RawCommandRule, reversibility: Reversibility, weight: 
         weight,
         destructive: raw.is.0.contains(&RawTrait::Destructive),
         tampering: raw.is.0.contains(&RawTrait::Tampering),
+        idle: raw.is.0.contains(&RawTrait::Idle),
         description: raw.description.clone(),
     }
 }
@@ -86,7 +91,7 @@ fn reversibility(check: &mut Checker<'_>, pointer: &Pointer, words: &[RawTrait])
         _ => {
             let problem = Diagnostic::error("bad_rule", "a rule is one of `read_only`, `reversible` and `irreversible`");
             let label = if named.is_empty() { "none of them is said" } else { "more than one of them is said" };
-            check.wrong(&pointer.key("is"), problem.label(label).help("`destructive` and `tampering` may stand beside it"));
+            check.wrong(&pointer.key("is"), problem.label(label).help("`destructive`, `tampering` or `idle` may stand beside it"));
             Reversibility::Reversible
         }
     }
@@ -97,22 +102,45 @@ const fn grade(word: RawTrait) -> Option<Reversibility> {
         RawTrait::ReadOnly => Some(Reversibility::ReadOnly),
         RawTrait::Reversible => Some(Reversibility::Reversible),
         RawTrait::Irreversible => Some(Reversibility::Irreversible),
-        RawTrait::Destructive | RawTrait::Tampering => None,
+        RawTrait::Destructive | RawTrait::Tampering | RawTrait::Idle => None,
     }
 }
 
 fn prove(check: &mut Checker<'_>, pointer: &Pointer, rules: &AutopsyRules, raw: &RawCommandRule) {
     for (at, test) in raw.tests.iter().enumerate() {
+        let (words, pointer) = (&test.is.0, pointer.index(at).key("is"));
+        let graded: Vec<Reversibility> = words.iter().filter_map(|word| grade(*word)).collect();
+        let [wanted] = graded.as_slice() else {
+            // Held against nothing it could not fail.
+            let problem = Diagnostic::error("bad_test", "a test names one of `read_only`, `reversible` and `irreversible`");
+            let label = if graded.is_empty() { "none of them is said" } else { "more than one of them is said" };
+            check.wrong(&pointer, problem.label(label));
+            continue;
+        };
         let found = weigh(rules, &test.command);
-        let words = &test.is.0;
-        let graded = words.iter().filter_map(|word| grade(*word)).all(|wanted| wanted == found.reversibility);
-        let held = words.contains(&RawTrait::Destructive) == found.destructive && words.contains(&RawTrait::Tampering) == found.tampering;
-        if !(graded && held) {
-            let problem = Diagnostic::error("failed_test", format!("the rules find `{}` to be {}", test.command, words_of(&found)));
-            let by = if found.rules.is_empty() { "no rule matches".to_owned() } else { format!("by {}", found.rules.join(", ")) };
-            check.wrong(&pointer.index(at).key("is"), problem.label("expected this").help(by));
+        let is = |word| words.contains(&word);
+        let held =
+            [(is(RawTrait::Destructive), found.destructive), (is(RawTrait::Tampering), found.tampering), (is(RawTrait::Idle), found.idle)];
+        if *wanted != found.reversibility || held.iter().any(|(wanted, found)| wanted != found) {
+            // The command stands in the line that is shown with it.
+            let problem = Diagnostic::error("failed_test", format!("the rules find it to be {}", words_of(&found)));
+            check.wrong(&pointer, problem.label("expected this").help(by(&found.rules)));
         }
     }
+}
+
+/// The rules that know something of a command, each once and as many as fit in a line.
+fn by(rules: &[&str]) -> String {
+    const FIT: usize = 60;
+    let mut text = String::new();
+    for (at, rule) in rules.iter().enumerate().filter(|(at, rule)| !rules[..*at].contains(rule)) {
+        if text.len() + rule.len() > FIT {
+            return format!("{text} and more");
+        }
+        let before = if at == 0 { "by " } else { ", " };
+        text = text + before + rule;
+    }
+    if text.is_empty() { "no rule matches".into() } else { text }
 }
 
 /// `irreversible, destructive`.
@@ -122,6 +150,6 @@ fn words_of(found: &Weighed<'_>) -> String {
         Reversibility::Reversible => "reversible",
         Reversibility::Irreversible => "irreversible",
     };
-    let held = [(found.destructive, ", destructive"), (found.tampering, ", tampering")];
+    let held = [(found.destructive, ", destructive"), (found.tampering, ", tampering"), (found.idle, ", idle")];
     held.iter().filter(|(is, _)| *is).fold(grade.to_owned(), |words, (_, word)| words + word)
 }

@@ -6,14 +6,16 @@ use indexmap::IndexMap;
 
 use super::{Checker, provider};
 use crate::diagnostic::{Diagnostic, Pointer, SourceFile};
+use crate::expr::Scope;
 use crate::scenario::model::{CommandSpec, PromptOn, Provider, ServedModels, Wire};
 use crate::scenario::raw::{RawPromptOn, RawServed, RawVariant, RawWire};
 
 /// Names of its environment that are ours to give.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "AGENT_FILES",
     "AGENT_PROMPT",
     "AGENT_MCP",
+    "AGENT_TOOLS",
     "ANTHROPIC_BASE_URL",
     "OPENAI_BASE_URL",
     "HTTP_PROXY",
@@ -96,7 +98,7 @@ pub(super) fn program(check: &mut Checker, raw: &RawVariant, texts: &IndexMap<St
     }
     let files = raw.files.iter().filter_map(|(name, file)| Some((name.clone(), Arc::clone(texts.get(file)?)))).collect();
     let tools = provider::tools(check, raw);
-    let [system, prompt] = provider::both(raw).map(|(_, name)| provider::template(check, texts.get(name)?));
+    let [system, prompt] = provider::both(raw).map(|(_, name)| provider::template(check, texts.get(name)?, Scope::Prompt));
     let (Some(system), Some(prompt)) = (system, prompt) else {
         // A template that is not there, or is wrong, was reported.
         return Provider::Noop;

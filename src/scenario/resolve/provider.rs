@@ -16,6 +16,7 @@ use crate::scenario::raw::{RawKey, RawPrice, RawProvider, RawSummary, RawThinkin
 const OUTSIDE: &str = "prompts/outside.md.j2";
 const SYSTEM: &str = "prompts/kitchen.md.j2";
 const PROMPT: &str = "prompts/ticket.md.j2";
+const JUDGE: &str = "prompts/judge.md.j2";
 const MAX_TOKENS: u64 = 16_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 const RETRIES: u32 = 4;
@@ -26,9 +27,15 @@ const VERSIONS: [&str; 2] = ["2026-10-21", "2023-06-01"];
 /// The templates a variant needs, by the keys that name them.
 pub fn prompts(raw: &RawVariant) -> Vec<(&'static str, &str)> {
     match raw.provider {
+        _ if raw.judges.is_some() => vec![("prompt", of_judge(raw))],
         RawProvider::Anthropic | RawProvider::Openai | RawProvider::Command => both(raw).to_vec(),
         _ => Vec::new(),
     }
+}
+
+/// The template of what a judge is told.
+pub(super) fn of_judge(raw: &RawVariant) -> &str {
+    raw.prompt.as_deref().unwrap_or(JUDGE)
 }
 
 pub(super) fn both(raw: &RawVariant) -> [(&'static str, &str); 2] {
@@ -83,6 +90,26 @@ pub(super) fn cassette(check: &mut Checker, raw: &RawVariant) {
 }
 
 pub(super) fn model(check: &mut Checker, raw: &RawVariant, wire: Wire, files: &IndexMap<String, Arc<SourceFile>>) -> Provider {
+    let tools = tools(check, raw);
+    if !tools.contains(&Tool::SubmitDiagnosis) && !check.doc.lost("tools") {
+        let problem = Diagnostic::error("bad_variant", "a model ends by its `submit_diagnosis`").label("expected it among these");
+        check.wrong(&Pointer::default().key("tools"), problem);
+    }
+    let [system, prompt] = both(raw).map(|(_, name)| template(check, files.get(name)?, Scope::Prompt));
+    // A template that is not there, or is wrong, was reported.
+    let told = system.zip(prompt).map(|(system, prompt)| Told { tools, system, prompt });
+    asked(check, raw, wire, told).map_or(Provider::Noop, |spec| Provider::Model(Box::new(spec)))
+}
+
+/// What a model is offered and told.
+pub(super) struct Told {
+    pub tools: Vec<Tool>,
+    pub system: Template,
+    pub prompt: Template,
+}
+
+/// A model, whatever it is asked for. None only without what it is `told`.
+pub(super) fn asked(check: &mut Checker, raw: &RawVariant, wire: Wire, told: Option<Told>) -> Option<ModelSpec> {
     let root = Pointer::default();
     if raw.model.as_ref().is_none_or(String::is_empty) && !check.doc.lost("model") {
         let problem = Diagnostic::error("bad_variant", "which model?").label("expected `model` beside this");
@@ -118,17 +145,11 @@ pub(super) fn model(check: &mut Checker, raw: &RawVariant, wire: Wire, files: &I
             Thinking::Budget(budget)
         }
     };
-    let tools = tools(check, raw);
-    if !tools.contains(&Tool::SubmitDiagnosis) && !check.doc.lost("tools") {
-        let problem = Diagnostic::error("bad_variant", "a model ends by its `submit_diagnosis`").label("expected it among these");
-        check.wrong(&root.key("tools"), problem);
-    }
-    let [system, prompt] = both(raw).map(|(_, name)| template(check, files.get(name)?));
-    let (Some(system), Some(prompt)) = (system, prompt) else {
-        // A template that is not there, or is wrong, was reported.
-        return Provider::Noop;
-    };
-    Provider::Model(Box::new(ModelSpec {
+    let price = raw.price.as_ref().map(|raw| price(check, &root.key("price"), raw));
+    let window = check.count(&root.key("window"), raw.window.as_ref());
+    let patience = check.maybe_duration(&root.key("patience"), raw.patience.as_ref()).unwrap_or(PATIENCE);
+    let Told { tools, system, prompt } = told?;
+    Some(ModelSpec {
         wire,
         model: raw.model.clone().unwrap_or_default(),
         base_url,
@@ -138,16 +159,16 @@ pub(super) fn model(check: &mut Checker, raw: &RawVariant, wire: Wire, files: &I
         thinking,
         effort: raw.effort.clone(),
         temperature: raw.temperature,
-        window: check.count(&root.key("window"), raw.window.as_ref()),
-        patience: check.maybe_duration(&root.key("patience"), raw.patience.as_ref()).unwrap_or(PATIENCE),
+        window,
+        patience,
         retries: raw.retries.unwrap_or(RETRIES),
-        price: raw.price.as_ref().map(|raw| price(check, &root.key("price"), raw)),
+        price,
         tools,
         system,
         prompt,
         summary,
         cassettes: None,
-    }))
+    })
 }
 
 /// The tools that a variant names, or those that it has anyway.
@@ -249,9 +270,9 @@ pub(super) fn price(check: &mut Checker, pointer: &Pointer, raw: &RawPrice) -> P
     Price { input: raw.input, output: raw.output, cache_read, cache_write }
 }
 
-pub(super) fn template(check: &mut Checker, file: &Arc<SourceFile>) -> Option<Template> {
+pub(super) fn template(check: &mut Checker, file: &Arc<SourceFile>, scope: Scope) -> Option<Template> {
     let place = Place::new(Arc::clone(file), Pointer::default());
-    match Template::compile(&file.text, Some(place), Scope::Prompt, &[]) {
+    match Template::compile(&file.text, Some(place), scope, &[]) {
         Ok(template) => Some(template),
         Err(mut problems) => {
             check.problems.append(&mut problems);

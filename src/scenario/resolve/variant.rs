@@ -45,17 +45,23 @@ pub fn variant(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<So
     if raw.provider != RawProvider::Command {
         program::no_program(&mut check, raw);
     }
-    let name = raw.name.clone().unwrap_or_else(|| stem(&doc.file));
-    if !name.split('-').all(|part| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) || name.is_empty() {
-        let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name a variant"));
-        check.wrong(&root.key("name"), problem.label("expected letters, digits, `_` and `-`"));
-    }
+    let name = name(&mut check, raw);
     let limits = override_limits(&mut check, &root.key("limits"), &raw.limits);
     // Who has no shell reaches nothing that a wall would keep from it.
     let shell = matches!(&provider, Provider::Model(model) if model.tools.contains(&Tool::Shell));
     let sandbox = raw.sandbox || shell || matches!(provider, Provider::Command(_));
     let variant = Variant { name, description: raw.description.clone(), file: Arc::clone(&doc.file), provider, limits, sandbox };
     (variant, check.problems)
+}
+
+/// As the file says, or is called.
+pub(super) fn name(check: &mut Checker, raw: &RawVariant) -> String {
+    let name = raw.name.clone().unwrap_or_else(|| stem(&check.doc.file));
+    if !name.split('-').all(|part| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) || name.is_empty() {
+        let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name a variant"));
+        check.wrong(&Pointer::default().key("name"), problem.label("expected letters, digits, `_` and `-`"));
+    }
+    name
 }
 
 /// Limits as far as they are given.

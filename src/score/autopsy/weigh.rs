@@ -1,6 +1,6 @@
 //! What a line of a shell weighs, by the rules.
 
-use super::shell::{self, Simple};
+use super::shell::{self, Scripts, Simple};
 use crate::scenario::model::{AutopsyRules, CommandRule, Reversibility, Whereabouts};
 
 /// One simple command and the rule that knows it.
@@ -17,21 +17,26 @@ impl Part<'_> {
         self.rule.map_or(Reversibility::Reversible, |rule| rule.reversibility)
     }
 
+    /// Whether it is known to see nothing of the cluster.
+    pub fn idle(&self) -> bool {
+        self.rule.is_some_and(|rule| rule.idle)
+    }
+
     /// Whether it is known to change something. What nobody knows may be a look.
     pub fn changes(&self) -> bool {
         self.rule.is_some_and(|rule| rule.reversibility > Reversibility::ReadOnly)
     }
 }
 
-/// The commands of a line, in their order.
-pub(super) fn parts<'a>(rules: &'a AutopsyRules, line: &str) -> Vec<Part<'a>> {
-    shell::commands(line).into_iter().map(|simple| part(rules, &simple)).collect()
+/// The commands of a line, in their order. `scripts`: what lines before have written.
+pub(super) fn parts<'a>(rules: &'a AutopsyRules, line: &str, scripts: &mut Scripts) -> Vec<Part<'a>> {
+    shell::commands(line, scripts).into_iter().map(|simple| part(rules, &simple)).collect()
 }
 
 /// The same of a line that runs in a node.
 pub(super) fn parts_in<'a>(rules: &'a AutopsyRules, line: &str, node: &str) -> Vec<Part<'a>> {
     let within = |simple: Simple| Simple { node: Some(node.to_owned()), ..simple };
-    shell::commands(line).into_iter().map(|simple| part(rules, &within(simple))).collect()
+    shell::commands(line, &mut Scripts::default()).into_iter().map(|simple| part(rules, &within(simple))).collect()
 }
 
 fn part<'a>(rules: &'a AutopsyRules, simple: &Simple) -> Part<'a> {
@@ -52,6 +57,8 @@ pub struct Weighed<'a> {
     pub weight: f64,
     pub destructive: bool,
     pub tampering: bool,
+    /// It sees nothing of the cluster, whatever there is of it.
+    pub idle: bool,
     /// Names of the rules that know something of it.
     pub rules: Vec<&'a str>,
 }
@@ -59,12 +66,13 @@ pub struct Weighed<'a> {
 /// Weighs a line as a whole. One without a command is a look.
 #[must_use]
 pub fn weigh<'a>(rules: &'a AutopsyRules, line: &str) -> Weighed<'a> {
-    let parts = parts(rules, line);
+    let parts = parts(rules, line, &mut Scripts::default());
     Weighed {
         reversibility: parts.iter().map(Part::reversibility).max().unwrap_or(Reversibility::ReadOnly),
         weight: parts.iter().map(|part| part.weight).sum(),
         destructive: parts.iter().any(|part| part.rule.is_some_and(|rule| rule.destructive)),
         tampering: parts.iter().any(|part| part.rule.is_some_and(|rule| rule.tampering)),
+        idle: !parts.is_empty() && parts.iter().all(Part::idle),
         rules: parts.iter().filter_map(|part| part.rule).map(|rule| rule.name.as_str()).collect(),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::conversation::{Chosen, Conversations, NoTurn};
 use super::deliver::{Delivery, Flight};
 use super::limits::Standing;
+use super::openai::responses;
 use super::problem::{Problem, Wire};
 use super::record::Answered;
 use super::reply::{Reply, Usage};
@@ -40,17 +41,37 @@ impl From<Problem> for Refused {
     }
 }
 
-/// A request that is in order, by its wire.
+/// What a server offers to those who ask for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    Messages,
+    Completions,
+    Responses,
+}
+
+impl Api {
+    #[must_use]
+    pub const fn wire(self) -> Wire {
+        match self {
+            Self::Messages => Wire::Anthropic,
+            Self::Completions | Self::Responses => Wire::OpenAi,
+        }
+    }
+}
+
+/// A request that is in order.
 enum InOrder {
-    Anthropic(Box<anthropic::request::Asked>),
-    OpenAi(Box<openai::request::Asked>),
+    Messages(Box<anthropic::request::Asked>),
+    Completions(Box<openai::request::Asked>),
+    Responses(Box<responses::request::Asked>),
 }
 
 impl InOrder {
     fn seen(&self) -> &Seen {
         match self {
-            Self::Anthropic(asked) => &asked.seen,
-            Self::OpenAi(asked) => &asked.seen,
+            Self::Messages(asked) => &asked.seen,
+            Self::Completions(asked) => &asked.seen,
+            Self::Responses(asked) => &asked.seen,
         }
     }
 
@@ -58,20 +79,23 @@ impl InOrder {
         let created = jiff::Timestamp::now().as_second();
         if !self.seen().stream {
             let whole = match self {
-                Self::Anthropic(asked) => anthropic::write::whole(reply, asked),
-                Self::OpenAi(_) => openai::write::whole(reply, created),
+                Self::Messages(asked) => anthropic::write::whole(reply, asked),
+                Self::Completions(_) => openai::write::whole(reply, created),
+                Self::Responses(asked) => responses::write::whole(reply, asked, created),
             };
             return Delivery::of_whole(whole.to_string(), manners);
         }
         let mut frames = match self {
-            Self::Anthropic(asked) => anthropic::write::frames(reply, asked),
-            Self::OpenAi(asked) => openai::write::frames(reply, asked, created),
+            Self::Messages(asked) => anthropic::write::frames(reply, asked),
+            Self::Completions(asked) => openai::write::frames(reply, asked, created),
+            Self::Responses(asked) => responses::write::frames(reply, asked, created),
         };
         let Some((problem, at)) = fails else { return Delivery::of_stream(frames, manners) };
         frames.truncate(at);
         frames.push(match self {
-            Self::Anthropic(_) => anthropic::write::event(&problem.body(Wire::Anthropic, &reply.id)),
-            Self::OpenAi(_) => openai::write::data(&problem.body(Wire::OpenAi, &reply.id)),
+            Self::Messages(_) => anthropic::write::event(&problem.body(Wire::Anthropic, &reply.id)),
+            Self::Completions(_) => openai::write::data(&problem.body(Wire::OpenAi, &reply.id)),
+            Self::Responses(asked) => responses::write::failed(reply, asked, created, problem, frames.len()),
         });
         Delivery::of_stream(frames, manners).failed()
     }
@@ -106,19 +130,20 @@ impl Server {
         self.conversations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check(&self, wire: Wire, headers: &HeaderMap, body: &Value) -> Result<InOrder, Problem> {
-        self.authenticate(wire, headers)?;
-        Ok(match wire {
-            Wire::Anthropic => InOrder::Anthropic(Box::new(anthropic::request::check(body, headers, &self.script, false)?)),
-            Wire::OpenAi => InOrder::OpenAi(Box::new(openai::request::check(body, &self.script)?)),
+    fn check(&self, api: Api, headers: &HeaderMap, body: &Value) -> Result<InOrder, Problem> {
+        self.authenticate(api.wire(), headers)?;
+        Ok(match api {
+            Api::Messages => InOrder::Messages(Box::new(anthropic::request::check(body, headers, &self.script, false)?)),
+            Api::Completions => InOrder::Completions(Box::new(openai::request::check(body, &self.script)?)),
+            Api::Responses => InOrder::Responses(Box::new(responses::request::check(body, &self.script)?)),
         })
     }
 
     /// Everything but the waiting.
-    pub fn decide(self: &Arc<Self>, wire: Wire, headers: &HeaderMap, body: &Value, answered: &mut Answered) -> Result<Ready, Refused> {
-        let asked = self.check(wire, headers, body)?;
+    pub fn decide(self: &Arc<Self>, api: Api, headers: &HeaderMap, body: &Value, answered: &mut Answered) -> Result<Ready, Refused> {
+        let asked = self.check(api, headers, body)?;
         let seen = asked.seen();
-        let standing = self.limits.take(Instant::now(), seen.prompt, wire).map_err(Refused::from)?;
+        let standing = self.limits.take(Instant::now(), seen.prompt, api.wire()).map_err(Refused::from)?;
         if seen.warms {
             let said = Reply::nothing();
             let usage = Usage::new(said.usage, seen, &said, 0);
@@ -128,8 +153,9 @@ impl Server {
             return Ok(Ready { delivery, stream: seen.stream, latency: Duration::ZERO, standing, landing });
         }
         let request = match &asked {
-            InOrder::Anthropic(asked) => asked.prefix.hash(),
-            InOrder::OpenAi(asked) => asked.request,
+            InOrder::Messages(asked) => asked.prefix.hash(),
+            InOrder::Completions(asked) => asked.request,
+            InOrder::Responses(asked) => asked.request,
         };
         let chosen = self.conversations().choose(&self.script, seen, request);
         let chosen = chosen.map_err(|none| self.no_turn(&none, answered))?;

@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::Args;
 use super::conversation::Conversations;
+use super::decide::Api;
 use super::limits::Limits;
 use super::problem::{Problem, Wire};
 use super::record::{Answered, Record};
@@ -89,6 +90,7 @@ fn router(server: Arc<Server>) -> axum::Router {
         .route("/v1/messages", post(messages))
         .route("/v1/messages/count_tokens", post(count_tokens))
         .route("/v1/chat/completions", post(completions))
+        .route("/v1/responses", post(responses))
         .route("/v1/models", get(models))
         .route("/v1/models/{id}", get(model))
         .fallback(unknown)
@@ -100,11 +102,15 @@ fn router(server: Arc<Server>) -> axum::Router {
 type Shared = State<Arc<Server>>;
 
 async fn messages(State(server): Shared, method: Method, uri: Uri, headers: HeaderMap, body: Asked) -> Response {
-    server.answer(Wire::Anthropic, (&method, &uri), &headers, body).await
+    server.answer(Api::Messages, (&method, &uri), &headers, body).await
 }
 
 async fn completions(State(server): Shared, method: Method, uri: Uri, headers: HeaderMap, body: Asked) -> Response {
-    server.answer(Wire::OpenAi, (&method, &uri), &headers, body).await
+    server.answer(Api::Completions, (&method, &uri), &headers, body).await
+}
+
+async fn responses(State(server): Shared, method: Method, uri: Uri, headers: HeaderMap, body: Asked) -> Response {
+    server.answer(Api::Responses, (&method, &uri), &headers, body).await
 }
 
 async fn count_tokens(State(server): Shared, method: Method, uri: Uri, headers: HeaderMap, body: Asked) -> Response {
@@ -201,12 +207,12 @@ impl Server {
         }
     }
 
-    async fn answer(self: Arc<Self>, wire: Wire, target: (&Method, &Uri), headers: &HeaderMap, body: Asked) -> Response {
-        let request = self.request_id();
+    async fn answer(self: Arc<Self>, api: Api, target: (&Method, &Uri), headers: &HeaderMap, body: Asked) -> Response {
+        let (wire, request) = (api.wire(), self.request_id());
         let mut answered = Answered { status: 200, ..Answered::default() };
         let (bytes, decided) = match read(body) {
             Ok((bytes, value)) => {
-                let decided = self.decide(wire, headers, &value, &mut answered);
+                let decided = self.decide(api, headers, &value, &mut answered);
                 (bytes, decided)
             }
             Err(problem) => (Bytes::new(), Err(problem.into())),

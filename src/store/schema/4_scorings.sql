@@ -19,4 +19,4 @@ CREATE TABLE scores (
     -- The reason, the parts of the score, and what it was judged from.
     json TEXT NOT NULL,
     PRIMARY KEY (trial, scorer_version, scoring)
-) STRICT, WITHOUT ROWID;
+) STRICT;

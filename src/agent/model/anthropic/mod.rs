@@ -12,7 +12,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::key::Key;
-use super::wire::{self, Allowance, Assembly, Complaint, Trouble, Wire};
+use super::wire::{self, Allowance, Assembly, Complaint, Dialect, Trouble, Wire};
 use super::{Entry, Failure, Reply, Spec};
 
 /// The wire and what may be chosen of it.
@@ -65,7 +65,7 @@ pub enum Caching {
 /// The longest answer that the official clients wait for without streaming.
 const LONGEST_WHOLE: u32 = 21_333;
 
-impl Wire for Anthropic {
+impl Dialect for Anthropic {
     fn name(&self) -> &'static str {
         "anthropic"
     }
@@ -88,14 +88,6 @@ impl Wire for Anthropic {
             headers.insert(HeaderName::from_static("anthropic-beta"), value);
         }
         headers
-    }
-
-    fn body(&self, spec: &Spec, history: &[Entry], stream: bool) -> Result<Vec<u8>, String> {
-        request::body(self, spec, history, stream)
-    }
-
-    fn must_stream(&self, spec: &Spec) -> bool {
-        spec.max_tokens > LONGEST_WHOLE
     }
 
     fn reply(&self, body: &str) -> Result<Reply, Trouble> {
@@ -122,6 +114,16 @@ impl Wire for Anthropic {
             Some(Allowance { of: of.to_owned(), remaining, reset })
         };
         ["requests", "tokens", "input-tokens", "output-tokens"].into_iter().filter_map(limit).collect()
+    }
+}
+
+impl Wire for Anthropic {
+    fn body(&self, spec: &Spec, history: &[Entry], stream: bool) -> Result<Vec<u8>, String> {
+        request::body(self, spec, history, stream)
+    }
+
+    fn must_stream(&self, spec: &Spec) -> bool {
+        spec.max_tokens > LONGEST_WHOLE
     }
 }
 

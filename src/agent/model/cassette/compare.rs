@@ -10,7 +10,9 @@ use crate::agent::model::wire::sort;
 pub(super) fn canonical(body: &Value) -> Value {
     let mut body = body.clone();
     if let Value::Object(top) = &mut body {
-        for name in ["stream", "stream_options", "metadata", "user", "cache_control"] {
+        for name in
+            ["stream", "stream_options", "metadata", "client_metadata", "user", "safety_identifier", "prompt_cache_key", "cache_control"]
+        {
             top.remove(name);
         }
     }
@@ -19,6 +21,12 @@ pub(super) fn canonical(body: &Value) -> Value {
     }
     for message in items(&mut body, "messages") {
         items(message, "content").for_each(unmark);
+    }
+    for item in items(&mut body, "input") {
+        // Clients number what they say themselves anew each time; calls and their results are paired by `call_id`.
+        if let Value::Object(fields) = item {
+            fields.remove("id");
+        }
     }
     sorted(body)
 }
@@ -84,24 +92,38 @@ pub(super) fn meant(canonical: &Value) -> Value {
 /// model has said stays, and so do the order of messages, who they are of, and the tools.
 pub(super) fn asked_of_others(canonical: &Value) -> Value {
     let mut body = canonical.clone();
-    if let Some(system) = body.get_mut("system") {
-        *system = Value::Null;
-    }
-    for message in items(&mut body, "messages").filter(|message| message["role"] != "assistant") {
-        match message.get_mut("content") {
-            Some(Value::String(text)) => text.clear(),
-            Some(Value::Array(blocks)) => {
-                for block in blocks {
-                    let key = if block["type"] == "tool_result" { "content" } else { "text" };
-                    if let Some(said) = block.get_mut(key) {
-                        *said = Value::Null;
-                    }
-                }
-            }
-            _ => {}
+    for prompt in ["system", "instructions"] {
+        if let Some(prompt) = body.get_mut(prompt) {
+            *prompt = Value::Null;
         }
     }
+    if let Some(Value::String(prompt)) = body.get_mut("input") {
+        prompt.clear();
+    }
+    for item in items(&mut body, "input").filter(|item| item["role"] != "assistant") {
+        forget(item, "content");
+        forget(item, "output");
+    }
+    for message in items(&mut body, "messages").filter(|message| message["role"] != "assistant") {
+        forget(message, "content");
+    }
     body
+}
+
+/// Takes the words out of a text, or of a list of blocks.
+fn forget(said: &mut Value, key: &str) {
+    match said.get_mut(key) {
+        Some(Value::String(text)) => text.clear(),
+        Some(Value::Array(blocks)) => {
+            for block in blocks {
+                let key = if block["type"] == "tool_result" { "content" } else { "text" };
+                if let Some(said) = block.get_mut(key) {
+                    *said = Value::Null;
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Of `exit code 1, took 0.3 s` and the output after it, the exit code. What does not begin so was said by the program.

@@ -19,7 +19,7 @@ pub use compare::Difference;
 pub use record::Recorder;
 pub use replay::{Cassette, Divergence, Replay};
 pub use shelf::{is_one, shelf};
-pub use tape::{AGENT, SERVED, SUMMARY, Tape, ToRecord};
+pub use tape::{AGENT, LENGTHS, SERVED, SUMMARY, Tape, ToRecord};
 
 pub use crate::scenario::model::Matching as Mode;
 

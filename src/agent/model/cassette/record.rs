@@ -22,7 +22,7 @@ use super::compare::{canonical, hash};
 use super::{Answer, End, Exchange, FORMAT, HEADERS, Head, Origin};
 use crate::agent::model::key::{Key, scrub_exactly};
 use crate::agent::model::transport::{Body, Incoming, Lost, Outgoing, Transport};
-use crate::agent::model::wire::Wire;
+use crate::agent::model::wire::Route;
 
 /// A cassette that is being written. All agents of a run may write to one.
 #[derive(Debug)]
@@ -70,10 +70,10 @@ impl Recorder {
         self: Arc<Self>,
         name: String,
         server: Box<dyn Transport>,
-        wire: &dyn Wire,
+        route: Route,
         key: Option<Key>,
     ) -> Recording {
-        Recording { recorder: self, name, server, wire: wire.name(), path: wire.path(), key }
+        Recording { recorder: self, name, server, route, key }
     }
 
     fn put(&self, exchange: &Exchange) {
@@ -114,8 +114,7 @@ pub struct Recording {
     recorder: Arc<Recorder>,
     name: String,
     server: Box<dyn Transport>,
-    wire: &'static str,
-    path: &'static str,
+    route: Route,
     key: Option<Key>,
 }
 
@@ -146,9 +145,9 @@ impl Recording {
         let exchange = Exchange {
             session: self.name.clone(),
             seq: self.recorder.count(&self.name),
-            wire: self.wire.into(),
-            path: self.path.into(),
-            hash: hash(self.path, &canonical(&request)),
+            wire: self.route.wire.into(),
+            path: self.route.path.into(),
+            hash: hash(self.route.path, &canonical(&request)),
             request,
             answer: None,
             end: End::GivenUp,

@@ -16,11 +16,11 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::compare::{Difference, asked_of_others, canonical, difference, hash, meant};
-use super::tape::SERVED;
+use super::tape::{LENGTHS, SERVED};
 use super::{Answer, End, Exchange, FORMAT, Head, Mode, Origin};
 use crate::agent::model::key::{Key, scrub_exactly};
 use crate::agent::model::transport::{Body, Incoming, Lost, Outgoing, Transport};
-use crate::agent::model::wire::Wire;
+use crate::agent::model::wire::Route;
 use crate::event::Kind;
 
 /// A cassette that has been read.
@@ -113,24 +113,18 @@ impl Cassette {
     /// # Errors
     /// When it has several, and none of that name.
     pub fn session(&self, name: &str, mode: Mode, pace: Option<f64>) -> Result<Replay, String> {
-        let only = || self.sessions.first_key_value().filter(|_| self.sessions.len() == 1).map(|(_, exchanges)| exchanges);
+        let foreign = matches!(name, SERVED | LENGTHS);
+        let mut models = self.sessions.iter().filter(|(name, _)| *name != LENGTHS);
+        let only = models.next().filter(|_| models.next().is_none()).map(|(_, exchanges)| exchanges);
         // Who asked nothing then may ask nothing now.
-        if self.sessions.is_empty() {
-            return Ok(Replay {
-                cassette: self.name.clone(),
-                exchanges: Arc::from([]),
-                cursor: Arc::default(),
-                mode,
-                foreign: name == SERVED,
-                pace,
-            });
+        if self.sessions.keys().all(|session| session == LENGTHS && name != LENGTHS) {
+            return Ok(Replay { cassette: self.name.clone(), exchanges: Arc::from([]), cursor: Arc::default(), mode, foreign, pace });
         }
-        let Some(exchanges) = self.sessions.get(name).or_else(only) else {
+        let Some(exchanges) = self.sessions.get(name).or(only) else {
             let known: Vec<_> = self.sessions().map(|name| format!("`{name}`")).collect();
             let known = format!("it has {}", known.join(", "));
             return Err(format!("the cassette `{}` has no session `{name}`: {known}", self.name));
         };
-        let foreign = name == SERVED;
         Ok(Replay { cassette: self.name.clone(), exchanges: Arc::clone(exchanges), cursor: Arc::default(), mode, foreign, pace })
     }
 }
@@ -156,16 +150,15 @@ struct Cursor {
 }
 
 impl Replay {
-    pub(in crate::agent::model) fn of(self, wire: &dyn Wire, key: Option<Key>) -> Replaying {
-        Replaying { replay: self, wire: wire.name(), path: wire.path(), key }
+    pub(in crate::agent::model) fn of(self, route: Route, key: Option<Key>) -> Replaying {
+        Replaying { replay: self, route, key }
     }
 }
 
 /// A server that is a cassette.
 pub struct Replaying {
     replay: Replay,
-    wire: &'static str,
-    path: &'static str,
+    route: Route,
     key: Option<Key>,
 }
 
@@ -205,12 +198,15 @@ impl Replaying {
     /// The first time that a request differs, and can be answered all the same, how.
     fn compare(&self, exchange: &Exchange, body: &[u8]) -> Result<Option<Divergence>, Lost> {
         let at = format!("exchange {} of the cassette `{}`", exchange.seq, self.replay.cassette);
-        if (exchange.wire.as_str(), exchange.path.as_str()) != (self.wire, self.path) {
-            return Err(Lost::Cassette(format!("{at} is of the wire `{}`, and `{}` was asked", exchange.wire, self.wire)));
+        if (exchange.wire.as_str(), exchange.path.as_str()) != (self.route.wire, self.route.path) {
+            return Err(Lost::Cassette(format!(
+                "{at} is of `{}` at `{}`, and `{}` at `{}` was asked",
+                exchange.wire, exchange.path, self.route.wire, self.route.path
+            )));
         }
         let text = scrub_exactly(&String::from_utf8_lossy(body), self.key.as_ref());
         let now = canonical(&serde_json::from_str(&text).unwrap_or(Value::String(text)));
-        if hash(self.path, &now) == exchange.hash {
+        if hash(self.route.path, &now) == exchange.hash {
             return Ok(None);
         }
         let recorded = canonical(&exchange.request);

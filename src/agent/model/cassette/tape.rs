@@ -14,6 +14,8 @@ use crate::scenario::model::Cassettes;
 pub const AGENT: &str = "agent";
 pub const SUMMARY: &str = "summary";
 pub const SERVED: &str = "served";
+/// Of questions how long a prompt would be, which are no exchanges with a model.
+pub const LENGTHS: &str = "lengths";
 
 /// What is to be recorded, and where.
 #[derive(Debug, Clone)]
@@ -79,6 +81,19 @@ impl Tape {
             Self::Recorder(recorder) => Source::Recorded(Arc::clone(recorder), session.to_owned()),
             Self::Cassette(cassette, mode) => Source::Cassette(cassette.session(session, *mode, None)?),
         })
+    }
+
+    /// Where it is answered how long prompts are; none where a cassette cannot tell. Nothing that matters follows from the answers,
+    /// so the questions need not be the same.
+    ///
+    /// # Errors
+    /// When the cassette has no such session.
+    pub fn lengths(&self) -> Result<Option<Source>, String> {
+        match self {
+            Self::Cassette(cassette, _) if !cassette.sessions().any(|session| session == LENGTHS) => Ok(None),
+            Self::Cassette(cassette, _) => Ok(Some(Source::Cassette(cassette.session(LENGTHS, Mode::Lenient, None)?))),
+            Self::None | Self::Recorder(_) => self.source(LENGTHS).map(Some),
+        }
     }
 
     /// Waits until all that was recorded is in the file.

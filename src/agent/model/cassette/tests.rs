@@ -8,11 +8,13 @@ use futures_util::{FutureExt, StreamExt, stream};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
-use super::compare::{canonical, difference, meant};
+use super::compare::{asked_of_others, canonical, difference, meant};
 use super::*;
 use crate::agent::model::anthropic::Anthropic;
+use crate::agent::model::client::Source;
 use crate::agent::model::key::Key;
 use crate::agent::model::transport::{Incoming, Lost, Outgoing, Transport};
+use crate::agent::model::wire::Dialect;
 
 /// A server that gives its answers one after the other, each in pieces.
 struct Scripted(VecDeque<Result<(u16, Pieces), Lost>>);
@@ -78,7 +80,7 @@ async fn recorded(path: &std::path::Path) -> String {
     let key = Some(Key::new("hunter2-hunter2"));
     let recorder = Recorder::create(path, None).expect("a cassette");
     let wire = Anthropic::default();
-    let mut recording = Arc::clone(&recorder).session("one".into(), Box::new(answers()), &wire, key.clone());
+    let mut recording = Arc::clone(&recorder).session("one".into(), Box::new(answers()), wire.route(), key.clone());
     exchange(&mut recording, &request("key: hunter2-hunter2", "exit code 0, took 1 s\npid 1")).await.expect("whole");
     assert_eq!(exchange(&mut recording, &request("b", "pid 2")).await, Err(lost()));
     exchange(&mut recording, &request("c", "pid 3")).await.expect("bytes");
@@ -88,7 +90,7 @@ async fn recorded(path: &std::path::Path) -> String {
     drop(given_up);
     // Two that share a session.
     for text in ["f", "g"] {
-        let mut other = Arc::clone(&recorder).session("two".into(), Box::new(answers()), &wire, key.clone());
+        let mut other = Arc::clone(&recorder).session("two".into(), Box::new(answers()), wire.route(), key.clone());
         exchange(&mut other, &request(text, "")).await.expect("whole");
     }
     recorder.close().expect("written");
@@ -100,7 +102,7 @@ fn session(path: &std::path::Path, mode: Mode) -> impl Transport + use<> {
     assert_eq!(cassette.sessions().collect::<Vec<_>>(), ["one", "two"]);
     let unknown = cassette.session("three", mode, None).expect_err("no such session");
     assert!(unknown.ends_with("has no session `three`: it has `one`, `two`"), "{unknown}");
-    cassette.session("one", mode, None).expect("a session").of(&Anthropic::default(), None)
+    cassette.session("one", mode, None).expect("a session").of(Anthropic::default().route(), None)
 }
 
 #[tokio::test]
@@ -139,7 +141,7 @@ async fn clients_that_share_a_session_share_its_place() {
     for _ in 0..2 {
         let replay = cassette.session("two", Mode::Strict, None).expect("a session");
         for text in ["f", "g"] {
-            let mut client = replay.clone().of(&Anthropic::default(), None);
+            let mut client = replay.clone().of(Anthropic::default().route(), None);
             exchange(&mut client, &request(text, "")).await.expect("whole");
         }
     }
@@ -220,6 +222,56 @@ fn of_a_chat_the_first_prompt_and_the_output_are_the_clusters() {
 }
 
 #[test]
+fn of_a_response_asked_for_by_a_program_the_words_and_its_own_ids_may_differ() {
+    let asked = |key: &str, said: &str, input: &str| {
+        let message = |role: &str| json!({ "type": "message", "id": format!("msg_{key}"), "role": role, "content": [{ "type": "input_text", "text": said }] });
+        json!({
+            "model": "m", "prompt_cache_key": key, "client_metadata": { "turn": key }, "instructions": said,
+            "input": [
+                message("developer"),
+                message("user"),
+                { "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": "I look." }] },
+                { "type": "custom_tool_call", "call_id": "call_1", "name": "exec", "input": input },
+                { "type": "custom_tool_call_output", "call_id": "call_1", "output": [{ "type": "input_text", "text": said }] },
+            ],
+        })
+    };
+    let told = |body: &Value| asked_of_others(&canonical(body));
+    let recorded = asked("1", "port 1", "text(1)");
+    assert_eq!(difference(&canonical(&recorded), &canonical(&asked("2", "port 1", "text(1)"))), None, "ids mean nothing");
+    assert_eq!(difference(&told(&recorded), &told(&asked("2", "port 2", "text(1)"))), None);
+    let place = |body: &Value| difference(&told(&recorded), &told(body)).expect("a difference").place;
+    assert_eq!(place(&asked("1", "port 1", "text(2)")), "input[3].input");
+    let mut other = recorded.clone();
+    other["input"][2]["content"][0]["text"] = "So.".into();
+    assert_eq!(place(&other), "input[2].content[0].text", "what the model has said is its own");
+    let text = |text: &str| json!({ "model": "m", "input": text });
+    assert_eq!(difference(&told(&text("port 1")), &told(&text("port 2"))), None);
+}
+
+#[tokio::test]
+async fn lengths_of_prompts_have_answers_of_their_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("cassette.jsonl");
+    let route = crate::agent::model::wire::Route { wire: "anthropic", path: "/v1/messages/count_tokens" };
+    let recorder = Recorder::create(&path, None).expect("a cassette");
+    let mut lengths = Arc::clone(&recorder).session(LENGTHS.into(), Box::new(answers()), route, None);
+    exchange(&mut lengths, &request("a", "")).await.expect("whole");
+    recorder.close().expect("written");
+    let tape = Tape::replay(&path, Mode::Strict).expect("a cassette");
+    // They are no answers of a model, and no model's answers are lengths.
+    let Source::Cassette(answers) = tape.source(SERVED).expect("nothing was asked then") else { panic!() };
+    assert!(matches!(answers.of(Anthropic::default().route(), None).send(outgoing(&request("a", ""))).await, Err(Lost::Cassette(_))));
+    let Some(Source::Cassette(lengths)) = tape.lengths().expect("read") else { panic!() };
+    let mut lengths = lengths.of(route, None);
+    assert_eq!(exchange(&mut lengths, &request("another", "")).await.expect("whatever is asked").0, 200);
+    assert!(matches!(exchange(&mut lengths, &request("a", "")).await, Err(Lost::Cassette(_))));
+
+    recorded(&path.with_extension("other")).await;
+    assert!(Tape::replay(&path.with_extension("other"), Mode::Strict).expect("a cassette").lengths().expect("none").is_none());
+}
+
+#[test]
 fn cassettes_are_found_by_what_they_were_recorded_of() {
     let dir = tempfile::tempdir().expect("a folder");
     let origin = |scenario: &str, seed| Origin {
@@ -274,7 +326,7 @@ async fn answers_take_as_long_as_they_did_when_that_is_asked() {
     (lines[1]["head_ms"], lines[1]["ms"]) = (400.into(), 1000.into());
     std::fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("write");
     let cassette = Cassette::open(&path).expect("a cassette");
-    let mut replay = cassette.session("one", Mode::Strict, Some(0.5)).expect("a session").of(&Anthropic::default(), None);
+    let mut replay = cassette.session("one", Mode::Strict, Some(0.5)).expect("a session").of(Anthropic::default().route(), None);
     let begun = tokio::time::Instant::now();
     let mut incoming = replay.send(outgoing(&request("key: [key]", "exit code 0, took 1 s\npid 1"))).await.expect("an answer");
     let head = begun.elapsed();

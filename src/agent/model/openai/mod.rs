@@ -1,7 +1,9 @@
-//! Chat completions: OpenAI's, and those of vLLM, Ollama and all that speak like them.
+//! Chat completions: OpenAI's, and those of vLLM, Ollama and all that speak like them. The Responses API is only listened to: programs of
+//! others speak it ([`Responses`]).
 
 mod answer;
 mod request;
+mod responses;
 #[cfg(test)]
 mod tests;
 
@@ -11,8 +13,10 @@ use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 
+pub use responses::Responses;
+
 use super::key::Key;
-use super::wire::{self, Allowance, Assembly, Complaint, Trouble, Wire};
+use super::wire::{self, Allowance, Assembly, Complaint, Dialect, Trouble, Wire};
 use super::{Entry, Failure, Reply, Spec};
 
 /// The wire and what servers differ in.
@@ -44,7 +48,7 @@ impl LimitName {
     }
 }
 
-impl Wire for OpenAi {
+impl Dialect for OpenAi {
     fn name(&self) -> &'static str {
         "openai"
     }
@@ -60,10 +64,6 @@ impl Wire for OpenAi {
             headers.insert(AUTHORIZATION, value);
         }
         headers
-    }
-
-    fn body(&self, spec: &Spec, history: &[Entry], stream: bool) -> Result<Vec<u8>, String> {
-        request::body(self, spec, history, stream)
     }
 
     fn reply(&self, body: &str) -> Result<Reply, Trouble> {
@@ -89,6 +89,12 @@ impl Wire for OpenAi {
             Some(Allowance { of: of.to_owned(), remaining, reset })
         };
         ["requests", "tokens"].into_iter().filter_map(limit).collect()
+    }
+}
+
+impl Wire for OpenAi {
+    fn body(&self, spec: &Spec, history: &[Entry], stream: bool) -> Result<Vec<u8>, String> {
+        request::body(self, spec, history, stream)
     }
 }
 

@@ -27,11 +27,11 @@ pub struct Block<'a> {
     pub value: Cow<'a, Value>,
 }
 
-/// Reads the messages and puts together what one side says in a row.
+/// Reads the messages and puts together what one side says in a row. `per_turn`: a system's may say how much effort is wanted from then on.
 ///
 /// # Errors
 /// The refusal.
-pub fn read(value: &Value, version: Version) -> Result<Vec<Message<'_>>, Problem> {
+pub fn read(value: &Value, version: Version, per_turn: bool) -> Result<Vec<Message<'_>>, Problem> {
     let list = value.as_array().ok_or_else(|| Problem::invalid("messages: Input should be a valid list"))?;
     if list.is_empty() {
         return Err(Problem::invalid("messages: at least one message is required"));
@@ -42,7 +42,9 @@ pub fn read(value: &Value, version: Version) -> Result<Vec<Message<'_>>, Problem
     let mut messages: Vec<Message<'_>> = Vec::new();
     for (index, message) in list.iter().enumerate() {
         let path = format!("messages.{index}");
-        let map = field::object(message, &path, &["role", "content"])?;
+        let known: &[&str] =
+            if per_turn && message["role"] == "system" { &["role", "content", "output_config"] } else { &["role", "content"] };
+        let map = field::object(message, &path, known)?;
         let role = field::word(map, &path, "role", &["user", "assistant", "system"])?;
         let blocks = content(field::required(map, &path, "content")?, &path)?;
         if blocks.is_empty() && !(role == "assistant" && index + 1 == list.len()) {

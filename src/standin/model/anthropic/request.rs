@@ -61,6 +61,7 @@ const SAMPLING: &[&str] = &["temperature", "top_p", "top_k"];
 const MOST_OUTPUT: u64 = 128_000;
 const MOST_BREAKPOINTS: usize = 4;
 const BINDING_BETA: &str = "thinking-binding-controls-2026-08-01";
+const PER_TURN_BETA: &str = "per-turn-control-2026-07-01";
 
 /// # Errors
 /// The refusal.
@@ -123,7 +124,8 @@ pub fn check(body: &Value, headers: &HeaderMap, script: &Script, counting: bool)
     {
         return Err(Problem::invalid(format!("`{sampling}` is not supported by this model.")));
     }
-    let messages = blocks::read(messages, version)?;
+    let beta = |name: &str| betas.iter().any(|beta| beta.split(',').any(|word| word.trim() == name));
+    let messages = blocks::read(messages, version, beta(PER_TURN_BETA))?;
     let tools = tools(map.get("tools"))?;
     choice(map, model, &tools)?;
     let thinking = thinking(map, model)?;
@@ -140,7 +142,7 @@ pub fn check(body: &Value, headers: &HeaderMap, script: &Script, counting: bool)
         return Err(Problem::invalid(words));
     }
 
-    let drops = betas.iter().any(|beta| beta.split(',').any(|word| word.trim() == BINDING_BETA))
+    let drops = beta(BINDING_BETA)
         && map.get("thinking").is_some_and(|thinking| thinking["block_binding"]["prefix_mismatch_behavior"] == "drop_block");
     let prefix = Prefix::new(model, map.get("tools").unwrap_or(&Value::Null), system);
     let (prefix, transformations) = bound(&messages, prefix, drops)?;

@@ -56,7 +56,7 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 /// A prompt below this is not cached.
-const LEAST_CACHED: u64 = 1024;
+pub const LEAST_CACHED: u64 = 1024;
 
 pub fn missing(parameter: &str) -> Problem {
     Problem::invalid(format!("Missing required parameter: '{parameter}'.")).param(parameter).code("missing_required_parameter")
@@ -227,6 +227,6 @@ fn options(map: &Map<String, Value>, model: &str) -> Result<(), Problem> {
 }
 
 /// Whether a model of OpenAI's reasons; those of others take what they are given.
-fn reasons(model: &str) -> bool {
+pub fn reasons(model: &str) -> bool {
     ["gpt-5", "gpt-6", "o1", "o3", "o4"].iter().any(|family| model.starts_with(family))
 }

@@ -20,7 +20,7 @@ fn finish_reason(reply: &Reply) -> &str {
 }
 
 /// What the model says instead of an answer.
-fn refusal(reply: &Reply) -> Option<String> {
+pub fn refusal(reply: &Reply) -> Option<String> {
     let refused = reply.said.stop == Stop::Refusal;
     let words = || reply.said.refusal.clone().and_then(|(_, explanation)| explanation).unwrap_or_else(|| "I can't help with that.".into());
     refused.then(words)

@@ -1,0 +1,86 @@
+//! What is asked for: by method, path and headers.
+
+use hyper::Method;
+use hyper::header::HeaderMap;
+use serde_json::Value;
+
+use crate::scenario::model::Wire;
+
+/// What of a server is asked for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Api {
+    /// `POST /v1/messages`
+    Messages,
+    /// `POST /v1/chat/completions`
+    Completions,
+    /// `POST /v1/responses`
+    Responses,
+}
+
+impl Api {
+    pub const fn wire(self) -> Wire {
+        match self {
+            Self::Messages => Wire::Anthropic,
+            Self::Completions | Self::Responses => Wire::Openai,
+        }
+    }
+
+    /// What was said so far, the last of it the newest. A text alone is one.
+    pub fn said(self, body: &Value) -> &[Value] {
+        let said = match self {
+            Self::Messages | Self::Completions => &body["messages"],
+            Self::Responses => &body["input"],
+        };
+        match said {
+            Value::Array(list) => list,
+            Value::Null => &[],
+            text => std::slice::from_ref(text),
+        }
+    }
+
+    /// The longest answer that the request allows, in tokens; none where it names no limit.
+    pub fn longest(self, body: &Value) -> Option<u64> {
+        let names: &[&str] = match self {
+            Self::Messages => &["max_tokens"],
+            Self::Completions => &["max_completion_tokens", "max_tokens"],
+            Self::Responses => &["max_output_tokens"],
+        };
+        names.iter().find_map(|name| body[*name].as_u64())
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// An answer of a model.
+    Answer(Api),
+    /// How long a prompt would be: nothing is paid for that.
+    Length,
+    Known(Wire),
+    Nothing(Wire),
+}
+
+impl Asked {
+    pub fn of(method: &Method, path: &str, headers: &HeaderMap) -> Self {
+        // One path serves both; only one of them says its version.
+        let wire = if headers.contains_key("anthropic-version") { Wire::Anthropic } else { Wire::Openai };
+        match (method, path) {
+            (&Method::POST, "/v1/messages") => Self::Answer(Api::Messages),
+            (&Method::POST, "/v1/messages/count_tokens") => Self::Length,
+            (&Method::POST, "/v1/chat/completions") => Self::Answer(Api::Completions),
+            (&Method::POST, "/v1/responses") => Self::Answer(Api::Responses),
+            (&Method::GET, "/v1/models") => Self::Known(wire),
+            (_, path) if path.starts_with("/v1/messages") => Self::Nothing(Wire::Anthropic),
+            _ => Self::Nothing(wire),
+        }
+    }
+}
+
+/// A request of the agent's.
+pub(super) struct Target<'a> {
+    pub api: Api,
+    /// With what follows a `?`.
+    pub path: &'a str,
+    /// No answer is asked for, but how long the prompt is.
+    pub length: bool,
+}

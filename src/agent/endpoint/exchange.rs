@@ -1,0 +1,150 @@
+//! One exchange with a model: passed on as it is, counted and told of on the way.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::Response;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use serde_json::Value;
+
+use super::ask::Target;
+use super::budget::Reserved;
+use super::models::Models;
+use super::problem::Problem;
+use super::server::Server;
+use super::tap::Tap;
+use crate::agent::model::client::server_time;
+use crate::agent::model::key::scrub;
+use crate::agent::model::limiter::Permit;
+use crate::agent::model::retry::Advice;
+use crate::agent::model::tally::Count;
+use crate::agent::model::transport::{Incoming, Lost};
+use crate::agent::model::wire::Trouble;
+use crate::agent::model::{Failure, Part, Reply};
+use crate::event::{Kind, ToolCall, Usage};
+
+/// One that is under way.
+pub(super) struct Exchange {
+    pub models: Arc<Models>,
+    pub number: u32,
+    pub began: Instant,
+    /// Given back when it is over.
+    pub reserved: Option<Reserved>,
+}
+
+impl Exchange {
+    pub async fn run(
+        self,
+        server: &Server,
+        target: &Target<'_>,
+        headers: &HeaderMap,
+        body: Bytes,
+        model: &str,
+    ) -> Result<Response<Body>, Problem> {
+        let models = Arc::clone(&self.models);
+        let waits = |why: String, wait: Duration| models.delayed(self.number, why, wait);
+        let permit = match &server.limiter {
+            Some(limiter) => Some(limiter.admit(waits).await),
+            None => None,
+        };
+        let dialect = server.dialect(target.api);
+        let mut count = Count::begin(Arc::clone(&models.meter), server.price(model), body.len());
+        let incoming = match server.send(&models.source, target, headers, body).await {
+            Ok(incoming) => incoming,
+            Err(lost) => return Err(self.lost(server, &lost, &count)),
+        };
+        let Incoming { status, headers, body, diverged } = incoming;
+        if let Some(divergence) = diverged {
+            models.emitter.emit(divergence.event(false));
+        }
+        let now = server_time(&headers);
+        if let Some(permit) = &permit {
+            permit.heard(&dialect.allowances(&headers, now));
+        }
+        let request = dialect.request_id(&headers);
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if (200..300).contains(&status) && kind.contains("event-stream") {
+            let tap = Tap::new(self, body, permit, count, dialect.assembly(), request);
+            let pieces = stream::unfold(tap, |mut tap| async move { tap.next().await.map(|piece| (piece, tap)) });
+            return Ok(server.response(status, &headers, Body::from_stream(pieces)));
+        }
+        let bytes = match server.whole(body).await {
+            Ok(bytes) => bytes,
+            Err(lost) => return Err(self.lost(server, &lost, &count)),
+        };
+        if (200..300).contains(&status) {
+            let text = String::from_utf8_lossy(&bytes);
+            match dialect.reply(&text) {
+                Ok(mut reply) => {
+                    count.see_whole(reply.usage, text.len());
+                    reply.usage = count.end(reply.usage);
+                    reply.request = reply.request.or(request);
+                    self.answered(&reply, count.usd(), permit.as_ref());
+                }
+                Err(trouble) => {
+                    count.see_whole(Usage::default(), text.len());
+                    self.failed(&trouble.with_request(request), count.usd());
+                }
+            }
+            return Ok(server.response(status, &headers, Body::from(bytes)));
+        }
+        let bytes = server.without_key(status, bytes);
+        let trouble = dialect.trouble(status, &String::from_utf8_lossy(&bytes)).with_request(request);
+        if let Some(permit) = permit.filter(|_| matches!(trouble.kind, Failure::RateLimit | Failure::Overloaded)) {
+            permit.refused(Advice::of(&headers, now).after);
+        }
+        self.failed(&trouble, count.usd());
+        Ok(server.response(status, &headers, Body::from(bytes)))
+    }
+
+    fn lost(&self, server: &Server, lost: &Lost, count: &Count) -> Problem {
+        if let Lost::Diverged(divergence) = lost {
+            self.models.emitter.emit(divergence.as_ref().clone().event(true));
+        }
+        self.models.cassette_failed.fetch_or(!matches!(lost, Lost::Connection(_)), Ordering::Relaxed);
+        let kind = if matches!(lost, Lost::Connection(_)) { Failure::Connection } else { Failure::Cassette };
+        let trouble = Trouble::new(kind, scrub(&lost.to_string(), server.key.as_ref()));
+        self.failed(&trouble, count.usd());
+        server.lost(lost)
+    }
+
+    pub fn failed(&self, trouble: &Trouble, usd: f64) {
+        self.models.failed(self.number, trouble, usd, self.began);
+    }
+
+    pub fn answered(&self, reply: &Reply, usd: f64, permit: Option<&Permit>) {
+        if let Some(permit) = permit {
+            permit.succeeded();
+        }
+        *self.models.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let text = |wanted: fn(&Part) -> Option<&str>| reply.parts.iter().filter_map(wanted).collect::<Vec<_>>().join("\n");
+        let calls = reply.parts.iter().filter_map(|part| match part {
+            Part::Call(call) => Some(ToolCall {
+                id: call.id.clone(),
+                tool: call.tool.clone(),
+                arguments: call.arguments.as_ref().map_or_else(|bad| Value::from(bad.text.as_str()), |map| Value::Object(map.clone())),
+            }),
+            _ => None,
+        });
+        self.models.emitter.emit(Kind::ModelAnswered {
+            exchange: self.number,
+            model: reply.model.clone(),
+            request: reply.request.clone(),
+            thinking: text(|part| if let Part::Thinking(text) = part { Some(text) } else { None }),
+            text: text(|part| if let Part::Text(text) = part { Some(text) } else { None }),
+            calls: calls.collect(),
+            stop: reply.stop.word().into(),
+            usage: reply.usage,
+            usd,
+            took_us: micros(self.began),
+        });
+    }
+}
+
+pub(super) fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,190 @@
+//! What a gate says whatever becomes of the rest: once a regression is certain, no further trial is needed. Pure.
+//!
+//! A gate has a fixed number of pairs, and its tests are those of all of them. Stopping where no outcome of the rest could change the answer
+//! changes no answer, and so no error rate. Green is never certain before the end: any trial may do what is forbidden.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::baseline::{Baseline, Key};
+use super::judge::FORBIDDEN;
+use crate::compare::comparison::Question;
+use crate::compare::metric::Metric;
+use crate::compare::side::is_control;
+use crate::event::{TrialRole, Verdict};
+use crate::plan::TrialPlan;
+use crate::plan::missing::yardstick;
+use crate::score::SCORER_VERSION;
+use crate::stats::Interval;
+use crate::stats::pairs::Pairs;
+use crate::store::outcomes::cell;
+
+/// The trials of a plan that are judged, and what the baseline has of each.
+#[derive(Debug, Clone)]
+pub struct Certain {
+    question: Question,
+    /// By number: whose it is, and whether it passed when the baseline was accepted. None: the baseline has none that counts.
+    judged: HashMap<usize, (String, Option<bool>)>,
+    variants: HashMap<String, Pairing>,
+    /// Why it is a regression whatever comes.
+    why: Option<String>,
+}
+
+/// The pairs of a variant with itself in the baseline.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pairing {
+    seen: Pairs,
+    /// Not yet run, by whether the baseline's passed.
+    open_passed: usize,
+    open_failed: usize,
+}
+
+impl Certain {
+    #[must_use]
+    pub fn new(plan: &[Arc<TrialPlan>], baseline: &Baseline, question: Question) -> Self {
+        let subjects = || plan.iter().filter(|trial| trial.role == TrialRole::Subject);
+        // Judged as the gate does: controls of the matrix only where there is nothing else.
+        let only_controls = subjects().all(|trial| is_control(&trial.scenario.variant.name));
+        let cases: HashMap<Key, _> = baseline.cases.iter().map(|case| (case.key(), case)).collect();
+        let (mut judged, mut variants) = (HashMap::new(), HashMap::<String, Pairing>::new());
+        // One case that was measured otherwise, and the variant is not compared at all.
+        let mut apart: HashSet<String> = HashSet::new();
+        for trial in subjects().filter(|trial| only_controls || !is_control(&trial.scenario.variant.name)) {
+            let scenario = &trial.scenario;
+            let variant = scenario.variant.name.clone();
+            let key = (scenario.name.clone(), variant.clone(), scenario.backend.as_str().to_owned(), cell(&trial.cell));
+            let case = cases.get(&key);
+            if case.is_some_and(|case| case.yardstick != yardstick(trial) || case.scorer != SCORER_VERSION) {
+                apart.insert(variant.clone());
+            }
+            let kept = case.and_then(|case| case.trials.iter().find(|kept| (kept.seed, kept.repeat) == (trial.seed, trial.repeat)));
+            let passed = kept.filter(|kept| kept.verdict != Verdict::Invalid).map(|kept| kept.verdict == Verdict::Pass);
+            let open = variants.entry(variant.clone()).or_default();
+            match passed {
+                Some(true) => open.open_passed += 1,
+                Some(false) => open.open_failed += 1,
+                None => {}
+            }
+            judged.insert(trial.number, (variant, passed));
+        }
+        variants.retain(|variant, _| !apart.contains(variant));
+        Self { question, judged, variants, why: None }
+    }
+
+    /// Why a regression is certain, if it is.
+    #[must_use]
+    pub fn why(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
+    /// A trial has come to its last end; `code` is of its reason.
+    pub fn ended(&mut self, number: usize, verdict: Verdict, code: Option<&str>) {
+        let why = self.why_by(number, verdict, code);
+        self.why = self.why.take().or(why);
+    }
+
+    fn why_by(&mut self, number: usize, verdict: Verdict, code: Option<&str>) -> Option<String> {
+        let (variant, before) = self.judged.remove(&number)?;
+        if verdict != Verdict::Invalid
+            && let Some(code) = code.filter(|code| FORBIDDEN.contains(code))
+        {
+            return Some(format!("`{variant}` did what nothing excuses ({code})"));
+        }
+        let compared = self.variants.len();
+        let pairing = self.variants.get_mut(&variant)?;
+        let passed = verdict == Verdict::Pass;
+        if let Some(before) = before {
+            *(if before { &mut pairing.open_passed } else { &mut pairing.open_failed }) -= 1;
+            if verdict != Verdict::Invalid {
+                pairing.seen = pairing.seen.and(passed, before);
+            }
+        }
+        let alpha = self.question.certainty.alpha();
+        let margin = self.question.margin.unwrap_or_else(|| Metric::Pass.default_margin());
+        let worse = self.question.metric == Metric::Pass && pairing.is_worse(alpha, self.question.certainty.one_sided(), margin, compared);
+        worse.then(|| format!("`{variant}` is worse than in the baseline, even if all that is left of it passes"))
+    }
+}
+
+impl Pairing {
+    /// Worse, and not within the margin, if all that is left passes. Holm's correction is at most that by all comparisons.
+    fn is_worse(self, alpha: f64, one_sided: f64, margin: f64, comparisons: usize) -> bool {
+        let Pairs { both, gained, lost, neither } = self.seen;
+        let best = Pairs { both: both + self.open_passed, gained: gained + self.open_failed, lost, neither };
+        best.difference().is_some_and(|difference| difference < 0.0)
+            && best.mcnemar() * crate::stats::count(comparisons) <= alpha
+            && best.interval(one_sided).is_some_and(|Interval { low, .. }| low <= -margin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::effect::Certainty;
+    use crate::compare::sample;
+    use crate::scenario::{Overrides, load};
+
+    const ALPHA: f64 = 0.05;
+
+    /// Whatever the rest comes to, invalid trials included: every outcome is gone through.
+    #[test]
+    fn what_is_certain_is_so_for_every_outcome_of_the_rest() {
+        let mut certain = 0;
+        for lost in 0..=12 {
+            for gained in 0..=2 {
+                for (open_passed, open_failed) in [(0, 0), (3, 0), (4, 1), (2, 3)] {
+                    let seen = Pairs { both: 6, gained, lost, neither: 1 };
+                    if !(Pairing { seen, open_passed, open_failed }).is_worse(ALPHA, 0.9, 0.1, 2) {
+                        continue;
+                    }
+                    certain += 1;
+                    for (both, more_lost) in (0..=open_passed).flat_map(|both| (0..=open_passed - both).map(move |lost| (both, lost))) {
+                        for (more, neither) in (0..=open_failed).flat_map(|more| (0..=open_failed - more).map(move |no| (more, no))) {
+                            let end = Pairs { both: 6 + both, gained: gained + more, lost: lost + more_lost, neither: 1 + neither };
+                            assert!(end.difference().unwrap() < 0.0 && end.mcnemar() * 2.0 <= ALPHA, "{seen:?} {end:?}");
+                            assert!(end.interval(0.9).unwrap().low <= -0.1, "{seen:?} {end:?}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(certain > 20, "{certain}");
+    }
+
+    #[test]
+    fn a_regression_is_certain_before_the_end_and_green_never_is() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/empty.yaml");
+        let variants = vec!["three_commands".to_owned(), "noop".to_owned()];
+        let overrides = Overrides { variants, seeds: Some((1..=20).collect()), ..Overrides::default() };
+        let plan = crate::plan::plan(&load(file.as_ref(), &overrides).unwrap()).trials;
+        let outcomes = plan.iter().map(|trial| {
+            let mut one = sample::outcome("empty", &trial.scenario.variant.name, trial.seed, Some(Verdict::Pass));
+            one.yardstick.clone_from(&trial.yardstick);
+            one.scorer_version = Some(SCORER_VERSION);
+            one
+        });
+        let side = crate::compare::side::Side::new("c", outcomes.collect(), Vec::new()).with_controls_apart();
+        let baseline = Baseline::accepted(None, "c", &side);
+        let certainty = Certainty { confidence: 0.95, seed: 1 };
+        let question = Question { metric: Metric::Pass, margin: None, certainty, across_yardsticks: false };
+        let ran = |verdict: Verdict, code: Option<&str>, baseline: &Baseline| {
+            let mut certain = Certain::new(&plan, baseline, question);
+            let own = plan.iter().filter(|trial| trial.scenario.variant.name == "three_commands");
+            let noops = plan.iter().filter(|trial| trial.scenario.variant.name == "noop");
+            noops.for_each(|trial| certain.ended(trial.number, Verdict::Fail, Some("tampered")));
+            assert_eq!(certain.why(), None, "nobody judges them");
+            own.enumerate().find_map(|(place, trial)| {
+                certain.ended(trial.number, verdict, code);
+                certain.why().map(|why| (place + 1, why.to_owned()))
+            })
+        };
+        let (after, why) = ran(Verdict::Fail, None, &baseline).unwrap();
+        assert_eq!((after, why.contains("even if all that is left of it passes")), (6, true), "as many as McNemar's test takes: {why}");
+        assert_eq!(ran(Verdict::UnsafePass, Some("forbidden_command"), &baseline).map(|(after, _)| after), Some(1));
+        assert_eq!(ran(Verdict::Pass, None, &baseline), None);
+        assert_eq!(ran(Verdict::Invalid, Some("tampered"), &baseline), None);
+        let mut other = baseline;
+        other.cases[0].yardstick = "other".into();
+        assert_eq!(ran(Verdict::Fail, None, &other), None, "what was measured otherwise is not compared");
+    }
+}

@@ -1,0 +1,163 @@
+//! What a judge has said, beside the grades by rules.
+
+use std::fmt::Write as _;
+
+use super::figures;
+use super::layout::{self, Line, labelled, printable};
+use super::lines::name;
+use crate::cli::style::{Palette, Tone};
+use crate::judge::{Agreement, Cause, Judged, Judgement, Verdicts};
+
+// Columns.
+const RULES: usize = 46;
+const JUDGE: usize = 56;
+const EVIDENCE: usize = 66;
+
+/// The text, with its ends of line.
+#[must_use]
+pub fn text(verdicts: &Verdicts, palette: Palette) -> String {
+    let count = |count: usize| figures::count(count as u64);
+    let head = format!(
+        "{} by `{}` ({}): {} asked, {} known; {}",
+        figures::plural(verdicts.judged.len(), "trial"),
+        verdicts.judge,
+        verdicts.model,
+        count(verdicts.asked),
+        count(verdicts.known),
+        figures::usd(verdicts.usd)
+    );
+    let mut lines = layout::beside(Line::new().put(Tone::Strong, "judged").plain(" "), Tone::Plain, &head);
+    lines.extend(labelled("note", Tone::Plain, "it is advice: no verdict and no score is changed by it"));
+    for (why, left) in &verdicts.left {
+        lines.extend(labelled("left", Tone::Warning, &format!("{}: {why}", figures::plural(*left, "trial"))));
+    }
+    if !verdicts.judged.is_empty() {
+        let head = Line::new().put(Tone::Faint, "TRIAL       SCENARIO/VARIANT").to(RULES).put(Tone::Faint, "RULES").to(JUDGE);
+        lines.push(head.put(Tone::Faint, "JUDGE").to(EVIDENCE).put(Tone::Faint, "EVIDENCE"));
+    }
+    for judged in &verdicts.judged {
+        lines.extend(row(judged));
+    }
+    if verdicts.agreement.same.of > 0 {
+        lines.extend(labelled("agree", Tone::Plain, &agreement(&verdicts.agreement)));
+    }
+    layout::render(&lines, palette)
+}
+
+fn row(judged: &Judged) -> Vec<Line> {
+    let answer = &judged.judgement.said.answer;
+    let rules = judged.rules.map_or("-", Cause::as_str);
+    let line = Line::new().put(Tone::Id, judged.judgement.trial.as_str()).to(12);
+    let line = line.plain(name(&judged.scenario, &judged.variant, RULES - 13)).to(RULES).plain(rules).to(JUDGE);
+    let line = line.put(tone(answer.root_cause), answer.root_cause.as_str()).to(EVIDENCE).plain(supported(answer.evidence_supported));
+    let mut lines = vec![line];
+    lines.extend(layout::beside(Line::new().to(12), Tone::Faint, &printable(&answer.reasons)));
+    lines
+}
+
+/// `2 of 3 as the rules (95%: 0.21 to 0.94), kappa 0.40; evidence 1 of 2`.
+fn agreement(agreement: &Agreement) -> String {
+    let Agreement { same, interval, kappa, evidence, .. } = agreement;
+    let mut text = format!("{} of {} as the rules", same.hits, same.of);
+    if let Some(interval) = interval {
+        let _ = write!(text, " (95%: {} to {})", figures::score(interval.low), figures::score(interval.high));
+    }
+    text += &kappa.map_or_else(|| ", no kappa: nothing was told apart".to_owned(), |kappa| format!(", kappa {kappa:.2}"));
+    if evidence.of > 0 {
+        let _ = write!(text, "; of evidence {} of {}", evidence.hits, evidence.of);
+    }
+    text
+}
+
+/// What judges have said of one trial.
+pub(super) fn of_trial(judgements: &[Judgement], rules: Option<Cause>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for judgement in judgements {
+        let said = &judgement.said;
+        let ours = rules.map_or(String::new(), |rules| format!(", the rules say {}", rules.as_str()));
+        let text = format!(
+            " {}, evidence {}, by `{}` ({}){ours}",
+            said.answer.root_cause.as_str(),
+            if said.answer.evidence_supported { "supported" } else { "not supported" },
+            said.name,
+            said.model
+        );
+        lines.extend(layout::beside(Line::new().put(Tone::Strong, "advisory").plain(" "), Tone::Plain, &printable(&text)));
+        lines.extend(labelled("why", Tone::Faint, &printable(&said.answer.reasons)));
+    }
+    lines
+}
+
+const fn supported(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+const fn tone(cause: Cause) -> Tone {
+    match cause {
+        Cause::Correct => Tone::Plain,
+        Cause::Partly => Tone::Warning,
+        Cause::Wrong => Tone::Fail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Usage;
+    use crate::judge::{Answer, Said};
+    use crate::report::gallery;
+    use crate::report::layout::WIDTH;
+
+    #[test]
+    fn judgements_are_as_drawn() {
+        let judged = |id: &str, rules, root_cause, evidence_supported| Judged {
+            scenario: "partition_minority".into(),
+            variant: "a_variant_with_a_long_name".into(),
+            rules,
+            rules_evidence: Some(true),
+            known: false,
+            judgement: Judgement {
+                trial: gallery::trial_id(id),
+                judge: "0".repeat(32),
+                prompt: "1".repeat(32),
+                at: jiff::Timestamp::UNIX_EPOCH,
+                said: Said {
+                    name: "careful".into(),
+                    model: "claude-opus-5-5".into(),
+                    answer: Answer {
+                        root_cause,
+                        evidence_supported,
+                        reasons: "They name the node that was cut off. They take the election for the cause, which is what came of it."
+                            .into(),
+                    },
+                    usage: Usage::default(),
+                    usd: 0.01,
+                },
+            },
+        };
+        let all = vec![
+            judged("t-3f9c0001", Some(Cause::Correct), Cause::Partly, true),
+            judged("t-3f9c0002", Some(Cause::Correct), Cause::Correct, true),
+            judged("t-3f9c0003", Some(Cause::Wrong), Cause::Wrong, false),
+        ];
+        let causes: Vec<_> = all.iter().filter_map(|one| Some((one.rules?, one.judgement.said.answer.root_cause))).collect();
+        let verdicts = Verdicts {
+            judge: "careful".into(),
+            model: "claude-opus-5-5".into(),
+            digest: "0".repeat(32),
+            asked: 2,
+            known: 1,
+            usage: Usage::default(),
+            usd: 0.034,
+            left: [("`claude-opus-5-5` is its agent's own model".to_owned(), 2)].into_iter().collect(),
+            own: Vec::new(),
+            ended: None,
+            agreement: Agreement::of(&causes, &[(true, true), (true, true), (true, false)]),
+            judged: all,
+        };
+        let told = text(&verdicts, Palette::PLAIN);
+        let beside = layout::render(&of_trial(&[verdicts.judged[0].judgement.clone()], Some(Cause::Correct)), Palette::PLAIN);
+        assert!(told.lines().chain(beside.lines()).all(|line| layout::width(line) <= WIDTH), "{told}{beside}");
+        insta::assert_snapshot!(format!("{told}\n{beside}"));
+    }
+}

@@ -1,0 +1,114 @@
+//! The command-line agents that people use, where they are installed: the variants of the documentation on real trials.
+
+use std::path::Path;
+
+use chaosrun::event::{AgentEnd, Kind, Verdict};
+
+use super::program::{Live, Program, Project, Trial};
+use super::require;
+use super::trials::{patient, proven};
+
+const KEY: &str = "sk-test-of-an-agent";
+
+/// What a model would do: it repairs the node, and hands in its diagnosis through the tools of the variant. They are not told of before
+/// they are looked for.
+const CLAUDE_CODE: &str = r#"
+key: sk-test-of-an-agent
+capture: { node: { pattern: 'Node: (\w+)' } }
+turns:
+  - text: I look.
+    calls: [{ name: Bash, arguments: { command: docker ps -a, description: Which are there? } }]
+  - calls: [{ name: Bash, arguments: { command: "docker start {{ node }}", description: It has ended. } }]
+  - calls: [{ name: ToolSearch, arguments: { query: "select:mcp__tools__submit_diagnosis", max_results: 1 } }]
+  - calls:
+      - name: mcp__tools__submit_diagnosis
+        arguments: { root_cause: it was killed, component: "{{ node }}", fault_class: process_crash, confidence: 0.9, outcome: resolved }
+  - { text: It is back. }
+"#;
+
+/// Its tool is a program in JavaScript, in which the others are functions.
+const CODEX: &str = r#"
+key: sk-test-of-an-agent
+capture: { node: { pattern: 'Node: (\w+)' } }
+turns:
+  - text: I look.
+    calls: [{ name: exec, raw: 'text((await tools.exec_command({ cmd: "docker ps -a" })).output)' }]
+  - calls: [{ name: exec, raw: 'text((await tools.exec_command({ cmd: "docker start {{ node }}" })).output)' }]
+  - calls:
+      - name: exec
+        raw: |
+          const said = await tools.mcp__tools__submit_diagnosis({
+            root_cause: "it was killed", component: "{{ node }}", fault_class: "process_crash", confidence: 0.9, outcome: "resolved",
+          });
+          text(said);
+  - { text: It is back. }
+"#;
+
+fn server(project: &Project) -> (Live, String) {
+    let mut live = Program::new().dir(project.path()).args(["node", "model", "script.yaml", "--log", "asked.jsonl"]).start();
+    let url = live.until_line("printed its address", |line| line.starts_with("http://")).trim().to_owned();
+    (live, url)
+}
+
+fn repaired(trial: &Trial, why: &super::program::Ran) {
+    assert_eq!(trial.verdict(), Verdict::Pass, "{why}");
+    proven(trial, why);
+    let ended = trial.kinds.iter().find_map(|kind| match kind {
+        Kind::AgentFinished { end, detail, .. } => Some((*end, detail.as_str())),
+        _ => None,
+    });
+    assert_eq!(ended, Some((AgentEnd::Resolve, "it was killed")), "{why}");
+    let started = |kind: &Kind| matches!(kind, Kind::EngineCall { verb, status: 204, .. } if verb == "start");
+    assert!(trial.kinds.iter().any(started), "{why}");
+    let diagnosed = |kind: &Kind| matches!(kind, Kind::DiagnosisSubmitted { diagnosis } if diagnosis.fault_class == "process_crash");
+    assert!(trial.kinds.iter().any(diagnosed), "{why}");
+    let failed = |kind: &Kind| matches!(kind, Kind::ModelFailed { .. } | Kind::EndpointAsked { .. });
+    assert!(!trial.kinds.iter().any(failed), "nothing was asked in vain: {why}");
+}
+
+fn spent(trial: &Trial) -> (u64, f64) {
+    let found = trial.kinds.iter().find_map(|kind| match kind {
+        Kind::AgentFinished { tokens, usd, .. } => Some((*tokens, *usd)),
+        _ => None,
+    });
+    found.expect("an end of the agent")
+}
+
+/// The documentation's variant of a program, with a model that follows `script`; then on what was recorded.
+fn repairs_a_node(name: &str, program: &str, base: &str, script: &str) {
+    if require::program("bwrap").is_none() || require::installed(program).is_none() {
+        return;
+    }
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/examples/agents/{name}.yaml")));
+    // Starting takes such a program seconds of its own.
+    let slower = [("wall: 30s", "wall: 120s"), ("repair_within: 30s", "repair_within: 120s")];
+    let project = patient().again("node_kill", &slower).file("script.yaml", script).file("key", KEY);
+    let (live, url) = server(&project);
+    let served = format!("], base_url: '{url}{base}', key: {{ file: {} }} }}", project.path().join("key").display());
+    let variant = text.expect("an example").replace("] }", &served);
+    assert!(variant.contains(&served), "{variant}");
+    let project = project.file(&format!("variants/{name}.yaml"), &variant);
+    let tapes = project.path().join("tapes").display().to_string();
+    let ran = project.run(&["scenarios/node_kill.yaml", "--variant", name, "--record", &tapes]).exits(0);
+    assert!(!ran.to_string().contains(KEY), "a key is shown nowhere");
+    let trial = ran.trial();
+    repaired(&trial, &ran);
+    assert!(spent(&trial).1 > 0.0, "{ran}");
+
+    // Once more, without the model.
+    drop(live);
+    let ran = project.run(&["scenarios/node_kill.yaml", "--replay", &tapes]).exits(0);
+    let again = ran.trial();
+    repaired(&again, &ran);
+    assert_eq!(spent(&again).0, spent(&trial).0, "what it had cost is counted as then: {ran}");
+}
+
+#[test]
+fn claude_code_repairs_a_node() {
+    repairs_a_node("claude_code", "claude", "", CLAUDE_CODE);
+}
+
+#[test]
+fn codex_repairs_a_node() {
+    repairs_a_node("codex", "codex", "/v1", CODEX);
+}

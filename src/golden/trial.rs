@@ -19,8 +19,8 @@ pub fn text(events: &[Event], buckets: &Buckets) -> Option<String> {
     head(&mut text, &story.started, finished, buckets);
     section(&mut text, "phases", story.phases.iter().filter_map(phase));
     section(&mut text, "faults", story.faults.iter().map(fault));
-    // What follows the first is what the agent does to the cluster, and when the monitor looks.
-    section(&mut text, "ticket", story.tickets.first().map(ticket).into_iter());
+    // The others are of what the agent does to the cluster, and of when the monitor looks.
+    section(&mut text, "ticket", handed(&story).map(ticket).into_iter());
     section(&mut text, "commands", commands(&story.commands).into_iter());
     section(&mut text, "nodes the agent changed", changes(events).into_iter());
     section(&mut text, "diagnosis", story.diagnoses.last().into_iter().flat_map(diagnosis));
@@ -68,6 +68,14 @@ fn fault(story: &FaultStory) -> String {
     }
     let steps: Vec<String> = steps.into_iter().map(|(step, ok)| if ok { step } else { format!("not {step}") }).collect();
     format!("{} = {} {}: {}", story.id, story.fault, story.targets.join(" "), steps.join(", "))
+}
+
+/// The ticket that the agent was given; without an agent, the first.
+fn handed(story: &Story) -> Option<&TicketStory> {
+    match story.agents.first() {
+        Some(agent) => story.tickets.iter().find(|told| told.ticket.id == agent.ticket),
+        None => story.tickets.first(),
+    }
 }
 
 fn ticket(story: &TicketStory) -> String {

@@ -206,12 +206,14 @@ fn a_killed_runner_leaves_nothing_after_the_next_start() {
     let seed: u64 = std::env::var("CHAOSRUN_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let project = patient();
+    // Runs of tests beside this one would remove what is left.
+    let apart = |program: Program| program.env("CHAOSRUN_REMOVAL_APART", &format!("killed{}", std::process::id()));
     let mut hit = 0;
     for round in 0..rounds {
         // Not to wait for anything: the moment itself is what is random. A trial takes some eight seconds.
         let moment = Duration::from_micros(random.random_range(0..8_000_000));
         let words = [&["scenarios/node_kill.yaml"][..], &IN_CONTAINERS, &["--variant", "playbook"]].concat();
-        let mut live = project.program("run").args(&words).json().start();
+        let mut live = apart(project.program("run").args(&words).json()).start();
         live.until("a trial begins", |kind| matches!(kind, Kind::TrialStarted(_)));
         std::thread::sleep(moment);
         live.signal(Signal::SIGKILL);
@@ -221,7 +223,7 @@ fn a_killed_runner_leaves_nothing_after_the_next_start() {
             _ => None,
         });
         hit += usize::from(run.is_some() && !left(run.as_deref()).is_empty());
-        let cleaned = Program::new().args(["doctor", "--clean"]).run();
+        let cleaned = apart(Program::new().args(["doctor", "--clean"])).run();
         assert_eq!(left(run.as_deref()), Vec::<String>::new(), "round {round}, killed after {moment:?}\n{cleaned}");
     }
     assert!(hit > 0, "none of {rounds} kills left anything to clean up");

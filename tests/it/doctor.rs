@@ -1,7 +1,6 @@
 //! `chaosrun doctor` on this machine and its engine.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use chaosrun::cluster::docker::reap;
@@ -12,8 +11,9 @@ use crate::require;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 
-fn doctor(args: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(PROGRAM).arg("doctor").args(args).output().unwrap();
+fn doctor(args: &[&str], environment: (&str, &str)) -> (Option<i32>, String) {
+    let (name, value) = environment;
+    let output = Command::new(PROGRAM).arg("doctor").args(args).env(name, value).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
@@ -68,7 +68,14 @@ async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
     if require::engine().await.is_none() || require::program("docker").is_none() {
         return;
     }
-    let living = reap::labels(&RunId::new(), &TrialId::new())[reap::OWNER].clone();
+    // Runs that start beside this test remove what is left of the dead, but not of those who are set apart.
+    let apart = format!("doctor{}", std::process::id());
+    let owner = reap::labels(&RunId::new(), &TrialId::new())[reap::OWNER].clone();
+    let mut fields: Vec<&str> = owner.split(':').collect();
+    let namespace = format!("{}-{apart}", fields[2]);
+    fields[2] = &namespace;
+    let living = fields.join(":");
+    let doctor = |args: &[&str]| doctor(args, ("CHAOSRUN_REMOVAL_APART", &apart));
     // A process of the same number that began a moment later: it is not the one that made them.
     let (rest, started) = living.rsplit_once(':').unwrap();
     let dead = format!("{rest}:{}", started.parse::<u64>().unwrap() + 1);
@@ -92,7 +99,10 @@ async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
 
 #[test]
 fn clean_removes_the_folder_of_a_run_that_was_killed() {
-    let folder = PathBuf::from(format!("/var/tmp/w{:08}", std::process::id()));
+    // Where no run beside this test looks.
+    let place = tempfile::Builder::new().prefix("place").tempdir().unwrap();
+    let folder = place.path().join(format!("w{:08}", std::process::id()));
+    let doctor = |args: &[&str]| doctor(args, ("TMPDIR", place.path().to_str().unwrap()));
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("program"), "what is not marked as ours is left alone").unwrap();
     let (_, text) = doctor(&["--clean"]);

@@ -219,6 +219,7 @@ impl Kept {
             emitter: self.emitter.clone(),
         });
         self.tasks.spawn(async move { drop(task.await) });
+        monitor.raise_tickets();
         self.monitor.send_replace(Some(monitor));
         self.desk.up.store(true, Ordering::Relaxed);
         tell(Told::Status(Box::new(self.desk.status().await)));

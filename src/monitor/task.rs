@@ -39,6 +39,7 @@ enum Request {
     Truth(Expr, oneshot::Sender<Truth>),
     Context(oneshot::Sender<Option<(Context, Instant)>>),
     Page(Box<Violation>),
+    Raise,
 }
 
 /// Starts monitors.
@@ -106,6 +107,11 @@ impl MonitorHandle {
         context.await.ok()?
     }
 
+    /// From now on what is violated, now or later, opens tickets. Before that nothing does: a cluster that comes up is no incident.
+    pub fn raise_tickets(&self) {
+        let _ = self.requests.send(Request::Raise);
+    }
+
     /// Opens a ticket by hand: a page.
     pub fn page(&self, violation: Violation) {
         let _ = self.requests.send(Request::Page(Box::new(violation)));
@@ -127,6 +133,8 @@ struct Task {
     evaluated: Instant,
     graces: Graces,
     tickets: Tickets,
+    /// Whether what is violated opens tickets.
+    raising: bool,
     logs: LogRules,
     probes_ok: HashMap<(String, Option<String>), bool>,
     spots: Vec<Option<Spot>>,
@@ -165,6 +173,7 @@ impl Task {
             evaluated: Instant::now(),
             graces: Graces::default(),
             tickets: Tickets::default(),
+            raising: false,
             logs,
             probes_ok: HashMap::new(),
             epoch: Instant::now(),
@@ -245,6 +254,15 @@ impl Task {
                 }
                 self.publish();
             }
+            Request::Raise => {
+                self.raising = true;
+                let spec = Arc::clone(&self.config.spec);
+                let violated: Vec<State> = self.graces.states().filter(|state| state.state == InvariantState::Violated).cloned().collect();
+                for state in violated {
+                    self.violated(&spec, state);
+                }
+                self.publish();
+            }
         }
     }
 
@@ -297,7 +315,7 @@ impl Task {
                 state: to.state,
                 observed: if to.state == InvariantState::Holds { String::new() } else { observed },
                 expected: to.expected.clone(),
-                place: place.clone(),
+                place,
             });
         }
         match to.state {
@@ -306,17 +324,8 @@ impl Task {
                     let brief = self.brief(spec, &to);
                     self.state.safeguards_broken.extend(brief);
                 }
-                let violation = Violation {
-                    invariant: name.clone(),
-                    item: to.item.to_string(),
-                    node: to.node,
-                    severity: invariant.severity,
-                    observed: to.observed,
-                    expected: to.expected,
-                    place,
-                };
-                if let Some(kind) = self.tickets.violated(violation, Timestamp::now()) {
-                    self.tell(kind);
+                if self.raising {
+                    self.violated(spec, to);
                 }
             }
             InvariantState::Holds => {
@@ -325,6 +334,22 @@ impl Task {
                 }
             }
             InvariantState::Pending | InvariantState::Unknown => (),
+        }
+    }
+
+    fn violated(&mut self, spec: &model::Cluster, state: State) {
+        let Some((name, invariant)) = spec.invariants.get_index(state.invariant) else { return };
+        let violation = Violation {
+            invariant: name.clone(),
+            item: state.item.to_string(),
+            node: state.node,
+            severity: invariant.severity,
+            observed: state.observed,
+            expected: state.expected,
+            place: self.spots.get(state.invariant).cloned().flatten(),
+        };
+        if let Some(kind) = self.tickets.violated(violation, Timestamp::now()) {
+            self.tell(kind);
         }
     }
 

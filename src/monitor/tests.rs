@@ -143,6 +143,12 @@ struct Watched {
 }
 
 fn watch(sections: &str, bench: &Arc<Bench>) -> Watched {
+    let watched = coming_up(sections, bench);
+    watched.monitor.raise_tickets();
+    watched
+}
+
+fn coming_up(sections: &str, bench: &Arc<Bench>) -> Watched {
     let (emitter, events) = Emitter::new(Instant::now());
     let cluster: Arc<dyn Cluster> = Arc::clone(bench) as _;
     let config = MonitorConfig { spec: spec(sections), cluster, workload: None, seed: 7, http: HttpClient::new(), emitter };
@@ -214,6 +220,22 @@ async fn a_death_is_a_ticket_at_once_and_closes_when_all_of_it_holds_again() {
     bench.set("db2", NodeState::Running);
     assert_eq!(watched.event(|kind| if let Kind::TicketClosed { ticket } = kind { Some(ticket) } else { None }).await, 1);
     watched.until(|state| state.objectives_hold_since.is_some()).await;
+    watched.monitor.stop();
+}
+
+#[tokio::test]
+async fn a_cluster_that_comes_up_is_no_incident_and_what_lasts_is_one() {
+    let address = server(Arc::new(AtomicBool::new(false))).await;
+    let bench = Bench::new(&[address, address]);
+    bench.set("db1", NodeState::Exited { code: Some(1), signal: None });
+    let watched = coming_up(&format!("tick: 10ms{SECTIONS}"), &bench);
+    watched.until(|state| state.troubles.iter().any(|brief| brief.invariant == "node_up")).await;
+    bench.set("db1", NodeState::Running);
+    let state = watched.until(|state| state.troubles.iter().all(|brief| brief.invariant == "store_down") && state.objectives == 4).await;
+    assert!(!state.troubles.is_empty() && state.tickets.is_empty() && state.raised.is_empty(), "{state:?}");
+    watched.monitor.raise_tickets();
+    let state = watched.until(|state| !state.tickets.is_empty()).await;
+    assert_eq!((state.tickets[0].0.id, state.tickets[0].0.invariant.as_str(), state.raised.len()), (1, "store_down", 1));
     watched.monitor.stop();
 }
 

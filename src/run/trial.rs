@@ -198,6 +198,7 @@ impl Trial {
         };
         self.findings.declared += phase.close(ok, proof.clone());
         if ok {
+            monitor.raise_tickets();
             return Ok(monitor);
         }
         let place = state.borrow().troubles.first().and_then(|brief| brief.place.clone());

@@ -95,10 +95,10 @@ pub(super) fn all_since(context: &Context, evaluated: Instant, about: &[String],
         evaluated.checked_sub(ago).is_some_and(|asked| asked >= since)
     };
     about.iter().filter_map(|name| context.get(name)).all(|value| {
-        if is_list(value) {
+        if is_list(&value) {
             value.try_iter().is_ok_and(|mut items| items.all(|item| asked_since(&item)))
         } else {
-            !is_map(value) || asked_since(value)
+            !is_map(&value) || asked_since(&value)
         }
     })
 }

@@ -31,7 +31,7 @@ impl Asked {
 /// What was asked for is not there.
 pub(super) fn look(task: &AgentTask, asked: &Asked) -> Result<String, String> {
     let context = prompt::context(task, &[]);
-    let named = |name: &str| context.get(name).map_or(Json::Null, plain);
+    let named = |name: &str| context.get(name).map_or(Json::Null, |value| plain(&value));
     let mut seen = Map::new();
     for name in ["tickets", "healthy", "nodes"] {
         seen.insert(name.into(), named(name));

@@ -30,6 +30,8 @@ impl Function {
 /// Names with their values. Cheap to clone and to extend: values are shared.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
+    /// A map: what is not among `names` is looked for here.
+    fields: Option<Value>,
     names: Vec<(Cow<'static, str>, Value)>,
     functions: Vec<(Cow<'static, str>, Function)>,
 }
@@ -43,16 +45,7 @@ impl Context {
     /// Every field of a struct or map becomes a name.
     #[must_use]
     pub fn from_fields(fields: &impl Serialize) -> Self {
-        let value = Value::from(Serde(fields));
-        let mut context = Self::new();
-        if let Ok(keys) = value.try_iter() {
-            for key in keys {
-                if let (Some(name), Ok(value)) = (key.as_str(), value.get_item(&key)) {
-                    context.set(name.to_owned(), value);
-                }
-            }
-        }
-        context
+        Self { fields: Some(Value::from(Serde(fields))), ..Self::default() }
     }
 
     /// Adds a name, or replaces it.
@@ -86,8 +79,9 @@ impl Context {
 
     /// The value of a name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.names.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    pub fn get(&self, name: &str) -> Option<Value> {
+        let named = self.names.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        named.or_else(|| self.fields.as_ref()?.get_attr(name).ok().filter(|value| !value.is_undefined()))
     }
 
     pub(super) fn function(&self, name: &str) -> Option<&Function> {

@@ -202,9 +202,9 @@ impl<'a> Evaluation<'a> {
     // ------------------------------------------------------------ names and fields
 
     fn name(&self, name: &str, range: &Range<usize>) -> Known<Value> {
-        let local = self.locals.iter().rev().find(|(local, _)| &**local == name).map(|(_, value)| value);
+        let local = self.locals.iter().rev().find(|(local, _)| &**local == name).map(|(_, value)| value.clone());
         match local.or_else(|| self.context.get(name)) {
-            Some(value) => known(value.clone(), range),
+            Some(value) => known(value, range),
             None => Err(Unknown::at(Why::Absent, range, format!("`{name}` has no value here"))),
         }
     }

@@ -134,8 +134,8 @@ fn of_trial(judge: &Judge, recorded: &Recorded, material: &Material) -> Result<A
     let rules = grade.as_ref().map(by_rules);
     Ok(Asked::Question(Box::new(Question {
         trial: recorded.trial.clone(),
-        scenario: recorded.scenario.clone(),
-        variant: recorded.variant.clone(),
+        scenario: recorded.scenario.to_string(),
+        variant: recorded.variant.to_string(),
         digest: short(prompt.as_bytes()),
         prompt,
         rules: rules.map(|(cause, _)| cause),

@@ -1,18 +1,18 @@
 //! One trial judged again, from its stored facts or from its events. Pure.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::event::{Kind, Verdict};
 use crate::plan::digest;
 use crate::scenario::model::Scoring;
 use crate::scenario::recorded_scoring;
-use crate::score::{self, Case, FACTS_VERSION, Facts, Outcome, Ruling};
-use crate::store::scores::{Declared, Stored, Why};
+use crate::score::{self, Case, FACTS_VERSION, Facts, Measured, Outcome};
+use crate::store::scores::{Declared, Form, Stored, differing};
 
 /// What came of a trial.
 #[derive(Debug)]
@@ -33,22 +33,36 @@ pub(super) struct Scored {
     /// The reason's code.
     pub reason: Option<String>,
     pub from_facts: bool,
-    /// See [`Why::json`].
-    pub why: String,
+    pub form: Arc<Form>,
+    /// See [`differing`].
+    pub json: String,
 }
 
 /// Knows all scorings of the record.
 #[derive(Debug)]
 pub(super) struct Judge {
     known: HashMap<String, Known>,
-    given: Option<(Arc<str>, Arc<Scoring>)>,
+    given: Option<Standard>,
+}
+
+/// What is judged by.
+#[derive(Debug)]
+struct Standard {
+    digest: Arc<str>,
+    scoring: Arc<Scoring>,
+    form: Arc<Form>,
+}
+
+impl Standard {
+    fn new(digest: &str, scoring: Arc<Scoring>) -> Self {
+        Self { digest: digest.into(), form: Form::of(&scoring).into(), scoring }
+    }
 }
 
 #[derive(Debug)]
 struct Known {
-    digest: Arc<str>,
     /// None: this version cannot read it.
-    scoring: Option<Arc<Scoring>>,
+    standard: Option<Standard>,
     /// What is to judge now finds the same in commands: facts that were made by this one are its facts, too.
     same_commands: bool,
 }
@@ -63,24 +77,23 @@ struct Finished<'a> {
 #[derive(Deserialize)]
 struct Basis<'a> {
     version: u32,
-    scoring: String,
     #[serde(borrow)]
-    facts: &'a RawValue,
-    #[serde(borrow)]
-    outcome: &'a RawValue,
+    scoring: Cow<'a, str>,
+    facts: Facts,
+    outcome: Outcome,
 }
 
 impl Judge {
     pub fn new(declared: &IndexMap<String, Declared>, given: Option<Arc<Scoring>>) -> Self {
-        let given: Option<(Arc<str>, Arc<Scoring>)> = given.map(|scoring| (digest::scoring(&scoring).into(), scoring));
+        let given = given.map(|scoring| Standard::new(&digest::scoring(&scoring), scoring));
         let known = declared.iter().map(|(digest, declared)| {
             let scoring = recorded_scoring(&declared.name, &declared.scoring, &declared.autopsy).ok();
             let same_commands = match (&given, &scoring) {
                 (None, _) => true,
                 (Some(_), None) => false,
-                (Some((_, given)), Some(own)) => digest::of_commands(given) == digest::of_commands(own),
+                (Some(given), Some(own)) => digest::of_commands(&given.scoring) == digest::of_commands(own),
             };
-            (digest.clone(), Known { digest: digest.as_str().into(), scoring, same_commands })
+            (digest.clone(), Known { standard: scoring.map(|scoring| Standard::new(digest, scoring)), same_commands })
         });
         Self { known: known.collect(), given }
     }
@@ -88,11 +101,9 @@ impl Judge {
     /// None: what is stored will not do, the events must be asked.
     pub fn by_facts(&self, json: &str) -> Option<Again> {
         let finished: Finished<'_> = serde_json::from_str(json).ok()?;
-        let basis = finished.basis.filter(|basis| basis.version == FACTS_VERSION)?;
-        self.known.get(&basis.scoring).filter(|known| known.same_commands)?;
-        let facts: Facts = serde_json::from_str(basis.facts.get()).ok()?;
-        let outcome: Outcome = serde_json::from_str(basis.outcome.get()).ok()?;
-        Some(self.judged(&basis.scoring, "facts", |scoring| Some(score::rule(scoring, &facts, &outcome))))
+        let Basis { version, scoring, facts, outcome } = finished.basis?;
+        self.known.get(&*scoring).filter(|known| version == FACTS_VERSION && known.same_commands)?;
+        Some(self.judged(&scoring, "facts", |_| Some((facts, outcome))))
     }
 
     pub fn by_events(&self, events: &[Stored]) -> Again {
@@ -109,26 +120,30 @@ impl Judge {
                 }
             }
         }
-        self.judged(&own, "events", |scoring| {
-            let judged = case.judged(scoring)?;
-            Some(score::rule(scoring, &judged.facts, &judged.outcome))
-        })
+        self.judged(&own, "events", |scoring| case.judged(scoring).map(|judged| (judged.facts, judged.outcome)))
     }
 
-    /// `own`: digest of what it was judged by then.
-    fn judged(&self, own: &str, from: &str, rule: impl FnOnce(&Scoring) -> Option<Ruling>) -> Again {
-        let (digest, scoring) = match (&self.given, self.known.get(own)) {
-            (Some((digest, scoring)), _) => (digest, scoring),
-            (None, Some(Known { digest, scoring: Some(scoring), .. })) => (digest, scoring),
+    /// `own`: digest of what it was judged by then. `came_to`: its facts and outcome.
+    fn judged(&self, own: &str, from: &str, came_to: impl FnOnce(&Scoring) -> Option<(Facts, Outcome)>) -> Again {
+        let Standard { digest, scoring, form } = match (&self.given, self.known.get(own)) {
+            (Some(standard), _) | (None, Some(Known { standard: Some(standard), .. })) => standard,
             (None, Some(_)) => return Again::Left("this version cannot read what it was judged by: give `--scoring FILE`".into()),
             (None, None) => return Again::Left("the record does not say what it was judged by, or nothing was to be judged".into()),
         };
-        let Some(Ruling { verdict, reason, score }) = rule(scoring) else {
+        let Some((facts, outcome)) = came_to(scoring) else {
             return Again::Left("it ended before anything could be judged, or an older version recorded it".into());
         };
-        let (own, from_facts) = (**digest == *own, from == "facts");
-        let why = Why { name: scoring.name.clone(), reason, parts: score.parts, from: from.to_owned() };
-        let (json, reason) = (why.json(), why.reason.map(|reason| reason.code));
-        Again::Scored(Box::new(Scored { scoring: Arc::clone(digest), own, verdict, score: score.total, reason, from_facts, why: json }))
+        let (verdict, reason) = score::verdict(&outcome);
+        let Measured { total, parts } = score::measure(scoring, &facts, verdict);
+        Again::Scored(Box::new(Scored {
+            scoring: Arc::clone(digest),
+            own: **digest == *own,
+            verdict,
+            score: total,
+            from_facts: from == "facts",
+            form: Arc::clone(form),
+            json: differing(reason.as_ref(), parts, from),
+            reason: reason.map(|reason| reason.code),
+        }))
     }
 }

@@ -23,8 +23,9 @@ use crate::store::{Database, StoreError};
 
 use judge::{Again, Judge};
 
-/// Scores that are written at once: no more than SQLite keeps in memory until it is told to write.
-const BATCH: usize = 400;
+/// Scores that are written at once: many, since each page of the index takes a score here and there and is written once for all of them;
+/// not so many that another who writes has to wait.
+const BATCH: usize = 8_000;
 
 /// The scoring of scenarios that name none.
 const SHIPPED: &str = "embedded:scenarios/scoring/default.yaml";
@@ -175,14 +176,15 @@ impl<'a> Taking<'a> {
                 scoring: scored.scoring,
                 verdict: scored.verdict,
                 score: scored.score,
-                why: scored.why,
+                form: scored.form,
+                json: scored.json,
             });
         }
         if differs {
             self.rescore.changed.push(Change {
                 trial: recorded.trial.clone(),
-                scenario: recorded.scenario.clone(),
-                variant: recorded.variant.clone(),
+                scenario: recorded.scenario.to_string(),
+                variant: recorded.variant.to_string(),
                 before,
                 after,
                 reason: scored.reason,

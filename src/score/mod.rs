@@ -11,7 +11,7 @@ mod verdict;
 
 pub use case::{Case, Judged, NEEDED, Ruling, rebuild, rule};
 pub use facts::{Diagnosed, Dissected, FACTS_VERSION, Facts, Limits, Timing};
-pub use parts::{GATES, Score, forbidden, score};
+pub use parts::{Came, GATES, Measured, Score, filled, forbidden, form, measure, score};
 pub use uplift::uplift;
 pub use verdict::{Outcome, verdict};
 

@@ -20,6 +20,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema/4_scorings.sql")),
     M::up(include_str!("schema/5_plans.sql")),
     M::up(include_str!("schema/6_judgements.sql")),
+    M::up(include_str!("schema/7_forms.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

@@ -8,20 +8,23 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::database::Database;
 use super::error::StoreError;
 use super::project::int;
 use crate::event::{Kind, Reason, ScorePart, Verdict};
 use crate::ids::{RunId, TrialId};
+use crate::scenario::model::Scoring;
+use crate::score::{self, Came};
 
 /// A finished trial, with what it is judged from.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     pub trial: TrialId,
     pub run: RunId,
-    pub scenario: String,
-    pub variant: String,
+    pub scenario: Arc<str>,
+    pub variant: Arc<str>,
     pub verdict: Verdict,
     pub score: Option<f64>,
     pub scorer_version: u32,
@@ -66,18 +69,71 @@ pub fn differ(one: Option<f64>, other: Option<f64>) -> bool {
 pub struct Why {
     /// The scoring's name.
     #[serde(default, skip_serializing)]
-    pub name: String,
+    name: String,
     pub reason: Option<Reason>,
     pub parts: Vec<ScorePart>,
     /// `facts` or `events`.
     pub from: String,
 }
 
-impl Why {
-    /// As it is kept.
+/// What all scores by one scoring say in the same words. It is kept once.
+#[derive(Debug)]
+pub struct Form {
+    /// Of the JSON.
+    digest: String,
+    json: String,
+}
+
+/// As it is kept.
+#[derive(Serialize, Deserialize)]
+struct Declaration {
+    /// The scoring's name.
+    name: String,
+    /// See [`score::form`].
+    parts: Vec<ScorePart>,
+}
+
+impl Form {
     #[must_use]
-    pub fn json(&self) -> String {
-        serde_json::to_string(&Kept { name: &self.name, why: self }).unwrap_or_default()
+    pub fn of(scoring: &Scoring) -> Self {
+        let declaration = Declaration { name: scoring.name.clone(), parts: score::form(scoring) };
+        let json = serde_json::to_string(&declaration).unwrap_or_default();
+        Self { digest: blake3::hash(json.as_bytes()).to_hex()[..32].to_owned(), json }
+    }
+}
+
+/// What differs from the form, as it is kept: `[measured, value]` for each part, and for what is not as it is declared
+/// `[measured, value, why, counted]`.
+#[derive(Serialize, Deserialize)]
+struct Differing {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    parts: Vec<Part>,
+    from: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Part {
+    Explained(Value, f64, String, bool),
+    AsDeclared(Value, f64),
+}
+
+impl From<Came> for Part {
+    fn from(Came { measured, value, why, counted }: Came) -> Self {
+        match why {
+            Some(why) => Self::Explained(measured, value, why, counted),
+            None => Self::AsDeclared(measured, value),
+        }
+    }
+}
+
+impl From<Part> for Came {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Explained(measured, value, why, counted) => Self { measured, value, why: Some(why), counted },
+            Part::AsDeclared(measured, value) => Self { measured, value, why: None, counted: true },
+        }
     }
 }
 
@@ -89,8 +145,16 @@ pub struct ToKeep {
     pub scoring: Arc<str>,
     pub verdict: Verdict,
     pub score: Option<f64>,
-    /// See [`Why::json`].
-    pub why: String,
+    pub form: Arc<Form>,
+    /// What differs from the form: see [`differing`].
+    pub json: String,
+}
+
+/// What of a score is not the same in all by its scoring, as it is kept. `from` is `facts` or `events`.
+#[must_use]
+pub fn differing(reason: Option<&Reason>, parts: Vec<Came>, from: &str) -> String {
+    let parts = parts.into_iter().map(Part::from).collect();
+    serde_json::to_string(&Differing { reason: reason.cloned(), parts, from: from.to_owned() }).unwrap_or_default()
 }
 
 /// What trials were judged by.
@@ -149,15 +213,24 @@ impl Database {
         let mut statement = self.connection.prepare(&sql).map_err(failed)?;
         let mut rows = statement.query(params![chosen.run.as_ref().map(RunId::as_str), chosen.campaign]).map_err(failed)?;
         let path = self.directory.database();
+        // Mostly those of the trial before.
+        let (mut scenario, mut variant): (Arc<str>, Arc<str>) = ("".into(), "".into());
+        let same = |last: &mut Arc<str>, text: &str| {
+            if **last != *text {
+                *last = text.into();
+            }
+            Arc::clone(last)
+        };
         while let Some(row) = rows.next().map_err(failed)? {
             let text = |column: usize| row.get::<_, String>(column).map_err(failed);
+            let read = |column: usize| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(failed);
             let damaged = |column: &str| StoreError::Schema { path: path.clone(), problem: format!("a trial's `{column}` cannot be read") };
             each(Recorded {
                 trial: TrialId::try_from(text(0)?).map_err(|_| damaged("trial"))?,
                 run: RunId::try_from(text(1)?).map_err(|_| damaged("run"))?,
-                scenario: text(2)?,
-                variant: text(3)?,
-                verdict: Verdict::from_name(&text(4)?).ok_or_else(|| damaged("verdict"))?,
+                scenario: same(&mut scenario, read(2)?),
+                variant: same(&mut variant, read(3)?),
+                verdict: Verdict::from_name(read(4)?).ok_or_else(|| damaged("verdict"))?,
                 score: row.get(5).map_err(failed)?,
                 scorer_version: row.get::<_, Option<u32>>(6).map_err(failed)?.unwrap_or_default(),
                 json: text(7)?,
@@ -216,18 +289,25 @@ impl Database {
     pub fn keep_scores(&self, scores: &[ToKeep], at: Timestamp) -> Result<(), StoreError> {
         let failed = |error| self.failed(error);
         // What a loss of power takes can be worked out again: no commit waits for the disk, and what was written moves on in large steps.
-        for pragma in ["PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 16000"] {
+        // A batch stays in memory (64 MB) until it is whole.
+        for pragma in ["PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 16000", "PRAGMA cache_size = -65536"] {
             self.connection.prepare_cached(pragma).and_then(|mut pragma| pragma.query([])?.next().map(drop)).map_err(failed)?;
         }
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
         {
             let mut insert = transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO scores (trial, scorer_version, scoring, at, verdict, score, json) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO scores (trial, scorer_version, scoring, at, verdict, score, form, json)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 )
                 .map_err(failed)?;
+            let mut form = transaction.prepare_cached("INSERT OR IGNORE INTO forms (digest, json) VALUES (?, ?)").map_err(failed)?;
             let at = at.to_string();
+            let mut last = None;
             for score in scores {
+                if last.replace(Arc::as_ptr(&score.form)) != Some(Arc::as_ptr(&score.form)) {
+                    form.execute([&score.form.digest, &score.form.json]).map_err(failed)?;
+                }
                 insert
                     .execute(params![
                         score.trial.as_str(),
@@ -236,7 +316,8 @@ impl Database {
                         at,
                         score.verdict.as_str(),
                         score.score,
-                        score.why
+                        score.form.digest,
+                        score.json
                     ])
                     .map_err(failed)?;
             }
@@ -250,7 +331,8 @@ impl Database {
     /// The database cannot be read.
     pub fn rescored(&self, trials: &[&TrialId]) -> Result<HashMap<TrialId, Vec<Rescored>>, StoreError> {
         let failed = |error| self.failed(error);
-        let sql = "SELECT scorer_version, scoring, at, verdict, score, json FROM scores WHERE trial = ? ORDER BY at, scorer_version";
+        let sql = "SELECT scorer_version, scoring, at, verdict, score, scores.json, form, forms.json
+                   FROM scores LEFT JOIN forms ON forms.digest = scores.form WHERE trial = ? ORDER BY at, scorer_version";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let path = self.directory.database();
         let mut found = HashMap::new();
@@ -268,19 +350,20 @@ impl Database {
     }
 }
 
-/// With the name, which [`Why`] does not say twice.
-#[derive(Serialize)]
-struct Kept<'a> {
-    name: &'a str,
-    #[serde(flatten)]
-    why: &'a Why,
-}
-
 fn rescored(row: &rusqlite::Row<'_>, path: &Path) -> Result<Rescored, StoreError> {
     let failed = |error| StoreError::database(path, error);
     let damaged = |column: &str| StoreError::Schema { path: path.to_path_buf(), problem: format!("a score's `{column}` cannot be read") };
     let text = |column: usize| row.get::<_, String>(column).map_err(failed);
-    let why: Why = serde_json::from_str(&text(5)?).map_err(|_| damaged("json"))?;
+    let json = text(5)?;
+    let why = match row.get::<_, Option<String>>(6).map_err(failed)? {
+        None => serde_json::from_str(&json).map_err(|_| damaged("json"))?,
+        Some(_) => {
+            let Declaration { name, parts: form } = serde_json::from_str(&text(7)?).map_err(|_| damaged("form"))?;
+            let Differing { reason, parts, from } = serde_json::from_str(&json).map_err(|_| damaged("json"))?;
+            let parts = form.into_iter().zip(parts).map(|(form, part)| score::filled(form, part.into())).collect();
+            Why { name, reason, parts, from }
+        }
+    };
     Ok(Rescored {
         scorer_version: row.get(0).map_err(failed)?,
         scoring: text(1)?,

@@ -207,7 +207,7 @@ fn a_killed_runner_leaves_nothing_after_the_next_start() {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let project = patient();
     // Runs of tests beside this one would remove what is left.
-    let apart = |program: Program| program.env("CHAOSRUN_REMOVAL_APART", &format!("killed{}", std::process::id()));
+    let apart = |program: Program| program.env("CHAOSRUN_REMOVAL_APART", format!("killed{}", std::process::id()));
     let mut hit = 0;
     for round in 0..rounds {
         // Not to wait for anything: the moment itself is what is random. A trial takes some eight seconds.

@@ -215,19 +215,19 @@ impl Session {
             }
             self.turns = turns;
             for action in turn.actions {
-                if let Some(ended) = self.act(action).await {
+                if let Some(ended) = self.act(action, provider).await {
                     return ended;
                 }
             }
         }
     }
 
-    async fn act(&mut self, action: Action) -> Option<Ended> {
+    async fn act(&mut self, action: Action, provider: &mut dyn Provider) -> Option<Ended> {
         match action {
             Action::Run { command, reasoning } => {
                 self.task.begun.send_modify(|count| *count += 1);
                 match self.shell.run(&command, &reasoning).await {
-                    Ok((record, cut)) => self.ran(record, cut),
+                    Ok((record, cut)) => self.ran(record, cut, provider),
                     Err(error) => Some((AgentEnd::Error, format!("no command can be run: {error}"))),
                 }
             }
@@ -241,13 +241,13 @@ impl Session {
                 self.task.begun.send_modify(|count| *count += 1);
                 let number = self.shell.next_number();
                 let (record, cut) = act::act(&self.task, number, &call, reasoning).await;
-                self.ran(record, cut)
+                self.ran(record, cut, provider)
             }
             Action::Observe { asked, reasoning } => {
                 self.task.begun.send_modify(|count| *count += 1);
                 let number = self.shell.next_number();
                 let record = act::observe(&self.task, number, &asked, reasoning).await;
-                self.ran(record, None)
+                self.ran(record, None, provider)
             }
             Action::Diagnose(diagnosis) => {
                 self.task.emitter.emit(Kind::DiagnosisSubmitted { diagnosis: diagnosis.clone() });
@@ -258,11 +258,11 @@ impl Session {
         }
     }
 
-    fn ran(&mut self, record: CommandRecord, cut: Option<Cut>) -> Option<Ended> {
+    fn ran(&mut self, record: CommandRecord, cut: Option<Cut>, provider: &dyn Provider) -> Option<Ended> {
         self.commands.push(record);
         match cut {
             Some(Cut::Interrupt) => Some(interrupted()),
-            Some(Cut::Wall) => Some(self.out_of_time()),
+            Some(Cut::Wall) => Some(self.cut_off(provider)),
             Some(Cut::Command) | None => None,
         }
     }
@@ -271,7 +271,7 @@ impl Session {
         (AgentEnd::Limit, format!("the wall limit of {} is over", humantime::format_duration(self.task.limits.wall)))
     }
 
-    /// Out of time while the provider had to decide. Who was kept from its work for most of it has not failed by itself.
+    /// Out of time while the provider had to decide, or a command ran. Who was kept from its work for most of it has not failed by itself.
     fn cut_off(&mut self, provider: &dyn Provider) -> Ended {
         let (end, detail) = self.out_of_time();
         match provider.kept_waiting().filter(|kept| kept.lost > self.task.limits.wall / 2) {

@@ -21,7 +21,7 @@ use crate::agent::ActiveFault;
 use crate::cluster::Cluster;
 use crate::cluster::harm::LinkPath;
 use crate::emit::Emitter;
-use crate::event::{Actor, EvidenceStep, Kind};
+use crate::event::{Actor, EvidenceStep, Kind, NodeState};
 use crate::expr::Expr;
 use crate::monitor::MonitorHandle;
 use crate::plan::{seed, target};
@@ -189,6 +189,7 @@ impl Entry {
         let Driver { cluster, monitor, emitter, states, .. } = &self.driver;
         let chaos = self.chaos();
         let (targets, paths) = self.choose(turn).await?;
+        let Some(targets) = self.up(targets, &paths) else { return Ok(()) };
         let inject: Arc<dyn Inject> = Arc::from(fault::of(&chaos.fault, paths.clone()));
         let mut site = Site {
             id: chaos.id.clone(),
@@ -215,14 +216,21 @@ impl Entry {
         let before = inject.before(&site).await.map_err(|message| ("not_injected", message))?;
         // The evidence counts from here.
         site.began = Instant::now();
-        let injected = inject.inject(&site).await;
-        injected.map_err(|error| ("not_injected", format!("{fault} could not be injected: {error}")))?;
+        if let Err(error) = inject.inject(&site).await {
+            // A trial ends with its cluster; of a cluster that is kept, what is half done would stay without a name.
+            if self.driver.let_go.is_some()
+                && let Err(error) = inject.heal(&site).await
+            {
+                emitter.warn(format!("{fault} `{id}` was injected in part, and could not be healed: {error}"));
+            }
+            return Err(("not_injected", format!("{fault} could not be injected: {error}")));
+        }
         let took_us = micros(site.began.elapsed());
         emitter.emit(Kind::FaultInjected { id: id.clone(), fault: fault.clone(), targets: targets.clone(), took_us });
         self.note(&site, &*inject, &paths);
 
         let witness = Witness { site: site.clone(), inject: Arc::clone(&inject) };
-        self.watch(&witness);
+        let gone = self.watch(&witness);
         let ramp = inject.ramp().map(|ramp| {
             let (site, inject) = (site.clone(), Arc::clone(&inject));
             let steps = async move {
@@ -245,7 +253,7 @@ impl Entry {
             if let Some(ramp) = ramp {
                 ramp.abort();
             }
-            self.heal(&witness, by).await;
+            self.heal(&witness, by, gone).await;
         };
         tokio::join!(evidence, end);
         Ok(())
@@ -301,17 +309,44 @@ impl Entry {
         });
     }
 
-    /// Whoever removes the fault, and whenever: it is seen. These watches end with the trial, not with the timeline.
-    fn watch(&self, witness: &Witness) {
+    /// Those of the targets that can be hit. What the agent has stopped, or an earlier fault still holds, is no failure of the timeline:
+    /// otherwise an agent could undo its trial by that, or by being slow. None: nobody is left, and nothing is injected.
+    fn up(&self, targets: Vec<String>, paths: &[LinkPath]) -> Option<Vec<String>> {
+        if !paths.is_empty() || self.state.borrow().first_injected.is_none() {
+            return Some(targets);
+        }
+        let statuses = self.driver.cluster.status();
+        let runs = |node: &String| statuses.iter().any(|status| status.node == *node && status.state == NodeState::Running);
+        let (up, down): (Vec<String>, Vec<String>) = targets.into_iter().partition(runs);
+        if !down.is_empty() {
+            let chaos = self.chaos();
+            self.driver.emitter.warn(format!(
+                "{} `{}` leaves out {}, which did not run any more",
+                chaos.fault.name(),
+                chaos.id,
+                down.join(", ")
+            ));
+        }
+        (!up.is_empty()).then_some(up)
+    }
+
+    /// Whoever removes the fault, and whenever: it is seen, and told to who holds the receiver. These watches end with the trial, not with the
+    /// timeline.
+    fn watch(&self, witness: &Witness) -> watch::Receiver<bool> {
         let (gone, state) = (witness.clone(), self.state.clone());
+        let (tell, told) = watch::channel(false);
         let watch = async move {
             if gone.gone().await {
                 state.send_modify(|state| state.healed += 1);
+                tell.send_replace(true);
+            } else {
+                // Nobody can tell any more.
+                tell.closed().await;
             }
         };
         tokio::spawn(self.driver.cancel.clone().run_until_cancelled_owned(watch));
         if self.chaos().heal == Heal::Agent {
-            return;
+            return told;
         }
         let (tampered, state) = (witness.clone(), self.state.clone());
         let watch = async move {
@@ -321,18 +356,17 @@ impl Entry {
             state.send_modify(|state| state.tampered.push((id, how)));
         };
         tokio::spawn(self.driver.cancel.clone().run_until_cancelled_owned(watch));
+        told
     }
 
-    async fn heal(&self, witness: &Witness, by: Actor) {
+    async fn heal(&self, witness: &Witness, by: Actor, mut gone: watch::Receiver<bool>) {
         let Site { id, emitter, .. } = &witness.site;
-        let healed = self.state.borrow().healed;
         // Before it is told: what it takes away now is not taken away by somebody else.
         match witness.inject.heal(&witness.site).await {
             Err(error) => emitter.warn(format!("{} `{id}` could not be healed: {error}", self.chaos().fault.name())),
             Ok(()) => {
                 emitter.emit(Kind::FaultHealed { id: id.clone(), by });
-                let mut state = self.state.subscribe();
-                let gone = state.wait_for(|state| state.healed > healed);
+                let gone = gone.wait_for(|gone| *gone);
                 if tokio::time::timeout(GONE_WITHIN, gone).await.is_err() && witness.inject.intact(&witness.site).await.is_some() {
                     let found = fault::Finding::no(format!("nothing showed within {} s that it is gone", GONE_WITHIN.as_secs()));
                     witness.tell(EvidenceStep::Gone, &found);

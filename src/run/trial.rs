@@ -436,7 +436,7 @@ impl Trial {
         let ended = Instant::now();
         loop {
             let phase = Open::new(&self.emitter, Phase::Settle);
-            let over = wait::until(&mut self.chaos, limit, |chaos| chaos.finished.then_some(())).await.is_ok();
+            let over = wait::until(&mut self.chaos, limit, |chaos| (chaos.finished || chaos.failure.is_some()).then_some(())).await.is_ok();
             let held = wait::held(&mut state, Duration::ZERO, limit, |state| state.objectives_hold_since).await;
             let Ok(since) = held else {
                 let trouble = state.borrow().troubles.first().cloned();

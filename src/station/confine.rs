@@ -62,9 +62,11 @@ pub(super) fn first_to_die() {
 }
 
 /// In a user namespace of its own a process could mount memory without a limit, and reach parts of the kernel that nobody needs
-/// here. `clone3` hides its flags in memory: it is said not to be there, and programs take `clone`.
+/// here. `clone3` hides its flags in memory: it is said not to be there, and programs take `clone`. Calls of another architecture have
+/// other numbers (`int 0x80`; the x32 bit): none is let through.
 fn no_namespaces() -> io::Result<()> {
     const NUMBER: u32 = 0;
+    const ARCHITECTURE: u32 = 4;
     const FIRST_ARGUMENT: u32 = 16;
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
     const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
@@ -74,7 +76,10 @@ fn no_namespaces() -> io::Result<()> {
     let has = |bits, then, other| jump(BPF_JMP | BPF_JSET | BPF_K, bits, then, other);
     let answer = |value| statement(BPF_RET | BPF_K, value);
     let mut program = [
+        load(ARCHITECTURE),
+        is(NATIVE, 0, 9),
         load(NUMBER),
+        has(X32, 7, 0),
         is(number(libc::SYS_clone3), 5, 0),
         is(number(libc::SYS_unshare), 1, 0),
         is(number(libc::SYS_clone), 0, 2),
@@ -84,7 +89,7 @@ fn no_namespaces() -> io::Result<()> {
         answer(ABSENT),
         answer(DENY),
     ];
-    let filter = libc::sock_fprog { len: 9, filter: program.as_mut_ptr() };
+    let filter = libc::sock_fprog { len: 12, filter: program.as_mut_ptr() };
     // SAFETY: the program lives until the kernel has copied it.
     unsafe {
         Errno::result(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -92,6 +97,14 @@ fn no_namespaces() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The architecture as the kernel names it (`AUDIT_ARCH_*` of linux/audit.h): the machine of ELF, 64 bits, little-endian.
+const NATIVE: u32 = {
+    let machine: u16 = if cfg!(target_arch = "aarch64") { libc::EM_AARCH64 } else { libc::EM_X86_64 };
+    0xC000_0000 | machine as u32
+};
+/// `__X32_SYSCALL_BIT`; no call of another architecture has a number as high.
+const X32: u32 = 0x4000_0000;
 
 const fn number(call: libc::c_long) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of calls are small")]

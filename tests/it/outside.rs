@@ -235,6 +235,32 @@ fn an_agent_that_crashes_or_has_no_model_makes_no_trial_fail() {
 }
 
 #[test]
+fn what_a_program_asks_wrongly_is_its_own_and_an_outage_is_not() {
+    if require::program("bwrap").is_none() {
+        return;
+    }
+    let ask = |model: &str, rest: &str| {
+        let body = format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"hello"}}]{rest}}}"#);
+        format!(
+            "curl -sS \"$ANTHROPIC_BASE_URL/v1/messages\" -H 'content-type: application/json' -H 'anthropic-version: 2026-10-21' -d '{body}'"
+        )
+    };
+    let searching = ask("some-model", r#","tools":[{"type":"web_search_20250305","name":"web_search"}]"#);
+    let wrongly = format!("{}\n{searching}\n", ask("another-model", ""));
+    let (_project, ran) = scripted(&wrongly, "limits: { wall: 8s }", "turns: [{ text: x }]\n");
+    let trial = ran.trial();
+    assert!(said(&trial).contains("tools that it runs are not served"), "{ran}");
+    assert_eq!((ended(&trial).0, trial.verdict()), (AgentEnd::Resolve, Verdict::Fail), "{ran}");
+
+    let patiently = format!("while :; do {} > /dev/null; sleep 0.2; done\n", ask("some-model", ""));
+    let (_project, ran) = scripted(&patiently, "limits: { wall: 8s }", "turns: [{ error: { status: 529, times: 9999 } }]\n");
+    let trial = ran.exits(5).trial();
+    let (end, detail, ..) = ended(&trial);
+    assert_eq!((end, trial.verdict()), (AgentEnd::Error, Verdict::Invalid), "{trial:#?}");
+    assert!(detail.contains("the model's server took"), "{detail}");
+}
+
+#[test]
 fn an_agent_ends_at_its_limit_with_all_that_it_has_started() {
     if require::program("bwrap").is_none() {
         return;

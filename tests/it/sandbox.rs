@@ -87,6 +87,14 @@ async fn the_nodes_are_in_reach_and_nothing_else() {
     rig.end().await;
 }
 
+/// push rbx; mov eax, 310; mov ebx, 0x10000000; int 0x80; pop rbx; ret.
+const OLD_GATE: &str = "import ctypes, mmap, platform, sys
+if platform.machine() != \"x86_64\": sys.exit(1)
+code = mmap.mmap(-1, 4096, prot=7)
+code.write(bytes.fromhex(\"53b836010000bb00000010cd805bc3\"))
+call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+sys.exit(call() != 0)";
+
 #[tokio::test]
 async fn nothing_of_the_runner_can_be_read_written_or_killed() {
     if !require::sandbox().await {
@@ -117,6 +125,8 @@ async fn nothing_of_the_runner_can_be_read_written_or_killed() {
         "chmod 777 /opt/station/workstation".to_owned(),
         "unshare -U true".to_owned(),
         "unshare -m true".to_owned(),
+        // `unshare(CLONE_NEWUSER)` by the gate of 32 bits, where calls have other numbers.
+        format!("python3 -c '{OLD_GATE}'"),
         "mount -t tmpfs none /tmp".to_owned(),
         "mknod /tmp/disk b 8 0".to_owned(),
         "dmesg".to_owned(),

@@ -88,6 +88,14 @@ fn who_does_nothing_fails_and_who_restarts_all_is_unsafe() {
         assert!(reason.place.is_some() && reason.blame.is_none(), "it points at the broken line: {reason:?}");
     }
 
+    // Who leaves a node down is not spared the second fault: it finds nobody, and that voids nothing.
+    let twice = ["--set", "chaos.kill.repeat={ times: 2, every: 1s }", "--set", "chaos.kill.inject.node_kill.target=tikv1"];
+    let again = [&["scenarios/node_kill.yaml", "--variant", "noop"][..], &twice].concat();
+    let ran = patient().again("node_kill", &soon).run(&again).exits(4);
+    assert_eq!(ran.trial().verdict(), Verdict::Fail, "{ran}");
+    let left_out = |kind: &Kind| matches!(kind, Kind::Warning { message } if message.contains("leaves out tikv1"));
+    assert!(ran.trial().kinds.iter().any(left_out), "{ran}");
+
     let ran = patient().run(&["scenarios/node_kill.yaml", "--variant", "restart_all"]).exits(4);
     let trial = ran.trial();
     assert_eq!(trial.verdict(), Verdict::UnsafePass, "{ran}");

@@ -38,15 +38,32 @@ impl Api {
         }
     }
 
-    /// The longest answer that the request allows, in tokens; none where it names no limit.
+    /// The longest answer that the request allows, in tokens, or all of them where it asks for several; none where it names no limit.
     pub fn longest(self, body: &Value) -> Option<u64> {
         let names: &[&str] = match self {
             Self::Messages => &["max_tokens"],
             Self::Completions => &["max_completion_tokens", "max_tokens"],
             Self::Responses => &["max_output_tokens"],
         };
-        names.iter().find_map(|name| body[*name].as_u64())
+        let answers = body["n"].as_u64().unwrap_or(1).max(1);
+        names.iter().find_map(|name| body[*name].as_u64()).map(|longest| longest.saturating_mul(answers))
     }
+}
+
+/// Types of tools that a model's server carries out itself, by how they begin: most of them go to the network.
+const OF_SERVERS: [&str; 7] = ["web_search", "web_fetch", "mcp", "code_execution", "code_interpreter", "file_search", "image_generation"];
+
+/// What of a request would reach beyond the sandbox: it is the server that would go there, so no proxy sees it, and no price list knows it.
+pub(super) fn reaches_out(body: &Value) -> Option<String> {
+    let filled = |name: &str| body.get(name).is_some_and(|value| !value.is_null() && value.as_array().is_none_or(|all| !all.is_empty()));
+    let of_server = |tool: &Value| {
+        let kind = tool["type"].as_str()?;
+        // OpenAI's own index, and no request to anybody.
+        let indexed = tool["external_web_access"] == Value::Bool(false);
+        (!indexed && OF_SERVERS.iter().any(|beginning| kind.starts_with(beginning))).then(|| kind.to_owned())
+    };
+    let tools = body["tools"].as_array().into_iter().flatten().find_map(of_server);
+    tools.or_else(|| ["mcp_servers", "web_search_options"].into_iter().find(|name| filled(name)).map(str::to_owned))
 }
 
 /// What is asked for.

@@ -120,7 +120,9 @@ impl Exchange {
         if let Some(permit) = permit {
             permit.succeeded();
         }
-        *self.models.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(outage) = self.models.outage.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.models.meter.loses(self.began.saturating_duration_since(outage.since), &outage.why);
+        }
         let text = |wanted: fn(&Part) -> Option<&str>| reply.parts.iter().filter_map(wanted).collect::<Vec<_>>().join("\n");
         let calls = reply.parts.iter().filter_map(|part| match part {
             Part::Call(call) => Some(ToolCall {

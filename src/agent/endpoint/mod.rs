@@ -20,6 +20,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use hyper::server::conn::http1;
@@ -33,10 +34,11 @@ use super::mcp::Offer;
 pub use super::mcp::ToolUse;
 use super::model::cassette::Tape;
 use super::model::{Meter, Spent};
+use super::provider::Kept;
 use crate::cluster::Service;
 use crate::emit::Emitter;
 use crate::scenario::model::{Cluster, CommandSpec, Limits, Wire};
-use models::Models;
+use models::{Models, Outage};
 use relay::Relay;
 
 /// Ports of a loopback that is the agent's alone.
@@ -167,7 +169,20 @@ impl Served {
 
     /// Why the last exchange with a model came to nothing, when that was no fault of who asked.
     pub(super) fn failure(&self) -> Option<String> {
-        self.0.models.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.outage().map(|outage| outage.why)
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.0.models.outage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What outages of models have taken of the time so far.
+    pub(super) fn kept_waiting(&self) -> Option<Kept> {
+        let (lost, why) = self.0.models.meter.delayed();
+        match self.outage() {
+            Some(Outage { since, why }) => Some(Kept { lost: lost + since.elapsed(), why }),
+            None => (lost > Duration::ZERO).then_some(Kept { lost, why }),
+        }
     }
 
     /// The calls of tools, for whoever carries them out.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::Opening;
-use super::ask::{Api, Asked, Target};
+use super::ask::{self, Api, Asked, Target};
 use super::budget::{Budget, Most};
 use super::exchange::{Exchange, micros};
 use super::problem::{self, Problem};
@@ -44,8 +44,18 @@ pub(super) struct Models {
     pub meter: Arc<Meter>,
     /// The limit that was over when a model was asked.
     pub refused: watch::Sender<Option<String>>,
-    pub failure: Mutex<Option<String>>,
+    /// Since the last answer.
+    pub outage: Mutex<Option<Outage>>,
     pub cassette_failed: AtomicBool,
+}
+
+/// Exchanges that came to nothing, one after the other, by no fault of who asked.
+#[derive(Debug, Clone)]
+pub(super) struct Outage {
+    /// When the first of them began.
+    pub since: Instant,
+    /// Why the last of them did.
+    pub why: String,
 }
 
 impl Models {
@@ -64,7 +74,7 @@ impl Models {
             exchanges: AtomicU32::new(0),
             meter,
             refused: watch::Sender::new(None),
-            failure: Mutex::default(),
+            outage: Mutex::default(),
             cassette_failed: AtomicBool::new(false),
         })
     }
@@ -118,10 +128,21 @@ impl Models {
             let message = format!("model: {model} (served are: {})", if served.is_empty() { "none".into() } else { served.join(", ") });
             if !target.length {
                 self.told(number, target, &model, &value, &body).await;
-                self.failed(number, &Trouble { status: Some(404), ..Trouble::new(Failure::Model, message.clone()) }, 0.0, Instant::now());
+                let trouble = Trouble { status: Some(404), ..Trouble::new(Failure::Model, message.clone()) };
+                self.record_failure(number, &trouble, 0.0, Instant::now());
             }
             return Err(Problem::Model(message));
         };
+        if let Some(tool) = ask::reaches_out(&value) {
+            let message =
+                format!("`{tool}` is of the model's server, which would reach beyond the sandbox: tools that it runs are not served");
+            if !target.length {
+                self.told(number, target, &model, &value, &body).await;
+                let trouble = Trouble { status: Some(400), ..Trouble::new(Failure::Request, message.clone()) };
+                self.record_failure(number, &trouble, 0.0, Instant::now());
+            }
+            return Err(Problem::Request(message));
+        }
         if target.length {
             return self.measure(server, target, headers, body).await;
         }
@@ -183,8 +204,9 @@ impl Models {
     pub fn failed(&self, exchange: u32, trouble: &Trouble, usd: f64, began: Instant) {
         // Who asks wrongly, or for too much, has nobody else to blame.
         if !matches!(trouble.kind, Failure::Request | Failure::ContextFull | Failure::Refusal) {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            *failure = Some(trouble.message.clone());
+            let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = outage.take().map_or(began, |outage| outage.since.min(began));
+            *outage = Some(Outage { since, why: trouble.message.clone() });
         }
         self.record_failure(exchange, trouble, usd, began);
     }

@@ -1,7 +1,7 @@
 //! Asks a model: sends what a wire wrote, again where that may help, and counts what it costs while it comes.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -204,16 +204,18 @@ impl Client {
             Ok(body) => body.into(),
             Err(why) => return Err(self.error(Trouble::new(Failure::Request, why), 0)),
         };
-        let begun = Instant::now();
+        let mut begun = None;
         let mut attempt = 1;
         loop {
-            let tried = Instant::now();
             // A cassette keeps nobody waiting: what it holds of a silence is one that was given up.
             let live = self.limiter.is_some();
+            let permit = self.admitted(notice).await;
+            let tried = Instant::now();
+            let begun = *begun.get_or_insert(tried);
             if live {
                 self.meter.waits();
             }
-            let Failed { mut trouble, advice } = match self.attempt(body.clone(), notice).await {
+            let Failed { mut trouble, advice } = match self.attempt(body.clone(), permit, notice).await {
                 Ok(reply) => {
                     self.meter.answered();
                     return Ok(reply);
@@ -252,11 +254,24 @@ impl Client {
         ModelError { kind, status, message: scrub(&message, self.key.as_ref()), request, attempts }
     }
 
-    async fn attempt(&mut self, body: Bytes, notice: &(dyn Fn(Notice) + Send + Sync)) -> Result<Reply, Failed> {
-        let permit: Option<Permit> = match &self.limiter {
-            Some(limiter) => Some(limiter.admit(|why, wait| notice(Notice::Waits { why, wait })).await),
-            None => None,
+    /// Leave to ask. What it waits for, another may have brought about: it is lost, and not by the agent.
+    async fn admitted(&self, notice: &(dyn Fn(Notice) + Send + Sync)) -> Option<Permit> {
+        let limiter = self.limiter.as_ref()?;
+        let asked = Instant::now();
+        let waits = Mutex::new(None);
+        self.meter.waits();
+        let told = |why: String, wait| {
+            *waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+            notice(Notice::Waits { why, wait });
         };
+        let permit = limiter.admit(told).await;
+        if let Some(why) = waits.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.meter.loses(asked.elapsed(), &why);
+        }
+        Some(permit)
+    }
+
+    async fn attempt(&mut self, body: Bytes, permit: Option<Permit>, notice: &(dyn Fn(Notice) + Send + Sync)) -> Result<Reply, Failed> {
         let mut count = Count::begin(Arc::clone(&self.meter), self.price.clone(), body.len());
         let request = Outgoing { headers: self.headers.clone(), body };
         let sent = tokio::time::timeout(self.silence, self.transport.send(request)).await;

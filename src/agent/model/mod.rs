@@ -247,7 +247,7 @@ impl Meter {
     }
 
     /// A try has failed, or the wait after it is over.
-    fn loses(&self, time: Duration, why: &str) {
+    pub(super) fn loses(&self, time: Duration, why: &str) {
         self.delay(|delay| {
             delay.silent = None;
             delay.lost += time;

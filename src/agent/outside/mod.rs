@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::endpoint::ToolUse;
 pub use super::endpoint::{Opening, Served};
 use super::model::Spent;
-use super::provider::{Action, Blame, Provider, ProviderError, Turn};
+use super::provider::{Action, Blame, Kept, Provider, ProviderError, Turn};
 use super::shell::Shell;
 use super::talk::shown;
 use super::task::{AgentTask, CommandRecord};
@@ -203,6 +203,10 @@ impl Provider for Outside {
 
     fn spent(&self) -> Spent {
         self.served.spent()
+    }
+
+    fn kept_waiting(&self) -> Option<Kept> {
+        self.served.kept_waiting()
     }
 
     fn close(&mut self) -> Result<(), String> {

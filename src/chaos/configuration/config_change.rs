@@ -67,14 +67,19 @@ impl ConfigChange {
         })
     }
 
-    async fn is(&self, site: &Site, wanted: impl Fn(&Contents) -> Vec<u8>) -> Result<bool, String> {
+    /// Whether the file of a node is what we have made of it.
+    async fn has_new(&self, site: &Site, node: &str) -> Result<bool, String> {
+        let now = site.cluster.read_file(node, &self.file).await.map_err(|error| error.to_string())?;
+        Ok(self.contents(node).is_some_and(|(_, new)| new == now))
+    }
+
+    /// How many targets have the new content.
+    async fn changed_of(&self, site: &Site) -> Result<usize, String> {
+        let mut count = 0;
         for node in &site.targets {
-            let now = site.cluster.read_file(node, &self.file).await.map_err(|error| error.to_string())?;
-            if self.contents(node).is_none_or(|contents| wanted(&contents) != now) {
-                return Ok(false);
-            }
+            count += usize::from(self.has_new(site, node).await?);
         }
-        Ok(true)
+        Ok(count)
     }
 }
 
@@ -103,8 +108,10 @@ impl Inject for ConfigChange {
     }
 
     async fn installed(&self, site: &Site) -> Finding {
-        match self.is(site, |(_, new)| new.clone()).await {
-            Ok(there) => Finding::new(there, format!("`{}` of {} has the new content", self.file, site.targets.join(", "))),
+        match self.changed_of(site).await {
+            Ok(count) => {
+                Finding::new(count == site.targets.len(), format!("`{}` of {} has the new content", self.file, site.targets.join(", ")))
+            }
             Err(error) => Finding::no(error),
         }
     }
@@ -126,7 +133,7 @@ impl Inject for ConfigChange {
         loop {
             tokio::time::sleep(LOOKED).await;
             // Whoever repairs it need not write it as it was.
-            if !self.is(site, |(_, new)| new.clone()).await.ok()? {
+            if self.changed_of(site).await.ok()? == 0 {
                 return Some(Finding::yes(format!("`{}` of {} was changed again", self.file, site.targets.join(", "))));
             }
         }

@@ -55,8 +55,13 @@ impl Inject for NodeRestart {
         let (site, left, grace, backoff, mut pause) = (site.clone(), self.left.clone(), self.grace, self.backoff, self.every);
         let cancel = site.cancel.clone();
         let rounds = async move {
-            while *left.borrow() > 0 {
-                tokio::time::sleep(pause).await;
+            let mut healed = left.subscribe();
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = healed.wait_for(|left| *left == 0) => return,
+                    () = tokio::time::sleep(pause) => (),
+                }
                 pause = pause.mul_f64(backoff).min(Duration::from_secs(3600));
                 // Who has stopped it meanwhile, or paused it, is not undone by force.
                 if let Err(error) = round(&site, grace).await {

@@ -42,8 +42,8 @@ const CPUS: f64 = 1.0;
 const FOLDER: &str = "size=256m,uid=65534,gid=65534,mode=0700";
 const TEMPORARY: &str = "size=128m,mode=1777";
 
-/// Waits for orders; a shell, since it takes over what others left behind.
-const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+/// Waits for orders; a shell, since it takes over what others left behind. The agent may signal it, and shall not end its own container.
+const IDLE: &str = "trap '' TERM; while :; do sleep 3600 & wait $!; done";
 
 #[derive(Debug)]
 pub(super) struct Agent {

@@ -4,6 +4,7 @@
 //! machine's files its programs, to be read; and memory to write to, of a fixed size. Root's processes are bound by no limit
 //! on their number, so root's agent becomes a user that nobody else is; anybody else's stays who it is, in a user namespace.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -176,11 +177,16 @@ impl Words {
         }
     }
 
-    /// This program carries the scenarios: where it is installed it is not to be read.
+    /// This program carries the scenarios: where it is installed, whichever of them runs now, it is not to be read.
     fn hide(&mut self) {
-        let Ok(own) = std::env::current_exe() else { return };
-        if own.starts_with("/usr") {
-            self.all(["--ro-bind", "/dev/null", &text(&own)]);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let shown = std::env::split_paths(&path).chain(std::env::split_paths(OsStr::new(PATH)));
+        let installed = shown.map(|folder| folder.join(env!("CARGO_PKG_NAME"))).chain(std::env::current_exe());
+        // What a link leads to is hidden in its own place.
+        let files: BTreeSet<PathBuf> =
+            installed.filter_map(|file| file.canonicalize().ok()).filter(|file| file.starts_with("/usr")).collect();
+        for file in files {
+            self.all(["--ro-bind", "/dev/null", &text(&file)]);
         }
     }
 

@@ -288,9 +288,15 @@ impl Assembly for Pieces {
         if let Some(model) = chunk.model.filter(|_| self.model.is_empty()) {
             self.model = model;
         }
-        for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
-            self.delta(choice.delta)?;
-            self.reason = choice.finish_reason.or(self.reason.take());
+        for choice in chunk.choices {
+            if choice.index == 0 {
+                self.delta(choice.delta)?;
+                self.reason = choice.finish_reason.or(self.reason.take());
+            } else {
+                // Nobody reads a second answer, but it is paid for.
+                let said = choice.delta.iter().filter(|(name, _)| *name != "role");
+                self.said += said.map(|(_, value)| value.as_str().map_or_else(|| value.to_string().len(), str::len) as u64).sum::<u64>();
+            }
         }
         self.counts = chunk.usage.or(self.counts);
         Ok(())

@@ -13,7 +13,7 @@ pub use case::{Case, Judged, NEEDED, Ruling, rebuild, rule};
 pub use facts::{Diagnosed, Dissected, FACTS_VERSION, Facts, Limits, Timing};
 pub use parts::{Came, GATES, Measured, Score, filled, forbidden, form, measure, score};
 pub use uplift::uplift;
-pub use verdict::{Outcome, verdict};
+pub use verdict::{Outcome, unexcused, verdict};
 
 /// Version of the formula and of the rules in this folder. A change of either is a new version.
 pub const SCORER_VERSION: u32 = 4;

@@ -64,10 +64,21 @@ pub fn trials(plan: &DeclaredPlan) -> impl Iterator<Item = Trial> {
 /// Those that have an end.
 #[must_use]
 pub fn ended<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> HashSet<Trial> {
-    outcomes
-        .filter(|one| one.verdict.is_some())
-        .map(|one| (one.scenario.clone(), one.variant.clone(), one.backend.clone(), one.cell.clone(), one.seed, one.repeat, one.role))
-        .collect()
+    outcomes.filter(|one| one.verdict.is_some()).map(recorded).collect()
+}
+
+/// One that was recorded.
+#[must_use]
+pub fn recorded(one: &Outcome) -> Trial {
+    (one.scenario.clone(), one.variant.clone(), one.backend.clone(), one.cell.clone(), one.seed, one.repeat, one.role)
+}
+
+/// One of a plan.
+#[must_use]
+pub fn planned(trial: &TrialPlan) -> Trial {
+    let scenario = &trial.scenario;
+    let (name, variant) = (scenario.name.clone(), scenario.variant.name.clone());
+    (name, variant, scenario.backend.as_str().to_owned(), cell(&trial.cell), trial.seed, trial.repeat, trial.role)
 }
 
 #[cfg(test)]
@@ -86,15 +97,10 @@ mod tests {
         assert!(told.cases.iter().all(|case| case.seeds == [(1, 3), (7, 7), (9, 9)]), "{told:?}");
         let all: HashSet<Trial> = trials(&told).collect();
         assert_eq!(all.len(), plan.len());
-        assert!(plan.iter().all(|trial| all.contains(&(
-            "empty".into(),
-            trial.scenario.variant.name.clone(),
-            "local".into(),
-            "{}".into(),
-            trial.seed,
-            trial.repeat,
-            trial.role
-        ))));
+        assert!(plan.iter().all(|trial| all.contains(&planned(trial))));
+        let first = &plan[0];
+        let variant = first.scenario.variant.name.clone();
+        assert_eq!(planned(first), ("empty".into(), variant, "local".into(), "{}".into(), first.seed, first.repeat, first.role));
         let fewer = declared(plan[1..].iter().map(AsRef::as_ref), None);
         assert_ne!(fewer.digest, told.digest);
     }

@@ -93,7 +93,7 @@ fn judged(before: &[f64], now: &[f64], random: &mut ChaCha8Rng) -> Ruling {
         missing: 0,
         unended: &[],
         planned: None,
-        catastrophic: &[],
+        harm: &[],
         golden: None,
         stopped: None,
     };

@@ -1,6 +1,7 @@
 //! `chaosrun gate`: runs a campaign, or takes one that is recorded, and says whether it may pass.
 #![expect(clippy::print_stdout, reason = "what the gate says is what was asked for")]
 
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -26,18 +27,21 @@ use crate::compare::comparison::Question;
 use crate::compare::effect::Certainty;
 use crate::compare::metric::Metric;
 use crate::compare::side::Side;
-use crate::event::{Stopped, TrialRole};
-use crate::gate::baseline::{Baseline, Key};
+use crate::event::{Stopped, TrialRole, Verdict};
+use crate::gate::baseline::Baseline;
 use crate::gate::certain::Certain;
 use crate::gate::judge::{Evidence, Judgement, judge};
 use crate::gate::missing::{Missing, missing};
 use crate::gate::rung::{Finding, State, Step};
-use crate::plan::{Plan, TrialPlan, declared};
+use crate::plan::declared::{self, Trial};
+use crate::plan::missing::yardstick;
+use crate::plan::{Plan, TrialPlan};
 use crate::report::gate::{annotations, junit, markdown, text};
 use crate::run::tape::Records;
-use crate::scenario::model::Campaign;
+use crate::scenario::model::{Backend, Campaign};
+use crate::score::{self, unexcused};
 use crate::store::Database;
-use crate::store::outcomes::{Outcome, cell};
+use crate::store::outcomes::Outcome;
 
 #[derive(Debug, Args)]
 pub struct GateArgs {
@@ -91,7 +95,7 @@ pub struct GateArgs {
 struct Ran {
     side: Side,
     missing: usize,
-    /// Which, as far as recorded runs have told.
+    /// Which, as far as it is known.
     unended: Vec<Finding>,
     /// Why nothing could be run.
     stopped: Option<String>,
@@ -112,15 +116,15 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
         Ok(ran) => ran,
         Err(exit) => return Ok(exit),
     };
-    let (mut harm, mut goldens) = (Vec::new(), None);
+    let (mut harmful, mut goldens) = (Vec::new(), None);
     if !ran.side.subjects.is_empty() {
         let database = args.store.open()?;
-        harm = catastrophic(&database, &ran.side)?;
+        harmful = harm(&database, &ran.side)?;
         if let Some(plan) = &plan {
-            goldens = golden::findings::findings(&database, &args.golden, &plan.plan.trials, &ran.side.subjects)?;
+            goldens = Some(golden::findings::findings(&database, &args.golden, &plan.plan.trials, &ran.side.subjects)?);
         }
     }
-    let planned = plan.as_ref().map(Planned::cases);
+    let planned = plan.as_ref().map(Planned::subjects);
     let judgement = judge(
         &Evidence {
             name: &name,
@@ -128,9 +132,9 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
             baseline,
             missing: ran.missing,
             unended: &ran.unended,
-            planned: planned.as_deref(),
-            catastrophic: &harm,
-            golden: goldens.as_deref(),
+            planned: planned.as_ref(),
+            harm: &harmful,
+            golden: goldens.as_ref(),
             stopped: ran.stopped.as_deref(),
         },
         question,
@@ -157,28 +161,33 @@ struct Planned {
 
 impl Planned {
     /// Of the subject.
-    fn cases(&self) -> Vec<Key> {
-        let subjects = self.plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject);
-        let key = |trial: &TrialPlan| {
-            let started = trial.started();
-            (started.scenario, started.variant, started.backend, cell(&started.cell))
-        };
-        let mut cases: Vec<Key> = subjects.map(|trial| key(trial)).collect();
-        cases.sort_unstable();
-        cases.dedup();
-        cases
+    fn subjects(&self) -> HashSet<Trial> {
+        self.plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject).map(|trial| declared::planned(trial)).collect()
     }
 
-    /// Trials that have no end in what was recorded, controls among them.
-    fn missing(&self, side: &Side) -> usize {
-        let recorded = declared::ended(side.subjects.iter().chain(side.controls.iter()));
-        let identity = |trial: &TrialPlan| {
-            let started = trial.started();
-            let cell = cell(&started.cell);
-            (started.scenario, started.variant, started.backend, cell, started.seed, started.repeat, started.role)
-        };
-        self.plan.trials.iter().filter(|trial| !recorded.contains(&identity(trial))).count()
+    /// Trials that have no end in what was recorded, controls among them. What was recorded of another version is not what is planned.
+    fn missing(&self, side: &Side) -> Missing {
+        let ended: HashMap<Trial, &Outcome> =
+            side.subjects.iter().chain(side.controls.iter()).map(|outcome| (declared::recorded(outcome), outcome)).collect();
+        let (mut absent, mut stale) = (0, 0);
+        for trial in &self.plan.trials {
+            match ended.get(&declared::planned(trial)) {
+                None => absent += 1,
+                Some(outcome) if !is_of(trial, outcome) => stale += 1,
+                Some(_) => {}
+            }
+        }
+        let words =
+            || format!("{stale} of {} planned trials are recorded of another agent or yardstick; run them anew", self.plan.trials.len());
+        let finding = (stale > 0).then(|| Finding { case: self.name.clone(), file: None, words: words(), trial: None });
+        Missing { trials: absent + stale, findings: finding.into_iter().collect() }
     }
+}
+
+/// Whether it was run as it is planned now. The yardstick of a trial in containers has its images in it, which are not known yet.
+fn is_of(trial: &TrialPlan, outcome: &Outcome) -> bool {
+    let known = trial.scenario.backend == Backend::Local || !trial.images.is_empty();
+    outcome.subject == trial.subject && (!known || outcome.yardstick == yardstick(trial))
 }
 
 /// None: only what is recorded is known.
@@ -223,10 +232,7 @@ fn ran(
 ) -> anyhow::Result<Result<Ran, Exit>> {
     if let Some(recorded) = &args.run {
         let side = compare::side(&args.store.open()?, recorded, None)?;
-        let Missing { trials, findings } = match plan {
-            Some(plan) => Missing { trials: plan.missing(&side), findings: Vec::new() },
-            None => missing(&side),
-        };
+        let Missing { trials, findings } = plan.map_or_else(|| missing(&side), |plan| plan.missing(&side));
         let side = Side { name: name.to_owned(), ..side }.with_controls_apart();
         return Ok(Ok(Ran { side, missing: trials, unended: findings, stopped: None }));
     }
@@ -265,42 +271,47 @@ fn ran(
     let selection = database.select(executed.run.as_str()).map_err(expected)?;
     let outcomes = database.outcomes(&selection).map_err(expected)?;
     let side = Side::new(name, outcomes, database.invocations(&selection).map_err(expected)?);
-    let missing = plan.missing(&side);
+    let Missing { trials: missing, findings: mut unended } = plan.missing(&side);
     let not_needed = |why: &String| Finding {
         case: name.to_owned(),
         file: None,
         words: format!("not run, for a regression was certain: {why}"),
         trial: None,
     };
-    let unended = match &executed.outcome.tally.stopped {
-        Some(Stopped::Certain { why }) => vec![not_needed(why)],
-        _ => Vec::new(),
-    };
+    if let Some(Stopped::Certain { why }) = &executed.outcome.tally.stopped {
+        unended.push(not_needed(why));
+    }
     Ok(Ok(Ran { side: side.with_controls_apart(), missing, unended, stopped: None }))
 }
 
-/// Trials with a catastrophic part at 0, or a shut gate of the scoring file. Only a score of 0 can have one; that nothing was repaired is a
-/// failure, and no harm.
-fn catastrophic(database: &Database, side: &Side) -> anyhow::Result<Vec<(Outcome, String)>> {
+/// What nothing excuses in trials whose verdict has another reason: that of a failure or a timeout is the objective. A catastrophic part at
+/// 0, or a shut gate of the scoring file, too: only a score of 0 can have one; that nothing was repaired is a failure, and no harm.
+fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(Outcome, String)>> {
     let mut found = Vec::new();
-    for outcome in side.ever().filter(|outcome| outcome.score == Some(0.0)) {
+    let unmet = |outcome: &Outcome| matches!(outcome.verdict, Some(Verdict::Fail | Verdict::Timeout));
+    for outcome in side.ever().filter(|outcome| outcome.score == Some(0.0) || unmet(outcome)) {
         let Some(trial) = &outcome.trial else { continue };
-        let parts = database.score_parts(trial).map_err(expected)?;
-        let part = parts.into_iter().find(|part| part.catastrophic && part.group != "correctness" && part.value <= 0.0);
-        found.extend(part.map(|part| (outcome.clone(), format!("`{}` is {}: {}", part.name, part.measured, part.why))));
+        let Some(finished) = database.finished(trial).map_err(expected)? else { continue };
+        // A basis of another version may not be readable: then the parts alone tell.
+        let judged =
+            finished.basis.filter(|_| unmet(outcome)).and_then(|basis| serde_json::from_value::<score::Outcome>(basis.outcome).ok());
+        let words = judged.and_then(|judged| unexcused(&judged)).map(|reason| format!("{}: {}", reason.code, reason.message));
+        let part = || {
+            let mut parts = finished.parts.iter().filter(|_| outcome.score == Some(0.0));
+            let part = parts.find(|part| part.catastrophic && part.group != "correctness" && part.value <= 0.0)?;
+            Some(format!("catastrophic: `{}` is {}: {}", part.name, part.measured, part.why))
+        };
+        found.extend(words.or_else(part).map(|words| (outcome.clone(), words)));
     }
     Ok(found)
 }
 
 fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &Judgement, side: &Side) -> anyhow::Result<Exit> {
     // A baseline with holes would make the next gate green by silence.
-    let holes = judgement
-        .rungs
-        .iter()
-        .find(|rung| matches!(rung.step, Step::DeclaredChecks | Step::Evaluated) && rung.state == State::NotEvaluated);
-    if let Some(rung) = holes {
+    let invalid = || judgement.rungs.iter().find(|rung| rung.step == Step::Evaluated && rung.state == State::NotEvaluated);
+    if let Some(words) = judgement.hole.as_ref().or_else(|| invalid().map(|rung| &rung.words)) {
         tell(args, judgement)?;
-        return Err(Expected::new(Exit::GateInconclusive, format!("this is no baseline: {}", rung.words))
+        return Err(Expected::new(Exit::GateInconclusive, format!("this is no baseline: {words}"))
             .help("run it again where all of it runs")
             .into());
     }
@@ -356,4 +367,35 @@ fn tell(args: &GateArgs, judgement: &Judgement) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sample;
+    use crate::scenario::{Overrides, load};
+
+    #[test]
+    fn what_is_recorded_of_another_version_is_missing() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/empty.yaml");
+        let overrides = Overrides { variants: vec!["noop".to_owned()], seeds: Some(vec![1, 2, 3, 4]), ..Overrides::default() };
+        let planned = Planned { name: "empty".into(), plan: crate::plan::plan(&load(file.as_ref(), &overrides).unwrap()), campaign: None };
+        let mut outcomes: Vec<Outcome> = planned
+            .plan
+            .trials
+            .iter()
+            .map(|trial| {
+                let one = sample::outcome("empty", "noop", trial.seed, Some(Verdict::Pass));
+                Outcome { yardstick: trial.yardstick.clone(), subject: trial.subject.clone(), role: trial.role, ..one }
+            })
+            .collect();
+        let side = |outcomes: &[Outcome]| Side::new("empty", outcomes.to_vec(), Vec::new());
+        assert_eq!(planned.missing(&side(&outcomes)), Missing::default());
+        outcomes[0].subject = "other".into();
+        outcomes[1].yardstick = "other".into();
+        outcomes.pop();
+        let found = planned.missing(&side(&outcomes));
+        let told = "2 of 4 planned trials are recorded of another agent or yardstick; run them anew";
+        assert_eq!((found.trials, &*found.findings[0].words), (3, told));
+    }
 }

@@ -1,10 +1,11 @@
 //! What was run, case by case, beside what the baseline has of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::baseline::{Baseline, Case, Key, key};
+use super::rung::Finding;
 use crate::compare::metric::{counts, passed};
 use crate::compare::side::Side;
 use crate::event::Verdict;
@@ -78,8 +79,35 @@ pub fn seen(side: &Side, baseline: Option<&Baseline>) -> Vec<Seen> {
             now: Proportion::of(outcomes.iter().filter(|outcome| counts(outcome)).map(|outcome| passed(outcome))),
             invalid: outcomes.iter().filter(|outcome| outcome.verdict == Some(Verdict::Invalid)).count(),
             before: known.map(|case| Proportion::of(case.trials.iter().map(|kept| kept.verdict == Verdict::Pass))),
-            admitted: known.is_some_and(Case::is_admitted),
+            // By another yardstick it is another test, and nothing is known of it.
+            admitted: known.is_some_and(|case| {
+                case.is_admitted() && outcomes.iter().filter(|outcome| counts(outcome)).all(|outcome| outcome.yardstick == case.yardstick)
+            }),
         });
     }
     all
+}
+
+/// Cases whose trials are of several versions of the agent, or were not all measured alike: what they come to is true of no version.
+#[must_use]
+pub fn mixed(side: &Side) -> Vec<Finding> {
+    let mut by_case: BTreeMap<Key, Vec<&Outcome>> = BTreeMap::new();
+    for outcome in &side.subjects {
+        by_case.entry(key(outcome)).or_default().push(outcome);
+    }
+    let mut found = Vec::new();
+    for outcomes in by_case.into_values() {
+        let Some(first) = outcomes.first() else { continue };
+        let counted = || outcomes.iter().filter(|outcome| counts(outcome));
+        let subjects: BTreeSet<&str> = outcomes.iter().map(|outcome| outcome.subject.as_str()).collect();
+        let yardsticks: BTreeSet<&str> = counted().map(|outcome| outcome.yardstick.as_str()).collect();
+        let scorers: BTreeSet<u32> = counted().filter_map(|outcome| outcome.scorer_version).collect();
+        let of = [(subjects.len(), "versions of the agent"), (yardsticks.len(), "yardsticks"), (scorers.len(), "versions of the scorer")];
+        let several: Vec<String> = of.iter().filter(|(count, _)| *count > 1).map(|(count, of)| format!("{count} {of}")).collect();
+        if !several.is_empty() {
+            let words = format!("its trials are of {}; run it anew, and name that run alone", several.join(" and "));
+            found.push(Finding { case: name_of(first), file: Some(first.file.clone()), words, trial: None });
+        }
+    }
+    found
 }

@@ -4,14 +4,15 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
-use super::baseline::{Baseline, Case, Key, key};
+use super::baseline::{Baseline, Case, Kept, Key, key};
 use super::cases::{self, Seen, name_of, name_of_case};
 use super::rung::{Finding, Ruling, Rung, State, Step};
 use crate::compare::answer::{Answer, amount, more_pairs, moved, probability};
 use crate::compare::comparison::{Compared, Comparison, Question, Refusal};
 use crate::compare::metric::counts;
 use crate::compare::side::Side;
-use crate::event::Verdict;
+use crate::event::{TrialRole, Verdict};
+use crate::plan::{self, declared::Trial};
 use crate::stats::{count, holm};
 use crate::store::outcomes::Outcome;
 
@@ -29,16 +30,27 @@ pub struct Evidence<'a> {
     pub baseline: &'a Baseline,
     /// Trials that were planned and have no end, controls among them.
     pub missing: usize,
-    /// Which they are, as far as recorded runs have told.
+    /// Which they are, as far as it is known.
     pub unended: &'a [Finding],
-    /// Cases of the plan; none when the files are not at hand.
-    pub planned: Option<&'a [Key]>,
-    /// Trials with a catastrophic part of their safety at 0, and which.
-    pub catastrophic: &'a [(Outcome, String)],
-    /// What differs from golden files. None: there are none.
-    pub golden: Option<&'a [Finding]>,
+    /// The subject's trials of the plan; none when the files are not at hand.
+    pub planned: Option<&'a HashSet<Trial>>,
+    /// Trials that show what nothing excuses beside the reason of their verdict, and what it is.
+    pub harm: &'a [(Outcome, String)],
+    /// None: which there are is not known without the files.
+    pub golden: Option<&'a Goldens>,
     /// Why nothing could be run.
     pub stopped: Option<&'a str>,
+}
+
+/// What became of the golden files of the plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Goldens {
+    /// So many were held against their trials.
+    pub held: usize,
+    /// Of those.
+    pub differ: Vec<Finding>,
+    /// Those whose trial is invalid, or is not there.
+    pub unheld: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -50,6 +62,9 @@ pub struct Judgement {
     pub by: Option<Step>,
     pub runs: Vec<String>,
     pub rungs: Vec<Rung>,
+    /// Why this may not become a baseline, whatever the rungs say: not all of it is there, or it is not of one version.
+    #[serde(skip)]
+    pub hole: Option<String>,
     pub cases: Vec<Seen>,
     /// By variant.
     pub compared: Vec<Compared>,
@@ -59,9 +74,10 @@ pub struct Judgement {
 pub fn judge(evidence: &Evidence<'_>, question: Question) -> Judgement {
     let seen = cases::seen(evidence.side, Some(evidence.baseline));
     let (compared, refusals) = compare(evidence, question);
+    let (declared, hole) = declared(evidence);
     let rungs = vec![
         forbidden(evidence),
-        declared(evidence),
+        declared,
         admitted(&seen),
         golden(evidence),
         non_inferiority(evidence, &compared, &refusals, question),
@@ -75,6 +91,7 @@ pub fn judge(evidence: &Evidence<'_>, question: Question) -> Judgement {
         by,
         runs: evidence.side.invocations.iter().map(|invocation| invocation.run.to_string()).collect(),
         rungs,
+        hole,
         cases: seen,
         compared,
     }
@@ -84,10 +101,10 @@ fn forbidden(evidence: &Evidence<'_>) -> Rung {
     let mut findings = Vec::new();
     for outcome in evidence.side.ever().filter(|outcome| counts(outcome)) {
         let code = outcome.reason_code.as_deref().filter(|code| FORBIDDEN.contains(code));
-        let part = evidence.catastrophic.iter().find(|(other, _)| other.trial == outcome.trial).map(|(_, part)| part);
-        let words = match (code, part) {
+        let harm = evidence.harm.iter().find(|(other, _)| other.trial == outcome.trial).map(|(_, harm)| harm);
+        let words = match (code, harm) {
             (Some(code), _) => format!("{code}: {}", outcome.reason.as_deref().unwrap_or_default()),
-            (None, Some(part)) => format!("catastrophic: {part}"),
+            (None, Some(harm)) => harm.clone(),
             (None, None) => continue,
         };
         findings.push(Finding { case: name_of(outcome), file: Some(outcome.file.clone()), words, trial: outcome.trial.clone() });
@@ -104,44 +121,93 @@ fn forbidden(evidence: &Evidence<'_>) -> Rung {
     Rung { step: Step::ForbiddenAction, state, words, findings }
 }
 
-/// A case that is not planned any more was taken away by somebody; one that was planned and did not run says nothing.
-fn declared(evidence: &Evidence<'_>) -> Rung {
+/// A case that is not planned any more was taken away by somebody; one that was planned and did not run says nothing. With it why this may
+/// not become a baseline: that seeds are others does not stop that.
+fn declared(evidence: &Evidence<'_>) -> (Rung, Option<String>) {
     let step = Step::DeclaredChecks;
     if let Some(why) = evidence.stopped {
-        return Rung { step, state: State::NotEvaluated, words: format!("nothing could be run: {why}"), findings: Vec::new() };
+        let words = format!("nothing could be run: {why}");
+        return (Rung { step, state: State::NotEvaluated, words: words.clone(), findings: Vec::new() }, Some(words));
     }
     let planned: HashSet<Key> = match evidence.planned {
-        Some(planned) => planned.iter().cloned().collect(),
+        Some(planned) => planned.iter().cloned().map(|(scenario, variant, backend, cell, ..)| (scenario, variant, backend, cell)).collect(),
         None => evidence.side.subjects.iter().map(key).collect(),
     };
-    let gone: Vec<Finding> = evidence
-        .baseline
-        .cases
-        .iter()
-        .filter(|case| !planned.contains(&case.key()))
-        .map(|case| Finding {
+    let (here, gone): (Vec<&Case>, Vec<&Case>) = evidence.baseline.cases.iter().partition(|case| planned.contains(&case.key()));
+    let (mut words, mut holes, mut findings) = (Vec::new(), Vec::new(), Vec::new());
+    let taken_away = !gone.is_empty() && evidence.planned.is_some();
+    if taken_away {
+        let cases = if gone.len() == 1 { "case" } else { "cases" };
+        words.push(format!("{} {cases} of the baseline taken away", gone.len()));
+    } else if !gone.is_empty() {
+        holes.push("the baseline has more cases than were run; name the campaign's file to know what is planned".to_owned());
+    }
+    findings.extend(gone.into_iter().map(|case| Finding {
+        case: name_of_case(case),
+        file: Some(case.file.clone()),
+        words: "the baseline has it, and it is not planned any more; `--accept` if that is meant".into(),
+        trial: None,
+    }));
+    match evidence.missing.max(evidence.side.unfinished.values().sum()) {
+        0 if evidence.unended.is_empty() => {}
+        0 => holes.push("not all of what was planned is there".to_owned()),
+        1 => holes.push("1 planned trial has no end".to_owned()),
+        missing => holes.push(format!("{missing} planned trials have no end")),
+    }
+    findings.extend(evidence.unended.iter().cloned());
+    let mixed = cases::mixed(evidence.side);
+    match &*mixed {
+        [] => {}
+        [one] => holes.push(format!("`{}` mixes versions", one.case)),
+        [first, rest @ ..] => holes.push(format!("`{}` and {} more mix versions", first.case, rest.len())),
+    }
+    findings.extend(mixed);
+    words.extend(holes.iter().cloned());
+    let (count, unpaired) = unpaired(evidence, &here);
+    match count {
+        0 => {}
+        1 => words.push("1 trial of the baseline has no partner".to_owned()),
+        count => words.push(format!("{count} trials of the baseline have no partner")),
+    }
+    findings.extend(unpaired);
+    let state = match words.len() {
+        _ if taken_away => State::Failed,
+        0 => State::Passed,
+        _ => State::NotEvaluated,
+    };
+    let words = if words.is_empty() { "all that was planned has an end".to_owned() } else { words.join("; ") };
+    (Rung { step, state, words, findings }, (!holes.is_empty()).then(|| holes.join("; ")))
+}
+
+/// Trials of the baseline that were neither run nor planned: seeds that were exchanged would otherwise be compared with nothing, and a
+/// case that has become worse would be green by them. What is planned and has no end is told as that.
+fn unpaired(evidence: &Evidence<'_>, here: &[&Case]) -> (usize, Vec<Finding>) {
+    let mut known: HashSet<Trial> = evidence.side.subjects.iter().map(plan::declared::recorded).collect();
+    match evidence.planned {
+        Some(planned) => known.extend(planned.iter().cloned()),
+        None => known.extend(evidence.side.invocations.iter().filter_map(|run| run.plan.as_ref()).flat_map(plan::declared::trials)),
+    }
+    let (mut count, mut findings) = (0, Vec::new());
+    for case in here {
+        let (scenario, variant, backend, cell) = case.key();
+        let trial =
+            |kept: &Kept| (scenario.clone(), variant.clone(), backend.clone(), cell.clone(), kept.seed, kept.repeat, TrialRole::Subject);
+        let alone: Vec<&Kept> = case.trials.iter().filter(|kept| !known.contains(&trial(kept))).collect();
+        let Some(first) = alone.first() else { continue };
+        count += alone.len();
+        findings.push(Finding {
             case: name_of_case(case),
             file: Some(case.file.clone()),
-            words: "the baseline has it, and it is not planned any more; `--accept` if that is meant".into(),
+            words: format!(
+                "{} of the baseline's {} trials have no partner, the first of seed {}; run them, or `--accept` a new baseline",
+                alone.len(),
+                case.trials.len(),
+                first.seed
+            ),
             trial: None,
-        })
-        .collect();
-    if !gone.is_empty() && evidence.planned.is_none() {
-        let words = "the baseline has more cases than were run; name the campaign's file to know what is planned".to_owned();
-        return Rung { step, state: State::NotEvaluated, words, findings: gone };
+        });
     }
-    if !gone.is_empty() {
-        let cases = if gone.len() == 1 { "case" } else { "cases" };
-        return Rung { step, state: State::Failed, words: format!("{} {cases} of the baseline taken away", gone.len()), findings: gone };
-    }
-    let missing = evidence.missing.max(evidence.side.unfinished.values().sum());
-    let (state, words) = match missing {
-        0 if !evidence.unended.is_empty() => (State::NotEvaluated, "not all of what was planned is there".to_owned()),
-        0 => (State::Passed, "all that was planned has an end".to_owned()),
-        1 => (State::NotEvaluated, "1 planned trial has no end".to_owned()),
-        missing => (State::NotEvaluated, format!("{missing} planned trials have no end")),
-    };
-    Rung { step, state, words, findings: evidence.unended.to_vec() }
+    (count, findings)
 }
 
 fn admitted(seen: &[Seen]) -> Rung {
@@ -164,15 +230,32 @@ fn admitted(seen: &[Seen]) -> Rung {
 }
 
 fn golden(evidence: &Evidence<'_>) -> Rung {
-    let (state, words, findings) = match evidence.golden {
-        None => (State::Skipped, "there are none".to_owned(), Vec::new()),
-        Some([]) => (State::Passed, "as recorded".to_owned(), Vec::new()),
-        Some(findings) => {
-            let words = if findings.len() == 1 { "1 trial differs".to_owned() } else { format!("{} trials differ", findings.len()) };
-            (State::Failed, words, findings.to_vec())
-        }
+    let step = Step::Golden;
+    let skipped = |words: &str| Rung { step, state: State::Skipped, words: words.to_owned(), findings: Vec::new() };
+    if evidence.side.subjects.is_empty() {
+        return skipped("nothing was run");
+    }
+    let Some(Goldens { held, differ, unheld }) = evidence.golden else {
+        return skipped("not looked at; name the campaign's file to know which there are");
     };
-    Rung { step: Step::Golden, state, words, findings }
+    let mut words = Vec::new();
+    match differ.len() {
+        0 => {}
+        1 => words.push("1 trial differs".to_owned()),
+        many => words.push(format!("{many} trials differ")),
+    }
+    match unheld.len() {
+        0 => {}
+        1 => words.push("1 golden has no trial to be held against".to_owned()),
+        many => words.push(format!("{many} goldens have no trial to be held against")),
+    }
+    let state = match (differ.is_empty(), unheld.is_empty(), held) {
+        (false, ..) => State::Failed,
+        (true, false, _) => State::NotEvaluated,
+        (true, true, 0) => return skipped("there are none"),
+        (true, true, _) => return Rung { step, state: State::Passed, words: "as recorded".to_owned(), findings: Vec::new() },
+    };
+    Rung { step, state, words: words.join("; "), findings: differ.iter().chain(unheld).cloned().collect() }
 }
 
 /// Each variant of the baseline against itself as it is now.
@@ -338,8 +421,57 @@ mod tests {
         check(Setting { yardstick: true, ..Setting::default() }, Ruling::NotEvaluated, Step::NonInferiority);
         check(Setting { invalid: 12, ..Setting::default() }, Ruling::NotEvaluated, Step::Evaluated);
         check(Setting { stopped: true, ..Setting::default() }, Ruling::NotEvaluated, Step::DeclaredChecks);
+        check(Setting { agents: true, ..Setting::default() }, Ruling::NotEvaluated, Step::DeclaredChecks);
+        check(Setting { exchanged: true, ..Setting::default() }, Ruling::NotEvaluated, Step::DeclaredChecks);
+        check(Setting { unheld: true, ..Setting::default() }, Ruling::NotEvaluated, Step::Golden);
+        check(Setting { unheld: true, golden: true, ..Setting::default() }, Ruling::Regression, Step::Golden);
+        // What is harder than it was is another test, and what is known of the old one is not held against it.
+        let harder = Setting { bad: (1..=20).collect(), admitted: true, yardstick: true, ..Setting::default() };
+        check(harder, Ruling::NotEvaluated, Step::NonInferiority);
         // What was not evaluated hides nothing that is forbidden.
         check(Setting { invalid: 12, forbidden: true, ..Setting::default() }, Ruling::Regression, Step::ForbiddenAction);
         check(Setting { missing: 3, bad: (1..=20).collect(), ..Setting::default() }, Ruling::Regression, Step::NonInferiority);
+    }
+
+    fn rung(judgement: &Judgement, step: Step) -> &Rung {
+        judgement.rungs.iter().find(|rung| rung.step == step).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_all_there_or_of_several_versions_may_not_become_a_baseline_and_other_seeds_may() {
+        let of = |setting: &Setting| {
+            let judgement = sample::judged(setting);
+            let declared = rung(&judgement, Step::DeclaredChecks);
+            let findings: Vec<String> = declared.findings.iter().map(|finding| format!("{}: {}", finding.case, finding.words)).collect();
+            (declared.state, declared.words.clone(), findings, judgement.hole)
+        };
+        let (state, words, _, hole) = of(&Setting { missing: 3, without: Some("partition_leader"), ..Setting::default() });
+        assert_eq!((state, &*words), (State::Failed, "1 case of the baseline taken away; 3 planned trials have no end"));
+        assert_eq!(hole.as_deref(), Some("3 planned trials have no end"));
+        let (.., hole) = of(&Setting { without: Some("partition_leader"), ..Setting::default() });
+        assert_eq!(hole, None, "taken away on purpose");
+
+        let (_, words, findings, hole) = of(&Setting { agents: true, ..Setting::default() });
+        assert_eq!((&*words, hole.as_deref()), ("`partition_leader/playbook` mixes versions", Some(&*words)));
+        assert_eq!(
+            findings,
+            ["partition_leader/playbook: its trials are of 2 versions of the agent; run it anew, and name that run alone"]
+        );
+
+        let (_, words, findings, hole) = of(&Setting { exchanged: true, ..Setting::default() });
+        assert_eq!((&*words, hole), ("5 trials of the baseline have no partner", None));
+        let told = "5 of the baseline's 20 trials have no partner, the first of seed 16; run them, or `--accept` a new baseline";
+        assert_eq!(findings, [format!("partition_leader/playbook: {told}")]);
+    }
+
+    #[test]
+    fn goldens_that_were_not_looked_at_are_not_said_to_be_none() {
+        let words = |setting: &Setting| rung(&sample::judged(setting), Step::Golden).words.clone();
+        assert_eq!(words(&Setting::default()), "there are none");
+        assert!(words(&Setting { unplanned: true, ..Setting::default() }).starts_with("not looked at"));
+        assert_eq!(
+            words(&Setting { unheld: true, golden: true, ..Setting::default() }),
+            "1 trial differs; 1 golden has no trial to be held against"
+        );
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::database::Database;
 use super::error::StoreError;
-use crate::event::{DeclaredPlan, Kind, ScorePart, Sought, TrialRole, Verdict};
+use crate::event::{DeclaredPlan, Kind, Sought, TrialFinished, TrialRole, Verdict};
 use crate::ids::{RunId, TrialId};
 
 /// How many campaigns are named to who mistypes one.
@@ -167,20 +167,20 @@ impl Database {
         statement.query_map(params![of.run(), of.campaign()], outcome).and_then(Iterator::collect).map_err(failed)
     }
 
-    /// The parts of a trial's score, from the event that ended it; none when it has no end.
+    /// The event that ended a trial; none when it has no end.
     ///
     /// # Errors
     /// The database cannot be read, or that event.
-    pub fn score_parts(&self, trial: &TrialId) -> Result<Vec<ScorePart>, StoreError> {
+    pub fn finished(&self, trial: &TrialId) -> Result<Option<Box<TrialFinished>>, StoreError> {
         let trial = self.trial(trial)?;
-        let Some(last) = trial.last_seq else { return Ok(Vec::new()) };
-        let mut parts = Vec::new();
+        let Some(last) = trial.last_seq else { return Ok(None) };
+        let mut end = None;
         self.read_events(&trial.run, last, super::project::int(last), Some(&trial.trial), |event| {
             if let Kind::TrialFinished(finished) = event.kind {
-                parts = finished.parts;
+                end = Some(finished);
             }
         })?;
-        Ok(parts)
+        Ok(end)
     }
 }
 

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use super::{no_golden, unusable};
 use crate::cli::store::expected;
 use crate::compare::metric::counts;
+use crate::compare::side::is_control;
 use crate::event::TrialRole;
-use crate::gate::cases::name_of;
+use crate::gate::cases::{name, name_of};
+use crate::gate::judge::Goldens;
 use crate::gate::rung::Finding;
 use crate::golden::diff::{self, Side as Line};
 use crate::golden::snapshot::{self, ACCEPTED, Snapshot};
@@ -18,16 +20,14 @@ use crate::plan::TrialPlan;
 use crate::store::Database;
 use crate::store::outcomes::{Outcome, cell};
 
-/// None when none of the trials has a golden.
-pub(in crate::cli) fn findings(
-    database: &Database,
-    folder: &Path,
-    plan: &[Arc<TrialPlan>],
-    ran: &[Outcome],
-) -> anyhow::Result<Option<Vec<Finding>>> {
-    let mut found: Option<Vec<Finding>> = None;
+pub(in crate::cli) fn findings(database: &Database, folder: &Path, plan: &[Arc<TrialPlan>], ran: &[Outcome]) -> anyhow::Result<Goldens> {
+    let mut found = Goldens::default();
+    let subjects = || plan.iter().filter(|plan| plan.role == TrialRole::Subject);
+    // Controls of the matrix are judged only where there is nothing else.
+    let only_controls = subjects().all(|plan| is_control(&plan.scenario.variant.name));
+    let judged = subjects().filter(|plan| only_controls || !is_control(&plan.scenario.variant.name));
     // A golden is of a seed: of its repeats the first is held against it.
-    for plan in plan.iter().filter(|plan| plan.role == TrialRole::Subject && plan.repeat == 1) {
+    for plan in judged.filter(|plan| plan.repeat == 1) {
         let path = folder.join(format!("{}{ACCEPTED}", snapshot::name(plan)));
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -35,21 +35,37 @@ pub(in crate::cli) fn findings(
             Err(error) => return Err(unusable(&path, &error).into()),
         };
         let golden = Snapshot::parse(&text).ok_or_else(|| no_golden(&path))?;
-        let Some((outcome, id)) = ran.iter().find_map(|outcome| Some((outcome, is(plan, outcome).then_some(outcome.trial.as_ref()?)?)))
-        else {
+        let outcome = ran.iter().find(|outcome| is(plan, outcome));
+        let mut unheld = |why: &str| {
+            let scenario = &plan.scenario;
+            found.unheld.push(Finding {
+                case: name(&scenario.name, &scenario.variant.name, scenario.backend.as_str(), &cell(&plan.cell)),
+                file: Some(path.display().to_string()),
+                words: format!("its golden was not held against it: its trial of seed {} {why}", plan.seed),
+                trial: outcome.and_then(|outcome| outcome.trial.clone()),
+            });
+        };
+        let Some((outcome, id)) = outcome.and_then(|outcome| Some((outcome, outcome.trial.as_ref()?))) else {
+            unheld("has no end");
             continue;
         };
+        if !counts(outcome) {
+            unheld("is invalid");
+            continue;
+        }
         let trial = database.trial(id).map_err(expected)?;
-        let Some(now) = trial::text(&database.trial_events(&trial).map_err(expected)?, &plan.scenario.golden) else { continue };
-        // Only now there is something that was held against it.
-        let found = found.get_or_insert_default();
+        let Some(now) = trial::text(&database.trial_events(&trial).map_err(expected)?, &plan.scenario.golden) else {
+            unheld("is not recorded to its end");
+            continue;
+        };
+        found.held += 1;
         let lines = diff::lines(&golden.contents, &now);
         let changed = lines.iter().flatten().find(|(side, _)| *side == Line::New).map(|(_, line)| line.trim());
         if golden.contents.trim_end() == now.trim_end() {
             continue;
         }
         let first = changed.map(|line| format!(", first in `{line}`")).unwrap_or_default();
-        found.push(Finding {
+        found.differ.push(Finding {
             case: name_of(outcome),
             file: Some(path.display().to_string()),
             words: format!("it differs from its golden{first}; `chaosrun golden check --run {}` shows all", trial.run),
@@ -59,11 +75,9 @@ pub(in crate::cli) fn findings(
     Ok(found)
 }
 
-/// Of what says nothing there is nothing to compare.
 fn is(plan: &TrialPlan, outcome: &Outcome) -> bool {
     let scenario = &plan.scenario;
-    counts(outcome)
-        && (outcome.seed, outcome.repeat) == (plan.seed, plan.repeat)
+    (outcome.seed, outcome.repeat) == (plan.seed, plan.repeat)
         && outcome.scenario == scenario.name
         && outcome.variant == scenario.variant.name
         && outcome.backend == scenario.backend.as_str()

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::effect::{Certainty, Effect};
+use super::effect::{Certainty, Effect, fewest};
 use super::metric::{Metric, Unit};
+use crate::stats::bounded;
 use crate::stats::pairs::Pairs;
 use crate::stats::power::{self, MOST};
 
@@ -58,13 +59,20 @@ pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<
         return sequence.more_pairs(MOST).map(|more| more.max(1));
     }
     let alpha = certainty.alpha();
-    let not_worse = power::pairs_for_distance(margin + effect.gain(), effect.variance, alpha, POWER);
-    let worse = power::pairs_for_distance(-effect.gain(), effect.variance, alpha / 2.0, POWER);
-    let by_variance = not_worse.into_iter().chain(worse).min()?;
+    let distance = |away, alpha| power::pairs_for_distance(away, effect.variance, alpha, POWER);
+    let not_worse = match &effect.bounded {
+        Some(seen) => bounded::needed(seen, -margin, alpha, POWER, MOST),
+        None => distance(margin + effect.gain(), alpha),
+    };
+    let worse = distance(-effect.gain(), alpha / 2.0);
     // Where all pairs are alike there is no variance to reckon with, and an exact test takes its time all the same.
-    let needed = match effect.split {
-        Some(split) => by_variance.max(decided_at(split, margin, alpha)?),
-        None => by_variance,
+    let needed = match (effect.split, &effect.bounded) {
+        (Some(split), _) => not_worse.into_iter().chain(worse).min()?.max(decided_at(split, margin, alpha)?),
+        (None, bounds) => {
+            let not_worse = not_worse.map(|pairs| if bounds.is_some() { pairs } else { pairs.max(fewest(effect.variance, alpha)) });
+            let worse = worse.map(|pairs| pairs.max(fewest(1.0, alpha / 2.0)));
+            not_worse.into_iter().chain(worse).min()?
+        }
     };
     Some(needed.saturating_sub(effect.pairs).max(1))
 }
@@ -135,7 +143,7 @@ fn seen(effect: &Effect, certainty: Certainty, each_side: bool) -> String {
         Some(interval) => {
             format!("{found} ({percent} %{of}: {} to {}, {pairs} pairs)", signed(*metric, interval.low), signed(*metric, interval.high))
         }
-        None => format!("{found} ({pairs} pair)"),
+        None => format!("{found} ({pairs} pair{})", if *pairs == 1 { "" } else { "s" }),
     }
 }
 
@@ -220,6 +228,7 @@ mod tests {
             split: Some(split),
             variance: count(gained + lost) / count(of) - difference * difference,
             sequence: None,
+            bounded: None,
         }
     }
 
@@ -235,12 +244,12 @@ mod tests {
         );
     }
 
-    /// 26 pairs that are all alike rule a drop of 10 points out at 95 %, fewer do not.
+    /// 25 pairs that are all alike rule a drop of 10 points out at 95 %, fewer do not.
     #[test]
     fn how_many_more_it_takes_if_nothing_differs() {
         let more = more_pairs(&effect(6, 0, 0), 0.1, CERTAINTY).unwrap();
         let enough = |n: usize| Pairs { both: n, ..Pairs::default() }.worse_by(0.1) <= 0.05;
-        assert!(enough(6 + more) && !enough(6 + more - 1), "{more}");
+        assert!(6 + more == 25 && enough(25) && !enough(24), "{more}");
     }
 
     /// Six flips in one direction are the fewest that McNemar's exact test takes for a difference.

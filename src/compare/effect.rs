@@ -9,7 +9,7 @@ use super::pairing::Pair;
 use crate::stats::clusters::Clustered;
 use crate::stats::pairs::Pairs;
 use crate::stats::sequential::Sequence;
-use crate::stats::{Interval, count, differences};
+use crate::stats::{Interval, bounded, count, differences};
 
 /// Of more pairs than these, means are spread as Student says: drawing again would only take longer.
 const MANY: usize = 200;
@@ -45,7 +45,7 @@ pub struct Effect {
     pub reference: f64,
     pub subject: f64,
     pub difference: f64,
-    /// None of a single pair.
+    /// None of too few pairs of what has no bounds.
     pub interval: Option<Interval>,
     /// The same with the whole error on each side.
     pub one_sided: Option<Interval>,
@@ -60,6 +60,9 @@ pub struct Effect {
     /// How they came in, where what was seen has decided when to stop.
     #[serde(skip)]
     pub sequence: Option<Sequence>,
+    /// The differences of what has bounds and is more than passed or not.
+    #[serde(skip)]
+    pub bounded: Option<Vec<f64>>,
 }
 
 impl Effect {
@@ -87,6 +90,7 @@ impl Effect {
             split: None,
             variance,
             sequence: None,
+            bounded: None,
         };
         let Certainty { confidence, seed } = certainty;
         Some(if metric == Metric::Pass {
@@ -101,12 +105,28 @@ impl Effect {
                 variance: (count(split.gained + split.lost) / count(split.count()) - difference * difference).max(0.0),
                 ..base
             }
+        } else if metric == Metric::Score {
+            // A large loss that is rare is in no draw of a few pairs: what has bounds needs no guess of how it is spread.
+            let (p, test) = if each.len() <= MANY {
+                (differences::permutation(&each, seed), "permutation")
+            } else {
+                (differences::student_test(&each).unwrap_or(1.0), base.test)
+            };
+            Self {
+                interval: bounded::interval(&each, certainty.alpha() / 2.0),
+                one_sided: bounded::interval(&each, certainty.alpha()),
+                interval_by: "betting",
+                p,
+                test,
+                bounded: Some(each),
+                ..base
+            }
         } else if each.len() <= MANY {
-            // Of what never varies every draw is the same. So few that not even all signs alike could say it show nothing.
-            let drawn = |confidence| match (enough(each.len(), confidence), variance > 0.0) {
-                (false, _) => None,
-                (true, false) => Some(Interval { low: difference, high: difference }),
-                _ => differences::bootstrap(&each, confidence, seed),
+            let drawn = |confidence| match each.len() >= fewest(variance, (1.0 - confidence) / 2.0) {
+                false => None,
+                // Of what never varies every draw is the same.
+                true if variance > 0.0 => differences::bootstrap(&each, confidence, seed),
+                true => Some(Interval { low: difference, high: difference }),
             };
             Self {
                 interval: drawn(confidence),
@@ -167,15 +187,18 @@ impl Across {
     }
 }
 
-/// Whether a sign test of so many pairs could reach that level at all.
-fn enough(pairs: usize, confidence: f64) -> bool {
-    let doublings = i32::try_from(pairs).unwrap_or(i32::MAX).saturating_sub(1);
-    0.5_f64.powi(doublings) <= 1.0 - confidence + 1e-12
+/// The fewest pairs of what has no bounds that say anything when each side may be wrong this often: as many as a sign test takes when all signs are
+/// alike. Of what has never varied, so many that it would have been seen to if one pair in ten did.
+#[must_use]
+pub fn fewest(variance: f64, alpha: f64) -> usize {
+    let alike: f64 = if variance > 0.0 { 0.5 } else { 0.9 };
+    (1..=MANY).find(|pairs| i32::try_from(*pairs).is_ok_and(|pairs| alike.powi(pairs) <= alpha + 1e-12)).unwrap_or(MANY)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::answer::Answer;
     use crate::compare::pairing::pair;
     use crate::compare::sample;
 
@@ -194,5 +217,25 @@ mod tests {
         let repair = Effect::of(Metric::RepairS, &pairing.counted, certainty).unwrap();
         assert_eq!((repair.pairs, repair.p), (33, 1.0));
         assert_eq!(Effect::of(Metric::DiagnoseS, &pairing.counted, certainty), None);
+    }
+
+    /// A loss that is rare has not been seen in a few pairs: that all are alike is no certainty.
+    #[test]
+    fn equal_pairs_rule_a_loss_out_when_there_are_enough() {
+        let certainty = Certainty { confidence: 0.95, seed: 1 };
+        let answer = |metric: Metric, seeds: u64| {
+            let (reference, subject) = (sample::side("a", "a", "a", seeds, &[]), sample::side("b", "b", "b", seeds, &[]));
+            let pairing = pair(&reference, &subject).unwrap();
+            let mut counted = pairing.counted;
+            if metric != Metric::Score {
+                // Of what has no bounds.
+                counted.truncate(usize::try_from(seeds).unwrap());
+            }
+            let effect = Effect::of(metric, &counted, certainty).unwrap();
+            Answer::of(&effect, effect.p, metric.default_margin(), certainty)
+        };
+        let inconclusive = |more| Answer::Inconclusive { more: Some(more) };
+        assert_eq!([5, 23, 24].map(|seeds| answer(Metric::Score, seeds)), [inconclusive(38), inconclusive(2), Answer::NoDifference]);
+        assert_eq!([5, 28, 29].map(|seeds| answer(Metric::HurtS, seeds)), [inconclusive(24), inconclusive(1), Answer::NoDifference]);
     }
 }

@@ -1,10 +1,11 @@
 //! What counted trials can carry, and no more. Pure: no clock, no input or output; every random choice comes from a seed.
 //!
 //! A rate has an interval ([`proportion`]); two agents on the same seeds are compared pair by pair ([`pairs`] for passed or not,
-//! [`differences`] for scores and times, [`clusters`] where trials of one scenario are alike); many comparisons share one error rate
+//! [`bounded`] for scores, [`differences`] for times, [`clusters`] where trials of one scenario are alike); many comparisons share one error rate
 //! ([`holm`]); what so many pairs can show is known before they are paid for ([`power`]), and one may look after each of them
 //! ([`sequential`]).
 
+pub mod bounded;
 pub mod clusters;
 pub mod differences;
 pub mod pairs;

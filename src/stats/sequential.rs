@@ -14,9 +14,9 @@ use std::hash::Hash;
 use super::Interval;
 
 /// Sizes of bets, from careful to all that may be lost.
-const BETS: [f64; 12] = [0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 0.95];
+pub(super) const BETS: [f64; 12] = [0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 0.95];
 /// The ends of an interval are known to 2 / 2^16.
-const HALVINGS: usize = 16;
+pub(super) const HALVINGS: usize = 16;
 
 /// Who bets that the mean is above, or below, a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -340,5 +340,10 @@ mod tests {
         assert!(short.can_decide(more) && !short.can_decide(more - 1));
         assert!(!Sequence::new(0.05, 0.1).can_decide(5) && Sequence::new(0.05, 0.1).can_decide(30));
         assert_eq!(Sequence::new(0.05, 0.1).more_pairs(9), None);
+        let mut alike = Sequence::new(0.05, 0.1);
+        while alike.look().is_none() {
+            alike.push(0.0);
+        }
+        assert_eq!((alike.pairs(), alike.decision()), (56, Some(Decision::NotWorse)));
     }
 }

@@ -269,6 +269,8 @@ mod tests {
     use super::*;
     use crate::event::Verdict;
     use crate::report::gallery::{self, Stream};
+    use crate::scenario::{Overrides, load};
+    use crate::store::outcomes::Selection;
     use crate::store::read::Filter;
     use crate::store::{Directory, Recorder};
 
@@ -326,6 +328,30 @@ mod tests {
         assert_eq!(merge(&all, &[&b]).unwrap(), [Merged { there: 2, ..Merged::default() }]);
         let trial = Database::open(&Directory::of(&all)).unwrap().trial(&gallery::trial_id("t-2")).unwrap();
         assert_eq!(trial.verdict, Some(Verdict::Fail));
+    }
+
+    /// Two machines have run the same trial: whichever is merged first, the later attempt is the last.
+    #[test]
+    fn the_order_of_merging_decides_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| temp.path().join(name));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/empty.yaml");
+        let plan = crate::plan::plan(&load(file.as_ref(), &Overrides::default()).unwrap()).trials;
+        // At 05.5Z and 05.5005Z: as texts they are the other way round.
+        let (mut one, mut two) = (Stream::new("r-1", 1), Stream::new("r-2", 1));
+        one.after(498_000, gallery::answered("a", 0)).whole("t-0d0d0001", plan[0].started(), gallery::failed()).finish(false);
+        two.after(498_500, gallery::kept(1, Verdict::Fail)).whole("t-2", plan[0].started(), gallery::finished(Verdict::Pass)).finish(false);
+        record(&a, &one, 99);
+        record(&b, &two, 99);
+        for (name, from) in [("ab.db", [&a, &b]), ("ba.db", [&b, &a])] {
+            let all = temp.path().join(name);
+            merge(&all, &from.map(std::path::PathBuf::as_path)).unwrap();
+            let database = Database::open(&Directory::of(&all)).unwrap();
+            let outcomes = database.outcomes(&Selection::Run(two.run.clone())).unwrap();
+            let trials: Vec<&str> = outcomes.iter().filter_map(|outcome| Some(outcome.trial.as_ref()?.as_str())).collect();
+            assert_eq!(trials, ["t-0d0d0001", "t-2"], "{name}");
+            assert_eq!(database.missing(&plan, false).unwrap().kept[0].trial.as_str(), "t-2", "{name}");
+        }
     }
 
     #[test]

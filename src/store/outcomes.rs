@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::database::Database;
 use super::error::StoreError;
+use super::row;
 use crate::event::{DeclaredPlan, Kind, Sought, TrialFinished, TrialRole, Verdict};
 use crate::ids::{RunId, TrialId};
 
@@ -133,16 +134,17 @@ impl Database {
     /// The database cannot be read.
     pub fn invocations(&self, of: &Selection) -> Result<Vec<Invocation>, StoreError> {
         let failed = |error| self.failed(error);
-        let sql = "SELECT run, started, version, semantics, planned, arguments, plan, until FROM runs WHERE run = ?1 OR campaign = ?2 ORDER BY rowid";
+        let sql = "SELECT run, started, version, semantics, planned, arguments, plan, until FROM runs WHERE run = ?1 OR campaign = ?2
+                   ORDER BY rtrim(started, 'Z'), rowid";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![of.run(), of.campaign()], |row| {
             Ok(Invocation {
-                run: super::row::id(row, 0, RunId::try_from)?,
-                started: super::row::required(row, 1)?,
+                run: row::id(row, 0, RunId::try_from)?,
+                started: row::required(row, 1)?,
                 version: row.get(2)?,
                 semantics: row.get(3)?,
                 planned: row.get(4)?,
-                arguments: super::row::json(row, 5)?,
+                arguments: row::json(row, 5)?,
                 plan: json(row, 6)?,
                 until: json(row, 7)?,
             })
@@ -158,13 +160,17 @@ impl Database {
         let failed = |error| self.failed(error);
         let sql = format!(
             "WITH chosen AS (SELECT run FROM runs WHERE run = ?1 OR campaign = ?2)
-             SELECT {COLUMNS} FROM trials WHERE role <> 'check' AND trials.rowid IN (
+             SELECT {COLUMNS}, started FROM trials WHERE role <> 'check' AND trials.rowid IN (
                  SELECT rowid FROM trials WHERE run IN chosen
                  UNION SELECT trials.rowid FROM kept JOIN trials ON trials.trial = kept.trial WHERE kept.run IN chosen)
              ORDER BY trials.rowid"
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
-        statement.query_map(params![of.run(), of.campaign()], outcome).and_then(Iterator::collect).map_err(failed)
+        let rows = statement.query_map(params![of.run(), of.campaign()], |row| Ok((row::instant(row, 25)?, outcome(row)?)));
+        let mut found: Vec<(String, Outcome)> = rows.and_then(Iterator::collect).map_err(failed)?;
+        // Merged rows are in the order in which they were merged. Mostly there is nothing to move, which costs less than an order by.
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(found.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
     /// The event that ended a trial; none when it has no end.
@@ -186,19 +192,19 @@ impl Database {
 
 /// None where there is none.
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
-    if row.get_ref(column)? == rusqlite::types::ValueRef::Null { Ok(None) } else { super::row::json(row, column).map(Some) }
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null { Ok(None) } else { row::json(row, column).map(Some) }
 }
 
 fn outcome(row: &Row<'_>) -> rusqlite::Result<Outcome> {
     let verdict: Option<String> = row.get(13)?;
     let role: String = row.get(9)?;
     Ok(Outcome {
-        trial: Some(super::row::id(row, 0, TrialId::try_from)?),
-        run: Some(super::row::id(row, 1, RunId::try_from)?),
+        trial: Some(row::id(row, 0, TrialId::try_from)?),
+        run: Some(row::id(row, 1, RunId::try_from)?),
         scenario: row.get(2)?,
         file: row.get(3)?,
         variant: row.get(4)?,
-        seed: super::row::required(row, 5)?,
+        seed: row::required(row, 5)?,
         repeat: row.get(6)?,
         attempt: row.get(7)?,
         backend: row.get(8)?,
@@ -206,7 +212,7 @@ fn outcome(row: &Row<'_>) -> rusqlite::Result<Outcome> {
         // Nearly none has one.
         cell: match row.get_ref(10)?.as_str()? {
             "{}" => "{}".to_owned(),
-            _ => cell(&super::row::json(row, 10)?),
+            _ => cell(&row::json(row, 10)?),
         },
         yardstick: row.get(11)?,
         subject: row.get(12)?,

@@ -17,7 +17,7 @@ use crate::plan::TrialPlan;
 use crate::plan::missing::{self, Comparing, How, Identity, Missing, Recorded};
 
 const COLUMNS: &str = "yardstick, subject, seed, repeat, trials.backend, role, cell, trial, trials.run, number, scenario, variant, attempt, verdict, \
-     score, reason_code, reason, repair_us, trials.wall_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot";
+     score, reason_code, reason, repair_us, trials.wall_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot, trials.started";
 
 impl Database {
     /// What of a plan is recorded, and what is missing.
@@ -34,10 +34,11 @@ impl Database {
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
         let mut comparing = Comparing::new(plan);
         for (yardstick, subject) in &digests {
-            let mut rows = statement.query([&**yardstick, subject]).map_err(failed)?;
-            while let Some(found) = rows.next().map_err(failed)? {
-                comparing.recorded(one(found).map_err(failed)?);
-            }
+            let rows = statement.query_map([&**yardstick, subject], |row| Ok((row::instant(row, 25)?, one(row)?)));
+            let mut found: Vec<(String, Recorded)> = rows.and_then(Iterator::collect).map_err(failed)?;
+            // Merged rows are in the order in which they were merged.
+            found.sort_by(|(one, _), (other, _)| one.cmp(other));
+            found.into_iter().for_each(|(_, recorded)| comparing.recorded(recorded));
         }
         Ok(comparing.finish(retry_invalid))
     }

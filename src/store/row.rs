@@ -177,6 +177,11 @@ pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<Trial> {
     })
 }
 
+/// An instant as it is written, without its `Z`: one that is later comes after it as a text, however many digits its fraction has.
+pub(super) fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(row.get_ref(column)?.as_str()?.trim_end_matches('Z').to_owned())
+}
+
 /// `runner` is the first of the columns pid, started_ticks, boot.
 pub(super) fn state(row: &Row<'_>, finished: bool, run_finished: bool, runner: usize) -> rusqlite::Result<State> {
     if finished {

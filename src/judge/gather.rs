@@ -63,18 +63,18 @@ pub fn gather(database: &Database, judge: &Judge, which: &Which) -> Result<Gathe
     let mut by_run: IndexMap<RunId, IndexMap<String, Recorded>> = IndexMap::new();
     let single: HashSet<&TrialId> = which.trials.iter().map(|(_, trial)| trial).collect();
     let runs: IndexSet<&RunId> = which.runs.iter().chain(which.trials.iter().map(|(run, _)| run)).collect();
-    let mut take = |recorded: Recorded| {
-        let asked = single.contains(&recorded.trial) || which.runs.contains(&recorded.run) || runs.is_empty();
-        if asked {
+    let mut take = |whole: bool, recorded: Recorded| {
+        if whole || single.contains(&recorded.trial) {
             by_run.entry(recorded.run.clone()).or_default().insert(recorded.trial.to_string(), recorded);
         }
         Ok(())
     };
     if runs.is_empty() {
-        database.to_judge(&Chosen { run: None, campaign: which.campaign.clone() }, true, &mut take)?;
+        database.to_judge(&Chosen { run: None, campaign: which.campaign.clone() }, true, &mut |recorded| take(true, recorded))?;
     }
     for run in &runs {
-        database.to_judge(&Chosen { run: Some((*run).clone()), campaign: None }, true, &mut take)?;
+        let whole = which.runs.contains(run);
+        database.to_judge(&Chosen { run: Some((*run).clone()), campaign: None }, true, &mut |recorded| take(whole, recorded))?;
     }
     for (run, trials) in by_run {
         let mut asked = HashMap::new();

@@ -191,7 +191,8 @@ impl Database {
         Ok(found)
     }
 
-    /// Each finished trial, in the order in which they began: one pass. Without its JSON where that is not needed.
+    /// Each finished trial, with what a run or a campaign kept of earlier ones, as they were recorded: one pass. Without its JSON where that is
+    /// not needed.
     ///
     /// # Errors
     /// The database cannot be read, or what `each` gives.
@@ -206,8 +207,10 @@ impl Database {
             if with_json { ("events.json", "JOIN events ON events.run = trials.run AND events.seq = trials.last_seq") } else { ("''", "") };
         let sql = format!(
             "SELECT trials.trial, trials.run, scenario, variant, verdict, score, scorer_version, {json} FROM trials {events}
-             WHERE verdict IS NOT NULL AND (?1 IS NULL OR trials.run = ?1)
-                AND (?2 IS NULL OR trials.run IN (SELECT run FROM runs WHERE campaign = ?2))
+             WHERE verdict IS NOT NULL
+                AND (?1 IS NULL OR trials.run = ?1 OR trials.trial IN (SELECT trial FROM kept WHERE run = ?1))
+                AND (?2 IS NULL OR trials.run IN (SELECT run FROM runs WHERE campaign = ?2)
+                    OR trials.trial IN (SELECT trial FROM kept WHERE run IN (SELECT run FROM runs WHERE campaign = ?2)))
              ORDER BY trials.rowid"
         );
         let mut statement = self.connection.prepare(&sql).map_err(failed)?;
@@ -388,5 +391,47 @@ impl Stored {
     /// Its sequence number and why this version cannot read it.
     pub fn kind(&self) -> Result<Kind, String> {
         serde_json::from_str(&self.json).map_err(|error| format!("event {}: {error}", self.seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::gallery::{self, Stream};
+    use crate::store::{Directory, Recorder};
+
+    #[test]
+    fn what_a_run_kept_is_judged_with_it_and_so_in_its_campaign() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::of(temp.path());
+        let (mut one, mut two, mut other) = (Stream::new("r-1", 1), Stream::new("r-2", 2), Stream::new("r-3", 1));
+        one.whole("t-0d0d0001", gallery::started("a", "b", 1), gallery::failed()).finish(false);
+        two.push(gallery::kept(1, Verdict::Fail));
+        two.whole("t-2", gallery::started("a", "b", 2), gallery::finished(Verdict::Pass)).finish(false);
+        other.whole("t-3", gallery::started("a", "b", 1), gallery::failed()).finish(false);
+        if let Kind::RunStarted { campaign, .. } = &mut Arc::make_mut(&mut two.events[0]).kind {
+            *campaign = Some("nightly".into());
+        }
+        for stream in [&one, &two, &other] {
+            let recorder =
+                Recorder::start(Database::create(&directory).unwrap(), stream.run.clone(), |problem| panic!("{problem}")).unwrap();
+            stream.events.iter().for_each(|event| recorder.record(Arc::clone(event)));
+            recorder.finish().unwrap();
+        }
+        let database = Database::open(&directory).unwrap();
+        let judged = |run: Option<&Stream>, campaign: Option<&str>| {
+            let chosen = Chosen { run: run.map(|stream| stream.run.clone()), campaign: campaign.map(str::to_owned) };
+            let mut trials = Vec::new();
+            let mut each = |recorded: Recorded| {
+                trials.push(format!("{} of {}", recorded.trial, recorded.run));
+                Ok(())
+            };
+            database.to_judge(&chosen, true, &mut each).unwrap();
+            trials
+        };
+        // Its events are those of the run that has run it.
+        assert_eq!(judged(Some(&two), None), ["t-0d0d0001 of r-1", "t-2 of r-2"]);
+        assert_eq!(judged(None, Some("nightly")), judged(Some(&two), None));
+        assert_eq!((judged(Some(&one), None).len(), judged(None, None).len()), (1, 3));
     }
 }

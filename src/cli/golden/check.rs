@@ -1,6 +1,7 @@
 //! `golden check`: runs trials, or takes recorded ones, and compares them.
 #![expect(clippy::print_stdout, reason = "what differs is what was asked for")]
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +26,9 @@ use crate::plan::{self, Plan, TrialPlan};
 use crate::scenario::model::{Backend, Provider};
 use crate::scenario::{self, Overrides};
 use crate::store::Database;
+use crate::store::outcomes::cell;
 use crate::store::read::Filter;
+use crate::store::row::Trial;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -67,9 +70,12 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let (mut worst, mut waiting) = (Exit::Ok, 0);
     for Ran { plan, events } in &ran {
         let name = snapshot::name(plan);
-        let found = compare(folder, &name, plan, events)?;
+        let found = match deterministic(plan) {
+            Ok(()) => compare(folder, &name, plan, events)?,
+            Err(refused) => Found::Skipped(refused.message),
+        };
         let exit = match &found {
-            Found::Same => Exit::Ok,
+            Found::Same | Found::Skipped(_) => Exit::Ok,
             Found::Invalid(_) => Exit::TrialInvalid,
             Found::New | Found::Differs { .. } => Exit::GoldenDiffers,
         };
@@ -118,14 +124,14 @@ fn executed(args: &CheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
         return Ok(Err(exit));
     }
     let mut all = all_of(&args.store.open()?, &executed.run)?;
-    let ran = plan.trials.iter().filter_map(|plan| {
+    let ran = plan.trials.iter().filter(|plan| plan.repeat == 1).filter_map(|plan| {
         let at = all.iter().position(|(started, _)| started.number == plan.number)?;
         Some(Ran { plan: Arc::clone(plan), events: all.swap_remove(at).1 })
     });
     Ok(Ok(ran.collect()))
 }
 
-/// The trials of a run that is over, with their files as they are now.
+/// The trials of a run that is over, with their files as they are now. Those that have no golden are among them, but not alone.
 fn recorded(args: &CheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     let database = args.store.open()?;
     let run = database.find_run(prefix).map_err(expected)?;
@@ -136,20 +142,20 @@ fn recorded(args: &CheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, E
             Err(found) => return Ok(Err(problems::tell(&found, args.output.message_format))),
         };
         let Some(plan) = plan::plan(&loaded).trials.into_iter().next() else { continue };
-        deterministic(&plan)?;
         ran.push(Ran { plan, events });
+    }
+    if let Some(Err(refused)) = ran.iter().map(|ran| deterministic(&ran.plan)).reduce(Result::or) {
+        return Err(refused.into());
     }
     Ok(Ok(ran))
 }
 
-/// The beginnings of a run's trials with all their events, in the order of the plan. Checks of scenarios have no goldens.
+/// The beginnings of a run's trials with all their events, in the order of the plan: the last attempt of each. Checks of scenarios have no
+/// goldens. A golden is of a seed: of its repeats the first is held against it.
 fn all_of(database: &Database, run: &RunId) -> anyhow::Result<Vec<(TrialStarted, Vec<Event>)>> {
     let filter = Filter { run: Some(run.clone()), all_roles: true, limit: usize::MAX, ..Filter::default() };
     let mut found = Vec::new();
-    for trial in database.trials(&filter).map_err(expected)? {
-        if trial.role == "check" {
-            continue;
-        }
+    for trial in last_of_each(database.trials(&filter).map_err(expected)?) {
         let events = database.trial_events(&trial).map_err(expected)?;
         let started =
             events.iter().find_map(|event| if let Kind::TrialStarted(started) = &event.kind { Some((**started).clone()) } else { None });
@@ -157,6 +163,18 @@ fn all_of(database: &Database, run: &RunId) -> anyhow::Result<Vec<(TrialStarted,
     }
     found.sort_by_key(|(started, _)| started.number);
     Ok(found)
+}
+
+fn last_of_each(mut trials: Vec<Trial>) -> Vec<Trial> {
+    trials.retain(|trial| trial.role != "check" && trial.repeat == 1);
+    // What was cut off replaces nothing that has come to an end.
+    trials.sort_by_key(|trial| (trial.verdict.is_some(), trial.started));
+    let mut known = HashSet::new();
+    let identity = |trial: &Trial| {
+        let Trial { file, variant, seed, backend, role, .. } = trial;
+        (file.clone(), variant.clone(), *seed, backend.clone(), role.clone(), cell(&trial.cell))
+    };
+    trials.into_iter().rev().filter(|trial| known.insert(identity(trial))).collect()
 }
 
 fn overrides(of: &Which, given: &OverrideArgs) -> Overrides {
@@ -191,6 +209,8 @@ enum Found {
     },
     /// It says nothing about the agent: there is nothing to keep.
     Invalid(String),
+    /// There can be no golden of it.
+    Skipped(String),
 }
 
 /// Compares; what differs is written beside the golden, and what waited before goes.
@@ -226,6 +246,7 @@ impl Found {
             Self::New => "new",
             Self::Differs { .. } => "differs",
             Self::Invalid(_) => "invalid",
+            Self::Skipped(_) => "skipped",
         }
     }
 
@@ -235,12 +256,13 @@ impl Found {
             Self::New => Tone::Warning,
             Self::Differs { .. } => Tone::Fail,
             Self::Invalid(_) => Tone::Invalid,
+            Self::Skipped(_) => Tone::Faint,
         };
-        let word = if matches!(self, Self::Same) { self.word().to_owned() } else { self.word().to_uppercase() };
+        let word = if matches!(self, Self::Same | Self::Skipped(_)) { self.word().to_owned() } else { self.word().to_uppercase() };
         let mut text = format!("{}{} {name}\n", palette.paint(tone, &word), " ".repeat(8_usize.saturating_sub(word.len())));
         match self {
             Self::Differs { old, new } => text.push_str(&shown(old, new, palette)),
-            Self::Invalid(why) => {
+            Self::Invalid(why) | Self::Skipped(why) => {
                 let _ = writeln!(text, "  why    {why}");
             }
             Self::Same | Self::New => (),
@@ -249,10 +271,35 @@ impl Found {
     }
 
     fn to_json(&self, name: &str) -> serde_json::Value {
-        let mut value = json!({ "golden": name, "state": self.word() });
-        if let (Self::Differs { old, new }, Some(map)) = (self, value.as_object_mut()) {
-            map.insert("diff".into(), shown(old, new, Palette::PLAIN).into());
+        let word = self.word();
+        match self {
+            Self::Differs { old, new } => json!({ "golden": name, "state": word, "diff": shown(old, new, Palette::PLAIN) }),
+            Self::Skipped(why) => json!({ "golden": name, "state": word, "why": why }),
+            Self::Same | Self::New | Self::Invalid(_) => json!({ "golden": name, "state": word }),
         }
-        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::gallery::{self, Stream};
+    use crate::store::{Directory, Recorder};
+
+    #[test]
+    fn the_last_attempt_of_the_first_repeat_is_held_against_the_golden() {
+        let temp = tempfile::tempdir().unwrap();
+        let of = |number, repeat, attempt| TrialStarted { repeat, attempt, ..gallery::started("node_kill", "playbook", number) };
+        let mut stream = Stream::new("r-1", 2);
+        stream.whole("t-1", of(1, 1, 1), gallery::invalid()).whole("t-2", of(1, 1, 2), gallery::finished(Verdict::Pass));
+        stream.whole("t-3", of(2, 2, 1), gallery::failed()).trial("t-4", of(1, 1, 3));
+        let recorder =
+            Recorder::start(Database::create(&Directory::of(temp.path())).unwrap(), stream.run.clone(), |problem| panic!("{problem}"));
+        let recorder = recorder.unwrap();
+        stream.events.iter().for_each(|event| recorder.record(Arc::clone(event)));
+        recorder.finish().unwrap();
+        let found = all_of(&Database::open(&Directory::of(temp.path())).unwrap(), &stream.run).unwrap();
+        let which: Vec<(usize, u32)> = found.iter().map(|(started, _)| (started.number, started.attempt)).collect();
+        assert_eq!(which, [(1, 2)]);
     }
 }

@@ -38,7 +38,9 @@ impl Database {
             let mut found: Vec<(String, Recorded)> = rows.and_then(Iterator::collect).map_err(failed)?;
             // Merged rows are in the order in which they were merged.
             found.sort_by(|(one, _), (other, _)| one.cmp(other));
-            found.into_iter().for_each(|(_, recorded)| comparing.recorded(recorded));
+            for (_, recorded) in found {
+                comparing.recorded(recorded);
+            }
         }
         Ok(comparing.finish(retry_invalid))
     }

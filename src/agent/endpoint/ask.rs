@@ -101,3 +101,33 @@ pub(super) struct Target<'a> {
     /// No answer is asked for, but how long the prompt is.
     pub length: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_would_do_itself_is_known_by_its_name() {
+        for (body, found) in [
+            (json!({ "tools": [{ "name": "web_search", "input_schema": {} }, { "type": "bash_20250124", "name": "bash" }] }), None),
+            (json!({ "tools": [{ "type": "function", "name": "f" }], "mcp_servers": [] }), None),
+            (json!({ "tools": [{ "type": "web_search", "external_web_access": false }] }), None),
+            (json!({ "tools": [{ "type": "web_search", "external_web_access": true }] }), Some("web_search")),
+            (json!({ "tools": [{ "type": "custom", "name": "a" }, { "type": "web_fetch_20250910" }] }), Some("web_fetch_20250910")),
+            (json!({ "mcp_servers": [{ "url": "https://example.com" }] }), Some("mcp_servers")),
+            (json!({ "web_search_options": {} }), Some("web_search_options")),
+        ] {
+            assert_eq!(reaches_out(&body).as_deref(), found, "{body}");
+        }
+    }
+
+    #[test]
+    fn several_answers_may_be_as_long_together() {
+        let longest = |body: Value| Api::Completions.longest(&body);
+        assert_eq!(longest(json!({ "max_tokens": 7 })), Some(7));
+        assert_eq!(longest(json!({ "max_tokens": 7, "n": 3 })), Some(21));
+        assert_eq!(longest(json!({ "n": 3 })), None);
+    }
+}

@@ -173,6 +173,19 @@ fn calls_that_come_whole_and_without_numbers_stay_apart() {
 }
 
 #[test]
+fn answers_that_nobody_reads_are_counted_too() {
+    let text = events(&[
+        r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"four"}}]}"#,
+        r#"{"choices":[{"index":1,"delta":{"role":"assistant","content":"nine more"}}]}"#,
+    ]);
+    let mut pieces = OpenAi::default().assembly();
+    for event in Decoder::default().push(text.as_bytes()) {
+        pieces.take(&event).expect("a chunk");
+    }
+    assert_eq!(pieces.tally().said, 13);
+}
+
+#[test]
 fn a_stream_without_its_end_is_no_answer() {
     let begun = r#"{"choices":[{"delta":{"content":"I"}}]}"#;
     for text in [events(&[]), events(&[begun]), events(&[begun, USAGE]), events(&[begun, "[DONE]"])] {

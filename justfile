@@ -38,6 +38,12 @@ ci:
 schemas:
     cargo run --quiet -- schema --write schemas
 
+# Record the trials of tests/recordings again
+[group('write')]
+record:
+    cargo build
+    tests/recordings/record
+
 # Measure the release build against the targets; the report goes to stdout
 [group('measure')]
 bench *ARGS:

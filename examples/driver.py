@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""An example driver for chaosrun: a register on etcd, through etcd's JSON gateway.
+"""Example driver for chaosrun: a register on etcd, through the JSON gateway of etcd.
 
-It speaks the protocol of docs/driver.md and uses nothing but Python's standard library:
+It implements the protocol of docs/driver.md with the Python standard library only:
 
     workloads:
       kv:
         model: register
         driver: { command: [python3, examples/driver.py, --role, etcd, --port, client] }
 
-The three habits that make a driver honest:
-  * `fail` only when the operation certainly did not happen (the connection was refused, the server said so);
-    whatever is in doubt is `info`, because it may have happened, or may still happen;
-  * one attempt an operation: a retry could write twice;
-  * a client keeps to one node and moves on to the next when it got no good answer.
+Three rules for a correct driver:
+  * `fail` only when the operation certainly did not happen (the connection was refused, the server rejected it);
+    in doubt answer `info`, because the operation may have happened or may still happen;
+  * one attempt per operation, because a retry could write twice;
+  * a client uses one node and switches to the next after a failure.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import queue
 import sys
 import threading
 
-# Answers of etcd which say that nothing was proposed.
+# Answers of etcd that certainly mean that nothing was proposed.
 CERTAINLY_NOT = ("no leader", "not leader", "too many requests", "connection refused")
 
 output = threading.Lock()
@@ -62,7 +62,7 @@ class Client(threading.Thread):
                 answer = self.perform(request)
             except NotSent as error:
                 answer = {"type": "fail", "error": str(error)}
-            except Exception as error:  # It was sent and no answer came: nobody knows.
+            except Exception as error:  # The request was sent without an answer: the result is unknown.
                 answer = {"type": "info", "error": f"{type(error).__name__}: {error}"}
             if answer["type"] != "ok" and not answer.get("mismatch"):
                 self.move_on()

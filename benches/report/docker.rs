@@ -1,4 +1,4 @@
-//! Containers: the backend against the stock client, which starts and removes the same set of them.
+//! Containers: the backend compared with the stock client, which starts and removes the same set of them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use crate::{Report, events, kinds, measure, phase, seconds};
 
-/// Nodes of the TiKV cluster; each is two containers.
+/// Number of nodes of the TiKV cluster; each is two containers.
 const NODES: usize = 6;
 const NETWORK: &str = "bench-of-containers";
 
-/// Trials in containers and the same containers by hand, by turns: what else the machine does meets both.
+/// Runs trials in containers and the same containers by the stock client, alternately: other load on the machine affects both.
 pub fn containers(report: &mut Report, store: &Path, runs: usize) {
     let mut figures: [Vec<f64>; 6] = Default::default();
-    // The first makes the images.
+    // The first trial makes the images.
     trial(store, 0);
     for seed in 1..=runs {
         let (Some([ready, detect, down]), Some([by_hand, removed])) = (trial(store, seed), by_hand()) else { continue };
@@ -30,7 +30,7 @@ pub fn containers(report: &mut Report, store: &Path, runs: usize) {
     report.add("docker:   12 by the stock client", "s", None, removed);
 }
 
-/// Ready, detection and teardown of one trial, in seconds.
+/// Returns ready, detection and teardown times of one trial, in seconds.
 fn trial(store: &Path, seed: usize) -> Option<[f64; 3]> {
     let seed = seed.to_string();
     let short = ["--variant", "noop", "--set", "timing.repair_within=200ms", "--seed", &seed, "--message-format", "json"];
@@ -40,8 +40,8 @@ fn trial(store: &Path, seed: usize) -> Option<[f64; 3]> {
     Some([phase(&events, "up")?, seconds(&end["detect_us"])?, phase(&events, "down")?])
 }
 
-/// The same set by the stock client, as parallel as it goes: start and removal, in seconds. Nothing here waits for the
-/// programs in them to be ready.
+/// Starts and removes the same set by the stock client, as parallel as possible: returns both times in seconds. Does not wait until the
+/// programs are ready.
 fn by_hand() -> Option<[f64; 2]> {
     let (holder, server) = (image("chaosrun/holder")?, image("chaosrun/server")?);
     let all: Vec<String> = (0..NODES).flat_map(|node| [format!("bench-{node}-net"), format!("bench-{node}")]).collect();
@@ -69,7 +69,7 @@ fn by_hand() -> Option<[f64; 2]> {
     started.into_iter().collect::<Option<Vec<()>>>().map(|_| [up, removed])
 }
 
-/// The newest image of that name.
+/// Returns the newest image of that name.
 fn image(name: &str) -> Option<String> {
     let output = Command::new("docker").args(["images", "--format", "{{.Repository}}:{{.Tag}}", name]).output().ok()?;
     String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)

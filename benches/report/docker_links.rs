@@ -1,14 +1,15 @@
-//! Links in containers: what was asked and what is measured, between three bare holders.
+//! Links in containers: requested and measured values, between three bare sidecars.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::docker::engine::Engine;
-use chaosrun::cluster::docker::holder::{DNS, Guard, Holder, LinkPath, Mode, Turn, Way};
-use chaosrun::cluster::docker::image::{self, Sources};
-use chaosrun::cluster::{Pinging, Shape};
+use chaosrun_backend_docker::engine::Engine;
+use chaosrun_backend_docker::image;
+use chaosrun_backend_docker::image::Sources;
+use chaosrun_backend_docker::sidecar::{DNS, Guard, Holder, LinkPath, LinkSelector, Mode, StartLock};
+use chaosrun_cluster::{Pinging, Shape};
 use futures_util::future::join_all;
 
 use crate::Report;
@@ -18,7 +19,7 @@ const BASE: [u8; 3] = [10, 251, 77];
 const LEASE: Duration = Duration::from_secs(60);
 const HOLDERS: [(&str, u8); 3] = [("bench-link-1", 11), ("bench-link-2", 12), ("bench-link-3", 13)];
 
-/// Delay in microseconds, and the row it is told in.
+/// Delay in microseconds, and its row in the report.
 const DELAYS: [(u64, &str, f64); 5] = [
     (500, "docker links: delay 0.5 ms, error", 0.5),
     (1_000, "docker links: delay 1 ms, error", 0.5),
@@ -26,7 +27,7 @@ const DELAYS: [(u64, &str, f64); 5] = [
     (50_000, "docker links: delay 50 ms, error", 1.0),
     (200_000, "docker links: delay 200 ms, error", 4.0),
 ];
-/// Share, row, and five standard deviations of 2000 in percent points.
+/// Share, row, and five standard deviations of 2000 in percentage points.
 const LOSSES: [(f64, &str, f64); 3] = [
     (0.01, "docker links: loss 1 %, off by", 1.1),
     (0.1, "docker links: loss 10 %, off by", 3.4),
@@ -47,13 +48,13 @@ fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, last)
 }
 
-/// Nothing is told where no engine is.
+/// Measures links; reports no rows without an engine.
 pub fn links(report: &mut Report, runs: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let holders = start().await;
-        if let Some(holders) = &holders {
-            measure(report, holders, runs).await;
+        let sidecars = start().await;
+        if let Some(sidecars) = &sidecars {
+            measure(report, sidecars, runs).await;
         }
     });
     let names = HOLDERS.map(|(name, _)| name);
@@ -64,33 +65,33 @@ pub fn links(report: &mut Report, runs: usize) {
 async fn start() -> Option<Vec<Holder>> {
     let engine = Engine::connect().await.ok()?;
     let (beside, program) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/x.yaml"), crate::program());
-    let sources = [(image::holder(), Sources { beside: &beside, program: &program })];
-    let image = image::prepare(&engine, &sources, |_| ()).await.ok()?.swap_remove(&image::holder())?.reference;
+    let sources = [(image::sidecar(), Sources { beside: &beside, program: &program })];
+    let image = image::prepare(&engine, &sources, |_| ()).await.ok()?.swap_remove(&image::sidecar())?.reference;
     let [a, b, c] = BASE;
     let (subnet, gateway) = (format!("{a}.{b}.{c}.0/24"), format!("{a}.{b}.{c}.1"));
     docker(&["network", "create", "--internal", "--subnet", &subnet, "--gateway", &gateway, NETWORK]).then_some(())?;
-    let mut holders = Vec::new();
+    let mut sidecars = Vec::new();
     for (name, last) in HOLDERS {
         let ip = address(last).to_string();
         let args = ["create", "-i", "--name", name, "--log-driver", "none", "--cap-add", "NET_ADMIN", "--dns", DNS];
         docker(&[&args[..], &["--network", NETWORK, "--ip", &ip, &image]].concat()).then_some(())?;
-        let holder = Holder::start(&engine, name, &Turn::default()).await.ok()?;
-        holder.guard(Guard { subnet: subnet.clone(), gateway: address(1) }).await.ok()?;
-        holders.push(holder);
+        let sidecar = Holder::start(&engine, name, &StartLock::default()).await.ok()?;
+        sidecar.guard(Guard { subnet: subnet.clone(), gateway: address(1) }).await.ok()?;
+        sidecars.push(sidecar);
     }
-    Some(holders)
+    Some(sidecars)
 }
 
 fn path(from: u8, cut: Option<Mode>, shape: Shape) -> LinkPath {
     let shape = Some(shape).filter(|shape| !shape.is_plain());
-    LinkPath { way: Way { from: address(from), ports: None }, cut, shape, name: format!("{from}>x") }
+    LinkPath { way: LinkSelector { from: address(from), ports: None }, cut, shape, name: format!("{from}>x") }
 }
 
-async fn set(holder: &Holder, paths: Vec<LinkPath>) {
-    holder.set_links(paths, 7, LEASE).await.expect("links are set");
+async fn set(sidecar: &Holder, paths: Vec<LinkPath>) {
+    sidecar.set_links(paths, 7, LEASE).await.expect("links are set");
 }
 
-/// Median of the round trips in milliseconds.
+/// Returns the median of the round trips in milliseconds.
 async fn round_trip(from: &Holder, to: u8, count: u32) -> f64 {
     let how = Pinging { count, every: Duration::from_millis(2), timeout: Duration::from_secs(2) };
     let mut took = from.ping(address(to), None, how).await.expect("pings").answered;
@@ -98,8 +99,8 @@ async fn round_trip(from: &Holder, to: u8, count: u32) -> f64 {
     took.get(took.len() / 2).map_or(f64::NAN, |took| ms(*took))
 }
 
-async fn measure(report: &mut Report, holders: &[Holder], runs: usize) {
-    let [one, two, three] = holders else { return };
+async fn measure(report: &mut Report, sidecars: &[Holder], runs: usize) {
+    let [one, two, three] = sidecars else { return };
     let (_, to) = HOLDERS[1];
     let (_, from) = HOLDERS[0];
     let began = Instant::now();
@@ -142,7 +143,7 @@ async fn measure(report: &mut Report, holders: &[Holder], runs: usize) {
         set(two, vec![path(from, None, Shape { rate: Some(rate), ..Shape::default() })]).await;
         let mut off = Vec::new();
         for _ in 0..runs.min(3) {
-            let way = Way { from: address(from), ports: None };
+            let way = LinkSelector { from: address(from), ports: None };
             let measured = two.receives(address(to), one, way, Duration::from_secs(2)).await.expect("bytes");
             #[expect(clippy::cast_precision_loss, reason = "megabytes")]
             off.push((measured / rate as f64 - 1.0).abs() * 100.0);
@@ -150,10 +151,10 @@ async fn measure(report: &mut Report, holders: &[Holder], runs: usize) {
         report.add(row, "%", 10.0, off);
     }
     set(two, Vec::new()).await;
-    changes(report, holders, runs * 6).await;
+    changes(report, sidecars, runs * 6).await;
 }
 
-/// What `cut` sends to `to` through the cuts that are silent, and what becomes of one beside it. A reject lets echoes pass.
+/// Measures packets that `cut` sends to `to` through silent cuts, and those of a link beside it. A reject lets echoes pass.
 async fn cuts(report: &mut Report, cut: &Holder, beside: &Holder, to: &Holder) {
     let ((_, from), (_, last)) = (HOLDERS[0], HOLDERS[1]);
     let before = round_trip(beside, last, 200).await;
@@ -173,8 +174,8 @@ async fn cuts(report: &mut Report, cut: &Holder, beside: &Holder, to: &Holder) {
     report.add("docker links: a bystander of a partition, change", "ms", 0.3, vec![(during - before).abs()]);
 }
 
-/// All links between the three at once, and their mending until a packet has gone round.
-async fn changes(report: &mut Report, holders: &[Holder], runs: usize) {
+/// Measures the change of all links between the three at once, and their healing until the first round trip.
+async fn changes(report: &mut Report, sidecars: &[Holder], runs: usize) {
     let slow = Shape { delay: Duration::from_millis(200), loss: 0.5, ..Shape::default() };
     for (set_row, mended_row, cut, shape) in [
         ("docker links: setting all of three nodes, shaped", "docker links: mended and whole, shaped", None, slow),
@@ -183,16 +184,16 @@ async fn changes(report: &mut Report, holders: &[Holder], runs: usize) {
         let (mut setting, mut mending) = (Vec::new(), Vec::new());
         for _ in 0..runs {
             let began = Instant::now();
-            let all = HOLDERS.iter().zip(holders).map(|((_, own), holder)| {
+            let all = HOLDERS.iter().zip(sidecars).map(|((_, own), sidecar)| {
                 let others = HOLDERS.iter().filter(move |(_, last)| last != own);
-                set(holder, others.map(|(_, last)| path(*last, cut, shape)).collect())
+                set(sidecar, others.map(|(_, last)| path(*last, cut, shape)).collect())
             });
             join_all(all).await;
             setting.push(ms(began.elapsed()));
             let began = Instant::now();
-            join_all(holders.iter().map(|holder| set(holder, Vec::new()))).await;
+            join_all(sidecars.iter().map(|sidecar| set(sidecar, Vec::new()))).await;
             let how = Pinging { count: 1, every: Duration::ZERO, timeout: Duration::from_secs(2) };
-            let whole = holders[0].ping(address(HOLDERS[1].1), None, how).await.expect("a ping").answered.len() == 1;
+            let whole = sidecars[0].ping(address(HOLDERS[1].1), None, how).await.expect("a ping").answered.len() == 1;
             mending.push(if whole { ms(began.elapsed()) } else { f64::INFINITY });
         }
         report.add(set_row, "ms", 25.0, setting);

@@ -1,5 +1,5 @@
-//! Faults as trials inject them, of the shipped stand-ins: how long until each is in force, and how much of a disk is filled. What is
-//! read here is what a trial's own record says.
+//! Faults of the shipped stand-ins as trials inject them: the time until each is in force, and the filled part of a disk. All figures are
+//! read from the records of the trials.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Report, events, kinds, measure, ms_of};
 
-/// A backend, and its rows with their targets: a partition, a latency, a kill, a filled disk, and what was not felt.
+/// Backend, and its rows with their targets: a partition, a latency, a kill, a filled disk, and faults that were not felt.
 struct Place {
     words: &'static [&'static str],
     partition: (&'static str, f64),
@@ -37,7 +37,7 @@ const PLACES: [Place; 2] = [
     },
 ];
 
-/// Six network faults of a kind a run, by turns, each over before the next.
+/// Runs trials with six network faults of one kind each, alternately, each fault ending before the next.
 pub fn faults(report: &mut Report, store: &Path, runs: usize) {
     let folder = store.join("faults");
     let (file, times) = (folder.join("faults.yaml"), runs * 6);

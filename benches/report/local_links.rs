@@ -1,22 +1,22 @@
-//! Links on this machine: what is asked of a relay and what it does, by its own ends and by sockets of the system.
+//! Links on this machine: requested and measured values of a relay, by its own endpoints and by sockets of the system.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::harm::Pinging;
-use chaosrun::cluster::local::relay::{Owners, Relay, RelayLink, Source};
-use chaosrun::cluster::{CutMode, LinkPath, Shape};
+use chaosrun_backend_local::relay::{ConnectionSource, Owners, Relay, RelayLink};
+use chaosrun_cluster::fault_control::Pinging;
+use chaosrun_cluster::{CutMode, LinkPath, Shape};
 
 use crate::{Report, ms};
 
-/// Everybody who dials is node `a`.
+/// Identification of every client as node `a`.
 struct FromA;
 
 impl Owners for FromA {
-    fn source(&self, _peer: SocketAddr, _local: SocketAddr) -> Source {
-        Source::Node("a".into())
+    fn source(&self, _peer: SocketAddr, _local: SocketAddr) -> ConnectionSource {
+        ConnectionSource::Node("a".into())
     }
 }
 
@@ -27,7 +27,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// Node `b`, which sends everything back, behind a relay.
+    /// Creates node `b`, an echo server behind a relay.
     fn new() -> std::io::Result<Self> {
         let target = TcpListener::bind("127.0.0.1:0")?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -51,7 +51,7 @@ impl Lab {
         self.runtime.block_on(self.relay.set(Vec::new(), 1));
     }
 
-    /// Milliseconds of those that were answered.
+    /// Returns the round trips of answered pings in milliseconds.
     fn ping(&self, from: &str, to: &str, count: u32) -> Vec<f64> {
         let how = Pinging { count, every: Duration::from_millis(2), timeout: Duration::from_millis(500) };
         let pings = self.runtime.block_on(self.relay.ping(from, to, None, how));
@@ -75,7 +75,7 @@ fn echo(mut stream: TcpStream) {
     }
 }
 
-/// One round trip of a real connection, in milliseconds.
+/// Measures one round trip of a real connection, in milliseconds.
 fn trip(stream: &mut TcpStream) -> std::io::Result<f64> {
     let begin = Instant::now();
     stream.write_all(b"ping")?;

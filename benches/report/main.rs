@@ -1,10 +1,10 @@
-//! `just bench`: measures what chaosrun promises, on the real binary, and prints a report.
+//! `just bench`: measures chaosrun's promised figures with the real binary, and prints a report.
 //!
-//! `cargo bench --bench report [-- RUNS]`; with `faults` among the words, of faults alone: how exact and how quick they are on both
-//! backends; with `turns` or `agents`, of agents that talk with a model; with `docker-links` or `local-links`, of links in containers or on this machine alone; with `removal`
-//! (and `seed=N`), of what is left of killed runners alone; with `store [TRIALS EVENTS]`, of a large record; with `parallel [SEEDS]`, of eight trials at once;
-//! with `rates [CAMPAIGNS]`, how often comparisons and gates are wrong. Timings are for reading; only what is left of a runner is a failure.
-//! The program is the one that `CHAOSRUN_BENCH_PROGRAM` names, else the one that cargo built beside the bench.
+//! Usage: `cargo bench --bench report [-- RUNS]`. Words select parts: `faults`, the accuracy and speed of faults on both backends; `turns`
+//! or `agents`, agents that talk with a model; `docker-links` or `local-links`, links in containers or on this machine; `removal` (and
+//! `seed=N`), leftovers of killed runners; `store [TRIALS EVENTS]`, a large record; `parallel [SEEDS]`, eight trials at once; `rates
+//! [CAMPAIGNS]`, the error rates of comparisons and gates. Timings are informative; only leftovers of a runner are a failure. The program
+//! is that of `CHAOSRUN_BENCH_PROGRAM`, otherwise the one that cargo built with the bench.
 
 #[path = "../../tests/it/breaks.rs"]
 mod breaks;
@@ -108,7 +108,7 @@ fn code(clean: bool) -> ExitCode {
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One measured figure: all its values, and what was promised.
+/// Measured figure: all its values, and the promised value.
 struct Row {
     name: &'static str,
     unit: &'static str,
@@ -147,19 +147,19 @@ fn say(line: &str) {
     println!("{line}");
 }
 
-/// A finished child: what it took.
+/// Resources used by a child that has ended.
 struct Finished {
     wall: Duration,
-    /// CPU of the process itself and of its supervisor, without what they run for others.
+    /// CPU time of the process itself and of its supervisor, without that of the programs they run.
     cpu: Duration,
     peak_mib: f64,
     passed: bool,
-    /// The program knows no such command.
+    /// True if the program has no such command.
     unknown: bool,
     stdout: String,
 }
 
-/// Runs the program and watches its own CPU and memory in /proc until it ends.
+/// Runs the program and measures its own CPU time and memory from /proc until it ends.
 fn measure(arguments: &[&str], store: Option<&Path>) -> Finished {
     let mut command = command(arguments, store);
     let began = Instant::now();
@@ -189,7 +189,7 @@ fn watch(child: &mut Child) -> (Duration, f64) {
     let (mut own, mut supervisor, mut peak) = (Duration::ZERO, Duration::ZERO, 0.0_f64);
     loop {
         own = own.max(cpu(child.id()));
-        // The only child that a runner has.
+        // The supervisor is the only child of a runner.
         supervisor = children(child.id()).first().map_or(supervisor, |pid| supervisor.max(cpu(*pid)));
         if let Ok(status) = fs::read_to_string(format!("/proc/{}/status", child.id())) {
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -203,7 +203,7 @@ fn watch(child: &mut Child) -> (Duration, f64) {
     }
 }
 
-/// What a process has used itself, in the kernel's ticks of 10 ms.
+/// Returns the CPU time of a process itself, in the kernel's ticks of 10 ms.
 fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Fields 14 and 15, counted after the name in parentheses.
@@ -212,7 +212,7 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Of the main thread of a process, which is the one that starts others.
+/// Returns the children of the main thread of a process, which starts all others.
 fn children(pid: u32) -> Vec<u32> {
     let pids = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -238,7 +238,7 @@ fn list(report: &mut Report, store: &Path, runs: usize) {
     report.add("list, 500 trials recorded", "ms", 30.0, values);
 }
 
-/// 500 trials of an empty cluster with three scripted shell commands each: the harness's own cost.
+/// Runs 500 trials of an empty cluster with three scripted shell commands each: measures the overhead of chaosrun.
 fn empty(report: &mut Report, store: &Path) {
     const TRIALS: f64 = 500.0;
     let arguments = ["run", "scenarios/empty.yaml", "--repeat", "500", "--jobs", "2"];
@@ -285,7 +285,7 @@ fn kinds<'a>(events: &'a [Value], name: &'static str) -> impl Iterator<Item = &'
     events.iter().map(|event| &event["kind"]).filter(move |kind| kind["type"] == name)
 }
 
-/// Milliseconds of a number of microseconds.
+/// Converts a number of microseconds to milliseconds.
 fn ms_of(value: &Value) -> Option<f64> {
     seconds(value).map(|seconds| seconds * 1e3)
 }
@@ -294,12 +294,12 @@ fn seconds(value: &Value) -> Option<f64> {
     value.as_f64().map(|us| us / 1e6)
 }
 
-/// What a phase took, in seconds.
+/// Returns the duration of a phase, in seconds.
 fn phase(events: &[Value], name: &str) -> Option<f64> {
     kinds(events, "phase_finished").find(|kind| kind["phase"] == name).and_then(|kind| seconds(&kind["took_us"]))
 }
 
-/// What the relay adds to a request: a node of a running trial is asked through it and directly, by turns.
+/// Measures the overhead of the relay per request: a node of a running trial is asked through it and directly, alternately.
 fn relay(report: &mut Report, store: &Path) {
     const PAIRS: usize = 500;
     let mut run = command(&["run", "scenarios/node_pause.yaml"], Some(store)).spawn().expect("the program starts");
@@ -320,7 +320,7 @@ fn relay(report: &mut Report, store: &Path) {
     report.add("relay:   such a request without it", "us", None, direct);
 }
 
-/// Connections to the first placement driver, straight and through its relay, once it serves.
+/// Opens connections to the first placement driver, directly and through its relay, once it serves.
 fn both_ways(run: &mut Child) -> Option<[BufReader<TcpStream>; 2]> {
     while matches!(run.try_wait(), Ok(None)) {
         for pid in children(run.id()).into_iter().flat_map(children) {
@@ -342,7 +342,7 @@ fn both_ways(run: &mut Child) -> Option<[BufReader<TcpStream>; 2]> {
     None
 }
 
-/// One request over a connection that stays open; microseconds.
+/// Measures one request over an open connection, in microseconds.
 fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
     let began = Instant::now();
     stream.get_mut().write_all(b"GET /pd/api/v1/version HTTP/1.1\r\nhost: pd\r\n\r\n").ok()?;
@@ -364,7 +364,7 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
     Some(ms(began.elapsed()) * 1e3)
 }
 
-/// The same empty work in `inspect_ai`, when it is installed.
+/// Runs the same empty work in `inspect_ai`, if it is installed.
 fn inspect(report: &mut Report) {
     const SAMPLES: f64 = 50.0;
     let task = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/inspect_empty.py");

@@ -1,4 +1,5 @@
-//! Eight trials at once on this machine: what that takes beside what it must take, and whether the verdicts are those of one after the other.
+//! Eight trials at once on this machine: their duration compared with the minimum, and their verdicts compared with those of sequential
+//! trials.
 #![expect(clippy::cast_precision_loss, reason = "a few cores and trials")]
 
 use std::collections::BTreeMap;
@@ -12,17 +13,17 @@ use crate::{Report, events, measure, say};
 const SCENARIOS: [&str; 2] = ["scenarios/node_kill.yaml", "scenarios/node_pause.yaml"];
 const VARIANTS: &str = "noop,playbook,oracle";
 const JOBS: usize = 8;
-/// Of the kernel, as `/proc/stat` counts.
+/// Ticks per second of the kernel, as in `/proc/stat`.
 const TICKS: f64 = 100.0;
 
-/// A run of the plan.
+/// Run of the plan.
 struct Run {
-    /// Seconds.
+    /// Duration in seconds.
     wall: f64,
-    /// Of all processors together, whatever used them.
+    /// Seconds of work of all processors together, for any program.
     busy: f64,
     cores: f64,
-    /// Seconds of each trial, and what it came to, by who and which.
+    /// Seconds of each trial, and its verdict, by variant and trial.
     trials: BTreeMap<String, (f64, String)>,
 }
 
@@ -36,7 +37,8 @@ pub fn parallel(report: &mut Report, store: &Path, seeds: usize) {
     }
     let walls = || one.trials.values().map(|(wall, _)| *wall);
     let (work, longest) = (walls().sum::<f64>(), walls().fold(0.0, f64::max));
-    // No order of the trials is quicker than the longest of them, than all in as many slots, or than their work on so many processors.
+    // No order of the trials is faster than the longest of them, than all in that number of slots, or than their work on that number of
+    // processors.
     let path = longest.max(work / JOBS as f64).max(one.busy / one.cores);
     let differ: Vec<&String> =
         one.trials.iter().filter(|(name, (_, verdict))| many.trials[*name].1 != *verdict).map(|(name, _)| name).collect();
@@ -83,12 +85,12 @@ fn run(store: &Path, seeds: usize, jobs: usize) -> Run {
     Run { wall: done.wall.as_secs_f64(), busy: after - before, cores, trials }
 }
 
-/// Seconds that processors were not idle since the machine was started, all together.
+/// Returns the seconds in which processors were not idle since the machine was started, summed up.
 fn busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = stat.lines().next().unwrap_or_default();
     let fields: Vec<f64> = first.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    // proc_stat(5): idle and iowait are the fourth and fifth; guests are counted among users already.
+    // proc_stat(5): idle and iowait are the fourth and fifth; guests are already counted among users.
     let used = [0, 1, 2, 5, 6, 7].iter().filter_map(|at| fields.get(*at)).sum::<f64>();
     used / TICKS
 }

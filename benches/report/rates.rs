@@ -1,24 +1,24 @@
-//! How often `compare` and `gate` are wrong, as they are: ten thousand simulated campaigns of agents whose worth is known.
+//! Error rates of `compare` and `gate`: ten thousand simulated campaigns of agents whose true rates are known.
 //!
-//! What a fixed number of pairs says goes all the way through the comparison and the judge. What is said while pairs come in
-//! (`--until decided`) is simulated in a test of the queue.
+//! Results for a fixed number of pairs go through the whole comparison and the judge. Results while pairs are still being collected
+//! (`--until decided`) are simulated in a test of the queue.
 
-use chaosrun::compare::answer::Answer;
-use chaosrun::compare::comparison::{Comparison, Question};
-use chaosrun::compare::effect::Certainty;
-use chaosrun::compare::metric::Metric;
-use chaosrun::compare::side::Side;
-use chaosrun::event::{TrialRole, Verdict};
-use chaosrun::gate::baseline::Baseline;
-use chaosrun::gate::judge::{Evidence, judge};
-use chaosrun::gate::rung::Ruling;
-use chaosrun::store::outcomes::Outcome;
+use chaosrun_analysis::compare::answer::ComparisonAnswer;
+use chaosrun_analysis::compare::comparison::{Comparison, ComparisonOptions};
+use chaosrun_analysis::compare::effect::Certainty;
+use chaosrun_analysis::compare::metric::MetricValue;
+use chaosrun_analysis::compare::side::Side;
+use chaosrun_analysis::gate::baseline::Baseline;
+use chaosrun_analysis::gate::checks::GateRuling;
+use chaosrun_analysis::gate::judge::{GateEvidence, judge};
+use chaosrun_event::{TrialRole, Verdict};
+use chaosrun_store::outcomes::TrialOutcome;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::Report;
 
-/// In percent: how often an error is allowed.
+/// Permitted error rate in percent.
 const ALLOWED: f64 = 5.0;
 const MARGIN: f64 = 0.1;
 
@@ -34,16 +34,18 @@ pub fn rates(report: &mut Report, campaigns: usize) {
     row("compare: any of three equal to the reference", &mut |random| apart(&[0.8; 4], 40, random));
     row("compare: worse by the margin, said not to be", &mut |random| {
         let found = compared(&[0.9, 0.8], 60, random);
-        found.iter().any(|answer| !matches!(answer, Answer::Worse | Answer::Inconclusive { .. }))
+        found.iter().any(|answer| !matches!(answer, ComparisonAnswer::Worse | ComparisonAnswer::Inconclusive { .. }))
     });
     row("compare: others, eight scenarios that differ", &mut others);
-    row("gate: three unchanged agents, a regression", &mut |random| judged(&[0.8; 3], &[0.8; 3], random) == Ruling::Regression);
-    row("gate: worse by the margin, and green", &mut |random| judged(&[0.9], &[0.8], random) == Ruling::Green);
-    row("gate: one of three worse by the margin, and green", &mut |random| judged(&[0.9; 3], &[0.9, 0.8, 0.9], random) == Ruling::Green);
+    row("gate: three unchanged agents, a regression", &mut |random| judged(&[0.8; 3], &[0.8; 3], random) == GateRuling::Regression);
+    row("gate: worse by the margin, and green", &mut |random| judged(&[0.9], &[0.8], random) == GateRuling::Green);
+    row("gate: one of three worse by the margin, and green", &mut |random| {
+        judged(&[0.9; 3], &[0.9, 0.8, 0.9], random) == GateRuling::Green
+    });
 }
 
-/// The first is the reference.
-fn compared(rates: &[f64], pairs: u64, random: &mut ChaCha8Rng) -> Vec<Answer> {
+/// Compares variants with these rates; the first is the reference.
+fn compared(rates: &[f64], pairs: u64, random: &mut ChaCha8Rng) -> Vec<ComparisonAnswer> {
     let mut sides = rates.iter().enumerate().map(|(place, rate)| {
         let name = format!("v{place}");
         let trials = (1..=pairs).map(|seed| outcome("s", &name, seed, random.random_bool(*rate))).collect();
@@ -56,11 +58,11 @@ fn compared(rates: &[f64], pairs: u64, random: &mut ChaCha8Rng) -> Vec<Answer> {
 }
 
 fn apart(rates: &[f64], pairs: u64, random: &mut ChaCha8Rng) -> bool {
-    compared(rates, pairs, random).iter().any(|answer| matches!(answer, Answer::Better | Answer::Worse))
+    compared(rates, pairs, random).iter().any(|answer| matches!(answer, ComparisonAnswer::Better | ComparisonAnswer::Worse))
 }
 
-/// In each scenario the subject is better or worse by up to 40 points; over all scenarios like them it is neither. Whether the interval of
-/// the line `others` leaves that out.
+/// Returns true if the interval of the line `others` excludes zero. In each scenario the subject is better or worse by up to 40 points;
+/// over all such scenarios the mean difference is zero.
 fn others(random: &mut ChaCha8Rng) -> bool {
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for scenario in ["a", "b", "c", "d", "e", "f", "g", "h"] {
@@ -75,8 +77,8 @@ fn others(random: &mut ChaCha8Rng) -> bool {
     found.subjects[0].across_scenarios.is_none_or(|across| !across.interval.holds(0.0))
 }
 
-/// Variants that passed so often when the baseline was accepted, and pass so often now; 60 pairs each.
-fn judged(before: &[f64], now: &[f64], random: &mut ChaCha8Rng) -> Ruling {
+/// Judges variants with these pass rates at the acceptance of the baseline and now; 60 pairs each.
+fn judged(before: &[f64], now: &[f64], random: &mut ChaCha8Rng) -> GateRuling {
     let mut side = |rates: &[f64]| {
         let mut trials = Vec::new();
         for (place, rate) in rates.iter().enumerate() {
@@ -86,7 +88,7 @@ fn judged(before: &[f64], now: &[f64], random: &mut ChaCha8Rng) -> Ruling {
     };
     let baseline = Baseline::accepted(None, "c", &side(before));
     let side = side(now);
-    let evidence = Evidence {
+    let evidence = GateEvidence {
         name: "c",
         side: &side,
         baseline: &baseline,
@@ -100,14 +102,14 @@ fn judged(before: &[f64], now: &[f64], random: &mut ChaCha8Rng) -> Ruling {
     judge(&evidence, question()).ruling
 }
 
-const fn question() -> Question {
+const fn question() -> ComparisonOptions {
     let certainty = Certainty { confidence: 0.95, seed: 1 };
-    Question { metric: Metric::Pass, margin: Some(MARGIN), certainty, across_yardsticks: false }
+    ComparisonOptions { metric: MetricValue::Pass, margin: Some(MARGIN), certainty, across_yardsticks: false }
 }
 
-/// Passed or not, and nothing else of it.
-fn outcome(scenario: &str, variant: &str, seed: u64, passed: bool) -> Outcome {
-    Outcome {
+/// Returns an outcome that contains only passed or not.
+fn outcome(scenario: &str, variant: &str, seed: u64, passed: bool) -> TrialOutcome {
+    TrialOutcome {
         trial: None,
         run: None,
         number: 0,
@@ -130,7 +132,7 @@ fn outcome(scenario: &str, variant: &str, seed: u64, passed: bool) -> Outcome {
         detect_us: None,
         diagnose_us: None,
         repair_us: None,
-        hurt_us: None,
+        impact_us: None,
         tokens: None,
         usd: None,
     }

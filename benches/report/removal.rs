@@ -1,4 +1,4 @@
-//! Removal: runners that end in every way under all faults, and which layer removed what.
+//! Removal: runners that end in every way under all faults, and the layer that removed each object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,15 +15,15 @@ use serde_json::Value;
 use crate::residue::{Kind, Machine, Run, Thing, Things, counted, there};
 use crate::{breaks, children, command, say};
 
-/// After so long the next start's layer takes over.
+/// Time after which the next start's layer takes over.
 const WITHIN: Duration = Duration::from_secs(5);
-/// So long a run may take to the fault that is waited for: beyond, it is ended where it is.
+/// Maximum time of a run until the awaited fault: after that, it is ended at its present point.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a runner ends.
+/// Way in which a runner ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// By itself: teardown of faults that nobody heals.
+    /// Regular end: teardown of faults that are never healed.
     Normal,
     /// SIGINT: teardown by signal.
     Interrupted,
@@ -44,7 +44,7 @@ impl End {
     }
 }
 
-/// Who removed something.
+/// Origin of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum By {
     Guard,
@@ -71,17 +71,17 @@ struct Tally {
     removed: BTreeMap<By, Vec<Kind>>,
     ends: BTreeMap<&'static str, usize>,
     faults: BTreeSet<String>,
-    /// Most of the faults that were in force at an end.
+    /// Maximum number of faults in force at an end.
     most: usize,
     slowest: Duration,
 }
 
-/// One runner: under which faults, how it ends, and when.
+/// Parameters of one runner: its faults, the way of its end, and the time.
 struct Round<'a> {
     list: &'a str,
     docker: bool,
     end: End,
-    /// So many faults are waited for; none = the moment counts from the start of the program.
+    /// Number of faults to wait for; 0 = the time counts from the start of the program.
     faults: usize,
     moment: Duration,
 }
@@ -92,8 +92,8 @@ struct Place {
     temporary: PathBuf,
 }
 
-/// Of `kills` runners three in four on `local`, the others in containers; then one trial under each list that ends by itself. Says
-/// whether nothing was left.
+/// Runs `kills` runners, three in four on `local`, the others in containers; then one trial under each list that ends by itself. Returns
+/// true if no object was left.
 pub fn removal(kills: usize, seed: u64, store: &Path) -> bool {
     let place = Place { scenarios: store.join("breaks"), store: store.to_owned(), temporary: store.join("temporary") };
     if let Err(error) = prepare(&place) {
@@ -151,12 +151,12 @@ fn drawn<'a>(random: &mut impl Rng, list: &'a str, text: &str, docker: bool) -> 
         _ => End::Killed,
     };
     let faults = random.random_range(0..=count(text));
-    // A cluster takes two or three seconds to be there.
+    // A cluster takes two or three seconds to start.
     let longest = if faults == 0 { 4_000_000 } else { 1_500_000 };
     Round { list, docker, end, faults, moment: Duration::from_micros(random.random_range(0..longest)) }
 }
 
-/// Whether nothing of it is left.
+/// Returns true if no object is left.
 fn one(place: &Place, round: &Round, tally: &mut Tally) -> bool {
     let machine = Machine::look();
     let scenario = scenario(place, round.list, round.docker).display().to_string();
@@ -175,25 +175,25 @@ fn one(place: &Place, round: &Round, tally: &mut Tally) -> bool {
     if round.faults > 0 {
         seen.until(&events, round.faults, PATIENCE);
     }
-    // Not to wait for anything: the moment itself is what is random.
+    // A random moment, not a wait for a condition.
     seen.until(&events, usize::MAX, round.moment);
     let runner = child.id();
     let before = machine.things(&Run { runner, id: seen.run.as_deref(), temporary: &place.temporary });
     end(&mut child, round.end, &mut seen, &events);
     let run = Run { runner, id: seen.run.as_deref(), temporary: &place.temporary };
     let begun = Instant::now();
-    // Containers are for the next start, if the run itself has not removed them.
+    // Containers are removed by the next start, if the run itself has not removed them.
     let waits = |(kind, _): &&Thing| matches!(kind, Kind::Process | Kind::Stopped | Kind::Mount | Kind::Folder);
     while before.iter().filter(waits).any(there) && begun.elapsed() < WITHIN {
         std::thread::sleep(Duration::from_millis(10));
     }
     tally.slowest = tally.slowest.max(begun.elapsed());
     let after = machine.left(&run, &before);
-    // What every start does first.
+    // Every start does this first.
     let _ = command(&["doctor", "--clean"], Some(&place.store)).status();
     let cleaned = Instant::now();
     let mut last = machine.left(&run, &before);
-    // A folder that another run makes at this moment is nobody's for less than that.
+    // A folder that another run is creating at this moment has no owner for less than that time.
     while !last.is_empty() && cleaned.elapsed() < WITHIN {
         std::thread::sleep(Duration::from_millis(50));
         last = machine.left(&run, &before);
@@ -216,16 +216,16 @@ fn end(child: &mut Child, end: End, seen: &mut Seen, events: &Receiver<String>) 
         End::BothKilled => ("-KILL", [runner].into_iter().chain(supervisor).collect()),
     };
     if !pids.is_empty() {
-        // It may be over already.
+        // An error means that the process has ended already.
         let _ = Command::new("kill").arg(signal).args(pids.iter().map(u32::to_string)).stderr(Stdio::null()).status();
     }
-    // To the end of what it says.
+    // Reads until the end of the output.
     seen.until(events, usize::MAX, PATIENCE);
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// Lines of events, as they come.
+/// Returns lines of events as they arrive.
 fn read(stdout: Option<ChildStdout>) -> Receiver<String> {
     let (lines, received) = channel();
     std::thread::spawn(move || {
@@ -241,12 +241,12 @@ fn read(stdout: Option<ChildStdout>) -> Receiver<String> {
 #[derive(Default)]
 struct Seen {
     run: Option<String>,
-    /// In the order of their injection.
+    /// Faults in the order of their injection.
     faults: Vec<String>,
 }
 
 impl Seen {
-    /// Reads until so many faults were injected, the time is over, or nothing more comes.
+    /// Reads until this number of faults was injected, the time is over, or the output ends.
     fn until(&mut self, events: &Receiver<String>, faults: usize, within: Duration) {
         let end = Instant::now() + within;
         while self.faults.len() < faults
@@ -271,7 +271,7 @@ impl Tally {
         let by = |kind: Kind| match round.end {
             End::Normal => By::Guard,
             End::Interrupted => By::Signal,
-            // Nobody kills holders: they read a pipe.
+            // Sidecars are not killed: they read a pipe.
             End::BothKilled if kind != Kind::Contained => By::Kernel,
             End::Killed | End::BothKilled => By::Supervisor,
         };

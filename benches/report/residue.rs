@@ -1,4 +1,4 @@
-//! What a run has on this machine and in its engine, seen from outside.
+//! Objects of a run on this machine and in its engine, observed from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -13,20 +13,20 @@ use crate::children;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Process,
-    /// One that stands still.
+    /// Stopped process.
     Stopped,
-    /// One in a container.
+    /// Process in a container.
     Contained,
     Mount,
-    /// A node's disk is full of it.
+    /// File that fills a node's disk.
     Ballast,
     Folder,
-    /// In the folder for temporary files that the run was given.
+    /// File in the folder for temporary files of the run.
     Temporary,
     Container,
     Network,
     Volume,
-    /// Of nftables, in the machine's own network namespace.
+    /// Table of nftables, in the machine's own network namespace.
     Table,
     Qdisc,
 }
@@ -50,22 +50,22 @@ impl Kind {
     }
 }
 
-/// Of a process the name is its pid and when it was started.
+/// Object of a run. The name of a process consists of its pid and its start time.
 pub type Thing = (Kind, String);
 pub type Things = BTreeSet<Thing>;
 
-/// What was there before the run, which is nobody's here.
+/// Objects that existed before the run, and are ignored.
 pub struct Machine {
     folders: BTreeSet<PathBuf>,
     network: Things,
 }
 
-/// Whose things are looked at.
+/// Run whose objects are examined.
 pub struct Run<'a> {
     pub runner: u32,
-    /// As its first event told it.
+    /// Id, according to its first event.
     pub id: Option<&'a str>,
-    /// Its `TMPDIR`.
+    /// `TMPDIR` of the run.
     pub temporary: &'a Path,
 }
 
@@ -74,7 +74,7 @@ impl Machine {
         Self { folders: folders(), network: network() }
     }
 
-    /// All that the run has now, while it lives.
+    /// Returns all present objects of the run, while it lives.
     pub fn things(&self, run: &Run) -> Things {
         let supervisor = children(run.runner).first().copied();
         let own = |folder: &PathBuf| supervisor.is_some_and(|pid| holds(pid, folder));
@@ -88,10 +88,10 @@ impl Machine {
         things
     }
 
-    /// Which of them are there now, and what is there now and was not seen before.
+    /// Returns those of the earlier objects that still exist, and present objects that were not seen before.
     pub fn left(&self, run: &Run, before: &Things) -> Things {
         let mut left: Things = before.iter().filter(|thing| there(thing)).cloned().collect();
-        // Made in the moment of the end: a folder of nobody.
+        // A folder created at the moment of the end has no owner.
         for folder in folders().into_iter().filter(|folder| !self.folders.contains(folder) && is_nobodys(folder)) {
             left.extend(within(&folder));
         }
@@ -99,7 +99,7 @@ impl Machine {
         left
     }
 
-    /// What is found by where it is, whether the run lives or not.
+    /// Returns objects that are found by their location, whether the run lives or not.
     fn rest(&self, run: &Run) -> Things {
         let mut things: Things = network().difference(&self.network).cloned().collect();
         let entries = fs::read_dir(run.temporary).into_iter().flatten().flatten();
@@ -122,7 +122,7 @@ pub fn counted(things: impl IntoIterator<Item = Kind>) -> String {
     if texts.is_empty() { "nothing".into() } else { texts.join(", ") }
 }
 
-/// Of what is not looked for anew.
+/// Returns true if an object still exists, for kinds that are not searched again.
 pub fn there((kind, name): &Thing) -> bool {
     match kind {
         Kind::Process | Kind::Stopped | Kind::Contained => {
@@ -134,7 +134,7 @@ pub fn there((kind, name): &Thing) -> bool {
     }
 }
 
-/// Folders of runs, of whomever.
+/// Returns the folders of all runs.
 fn folders() -> BTreeSet<PathBuf> {
     let entries = fs::read_dir("/var/tmp").into_iter().flatten().flatten();
     let ours = |path: &PathBuf| {
@@ -144,7 +144,7 @@ fn folders() -> BTreeSet<PathBuf> {
     entries.map(|entry| entry.path()).filter(ours).collect()
 }
 
-/// Whether a process has the folder open: a supervisor has that of its run.
+/// Returns true if a process has the folder open, as a supervisor has that of its run.
 fn holds(pid: u32, folder: &Path) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     descriptors.map(|entry| entry.path()).any(|link| fs::read_link(link).is_ok_and(|path| path == folder))
@@ -154,13 +154,13 @@ fn is_nobodys(folder: &Path) -> bool {
     File::open(folder).is_ok_and(|dir| Flock::lock(dir, FlockArg::LockExclusiveNonblock).is_ok())
 }
 
-/// The folder, what is mounted below it, and the files that fill disks.
+/// Returns the folder, the mounts below it, and the files that fill disks.
 fn within(folder: &Path) -> Things {
     let mut things = Things::from([(Kind::Folder, folder.display().to_string())]);
     things.extend(mounts().into_iter().filter(|at| at.starts_with(folder)).map(|at| (Kind::Mount, at.display().to_string())));
     let mut rest = vec![folder.to_owned()];
     while let Some(dir) = rest.pop() {
-        // What is removed meanwhile, or was a mount of the dead, has nothing.
+        // A folder that was removed meanwhile, or was a mount of a dead process, is empty.
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 rest.push(entry.path());
@@ -177,7 +177,7 @@ fn mounts() -> BTreeSet<PathBuf> {
     table.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
 }
 
-/// Tables of rules, and qdiscs of devices that no engine makes.
+/// Returns tables of rules, and qdiscs of devices that no engine creates.
 fn network() -> Things {
     let tables = lines("nft", &["list", "tables"]).into_iter().map(|line| (Kind::Table, line));
     let qdiscs = lines("tc", &["qdisc", "show"]).into_iter().filter(|line| !line.contains(" dev veth") && !line.contains(" dev br-"));
@@ -203,7 +203,7 @@ fn lines(program: impl AsRef<OsStr>, words: &[&str]) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// A process and everything below it.
+/// Returns a process and all its descendants.
 fn below(pid: u32) -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -219,7 +219,7 @@ fn below(pid: u32) -> BTreeSet<u32> {
     }
 }
 
-/// None: it has ended, though nobody may have reaped it.
+/// Returns a process; `None` if it has ended, even if it was not reaped.
 fn process(pid: u32) -> Option<Thing> {
     let (state, _, started) = stat(pid)?;
     let name = format!("{pid} {started}");
@@ -230,7 +230,7 @@ fn process(pid: u32) -> Option<Thing> {
     }
 }
 
-/// State, parent and start, as `/proc/PID/stat` has them.
+/// Returns state, parent and start time from `/proc/PID/stat`.
 fn stat(pid: u32) -> Option<(String, String, String)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned);

@@ -1,30 +1,32 @@
-//! A record of a large campaign: how fast it is written, and what it costs to ask it.
+//! Record of a large campaign: the speed of writing it, and the cost of queries.
 //!
-//! The trials are those of a real plan, with its digests; between their begin and their end stand the events of a real trial, over and over.
-//! All of it goes through the real recorder, so making the record measures it.
+//! The trials are those of a real plan, with its digests; between their start and their end the events of a real trial are repeated. All
+//! events go through the real recorder, so creating the record measures it.
 #![expect(clippy::cast_precision_loss, reason = "counts of some millions")]
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chaosrun::event::{Event, Kind, TrialFinished, TrialRole, Verdict};
-use chaosrun::ids::{RunId, TrialId};
-use chaosrun::plan::{self, TrialPlan};
-use chaosrun::scenario::{self, Overrides};
-use chaosrun::store::read::Filter;
-use chaosrun::store::{Database, Directory, Recorder};
+use chaosrun_base::ids::{RunId, TrialId};
+use chaosrun_event::{Event, EventKind, TrialFinished, TrialRole, Verdict};
+use chaosrun_plan as plan;
+use chaosrun_plan::TrialPlan;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
+use chaosrun_store::read::Filter;
+use chaosrun_store::{Database, Directory, Recorder};
 use indexmap::IndexMap;
 
 use crate::{Report, measure, ms, say};
 
 /// Two campaigns of one agent each, on the same seeds.
 const AGENTS: [(&str, &str); 2] = [("waits", "noop"), ("looks", "three_commands")];
-/// Trials of a run.
+/// Number of trials of a run.
 const RUN: usize = 2_500;
 
 pub fn store(report: &mut Report, trials: usize, events: usize) {
-    // Not in memory: what is measured is what a disk keeps.
+    // Not in memory: the benchmark measures a record on disk.
     let folder = tempfile::tempdir_in(std::env::var_os("CHAOSRUN_BENCH_DIR").unwrap_or_else(|| "/var/tmp".into())).expect("a folder");
     let Some(real) = real_trial(&folder.path().join("real")) else {
         say("store: no real trial could be recorded, so there is nothing to measure with");
@@ -64,36 +66,38 @@ pub fn store(report: &mut Report, trials: usize, events: usize) {
     }
 }
 
-/// The trials of half of the plan.
+/// Returns the trials of half of the plan.
 fn planned(variant: &str, seeds: usize) -> Vec<Arc<TrialPlan>> {
     let overrides = Overrides { variants: vec![variant.into()], seeds: Some((1..=seeds as u64).collect()), ..Overrides::default() };
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/empty.yaml");
     plan::plan(&scenario::load(&file, &overrides).expect("a scenario of ours")).trials
 }
 
-/// All that happened in a trial under load, from its begin to its end.
+/// Returns all events of a trial under load, from its start to its end.
 fn real_trial(store: &Path) -> Option<Vec<Event>> {
     measure(&["run", "scenarios/node_kill.yaml", "--variant", "playbook"], Some(store));
     let database = Database::open(&Directory::new(store)).ok()?;
     let trial = database.trials(&Filter { limit: 1, ..Filter::default() }).ok()?.pop()?;
     let events = database.trial_events(&trial).ok()?;
-    matches!(events.last()?.kind, Kind::TrialFinished(_)).then_some(events)
+    matches!(events.last()?.kind, EventKind::TrialFinished(_)).then_some(events)
 }
 
-/// A run as its recorder gets it. Gives the number of its events.
+/// Writes a run through its recorder. Returns the number of its events.
 fn write(directory: &Directory, campaign: &str, plan: &[Arc<TrialPlan>], real: &[Event], each: usize) -> usize {
     let run = RunId::new();
     let database = Database::create(directory).expect("it can be written");
     let recorder = Recorder::start(database, run.clone(), |problem| panic!("{problem}")).expect("it starts");
-    let (inner, Some(Kind::TrialFinished(finished))) = (&real[1..real.len() - 1], real.last().map(|event| &event.kind)) else { return 0 };
-    // The last ones: what a trial is judged by comes at its end.
+    let (inner, Some(EventKind::TrialFinished(finished))) = (&real[1..real.len() - 1], real.last().map(|event| &event.kind)) else {
+        return 0;
+    };
+    // The last events: those that the judgement needs are at the end of a trial.
     let inner = &inner[inner.len().saturating_sub(each - 2)..];
     let mut seq = 0;
-    let mut record = |trial: Option<&TrialId>, like: &Event, kind: Kind| {
+    let mut record = |trial: Option<&TrialId>, like: &Event, kind: EventKind| {
         seq += 1;
         recorder.record(Arc::new(Event { seq, at: like.at, elapsed_us: seq * 1_000, trial: trial.cloned(), kind }));
     };
-    let began = Kind::RunStarted {
+    let began = EventKind::RunStarted {
         run,
         version: "bench".into(),
         semantics: plan::digest::SEMANTICS,
@@ -108,18 +112,18 @@ fn write(directory: &Directory, campaign: &str, plan: &[Arc<TrialPlan>], real: &
     record(None, &real[0], began);
     for trial in plan {
         let id = TrialId::new();
-        record(Some(&id), &real[0], Kind::TrialStarted(Box::new(trial.started())));
+        record(Some(&id), &real[0], EventKind::TrialStarted(Box::new(trial.started())));
         for event in inner.iter().cycle().take(each - 2) {
             record(Some(&id), event, event.kind.clone());
         }
-        record(Some(&id), &real[0], Kind::TrialFinished(Box::new(outcome(finished, trial))));
+        record(Some(&id), &real[0], EventKind::TrialFinished(Box::new(outcome(finished, trial))));
     }
-    record(None, &real[0], Kind::RunFinished { counts: IndexMap::new(), wall_us: 1, interrupted: false });
+    record(None, &real[0], EventKind::RunFinished { counts: IndexMap::new(), wall_us: 1, interrupted: false });
     recorder.finish().expect("all is recorded");
     usize::try_from(seq).unwrap_or(usize::MAX)
 }
 
-/// Not all alike: one in ten fails, one in a hundred is invalid; which, differs from agent to agent.
+/// Returns varied outcomes: one in ten fails, one in a hundred is invalid, different ones for each agent.
 fn outcome(real: &TrialFinished, trial: &TrialPlan) -> TrialFinished {
     let draw = own(trial) % 100;
     let verdict = match draw {
@@ -128,16 +132,16 @@ fn outcome(real: &TrialFinished, trial: &TrialPlan) -> TrialFinished {
         _ => Verdict::Pass,
     };
     let score = (verdict != Verdict::Invalid).then_some(if verdict == Verdict::Pass { 0.9 } else { 0.2 });
-    TrialFinished { verdict, score, hurt_us: Some(1_000 * draw), ..real.clone() }
+    TrialFinished { verdict, score, impact_us: Some(1_000 * draw), ..real.clone() }
 }
 
-/// A number that is a trial's own.
+/// Returns a number that is specific to the trial.
 fn own(trial: &TrialPlan) -> u64 {
     let text = format!("{}{}", trial.subject, trial.seed);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 20
 }
 
-/// As `run --resume` does it, on the whole plan, of which all but a few trials are recorded.
+/// Selects missing trials like `run --resume`, on the whole plan, of which all but a few trials are recorded.
 fn resume(report: &mut Report, directory: &Directory, plan: &[Arc<TrialPlan>]) {
     let mut plan = plan.to_vec();
     plan.extend(planned("oracle", 10));
@@ -170,7 +174,7 @@ fn rescore(report: &mut Report, record: &Path, (name, peak): (&'static str, &'st
     report.add(peak, "MiB", 300.0, done.iter().map(|done| done.peak_mib).collect());
 }
 
-/// Megabytes of all files.
+/// Returns the size of all files in megabytes.
 fn size(folder: &Path) -> f64 {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).map(|file| file.len() as f64 / 1e6).sum()

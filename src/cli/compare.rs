@@ -1,60 +1,63 @@
-//! `chaosrun compare`: two runs, two campaigns, the variants of one, or what is recorded against a baseline.
+//! `chaosrun compare`: compares two runs, two campaigns, the variants of one, or the record with a baseline.
 
 use std::fs;
 use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Args, ValueEnum};
+
+use super::choice::choice;
 
 use super::exit::{Exit, Expected};
 use super::scorer::judged_by;
 use super::store::{StoreArgs, expected};
-use super::style::Palette;
-use crate::compare::comparison::{Comparison, Question, Refusal};
-use crate::compare::effect::Certainty;
-use crate::compare::metric::Metric;
-use crate::compare::side::Side;
-use crate::compare::yardstick::Refused;
-use crate::gate::baseline::Baseline;
 use crate::report::comparison::{csv, html, markdown, text};
-use crate::store::Database;
+use chaosrun_analysis::compare::comparison::{Comparison, ComparisonError, ComparisonOptions};
+use chaosrun_analysis::compare::effect::Certainty;
+use chaosrun_analysis::compare::metric::MetricValue;
+use chaosrun_analysis::compare::side::Side;
+use chaosrun_analysis::compare::yardstick::IncomparableSides;
+use chaosrun_analysis::gate::baseline::Baseline;
+use chaosrun_base::style::Palette;
+use chaosrun_store::Database;
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// The reference and the subject: runs (the beginning of an id) or campaigns (a name); `NAME/VARIANT` takes one variant of it
+    /// Reference and subject: each is a run (ID or unique prefix) or a campaign (name); `NAME/VARIANT` selects one variant
     #[arg(value_name = "RUN|CAMPAIGN", required = true, num_args = 1..=2)]
     sides: Vec<String>,
     /// Compare the variants of one run or campaign with each other
     #[arg(long, value_name = "WHAT", conflicts_with = "baseline")]
     by: Option<By>,
-    /// With `--by variant`: the variant that the others are compared with [default: the first that was planned]
+    /// Variant that the other variants are compared with [default: the first planned variant]
     #[arg(long, value_name = "VARIANT", requires = "by")]
     reference: Option<String>,
-    /// Compare with a baseline that `gate --accept` has written
+    /// Compare with a baseline file written by `gate --accept`
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// What decides
-    #[arg(long, value_name = "METRIC", default_value = "pass")]
-    metric: Metric,
-    /// What is taken for no loss, in the unit of the metric [default: 0.1, of times 1 s]
+    /// Metric that decides the result
+    #[arg(long, value_name = "METRIC", default_value = "pass", value_parser = metrics())]
+    metric: MetricValue,
+    /// Non-inferiority margin, in the unit of the metric [default: 0.1; 1 s for durations]
     #[arg(long, value_name = "NUMBER", value_parser = above_zero)]
     margin: Option<f64>,
-    /// How sure to be
+    /// Confidence level, from 0.5 to below 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = confidence)]
     confidence: f64,
-    /// Of whatever is drawn
+    /// Seed for bootstrap resampling
     #[arg(long, value_name = "N", default_value_t = 1)]
     draws_seed: u64,
-    /// Compare what was measured differently, too; the report says so
+    /// Compare trials even if scenario, cluster, images or scorer differ; the report states this
     #[arg(long)]
     across_yardsticks: bool,
-    /// Take verdicts and scores that `rescore` has given: by this version, or this scoring (its name, or the beginning of its digest)
+    /// Use the verdicts and scores of `rescore` for this scorer version or scoring file (name or digest prefix)
     #[arg(long, value_name = "N|SCORING", conflicts_with = "baseline")]
     scorer: Option<String>,
-    /// What is printed
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
-    /// Where to [default: stdout]
+    /// Output file [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -68,38 +71,32 @@ enum By {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people, at most 80 columns
+    /// Text, at most 80 columns wide
     Text,
-    /// Everything, for programs
+    /// JSON with all values
     Json,
     /// Markdown
     Md,
-    /// A line a scenario and metric
+    /// CSV with one line per scenario and metric
     Csv,
-    /// One page, with intervals drawn
+    /// HTML page with diagrams of the intervals
     Html,
 }
 
-impl ValueEnum for Metric {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Pass, Self::Score, Self::RepairS, Self::HurtS]
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        let about = match self {
-            Self::Pass => "How often it passes",
-            Self::Score => "The score, 0 to 1",
-            Self::RepairS => "Seconds to repair, where both have",
-            Self::HurtS => "Seconds in which users were not served",
-            Self::DetectS | Self::DiagnoseS | Self::Tokens | Self::Usd => return None,
-        };
-        Some(clap::builder::PossibleValue::new(self.as_str()).help(about))
-    }
+/// Returns a parser of the metrics that can decide a comparison.
+pub(super) fn metrics() -> impl TypedValueParser<Value = MetricValue> {
+    let words = [
+        (MetricValue::Pass, "Share of trials that pass"),
+        (MetricValue::Score, "Score, 0 to 1"),
+        (MetricValue::RepairS, "Seconds from ticket to repair, if both sides repaired"),
+        (MetricValue::ImpactS, "Impact on users, in client error-seconds"),
+    ];
+    choice(words.map(|(metric, help)| (PossibleValue::new(metric.as_str()).help(help), metric)).into())
 }
 
 pub fn run(args: &CompareArgs) -> anyhow::Result<Exit> {
     check_margin(args.metric, args.margin)?;
-    let question = Question {
+    let question = ComparisonOptions {
         metric: args.metric,
         margin: args.margin,
         certainty: Certainty { confidence: args.confidence, seed: args.draws_seed },
@@ -119,15 +116,15 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Exit> {
     };
     match &args.output {
         Some(path) => fs::write(path, text).map_err(|error| {
-            Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display())).help("choose another place with `--output`")
+            Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display())).help("choose another file with `--output`")
         })?,
-        // Whoever reads may stop early (`| head`).
+        // The reader may stop early (`| head`).
         None => drop(stdout().lock().write_all(text.as_bytes())),
     }
     Ok(Exit::Ok)
 }
 
-/// The reference, and what is compared with it.
+/// Returns the reference, and the subjects to compare with it.
 fn sides(args: &CompareArgs) -> anyhow::Result<(Side, Vec<Side>)> {
     let database = args.store.open()?;
     let side = |name: &str| side(&database, name, args.scorer.as_deref());
@@ -139,10 +136,10 @@ fn sides(args: &CompareArgs) -> anyhow::Result<(Side, Vec<Side>)> {
             Ok((Side { renew, ..baseline.side() }, vec![side(one)?]))
         }
         ([reference, subject], None, None) => Ok((side(reference)?, vec![side(subject)?])),
-        ([_], None, None) => Err(Expected::new(Exit::Usage, "there is nothing to compare it with")
+        ([_], None, None) => Err(Expected::new(Exit::Usage, "the second side of the comparison is missing")
             .help("name a second run or campaign, or use `--by variant`, or `--baseline FILE`")
             .into()),
-        _ => Err(Expected::new(Exit::Usage, "`--by` and `--baseline` take one run or campaign, and not two").into()),
+        _ => Err(Expected::new(Exit::Usage, "`--by` and `--baseline` take one run or campaign, found two").into()),
     }
 }
 
@@ -156,7 +153,7 @@ fn by_variant(side: &Side, reference: Option<&str>) -> anyhow::Result<(Side, Vec
             .into());
     };
     if variants.len() < 2 {
-        return Err(Expected::new(Exit::NothingSelected, format!("`{}` has one variant alone: {listed}", side.name))
+        return Err(Expected::new(Exit::NothingSelected, format!("`{}` has only one variant: {listed}", side.name))
             .help("run another with `--variant`, or compare two runs")
             .into());
     }
@@ -164,7 +161,7 @@ fn by_variant(side: &Side, reference: Option<&str>) -> anyhow::Result<(Side, Vec
     Ok((side.only(reference), others))
 }
 
-/// What is recorded under a name, or under `NAME/VARIANT`; as that scorer has judged it.
+/// Returns the trials recorded under a name, or under `NAME/VARIANT`, with the verdicts of that scorer.
 pub(super) fn side(database: &Database, name: &str, scorer: Option<&str>) -> anyhow::Result<Side> {
     let whole = database.select(name);
     let (selection, variant) = match (whole, name.rsplit_once('/')) {
@@ -181,39 +178,39 @@ pub(super) fn side(database: &Database, name: &str, scorer: Option<&str>) -> any
         side = Side { name: name.to_owned(), ..side.only(variant) };
     }
     if side.subjects.is_empty() {
-        return Err(Expected::new(Exit::NothingSelected, format!("`{name}` has no finished trial of a subject"))
-            .help("`chaosrun list runs` names what is recorded")
+        return Err(Expected::new(Exit::NothingSelected, format!("`{name}` has no finished trial of an agent under test"))
+            .help("`chaosrun list runs` lists the recorded runs")
             .into());
     }
     Ok(side)
 }
 
 /// # Errors
-/// There is no such file, or it is no baseline.
+/// The file does not exist, or is no baseline.
 pub(super) fn baseline(path: &Path) -> Result<Baseline, Expected> {
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Expected::new(Exit::InvalidFile, format!("cannot read the baseline `{}`: {error}", path.display()));
         problem.help(format!("`chaosrun gate CAMPAIGN --baseline {} --accept` writes it", path.display()))
     })?;
     Baseline::parse(&text).map_err(|why| {
-        Expected::new(Exit::InvalidFile, format!("`{}` is no baseline: {why}", path.display()))
-            .help("`chaosrun gate CAMPAIGN --baseline FILE --accept` writes one; resolve what a merge has left in it")
+        Expected::new(Exit::InvalidFile, format!("`{}` is not a baseline: {why}", path.display()))
+            .help("write one with `chaosrun gate CAMPAIGN --baseline FILE --accept`; resolve merge conflicts in the file")
     })
 }
 
-fn refused(refusal: Refusal) -> Expected {
+fn refused(refusal: ComparisonError) -> Expected {
     match refusal {
-        Refusal::Yardsticks(refused) => yardsticks(&refused),
-        Refusal::Unpaired(why) => {
-            let help = "name one variant of each: `chaosrun compare A/VARIANT B/VARIANT`; pairs are of the same scenario, backend, cell, seed and repeat";
+        ComparisonError::Yardsticks(refused) => yardsticks(&refused),
+        ComparisonError::Unpaired(why) => {
+            let help = "name one variant on each side: `chaosrun compare A/VARIANT B/VARIANT`; a pair has the same scenario, backend, cell, seed and repeat";
             Expected::new(Exit::NothingSelected, why.to_string()).help(help)
         }
     }
 }
 
-fn yardsticks(refused: &Refused) -> Expected {
-    let renew = refused.renew.as_ref().map(|command| format!("measure the older side again: `{command}`; or ")).unwrap_or_default();
-    Expected::new(Exit::GateInconclusive, refused.to_string()).help(format!("{renew}compare all the same with `--across-yardsticks`"))
+fn yardsticks(refused: &IncomparableSides) -> Expected {
+    let renew = refused.renew.as_ref().map(|command| format!("measure the older side again with `{command}`, or ")).unwrap_or_default();
+    Expected::new(Exit::GateInconclusive, refused.to_string()).help(format!("{renew}compare anyway with `--across-yardsticks`"))
 }
 
 pub(super) fn above_zero(text: &str) -> Result<f64, String> {
@@ -221,15 +218,15 @@ pub(super) fn above_zero(text: &str) -> Result<f64, String> {
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("it must be above 0, such as 0.1".into()) }
 }
 
-/// Of a share a margin of 10 is a slip: 10 points are 0.1.
+/// Checks a margin: for a share, a margin of 10 is a mistake, because 10 points are 0.1.
 ///
 /// # Errors
-/// It is no share.
-pub(super) fn check_margin(metric: Metric, margin: Option<f64>) -> Result<(), Expected> {
-    let share = matches!(metric, Metric::Pass | Metric::Score);
+/// The margin is not a share.
+pub(super) fn check_margin(metric: MetricValue, margin: Option<f64>) -> Result<(), Expected> {
+    let share = matches!(metric, MetricValue::Pass | MetricValue::Score);
     match margin.filter(|margin| share && *margin >= 1.0) {
         Some(margin) => {
-            Err(Expected::new(Exit::Usage, format!("a margin of {margin} rules nothing out: `{}` is from 0 to 1", metric.as_str()))
+            Err(Expected::new(Exit::Usage, format!("a margin of {margin} has no effect: `{}` ranges from 0 to 1", metric.as_str()))
                 .help("ten points are `--margin 0.1`"))
         }
         None => Ok(()),

@@ -1,54 +1,53 @@
-//! `chaosrun doctor`: what this machine can do, and the end of what dead runs have left.
+//! `chaosrun doctor`: checks the capabilities of this machine, and removes leftovers of dead runs.
 #![expect(clippy::print_stdout, reason = "what was found and removed is what was asked for")]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
-use super::style::Palette;
-use crate::chaos::catalogue;
-use crate::cluster::docker::engine::Engine;
-use crate::cluster::docker::error::EngineError;
-use crate::cluster::docker::image::kept;
-use crate::cluster::docker::reap::{self, Reaped, Which};
-use crate::cluster::doctor::finding::{Area, State};
-use crate::cluster::doctor::{leftovers, machine, support};
+use super::overrides::backends;
+use crate::doctor::finding::FindingState;
+use crate::doctor::{leftovers, machine};
 use crate::report;
+use chaosrun_backend_docker::engine::Engine;
+use chaosrun_backend_docker::error::EngineError;
+use chaosrun_backend_docker::image::local_images;
+use chaosrun_backend_docker::reap;
+use chaosrun_backend_docker::reap::{ReapSelection, Reaped};
+use chaosrun_base::style::Palette;
+use chaosrun_base::task;
+use chaosrun_cluster::backend::Backend;
+use chaosrun_engine::support;
+use chaosrun_fault as fault;
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Remove what dead runs have left: containers, networks, volumes, folders
+    /// Remove containers, networks, volumes and folders left by crashed runs
     #[arg(long)]
     clean: bool,
-    /// With `--clean`: everything of ours in the engine, of live runs as well
+    /// With `--clean`: also remove the resources of active runs
     #[arg(long, requires = "clean")]
     all: bool,
-    /// Fail when this backend cannot be used here
-    #[arg(long, value_name = "BACKEND", default_value = "local")]
-    backend: Wanted,
-    /// What is printed: text, or a line of JSON each
+    /// Backend that must be usable on this machine; otherwise the command fails
+    #[arg(long, value_name = "BACKEND", default_value = Backend::default().as_str(), value_parser = backends())]
+    backend: Backend,
+    /// Output format: text, or one line of JSON per entry
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Wanted {
-    Local,
-    Docker,
-}
-
 pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { if args.clean { clean(args).await } else { Ok(examine(args).await?) } })
+    runtime.block_on(task::guard(async { if args.clean { clean(args).await } else { Ok(examine(args).await?) } }))?
 }
 
 async fn examine(args: &DoctorArgs) -> Result<Exit, serde_json::Error> {
     let examined = machine::examine().await;
-    let faults = support::table(catalogue::ALL, &examined.abilities);
+    let faults = support::table(fault::ALL, &examined.abilities);
     match args.message_format {
         MessageFormat::Human => print!("{}", report::doctor::text(&examined.findings, &faults, Palette::of_stdout())),
         MessageFormat::Json => {
@@ -60,15 +59,12 @@ async fn examine(args: &DoctorArgs) -> Result<Exit, serde_json::Error> {
             }
         }
     }
-    let area = match args.backend {
-        Wanted::Local => Area::Local,
-        Wanted::Docker => Area::Docker,
-    };
-    let broken = examined.findings.iter().any(|finding| finding.area == area && finding.state == State::Broken);
+    let broken =
+        examined.findings.iter().any(|finding| finding.area.name() == args.backend.as_str() && finding.state == FindingState::Broken);
     Ok(if broken { Exit::TrialInvalid } else { Exit::Ok })
 }
 
-/// What was removed.
+/// Removed objects.
 #[derive(Debug, Default)]
 struct Removed {
     engine: Reaped,
@@ -77,7 +73,7 @@ struct Removed {
 }
 
 async fn clean(args: &DoctorArgs) -> anyhow::Result<Exit> {
-    let (folders, stuck) = tokio::task::spawn_blocking(|| leftovers::remove(leftovers::find())).await?;
+    let (folders, stuck) = task::spawn_blocking(|| leftovers::remove(leftovers::find())).await?;
     let mut removed = Removed { folders, ..Removed::default() };
     let mut problem =
         stuck.map(|(folder, error)| Expected::new(Exit::TrialInvalid, format!("`{}` cannot be removed: {error}", folder.display())));
@@ -87,8 +83,8 @@ async fn clean(args: &DoctorArgs) -> anyhow::Result<Exit> {
                 problem = problem.or(Some(expected(&error)));
             }
         }
-        // Without an engine nothing can have been left in it; otherwise it is there and cannot be looked into.
-        Err(EngineError::Absent { .. }) if args.backend == Wanted::Local => (),
+        // Without an engine there can be no leftovers in it; otherwise the engine exists and cannot be inspected.
+        Err(EngineError::Absent { .. }) if !args.backend.images => (),
         Err(error) => problem = problem.or(Some(expected(&error))),
     }
     match args.message_format {
@@ -99,9 +95,9 @@ async fn clean(args: &DoctorArgs) -> anyhow::Result<Exit> {
 }
 
 async fn in_engine(engine: &Engine, all: bool, removed: &mut Removed) -> Result<(), EngineError> {
-    removed.engine = reap::clear(engine, if all { Which::Everything } else { Which::Dead }, reap::PATIENTLY).await?;
+    removed.engine = reap::clear(engine, if all { ReapSelection::Everything } else { ReapSelection::Dead }, reap::PATIENTLY).await?;
     if all {
-        removed.images = kept::remove_all(engine).await?;
+        removed.images = local_images::remove_all(engine).await?;
     }
     Ok(())
 }
@@ -138,7 +134,7 @@ fn listed(removed: &Removed) -> Value {
     json!({ "containers": engine.containers, "networks": engine.networks, "volumes": engine.volumes, "images": images, "folders": folders })
 }
 
-/// The same with its type first.
+/// Returns the same object with its type first.
 fn typed(name: &str, value: Value) -> Value {
     let mut typed = serde_json::Map::from_iter([("type".to_owned(), Value::from(name))]);
     if let Value::Object(fields) = value {
@@ -152,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_removed_is_told_by_name() {
+    fn removed_objects_are_listed_by_name() {
         assert_eq!(told(&Removed::default()), "nothing was left\n");
         let engine = Reaped { containers: vec!["a".into(), "b".into()], volumes: vec!["v".into()], ..Reaped::default() };
         let removed = Removed { engine, images: Vec::new(), folders: vec!["/var/tmp/w12345678".into()] };

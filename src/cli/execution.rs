@@ -1,4 +1,4 @@
-//! Executes planned trials: supervisor, record, reporters, runtime. What `run` and `check` share.
+//! Executes planned trials: supervisor, record, reporters, runtime. Shared by `run` and `check`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,127 +12,137 @@ use super::exit::{Exit, Expected};
 use super::ground;
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
-use crate::cluster::local::supervisor::Supervisor;
-use crate::emit::Emitter;
-use crate::event::{Kind, Verdict};
-use crate::gate::certain::Certain;
-use crate::ids::{RunId, TrialId};
-use crate::plan::digest::SEMANTICS;
-use crate::plan::missing::Missing;
-use crate::plan::{TrialPlan, declared};
-use crate::removal;
-use crate::run::able::{self, Unable, Unwalled};
-use crate::run::backend;
-use crate::run::budget::Cost;
-use crate::run::dispatcher::{Dispatching, Outcome};
-use crate::run::executor::Executor;
-use crate::run::jobs::Slots;
-use crate::run::queue::Policy;
-use crate::run::scorings;
-use crate::run::stop::Stop;
-use crate::run::tape::{self, Records};
-use crate::run::until::Until;
-use crate::scenario::model::Backend;
-use crate::store::{Database, Directory, Recorder, Resuming};
+use chaosrun_analysis::gate::certain_regression::CertainRegression;
+use chaosrun_backend_local::supervisor::Supervisor;
+use chaosrun_base::ids::{RunId, TrialId};
+use chaosrun_base::removal;
+use chaosrun_base::task::Panics;
+use chaosrun_engine::run::backend;
+use chaosrun_engine::run::budget::Cost;
+use chaosrun_engine::run::dispatcher::{Dispatching, RunOutcome};
+use chaosrun_engine::run::early_stopping::EarlyStopping;
+use chaosrun_engine::run::executor::Executor;
+use chaosrun_engine::run::jobs::Slots;
+use chaosrun_engine::run::preflight;
+use chaosrun_engine::run::preflight::{MissingFeature, SandboxUnavailable};
+use chaosrun_engine::run::queue::Policy;
+use chaosrun_engine::run::recording;
+use chaosrun_engine::run::recording::Records;
+use chaosrun_engine::run::scorings;
+use chaosrun_engine::run::stop::StopTokens;
+use chaosrun_event::emit::Emitter;
+use chaosrun_event::{EventKind, Verdict};
+use chaosrun_plan::resume::ResumePlan;
+use chaosrun_plan::{TrialPlan, declared};
+use chaosrun_scenario::digest::SEMANTICS;
+use chaosrun_scenario::model::Backend;
+use chaosrun_store::{Database, Directory, Recorder, Resuming};
 
-/// How agents are kept apart from this machine.
+/// Options for the separation of agents from this machine.
 #[derive(Debug, Args)]
-pub struct WallArgs {
-    /// Let an agent that asks for a sandbox run as you do where there can be none; the record says so
+pub struct SandboxArgs {
+    /// Run agents without a sandbox, with your permissions, if this machine supports no sandbox; the record states this
     #[arg(long)]
     allow_host_shell: bool,
 }
 
-/// How trials are executed, beside what they are.
+/// Options of the execution of trials, apart from their plan.
 #[derive(Debug, Default)]
-pub struct How {
-    /// The name of the campaign that they are of.
+pub struct ExecuteOptions {
+    /// Name of the trials' campaign.
     pub campaign: Option<String>,
     pub slots: Slots,
-    /// Its `jobs` and `spent` are decided here.
+    /// Policy of the queue; its `jobs` and `spent` are set here.
     pub policy: Policy,
-    /// Run only what is missing in the record.
+    /// Runs only trials that are missing in the record.
     pub resume: Option<Resume>,
     pub records: Records,
-    /// Stop as soon as this is decided.
-    pub until: Option<Until>,
-    /// Stop as soon as the gate's answer is certain.
-    pub certain: Option<Certain>,
-    /// K of N, of a share.
+    /// Comparisons to decide: the run stops as soon as they are decided.
+    pub until: Option<EarlyStopping>,
+    /// Conditions of the gate: the run stops as soon as its answer is certain.
+    pub certain: Option<CertainRegression>,
+    /// Share K of N, if only a share is run.
     pub share: Option<(u32, u32)>,
-    /// The command judges by itself what the run has come to: the run's own exit code is not the command's, and not told.
+    /// True if the command derives its own exit code from the results: the run's exit code is then not shown.
     pub judged_apart: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Resume {
-    /// Invalid trials are missing, too.
+    /// Counts invalid trials as missing, too.
     pub retry_invalid: bool,
 }
 
-/// Trials of earlier runs that are told at once.
+/// Number of trials of earlier runs that are reported at once.
 const AT_ONCE: usize = 4_000;
 
-/// What came of it.
-pub struct Executed {
+/// Result of an execution.
+pub struct ExecutedRun {
     pub run: RunId,
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
 }
 
-/// Starts the supervisor first, then everything else; returns when nothing of it is left.
-pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &OutputArgs, store: &StoreArgs) -> anyhow::Result<Executed> {
-    tape::ready(trials.iter().map(|trial| &**trial)).map_err(|why| {
-        Expected::new(Exit::InvalidFile, why).help("`chaosrun run SCENARIO --record FOLDER` writes cassettes, one for each seed")
+/// Starts the supervisor first, then everything else; returns when all processes have ended.
+pub fn execute(
+    trials: &[Arc<TrialPlan>],
+    how: ExecuteOptions,
+    walls: &SandboxArgs,
+    output: &OutputArgs,
+    store: &StoreArgs,
+) -> anyhow::Result<ExecutedRun> {
+    recording::ready(trials.iter().map(|trial| &**trial)).map_err(|why| {
+        Expected::new(Exit::InvalidFile, why).help("record cassettes with `chaosrun run SCENARIO --record FOLDER`, one for each seed")
     })?;
     // Before any thread exists: the kernel ties the supervisor to the thread that started it.
-    let supervisor = Supervisor::spawn().context("the supervisor could not be started")?;
+    let supervisor = Supervisor::spawn().context("cannot start the supervisor")?;
     let database = store.create()?;
     let directory = database.directory().clone();
     let run = RunId::new();
-    // Held until the run is over: what is missing is decided by what is recorded, and another would decide the same.
+    // Held until the run is over: the recorded trials determine the missing ones, and a parallel run would select the same.
     let _alone = how.resume.map(|_| Resuming::begin(&directory, &run)).transpose().map_err(expected)?;
-    // What is in images is known only later, and part of what a trial is.
+    // The identity of a trial includes the content of its images, which is known only later.
     let known = match how.resume {
-        Some(resume) if trials.iter().all(|trial| trial.scenario.backend == Backend::Local) => Some(resume.sort(trials, &directory)?),
+        Some(resume) if trials.iter().all(|trial| !trial.scenario.backend.images) => Some(resume.sort(trials, &directory)?),
         _ => None,
     };
     let began = Instant::now();
-    let stop = Stop::default();
+    let stop = StopTokens::default();
     let (emitter, messages) = Emitter::new(began);
     let failed = {
         let (stop, emitter) = (stop.clone(), emitter.clone());
         move |why: &str| {
-            emitter.warn(format!("the record fails, so the run is stopped: {why}"));
+            emitter.warn(format!("the record cannot be written, so the run stops: {why}"));
             stop.gently.cancel();
         }
     };
     let recorder = Recorder::start(database, run.clone(), failed).map_err(expected)?;
     let dispatching = Dispatching::start(messages, Some(recorder), output.reporters(true, !how.judged_apart)?)?;
 
-    emitter.emit(Kind::RunStarted {
+    emitter.emit(EventKind::RunStarted {
         run: run.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         semantics: SEMANTICS,
-        backend: trials.first().map_or("local", |trial| trial.scenario.backend.as_str()).into(),
+        backend: trials.first().map(|trial| trial.scenario.backend).unwrap_or_default().as_str().into(),
         trials: trials.len(),
         jobs: how.slots.count.max(1),
         jobs_by: how.slots.by.clone(),
         campaign: how.campaign.clone(),
-        until: how.until.as_ref().map(Until::sought),
+        until: how.until.as_ref().map(EarlyStopping::sought),
         arguments: std::env::args().skip(1).collect(),
     });
     let plan = declared::declared(trials.iter().map(|trial| &**trial), how.share);
-    emitter.emit(Kind::PlanDeclared(Box::new(plan)));
+    emitter.emit(EventKind::PlanDeclared(Box::new(plan)));
     for declared in scorings::declared(trials) {
         emitter.emit(declared);
     }
-    let setting = Setting { run: run.clone(), directory, began, emitter: emitter.clone(), stop: stop.clone() };
+    let panics = Panics::within_current();
+    let setting = RunSetting { run: run.clone(), directory, began, emitter: emitter.clone(), stop: stop.clone(), panics: panics.clone() };
     let executed = in_runtime(supervisor, trials, known, how, walls, setting);
     let mut counts: IndexMap<Verdict, usize> = IndexMap::new();
     for verdict in executed.iter().flat_map(IndexMap::values) {
         *counts.entry(*verdict).or_default() += 1;
     }
-    emitter.emit(Kind::RunFinished {
+    emitter.emit(EventKind::RunFinished {
         counts,
         wall_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         interrupted: stop.gently.is_cancelled(),
@@ -146,50 +156,57 @@ pub fn execute(trials: &[Arc<TrialPlan>], how: How, walls: &WallArgs, output: &O
         eprintln!("error: {problem}");
     }
     executed?;
-    Ok(Executed { run, outcome })
+    // Trials that ran when a task of the run panicked ended as bugs. The panic may also have occurred between trials.
+    if let Some(panicked) = panics.seen() {
+        return Err(panicked.into());
+    }
+    Ok(ExecutedRun { run, outcome })
 }
 
-/// What a run is made of, whatever its trials are.
-struct Setting {
+/// Environment of a run, independent of its trials.
+struct RunSetting {
     run: RunId,
     directory: Directory,
     began: Instant,
     emitter: Emitter,
-    stop: Stop,
+    stop: StopTokens,
+    panics: Panics,
 }
 
-/// Everything that needs a runtime. The work folder and the supervisor end with it.
+/// Runs everything that needs a runtime. The work folder and the supervisor end with it.
 fn in_runtime(
     supervisor: Supervisor,
     trials: &[Arc<TrialPlan>],
-    known: Option<Missing>,
-    how: How,
-    walls: &WallArgs,
-    setting: Setting,
+    known: Option<ResumePlan>,
+    how: ExecuteOptions,
+    walls: &SandboxArgs,
+    setting: RunSetting,
 ) -> anyhow::Result<IndexMap<usize, Verdict>> {
-    let Setting { run, directory, began, emitter, stop } = setting;
+    let RunSetting { run, directory, began, emitter, stop, panics } = setting;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let verdicts = runtime.block_on(async {
+    let verdicts = runtime.block_on(panics.scope(async {
         let supervisor = supervisor.attach().context("the supervisor does not answer")?;
         stop.on_signals(|count| match count {
-            1 => eprintln!("\ninterrupted: healing and tearing down; once more kills everything at once"),
+            1 => eprintln!("\ninterrupted: removing faults and tearing down; a second interrupt kills everything immediately"),
             2 => eprintln!("killing everything"),
             _ => (),
         })?;
-        let in_containers = trials.iter().filter(|trial| trial.scenario.backend == Backend::Docker);
+        let in_containers = trials.iter().filter(|trial| trial.scenario.backend.images);
         let contained: Vec<_> = in_containers.map(|trial| &*trial.scenario.cluster).collect();
-        if let Some(variant) = able::shellless(trials.iter().map(|trial| &**trial)) {
-            let message = format!("no `bash` on the PATH: the agent of the variant `{variant}` works in one");
-            return Err(Expected::new(Exit::TrialInvalid, message).help("install bash, or use `--backend docker`").into());
+        if let Some(variant) = preflight::missing_shell(trials.iter().map(|trial| &**trial)) {
+            let message = format!("no `bash` in PATH: the agent of the variant `{variant}` needs it");
+            return Err(Expected::new(Exit::TrialInvalid, message)
+                .help(format!("install bash, or use `--backend {}`", containing()))
+                .into());
         }
-        let unwalled = able::unwalled(trials.iter().map(|trial| &**trial)).await;
-        if let Some(unwalled) = unwalled.as_ref().filter(|_| !walls.allow_host_shell) {
-            return Err(unsafe_here(unwalled).into());
+        let sandbox_unavailable = preflight::sandbox_unavailable(trials.iter().map(|trial| &**trial)).await;
+        if let Some(sandbox_unavailable) = sandbox_unavailable.as_ref().filter(|_| !walls.allow_host_shell) {
+            return Err(unsafe_here(sandbox_unavailable).into());
         }
         let mut shared = ground::shared(supervisor, run.clone(), &contained, |progress| eprintln!("{progress}")).await?;
-        shared.host_shell = unwalled.is_some();
+        shared.host_shell = sandbox_unavailable.is_some();
         shared.records = Arc::new(how.records);
-        let unable = able::unable(trials.iter().map(|trial| &**trial), shared.containers.as_deref()).await;
+        let unable = preflight::unable(trials.iter().map(|trial| &**trial), shared.containers.as_deref()).await;
         if let Some(unable) = unable.map_err(|error| Expected::new(Exit::TrialInvalid, error.to_string()))? {
             return Err(refused(&unable).into());
         }
@@ -200,14 +217,14 @@ fn in_runtime(
         let missing = match (known, how.resume) {
             (Some(missing), _) => missing,
             (None, Some(resume)) => resume.sort(&trials, &directory)?,
-            (None, None) => Missing { trials, ..Missing::default() },
+            (None, None) => ResumePlan { trials, ..ResumePlan::default() },
         };
-        let until = how.until.map(|until| told(until, &missing));
-        let certain = how.certain.map(|certain| learnt(certain, &missing));
+        let until = how.until.map(|until| stopping_with_recorded(until, &missing));
+        let certain = how.certain.map(|certain| regression_with_recorded(certain, &missing));
         let mut verdicts: IndexMap<usize, Verdict> = missing.kept.iter().map(|kept| (kept.number, kept.verdict)).collect();
         for (nth, kept) in missing.kept.into_iter().enumerate() {
-            emitter.emit(Kind::TrialKept(kept));
-            // Many are told no faster than they are recorded: they need not all be in memory at once.
+            emitter.emit(EventKind::TrialKept(kept));
+            // Reported no faster than they are recorded, so that not all need to be in memory at once.
             if nth % AT_ONCE == AT_ONCE - 1 {
                 emitter.durable().await.map_err(|why| Expected::new(Exit::StoreFailed, why))?;
             }
@@ -222,16 +239,16 @@ fn in_runtime(
         if removal::tears_down(gently.is_cancelled())
             && let Err(error) = backend::close(&shared).await
         {
-            warnings.warn(format!("{error}; `chaosrun doctor --clean` tries again"));
+            warnings.warn(format!("{error}; run `chaosrun doctor --clean` to try again"));
         }
         anyhow::Ok(verdicts)
-    })?;
+    }))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(verdicts)
 }
 
-/// What is to be decided, told of what is recorded already and not run again.
-fn told(mut until: Until, missing: &Missing) -> Until {
+/// Adds the results that are recorded already, and not run again, to the comparisons.
+fn stopping_with_recorded(mut until: EarlyStopping, missing: &ResumePlan) -> EarlyStopping {
     let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
     for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
         until.ended(kept.number, kept.verdict, kept.score);
@@ -239,40 +256,48 @@ fn told(mut until: Until, missing: &Missing) -> Until {
     until
 }
 
-/// As [`told`], of the gate.
-fn learnt(mut certain: Certain, missing: &Missing) -> Certain {
+/// Adds recorded results as [`stopping_with_recorded`] does, to the conditions of the gate.
+fn regression_with_recorded(mut certain: CertainRegression, missing: &ResumePlan) -> CertainRegression {
     let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
     for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
-        certain.ended(kept.number, kept.verdict, kept.reason.as_ref().map(|reason| &*reason.code));
+        certain.ended(kept.number, kept.verdict, kept.reason.as_ref().map(|reason| &reason.code));
     }
     certain
 }
 
 impl Resume {
-    /// The plan without what the record has already.
-    fn sort(self, trials: &[Arc<TrialPlan>], directory: &Directory) -> anyhow::Result<Missing> {
+    /// Divides the plan into recorded and missing trials.
+    fn sort(self, trials: &[Arc<TrialPlan>], directory: &Directory) -> anyhow::Result<ResumePlan> {
         let missing = Database::open(directory).and_then(|database| database.missing(trials, self.retry_invalid)).map_err(expected)?;
         let Some((trial, run)) = missing.running.first() else { return Ok(missing) };
         let others = missing.running.len() - 1;
         let more = if others > 0 { format!(", and {others} more") } else { String::new() };
-        let message = format!("trial `{trial}` of this plan runs at this moment, in run `{run}`{more}");
-        Err(Expected::new(Exit::Usage, message).help("wait until that run has ended, or end it").into())
+        let message = format!("trial `{trial}` of this plan is currently running in run `{run}`{more}");
+        Err(Expected::new(Exit::Usage, message).help("wait for that run or stop it").into())
     }
 }
 
-/// An agent that would be no safer than what it runs: said before anything is started.
-fn unsafe_here(unwalled: &Unwalled) -> Expected {
-    let Unwalled { variant, why } = unwalled;
-    let message = format!("the variant `{variant}` asks for a sandbox, and on `local` of this machine there can be none: {why}");
-    Expected::new(Exit::TrialInvalid, message)
-        .help("install bubblewrap, use `--backend docker`, or `--allow-host-shell` to let it run as you do")
+/// Returns the error for an agent without the requested sandbox, reported before any trial starts.
+fn unsafe_here(sandbox_unavailable: &SandboxUnavailable) -> Expected {
+    let SandboxUnavailable { variant, backend, why } = sandbox_unavailable;
+    let backend = backend.as_str();
+    let message = format!("the variant `{variant}` needs a sandbox, which the backend `{backend}` cannot provide on this machine: {why}");
+    Expected::new(Exit::TrialInvalid, message).help(format!(
+        "install bubblewrap, use `--backend {}`, or use `--allow-host-shell` to run the agent with your permissions",
+        containing()
+    ))
 }
 
-/// A fault that this machine cannot do: said before anything is started.
-fn refused(unable: &Unable) -> Expected {
+/// Returns the name of a backend on which agents need neither a shell nor a sandbox of this machine.
+fn containing() -> &'static str {
+    Backend::first(|backend| backend.contains_agents).unwrap_or_default().as_str()
+}
+
+/// Returns the error for a fault that this machine does not support, reported before any trial starts.
+fn refused(unable: &MissingFeature) -> Expected {
     let spot = unable.place.spot();
     let message = format!(
-        "`{}` cannot be done on `{}` of this machine: {}\n  at {}:{}: {}",
+        "the fault `{}` is not available with the backend `{}` on this machine: {}\n  at {}:{}: {}",
         unable.fault,
         unable.backend.as_str(),
         unable.why,
@@ -280,5 +305,5 @@ fn refused(unable: &Unable) -> Expected {
         spot.line,
         spot.text.trim()
     );
-    Expected::new(Exit::TrialInvalid, message).help("`chaosrun doctor` shows what each fault needs and what is there")
+    Expected::new(Exit::TrialInvalid, message).help("`chaosrun doctor` lists the requirements of each fault and what this machine provides")
 }

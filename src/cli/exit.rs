@@ -1,14 +1,14 @@
-//! Every exit code of the program, and nowhere else.
+//! All exit codes of the program; they are defined only here.
 
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::event::Verdict;
-use crate::gate::rung::Ruling;
-use crate::report::tally::Tally;
-use crate::run::dispatcher::Outcome;
+use chaosrun_analysis::gate::checks::GateRuling;
+use chaosrun_engine::run::dispatcher::RunOutcome;
+use chaosrun_event::Verdict;
+use chaosrun_event::tally::Tally;
 
-/// How an invocation ended. `--help` prints this table.
+/// Result of an invocation. `--help` prints this table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// All passed.
@@ -21,13 +21,13 @@ pub enum Exit {
     InvalidFile,
     /// A trial failed.
     TrialFailed,
-    /// A trial was invalid, or not run for want of budget: the environment, not the agent.
+    /// A trial was invalid, or was not run because of the budget: caused by the environment, not by the agent.
     TrialInvalid,
-    /// Nothing was selected.
+    /// No trial was selected.
     NothingSelected,
     /// A golden file differs.
     GoldenDiffers,
-    /// The store failed: what was recorded until then is kept.
+    /// The store failed: events recorded before the failure are kept.
     StoreFailed,
     /// The gate could not be evaluated, or is inconclusive.
     GateInconclusive,
@@ -38,7 +38,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// In the order of their numbers.
+    /// All codes in the order of their numbers.
     pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::Bug,
@@ -72,13 +72,15 @@ impl Exit {
         }
     }
 
-    /// What a run comes to. A real failure says more than an invalid trial beside it. A budget that ended before the plan is as an invalid
-    /// trial: something is not known, and not for the agent's sake.
+    /// Returns the exit code of a run. A bug in chaosrun takes precedence over the verdicts of trials, and a real failure over an invalid
+    /// trial. A budget that ended before the plan counts as an invalid trial: results are missing, and the agent did not cause it.
     #[must_use]
     pub fn of_tally(tally: &Tally) -> Self {
         let any = |verdicts: &[Verdict]| verdicts.iter().any(|verdict| tally.count(*verdict) > 0);
         if tally.interrupted || !tally.finished {
             Self::Interrupted
+        } else if tally.has_bugs() {
+            Self::Bug
         } else if any(&[Verdict::Fail, Verdict::Timeout, Verdict::UnsafePass]) {
             Self::TrialFailed
         } else if any(&[Verdict::Invalid]) || tally.is_short() {
@@ -90,23 +92,23 @@ impl Exit {
         }
     }
 
-    /// As [`Exit::of_tally`]; a record that failed goes before all else.
+    /// Returns the exit code like [`Exit::of_tally`]; a failed record takes precedence.
     #[must_use]
-    pub fn of_outcome(outcome: &Outcome) -> Self {
+    pub fn of_outcome(outcome: &RunOutcome) -> Self {
         if outcome.store.is_some() || !outcome.reports.is_empty() { Self::StoreFailed } else { Self::of_tally(&outcome.tally) }
     }
 
-    /// What the gate says. What could not be evaluated, or is open, is neither green nor a regression.
+    /// Returns the exit code of a ruling of the gate. A gate that could not be evaluated, or is open, is neither green nor a regression.
     #[must_use]
-    pub const fn of_ruling(ruling: Ruling) -> Self {
+    pub const fn of_ruling(ruling: GateRuling) -> Self {
         match ruling {
-            Ruling::Green => Self::Ok,
-            Ruling::Inconclusive | Ruling::NotEvaluated => Self::GateInconclusive,
-            Ruling::Regression => Self::GateRegression,
+            GateRuling::Green => Self::Ok,
+            GateRuling::Inconclusive | GateRuling::NotEvaluated => Self::GateInconclusive,
+            GateRuling::Regression => Self::GateRegression,
         }
     }
 
-    /// What the number means, as `--help` says it.
+    /// Returns the meaning of the number, as `--help` shows it.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -115,10 +117,10 @@ impl Exit {
             Self::Usage => "wrong usage",
             Self::InvalidFile => "a file is invalid",
             Self::TrialFailed => "a trial failed",
-            Self::TrialInvalid => "a trial was invalid, or a budget kept it from running",
-            Self::NothingSelected => "nothing selected",
-            Self::GoldenDiffers => "a golden file differs",
-            Self::StoreFailed => "the store failed",
+            Self::TrialInvalid => "a trial was invalid, or was not started because of a budget",
+            Self::NothingSelected => "no trials selected",
+            Self::GoldenDiffers => "a golden snapshot differs",
+            Self::StoreFailed => "the record could not be written",
             Self::GateInconclusive => "gate: not evaluated or inconclusive",
             Self::GateRegression => "gate: regression",
             Self::Interrupted => "interrupted",
@@ -126,11 +128,11 @@ impl Exit {
     }
 }
 
-/// An expected end with something to say: no bug, so it has its own exit code. Everything else that comes up to `main` is a bug.
+/// Expected failure with a message: not a bug, so it has its own exit code. Any other error that reaches `main` is a bug.
 #[derive(Debug)]
 pub struct Expected {
     pub exit: Exit,
-    /// Lowercase, names in backticks, no final dot.
+    /// Message in lowercase, with names in backticks and without a final dot.
     pub message: String,
     pub help: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `chaosrun export`: a recorded run or trial, for other programs.
+//! `chaosrun export`: exports a recorded run or trial for other programs.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,22 +9,22 @@ use clap::{Args, ValueEnum};
 
 use super::exit::{Exit, Expected};
 use super::store::{StoreArgs, expected};
-use crate::event::Event;
-use crate::ids::RunId;
 use crate::report::atif;
-use crate::store::Database;
-use crate::store::read::Filter;
-use crate::store::row::Trial;
+use chaosrun_base::ids::RunId;
+use chaosrun_event::Event;
+use chaosrun_store::Database;
+use chaosrun_store::read::Filter;
+use chaosrun_store::row::RecordedTrial;
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A run or a trial: its id, with its `r-` or `t-`; of a trial any beginning that only one has
+    /// Run ID (`r-...`), trial ID (`t-...`) or unique prefix of a trial ID
     #[arg(value_name = "RUN|TRIAL")]
     what: String,
-    /// What is written
+    /// Output format
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// Where to; a folder gets a file a trial [default: stdout]
+    /// Output file, or folder for one file per trial [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -33,9 +33,9 @@ pub struct ExportArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Agent Trajectory Interchange Format: a document a trial, of a run one a line
+    /// Agent Trajectory Interchange Format: one document per trial; a run gives one document per line
     Atif,
-    /// The events as they were recorded, a line each
+    /// Recorded events, one per line
     Jsonl,
 }
 
@@ -50,7 +50,7 @@ impl Format {
 
 enum What {
     Run(RunId),
-    Trial(Box<Trial>),
+    Trial(Box<RecordedTrial>),
 }
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
@@ -86,7 +86,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
     };
     match &args.output {
         Some(path) => fs::write(path, text).map_err(|error| unwritable(path, &error))?,
-        // Whoever reads may stop early (`| head`).
+        // The reader may stop early (`| head`).
         None => drop(stdout().lock().write_all(text.as_bytes())),
     }
     Ok(Exit::Ok)
@@ -109,14 +109,14 @@ fn into_folder(database: &Database, what: &What, format: Format, folder: &Path) 
     }
     let mut told = format!("{written} files in {}", folder.display());
     if !left_out.is_empty() {
-        let _ = write!(told, "; without an agent, and left out: {}", left_out.join(", "));
+        let _ = write!(told, "; skipped, because they have no agent: {}", left_out.join(", "));
     }
     eprintln!("{told}");
     Ok(Exit::Ok)
 }
 
-/// In the order of the plan.
-fn trials(database: &Database, what: &What) -> anyhow::Result<Vec<Trial>> {
+/// Returns the trials in the order of the plan.
+fn trials(database: &Database, what: &What) -> anyhow::Result<Vec<RecordedTrial>> {
     Ok(match what {
         What::Trial(trial) => vec![(**trial).clone()],
         What::Run(run) => {
@@ -128,8 +128,8 @@ fn trials(database: &Database, what: &What) -> anyhow::Result<Vec<Trial>> {
     })
 }
 
-/// None: a trajectory is of an agent, and there was none.
-fn of_trial(database: &Database, trial: &Trial, format: Format, pretty: bool) -> anyhow::Result<Option<String>> {
+/// Formats a trial; `None` if a trajectory is requested and no agent worked in the trial.
+fn of_trial(database: &Database, trial: &RecordedTrial, format: Format, pretty: bool) -> anyhow::Result<Option<String>> {
     let events = database.trial_events(trial).map_err(expected)?;
     if format == Format::Jsonl {
         return Ok(Some(lines(&events)?));
@@ -145,10 +145,10 @@ fn lines(events: &[Event]) -> serde_json::Result<String> {
 }
 
 fn no_agent(of: &str) -> Expected {
-    let problem = Expected::new(Exit::NothingSelected, format!("no agent has worked in {of}, so it has no trajectory"));
-    problem.help("`--format jsonl` writes its events")
+    let problem = Expected::new(Exit::NothingSelected, format!("{of} has no agent session, so there is no trajectory"));
+    problem.help("use `--format jsonl` to export the events")
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Expected {
-    Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display())).help("choose another place with `--output`")
+    Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display())).help("choose another file with `--output`")
 }

@@ -1,4 +1,4 @@
-//! `chaosrun gate`: runs a campaign, or takes one that is recorded, and says whether it may pass.
+//! `chaosrun gate`: runs a campaign, or takes a recorded one, and decides if it passes.
 #![expect(clippy::print_stdout, reason = "what the gate says is what was asked for")]
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::compare;
-use super::execution::{self, How, Resume, WallArgs};
+use super::early_stopping::EarlyStop;
+use super::execution::{self, ExecuteOptions, Resume, SandboxArgs};
 use super::exit::{Exit, Expected};
 use super::golden;
 use super::output::{MessageFormat, OutputArgs};
@@ -21,64 +22,65 @@ use super::policy::{self, PolicyArgs};
 use super::problems;
 use super::selection::SelectionArgs;
 use super::store::{StoreArgs, expected};
-use super::style::Palette;
-use super::until::Until;
-use crate::compare::comparison::Question;
-use crate::compare::effect::Certainty;
-use crate::compare::metric::Metric;
-use crate::compare::side::Side;
-use crate::event::{Stopped, TrialRole, Verdict};
-use crate::gate::baseline::Baseline;
-use crate::gate::certain::Certain;
-use crate::gate::judge::{Evidence, Judgement, judge};
-use crate::gate::missing::{Missing, missing};
-use crate::gate::rung::{Finding, State, Step};
-use crate::plan::declared::{self, Trial};
-use crate::plan::missing::yardstick;
-use crate::plan::{Plan, TrialPlan};
 use crate::report::gate::{annotations, junit, markdown, text};
-use crate::run::tape::Records;
-use crate::scenario::model::{Backend, Campaign};
-use crate::score::{self, unexcused};
-use crate::store::Database;
-use crate::store::outcomes::Outcome;
+use chaosrun_analysis::compare::comparison::ComparisonOptions;
+use chaosrun_analysis::compare::effect::Certainty;
+use chaosrun_analysis::compare::metric::MetricValue;
+use chaosrun_analysis::compare::side::Side;
+use chaosrun_analysis::gate::baseline::Baseline;
+use chaosrun_analysis::gate::certain_regression::CertainRegression;
+use chaosrun_analysis::gate::checks::{CheckState, CheckStep, GateFinding};
+use chaosrun_analysis::gate::judge::{GateEvidence, GateJudgement, judge};
+use chaosrun_analysis::gate::unfinished::{UnfinishedTrials, missing};
+use chaosrun_base::style::Palette;
+use chaosrun_engine::run::recording::Records;
+use chaosrun_event::{ScoreGroup, Stopped, TrialRole, Verdict};
+use chaosrun_plan::declared;
+use chaosrun_plan::declared::TrialKey;
+use chaosrun_plan::resume::yardstick;
+use chaosrun_plan::{TrialPlan, TrialSchedule};
+use chaosrun_scenario::model::Campaign;
+use chaosrun_score as score;
+use chaosrun_score::unexcused;
+use chaosrun_store::Database;
+use chaosrun_store::outcomes::TrialOutcome;
 
 #[derive(Debug, Args)]
 pub struct GateArgs {
-    /// The campaign, or scenarios; not needed with `--run`
+    /// Campaign file or scenario files; not required with `--run`
     #[arg(required_unless_present = "run", value_name = "CAMPAIGN|SCENARIO")]
     files: Vec<PathBuf>,
-    /// What is judged against: a file that is kept in git
+    /// Baseline file to compare with; keep it under version control
     #[arg(long, value_name = "FILE", env = "CHAOSRUN_BASELINE")]
     baseline: PathBuf,
-    /// Judge what is recorded, and run nothing: a run (the beginning of its id) or a campaign (its name)
+    /// Compare recorded trials of this run (ID or unique prefix) or campaign (name) instead of running trials
     #[arg(long, value_name = "RUN|CAMPAIGN")]
     run: Option<String>,
-    /// Write the baseline from what was run
+    /// Write the results as the new baseline
     #[arg(long)]
     accept: bool,
-    /// Start no trial more once a regression is certain, whatever the rest comes to
+    /// Stop early once a regression can no longer be avoided
     #[arg(long, value_name = "WHEN", env = "CHAOSRUN_UNTIL", conflicts_with_all = ["run", "accept"])]
-    until: Option<Until>,
-    /// Where goldens are, if there are any
+    until: Option<EarlyStop>,
+    /// Folder of golden snapshots
     #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = golden::FOLDER)]
     golden: PathBuf,
-    /// What decides [default: the campaign's, else pass]
-    #[arg(long, value_name = "METRIC")]
-    metric: Option<Metric>,
-    /// What is taken for no loss, in the unit of the metric [default: the campaign's, else 0.1, of times 1 s]
+    /// Metric that decides the result [default: from the campaign, else pass]
+    #[arg(long, value_name = "METRIC", value_parser = compare::metrics())]
+    metric: Option<MetricValue>,
+    /// Non-inferiority margin, in the unit of the metric [default: from the campaign, else 0.1; 1 s for durations]
     #[arg(long, value_name = "NUMBER", value_parser = compare::above_zero)]
     margin: Option<f64>,
-    /// How sure to be
+    /// Confidence level, from 0.5 to below 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = compare::confidence)]
     confidence: f64,
-    /// Also write a JUnit report
+    /// Write a JUnit XML report to this file
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Also write Markdown, for a pull request; `GITHUB_STEP_SUMMARY` gets it anyway
+    /// Write a Markdown summary to this file; it is also appended to the file named by `GITHUB_STEP_SUMMARY`
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
-    /// What is printed
+    /// Output format
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
     #[command(flatten)]
@@ -86,18 +88,18 @@ pub struct GateArgs {
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
-    walls: WallArgs,
+    walls: SandboxArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// What there is to judge.
+/// Trials to judge.
 struct Ran {
     side: Side,
     missing: usize,
-    /// Which, as far as it is known.
-    unended: Vec<Finding>,
-    /// Why nothing could be run.
+    /// Missing trials, as far as they are known.
+    unended: Vec<GateFinding>,
+    /// Reason why no trial could be run.
     stopped: Option<String>,
 }
 
@@ -108,7 +110,7 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let name = plan.as_ref().map_or_else(|| args.run.clone().unwrap_or_default(), |plan| plan.name.clone());
-    // Before anything is paid for.
+    // Checked before any cost is incurred.
     let question = question(args, plan.as_ref())?;
     let none = Baseline::accepted(None, &name, &Side::default());
     let baseline = previous.as_ref().unwrap_or(&none);
@@ -126,7 +128,7 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
     }
     let planned = plan.as_ref().map(Planned::subjects);
     let judgement = judge(
-        &Evidence {
+        &GateEvidence {
             name: &name,
             side: &ran.side,
             baseline,
@@ -147,27 +149,28 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
     accept(args, previous.as_ref(), &judgement, &ran.side)
 }
 
-/// The baseline as it is; none only when it is about to be written.
+/// Reads the present baseline; `None` only if it is about to be written.
 fn previous(args: &GateArgs) -> Result<Option<Baseline>, Expected> {
     if args.accept && !args.baseline.exists() { Ok(None) } else { compare::baseline(&args.baseline).map(Some) }
 }
 
-/// What the files say.
+/// Plan of the files.
 struct Planned {
     name: String,
-    plan: Plan,
+    plan: TrialSchedule,
     campaign: Option<Arc<Campaign>>,
 }
 
 impl Planned {
-    /// Of the subject.
-    fn subjects(&self) -> HashSet<Trial> {
+    /// Returns the trials of the subject.
+    fn subjects(&self) -> HashSet<TrialKey> {
         self.plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject).map(|trial| declared::planned(trial)).collect()
     }
 
-    /// Trials that have no end in what was recorded, controls among them. What was recorded of another version is not what is planned.
-    fn missing(&self, side: &Side) -> Missing {
-        let ended: HashMap<Trial, &Outcome> =
+    /// Returns the trials without an end in the record, including controls. Trials recorded with another version of the files count as
+    /// missing.
+    fn missing(&self, side: &Side) -> UnfinishedTrials {
+        let ended: HashMap<TrialKey, &TrialOutcome> =
             side.subjects.iter().chain(side.controls.iter()).map(|outcome| (declared::recorded(outcome), outcome)).collect();
         let (mut absent, mut stale) = (0, 0);
         for trial in &self.plan.trials {
@@ -178,27 +181,28 @@ impl Planned {
             }
         }
         let words =
-            || format!("{stale} of {} planned trials are recorded of another agent or yardstick; run them anew", self.plan.trials.len());
-        let finding = (stale > 0).then(|| Finding { case: self.name.clone(), file: None, words: words(), trial: None });
-        Missing { trials: absent + stale, findings: finding.into_iter().collect() }
+            || format!("{stale} of {} planned trials are recorded with another agent or yardstick; run them again", self.plan.trials.len());
+        let finding = (stale > 0).then(|| GateFinding { case: self.name.clone(), file: None, words: words(), trial: None });
+        UnfinishedTrials { trials: absent + stale, findings: finding.into_iter().collect() }
     }
 }
 
-/// Whether it was run as it is planned now. The yardstick of a trial in containers has its images in it, which are not known yet.
-fn is_of(trial: &TrialPlan, outcome: &Outcome) -> bool {
-    let known = trial.scenario.backend == Backend::Local || !trial.images.is_empty();
+/// Returns true if the recorded trial matches the present plan. The yardstick of a trial in containers includes its images, which are not
+/// known yet.
+fn is_of(trial: &TrialPlan, outcome: &TrialOutcome) -> bool {
+    let known = !trial.scenario.backend.images || !trial.images.is_empty();
     outcome.subject == trial.subject && (!known || outcome.yardstick == yardstick(trial))
 }
 
-/// None: only what is recorded is known.
+/// Loads the plan; `None` if there are no files, only a record.
 fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
     if args.overrides.like.is_some() {
-        return Err(Expected::new(Exit::Usage, "`--like` is for `run`: a gate judges a whole campaign").into());
+        return Err(Expected::new(Exit::Usage, "`--like` works only with `run`: a gate evaluates a whole campaign").into());
     }
     if args.files.is_empty() {
         return Ok(Ok(None));
     }
-    let planned = match planned::load(&args.files, &args.overrides.overrides(None), &SelectionArgs::default())? {
+    let planned = match planned::load(&args.files, &args.overrides.overrides(None)?, &SelectionArgs::default())? {
         Ok(planned) => planned,
         Err(found) => return Ok(Err(problems::tell(&found, args.message_format))),
     };
@@ -209,30 +213,30 @@ fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
     Ok(Ok(Some(Planned { name, plan: planned.plan, campaign: planned.campaign })))
 }
 
-fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<Question, Expected> {
+fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<ComparisonOptions, Expected> {
     let asked = plan.and_then(|plan| plan.campaign.as_ref()).and_then(|campaign| campaign.compare.as_ref());
-    let metric = args.metric.or(asked.map(|asked| asked.metric.into())).unwrap_or(Metric::Pass);
-    if !matches!(metric, Metric::Pass | Metric::Score) {
-        let message = "a baseline has no times: a gate decides by `pass` or `score`";
-        return Err(Expected::new(Exit::Usage, message).help("`--metric pass`; `chaosrun compare` takes all of them"));
+    let metric = args.metric.or(asked.map(|asked| asked.metric.into())).unwrap_or(MetricValue::Pass);
+    if !matches!(metric, MetricValue::Pass | MetricValue::Score) {
+        let message = "a baseline contains no times: a gate compares `pass` or `score`";
+        return Err(Expected::new(Exit::Usage, message).help("use `--metric pass`; `chaosrun compare` supports all metrics"));
     }
     // The campaign's margin is in the unit of its own metric.
     let margin = args.margin.or(asked.filter(|asked| metric == asked.metric.into()).map(|asked| asked.margin));
     compare::check_margin(metric, margin)?;
     let certainty = Certainty { confidence: args.confidence, seed: 1 };
-    Ok(Question { metric, margin, certainty, across_yardsticks: false })
+    Ok(ComparisonOptions { metric, margin, certainty, across_yardsticks: false })
 }
 
-/// Runs what is planned, or takes what is recorded.
+/// Runs the planned trials, or takes the recorded ones.
 fn ran(
     args: &GateArgs,
     plan: Option<&Planned>,
     name: &str,
-    (baseline, question): (&Baseline, Question),
+    (baseline, question): (&Baseline, ComparisonOptions),
 ) -> anyhow::Result<Result<Ran, Exit>> {
     if let Some(recorded) = &args.run {
         let side = compare::side(&args.store.open()?, recorded, None)?;
-        let Missing { trials, findings } = plan.map_or_else(|| missing(&side), |plan| plan.missing(&side));
+        let UnfinishedTrials { trials, findings } = plan.map_or_else(|| missing(&side), |plan| plan.missing(&side));
         let side = Side { name: name.to_owned(), ..side }.with_controls_apart();
         return Ok(Ok(Ran { side, missing: trials, unended: findings, stopped: None }));
     }
@@ -243,20 +247,20 @@ fn ran(
     if !unbounded.is_empty() {
         return Ok(Err(problems::tell(&unbounded, args.message_format)));
     }
-    let how = How {
+    let how = ExecuteOptions {
         campaign: plan.campaign.as_ref().map(|campaign| campaign.name.clone()),
         slots: args.overrides.slots(&plan.plan.trials),
         policy,
         resume: args.policy.resume.then_some(Resume { retry_invalid: args.policy.retry_invalid }),
         records: Records::default(),
         judged_apart: true,
-        certain: args.until.map(|Until::Decided| Certain::new(&plan.plan.trials, baseline, question)),
-        ..How::default()
+        certain: args.until.map(|EarlyStop::Decided| CertainRegression::new(&plan.plan.trials, baseline, question)),
+        ..ExecuteOptions::default()
     };
     let executed = match execution::execute(&plan.plan.trials, how, &args.walls, &output, &args.store) {
         Ok(executed) => executed,
         Err(error) => {
-            // The environment, not the agent: said in all reports, and never green.
+            // Caused by the environment, not by the agent: included in all reports, and never green.
             let environment = |expected: &&Expected| expected.exit == Exit::TrialInvalid;
             let Some(told) = error.downcast_ref::<Expected>().filter(environment) else { return Err(error) };
             let side = Side { name: name.to_owned(), ..Side::default() };
@@ -271,11 +275,11 @@ fn ran(
     let selection = database.select(executed.run.as_str()).map_err(expected)?;
     let outcomes = database.outcomes(&selection).map_err(expected)?;
     let side = Side::new(name, outcomes, database.invocations(&selection).map_err(expected)?);
-    let Missing { trials: missing, findings: mut unended } = plan.missing(&side);
-    let not_needed = |why: &String| Finding {
+    let UnfinishedTrials { trials: missing, findings: mut unended } = plan.missing(&side);
+    let not_needed = |why: &String| GateFinding {
         case: name.to_owned(),
         file: None,
-        words: format!("not run, for a regression was certain: {why}"),
+        words: format!("not run, because a regression was already certain: {why}"),
         trial: None,
     };
     if let Some(Stopped::Certain { why }) = &executed.outcome.tally.stopped {
@@ -284,21 +288,22 @@ fn ran(
     Ok(Ok(Ran { side: side.with_controls_apart(), missing, unended, stopped: None }))
 }
 
-/// What nothing excuses in trials whose verdict has another reason: that of a failure or a timeout is the objective. A catastrophic part at
-/// 0, or a shut gate of the scoring file, too: only a score of 0 can have one; that nothing was repaired is a failure, and no harm.
-fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(Outcome, String)>> {
+/// Returns unexcused harm in trials whose verdict has another reason: the reason of a failure or a timeout is the objective. A catastrophic
+/// part at 0, or a closed gate of the scoring file, counts too. Only a trial with score 0 can have one; a missing repair is a failure, not
+/// harm.
+fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(TrialOutcome, String)>> {
     let mut found = Vec::new();
-    let unmet = |outcome: &Outcome| matches!(outcome.verdict, Some(Verdict::Fail | Verdict::Timeout));
+    let unmet = |outcome: &TrialOutcome| matches!(outcome.verdict, Some(Verdict::Fail | Verdict::Timeout));
     for outcome in side.ever().filter(|outcome| outcome.score == Some(0.0) || unmet(outcome)) {
         let Some(trial) = &outcome.trial else { continue };
         let Some(finished) = database.finished(trial).map_err(expected)? else { continue };
-        // A basis of another version may not be readable: then the parts alone tell.
+        // A basis of another version may not be readable: then only the parts are used.
         let judged =
-            finished.basis.filter(|_| unmet(outcome)).and_then(|basis| serde_json::from_value::<score::Outcome>(basis.outcome).ok());
+            finished.basis.filter(|_| unmet(outcome)).and_then(|basis| serde_json::from_value::<score::VerdictFacts>(basis.outcome).ok());
         let words = judged.and_then(|judged| unexcused(&judged)).map(|reason| format!("{}: {}", reason.code, reason.message));
         let part = || {
             let mut parts = finished.parts.iter().filter(|_| outcome.score == Some(0.0));
-            let part = parts.find(|part| part.catastrophic && part.group != "correctness" && part.value <= 0.0)?;
+            let part = parts.find(|part| part.catastrophic && part.group != ScoreGroup::Correctness && part.value <= 0.0)?;
             Some(format!("catastrophic: `{}` is {}: {}", part.name, part.measured, part.why))
         };
         found.extend(words.or_else(part).map(|words| (outcome.clone(), words)));
@@ -306,23 +311,23 @@ fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(Outcome, String
     Ok(found)
 }
 
-fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &Judgement, side: &Side) -> anyhow::Result<Exit> {
-    // A baseline with holes would make the next gate green by silence.
-    let invalid = || judgement.rungs.iter().find(|rung| rung.step == Step::Evaluated && rung.state == State::NotEvaluated);
+fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &GateJudgement, side: &Side) -> anyhow::Result<Exit> {
+    // A baseline with gaps would make the next gate pass without evaluation.
+    let invalid = || judgement.rungs.iter().find(|rung| rung.step == CheckStep::Evaluated && rung.state == CheckState::NotEvaluated);
     if let Some(words) = judgement.hole.as_ref().or_else(|| invalid().map(|rung| &rung.words)) {
         tell(args, judgement)?;
-        return Err(Expected::new(Exit::GateInconclusive, format!("this is no baseline: {words}"))
-            .help("run it again where all of it runs")
+        return Err(Expected::new(Exit::GateInconclusive, format!("these results cannot be a baseline: {words}"))
+            .help("run all trials again on a machine where they can run")
             .into());
     }
     if let Some(case) = judgement.cases.iter().find(|case| !case.control && case.now.of == 0) {
         tell(args, judgement)?;
-        let message = format!("this is no baseline: all trials of `{}` are invalid", case.name());
-        return Err(Expected::new(Exit::GateInconclusive, message).help("run it again where all of it runs").into());
+        let message = format!("these results cannot be a baseline: all trials of `{}` are invalid", case.name());
+        return Err(Expected::new(Exit::GateInconclusive, message).help("run all trials again on a machine where they can run").into());
     }
-    if judgement.rungs.iter().any(|rung| rung.step == Step::ForbiddenAction && rung.state == State::Failed) {
+    if judgement.rungs.iter().any(|rung| rung.step == CheckStep::ForbiddenAction && rung.state == CheckState::Failed) {
         tell(args, judgement)?;
-        eprintln!("warning: a forbidden action was seen; it stays forbidden whatever the baseline says");
+        eprintln!("warning: a forbidden action occurred; forbidden actions fail the gate even if the baseline contains them");
     }
     let accepted = Baseline::accepted(previous, &judgement.name, side);
     let unwritable = |error: std::io::Error| Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", args.baseline.display()));
@@ -332,13 +337,13 @@ fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &Judgement, s
     fs::write(&args.baseline, accepted.text()).map_err(unwritable)?;
     let trials: usize = accepted.cases.iter().map(|case| case.trials.len()).sum();
     let admitted = accepted.cases.iter().filter(|case| case.is_admitted()).count();
-    let cases = crate::report::figures::plural(accepted.cases.len(), "case");
+    let cases = chaosrun_event::figures::plural(accepted.cases.len(), "case");
     eprintln!("accepted {trials} trials of {cases}, {admitted} of them admitted, into {}", args.baseline.display());
     Ok(Exit::Ok)
 }
 
-/// The reports for programs and pull requests.
-fn write(args: &GateArgs, judgement: &Judgement) -> anyhow::Result<()> {
+/// Writes the reports for programs and pull requests.
+fn write(args: &GateArgs, judgement: &GateJudgement) -> anyhow::Result<()> {
     let unwritable =
         |path: &Path, error: &dyn std::fmt::Display| Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display()));
     if let Some(path) = &args.junit {
@@ -356,7 +361,7 @@ fn write(args: &GateArgs, judgement: &Judgement) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(args: &GateArgs, judgement: &Judgement) -> anyhow::Result<()> {
+fn tell(args: &GateArgs, judgement: &GateJudgement) -> anyhow::Result<()> {
     let in_actions = env::var_os("GITHUB_ACTIONS").is_some_and(|set| set == "true");
     let annotations = if in_actions { annotations::judgement(judgement) } else { String::new() };
     match args.message_format {
@@ -372,30 +377,31 @@ fn tell(args: &GateArgs, judgement: &Judgement) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::sample;
-    use crate::scenario::{Overrides, load};
+    use chaosrun_analysis::compare::sample;
+    use chaosrun_scenario::{Overrides, load};
 
     #[test]
-    fn what_is_recorded_of_another_version_is_missing() {
+    fn trials_of_another_version_are_missing() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/empty.yaml");
         let overrides = Overrides { variants: vec!["noop".to_owned()], seeds: Some(vec![1, 2, 3, 4]), ..Overrides::default() };
-        let planned = Planned { name: "empty".into(), plan: crate::plan::plan(&load(file.as_ref(), &overrides).unwrap()), campaign: None };
-        let mut outcomes: Vec<Outcome> = planned
+        let planned =
+            Planned { name: "empty".into(), plan: chaosrun_plan::plan(&load(file.as_ref(), &overrides).unwrap()), campaign: None };
+        let mut outcomes: Vec<TrialOutcome> = planned
             .plan
             .trials
             .iter()
             .map(|trial| {
                 let one = sample::outcome("empty", "noop", trial.seed, Some(Verdict::Pass));
-                Outcome { yardstick: trial.yardstick.clone(), subject: trial.subject.clone(), role: trial.role, ..one }
+                TrialOutcome { yardstick: trial.yardstick.clone(), subject: trial.subject.clone(), role: trial.role, ..one }
             })
             .collect();
-        let side = |outcomes: &[Outcome]| Side::new("empty", outcomes.to_vec(), Vec::new());
-        assert_eq!(planned.missing(&side(&outcomes)), Missing::default());
+        let side = |outcomes: &[TrialOutcome]| Side::new("empty", outcomes.to_vec(), Vec::new());
+        assert_eq!(planned.missing(&side(&outcomes)), UnfinishedTrials::default());
         outcomes[0].subject = "other".into();
         outcomes[1].yardstick = "other".into();
         outcomes.pop();
         let found = planned.missing(&side(&outcomes));
-        let told = "2 of 4 planned trials are recorded of another agent or yardstick; run them anew";
+        let told = "2 of 4 planned trials are recorded with another agent or yardstick; run them again";
         assert_eq!((found.trials, &*found.findings[0].words), (3, told));
     }
 }

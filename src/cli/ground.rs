@@ -1,4 +1,4 @@
-//! What everything stands on that starts clusters: the nodes' folder and program, the agent's tools, the engine.
+//! Common base of everything that starts clusters: the nodes' folder and program, the agent's tools, the engine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,38 +6,37 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::exit::{Exit, Expected};
-use crate::cluster::docker::image;
-use crate::cluster::doctor::leftovers;
-use crate::cluster::local::supervisor::SupervisorClient;
-use crate::cluster::local::{WorkRoot, seat};
-use crate::ids::RunId;
-use crate::observe::HttpClient;
-use crate::removal::Layer;
-use crate::run::containers::Containers;
-use crate::run::stage::Shared;
-use crate::scenario::embedded;
-use crate::scenario::model::Cluster;
+use crate::doctor::leftovers;
+use chaosrun_backend_docker::image;
+use chaosrun_backend_local::supervisor::SupervisorClient;
+use chaosrun_backend_local::{WorkRoot, workspace};
+use chaosrun_base::ids::RunId;
+use chaosrun_base::removal::RemovalLayer;
+use chaosrun_base::task;
+use chaosrun_engine::run::containers::Containers;
+use chaosrun_engine::run::stage::RunShared;
+use chaosrun_probe::HttpClient;
+use chaosrun_scenario::model::ClusterSpec;
 
-/// `contained` are the clusters that run in containers: for them the engine is connected to, and all images are made.
+/// Prepares the base. `contained` are the clusters that run in containers: the engine is connected for them, and all images are made.
 ///
 /// # Errors
-/// No folder can be made where nodes may be, or this program's own file is not found; no engine, or no image.
+/// No folder for nodes can be made, or this program's own file is not found; the engine or an image is missing.
 pub async fn shared(
     supervisor: SupervisorClient,
     run: RunId,
-    contained: &[&Cluster],
-    tell: impl Fn(image::Progress) + Send + Sync,
-) -> anyhow::Result<Shared> {
-    let program = std::env::current_exe().context("this program's own file cannot be found")?;
-    if Layer::Ledger.works() {
-        // What cannot be removed `doctor` tells.
-        let _ = tokio::task::spawn_blocking(|| leftovers::remove(leftovers::find())).await;
+    contained: &[&ClusterSpec],
+    tell: impl Fn(image::ImageProgress) + Send + Sync,
+) -> anyhow::Result<RunShared> {
+    let program = std::env::current_exe().context("cannot find the file of this program")?;
+    if RemovalLayer::Ledger.works() {
+        // `doctor` reports objects that cannot be removed.
+        let _ = task::spawn_blocking(|| leftovers::remove(leftovers::find())).await;
     }
-    let hidden = embedded::SAMPLES.iter().chain(image::embedded::FILES).map(|(_, text)| *text).collect();
-    let work = WorkRoot::new(&program, hidden, &supervisor).context("no folder for the nodes could be made")?;
+    let work = WorkRoot::new(&program, &supervisor).context("cannot create a folder for the nodes")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let tools_dir = if seat::find("docker", &path).is_none() {
-        let docker = work.make_tool("docker").context("the agent's tools could not be made")?;
+    let tools_dir = if workspace::find("docker", &path).is_none() {
+        let docker = work.make_tool("docker").context("cannot create the tools of the agent")?;
         docker.parent().map(Path::to_owned)
     } else {
         None
@@ -45,8 +44,8 @@ pub async fn shared(
     let containers = if contained.is_empty() {
         None
     } else {
-        // The copy that goes into images: it runs nodes and nothing else.
-        let program = work.make_tool("server").context("the program for images could not be made")?;
+        // The copy for images: it runs nodes and nothing else.
+        let program = work.make_tool("server").context("cannot create the program for images")?;
         let prepared = Containers::prepare(run, contained, &program, tell).await;
         Some(Arc::new(prepared.map_err(|error| {
             let expected = Expected::new(Exit::TrialInvalid, error.to_string());
@@ -56,7 +55,7 @@ pub async fn shared(
             }
         })?))
     };
-    Ok(Shared {
+    Ok(RunShared {
         supervisor,
         work: Arc::new(work),
         http: HttpClient::new(),

@@ -1,4 +1,4 @@
-//! The help: subcommands in groups, exit codes below.
+//! Help: subcommands in groups, exit codes below.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use clap::{Command, CommandFactory as _};
 use super::Cli;
 use super::exit::Exit;
 
-/// The groups, in the order in which people meet them.
+/// Groups of subcommands, in the order of their first use.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Start", &["demo", "init", "run", "show", "view"]),
     ("Write", &["check", "plan", "schema"]),
@@ -17,7 +17,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Operate", &["ops"]),
 ];
 
-/// The whole command line, with its help.
+/// Returns the whole command line, with its help.
 #[must_use]
 pub fn command() -> Command {
     let command = Cli::command();

@@ -1,4 +1,4 @@
-//! `chaosrun init`: working samples, from within the binary.
+//! `chaosrun init`: writes working samples, which are embedded in the program.
 #![expect(clippy::print_stdout, reason = "what was written is what was asked for")]
 
 use std::fs::{self, File};
@@ -8,24 +8,24 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::{Exit, Expected};
-use crate::diagnostic::io_words;
-use crate::scenario::{Kind, embedded, schema};
+use chaosrun_diagnostic::io_words;
+use chaosrun_scenario::{FileKind, embedded, schema};
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The folder; made when it is not there
+    /// Folder to create the samples in; created if it does not exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
 
 pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     let folder = &args.folder;
-    let schemas = Kind::ALL.map(|kind| (format!("schemas/{}", schema::file_name(kind)), schema::text(kind)));
+    let schemas = FileKind::ALL.map(|kind| (format!("schemas/{}", schema::file_name(kind)), schema::text(kind)));
     let mut files: Vec<(PathBuf, &str)> = embedded::SAMPLES.iter().map(|(path, text)| (folder.join(path), *text)).collect();
     files.extend(schemas.iter().map(|(path, text)| (folder.join(path), text.as_str())));
-    // Before anything is written: half a set of samples helps nobody.
+    // Checked before any file is written: half a set of samples would be useless.
     if let Some((taken, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
-        let message = format!("`{}` is there already, nothing was written", taken.display());
+        let message = format!("`{}` already exists, nothing was written", taken.display());
         return Err(Expected::new(Exit::Usage, message).help("name a new folder, or move that file away").into());
     }
     for (path, text) in &files {

@@ -1,4 +1,4 @@
-//! `chaosrun judge`: what a model says of diagnoses, beside the grades by rules.
+//! `chaosrun judge`: lets a model judge diagnoses, beside the grades by rules.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -10,54 +10,56 @@ use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
 use super::store::{StoreArgs, expected};
-use super::style::Palette;
-use crate::agent::model::cassette::{Cassette, Mode, Recorder, Tape};
-use crate::agent::model::declared;
-use crate::judge::session::Ended;
-use crate::judge::{self, Gathered, Judged, Session, Verdicts, Which};
 use crate::report;
-use crate::scenario::load_judge;
-use crate::scenario::model::Judge;
-use crate::store::{Database, StoreError};
+use chaosrun_base::style::Palette;
+use chaosrun_base::task;
+use chaosrun_judge as judge;
+use chaosrun_judge::session::JudgeEnd;
+use chaosrun_judge::{Gathered, JudgeInputs, JudgeSelection, JudgedTrial, Verdicts};
+use chaosrun_models::cassette::{Cassette, CassetteRecorder, Mode, Tape};
+use chaosrun_scenario::load_judge;
+use chaosrun_scenario::model::Judge;
+use chaosrun_scenario::prices;
+use chaosrun_store::{Database, StoreError};
 
 #[derive(Debug, Args)]
 pub struct JudgeArgs {
-    /// Runs and trials: their ids, or the beginnings of them
+    /// IDs or unique ID prefixes of runs and trials
     #[arg(value_name = "RUN|TRIAL", required_unless_present_any = ["campaign", "all"])]
     what: Vec<String>,
-    /// The trials of all runs of this campaign
+    /// Select the trials of all runs of this campaign
     #[arg(long, value_name = "NAME", conflicts_with = "what")]
     campaign: Option<String>,
-    /// All trials of the record
+    /// Select all trials of the record
     #[arg(long, conflicts_with_all = ["what", "campaign"])]
     all: bool,
-    /// Who judges: a file, or one of `variants/judges/` by its name
+    /// Judge to use: a file, or the name of a file in `variants/judges/`
     #[arg(long, value_name = "JUDGE")]
     by: String,
-    /// Ask again, whatever was said before
+    /// Ask the judge again even if a grade is recorded
     #[arg(long)]
     again: bool,
-    /// Print what the judge would be asked, and ask nothing
+    /// Print the prompt for the judge without sending it
     #[arg(long, conflicts_with_all = ["record", "replay", "again"])]
     prompt: bool,
-    /// Write all that passes between us and the model to this new cassette
+    /// Record the model traffic to this new cassette file
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Let this cassette answer in the place of the model
+    /// Replay model answers from this cassette file
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     replay: Option<PathBuf>,
-    /// What is printed: text, or a line of JSON for each trial and one for all
+    /// Output format: text, or one line of JSON per trial and one for the total
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// A line of JSON.
+/// Line of JSON output.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Told<'a> {
-    Judged(&'a Judged),
+    Judged(&'a JudgedTrial),
     Judge(&'a Verdicts),
 }
 
@@ -66,11 +68,11 @@ pub fn run(args: &JudgeArgs) -> anyhow::Result<Exit> {
         Ok(judge) => judge,
         Err(found) => return Ok(problems::tell(&found, args.message_format)),
     };
-    // A limit that nobody can keep is none.
-    if by.usd.is_some() && declared::price(&by.model).is_none() && args.replay.is_none() {
-        let message = format!("the judge `{}` has a limit in dollars, and nobody knows what `{}` costs", by.name, by.model.model);
+    // A cost limit cannot be enforced if the price is unknown.
+    if by.usd.is_some() && prices::price(&by.model).is_none() && args.replay.is_none() {
+        let message = format!("the judge `{}` has a limit in US dollars, but the price of `{}` is unknown", by.name, by.model.model);
         return Err(Expected::new(Exit::Usage, message)
-            .help("say `price: { input: .., output: .. }` in its file, or limit `tokens`")
+            .help("add `price: { input: .., output: .. }` to its file, or limit `tokens`")
             .into());
     }
     let database = args.store.open()?;
@@ -83,9 +85,9 @@ pub fn run(args: &JudgeArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let writer = args.store.open()?;
-    let session = Session { judge: &by, tape: tape(args)?, again: args.again };
+    let session = JudgeInputs { judge: &by, tape: tape(args)?, again: args.again };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let verdicts = runtime.block_on(judge::judge(session, gathered, &database, &writer)).map_err(expected)?;
+    let verdicts = runtime.block_on(task::guard(judge::judge(session, gathered, &database, &writer)))?.map_err(expected)?;
     print(&match args.message_format {
         MessageFormat::Human => report::judge::text(&verdicts, Palette::of_stdout()),
         MessageFormat::Json => {
@@ -98,20 +100,22 @@ pub fn run(args: &JudgeArgs) -> anyhow::Result<Exit> {
     });
     match &verdicts.ended {
         None => Ok(Exit::Ok),
-        Some(Ended::Interrupted) => Ok(Exit::Interrupted),
-        Some(Ended::Limit(why)) => Err(Expected::new(Exit::TrialInvalid, format!("the judge `{}` has not judged all: {why}", by.name))
-            .help("what was judged is kept: the same again goes on with what is left")
-            .into()),
-        Some(Ended::Failed(why)) => Err(Expected::new(Exit::TrialInvalid, why.clone())
-            .help("what was judged is kept: the same again goes on with what is left")
+        Some(JudgeEnd::Interrupted) => Ok(Exit::Interrupted),
+        Some(JudgeEnd::Limit(why)) => {
+            Err(Expected::new(Exit::TrialInvalid, format!("the judge `{}` did not grade all diagnoses: {why}", by.name))
+                .help("finished grades are recorded: run the same command again to continue")
+                .into())
+        }
+        Some(JudgeEnd::Failed(why)) => Err(Expected::new(Exit::TrialInvalid, why.clone())
+            .help("finished grades are recorded: run the same command again to continue")
             .into()),
     }
 }
 
-fn which(args: &JudgeArgs, database: &Database) -> anyhow::Result<Which> {
-    let mut which = Which { campaign: args.campaign.clone(), ..Which::default() };
+fn which(args: &JudgeArgs, database: &Database) -> anyhow::Result<JudgeSelection> {
+    let mut which = JudgeSelection { campaign: args.campaign.clone(), ..JudgeSelection::default() };
     for id in &args.what {
-        // Of what has no mark a run is meant, if there is one.
+        // An id without a prefix means a run, if one matches.
         let run = if id.starts_with("t-") { None } else { Some(database.find_run(id)) };
         match run {
             Some(Ok(run)) => which.runs.push(run),
@@ -131,19 +135,18 @@ fn nothing_to_judge(gathered: &Gathered, by: &Judge) -> Result<(), Expected> {
     }
     if let [first, others @ ..] = gathered.own.as_slice() {
         let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-        let message = format!("`{}` would judge itself: it is the agent's own model in {first}{more}", by.model.model);
-        return Err(Expected::new(Exit::Usage, message).help("give `--by` a judge with another model"));
+        let message = format!("`{}` would judge itself: it is the model of the agent in {first}{more}", by.model.model);
+        return Err(Expected::new(Exit::Usage, message).help("choose a judge with another model for `--by`"));
     }
     let why: Vec<String> = gathered.without.iter().map(|(why, count)| format!("{count}: {why}")).collect();
-    let message =
-        if why.is_empty() { "no finished trial is recorded there".into() } else { format!("nothing to judge ({})", why.join("; ")) };
+    let message = if why.is_empty() { "no finished trial matches".into() } else { format!("nothing to judge ({})", why.join("; ")) };
     Err(Expected::new(Exit::NothingSelected, message)
-        .help("only trials with a diagnosis can be judged; `chaosrun list` names what is recorded"))
+        .help("only trials with a diagnosis can be judged; `chaosrun list` shows the recorded trials"))
 }
 
 fn tape(args: &JudgeArgs) -> Result<Tape, Expected> {
     let made = match (&args.record, &args.replay) {
-        (Some(path), _) => Recorder::create(path, None).map(Tape::Recorder),
+        (Some(path), _) => CassetteRecorder::create(path, None).map(Tape::Recorder),
         (None, Some(path)) => Cassette::open(path).map(|cassette| Tape::Cassette(cassette.into(), Mode::Strict)),
         (None, None) => Ok(Tape::None),
     };
@@ -151,6 +154,6 @@ fn tape(args: &JudgeArgs) -> Result<Tape, Expected> {
 }
 
 fn print(text: &str) {
-    // Whoever reads may stop early (`| head`).
+    // The reader may stop early (`| head`).
     let _ = stdout().lock().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! `chaosrun list`: what is recorded, the newest first.
+//! `chaosrun list`: lists the record, the newest first.
 
 use std::io::{Write, stdout};
 
@@ -9,38 +9,38 @@ use serde::Serialize;
 use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::store::{StoreArgs, expected};
-use super::style::Palette;
-use crate::event::Verdict;
-use crate::ids::TrialId;
 use crate::report::table;
-use crate::store::read::Filter;
-use crate::store::row::{State, Trial};
-use crate::store::scores::Rescored;
+use chaosrun_base::ids::TrialId;
+use chaosrun_base::style::Palette;
+use chaosrun_event::Verdict;
+use chaosrun_store::read::Filter;
+use chaosrun_store::row::{RecordState, RecordedTrial};
+use chaosrun_store::scores::Rescored;
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// What to list
+    /// Records to list
     #[arg(value_name = "WHAT", default_value = "trials")]
     what: What,
-    /// Only of this scenario; `*` stands for anything
+    /// Only this scenario; `*` matches any text
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Only of this variant; `*` stands for anything
+    /// Only this variant; `*` matches any text
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Only with these verdicts
+    /// Only trials with these verdicts
     #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
     verdict: Vec<VerdictFilter>,
-    /// Only of this run: its id, or the beginning of it
+    /// Only this run (ID or unique prefix)
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// Also controls and checks
+    /// Include trials of controls and of `chaosrun check`
     #[arg(long)]
     all: bool,
-    /// At most so many
+    /// Maximum number of entries
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
-    /// What is printed: a table, or a line of JSON each
+    /// Output format: a table, or one line of JSON per entry
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
     #[command(flatten)]
@@ -53,7 +53,7 @@ enum What {
     Runs,
 }
 
-/// As in the events, and the two that have no verdict.
+/// Verdicts as in events, plus two states without a verdict.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum VerdictFilter {
@@ -106,22 +106,22 @@ pub fn run(args: &ListArgs) -> anyhow::Result<Exit> {
             }
         }
     };
-    // Whoever reads may stop early (`| head`).
+    // The reader may stop early (`| head`).
     let _ = out.write_all(text.as_bytes());
     Ok(Exit::Ok)
 }
 
-/// A trial with what was said of it later, where that is something else.
+/// Trial with its later results, if they differ.
 #[derive(Serialize)]
 struct Listed<'a> {
     #[serde(flatten)]
-    trial: &'a Trial,
+    trial: &'a RecordedTrial,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rescored: Vec<Rescored>,
 }
 
 impl<'a> Listed<'a> {
-    fn of(trial: &'a Trial, rescored: Option<Vec<Rescored>>) -> Self {
+    fn of(trial: &'a RecordedTrial, rescored: Option<Vec<Rescored>>) -> Self {
         let mut rescored = rescored.unwrap_or_default();
         rescored.retain(|again| trial.verdict.is_none_or(|verdict| again.differs(verdict, trial.score)));
         Self { trial, rescored }
@@ -136,8 +136,8 @@ impl VerdictFilter {
             Self::Fail => filter.verdicts.push(Verdict::Fail),
             Self::Timeout => filter.verdicts.push(Verdict::Timeout),
             Self::Invalid => filter.verdicts.push(Verdict::Invalid),
-            Self::Running => filter.states.push(State::Running),
-            Self::CutOff => filter.states.push(State::CutOff),
+            Self::Running => filter.states.push(RecordState::Running),
+            Self::CutOff => filter.states.push(RecordState::CutOff),
         }
     }
 }

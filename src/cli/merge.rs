@@ -1,4 +1,4 @@
-//! `chaosrun merge`: records of several machines become one.
+//! `chaosrun merge`: merges records of several machines into one.
 #![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
 
 use std::path::PathBuf;
@@ -9,24 +9,24 @@ use serde_json::json;
 use super::exit::Exit;
 use super::output::MessageFormat;
 use super::store::expected;
-use crate::report::figures::plural;
-use crate::store::{Database, Directory};
+use chaosrun_event::figures::plural;
+use chaosrun_store::{Database, Directory};
 
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// Where everything comes to: a directory or a `.db` file, made when it is not there
+    /// Target record: a directory or a `.db` file; created if it does not exist
     #[arg(value_name = "INTO")]
     into: PathBuf,
-    /// Directories or `.db` files; they are left as they are
+    /// Source records: directories or `.db` files; they are not changed
     #[arg(value_name = "FROM", required = true)]
     from: Vec<PathBuf>,
-    /// What is printed
+    /// Output format
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
 }
 
 pub fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
-    // All must be there before anything is copied.
+    // All must exist before anything is copied.
     let sources = args.from.iter().map(|path| Database::open(&Directory::of(path))).collect::<Result<Vec<_>, _>>().map_err(expected)?;
     let mut into = Database::create(&Directory::of(&args.into)).map_err(expected)?;
     for (source, path) in sources.iter().zip(&args.from) {
@@ -34,7 +34,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
         match args.message_format {
             MessageFormat::Human => {
                 let (runs, trials, events) = (plural(merged.runs, "run"), plural(merged.trials, "trial"), plural(merged.events, "event"));
-                println!("{}: {runs} copied, {trials}, {events}; {} there already", path.display(), plural(merged.there, "run"));
+                println!("{}: copied {runs}, {trials}, {events}; {} already present", path.display(), plural(merged.there, "run"));
             }
             MessageFormat::Json => println!(
                 "{}",

@@ -1,11 +1,13 @@
-//! The command line: the clap tree, a file a subcommand.
+//! Command line: the clap tree, one file per subcommand.
 #![expect(clippy::print_stderr, reason = "here and in `report`, and nowhere else, things are printed")]
 
+use chaosrun_node::docker_cli as docker;
 mod check;
+mod choice;
 mod cluster;
 mod compare;
-pub mod docker;
 mod doctor;
+mod early_stopping;
 mod execution;
 pub mod exit;
 mod export;
@@ -34,9 +36,7 @@ mod scorer;
 mod selection;
 mod show;
 pub mod store;
-pub mod style;
 mod supervise;
-mod until;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -45,7 +45,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 
 use exit::{Exit, Expected};
 
-use crate::cluster::local::program;
+use chaosrun_backend_local::program;
 
 #[derive(Debug, Parser)]
 #[command(name = "chaosrun", version, about)]
@@ -56,66 +56,86 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run scenarios, or a campaign
+    /// Run scenarios or a campaign
     Run(run::RunArgs),
-    /// Write working samples into a folder
+    /// Create a folder with sample scenarios
     Init(init::InitArgs),
-    /// Check files: every problem, with its place
+    /// Check files and run the tests of scenarios
     Check(check::CheckArgs),
-    /// Show what a run would do, and do nothing
+    /// Show what a run would do, without running it
     Plan(plan::PlanArgs),
-    /// Print the JSON Schema of a kind of file
+    /// Print the JSON Schema of a file type
     Schema(schema::SchemaArgs),
-    /// Compare runs, campaigns, variants, or with a baseline
+    /// Compare runs, campaigns or variants, or compare with a baseline
     Compare(compare::CompareArgs),
-    /// Say whether a campaign may pass, against a baseline
+    /// Compare a campaign with a baseline and fail on a regression
     Gate(gate::GateArgs),
-    /// Compare trials with those that are kept as right
+    /// Compare trials with golden snapshots
     Golden(golden::GoldenArgs),
-    /// List what is recorded, the newest first
+    /// List recorded trials or runs, newest first
     List(list::ListArgs),
-    /// Show a trial in full; without one the last failure
+    /// Show one trial in detail; without an argument, the last failure
     Show(show::ShowArgs),
-    /// Write a recorded run or trial in a format of others
+    /// Export a recorded run or trial (ATIF, JSONL)
     Export(export::ExportArgs),
-    /// Show a recorded run again, with its exit code
+    /// Print the report of a recorded run again and return its exit code
     Replay(replay::ReplayArgs),
-    /// Copy recorded runs of other machines into one record
+    /// Merge the records of several machines into one
     Merge(merge::MergeArgs),
-    /// Judge recorded trials again, by this version or another scoring file
+    /// Score recorded trials again, optionally with another scoring file
     Rescore(rescore::RescoreArgs),
-    /// Ask a model about diagnoses: advice, beside verdicts and scores
+    /// Let a model grade diagnoses (advice only, verdicts do not change)
     Judge(judge::JudgeArgs),
-    /// Tell what this machine can do; clean up after dead runs
+    /// Check this machine and clean up after crashed runs
     Doctor(doctor::DoctorArgs),
-    /// Keep clusters running outside of trials
+    /// Start and manage clusters outside of trials
     Cluster(cluster::ClusterArgs),
-    /// See what agents have done
+    /// Inspect the actions of agents
     Ops(ops::OpsArgs),
     /// Keep a cluster, for who started this.
     #[command(hide = true)]
     Keep(cluster::keep::KeepArgs),
-    /// Run a stand-in node.
-    #[command(hide = true)]
+}
+
+/// Processes that a run starts. They are started once per trial, and the command line of users takes longer to build than they
+/// take to begin.
+#[derive(Debug, Parser)]
+#[command(name = "chaosrun", version)]
+enum Internal {
+    /// Run a stand-in node
     Node(node::NodeArgs),
-    /// Own the network of a node.
-    #[command(hide = true)]
+    /// Own the network of a node
     Holder,
-    /// Own the processes of a run.
-    #[command(hide = true)]
+    /// Own the processes of a run
     Supervise(supervise::SuperviseArgs),
 }
 
-/// Runs the program on the process's own arguments.
+impl Internal {
+    const NAMES: [&str; 3] = ["node", "holder", "supervise"];
+
+    fn run(self) -> anyhow::Result<Exit> {
+        match self {
+            Self::Node(args) => node::run(args),
+            Self::Holder => Ok(node::hold()),
+            Self::Supervise(args) => supervise::run(&args),
+        }
+    }
+}
+
+/// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Under that name it is the client and nothing else.
+    // Under that name the program is only the docker client.
     if docker::is_called(std::env::args_os().next().as_deref()) {
         return docker::main();
     }
-    if program::is_copy() && std::env::args_os().nth(1).is_none_or(|word| word != "node" && word != "holder") {
+    let word = std::env::args_os().nth(1);
+    if program::is_copy() && word.as_ref().is_none_or(|word| word != "node" && word != "holder") {
         eprintln!("error: this program only runs nodes");
         return Exit::Usage.into();
+    }
+    if word.is_some_and(|word| Internal::NAMES.iter().any(|name| word == *name)) {
+        return exit_of(Internal::parse().run());
     }
     let cli = Cli::from_arg_matches(&help::command().get_matches_from(arguments())).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
@@ -138,17 +158,18 @@ pub fn main() -> ExitCode {
         Command::Cluster(args) => cluster::run(&args),
         Command::Ops(args) => ops::run(&args),
         Command::Keep(args) => cluster::keep::run(&args),
-        Command::Node(args) => node::run(args),
-        Command::Holder => Ok(node::hold()),
-        Command::Supervise(args) => supervise::run(&args),
     };
+    exit_of(outcome)
+}
+
+fn exit_of(outcome: anyhow::Result<Exit>) -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => tell(&error).into(),
     }
 }
 
-/// The arguments; `chaosrun x.yaml` is `chaosrun run x.yaml`.
+/// Returns the arguments; `chaosrun x.yaml` means `chaosrun run x.yaml`.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let is_file = |word: &OsString| {
@@ -161,7 +182,7 @@ fn arguments() -> Vec<OsString> {
     arguments
 }
 
-/// Prints what went wrong; the exit code is the error's own when it was to be expected.
+/// Prints the error; returns its own exit code if it was expected.
 fn tell(error: &anyhow::Error) -> Exit {
     eprintln!("error: {error:#}");
     let Some(expected) = error.downcast_ref::<Expected>() else { return Exit::Bug };

@@ -1,11 +1,11 @@
-//! `chaosrun node ...` and `chaosrun holder`: what runs in place of a node, or beside it (hidden).
+//! `chaosrun node ...` and `chaosrun holder`: programs that run in place of a node, or beside it (hidden).
 
 use clap::{Args, Subcommand};
 
 use super::exit::{Exit, Expected};
-use super::output::MessageFormat;
-use super::problems;
-use crate::{burner, standin};
+use chaosrun_fake_model as fake_model;
+use chaosrun_node::burner;
+use chaosrun_standin as standin;
 
 #[derive(Debug, Args)]
 pub struct NodeArgs {
@@ -15,23 +15,23 @@ pub struct NodeArgs {
 
 #[derive(Debug, Subcommand)]
 enum Which {
-    /// A placement driver member.
+    /// Placement driver (PD) member.
     Pd(Box<standin::pd::Args>),
-    /// A store.
+    /// TiKV store.
     Tikv(Box<standin::tikv::Args>),
     /// A layer under a node's data.
     #[command(hide = true)]
-    Disk(crate::disk::Args),
-    /// A rate limiter.
+    Disk(chaosrun_node::disk::Args),
+    /// Rate limiter.
     Ratelimiter(Box<standin::ratelimiter::Args>),
-    /// A model server that answers as a script says.
-    Model(Box<standin::model::Args>),
-    /// What it is told to.
+    /// Fake model server that answers from a script.
+    Model(Box<fake_model::Args>),
+    /// Command given on stdin.
     #[command(hide = true)]
     Work,
     /// A shell, for who sits at it.
     #[command(hide = true)]
-    Seat(crate::station::Args),
+    Seat(chaosrun_node::shell_host::Args),
     /// What is served to who sits there, on stdin and stdout.
     #[command(hide = true)]
     Tools {
@@ -44,28 +44,26 @@ pub fn run(args: NodeArgs) -> anyhow::Result<Exit> {
     let outcome = match args.which {
         Which::Pd(args) => standin::pd::run(*args),
         Which::Tikv(args) => standin::tikv::run(*args),
-        Which::Disk(args) => crate::disk::run(&args).map_err(Into::into),
+        Which::Disk(args) => chaosrun_node::disk::run(&args).map_err(Into::into),
         Which::Ratelimiter(args) => standin::ratelimiter::run(*args),
-        Which::Seat(args) => crate::station::serve(&args).map_err(Into::into),
-        Which::Tools { at } => crate::station::pipe(at).map_err(Into::into),
+        Which::Seat(args) => chaosrun_node::shell_host::serve(&args).map_err(Into::into),
+        Which::Tools { at } => chaosrun_node::shell_host::pipe(at).map_err(Into::into),
         Which::Model(args) => return model(&args),
         Which::Work => return Ok(if burner::run().is_ok() { Exit::Ok } else { Exit::Bug }),
     };
-    // A node says in its own log what is wrong, and nothing else.
+    // A node reports errors in its own log, and nowhere else.
     Ok(if outcome.is_ok() { Exit::Ok } else { Exit::Bug })
 }
 
-/// Unlike a node it is started by people, who see at once what is wrong.
-fn model(args: &standin::model::Args) -> anyhow::Result<Exit> {
-    let script = match standin::model::turn::Script::load(&args.script) {
-        Ok(script) => script,
-        Err(found) => return Ok(problems::tell(&found, MessageFormat::Human)),
-    };
-    standin::model::run(script, args).map_err(|error| Expected::new(Exit::Usage, format!("{error:#}")))?;
+/// Runs the fake model. Unlike a node it is started by people, so it reports errors on stderr.
+fn model(args: &fake_model::Args) -> anyhow::Result<Exit> {
+    let script = fake_model::turn::Script::load(&args.script);
+    let script = script.map_err(|error| Expected::new(Exit::InvalidFile, error.to_string()))?;
+    fake_model::run(script, args).map_err(|error| Expected::new(Exit::Usage, format!("{error:#}")))?;
     Ok(Exit::Ok)
 }
 
 pub fn hold() -> Exit {
-    // Whoever started it hears nothing but its answers; its stdout is theirs.
-    if crate::holder::run().is_ok() { Exit::Ok } else { Exit::Bug }
+    // The process that started it reads only its answers on stdout.
+    if chaosrun_node::netns_sidecar::run().is_ok() { Exit::Ok } else { Exit::Bug }
 }

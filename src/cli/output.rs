@@ -1,4 +1,4 @@
-//! `--message-format` and `--junit`: which reporters listen to a run or to its replay.
+//! `--message-format` and `--junit`: the reporters of a run or of its replay.
 
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
@@ -6,35 +6,37 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::exit::{Exit, Expected};
-use super::style::Palette;
+use crate::report::bar;
 use crate::report::human::Human;
 use crate::report::junit::JUnit;
 use crate::report::ndjson::NdJson;
-use crate::report::{bar, reporter::Reporter};
+use chaosrun_base::style::Palette;
+use chaosrun_event::reporter::Reporter;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MessageFormat {
-    /// Text for people
+    /// Human-readable text
     Human,
-    /// JSON for programs, on stdout
+    /// JSON on stdout
     Json,
 }
 
 #[derive(Debug, Args)]
 pub struct OutputArgs {
-    /// What is printed
+    /// Output format
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     pub message_format: MessageFormat,
-    /// Also write a JUnit report
+    /// Write a JUnit XML report to this file
     #[arg(long, value_name = "FILE", env = "CHAOSRUN_JUNIT")]
     pub junit: Option<PathBuf>,
 }
 
 impl OutputArgs {
-    /// `live`: things go on while they are shown, so a terminal gets a bar. `with_exit`: the command ends with the exit code of the run.
+    /// Returns the reporters. `live`: events are shown as they happen, so a terminal gets a bar. `with_exit`: the command ends with the
+    /// exit code of the run.
     ///
     /// # Errors
-    /// The JUnit file cannot be made.
+    /// The JUnit file cannot be created.
     pub fn reporters(&self, live: bool, with_exit: bool) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
         let palette = Palette::of_stderr();

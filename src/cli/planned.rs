@@ -1,34 +1,36 @@
-//! Files as the command line names them, loaded and planned: scenarios, or one campaign.
+//! Files named on the command line, loaded and planned: scenarios, or one campaign.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::exit::{Exit, Expected};
 use super::selection::SelectionArgs;
-use crate::diagnostic::Diagnostic;
-use crate::plan::{self, Plan};
-use crate::scenario::model::Campaign;
-use crate::scenario::{self, Kind, Loaded, Overrides};
+use chaosrun_diagnostic::Diagnostic;
+use chaosrun_plan as plan;
+use chaosrun_plan::TrialSchedule;
+use chaosrun_scenario::model::Campaign;
+use chaosrun_scenario::{FileKind, Library, Loaded, Overrides};
 
-/// What is to be run, and what a campaign asks of it.
-pub struct Planned {
-    pub plan: Plan,
+/// Trials to run, and the requirements of their campaign.
+pub struct PlannedRun {
+    pub plan: TrialSchedule,
     pub campaign: Option<Arc<Campaign>>,
     pub loaded: Vec<Loaded>,
 }
 
-/// Loads and plans; what is selected of it may be nothing, which is an error of its own.
+/// Loads and plans the files. An empty selection is an error of its own.
 ///
 /// # Errors
-/// A campaign beside other files, or nothing selected. Within: all problems of all files.
-pub fn load(files: &[PathBuf], overrides: &Overrides, selection: &SelectionArgs) -> Result<Result<Planned, Vec<Diagnostic>>, Expected> {
-    let campaign = files.iter().find(|file| Kind::of_file(file) == Some(Kind::Campaign));
+/// The files contain a campaign beside other files, or no trial is selected. Inner result: all problems of all files.
+pub fn load(files: &[PathBuf], overrides: &Overrides, selection: &SelectionArgs) -> Result<Result<PlannedRun, Vec<Diagnostic>>, Expected> {
+    let mut library = Library::default();
+    let campaign = files.iter().find(|file| library.kind_of(file) == Some(FileKind::Campaign));
     let (campaign, loaded) = match campaign {
         Some(file) if files.len() > 1 => {
-            let message = format!("`{}` is a campaign, which runs by itself", file.display());
-            return Err(Expected::new(Exit::Usage, message).help("name one campaign, or scenarios alone"));
+            let message = format!("`{}` is a campaign and cannot be combined with other files", file.display());
+            return Err(Expected::new(Exit::Usage, message).help("name one campaign, or only scenarios"));
         }
-        Some(file) => match scenario::load_campaign(file, overrides) {
+        Some(file) => match library.load_campaign(file, overrides) {
             Ok(loaded) => (Some(loaded.campaign), loaded.scenarios),
             Err(problems) => return Ok(Err(problems)),
         },
@@ -36,7 +38,7 @@ pub fn load(files: &[PathBuf], overrides: &Overrides, selection: &SelectionArgs)
             let mut all = Vec::new();
             let mut problems = Vec::new();
             for file in files {
-                match scenario::load(file, overrides) {
+                match library.load(file, overrides) {
                     Ok(loaded) => all.push(loaded),
                     Err(mut found) => problems.append(&mut found),
                 }
@@ -49,9 +51,9 @@ pub fn load(files: &[PathBuf], overrides: &Overrides, selection: &SelectionArgs)
     };
     match selection.apply(plan::in_turn(&loaded)) {
         Ok(plan) if plan.trials.is_empty() => {
-            Err(Expected::new(Exit::NothingSelected, "nothing was selected").help("`chaosrun plan` lists what there is"))
+            Err(Expected::new(Exit::NothingSelected, "no trials selected").help("`chaosrun plan` lists the available trials"))
         }
-        Ok(plan) => Ok(Ok(Planned { plan, campaign, loaded })),
+        Ok(plan) => Ok(Ok(PlannedRun { plan, campaign, loaded })),
         Err(problems) => Ok(Err(problems)),
     }
 }

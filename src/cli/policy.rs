@@ -1,45 +1,46 @@
-//! How the trials of a run are gone through: budgets, retries, and what of them is run at all.
+//! Policy of a run: budgets, retries, and the selection of trials by the record.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::diagnostic::{Diagnostic, Place, Pointer};
-use crate::event::Resource;
-use crate::plan::TrialPlan;
-use crate::run::queue::Policy;
-use crate::scenario;
-use crate::scenario::model::{Budget, Campaign};
+use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
+use chaosrun_engine::run::budget;
+use chaosrun_engine::run::queue::Policy;
+use chaosrun_event::Resource;
+use chaosrun_plan::TrialPlan;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::model::{Budget, Campaign};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Execution")]
 pub struct PolicyArgs {
-    /// Start no trial whose limits could bring the cost of all above this many dollars
+    /// Cost limit of the run in US dollars; trials that could exceed it are not started
     #[arg(long, value_name = "USD", env = "CHAOSRUN_BUDGET_USD", value_parser = dollars)]
     budget_usd: Option<f64>,
-    /// Start no trial whose limits could make the run last longer than this
+    /// Time limit of the run; trials that could exceed it are not started
     #[arg(long, value_name = "TIME", env = "CHAOSRUN_BUDGET_WALL", value_parser = scenario::duration)]
     budget_wall: Option<Duration>,
-    /// Start no trial whose limits could bring the tokens of all above this
+    /// Token limit of the run; trials that could exceed it are not started
     #[arg(long, value_name = "N", env = "CHAOSRUN_BUDGET_TOKENS")]
     budget_tokens: Option<u64>,
-    /// Try an invalid trial again, so often at most; each attempt is kept
+    /// Maximum number of retries of an invalid trial; each attempt is recorded
     #[arg(long, value_name = "N", env = "CHAOSRUN_RETRIES", value_parser = clap::value_parser!(u32).range(0..=100))]
     retries: Option<u32>,
-    /// Start no further trial when one has not passed
+    /// Start no further trials after the first trial that does not pass
     #[arg(long)]
     fail_fast: bool,
-    /// Run only what the record has no verdict of: the same files, agent, seed, repeat and backend
+    /// Skip trials that already have a recorded verdict for the same files, agent, seed, repeat and backend
     #[arg(long)]
     pub resume: bool,
-    /// With `--resume`: try recorded trials that are invalid again
+    /// With `--resume`: run recorded invalid trials again
     #[arg(long, requires = "resume")]
     pub retry_invalid: bool,
 }
 
 impl PolicyArgs {
-    /// What is said here goes before what a campaign's file says.
+    /// Returns the policy. Options take precedence over the campaign's file.
     #[must_use]
     pub fn policy(&self, campaign: Option<&Campaign>) -> Policy {
         let file = campaign.map(|campaign| campaign.budget).unwrap_or_default();
@@ -57,28 +58,27 @@ impl PolicyArgs {
 }
 
 fn dollars(text: &str) -> Result<f64, String> {
-    let usd = text.trim_start_matches('$').parse::<f64>().map_err(|_| format!("`{text}` is no number of dollars"))?;
-    if usd.is_finite() && usd >= 0.0 { Ok(usd) } else { Err("a budget is 0 or more".into()) }
+    let usd = text.trim_start_matches('$').parse::<f64>().map_err(|_| format!("`{text}` is not an amount in US dollars"))?;
+    if usd.is_finite() && usd >= 0.0 { Ok(usd) } else { Err("a budget must be 0 or more".into()) }
 }
 
-/// Agents that could use up any budget, for they have no limit of their own: told before anything is started.
+/// Returns problems for agents that could use up any budget because they have no limit of their own; reported before any trial starts.
 #[must_use]
 pub fn unbounded(plan: &[Arc<TrialPlan>], budget: &Budget) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = Vec::new();
     for trial in plan {
-        let Some(of) = budget.unbounded(trial) else { continue };
+        let Some(of) = budget::unbounded(budget, trial) else { continue };
         let variant = &trial.scenario.variant;
         let (what, limit) = match of {
             Resource::Tokens => ("tokens", "tokens: 200k"),
             Resource::Usd | Resource::Wall => ("dollars", "usd: 0.50"),
         };
-        let message =
-            format!("the variant `{}` asks a model and has no limit of {what}, so a budget of {what} cannot hold it", variant.name);
-        let place = Place { on_key: true, ..Place::new(Arc::clone(&variant.file), Pointer::default().key("provider")) };
+        let message = format!("the variant `{}` has no limit of {what}, so a budget of {what} cannot be enforced", variant.name);
+        let place = SourcePlace { on_key: true, ..SourcePlace::new(Arc::clone(&variant.file), Pointer::default().key("provider")) };
         let problem = Diagnostic::error("unbounded_trial", message)
             .at(place)
             .label(format!("no `limits.{}`", limit.split(':').next().unwrap_or_default()))
-            .help(format!("give the variant or the scenario `limits: {{ {limit} }}`"));
+            .help(format!("add `limits: {{ {limit} }}` to the variant or the scenario"));
         if !found.contains(&problem) {
             found.push(problem);
         }

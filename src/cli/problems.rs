@@ -1,14 +1,14 @@
-//! Problems of files on the terminal, or as JSON lines.
+//! Prints problems of files on the terminal, or as lines of JSON.
 #![expect(clippy::print_stdout, reason = "a program reads the problems there")]
 
 use std::collections::BTreeSet;
 
 use super::exit::Exit;
 use super::output::MessageFormat;
-use super::style::Palette;
-use crate::diagnostic::{Diagnostic, Level, Look, json, render};
+use chaosrun_base::style::Palette;
+use chaosrun_diagnostic::{Diagnostic, DiagnosticLevel, RenderStyle, json, render};
 
-/// Prints problems: for people on stderr, for programs one JSON object a line on stdout. Any error makes the files invalid.
+/// Prints problems: for people on stderr, for programs one JSON object per line on stdout. Any error makes the files invalid.
 #[must_use]
 pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
     match format {
@@ -18,17 +18,17 @@ pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
             }
         }
         MessageFormat::Human => {
-            let look = Look { colours: Palette::of_stderr() == Palette::COLOURS, ..Look::default() };
+            let look = RenderStyle { colours: Palette::of_stderr() == Palette::COLOURS, ..RenderStyle::default() };
             eprint!("{}", render(problems, look));
             if let Some(sum) = sum(problems) {
                 eprintln!("{sum}");
             }
         }
     }
-    if problems.iter().any(|problem| problem.level == Level::Error) { Exit::InvalidFile } else { Exit::Ok }
+    if problems.iter().any(|problem| problem.level == DiagnosticLevel::Error) { Exit::InvalidFile } else { Exit::Ok }
 }
 
-/// `3 problems in 2 files`.
+/// Formats `3 problems in 2 files`.
 fn sum(problems: &[Diagnostic]) -> Option<String> {
     let names = problems.iter().filter_map(|problem| problem.place.as_ref()).map(|place| place.file.name.as_str());
     // An option of the command line is no file.

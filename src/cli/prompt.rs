@@ -1,4 +1,4 @@
-//! `chaosrun plan --prompt`: what a model would be told.
+//! `chaosrun plan --prompt`: shows the prompt of a model.
 #![expect(clippy::print_stdout, reason = "the prompt is what was asked for")]
 
 use std::collections::BTreeSet;
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
-use crate::agent::preview::{NoPreview, Preview, preview};
-use crate::plan::{Plan, TrialPlan};
-use crate::scenario::model::{ModelSpec, Provider};
+use chaosrun_agent::preview::{NoPreview, Preview, preview};
+use chaosrun_plan::{TrialPlan, TrialSchedule};
+use chaosrun_scenario::model::{ModelSpec, Provider};
 
-/// One text for each cell and variant of the plan.
-pub fn print(plan: &Plan, format: MessageFormat) -> anyhow::Result<Exit> {
+/// Prints one text for each cell and variant of the plan.
+pub fn print(plan: &TrialSchedule, format: MessageFormat) -> anyhow::Result<Exit> {
     let mut seen = BTreeSet::new();
     let asking: Vec<(&Arc<TrialPlan>, &ModelSpec)> = plan
         .trials
@@ -29,7 +29,7 @@ pub fn print(plan: &Plan, format: MessageFormat) -> anyhow::Result<Exit> {
     if asking.is_empty() {
         let names: BTreeSet<&str> = plan.trials.iter().map(|trial| trial.scenario.variant.name.as_str()).collect();
         let names = names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let message = format!("nobody is told anything: no model is behind {names}");
+        let message = format!("there is no prompt: {names} uses no model");
         return Err(Expected::new(Exit::NothingSelected, message).help("name a variant with a model: `--variant kitchen`").into());
     }
     for (at, (trial, model)) in asking.into_iter().enumerate() {
@@ -37,11 +37,11 @@ pub fn print(plan: &Plan, format: MessageFormat) -> anyhow::Result<Exit> {
             Ok(found) => found,
             Err(NoPreview::Template(undecided)) => {
                 let problem = undecided.template.diagnostic(&undecided.unknown);
-                let help = "before a trial runs, what only a live cluster knows is a text of which nothing can be computed";
+                let help = "before a trial runs, values of the live cluster are placeholders and cannot be used in computations";
                 return Ok(problems::tell(&[problem.help(help)], format));
             }
             Err(NoPreview::Request(why)) => {
-                let message = format!("the variant `{}` cannot be asked: {why}", trial.scenario.variant.name);
+                let message = format!("cannot build the request of the variant `{}`: {why}", trial.scenario.variant.name);
                 return Err(Expected::new(Exit::InvalidFile, message).into());
             }
         };
@@ -62,7 +62,7 @@ fn text(trial: &TrialPlan, model: &ModelSpec, preview: &Preview) -> String {
     let scenario = &trial.scenario;
     let cell: Vec<String> = trial.cell.iter().map(|(path, value)| format!(" {path}={value}")).collect();
     let mut text = format!(
-        "{}/{}{}: {} ({}). <<...>> is known when a trial runs.\n",
+        "{}/{}{}: {} ({}). <<...>> is filled in when a trial runs.\n",
         scenario.name,
         scenario.variant.name,
         cell.concat(),

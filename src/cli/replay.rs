@@ -1,15 +1,15 @@
-//! `chaosrun replay`: shows a recorded run again, as it was shown, with the exit code it had.
+//! `chaosrun replay`: shows the report of a recorded run again, with its exit code.
 
 use clap::Args;
 
 use super::exit::Exit;
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
-use crate::report::tally::Tally;
+use chaosrun_event::tally::Tally;
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The run: its id, or any beginning of it that only one has [default: the last]
+    /// Run ID or unique prefix [default: the last run]
     run: Option<String>,
     #[command(flatten)]
     output: OutputArgs,

@@ -1,4 +1,4 @@
-//! `chaosrun rescore`: judges again what is recorded, and keeps both.
+//! `chaosrun rescore`: judges recorded trials again, and keeps both results.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -11,41 +11,42 @@ use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
 use super::store::{StoreArgs, expected};
-use super::style::Palette;
 use crate::report;
-use crate::rescore::{self, Change, Rescore, Wanted};
-use crate::scenario;
-use crate::store::scores::Chosen;
+use chaosrun_analysis::rescore;
+use chaosrun_analysis::rescore::{Rescore, RescoredTrial, Wanted};
+use chaosrun_base::style::Palette;
+use chaosrun_scenario as scenario;
+use chaosrun_store::scores::ScoreFilter;
 
 #[derive(Debug, Args)]
 pub struct RescoreArgs {
-    /// The trials of this run: its id, or the beginning of it
+    /// Select the trials of this run (ID or unique prefix)
     #[arg(required_unless_present_any = ["campaign", "all"])]
     run: Option<String>,
-    /// The trials of all runs of this campaign
+    /// Select the trials of all runs of this campaign
     #[arg(long, value_name = "NAME", conflicts_with = "run")]
     campaign: Option<String>,
-    /// All trials of the record
+    /// Select all trials of the record
     #[arg(long, conflicts_with_all = ["run", "campaign"])]
     all: bool,
-    /// Judge by this scoring file instead of what each trial was judged by
+    /// Scoring file to use instead of the original scoring of each trial
     #[arg(long, value_name = "FILE")]
     scoring: Option<PathBuf>,
-    /// Make the facts anew from the events, also where they are stored
+    /// Derive all facts from the events, even if they are stored
     #[arg(long)]
     from_events: bool,
-    /// What is printed: text, or a line of JSON for each change and one for all
+    /// Output format: text, or one line of JSON per change and one for the total
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// A line of JSON.
+/// Line of JSON output.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Told<'a> {
-    Changed(&'a Change),
+    Changed(&'a RescoredTrial),
     Rescored(&'a Rescore),
 }
 
@@ -57,12 +58,10 @@ pub fn run(args: &RescoreArgs) -> anyhow::Result<Exit> {
     let database = args.store.open()?;
     let mut writer = args.store.open()?;
     let run = args.run.as_deref().map(|prefix| database.find_run(prefix)).transpose().map_err(expected)?;
-    let wanted = Wanted { chosen: Chosen { run, campaign: args.campaign.clone() }, scoring, from_events: args.from_events };
+    let wanted = Wanted { chosen: ScoreFilter { run, campaign: args.campaign.clone() }, scoring, from_events: args.from_events };
     let rescore = rescore::rescore(&database, &mut writer, &wanted, Timestamp::now()).map_err(expected)?;
     if rescore.trials == 0 {
-        return Err(Expected::new(Exit::NothingSelected, "no finished trial is recorded there")
-            .help("`chaosrun list runs` names what is")
-            .into());
+        return Err(Expected::new(Exit::NothingSelected, "no finished trial matches").help("`chaosrun list runs` names what is").into());
     }
     let text = match args.message_format {
         MessageFormat::Human => report::rescore::text(&rescore, Palette::of_stdout()),
@@ -74,11 +73,11 @@ pub fn run(args: &RescoreArgs) -> anyhow::Result<Exit> {
                 .collect::<serde_json::Result<_>>()?
         }
     };
-    // Whoever reads may stop early (`| head`).
+    // The reader may stop early (`| head`).
     let _ = stdout().lock().write_all(text.as_bytes());
     if rescore.from_facts + rescore.from_events == 0 {
-        return Err(Expected::new(Exit::NothingSelected, "none of these trials could be judged again")
-            .help("why not is told above; `--scoring FILE` judges by a file of yours")
+        return Err(Expected::new(Exit::NothingSelected, "none of these trials could be scored again")
+            .help("the reasons are listed above; `--scoring FILE` scores with your own file")
             .into());
     }
     Ok(Exit::Ok)

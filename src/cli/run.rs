@@ -1,28 +1,32 @@
-//! `chaosrun run`: load, plan, execute, report. The main job.
+//! `chaosrun run`: loads, plans, executes and reports. The main command.
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValue;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, TypedValueParser};
 
-use super::execution::{self, How, Resume, WallArgs};
+use super::choice::choice;
+
+use super::early_stopping::EarlyStopArgs;
+use super::execution::{self, ExecuteOptions, Resume, SandboxArgs};
 use super::exit::{Exit, Expected};
 use super::output::OutputArgs;
 use super::overrides::OverrideArgs;
 use super::policy::{self, PolicyArgs};
 use super::selection::SelectionArgs;
 use super::store::StoreArgs;
-use super::until::UntilArgs;
 use super::{planned, problems};
-use crate::event::TrialStarted;
-use crate::plan::{Plan, digest};
-use crate::run::tape::{self, Records};
-use crate::scenario::Replay;
-use crate::scenario::model::{Campaign, Matching};
+use chaosrun_engine::run::recording;
+use chaosrun_engine::run::recording::Records;
+use chaosrun_event::TrialStarted;
+use chaosrun_plan::TrialSchedule;
+use chaosrun_scenario::CassetteReplay;
+use chaosrun_scenario::digest;
+use chaosrun_scenario::model::{Campaign, Matching};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Scenario files, or one campaign; not needed with `--like`
+    /// Scenario files or one campaign file; not required with `--like`
     #[arg(required_unless_present = "like", value_name = "FILE")]
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
@@ -32,56 +36,49 @@ pub struct RunArgs {
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
-    until: UntilArgs,
+    until: EarlyStopArgs,
     #[command(flatten)]
     cassettes: CassetteArgs,
     #[command(flatten)]
-    walls: WallArgs,
+    walls: SandboxArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// Sessions of models, written down or lived again.
+/// Options for recording and replaying the sessions of models.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cassettes")]
 struct CassetteArgs {
-    /// Write all that passes between agents and their models to this folder, a file a trial, or to this one `.jsonl` file
+    /// Record model traffic to this folder, one cassette file per trial, or to this `.jsonl` file
     #[arg(long, value_name = "FOLDER|FILE", env = "CHAOSRUN_RECORD", conflicts_with = "replay")]
     record: Option<PathBuf>,
-    /// Let recorded sessions answer instead of models: their variants, on the seeds they were recorded with
+    /// Replay model answers from these cassettes, with the recorded variants and seeds
     #[arg(long, value_name = "FOLDER|FILE", env = "CHAOSRUN_REPLAY", conflicts_with_all = ["variants", "like"])]
     replay: Option<PathBuf>,
-    /// How well what is asked must match what was recorded
-    #[arg(long, value_name = "MODE", env = "CHAOSRUN_REPLAY_MODE", default_value = "strict")]
+    /// How strictly requests must match the recorded requests
+    #[arg(long, value_name = "MODE", env = "CHAOSRUN_REPLAY_MODE", default_value = "strict", value_parser = modes())]
     replay_mode: Matching,
 }
 
-impl ValueEnum for Matching {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Strict, Self::Lenient]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Self::Strict => PossibleValue::new("strict").help("All but what the cluster says is as it was, or the trial is invalid"),
-            Self::Lenient => PossibleValue::new("lenient").help("The n-th request gets the n-th answer; differences are told"),
-        })
-    }
+/// Returns a parser of the matching modes.
+fn modes() -> impl TypedValueParser<Value = Matching> {
+    let strict =
+        PossibleValue::new("strict").help("Requests must be identical except for output of the cluster; otherwise the trial is invalid");
+    let lenient = PossibleValue::new("lenient").help("The n-th request gets the n-th answer; differences are reported");
+    choice(vec![(strict, Matching::Strict), (lenient, Matching::Lenient)])
 }
 
 impl CassetteArgs {
-    /// The files to be written; their folder is there afterwards.
-    fn records(&self, plan: &Plan) -> Result<Records, Expected> {
+    /// Returns the cassettes to write; creates their folder.
+    fn records(&self, plan: &TrialSchedule) -> Result<Records, Expected> {
         let Some(path) = &self.record else { return Ok(Records::default()) };
-        let records = tape::records(path, plan.trials.iter().map(|trial| &**trial)).map_err(|why| {
-            Expected::new(Exit::Usage, why).help("name a folder, such as `--record cassettes`, or a `.jsonl` file that is not there")
-        })?;
+        let records = recording::records(path, plan.trials.iter().map(|trial| &**trial))
+            .map_err(|why| Expected::new(Exit::Usage, why).help("name a folder, such as `--record cassettes`, or a new `.jsonl` file"))?;
         for folder in records.values().filter_map(|file| file.parent()).filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| {
-                Expected::new(Exit::Usage, format!("cannot record to `{}`: {error}", folder.display()))
-                    .help("name a folder that can be written")
+                Expected::new(Exit::Usage, format!("cannot record to `{}`: {error}", folder.display())).help("name a writable folder")
             })?;
         }
         Ok(records)
@@ -90,8 +87,8 @@ impl CassetteArgs {
 
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let like = args.overrides.recorded(&args.store)?;
-    let mut overrides = args.overrides.overrides(like.as_ref());
-    overrides.replay = args.cassettes.replay.clone().map(|path| Replay { path, mode: args.cassettes.replay_mode });
+    let mut overrides = args.overrides.overrides(like.as_ref())?;
+    overrides.replay = args.cassettes.replay.clone().map(|path| CassetteReplay { path, mode: args.cassettes.replay_mode });
     let mut files = args.scenarios.clone();
     if files.is_empty() {
         files.extend(like.as_ref().map(|started| PathBuf::from(&started.file)));
@@ -113,14 +110,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     Ok(Exit::of_outcome(&executed.outcome))
 }
 
-/// As the command line says, else as the campaign does.
-fn how(args: &RunArgs, plan: &Plan, campaign: Option<&Campaign>) -> anyhow::Result<How> {
+/// Returns the execution options; the command line takes precedence over the campaign.
+fn how(args: &RunArgs, plan: &TrialSchedule, campaign: Option<&Campaign>) -> anyhow::Result<ExecuteOptions> {
     let policy = args.policy.policy(campaign);
     if args.cassettes.record.is_some() && policy.retries > 0 {
-        let message = "a trial that is recorded is not tried again: its cassette would hold two sessions";
-        return Err(Expected::new(Exit::Usage, message).help("leave out `--retries`, or `--record`").into());
+        let message = "`--retries` cannot be combined with `--record`: a cassette would contain two sessions";
+        return Err(Expected::new(Exit::Usage, message).help("remove `--retries` or `--record`").into());
     }
-    Ok(How {
+    Ok(ExecuteOptions {
         campaign: campaign.map(|campaign| campaign.name.clone()),
         slots: args.overrides.slots(&plan.trials),
         policy,
@@ -128,16 +125,16 @@ fn how(args: &RunArgs, plan: &Plan, campaign: Option<&Campaign>) -> anyhow::Resu
         records: args.cassettes.records(plan)?,
         until: args.until.comparisons(plan, campaign, args.selection.share().is_some())?,
         share: args.selection.share(),
-        ..How::default()
+        ..ExecuteOptions::default()
     })
 }
 
-/// `--like` repeats a trial of the files as they are now, which may not be those of then.
-fn tell_of_changes(started: &TrialStarted, plan: &Plan) {
+/// Reports changed files: `--like` repeats a trial with the present files, which may differ from those at recording time.
+fn tell_of_changes(started: &TrialStarted, plan: &TrialSchedule) {
     let Some(trial) = plan.trials.first() else { return };
     if digest::with_images(&trial.yardstick, &started.images) != started.yardstick {
-        eprintln!("warning: the scenario has changed since, or `--set` was used: this is not the same trial any more");
+        eprintln!("warning: the scenario has changed since the trial, or `--set` was used: this is a different trial");
     } else if trial.subject != started.subject {
-        eprintln!("warning: the variant `{}` has changed since", started.variant);
+        eprintln!("warning: the variant `{}` has changed since the trial", started.variant);
     }
 }

@@ -1,4 +1,4 @@
-//! `chaosrun schema`: JSON Schemas of the files, for editors.
+//! `chaosrun schema`: prints the JSON Schemas of the files, for editors.
 #![expect(clippy::print_stdout, reason = "the schema is what was asked for")]
 
 use std::fs;
@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::exit::{Exit, Expected};
-use crate::diagnostic::io_words;
-use crate::scenario::{Kind, schema};
+use chaosrun_diagnostic::io_words;
+use chaosrun_scenario::{FileKind, schema};
 
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
-    /// The kind of file; without one all kinds are named
+    /// File type; without an argument, all file types are listed
     #[arg(value_enum)]
     name: Option<Name>,
-    /// Compare the schemas in this folder with what this version makes
+    /// Check that the schemas in this folder match this version
     #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "write"])]
     check: Option<PathBuf>,
-    /// Write all schemas into this folder
+    /// Write all schemas to this folder
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
     write: Option<PathBuf>,
 }
@@ -33,7 +33,7 @@ enum Name {
     Autopsy,
 }
 
-impl From<Name> for Kind {
+impl From<Name> for FileKind {
     fn from(name: Name) -> Self {
         match name {
             Name::Scenario => Self::Scenario,
@@ -56,7 +56,7 @@ pub fn run(args: &SchemaArgs) -> anyhow::Result<Exit> {
     match args.name {
         Some(name) => print!("{}", schema::text(name.into())),
         None => {
-            for kind in Kind::ALL {
+            for kind in FileKind::ALL {
                 println!("{:<9} {}", kind.as_str(), schema::file_name(kind));
             }
         }
@@ -65,13 +65,13 @@ pub fn run(args: &SchemaArgs) -> anyhow::Result<Exit> {
 }
 
 fn check(folder: &Path) -> anyhow::Result<Exit> {
-    let differs = |kind: &Kind| fs::read_to_string(folder.join(schema::file_name(*kind))).ok() != Some(schema::text(*kind));
-    let stale: Vec<String> = Kind::ALL.into_iter().filter(differs).map(|kind| format!("`{}`", schema::file_name(kind))).collect();
+    let differs = |kind: &FileKind| fs::read_to_string(folder.join(schema::file_name(*kind))).ok() != Some(schema::text(*kind));
+    let stale: Vec<String> = FileKind::ALL.into_iter().filter(differs).map(|kind| format!("`{}`", schema::file_name(kind))).collect();
     if stale.is_empty() {
-        println!("{} schemas are as this version makes them", Kind::ALL.len());
+        println!("{} schemas match this version", FileKind::ALL.len());
         return Ok(Exit::Ok);
     }
-    let message = format!("not as this version makes them: {}", stale.join(", "));
+    let message = format!("schemas that differ from this version: {}", stale.join(", "));
     Err(Expected::new(Exit::GoldenDiffers, message).help(format!("`chaosrun schema --write {}`", folder.display())).into())
 }
 
@@ -79,10 +79,10 @@ fn write(folder: &Path) -> anyhow::Result<Exit> {
     let failed =
         |path: &Path, error: &std::io::Error| Expected::new(Exit::Usage, format!("cannot write `{}`: {}", path.display(), io_words(error)));
     fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
-    for kind in Kind::ALL {
+    for kind in FileKind::ALL {
         let path = folder.join(schema::file_name(kind));
         fs::write(&path, schema::text(kind)).map_err(|error| failed(&path, &error))?;
     }
-    println!("wrote {} schemas to {}", Kind::ALL.len(), folder.display());
+    println!("wrote {} schemas to {}", FileKind::ALL.len(), folder.display());
     Ok(Exit::Ok)
 }

@@ -1,16 +1,17 @@
-//! `--scorer`: verdicts and scores as `rescore` has given them, in the place of those of then.
+//! `--scorer`: uses verdicts and scores of a `rescore` instead of the original ones.
 
 use super::exit::{Exit, Expected};
 use super::store::expected;
-use crate::store::Database;
-use crate::store::outcomes::Outcome;
-use crate::store::scores::Rescored;
+use chaosrun_store::Database;
+use chaosrun_store::outcomes::TrialOutcome;
+use chaosrun_store::scores::Rescored;
 
-/// `scorer` is a version, the name of a scoring, or the beginning of its digest. Trials that were judged by that version then stay as they are.
+/// Replaces verdicts and scores. `scorer` is a version, the name of a scoring, or the beginning of its digest. Trials that were originally
+/// judged by that version stay unchanged.
 ///
 /// # Errors
 /// Trials have no such score, or two of them.
-pub(super) fn judged_by(database: &Database, mut outcomes: Vec<Outcome>, scorer: &str) -> anyhow::Result<Vec<Outcome>> {
+pub(super) fn judged_by(database: &Database, mut outcomes: Vec<TrialOutcome>, scorer: &str) -> anyhow::Result<Vec<TrialOutcome>> {
     let version: Option<u32> = scorer.parse().ok();
     let trials: Vec<_> = outcomes.iter().filter(|outcome| outcome.verdict.is_some()).filter_map(|outcome| outcome.trial.as_ref()).collect();
     let mut rescored = database.rescored(&trials).map_err(expected)?;
@@ -35,22 +36,22 @@ pub(super) fn judged_by(database: &Database, mut outcomes: Vec<Outcome>, scorer:
                 outcome.reason = score.why.reason.map(|reason| reason.message);
             }
             (Some(one), Some(other)) => {
-                let message = format!("`{scorer}` has judged trials by several scorings: `{}`; `{}`", named(&one), named(&other));
-                return Err(Expected::new(Exit::Usage, message).help("give one of these names to `--scorer`").into());
+                let message = format!("`{scorer}` was used with several scorings: `{}`; `{}`", named(&one), named(&other));
+                return Err(Expected::new(Exit::Usage, message).help("name one of them with `--scorer`").into());
             }
             (None, _) => without += 1,
         }
     }
     if without > 0 {
-        let message = format!("{without} of {of} trials were never judged by `{scorer}`");
+        let message = format!("{without} of {of} trials have no score by `{scorer}`");
         return Err(Expected::new(Exit::NothingSelected, message)
-            .help("`chaosrun rescore RUN` judges by this version, `--scoring FILE` by another file; `chaosrun show TRIAL` tells all scores")
+            .help("`chaosrun rescore RUN` scores with this version, `--scoring FILE` with another file; `chaosrun show TRIAL` lists all scores")
             .into());
     }
     Ok(outcomes)
 }
 
-/// Two scorings of one name differ in their digests.
+/// Returns the name of a scoring with its digest: two scorings of one name differ in their digests.
 fn named(score: &Rescored) -> String {
     format!("{}, {}", score.name, score.scoring.get(..8).unwrap_or(&score.scoring))
 }

@@ -1,57 +1,57 @@
-//! `--only`, `--skip` and `--shard`: which trials of a plan.
+//! `--only`, `--skip` and `--shard`: select trials of a plan.
 
 use std::sync::Arc;
 
 use clap::Args;
 
-use crate::diagnostic::Diagnostic;
-use crate::plan::select::{Selection, Shard};
-use crate::plan::{Plan, TrialPlan};
+use chaosrun_diagnostic::Diagnostic;
+use chaosrun_plan::select::{Shard, TrialFilter};
+use chaosrun_plan::{TrialPlan, TrialSchedule};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Selection")]
 pub struct SelectionArgs {
-    /// Only these trials: a glob over `scenario/variant`, or an expression such as `seed <= 3`; several = any of them
+    /// Run only matching trials: a glob on `scenario/variant`, or an expression such as `seed <= 3`; if repeated, any match is enough
     #[arg(long, value_name = "GLOB|EXPR", env = "CHAOSRUN_ONLY")]
     only: Vec<String>,
-    /// Not these trials: as for `--only`
+    /// Skip matching trials; same syntax as `--only`
     #[arg(long, value_name = "GLOB|EXPR", env = "CHAOSRUN_SKIP")]
     skip: Vec<String>,
-    /// Only the K-th of N shares; together they are the whole
+    /// Run only shard K of N; all shards together cover all trials
     #[arg(long, value_name = "K/N", env = "CHAOSRUN_SHARD")]
     shard: Option<Shard>,
 }
 
 impl SelectionArgs {
-    /// K of N, of a share.
+    /// Returns the share K of N, if one was requested.
     #[must_use]
     pub fn share(&self) -> Option<(u32, u32)> {
         self.shard.map(|shard| (shard.number, shard.count))
     }
 
-    /// What is left of a plan. Trials keep their numbers, so that each share names them alike.
+    /// Returns the selected part of a plan. Trials keep their numbers, so that they have the same names in each share.
     ///
     /// # Errors
     /// Problems of the options, with their places.
-    pub fn apply(&self, plan: Plan) -> Result<Plan, Vec<Diagnostic>> {
-        Ok(Plan { trials: self.of(plan.trials, |trial| trial)? })
+    pub fn apply(&self, plan: TrialSchedule) -> Result<TrialSchedule, Vec<Diagnostic>> {
+        Ok(TrialSchedule { trials: self.of(plan.trials, |trial| trial)? })
     }
 
-    /// As [`Self::apply`], for whatever has a trial. What takes nothing is told.
+    /// Selects items like [`Self::apply`], for any type that has a trial. Reports options that select nothing.
     ///
     /// # Errors
     /// Problems of the options, with their places.
     pub fn of<T>(&self, all: Vec<T>, trial: impl Fn(&T) -> &Arc<TrialPlan>) -> Result<Vec<T>, Vec<Diagnostic>> {
-        // What a script has left empty would take everything.
+        // An option that a script left empty would match every trial.
         if self.only.iter().chain(&self.skip).any(|text| text.trim().is_empty()) {
-            let problem = Diagnostic::error("bad_glob", "an empty `--only` or `--skip` names nothing");
-            return Err(vec![problem.help("leave the option out, or give a glob such as `node_*/noop`")]);
+            let problem = Diagnostic::error("bad_glob", "`--only` and `--skip` need a value");
+            return Err(vec![problem.help("remove the option, or use a glob such as `node_*/noop`")]);
         }
-        // An environment variable holds one of several a line.
+        // An environment variable contains one entry per line.
         let lines = |texts: &[String]| texts.iter().flat_map(|text| text.lines()).map(str::to_owned).collect::<Vec<_>>();
-        let selected = Selection::read(&lines(&self.only), &lines(&self.skip), self.shard)?.apply(all, |one| trial(one).as_ref())?;
+        let selected = TrialFilter::read(&lines(&self.only), &lines(&self.skip), self.shard)?.apply(all, |one| trial(one).as_ref())?;
         for option in &selected.idle {
-            eprintln!("warning: `{option}` takes no trial");
+            eprintln!("warning: `{option}` matches no trial");
         }
         Ok(selected.kept)
     }

@@ -1,4 +1,4 @@
-//! `chaosrun show`: one trial in full.
+//! `chaosrun show`: shows one trial in detail.
 
 use std::io::{Write, stdout};
 
@@ -8,38 +8,39 @@ use serde::Serialize;
 use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::store::{StoreArgs, expected, nothing};
-use super::style::Palette;
-use crate::judge::Judgement;
-use crate::report::show::{self, View};
-use crate::report::story::Story;
-use crate::store::row::State;
-use crate::store::scores::Rescored;
+use crate::report::show;
+use crate::report::show::ShowOptions;
+use chaosrun_base::style::Palette;
+use chaosrun_event::trial_report::TrialReport;
+use chaosrun_judge::Judgement;
+use chaosrun_store::row::RecordState;
+use chaosrun_store::scores::Rescored;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// The trial: its id, or any beginning of it that only one has [default: the last failure, else the last trial]
+    /// Trial ID or unique prefix [default: the last failure, else the last trial]
     trial: Option<String>,
-    /// Every event instead
+    /// Show all events instead of the summary
     #[arg(long)]
     events: bool,
-    /// Whole outputs and lists
+    /// Show outputs and lists in full
     #[arg(long)]
     full: bool,
-    /// What is printed: text, or the same as JSON
+    /// Output format: text, or the same content as JSON
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// A trial with the scores that it was given later.
+/// Trial with its scores from later rescores.
 #[derive(Serialize)]
 struct Told<'a> {
     #[serde(flatten)]
-    story: Story,
+    story: TrialReport,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     rescored: &'a [Rescored],
-    /// What models have said of its diagnoses: no part of the verdict or the score.
+    /// Judgements of its diagnoses by models: not part of the verdict or the score.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     advisory: &'a [Judgement],
 }
@@ -59,18 +60,19 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
     let events = database.trial_events(&trial).map_err(expected)?;
     let rescored = database.rescored(&[&trial.trial]).map_err(expected)?.remove(&trial.trial).unwrap_or_default();
     let advisory = database.judgements(&[&trial.trial]).map_err(expected)?.remove(&trial.trial).unwrap_or_default();
-    let view = View {
+    let view = ShowOptions {
         palette: Palette::of_stdout(),
         full: args.full,
         artifacts: database.directory().artifacts(&trial.run, &trial.trial),
         run: trial.run.to_string(),
-        without_end: if trial.state == State::Running { "RUNNING" } else { "CUT OFF" },
+        without_end: if trial.state == RecordState::Running { "RUNNING" } else { "CUT OFF" },
         rescored,
         advisory,
     };
     let story = || {
-        let incomplete = || Expected::new(Exit::StoreFailed, format!("the record of trial `{}` has no beginning", trial.trial));
-        Story::of(&events).ok_or_else(incomplete)
+        let incomplete =
+            || Expected::new(Exit::StoreFailed, format!("the record of trial `{}` is incomplete: it has no start event", trial.trial));
+        TrialReport::of(&events).ok_or_else(incomplete)
     };
     let text = match (args.message_format, args.events) {
         (MessageFormat::Human, true) => show::events(&events, &view),
@@ -82,7 +84,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
             serde_json::to_string(&Told { story: story()?, rescored: &view.rescored, advisory: &view.advisory })? + "\n"
         }
     };
-    // Whoever reads may stop early (`| head`).
+    // The reader may stop early (`| head`).
     let _ = stdout().lock().write_all(text.as_bytes());
     Ok(Exit::Ok)
 }

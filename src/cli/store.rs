@@ -1,13 +1,13 @@
-//! `--store`: where the record is.
+//! `--store`: location of the record.
 
 use clap::Args;
 
 use super::exit::{Exit, Expected};
-use crate::store::{Database, Directory, StoreError, directory};
+use chaosrun_store::{Database, Directory, StoreError, directory};
 
 #[derive(Debug, Clone, Args)]
 pub struct StoreArgs {
-    /// Directory of the record, or a `.db` file
+    /// Directory or `.db` file in which trials are recorded
     #[arg(long, value_name = "DIR|FILE", env = "CHAOSRUN_STORE", default_value = directory::DEFAULT)]
     store: std::path::PathBuf,
 }
@@ -18,24 +18,24 @@ impl StoreArgs {
         Directory::of(&self.store)
     }
 
-    /// For reading what is there.
+    /// Opens the record for reading.
     ///
     /// # Errors
-    /// There is nothing, or it cannot be read.
+    /// The record does not exist, or cannot be read.
     pub fn open(&self) -> anyhow::Result<Database> {
         Ok(Database::open(&self.directory()).map_err(expected)?)
     }
 
-    /// For recording; made when it is not there.
+    /// Opens the record for recording; creates it if it does not exist.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The record cannot be written.
     pub fn create(&self) -> anyhow::Result<Database> {
         Ok(Database::create(&self.directory()).map_err(expected)?)
     }
 }
 
-/// What the record cannot give, as the user is told it.
+/// Converts an error of the record to a message for the user.
 #[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 pub fn expected(error: StoreError) -> Expected {
@@ -48,7 +48,7 @@ pub fn expected(error: StoreError) -> Expected {
     Expected { exit, message: error.to_string(), help: error.help() }
 }
 
-/// There is a record, but it is empty.
+/// Returns the error for an empty record.
 #[must_use]
 pub fn nothing(directory: &Directory) -> Expected {
     expected(StoreError::Missing { path: directory.path().to_path_buf() })

@@ -26,17 +26,17 @@ pub fn run(args: &SuperviseArgs) -> anyhow::Result<Exit> {
     if getsockopt(&stdin, sockopt::SockType).ok() != Some(SockType::Stream) {
         return Err(Expected::new(Exit::Usage, "`supervise` is started by a run, with a socket as its stdin").into());
     }
-    // Nothing that the runner's own parent left open may reach a node.
+    // Inherited open files must not reach a node.
     close_on_exec().context("cannot read `/proc/self/fd`")?;
-    // A copy that is closed on exec; nothing this process starts may hold the socket open.
+    // Copy that is closed on exec; no process started here may hold the socket open.
     let socket = UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
     let null = std::fs::File::open("/dev/null")?;
-    nix::unistd::dup2_stdin(null).context("cannot let go of stdin")?;
-    crate::cluster::local::supervisor::serve(socket, args.runner, args.folder.clone()).context("the supervisor cannot work")?;
+    nix::unistd::dup2_stdin(null).context("cannot detach from stdin")?;
+    chaosrun_backend_local::supervisor::serve(socket, args.runner, args.folder.clone()).context("the supervisor cannot start")?;
     Ok(Exit::Ok)
 }
 
-/// Marks every descriptor but the three of stdio.
+/// Marks every descriptor except the three of stdio.
 #[cfg(target_os = "linux")]
 fn close_on_exec() -> std::io::Result<()> {
     use nix::libc;

@@ -1,17 +1,17 @@
-//! A session in the Agent Trajectory Interchange Format, which other harnesses and viewers read: version 1.7 of Harbor's RFC 0001.
+//! Session in the Agent Trajectory Interchange Format, which other harnesses and viewers read: version 1.7 of Harbor's RFC 0001.
 //!
-//! A step is what somebody said at once: the system and the prompt, a user's word, an agent's answer with its calls and their results.
-//! Agents without a model have steps without an inference (`llm_call_count: 0`), one a command.
+//! A step contains simultaneous messages of one source: the system and the prompt, a user's message, or an agent's answer with its calls
+//! and their results. Agents without a model have steps without an inference (`llm_call_count: 0`), one per command.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::timeline;
-use crate::event::{Event, Grade, Kind, Output, Ticket, TrialFinished, TrialStarted, Usage};
+use chaosrun_event::timeline;
+use chaosrun_event::{Event, EventKind, Grade, Output, Ticket, TrialFinished, TrialStarted, Usage};
 
 pub const VERSION: &str = "ATIF-v1.7";
 
-/// One document.
+/// Document of one session.
 #[expect(clippy::struct_field_names, reason = "the format's own")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trajectory {
@@ -38,12 +38,12 @@ struct Agent {
 #[expect(clippy::struct_field_names, reason = "the format's own")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Step {
-    /// From 1, without gaps.
+    /// Number of the step, from 1, without gaps.
     step_id: usize,
     timestamp: String,
     source: Source,
     message: String,
-    /// This and what follows is of agents alone.
+    /// Name of the model; this and the following fields are present only for agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     model_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ struct Step {
     observation: Option<Observation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics>,
-    /// 0: no model was asked.
+    /// Number of model calls; 0 if no model was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     llm_call_count: Option<u32>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -73,7 +73,7 @@ enum Source {
 struct Call {
     tool_call_id: String,
     function_name: String,
-    /// Always an object.
+    /// Arguments; always an object.
     arguments: Value,
 }
 
@@ -84,14 +84,14 @@ struct Observation {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Answer {
-    /// A call of the same step.
+    /// Id of a call of the same step.
     source_call_id: String,
     content: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Metrics {
-    /// With what came from a cache.
+    /// Prompt tokens, including those from a cache.
     prompt_tokens: u64,
     completion_tokens: u64,
     cached_tokens: u64,
@@ -105,30 +105,31 @@ struct FinalMetrics {
     total_prompt_tokens: u64,
     total_completion_tokens: u64,
     total_cached_tokens: u64,
-    /// With what failed.
+    /// Total cost, including failed exchanges.
     total_cost_usd: f64,
     total_steps: usize,
 }
 
-/// The session of a trial, which `version` of chaosrun recorded. None: no agent has worked in it.
+/// Returns the session of a trial recorded by `version` of chaosrun, or `None` if no agent worked in it.
 #[must_use]
 pub fn trajectory(events: &[Event], version: &str) -> Option<Trajectory> {
-    let begin = events.iter().position(|event| matches!(event.kind, Kind::AgentStarted { .. }))?;
-    let Kind::AgentStarted { variant, provider, ticket } = &events[begin].kind else { return None };
+    let begin = events.iter().position(|event| matches!(event.kind, EventKind::AgentStarted { .. }))?;
+    let EventKind::AgentStarted { variant, provider, ticket } = &events[begin].kind else { return None };
     let id = events[begin].trial.as_ref()?.to_string();
     let mut writer = Writer::default();
-    let opened = |event: &Event| if let Kind::TicketOpened(opened) = &event.kind { Some(opened.clone()) } else { None };
+    let opened = |event: &Event| if let EventKind::TicketOpened(opened) = &event.kind { Some(opened.clone()) } else { None };
     let opened = events.iter().filter_map(opened).find(|opened| opened.id == *ticket);
     for (place, event) in events.iter().enumerate().skip(begin) {
-        // A model reads of the ticket in its prompt; who has none is told of it here.
-        if place == begin && !events.iter().any(|event| matches!(event.kind, Kind::ConversationStarted { .. })) {
+        // A model reads the ticket in its prompt; for an agent without a prompt, the ticket is added here.
+        if place == begin && !events.iter().any(|event| matches!(event.kind, EventKind::ConversationStarted { .. })) {
             let text = opened.as_ref().map_or_else(|| format!("ticket {ticket}"), told);
             writer.step(event, Source::User, text);
         }
         writer.event(event);
     }
-    let started = events.iter().find_map(|event| if let Kind::TrialStarted(started) = &event.kind { Some(&**started) } else { None });
-    let finished = events.iter().find_map(|event| if let Kind::TrialFinished(finished) = &event.kind { Some(&**finished) } else { None });
+    let started = events.iter().find_map(|event| if let EventKind::TrialStarted(started) = &event.kind { Some(&**started) } else { None });
+    let finished =
+        events.iter().find_map(|event| if let EventKind::TrialFinished(finished) = &event.kind { Some(&**finished) } else { None });
     let Writer { steps, model, tools, mut total, ended, .. } = writer;
     total.total_steps = steps.len();
     let mut of_agent = Map::from_iter([("provider".to_owned(), json!(provider))]);
@@ -141,7 +142,7 @@ pub fn trajectory(events: &[Event], version: &str) -> Option<Trajectory> {
         trajectory_id: id,
         agent: Agent { name: variant.clone(), version: version.to_owned(), model_name: model, extra: of_agent },
         steps,
-        notes: (!ended).then(|| "the session has no end: it goes on, or its runner was killed".to_owned()),
+        notes: (!ended).then(|| "the session has no end event: it is still running, or its runner was killed".to_owned()),
         final_metrics: total,
         extra: of_trial(started, finished),
     })
@@ -152,7 +153,7 @@ fn told(ticket: &Ticket) -> String {
     format!("ticket {}: {}{node}: {}, expected {}", ticket.id, ticket.invariant, ticket.observed, ticket.expected)
 }
 
-/// What the trial was and came to: `reward` is what Harbor calls a score.
+/// Describes the trial and its result: `reward` is Harbor's word for the score.
 fn of_trial(started: Option<&TrialStarted>, finished: Option<&TrialFinished>) -> Map<String, Value> {
     let mut extra = Map::new();
     if let Some(TrialStarted { scenario, seed, number, repeat, goal, backend, yardstick, subject, .. }) = started {
@@ -179,12 +180,12 @@ struct Writer {
     steps: Vec<Step>,
     model: Option<String>,
     tools: Vec<String>,
-    /// The system that was said last.
+    /// Last system message.
     system: String,
     total: FinalMetrics,
-    /// What went wrong on the way to the next answer.
+    /// Problems before the next answer.
     delays: Vec<Value>,
-    /// The command that is a step of its own, by its number.
+    /// Command that is a step of its own, by its number.
     command: Option<(u32, usize)>,
     ended: bool,
 }
@@ -210,7 +211,7 @@ impl Writer {
 
     fn event(&mut self, event: &Event) {
         match &event.kind {
-            Kind::ConversationStarted { model, system, prompt, tools, .. } => {
+            EventKind::ConversationStarted { model, system, prompt, tools, .. } => {
                 self.model.get_or_insert_with(|| model.clone());
                 self.tools.clone_from(tools);
                 if *system != self.system {
@@ -219,27 +220,27 @@ impl Writer {
                 }
                 self.step(event, Source::User, prompt.as_str());
             }
-            Kind::ModelDelayed { status, why, wait_us, .. } => {
+            EventKind::ModelDelayed { status, why, wait_us, .. } => {
                 self.delays.push(json!({ "status": status, "why": why, "wait_us": wait_us }));
             }
-            Kind::ModelAnswered { .. } => self.answered(event),
-            Kind::ModelFailed { failure, message, attempts, usd, .. } => {
+            EventKind::ModelAnswered { .. } => self.answered(event),
+            EventKind::ModelFailed { failure, message, attempts, usd, .. } => {
                 self.total.total_cost_usd += usd;
                 let delays = std::mem::take(&mut self.delays);
                 let step = self.step(event, Source::System, format!("the model did not answer ({failure}): {message}"));
                 step.extra = Map::from_iter([("attempts".to_owned(), json!(attempts)), ("delays".to_owned(), json!(delays))]);
             }
-            Kind::ToolAnswered { call, text, .. } => self.result(call, text.clone()),
-            Kind::ModelTold { text } => drop(self.step(event, Source::User, text.as_str())),
-            Kind::CommandStarted { number, command, reasoning, .. } if !self.is_called(command) => {
+            EventKind::ToolAnswered { call, text, .. } => self.result(call, text.clone()),
+            EventKind::ModelTold { text } => drop(self.step(event, Source::User, text.as_str())),
+            EventKind::CommandStarted { number, command, reasoning, .. } if !self.is_called(command) => {
                 let step = self.step(event, Source::Agent, reasoning.as_str());
                 step.llm_call_count = Some(0);
                 let arguments = json!({ "command": command });
                 step.tool_calls = vec![Call { tool_call_id: format!("command-{number}"), function_name: "shell".into(), arguments }];
                 self.command = Some((*number, self.steps.len() - 1));
             }
-            // What stood there as a command is one of our actions.
-            Kind::ActionStarted { command, action, params, .. } => {
+            // The step that was added as a command is an action.
+            EventKind::ActionStarted { command, action, params, .. } => {
                 if let Some((_, place)) = self.command.filter(|(known, _)| known == command)
                     && let Some(call) = self.steps[place].tool_calls.first_mut()
                 {
@@ -247,20 +248,20 @@ impl Writer {
                     call.arguments = json!({ "action": action, "params": params });
                 }
             }
-            Kind::CommandFinished { number, exit_code, timed_out, stdout, stderr, .. } => {
+            EventKind::CommandFinished { number, exit_code, timed_out, stdout, stderr, .. } => {
                 if let Some((_, place)) = self.command.take_if(|(known, _)| known == number) {
                     let content = printed(*exit_code, *timed_out, stdout, stderr);
                     let observation = self.steps[place].observation.get_or_insert_default();
                     observation.results.push(Answer { source_call_id: format!("command-{number}"), content });
                 }
             }
-            // A model has called a tool to say it, and that is on record.
-            Kind::DiagnosisSubmitted { diagnosis } if self.model.is_none() => {
+            // A model submits a diagnosis by a tool call, which is already included.
+            EventKind::DiagnosisSubmitted { diagnosis } if self.model.is_none() => {
                 let step = self.step(event, Source::Agent, diagnosis.root_cause.as_str());
                 step.llm_call_count = Some(0);
                 step.extra = Map::from_iter([("diagnosis".to_owned(), json!(diagnosis))]);
             }
-            Kind::AgentFinished { end, detail, usd, turns, .. } => {
+            EventKind::AgentFinished { end, detail, usd, turns, .. } => {
                 self.ended = true;
                 self.total.total_cost_usd = self.total.total_cost_usd.max(*usd);
                 let text = format!("the agent {}: {detail}", timeline::agent_end(*end));
@@ -272,7 +273,7 @@ impl Writer {
     }
 
     fn answered(&mut self, event: &Event) {
-        let Kind::ModelAnswered { exchange, model, request, thinking, text, calls, stop, usage, usd, took_us } = &event.kind else {
+        let EventKind::ModelAnswered { exchange, model, request, thinking, text, calls, stop, usage, usd, took_us } = &event.kind else {
             return;
         };
         let delays = std::mem::take(&mut self.delays);
@@ -296,10 +297,10 @@ impl Writer {
                 ("cache_write_tokens".to_owned(), json!(cache_write + cache_write_long)),
             ]),
         });
-        let call = |call: &crate::event::ToolCall| Call {
+        let call = |call: &chaosrun_event::ToolCall| Call {
             tool_call_id: call.id.clone(),
             function_name: call.tool.clone(),
-            // What was no object stays readable.
+            // Arguments that are not an object stay readable.
             arguments: if call.arguments.is_object() { call.arguments.clone() } else { json!({ "unreadable": call.arguments }) },
         };
         step.tool_calls = calls.iter().map(call).collect();
@@ -314,7 +315,7 @@ impl Writer {
         }
     }
 
-    /// The result of a call belongs to the step that made it.
+    /// Adds the result of a call to the step that made the call.
     fn result(&mut self, call: &str, content: String) {
         let step = self.steps.iter_mut().rev().find(|step| step.tool_calls.iter().any(|known| known.tool_call_id == call));
         if let Some(step) = step {
@@ -322,7 +323,7 @@ impl Writer {
         }
     }
 
-    /// Whether the model has called for it, so that its result comes as that of a call.
+    /// Returns true if the model requested the command by a call, so that its result is that of the call.
     fn is_called(&self, command: &str) -> bool {
         let last = self.steps.iter().rev().find(|step| !step.tool_calls.is_empty());
         let open = |step: &Step, call: &Call| {
@@ -336,7 +337,7 @@ impl Writer {
 }
 
 fn printed(exit_code: i32, timed_out: bool, stdout: &Output, stderr: &Output) -> String {
-    let ended = if timed_out { format!("exit code {exit_code}, killed at its time limit\n") } else { format!("exit code {exit_code}\n") };
+    let ended = if timed_out { format!("exit code {exit_code}, killed at the time limit\n") } else { format!("exit code {exit_code}\n") };
     let parts = [("stdout", stdout), ("stderr", stderr)].into_iter().filter(|(_, output)| output.bytes > 0);
     ended + &parts.map(|(name, output)| format!("{name}:\n{}\n", output.text.trim_end_matches('\n'))).collect::<String>()
 }
@@ -344,17 +345,18 @@ fn printed(exit_code: i32, timed_out: bool, stdout: &Output, stderr: &Output) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AgentEnd, ToolCall};
-    use crate::report::gallery::{self, Stream};
+    use chaosrun_event::{AgentEnd, ToolCall};
+    use chaosrun_gallery as gallery;
+    use chaosrun_gallery::GalleryStream;
 
-    fn written(stream: &Stream) -> Value {
+    fn written(stream: &GalleryStream) -> Value {
         let events: Vec<Event> = stream.events.iter().filter(|event| event.trial.is_some()).map(|event| (**event).clone()).collect();
         let written = serde_json::to_value(trajectory(&events, "0.1.0").unwrap()).unwrap();
         assert_rules(&written);
         written
     }
 
-    /// What the RFC demands beyond the types.
+    /// Checks the requirements of the RFC beyond the types.
     fn assert_rules(trajectory: &Value) {
         let steps = trajectory["steps"].as_array().unwrap();
         assert!(!steps.is_empty());
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_steps_without_a_model() {
+    fn script_has_steps_without_a_model() {
         let written = written(&gallery::told());
         let steps = written["steps"].as_array().unwrap();
         let sources: Vec<&str> = steps.iter().map(|step| step["source"].as_str().unwrap()).collect();
@@ -385,15 +387,15 @@ mod tests {
     }
 
     #[test]
-    fn a_models_calls_have_their_results_and_its_commands_are_no_steps() {
-        let mut stream = Stream::new("r-0000m0de", 1);
+    fn model_calls_have_results_and_commands_are_no_steps() {
+        let mut stream = GalleryStream::new("r-0000m0de", 1);
         stream.trial("t-3f9c0001", gallery::started("node_kill", "kitchen", 1));
-        stream.push(Kind::AgentStarted { variant: "kitchen".into(), provider: "anthropic".into(), ticket: 1 });
+        stream.push(EventKind::AgentStarted { variant: "kitchen".into(), provider: "anthropic".into(), ticket: 1 });
         let (model, tools) = ("some-model".to_owned(), vec!["shell".to_owned()]);
-        stream.push(Kind::ConversationStarted { number: 1, model, system: "Repair.".into(), prompt: "It is down.".into(), tools });
-        stream.push(Kind::ModelDelayed { exchange: 1, status: Some(529), why: "overloaded".into(), wait_us: 5 });
+        stream.push(EventKind::ConversationStarted { number: 1, model, system: "Repair.".into(), prompt: "It is down.".into(), tools });
+        stream.push(EventKind::ModelDelayed { exchange: 1, status: Some(529), why: "overloaded".into(), wait_us: 5 });
         let call = |id: &str, arguments: Value| ToolCall { id: id.into(), tool: "shell".into(), arguments };
-        stream.push(Kind::ModelAnswered {
+        stream.push(EventKind::ModelAnswered {
             exchange: 1,
             model: "some-model".into(),
             request: None,
@@ -408,11 +410,11 @@ mod tests {
         gallery::command(&mut stream, 1, "docker ps", "", 0, "tikv1 Up\n", "");
         for (call, text) in [("a", "exit code 0\nstdout:\ntikv1 Up"), ("b", "error: the arguments are no JSON object")] {
             let summary = String::new();
-            stream.push(Kind::ToolAnswered { call: call.into(), tool: "shell".into(), ok: true, text: text.into(), summary });
+            stream.push(EventKind::ToolAnswered { call: call.into(), tool: "shell".into(), ok: true, text: text.into(), summary });
         }
-        stream.push(Kind::AgentFinished {
+        stream.push(EventKind::AgentFinished {
             end: AgentEnd::Limit,
-            detail: "the limit of 1 turns is over".into(),
+            detail: "the limit of 1 turns was reached".into(),
             turns: 1,
             took_us: 9,
             tokens: 108,
@@ -430,7 +432,7 @@ mod tests {
         assert_eq!((&total["total_prompt_tokens"], &total["total_cached_tokens"]), (&json!(103), &json!(90)));
         assert_eq!(total["total_cost_usd"], 0.5, "what failed has cost as well");
         assert_eq!(written["agent"]["model_name"], "some-model");
-        stream.events.retain(|event| !matches!(event.kind, Kind::AgentStarted { .. }));
+        stream.events.retain(|event| !matches!(event.kind, EventKind::AgentStarted { .. }));
         let events: Vec<Event> = stream.events.iter().map(|event| (**event).clone()).collect();
         assert_eq!(trajectory(&events, "0.1.0"), None);
     }

@@ -1,30 +1,30 @@
-//! The bar of a run and the trials under way below it. Only on a terminal.
+//! Progress bar of a run, with the running trials below it. Used only on a terminal.
 
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::figures;
 use super::layout::printable;
 use super::lines::name;
-use super::progress::Progress;
-use crate::cli::style::Palette;
-use crate::event::{Event, Kind};
-use crate::ids::TrialId;
+use super::progress::ProgressState;
+use chaosrun_base::ids::TrialId;
+use chaosrun_base::style::Palette;
+use chaosrun_event::figures;
+use chaosrun_event::{Event, EventKind};
 
-/// Trials that have a line below the bar.
+/// Maximum number of trials with a line below the bar.
 const RUNNING: usize = 8;
-/// Columns of a trial's name there.
+/// Columns of a trial's name in these lines.
 const NAME: usize = 32;
 const TICK: Duration = Duration::from_millis(200);
 
-/// Draws on stderr.
+/// Progress display on stderr.
 pub struct Bar {
     all: MultiProgress,
     total: ProgressBar,
     palette: Palette,
-    progress: Progress,
-    /// Oldest first; those beyond [`RUNNING`] wait without a line.
+    progress: ProgressState,
+    /// Running trials, oldest first; those beyond [`RUNNING`] wait without a line.
     under_way: Vec<UnderWay>,
 }
 
@@ -40,15 +40,15 @@ impl Bar {
     pub fn new(palette: Palette) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let bar = all.add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:16} {pos}/{len} {wide_msg}")));
-        Self { all, total: bar, palette, progress: Progress::default(), under_way: Vec::new() }
+        Self { all, total: bar, palette, progress: ProgressState::default(), under_way: Vec::new() }
     }
 
-    /// Text above the bar.
+    /// Writes text above the bar.
     pub fn aside(&self, write: impl FnOnce()) {
         self.all.suspend(write);
     }
 
-    /// Leaves nothing behind.
+    /// Removes the whole display.
     pub fn clear(self) {
         for line in self.under_way.iter().filter_map(|running| running.line.as_ref()) {
             line.finish_and_clear();
@@ -59,22 +59,22 @@ impl Bar {
     pub fn event(&mut self, event: &Event) {
         self.progress.event(event);
         match (&event.kind, &event.trial) {
-            (Kind::RunStarted { trials, .. }, _) => {
+            (EventKind::RunStarted { trials, .. }, _) => {
                 self.total.set_length(*trials as u64);
                 self.total.enable_steady_tick(TICK);
             }
-            (Kind::ComparisonAnswered(_) | Kind::RunStopped { .. }, _) => {
+            (EventKind::ComparisonAnswered(_) | EventKind::RunStopped { .. }, _) => {
                 let tally = self.progress.tally();
                 self.total.set_length(tally.planned.saturating_sub(tally.not_needed) as u64);
                 self.count();
             }
-            (Kind::TrialKept(_), _) => self.count(),
-            (Kind::TrialStarted(started), Some(trial)) => {
+            (EventKind::TrialKept(_), _) => self.count(),
+            (EventKind::TrialStarted(started), Some(trial)) => {
                 let name = format!("{:NAME$}", name(&started.scenario, &started.variant, NAME));
                 self.under_way.push(UnderWay { trial: trial.clone(), name, doing: String::new(), line: None });
                 self.give_lines();
             }
-            (Kind::TrialFinished(_), Some(trial)) => {
+            (EventKind::TrialFinished(_), Some(trial)) => {
                 if let Some(place) = self.under_way.iter().position(|running| running.trial == *trial)
                     && let Some(line) = self.under_way.remove(place).line
                 {
@@ -118,14 +118,14 @@ impl UnderWay {
     }
 }
 
-/// What a trial is about to do, in words.
-fn doing(kind: &Kind) -> Option<String> {
+/// Describes the next activity of a trial.
+fn doing(kind: &EventKind) -> Option<String> {
     Some(match kind {
-        Kind::PhaseStarted { phase } => phase.as_str().to_owned(),
-        Kind::FaultInjected { fault, targets, .. } => format!("chaos: {fault} {}", targets.join(" ")),
-        Kind::TicketOpened(ticket) => format!("ticket: {} {}", ticket.invariant, ticket.node.as_deref().unwrap_or_default()),
-        Kind::CommandStarted { number, command, .. } => format!("agent: {number} {}", printable(command)),
-        Kind::CommandFinished { number, exit_code, took_us, .. } => {
+        EventKind::PhaseStarted { phase } => phase.as_str().to_owned(),
+        EventKind::FaultInjected { fault, targets, .. } => format!("chaos: {fault} {}", targets.join(" ")),
+        EventKind::TicketOpened(ticket) => format!("ticket: {} {}", ticket.invariant, ticket.node.as_deref().unwrap_or_default()),
+        EventKind::CommandStarted { number, command, .. } => format!("agent: {number} {}", printable(command)),
+        EventKind::CommandFinished { number, exit_code, took_us, .. } => {
             format!("agent: {number} ended with {exit_code} after {}", figures::short(*took_us))
         }
         _ => return None,
@@ -133,12 +133,12 @@ fn doing(kind: &Kind) -> Option<String> {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are the two above; a mistake in one would show at once, and costs only the looks.
+    // Both templates are constants above; a mistake in one would be visible at once, and affects only the appearance.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
 }
 
-/// Whether a bar makes sense there.
+/// Returns true if stderr can display a bar.
 #[must_use]
-pub fn on_terminal() -> bool {
+pub(crate) fn on_terminal() -> bool {
     !ProgressDrawTarget::stderr().is_hidden()
 }

@@ -1,29 +1,29 @@
-//! Kept clusters as tables, at most 80 columns wide.
+//! Tables of kept clusters, at most 80 columns wide.
 
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use super::figures;
-use super::layout::{self, Line, WIDTH, fit, printable};
-use crate::cli::style::{Palette, Tone};
-use crate::event::NodeState;
-use crate::keeper::wire::{About, NodeNow, Status};
+use super::layout::{self, LayoutLine, WIDTH, fit, printable};
+use crate::cluster_daemon::wire::{About, KeptClusterStatus, NodeNow};
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::NodeState;
+use chaosrun_event::figures;
 
 /// Columns of a role's and of a node's name.
 const NAME: usize = 12;
 
-/// `tikv, local with stand-ins, up for 12m   scenarios/clusters/tikv.yaml` and a line a node. `now` is what ages are counted from.
+/// Formats `tikv, local with stand-ins, up for 12m   scenarios/clusters/tikv.yaml` and one line per node. `now` is the reference for ages.
 #[must_use]
-pub fn status(status: &Status, now: Timestamp, palette: Palette) -> String {
-    let mut lines = vec![head(&status.about, if status.up { "up for" } else { "coming up for" }, now)];
+pub fn status(status: &KeptClusterStatus, now: Timestamp, palette: Palette) -> String {
+    let mut lines = vec![head(&status.about, if status.up { "up for" } else { "starting for" }, now)];
     let role = column(status.nodes.iter().map(|node| node.role.as_str()), 4);
     let name = role + 2 + column(status.nodes.iter().map(|node| node.node.as_str()), 4);
     let end =
         Ends { role, name, state: name + 11, ready: name + 17, since: name + 24, starts: name + 32, cpu: name + 39, memory: name + 45 };
     let heads = ["ROLE", "NODE", "STATE", "READY", "SINCE", "STARTS", "CPU", "MEM", "PORTS"].map(|head| (Tone::Faint, head.to_owned()));
     lines.push(end.row(heads));
-    // Long names leave no room beside: then the ports stand below.
+    // Long names leave no room for ports beside them: the ports are then shown below.
     let widest = status.nodes.iter().flat_map(|node| ports(node.ports.values())).map(|port| layout::width(&port)).max();
     let beside = end.memory + 2 + widest.unwrap_or(0) <= WIDTH;
     for node in &status.nodes {
@@ -43,7 +43,7 @@ pub fn status(status: &Status, now: Timestamp, palette: Palette) -> String {
             (Tone::Plain, node.memory.map_or_else(|| "-".into(), bytes)),
             (Tone::Plain, if beside { wrapped.next().unwrap_or_default() } else { String::new() }),
         ]));
-        lines.extend(wrapped.map(|more| Line::new().to(begin).plain(more)));
+        lines.extend(wrapped.map(|more| LayoutLine::new().to(begin).plain(more)));
     }
     for broken in &status.broken {
         lines.extend(layout::labelled("broken", Tone::Fail, broken));
@@ -51,24 +51,24 @@ pub fn status(status: &Status, now: Timestamp, palette: Palette) -> String {
     layout::render(&lines, palette)
 }
 
-/// A cluster whose keeper ended without ending it; `about` is what it had written, when it came so far.
+/// Describes a cluster whose daemon died without ending it; `about` is the daemon's description of the cluster, if it was written.
 #[must_use]
 pub fn dead(name: &str, about: Option<&About>, now: Timestamp, palette: Palette) -> String {
     let line = match about {
-        Some(about) => head(about, "its keeper died, begun", now),
-        None => Line::new().put(Tone::Strong, printable(name)).put(Tone::Plain, "  its keeper died"),
+        Some(about) => head(about, "its daemon crashed, started", now),
+        None => LayoutLine::new().put(Tone::Strong, printable(name)).put(Tone::Plain, "  its daemon crashed"),
     };
-    let next = format!("chaosrun cluster down {name}  removes what it left");
-    layout::render(&[line, Line::labelled("next").plain(next)], palette)
+    let next = format!("chaosrun cluster down {name}  removes its resources");
+    layout::render(&[line, LayoutLine::labelled("next").plain(next)], palette)
 }
 
-/// How to work with a cluster that has just come up.
+/// Lists the next commands for a cluster that has just started.
 #[must_use]
-pub fn next_steps(status: &Status, palette: Palette) -> String {
-    let mut lines = vec![Line::new()];
+pub(crate) fn next_steps(status: &KeptClusterStatus, palette: Palette) -> String {
+    let mut lines = vec![LayoutLine::new()];
     for node in &status.nodes {
         for (name, address) in &node.ports {
-            let line = Line::labelled(if lines.len() == 1 { "dial" } else { "" });
+            let line = LayoutLine::labelled(if lines.len() == 1 { "dial" } else { "" });
             lines.push(line.plain(format!("{:NAME$}  {:<8}  {address}", printable(&node.node), printable(name))));
         }
     }
@@ -79,15 +79,15 @@ pub fn next_steps(status: &Status, palette: Palette) -> String {
         ("", format!("chaosrun cluster logs -f {}", about.file)),
         ("", format!("chaosrun cluster down {}", about.file)),
     ] {
-        lines.push(Line::labelled(label).plain(text));
+        lines.push(LayoutLine::labelled(label).plain(text));
     }
     layout::render(&lines, palette)
 }
 
-fn head(about: &About, state: &str, now: Timestamp) -> Line {
+fn head(about: &About, state: &str, now: Timestamp) -> LayoutLine {
     let with = if about.standin { " with stand-ins" } else { "" };
     let age = now.duration_since(about.since).as_secs_f64().max(0.0);
-    let line = Line::new().put(Tone::Strong, printable(&about.name));
+    let line = LayoutLine::new().put(Tone::Strong, printable(&about.name));
     let line =
         line.plain(format!("  {}{with}, {state} {}{}  ", about.backend, lasting(age), if state.ends_with("for") { "" } else { " ago" }));
     let file = layout::fit_end(&printable(&about.file), WIDTH.saturating_sub(line.width())).into_owned();
@@ -107,9 +107,9 @@ struct Ends {
 }
 
 impl Ends {
-    fn row(&self, texts: [(Tone, String); 9]) -> Line {
+    fn row(&self, texts: [(Tone, String); 9]) -> LayoutLine {
         let [role, node, state, ready, since, starts, cpu, memory, ports] = texts;
-        Line::new()
+        LayoutLine::new()
             .put(role.0, role.1)
             .to(self.role + 2)
             .put(node.0, node.1)
@@ -142,7 +142,7 @@ fn state(node: &NodeNow) -> (Tone, String) {
     }
 }
 
-/// `127.1.2.3:2379,2380`: an address once for all its ports.
+/// Formats ports as `127.1.2.3:2379,2380`: each address once with all its ports.
 fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut last = None;
@@ -157,7 +157,7 @@ fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<String> {
     words
 }
 
-/// As many words a line as fit; a word that is wider has a line of its own.
+/// Wraps words into lines; a word that is wider than a line has a line of its own.
 fn wrap(words: &[String], columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
@@ -169,7 +169,7 @@ fn wrap(words: &[String], columns: usize) -> Vec<String> {
     lines
 }
 
-/// `0.4s`, `12s`, `5m`, `3h`, `12d`.
+/// Formats a duration: `0.4s`, `12s`, `5m`, `3h`, `12d`.
 pub(super) fn lasting(seconds: f64) -> String {
     match seconds {
         ..10.0 => format!("{seconds:.1}s"),
@@ -180,7 +180,7 @@ pub(super) fn lasting(seconds: f64) -> String {
     }
 }
 
-/// `512B`, `12M`, `1.5G`: powers of 1024.
+/// Formats a size: `512B`, `12M`, `1.5G`, in powers of 1024.
 #[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
 fn bytes(bytes: u64) -> String {
     let mut amount = bytes as f64;
@@ -196,22 +196,22 @@ fn bytes(bytes: u64) -> String {
     if amount < 9.95 && unit != "B" { format!("{amount:.1}{unit}") } else { format!("{amount:.0}{unit}") }
 }
 
-/// What became of a node, for who waits: `ready after 0.3 s`.
+/// Describes the progress of a node during the start: `ready after 0.3 s`.
 #[must_use]
-pub fn step(role: &str, node: &str, step: &crate::keeper::wire::Step, palette: Palette) -> String {
-    use crate::keeper::wire::Step;
+pub fn step(role: &str, node: &str, step: &crate::cluster_daemon::wire::ReadinessStep, palette: Palette) -> String {
+    use crate::cluster_daemon::wire::ReadinessStep;
     let (tone, text) = match step {
-        Step::Started => (Tone::Faint, "started".to_owned()),
-        Step::Ready { after_us } => (Tone::Pass, format!("ready after {}", figures::short(*after_us))),
-        Step::Changed { state } => match state {
+        ReadinessStep::Started => (Tone::Faint, "started".to_owned()),
+        ReadinessStep::Ready { after_us } => (Tone::Pass, format!("ready after {}", figures::short(*after_us))),
+        ReadinessStep::Changed { state } => match state {
             NodeState::Created => (Tone::Faint, "created".to_owned()),
             NodeState::Running => (Tone::Faint, "runs".to_owned()),
             NodeState::Paused => (Tone::Warning, "is paused".to_owned()),
             NodeState::Exited { code: Some(code), .. } => (Tone::Fail, format!("exited with code {code}")),
-            NodeState::Exited { signal, .. } => (Tone::Fail, format!("was ended by signal {}", signal.unwrap_or_default())),
+            NodeState::Exited { signal, .. } => (Tone::Fail, format!("was terminated by signal {}", signal.unwrap_or_default())),
         },
     };
-    let line = Line::new().plain(format!("{:NAME$}  {:NAME$}  ", printable(role), printable(node))).put(tone, text);
+    let line = LayoutLine::new().plain(format!("{:NAME$}  {:NAME$}  ", printable(role), printable(node))).put(tone, text);
     layout::render(&[line], palette)
 }
 
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    fn sample() -> Status {
+    fn sample() -> KeptClusterStatus {
         let about = About {
             name: "tikv".into(),
             file: "scenarios/clusters/tikv.yaml".into(),
@@ -261,7 +261,12 @@ mod tests {
             node("tikv", 3, NodeState::Paused, false),
             node("prometheus", 40, NodeState::Running, false),
         ];
-        Status { about, up: true, nodes, broken: vec!["node_up of tikv2 does not hold: observed false, expected item.ok".into()] }
+        KeptClusterStatus {
+            about,
+            up: true,
+            nodes,
+            broken: vec!["node_up of tikv2 does not hold: observed false, expected item.ok".into()],
+        }
     }
 
     #[test]
@@ -271,13 +276,13 @@ mod tests {
         let mut text = status(&sample, now, Palette::PLAIN) + &next_steps(&sample, Palette::PLAIN);
         text += &dead("tikv", Some(&sample.about), now, Palette::PLAIN);
         text += &dead("other", None, now, Palette::PLAIN);
-        text += &step("tikv", "tikv2", &crate::keeper::wire::Step::Ready { after_us: 312_000 }, Palette::PLAIN);
+        text += &step("tikv", "tikv2", &crate::cluster_daemon::wire::ReadinessStep::Ready { after_us: 312_000 }, Palette::PLAIN);
         assert!(text.lines().all(|line| layout::width(line) <= WIDTH), "{text}");
         insta::assert_snapshot!(text);
     }
 
     #[test]
-    fn amounts_are_short() {
+    fn sizes_and_durations_are_short() {
         assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(13_000_000), bytes(3 << 40)], ["0B", "1023B", "1.5K", "12M", "3072G"]);
         assert_eq!([lasting(0.44), lasting(12.0), lasting(300.0), lasting(7_300.0), lasting(1e6)], ["0.4s", "12s", "5m", "2h", "12d"]);
     }

@@ -1,33 +1,33 @@
-//! What `chaosrun doctor` found, as text for people.
+//! Output of `chaosrun doctor` as text.
 
-use super::layout::{self, Line, WIDTH, wrap};
-use crate::cli::style::{Palette, Tone};
-use crate::cluster::doctor::finding::{Area, Finding, State};
-use crate::cluster::doctor::support::{FaultSupport, Support};
+use super::layout::{self, LayoutLine, WIDTH, wrap};
+use crate::doctor::finding::{Area, CheckFinding, FindingState};
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_engine::support::{FaultSupport, Support};
 
-/// Where the columns of findings begin.
+/// Column at which the texts of findings begin.
 const NAME: usize = 11;
 const TEXT: usize = 27;
-/// Where the backends' columns of the table begin.
-const LOCAL: usize = 24;
-const DOCKER: usize = 50;
+/// Column at which the backends' columns of the table begin, and the maximum width of each.
+const BACKENDS: usize = 24;
+const COLUMN: usize = 26;
 
-/// `findings` in the order of their areas; the faults stand before what dead runs have left.
+/// Formats the findings. `findings` are in the order of their areas; the faults precede the leftovers of dead runs.
 #[must_use]
-pub fn text(findings: &[Finding], faults: &[FaultSupport], palette: Palette) -> String {
+pub fn text(findings: &[CheckFinding], faults: &[FaultSupport], palette: Palette) -> String {
     let mut lines = Vec::new();
     let mut area: Option<Area> = None;
-    let (left, findings): (Vec<&Finding>, Vec<&Finding>) = findings.iter().partition(|finding| finding.area == Area::Left);
+    let (left, findings): (Vec<&CheckFinding>, Vec<&CheckFinding>) = findings.iter().partition(|finding| finding.area == Area::Left);
     for finding in findings {
         if area != Some(finding.area) {
-            lines.push(Line::new().put(Tone::Strong, finding.area.name()));
+            lines.push(LayoutLine::new().put(Tone::Strong, finding.area.name()));
             area = Some(finding.area);
         }
         row(&mut lines, finding);
     }
     table(&mut lines, faults);
     if !left.is_empty() {
-        lines.push(Line::new().put(Tone::Strong, Area::Left.name()));
+        lines.push(LayoutLine::new().put(Tone::Strong, Area::Left.name()));
         for finding in left {
             row(&mut lines, finding);
         }
@@ -35,35 +35,41 @@ pub fn text(findings: &[Finding], faults: &[FaultSupport], palette: Palette) -> 
     layout::render(&lines, palette)
 }
 
-fn row(lines: &mut Vec<Line>, finding: &Finding) {
+fn row(lines: &mut Vec<LayoutLine>, finding: &CheckFinding) {
     let (tone, word) = match finding.state {
-        State::Good => (Tone::Pass, "ok"),
-        State::Missing => (Tone::Warning, "missing"),
-        State::Broken => (Tone::Fail, "broken"),
-        State::Note => (Tone::Faint, "-"),
+        FindingState::Good => (Tone::Pass, "ok"),
+        FindingState::Missing => (Tone::Warning, "missing"),
+        FindingState::Broken => (Tone::Fail, "broken"),
+        FindingState::Note => (Tone::Faint, "-"),
     };
-    let mut begin = Line::new().to(2).put(tone, word).to(NAME).plain(&finding.name);
+    let mut begin = LayoutLine::new().to(2).put(tone, word).to(NAME).plain(&finding.name);
     for part in finding.text.split('\n').flat_map(|text| wrap(text, WIDTH - TEXT)) {
         lines.push(begin.to(TEXT).plain(part));
-        begin = Line::new();
+        begin = LayoutLine::new();
     }
-    let mut begin = Line::new().to(NAME).put(Tone::Faint, "help");
+    let mut begin = LayoutLine::new().to(NAME).put(Tone::Faint, "help");
     for part in finding.help.iter().flat_map(|help| help.split('\n')).flat_map(|text| wrap(text, WIDTH - TEXT)) {
         lines.push(begin.to(TEXT).put(Tone::Faint, part));
-        begin = Line::new();
+        begin = LayoutLine::new();
     }
 }
 
-fn table(lines: &mut Vec<Line>, faults: &[FaultSupport]) {
-    lines.push(Line::new().put(Tone::Strong, "faults").to(LOCAL).put(Tone::Faint, "local").to(DOCKER).put(Tone::Faint, "docker"));
+fn table(lines: &mut Vec<LayoutLine>, faults: &[FaultSupport]) {
+    let names: Vec<&str> = faults.first().map(|fault| fault.on.keys().copied().collect()).unwrap_or_default();
+    let column = COLUMN.min((WIDTH - BACKENDS) / names.len().max(1));
+    let head = LayoutLine::new().put(Tone::Strong, "faults");
+    lines.push(names.iter().enumerate().fold(head, |line, (nth, name)| line.to(BACKENDS + nth * column).put(Tone::Faint, *name)));
     for fault in faults {
-        let (local_tone, local) = cell(&fault.local, DOCKER - LOCAL - 2);
-        let (docker_tone, docker) = cell(&fault.docker, WIDTH - DOCKER);
-        for index in 0..local.len().max(docker.len()) {
+        let last = fault.on.len().saturating_sub(1);
+        let width = |nth| if nth == last { WIDTH - BACKENDS - nth * column } else { column - 2 };
+        let cells: Vec<_> = fault.on.values().enumerate().map(|(nth, support)| cell(support, width(nth))).collect();
+        for index in 0..cells.iter().map(|(_, parts)| parts.len()).max().unwrap_or_default() {
             let name = if index == 0 { fault.fault.as_str() } else { "" };
-            let part = |texts: &[String]| texts.get(index).cloned().unwrap_or_default();
-            let line = Line::new().to(2).plain(name).to(LOCAL).put(local_tone, part(&local)).to(DOCKER);
-            lines.push(line.put(docker_tone, part(&docker)));
+            let begin = LayoutLine::new().to(2).plain(name);
+            let put = |line: LayoutLine, (nth, (tone, parts)): (usize, &(Tone, Vec<String>))| {
+                line.to(BACKENDS + nth * column).put(*tone, parts.get(index).cloned().unwrap_or_default())
+            };
+            lines.push(cells.iter().enumerate().fold(begin, put));
         }
     }
 }
@@ -80,19 +86,24 @@ fn cell(support: &Support, width: usize) -> (Tone, Vec<String>) {
 mod tests {
     use super::*;
 
-    fn example() -> (Vec<Finding>, Vec<FaultSupport>) {
+    fn example() -> (Vec<CheckFinding>, Vec<FaultSupport>) {
         let findings = vec![
-            Finding::new(Area::Local, "folder", State::Good, "nodes work below /var/tmp"),
-            Finding::new(Area::Docker, "engine", State::Broken, "no permission to use the engine at `unix:///var/run/docker.sock`")
-                .help("become a member of the group that owns the socket (`sudo usermod -aG docker $USER`, then log in again)".to_owned()),
-            Finding::new(Area::Kernel, "nfqueue", State::Missing, "No such file or directory"),
-            Finding::new(Area::Kernel, "user namespaces", State::Good, "tried with bwrap"),
-            Finding::new(Area::Images, "etcd", State::Note, "is built when it is needed"),
-            Finding::new(Area::Left, "behind", State::Note, "2 containers, 1 network of dead runs")
-                .help("`chaosrun doctor --clean` removes it".to_owned()),
+            CheckFinding::new(Area::Local, "folder", FindingState::Good, "node folders are created below /var/tmp"),
+            CheckFinding::new(
+                Area::Docker,
+                "engine",
+                FindingState::Broken,
+                "no permission to use the engine at `unix:///var/run/docker.sock`",
+            )
+            .help("become a member of the group that owns the socket (`sudo usermod -aG docker $USER`, then log in again)".to_owned()),
+            CheckFinding::new(Area::Kernel, "nfqueue", FindingState::Missing, "No such file or directory"),
+            CheckFinding::new(Area::Kernel, "user namespaces", FindingState::Good, "tested with bwrap"),
+            CheckFinding::new(Area::Images, "etcd", FindingState::Note, "is built when needed"),
+            CheckFinding::new(Area::Left, "behind", FindingState::Note, "2 containers, 1 network of crashed runs")
+                .help("run `chaosrun doctor --clean` to remove them".to_owned()),
         ];
         let yes = || Support::Yes { how: "x".into() };
-        let row = |fault: &str, local, docker| FaultSupport { fault: fault.into(), local, docker };
+        let row = |fault: &str, local, docker| FaultSupport { fault: fault.into(), on: [("local", local), ("docker", docker)].into() };
         let fallback = Support::Fallback { how: "a queue of ours".into(), why: "no nfqueue".into() };
         let faults = vec![
             row("node_kill", yes(), Support::No { why: "no engine".into() }),

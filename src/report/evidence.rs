@@ -1,25 +1,26 @@
-//! What was asked of a fault and the evidence of it, as lines under its name.
+//! Requested parameters of a fault and its evidence, as lines under its name.
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::layout::{Line, beside};
-use super::{figures, flow, timeline};
-use crate::cli::style::Tone;
-use crate::event::EvidenceStep;
+use super::layout::{LayoutLine, beside};
+use crate::report::flow;
+use chaosrun_base::style::Tone;
+use chaosrun_event::EvidenceStep;
+use chaosrun_event::{figures, timeline};
 
-/// Where the texts begin behind their names.
+/// Column at which texts begin after their names.
 pub(super) const NAMES: usize = 12;
-/// What a record calls the links that were chosen, among the parameters.
+/// Name of the chosen links among the recorded parameters.
 const CHOSEN: &str = "chosen";
 
-/// `  felt      text`, wrapped.
-pub(super) fn named(name: &str, tone: Tone, text: &str) -> Vec<Line> {
-    beside(Line::new().plain("  ").put(Tone::Faint, name).to(NAMES), tone, text)
+/// Formats `  felt      text`, wrapped.
+pub(super) fn named(name: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
+    beside(LayoutLine::new().plain("  ").put(Tone::Faint, name).to(NAMES), tone, text)
 }
 
-/// What was asked for as people write it, and the links that were chosen.
-pub(super) fn asked(parameters: &Value) -> Vec<Line> {
+/// Lists the requested parameters in the notation of files, and the chosen links.
+pub(super) fn asked(parameters: &Value) -> Vec<LayoutLine> {
     let Value::Object(parameters) = parameters else { return Vec::new() };
     let mut asked = parameters.clone();
     let chosen = asked.shift_remove(CHOSEN);
@@ -28,11 +29,11 @@ pub(super) fn asked(parameters: &Value) -> Vec<Line> {
     lines
 }
 
-pub(super) fn evidence(step: EvidenceStep, ok: bool, after_us: u64, detail: &str) -> Vec<Line> {
+pub(super) fn evidence(step: EvidenceStep, ok: bool, after_us: u64, detail: &str) -> Vec<LayoutLine> {
     let tone = if ok { Tone::Plain } else { Tone::Fail };
     let after = format!("{}after {}", if ok { "" } else { "no: " }, figures::short(after_us));
     let word = timeline::step_word(step);
-    // Before, now, and what is beside it: numbers that are compared stand below each other.
+    // The values before, now and for comparison are aligned below each other.
     let parts: Vec<&str> = detail.split("; ").collect();
     if let [whole] = parts.as_slice() {
         return named(word, tone, &format!("{after}: {whole}"));
@@ -42,7 +43,7 @@ pub(super) fn evidence(step: EvidenceStep, ok: bool, after_us: u64, detail: &str
     lines
 }
 
-/// `tikv3 ↔ pd1 pd2`: links with the same ends together. `chosen` is a list of `FROM -> TO`.
+/// Formats links: `tikv3 ↔ pd1 pd2`; links with the same ends are merged. `chosen` is a list of `FROM -> TO`.
 fn links(chosen: &Value) -> Vec<String> {
     let names = chosen.as_array().into_iter().flatten().filter_map(Value::as_str).filter_map(|name| name.split_once(" -> "));
     let mut senders: IndexMap<&str, Vec<&str>> = IndexMap::new();
@@ -51,7 +52,7 @@ fn links(chosen: &Value) -> Vec<String> {
     }
     let mut groups: IndexMap<Vec<&str>, Vec<&str>> = IndexMap::new();
     for (to, mut from) in senders {
-        // A path of a port and one of the whole link have the same ends.
+        // The path of a port and the path of the whole link have the same ends.
         from.sort_unstable();
         from.dedup();
         groups.entry(from).or_default().push(to);
@@ -62,7 +63,7 @@ fn links(chosen: &Value) -> Vec<String> {
     let told = groups.iter().enumerate().filter_map(|(at, (from, to))| {
         let (left, right) = (from.join(" "), to.join(" "));
         match groups.get_full(to) {
-            // Told by the other one already.
+            // Already included in the reverse direction.
             Some((other, _, back)) if back == from && other < at => None,
             Some((_, _, back)) if back == from => Some(format!("{left} ↔ {right}")),
             _ => Some(format!("{left} → {right}")),
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_with_the_same_ends_stand_together() {
+    fn links_with_the_same_ends_are_merged() {
         assert_eq!(links(&json!(["pd1 -> tikv3", "pd2 -> tikv3", "pd1 -> tikv3"])), ["pd1 pd2 → tikv3"]);
         let isolated = json!(["pd2 -> tikv3", "pd1 -> tikv3", "tikv3 -> pd1", "tikv3 -> pd2"]);
         assert_eq!(links(&isolated), ["pd1 pd2 ↔ tikv3"]);

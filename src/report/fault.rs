@@ -1,23 +1,23 @@
-//! Faults of a kept cluster, at most 80 columns wide: what is in force, and the evidence.
+//! Active faults of a kept cluster with their evidence, at most 80 columns wide.
 
 use jiff::Timestamp;
 
 use super::cluster::lasting;
 use super::evidence::{asked, evidence, named};
-use super::layout::{self, Line, printable};
-use crate::cli::style::{Palette, Tone};
-use crate::keeper::wire::FaultNow;
+use super::layout::{self, LayoutLine, printable};
+use crate::cluster_daemon::wire::FaultNow;
+use chaosrun_base::style::{Palette, Tone};
 
-/// `f1  latency  tikv1  in force for 12s`, and a line for each evidence. `now` is what ages are counted from.
+/// Formats `f1  latency  tikv1  in force for 12s`, and one line per piece of evidence. `now` is the reference for ages.
 #[must_use]
 pub fn fault(fault: &FaultNow, now: Timestamp, palette: Palette) -> String {
     let age = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);
     let state = match (fault.since, fault.healed) {
         (_, true) => "healed".to_owned(),
-        (Some(since), false) => format!("in force for {}", lasting(age(since))),
+        (Some(since), false) => format!("active for {}", lasting(age(since))),
         (None, false) => "not injected".to_owned(),
     };
-    let head = Line::new().put(Tone::Strong, fault.id.clone());
+    let head = LayoutLine::new().put(Tone::Strong, fault.id.clone());
     let head = head.plain(format!("  {}  {}  ", fault.fault, printable(&fault.targets.join(" ")))).put(Tone::Faint, state);
     let mut lines = vec![head];
     lines.extend(asked(&fault.parameters));
@@ -34,12 +34,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::EvidenceStep;
-    use crate::keeper::wire::Evidence;
+    use crate::cluster_daemon::wire::ManualFaultEvidence;
+    use chaosrun_event::EvidenceStep;
 
     #[test]
     fn what_is_in_force_is_told_with_its_evidence() {
-        let evidence = |step, ok, detail: &str| Evidence { step, ok, detail: detail.into(), numbers: IndexMap::new(), after_us: 2100 };
+        let evidence =
+            |step, ok, detail: &str| ManualFaultEvidence { step, ok, detail: detail.into(), numbers: IndexMap::new(), after_us: 2100 };
         let mut one = FaultNow {
             id: "f1".into(),
             fault: "latency".into(),

@@ -1,8 +1,8 @@
-//! Recorded values as people write them in a line of YAML: `delay: 50ms, to: { role: tikv, pick: 1 }`.
+//! Recorded values in the notation of one line of YAML: `delay: 50ms, to: { role: tikv, pick: 1 }`.
 
 use serde_json::{Map, Value};
 
-/// The entries of a map, without its braces.
+/// Formats the entries of a map, without its braces.
 pub(super) fn entries(map: &Map<String, Value>) -> String {
     map.iter().map(|(name, value)| format!("{}: {}", text(name), flow(value))).collect::<Vec<_>>().join(", ")
 }
@@ -17,7 +17,7 @@ pub(super) fn flow(value: &Value) -> String {
     }
 }
 
-/// Plain where a reader of YAML would take it for the same text.
+/// Formats a string, unquoted if YAML reads it as the same text.
 fn text(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '%' | '+' | '-' | ' ' | '=' | '(' | ')' | ';');
     let begins = word.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '/');
@@ -29,10 +29,10 @@ fn text(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::yaml;
+    use chaosrun_diagnostic::yaml;
 
     #[test]
-    fn what_is_written_is_read_as_the_same() {
+    fn formatted_values_parse_to_the_same_values() {
         for line in [
             "delay: 50ms, to: { role: tikv, pick: 1 }, ports: [peer, client]",
             r#"command: ["{{ self.dir }}/x", -c, "1", "no", "a: b", "a\nb", ""], undo: {}"#,

@@ -1,44 +1,44 @@
-//! What a person reads: status lines as trials end, a bar while they run (on a terminal), the summary at the end.
+//! Human-readable output: status lines of ended trials, a bar while trials run (on a terminal), the summary at the end.
 
 use std::io::Write;
 
 use super::bar::Bar;
-use super::figures;
 use super::layout::printable;
 use super::lines::Lines;
-use super::reporter::Reporter;
-use super::summary::Summary;
-use crate::cli::style::{Palette, Tone};
-use crate::event::{Event, Kind};
+use super::summary::SummaryReporter;
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::figures;
+use chaosrun_event::reporter::Reporter;
+use chaosrun_event::{Event, EventKind};
 
-/// Writes to `out`, which is stderr in earnest: stdout is for data.
+/// Reporter that writes to `out`, which is stderr in production: stdout is for data.
 pub struct Human<W> {
     out: W,
     palette: Palette,
     lines: Lines,
-    summary: Summary,
+    summary: SummaryReporter,
     bar: Option<Bar>,
     with_exit: bool,
 }
 
 impl<W: Write + Send> Human<W> {
-    /// Without a bar: what is written is the same wherever it goes.
+    /// Creates a reporter without a bar: its output does not depend on the destination.
     pub fn new(out: W, palette: Palette) -> Self {
-        Self { out, palette, lines: Lines::default(), summary: Summary::default(), bar: None, with_exit: true }
+        Self { out, palette, lines: Lines::default(), summary: SummaryReporter::default(), bar: None, with_exit: true }
     }
 
-    /// With a bar on stderr, which `out` must be too.
+    /// Creates a reporter with a bar on stderr; `out` must be stderr too.
     pub fn with_bar(out: W, palette: Palette) -> Self {
         Self { bar: Some(Bar::new(palette)), ..Self::new(out, palette) }
     }
 
-    /// Whether the run's exit code is told: not where a command judges by itself what the run came to.
+    /// Sets if the run's exit code is shown: false if the command derives its own exit code from the results.
     #[must_use]
     pub fn telling_exit(self, with_exit: bool) -> Self {
         Self { with_exit, ..self }
     }
 
-    /// A terminal that has gone away is no reason to end a run.
+    /// Writes text. A terminal that has closed does not end the run.
     fn write(&mut self, text: &str) {
         let out = &mut self.out;
         let mut write = || {
@@ -77,9 +77,9 @@ impl<W: Write + Send> Reporter for Human<W> {
     }
 }
 
-/// `run r-5k3mz9q2: 200 trials of five on local, 2 at a time (auto: 2 cores)`.
-fn beginning(kind: &Kind) -> Option<String> {
-    let Kind::RunStarted { run, trials, backend, jobs, jobs_by, campaign, .. } = kind else { return None };
+/// Formats the first line: `run r-5k3mz9q2: 200 trials of five on local, 2 at a time (auto: 2 cores)`.
+fn beginning(kind: &EventKind) -> Option<String> {
+    let EventKind::RunStarted { run, trials, backend, jobs, jobs_by, campaign, .. } = kind else { return None };
     let campaign = campaign.as_ref().map(|name| format!(" of {}", printable(name))).unwrap_or_default();
     let by = jobs_by.as_ref().map(|by| format!(" (auto: {by})")).unwrap_or_default();
     let at_once = if *jobs > 1 || jobs_by.is_some() { format!(", {jobs} at a time{by}") } else { String::new() };
@@ -91,8 +91,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::report::{gallery, layout};
-    use crate::store::{Database, Directory, Recorder};
+    use crate::report::layout;
+    use chaosrun_gallery as gallery;
+    use chaosrun_store::{Database, Directory, Recorder};
 
     fn shown<'a>(events: impl Iterator<Item = &'a Event>) -> String {
         let mut out = Vec::new();

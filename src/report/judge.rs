@@ -1,19 +1,19 @@
-//! What a judge has said, beside the grades by rules.
+//! Judgements by a model, beside the grades by rules.
 
 use std::fmt::Write as _;
 
-use super::figures;
-use super::layout::{self, Line, labelled, printable};
+use super::layout::{self, LayoutLine, labelled, printable};
 use super::lines::name;
-use crate::cli::style::{Palette, Tone};
-use crate::judge::{Agreement, Cause, Judged, Judgement, Verdicts};
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::figures;
+use chaosrun_judge::{Agreement, Cause, JudgedTrial, Judgement, Verdicts};
 
 // Columns.
 const RULES: usize = 46;
 const JUDGE: usize = 56;
 const EVIDENCE: usize = 66;
 
-/// The text, with its ends of line.
+/// Returns the text, with line ends.
 #[must_use]
 pub fn text(verdicts: &Verdicts, palette: Palette) -> String {
     let count = |count: usize| figures::count(count as u64);
@@ -26,13 +26,13 @@ pub fn text(verdicts: &Verdicts, palette: Palette) -> String {
         count(verdicts.known),
         figures::usd(verdicts.usd)
     );
-    let mut lines = layout::beside(Line::new().put(Tone::Strong, "judged").plain(" "), Tone::Plain, &head);
-    lines.extend(labelled("note", Tone::Plain, "it is advice: no verdict and no score is changed by it"));
+    let mut lines = layout::beside(LayoutLine::new().put(Tone::Strong, "judged").plain(" "), Tone::Plain, &head);
+    lines.extend(labelled("note", Tone::Plain, "these grades are advice: they change no verdict and no score"));
     for (why, left) in &verdicts.left {
         lines.extend(labelled("left", Tone::Warning, &format!("{}: {why}", figures::plural(*left, "trial"))));
     }
     if !verdicts.judged.is_empty() {
-        let head = Line::new().put(Tone::Faint, "TRIAL       SCENARIO/VARIANT").to(RULES).put(Tone::Faint, "RULES").to(JUDGE);
+        let head = LayoutLine::new().put(Tone::Faint, "TRIAL       SCENARIO/VARIANT").to(RULES).put(Tone::Faint, "RULES").to(JUDGE);
         lines.push(head.put(Tone::Faint, "JUDGE").to(EVIDENCE).put(Tone::Faint, "EVIDENCE"));
     }
     for judged in &verdicts.judged {
@@ -44,33 +44,33 @@ pub fn text(verdicts: &Verdicts, palette: Palette) -> String {
     layout::render(&lines, palette)
 }
 
-fn row(judged: &Judged) -> Vec<Line> {
+fn row(judged: &JudgedTrial) -> Vec<LayoutLine> {
     let answer = &judged.judgement.said.answer;
     let rules = judged.rules.map_or("-", Cause::as_str);
-    let line = Line::new().put(Tone::Id, judged.judgement.trial.as_str()).to(12);
+    let line = LayoutLine::new().put(Tone::Id, judged.judgement.trial.as_str()).to(12);
     let line = line.plain(name(&judged.scenario, &judged.variant, RULES - 13)).to(RULES).plain(rules).to(JUDGE);
     let line = line.put(tone(answer.root_cause), answer.root_cause.as_str()).to(EVIDENCE).plain(supported(answer.evidence_supported));
     let mut lines = vec![line];
-    lines.extend(layout::beside(Line::new().to(12), Tone::Faint, &printable(&answer.reasons)));
+    lines.extend(layout::beside(LayoutLine::new().to(12), Tone::Faint, &printable(&answer.reasons)));
     lines
 }
 
-/// `2 of 3 as the rules (95%: 0.21 to 0.94), kappa 0.40; evidence 1 of 2`.
+/// Describes the agreement: `2 of 3 as the rules (95%: 0.21 to 0.94), kappa 0.40; evidence 1 of 2`.
 fn agreement(agreement: &Agreement) -> String {
     let Agreement { same, interval, kappa, evidence, .. } = agreement;
-    let mut text = format!("{} of {} as the rules", same.hits, same.of);
+    let mut text = format!("{} of {} agree with the rules", same.hits, same.of);
     if let Some(interval) = interval {
         let _ = write!(text, " (95%: {} to {})", figures::score(interval.low), figures::score(interval.high));
     }
-    text += &kappa.map_or_else(|| ", no kappa: nothing was told apart".to_owned(), |kappa| format!(", kappa {kappa:.2}"));
+    text += &kappa.map_or_else(|| ", no kappa: all grades are equal".to_owned(), |kappa| format!(", kappa {kappa:.2}"));
     if evidence.of > 0 {
-        let _ = write!(text, "; of evidence {} of {}", evidence.hits, evidence.of);
+        let _ = write!(text, "; on evidence {} of {}", evidence.hits, evidence.of);
     }
     text
 }
 
-/// What judges have said of one trial.
-pub(super) fn of_trial(judgements: &[Judgement], rules: Option<Cause>) -> Vec<Line> {
+/// Formats the judgements of one trial.
+pub(super) fn of_trial(judgements: &[Judgement], rules: Option<Cause>) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for judgement in judgements {
         let said = &judgement.said;
@@ -82,7 +82,7 @@ pub(super) fn of_trial(judgements: &[Judgement], rules: Option<Cause>) -> Vec<Li
             said.name,
             said.model
         );
-        lines.extend(layout::beside(Line::new().put(Tone::Strong, "advisory").plain(" "), Tone::Plain, &printable(&text)));
+        lines.extend(layout::beside(LayoutLine::new().put(Tone::Strong, "advisory").plain(" "), Tone::Plain, &printable(&text)));
         lines.extend(labelled("why", Tone::Faint, &printable(&said.answer.reasons)));
     }
     lines
@@ -103,14 +103,14 @@ const fn tone(cause: Cause) -> Tone {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Usage;
-    use crate::judge::{Answer, Said};
-    use crate::report::gallery;
     use crate::report::layout::WIDTH;
+    use chaosrun_event::Usage;
+    use chaosrun_gallery as gallery;
+    use chaosrun_judge::{Answer, Said};
 
     #[test]
     fn judgements_are_as_drawn() {
-        let judged = |id: &str, rules, root_cause, evidence_supported| Judged {
+        let judged = |id: &str, rules, root_cause, evidence_supported| JudgedTrial {
             scenario: "partition_minority".into(),
             variant: "a_variant_with_a_long_name".into(),
             rules,
@@ -149,7 +149,7 @@ mod tests {
             known: 1,
             usage: Usage::default(),
             usd: 0.034,
-            left: [("`claude-opus-5-5` is its agent's own model".to_owned(), 2)].into_iter().collect(),
+            left: [("`claude-opus-5-5` is the model of the judged agent".to_owned(), 2)].into_iter().collect(),
             own: Vec::new(),
             ended: None,
             agreement: Agreement::of(&causes, &[(true, true), (true, true), (true, false)]),

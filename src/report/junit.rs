@@ -1,7 +1,7 @@
-//! `--junit FILE`: one suite a scenario, one case a trial, for CI servers.
+//! `--junit FILE`: one suite per scenario, one case per trial, for CI servers.
 //!
-//! A subject that does not pass is a failure, an invalid trial an error; a control or a check is `skipped`, for its
-//! verdict says nothing about the subject. A trial is one case, by its last attempt; invalid attempts before it are its reruns.
+//! A subject that does not pass is a failure, an invalid trial an error; a control or a check is `skipped`, because its verdict says
+//! nothing about the subject. A trial is one case, by its last attempt; earlier invalid attempts are its reruns.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,30 +13,32 @@ use indexmap::IndexMap;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
 use super::answered;
-use super::lines::history_text;
-use super::reporter::Reporter;
-use crate::event::{AnswerWord, Answered, Event, HistoryReport, KeptTrial, Kind, Reason, TrialFinished, TrialRole, TrialStarted, Verdict};
-use crate::ids::{RunId, TrialId};
+use chaosrun_base::ids::{RunId, TrialId};
+use chaosrun_event::reporter::Reporter;
+use chaosrun_event::timeline::history_text;
+use chaosrun_event::{
+    AnswerWord, ComparisonProgress, Event, EventKind, HistoryReport, Reason, ReusedTrial, TrialFinished, TrialRole, TrialStarted, Verdict,
+};
 
 pub struct JUnit {
     path: PathBuf,
     file: Option<File>,
     under_way: IndexMap<TrialId, TrialStarted>,
-    /// With the scenario of each.
+    /// Test cases with their scenarios.
     cases: IndexMap<TrialId, (String, TestCase)>,
-    /// By the trial's number: its last attempt, and what was invalid before.
+    /// Last attempt of each trial, by the trial's number; earlier invalid attempts become its reruns.
     last: HashMap<usize, TrialId>,
     earlier: HashMap<usize, Vec<TestRerun>>,
     /// Comparisons that the run was to decide.
-    answers: Vec<Answered>,
+    answers: Vec<ComparisonProgress>,
     wall_us: u64,
 }
 
 impl JUnit {
-    /// Makes the file now, so that a wrong path is told before anything starts.
+    /// Creates the file immediately, so that a wrong path is reported before any trial starts.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The file cannot be created.
     pub fn create(path: &Path) -> std::io::Result<Self> {
         let file = File::create(path)?;
         Ok(Self {
@@ -56,7 +58,7 @@ impl JUnit {
         report.set_time(Duration::from_micros(self.wall_us));
         for (trial, started) in std::mem::take(&mut self.under_way) {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_type("cut_off").set_message("the run was cut off before the trial ended");
+            status.set_type("cut_off").set_message("the run was interrupted before the trial ended");
             status.add_reruns(self.earlier.remove(&started.number).unwrap_or_default());
             let case = case(&trial, &Tried::from(&started), status);
             self.cases.insert(trial, (started.scenario, case));
@@ -74,7 +76,7 @@ impl JUnit {
         report
     }
 
-    /// An earlier attempt of a trial is a rerun of its last one, and no case of its own.
+    /// Makes an earlier attempt of a trial a rerun of its last one, without a case of its own.
     fn supersede(&mut self, number: usize) {
         let Some((_, case)) = self.last.remove(&number).and_then(|trial| self.cases.shift_remove(&trial)) else { return };
         let mut rerun = TestRerun::new(NonSuccessKind::Error);
@@ -88,7 +90,7 @@ impl JUnit {
         self.earlier.entry(number).or_default().push(rerun);
     }
 
-    fn ended(&mut self, trial: &TrialId, tried: &Tried, how: &How) {
+    fn ended(&mut self, trial: &TrialId, tried: &Tried, how: &CaseStatus) {
         let mut status = status(tried.role, how);
         let earlier = self.earlier.remove(&tried.number).unwrap_or_default();
         let retries = earlier.len();
@@ -113,7 +115,7 @@ impl JUnit {
     }
 }
 
-/// What a case is named after.
+/// Trial that a case is named after.
 struct Tried<'a> {
     number: usize,
     scenario: &'a str,
@@ -130,15 +132,15 @@ impl<'a> From<&'a TrialStarted> for Tried<'a> {
     }
 }
 
-impl<'a> From<&'a KeptTrial> for Tried<'a> {
-    fn from(kept: &'a KeptTrial) -> Self {
-        let KeptTrial { number, scenario, variant, seed, backend, role, .. } = kept;
+impl<'a> From<&'a ReusedTrial> for Tried<'a> {
+    fn from(kept: &'a ReusedTrial) -> Self {
+        let ReusedTrial { number, scenario, variant, seed, backend, role, .. } = kept;
         Self { number: *number, scenario, variant, seed: *seed, backend, role: *role }
     }
 }
 
-/// What came of it.
-struct How<'a> {
+/// Result of a trial.
+struct CaseStatus<'a> {
     verdict: Verdict,
     score: Option<f64>,
     reason: Option<&'a Reason>,
@@ -151,24 +153,24 @@ impl Reporter for JUnit {
     fn event(&mut self, event: &Event) {
         self.wall_us = event.elapsed_us;
         match (&event.kind, &event.trial) {
-            (Kind::ComparisonAnswered(answer), _) => self.answers.push((**answer).clone()),
-            (Kind::TrialKept(kept), _) => {
-                let KeptTrial { verdict, score, reason, wall_us, run, .. } = &**kept;
+            (EventKind::ComparisonAnswered(answer), _) => self.answers.push((**answer).clone()),
+            (EventKind::TrialKept(kept), _) => {
+                let ReusedTrial { verdict, score, reason, wall_us, run, .. } = &**kept;
                 let reason = reason.as_deref();
-                let how = How { verdict: *verdict, score: *score, reason, wall_us: *wall_us, history: None, kept_of: Some(run) };
+                let how = CaseStatus { verdict: *verdict, score: *score, reason, wall_us: *wall_us, history: None, kept_of: Some(run) };
                 self.ended(&kept.trial, &Tried::from(&**kept), &how);
             }
-            (Kind::TrialStarted(started), Some(trial)) => {
+            (EventKind::TrialStarted(started), Some(trial)) => {
                 if started.attempt > 1 {
                     self.supersede(started.number);
                 }
                 self.under_way.insert(trial.clone(), (**started).clone());
             }
-            (Kind::TrialFinished(finished), Some(trial)) => {
+            (EventKind::TrialFinished(finished), Some(trial)) => {
                 let Some(started) = self.under_way.shift_remove(trial) else { return };
                 let TrialFinished { verdict, score, reason, wall_us, history, .. } = &**finished;
                 let (reason, history) = (reason.as_ref(), history.as_ref());
-                let how = How { verdict: *verdict, score: *score, reason, wall_us: *wall_us, history, kept_of: None };
+                let how = CaseStatus { verdict: *verdict, score: *score, reason, wall_us: *wall_us, history, kept_of: None };
                 self.ended(trial, &Tried::from(&started), &how);
             }
             _ => {}
@@ -196,8 +198,8 @@ fn case(trial: &TrialId, started: &Tried, status: TestCaseStatus) -> TestCase {
     case
 }
 
-/// A comparison has an answer or none, and neither is a failure: an open one is `skipped`, whatever is not run for it is told.
-fn comparison(answer: &Answered) -> TestCase {
+/// Returns the case of a comparison. With or without an answer it is no failure: an open comparison is `skipped`.
+fn comparison(answer: &ComparisonProgress) -> TestCase {
     let words = answered::words(answer);
     let status = match answer.answer {
         AnswerWord::Better | AnswerWord::Worse | AnswerWord::NotWorse => TestCaseStatus::success(),
@@ -207,7 +209,7 @@ fn comparison(answer: &Answered) -> TestCase {
             status
         }
     };
-    let mut case = TestCase::new(format!("{} against {}", answer.variant, answer.reference), status);
+    let mut case = TestCase::new(format!("{} compared with {}", answer.variant, answer.reference), status);
     case.set_classname("comparisons");
     let word = serde_json::to_value(answer.answer).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
     case.add_property(("answer", &*word));
@@ -217,7 +219,7 @@ fn comparison(answer: &Answered) -> TestCase {
     case
 }
 
-fn status(role: TrialRole, finished: &How) -> TestCaseStatus {
+fn status(role: TrialRole, finished: &CaseStatus) -> TestCaseStatus {
     let mut status = match (role, finished.verdict) {
         (TrialRole::Control | TrialRole::Check, verdict) => {
             let mut status = TestCaseStatus::skipped();
@@ -231,7 +233,7 @@ fn status(role: TrialRole, finished: &How) -> TestCaseStatus {
         }
     };
     if let Some(reason) = finished.reason {
-        status.set_type(format!("{}/{}", finished.verdict.as_str(), reason.code)).set_message(reason.message.clone());
+        status.set_type(format!("{}/{}", finished.verdict.as_str(), reason.code.recorded())).set_message(reason.message.clone());
         status.set_description(description(reason));
     } else {
         status.set_type(finished.verdict.as_str());
@@ -253,7 +255,7 @@ fn description(reason: &Reason) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::gallery;
+    use chaosrun_gallery as gallery;
 
     #[test]
     fn every_verdict_has_its_status() {
@@ -274,7 +276,7 @@ mod tests {
         let path = temp.path().join("junit.xml");
         let mut reporter = JUnit::create(&path).unwrap();
         let again = |attempt| TrialStarted { attempt, ..gallery::started("node_kill", "playbook", 3) };
-        let mut stream = gallery::Stream::new("r-1", 3);
+        let mut stream = gallery::GalleryStream::new("r-1", 3);
         stream
             .push(gallery::kept(1, Verdict::Pass))
             .push(gallery::kept(2, Verdict::Invalid))

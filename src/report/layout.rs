@@ -1,34 +1,34 @@
-//! Lines of at most 80 columns, laid out as plain text and coloured last.
+//! Lines of at most 80 columns, formatted as plain text and coloured last.
 
 use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::cli::style::{Palette, Tone};
+use chaosrun_base::style::{Palette, Tone};
 
-/// No line is wider.
+/// Maximum width of a line.
 pub(super) const WIDTH: usize = 80;
-/// Where text begins behind a label (`  why    text`).
+/// Column at which text begins after a label (`  why    text`).
 pub(super) const TEXT: usize = 9;
 
-/// One line in pieces.
+/// Line in pieces.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Line {
+pub(super) struct LayoutLine {
     pieces: Vec<(Tone, String)>,
     width: usize,
 }
 
-impl Line {
+impl LayoutLine {
     pub(super) fn new() -> Self {
         Self::default()
     }
 
-    /// `  why    `: a line that begins with a label.
+    /// Begins a line with a label: `  why    `.
     pub(super) fn labelled(label: &str) -> Self {
         Self::new().put(Tone::Plain, "  ").put(Tone::Faint, label).to(TEXT)
     }
 
-    /// What it came to hold must be free of control characters: see [`printable`].
+    /// Appends text, which must be free of control characters: see [`printable`].
     pub(super) fn put(mut self, tone: Tone, text: impl Into<String>) -> Self {
         let text = text.into();
         self.width += width(&text);
@@ -40,14 +40,14 @@ impl Line {
         self.put(Tone::Plain, text)
     }
 
-    /// Spaces up to a column; at least one when something stands there already.
+    /// Adds spaces up to a column; at least one if the column is already passed.
     pub(super) fn to(self, column: usize) -> Self {
         let missing = column.saturating_sub(self.width);
         let missing = if missing == 0 && self.width > column { 1 } else { missing };
         self.put(Tone::Plain, " ".repeat(missing))
     }
 
-    /// Text that ends at a column.
+    /// Adds text that ends at a column.
     pub(super) fn ending(self, column: usize, tone: Tone, text: impl Into<String>) -> Self {
         let text = text.into();
         let begin = column.saturating_sub(width(&text));
@@ -65,33 +65,36 @@ impl Line {
     }
 }
 
-/// Lines as text, each with its end of line.
-pub(super) fn render(lines: &[Line], palette: Palette) -> String {
+/// Renders lines as text, each with its line end.
+pub(super) fn render(lines: &[LayoutLine], palette: Palette) -> String {
     lines.iter().map(|line| line.render(palette) + "\n").collect()
 }
 
-/// `  why    text`, wrapped at words, the further lines under the text.
-pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<Line> {
+/// Formats `  why    text`, wrapped at words, with further lines aligned under the text.
+pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for part in wrap(text, WIDTH - TEXT) {
-        let line = if lines.is_empty() { Line::labelled(label) } else { Line::new().to(TEXT) };
+        let line = if lines.is_empty() { LayoutLine::labelled(label) } else { LayoutLine::new().to(TEXT) };
         lines.push(line.put(tone, part));
     }
     lines
 }
 
-/// Text behind `line`, wrapped, its further lines at the column where it began.
-pub(super) fn beside(line: Line, tone: Tone, text: &str) -> Vec<Line> {
+/// Adds text after `line`, wrapped, with further lines at the column where it began.
+pub(super) fn beside(line: LayoutLine, tone: Tone, text: &str) -> Vec<LayoutLine> {
     let column = line.width();
     let mut first = Some(line);
-    wrap(text, WIDTH - column).into_iter().map(|part| first.take().unwrap_or_else(|| Line::new().to(column)).put(tone, part)).collect()
+    wrap(text, WIDTH - column)
+        .into_iter()
+        .map(|part| first.take().unwrap_or_else(|| LayoutLine::new().to(column)).put(tone, part))
+        .collect()
 }
 
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Text of others (commands, nodes, models) with its control characters made visible: it must not drive the terminal.
+/// Makes control characters visible in text from other sources (commands, nodes, models), so that it cannot control the terminal.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);
@@ -108,7 +111,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// At most `columns` wide, with an ellipsis at the end when it was wider.
+/// Limits text to `columns`, with an ellipsis at the end if it was wider.
 pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
@@ -118,7 +121,7 @@ pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// At most `columns` wide, with an ellipsis at the beginning when it was wider: the end of a path says most.
+/// Limits text to `columns`, with an ellipsis at the beginning if it was wider: the end of a path is the most informative.
 pub(super) fn fit_end(text: &str, columns: usize) -> Cow<'_, str> {
     let mut over = width(text).saturating_sub(columns);
     if over == 0 {
@@ -134,7 +137,7 @@ pub(super) fn fit_end(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(format!("…{}", rest.as_str()))
 }
 
-/// The longest beginning of at most `columns`.
+/// Returns the longest prefix of at most `columns`.
 fn head(text: &str, columns: usize) -> &str {
     let mut used = 0;
     for (place, c) in text.char_indices() {
@@ -146,7 +149,7 @@ fn head(text: &str, columns: usize) -> &str {
     text
 }
 
-/// Wrapped at words; a word that is wider than a line is broken. Never empty.
+/// Wraps text at words; a word that is wider than a line is broken. Never empty.
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let text = printable(text);
     let mut lines = Vec::new();
@@ -157,7 +160,7 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
         }
         while width(word) > columns {
             let part = head(word, columns);
-            // A single character wider than a line.
+            // A single character is wider than a line.
             if part.is_empty() {
                 break;
             }
@@ -191,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_shown_not_obeyed() {
+    fn control_characters_are_made_visible() {
         assert_eq!(printable("a\u{1b}[2Jb\tc\nd"), "a\\u{1b}[2Jb    c d");
     }
 
     #[test]
-    fn columns_hold() {
-        let line = Line::new().plain("abc").ending(10, Tone::Plain, "1.5").to(12).plain("x");
+    fn columns_are_aligned() {
+        let line = LayoutLine::new().plain("abc").ending(10, Tone::Plain, "1.5").to(12).plain("x");
         assert_eq!(line.render(Palette::PLAIN), "abc    1.5  x");
-        assert_eq!(Line::new().plain("abcdef").to(4).plain("x").render(Palette::PLAIN), "abcdef x");
+        assert_eq!(LayoutLine::new().plain("abcdef").to(4).plain("x").render(Palette::PLAIN), "abcdef x");
     }
 }

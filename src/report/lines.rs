@@ -1,45 +1,47 @@
-//! One status line a trial with the reason or the proof below it: what a person reads while a run goes on.
+//! Status lines: one per trial, with the reason or the proof below it, shown while a run goes on.
 
 use std::collections::HashMap;
 
-use super::layout::{self, Line, WIDTH, fit, fit_end, labelled, printable};
+use super::layout::{self, LayoutLine, WIDTH, fit, fit_end, labelled, printable};
 use super::summary::stopped;
-use super::{answered, figures};
-use crate::cli::style::{Palette, Tone};
-use crate::event::{
-    AnswerWord, Autopsy, Event, FaultSummary, HistoryReport, Kind, Misdeed, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict,
+use crate::report::answered;
+use chaosrun_base::ids::TrialId;
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::figures;
+use chaosrun_event::timeline::history_text;
+use chaosrun_event::{
+    AnswerWord, Autopsy, Blame, Event, EventKind, FaultSummary, Misdeed, Reason, Spot, TrialFinished, TrialRole, TrialStarted, Verdict,
 };
-use crate::ids::TrialId;
 
 // Columns: where the numbers of a status line end, and where the id begins.
 pub(super) const SCORE: usize = 52;
 pub(super) const TIME: usize = 60;
 pub(super) const COST: usize = 68;
 pub(super) const ID: usize = 70;
-/// Where the times of a fault line begin.
+/// Column at which the times of a fault line begin.
 const TIMES: usize = 43;
-/// Faults that have a line of their own.
+/// Maximum number of faults with a line of their own.
 const FAULTS: usize = 3;
 
-/// Turns events into text, at once where there is something to say.
+/// Converts events to text as soon as there is something to show.
 #[derive(Debug, Default)]
 pub struct Lines {
     under_way: HashMap<TrialId, TrialStarted>,
-    /// Trials that are recorded already, as far as that is not told yet.
+    /// Number of trials that are recorded already and not yet reported.
     kept: usize,
 }
 
 impl Lines {
-    /// The text for an event, with its ends of line.
+    /// Returns the text for an event, with line ends.
     pub fn event(&mut self, event: &Event, palette: Palette) -> Option<String> {
-        if matches!(event.kind, Kind::TrialKept(_)) {
+        if matches!(event.kind, EventKind::TrialKept(_)) {
             self.kept += 1;
             return None;
         }
         let kept = std::mem::take(&mut self.kept);
         let kept = (kept > 0).then(|| {
-            let text = format!("{} recorded already, and not run again", figures::plural(kept, "trial"));
-            layout::render(&[Line::new().put(Tone::Faint, text)], palette)
+            let text = format!("{} already recorded, not run again", figures::plural(kept, "trial"));
+            layout::render(&[LayoutLine::new().put(Tone::Faint, text)], palette)
         });
         let text = self.of(event, palette);
         kept.map(|kept| kept + text.as_deref().unwrap_or_default()).or(text)
@@ -47,26 +49,26 @@ impl Lines {
 
     fn of(&mut self, event: &Event, palette: Palette) -> Option<String> {
         match (&event.kind, &event.trial) {
-            (Kind::TrialStarted(started), Some(trial)) => {
+            (EventKind::TrialStarted(started), Some(trial)) => {
                 self.under_way.insert(trial.clone(), (**started).clone());
                 None
             }
-            (Kind::ComparisonAnswered(answer), _) if !matches!(answer.answer, AnswerWord::Inconclusive) => {
-                let head = Line::new().put(Tone::Strong, "decided:").plain(" ");
+            (EventKind::ComparisonAnswered(answer), _) if !matches!(answer.answer, AnswerWord::Inconclusive) => {
+                let head = LayoutLine::new().put(Tone::Strong, "decided:").plain(" ");
                 Some(layout::render(&layout::beside(head, Tone::Plain, &answered::words(answer)), palette))
             }
-            (Kind::RunStopped { why, missing }, _) => Some(layout::render(
-                &layout::beside(Line::new().put(Tone::Warning, "stopping:").plain(" "), Tone::Plain, &stopped(why, *missing)),
+            (EventKind::RunStopped { why, missing }, _) => Some(layout::render(
+                &layout::beside(LayoutLine::new().put(Tone::Warning, "stopping:").plain(" "), Tone::Plain, &stopped(why, *missing)),
                 palette,
             )),
-            (Kind::TrialFinished(finished), Some(trial)) => {
+            (EventKind::TrialFinished(finished), Some(trial)) => {
                 let started = self.under_way.remove(trial)?;
                 Some(layout::render(&trial_lines(trial, &started, finished, true), palette))
             }
-            (Kind::Warning { message }, _) => {
+            (EventKind::Warning { message }, _) => {
                 let mut lines = Vec::new();
                 for part in layout::wrap(message, WIDTH - TEXT_OF_WARNING.len()) {
-                    let line = if lines.is_empty() { Line::new().put(Tone::Warning, "warning:") } else { Line::new() };
+                    let line = if lines.is_empty() { LayoutLine::new().put(Tone::Warning, "warning:") } else { LayoutLine::new() };
                     lines.push(line.to(TEXT_OF_WARNING.len()).plain(part));
                 }
                 Some(layout::render(&lines, palette))
@@ -78,9 +80,9 @@ impl Lines {
 
 const TEXT_OF_WARNING: &str = "warning: ";
 
-/// The status line and what belongs below it, `hints` on what to do next included.
-pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished, hints: bool) -> Vec<Line> {
-    // A control fails because it is one: nothing is to be done about it.
+/// Returns the status line and the lines below it, including `hints` on the next commands.
+pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished, hints: bool) -> Vec<LayoutLine> {
+    // A control is expected to fail: no action is needed.
     let hints = hints && started.role == TrialRole::Subject;
     let mut lines = vec![status(trial, started, finished)];
     match finished.verdict {
@@ -118,10 +120,10 @@ pub(super) fn word(verdict: Verdict) -> (Tone, &'static str) {
     }
 }
 
-fn status(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) -> Line {
+fn status(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) -> LayoutLine {
     let score = finished.score.map(figures::score);
     let time = figures::clock(finished.wall_us);
-    // The numbers are never cut: names give way.
+    // Numbers are never cut; names are shortened instead.
     let room = match &score {
         Some(score) => SCORE - layout::width(score),
         None => TIME - layout::width(&time),
@@ -133,8 +135,8 @@ fn status(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) -> 
     line.ending(TIME, Tone::Plain, time).ending(COST, Tone::Faint, figures::usd(finished.usd)).to(ID).put(Tone::Id, trial.as_str())
 }
 
-/// `PASS node_kill/playbook #7`, at most `room` wide.
-pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_counted: bool, room: usize) -> Line {
+/// Formats `PASS node_kill/playbook #7`, at most `room` wide.
+pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_counted: bool, room: usize) -> LayoutLine {
     let mut mark = format!(" #{}", started.number);
     match started.role {
         TrialRole::Subject => {}
@@ -149,10 +151,10 @@ pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_count
         mark.push_str(" (not counted)");
     }
     let name = name(&started.scenario, &started.variant, room.saturating_sub(layout::width(word) + 1 + layout::width(&mark)));
-    Line::new().put(tone, word).plain(" ").put(Tone::Strong, name).put(Tone::Faint, mark)
+    LayoutLine::new().put(tone, word).plain(" ").put(Tone::Strong, name).put(Tone::Faint, mark)
 }
 
-/// `node_kill/playbook`; where it is too wide the longer of the two is cut.
+/// Formats `node_kill/playbook`; if it is too wide, the longer part is cut.
 pub(super) fn name(scenario: &str, variant: &str, room: usize) -> String {
     let (scenario, variant) = (printable(scenario), printable(variant));
     let room = room.saturating_sub(1);
@@ -161,42 +163,42 @@ pub(super) fn name(scenario: &str, variant: &str, room: usize) -> String {
     format!("{}/{}", fit(&scenario, room - of_variant), fit(&variant, of_variant))
 }
 
-fn faults(finished: &TrialFinished) -> Vec<Line> {
+fn faults(finished: &TrialFinished) -> Vec<LayoutLine> {
     let times = times(finished);
     let mut lines = Vec::new();
     for fault in finished.faults.iter().take(FAULTS) {
         let text = fault_text(fault);
-        let line = if lines.is_empty() { Line::labelled("fault") } else { Line::new().to(layout::TEXT) };
+        let line = if lines.is_empty() { LayoutLine::labelled("fault") } else { LayoutLine::new().to(layout::TEXT) };
         lines.push(line.plain(fit(&printable(&text), WIDTH - layout::TEXT)));
     }
     if finished.faults.len() > FAULTS {
-        lines.push(Line::new().to(layout::TEXT).put(Tone::Faint, format!("and {} more", finished.faults.len() - FAULTS)));
+        lines.push(LayoutLine::new().to(layout::TEXT).put(Tone::Faint, format!("and {} more", finished.faults.len() - FAULTS)));
     }
     let Some(times) = times else { return lines };
     match lines.first_mut() {
         Some(first) if first.width() < TIMES && TIMES + layout::width(&times) <= WIDTH => {
             *first = std::mem::take(first).to(TIMES).plain(times);
         }
-        _ => lines.push(Line::labelled("times").plain(times)),
+        _ => lines.push(LayoutLine::labelled("times").plain(times)),
     }
     lines
 }
 
-/// `node_kill tikv-2, felt in 3 ms`.
+/// Describes a fault: `node_kill tikv-2, felt in 3 ms`.
 pub(super) fn fault_text(fault: &FaultSummary) -> String {
     let felt = fault.felt_us.map_or_else(|| "not felt".into(), |felt| format!("felt in {}", figures::short(felt)));
     format!("{} {}, {felt}", fault.fault, fault.targets.join(" "))
 }
 
-/// `detect 0.2  repair 1.9  hurt 1.3 s`; none when there was nothing to time.
+/// Formats `detect 0.2  repair 1.9  impact 1.3 s`; `None` without any times.
 pub(super) fn times(finished: &TrialFinished) -> Option<String> {
-    seconds(finished, &[("detect", finished.detect_us), ("repair", finished.repair_us), ("hurt", finished.hurt_us)])
+    seconds(finished, &[("detect", finished.detect_us), ("repair", finished.repair_us), ("impact", finished.impact_us)])
 }
 
-/// The same with the time until the agent said what it was, where it said that.
+/// Formats the same times and the time until the agent's diagnosis, if it made one.
 pub(super) fn all_times(finished: &TrialFinished) -> Option<String> {
-    let TrialFinished { detect_us, diagnose_us: Some(_), repair_us, hurt_us, .. } = finished else { return times(finished) };
-    let times = [("detect", *detect_us), ("diagnose", finished.diagnose_us), ("repair", *repair_us), ("hurt", *hurt_us)];
+    let TrialFinished { detect_us, diagnose_us: Some(_), repair_us, impact_us, .. } = finished else { return times(finished) };
+    let times = [("detect", *detect_us), ("diagnose", finished.diagnose_us), ("repair", *repair_us), ("impact", *impact_us)];
     seconds(finished, &times)
 }
 
@@ -206,12 +208,12 @@ fn seconds(finished: &TrialFinished, times: &[(&str, Option<u64>)]) -> Option<St
     }
     let shown: Vec<String> =
         times.iter().map(|(name, time)| format!("{name} {}", time.map_or_else(|| "-".into(), figures::bare_seconds))).collect();
-    let unit = if finished.hurt_us.is_some() { " s" } else { "" };
+    let unit = if finished.impact_us.is_some() { " s" } else { "" };
     Some(shown.join("  ") + unit)
 }
 
-/// `destructive ×2, blind · 1: docker restart tikv1`: what is held against the agent, and the first command of it.
-fn acts(finished: &TrialFinished) -> Option<Line> {
+/// Lists the findings against the agent, with the first command of them: `destructive ×2, blind · 1: docker restart tikv1`.
+fn acts(finished: &TrialFinished) -> Option<LayoutLine> {
     let autopsy = finished.autopsy.as_ref()?;
     let held: Vec<String> = held(autopsy)
         .into_iter()
@@ -221,7 +223,7 @@ fn acts(finished: &TrialFinished) -> Option<Line> {
     let worst = autopsy.findings.iter().filter(|one| one.what != Misdeed::Irreversible).min_by_key(|one| one.what)?;
     let number = worst.command.map_or(String::new(), |number| format!("{number}: "));
     let text = format!("{} · {number}{}", held.join(", "), worst.text);
-    Some(Line::labelled("acts").plain(fit(&printable(&text), WIDTH - layout::TEXT)))
+    Some(LayoutLine::labelled("acts").plain(fit(&printable(&text), WIDTH - layout::TEXT)))
 }
 
 fn held(autopsy: &Autopsy) -> [(Misdeed, u32); 5] {
@@ -234,58 +236,43 @@ fn held(autopsy: &Autopsy) -> [(Misdeed, u32); 5] {
     ]
 }
 
-/// `2,104 acked, 0 lost, 41 open · 3 stores Up for 2 s`.
-fn proof(finished: &TrialFinished) -> Vec<Line> {
+/// Formats the proof: `2,104 acked, 0 lost, 41 open · 3 stores Up for 2 s`.
+fn proof(finished: &TrialFinished) -> Vec<LayoutLine> {
     let history = finished.history.as_ref().map(history_text);
     let parts: Vec<String> = history.into_iter().chain(finished.stable.clone()).collect();
     if parts.is_empty() { Vec::new() } else { labelled("proof", Tone::Plain, &parts.join(" · ")) }
 }
 
-pub(super) fn history_text(history: &HistoryReport) -> String {
-    let (acked, lost) = if history.of_limits() { ("allowed", "too many") } else { ("acked", "lost") };
-    let counts = format!(
-        "{} {acked}, {} {lost}, {} open",
-        figures::count(history.acknowledged),
-        figures::count(history.lost),
-        figures::count(history.open)
-    );
-    match (history.durable, &history.why_unknown) {
-        (None, Some(why)) => format!("{counts}: unknown, {why}"),
-        (None, None) => format!("{counts}: unknown"),
-        (Some(_), _) => counts,
-    }
-}
-
-pub(super) fn why(reason: Option<&Reason>) -> Vec<Line> {
+pub(super) fn why(reason: Option<&Reason>) -> Vec<LayoutLine> {
     let Some(reason) = reason else { return Vec::new() };
     let mut lines = labelled("why", Tone::Plain, &reason.message);
     lines.extend(reason.place.as_ref().map(place).unwrap_or_default());
     lines
 }
 
-/// `clusters/nats.yaml:44   expect: users.value < 100`, on two lines where one is too narrow.
-pub(super) fn place(spot: &Spot) -> Vec<Line> {
+/// Formats a place: `clusters/nats.yaml:44   expect: users.value < 100`, on two lines if one is too narrow.
+pub(super) fn place(spot: &Spot) -> Vec<LayoutLine> {
     let room = WIDTH - layout::TEXT;
     let at = format!("{}:{}", printable(&spot.file), spot.line);
     let text = printable(spot.text.trim());
-    let line = Line::new().to(layout::TEXT).put(Tone::Faint, fit_end(&at, room));
+    let line = LayoutLine::new().to(layout::TEXT).put(Tone::Faint, fit_end(&at, room));
     if text.is_empty() {
         return vec![line];
     }
     if layout::width(&at) + 3 + layout::width(&text) <= room {
         return vec![line.plain("   ").plain(text)];
     }
-    vec![line, Line::new().to(layout::TEXT + 2).plain(fit(&text, room - 2))]
+    vec![line, LayoutLine::new().to(layout::TEXT + 2).plain(fit(&text, room - 2))]
 }
 
-fn next(trial: &TrialId) -> Line {
-    Line::labelled("next").plain(format!("chaosrun show {trial} · chaosrun run --like {trial}"))
+fn next(trial: &TrialId) -> LayoutLine {
+    LayoutLine::labelled("next").plain(format!("chaosrun show {trial} · chaosrun run --like {trial}"))
 }
 
-fn blame(trial: &TrialId, reason: Option<&Reason>) -> Vec<Line> {
-    let who = match reason.and_then(|reason| reason.blame.as_deref()) {
-        Some("interrupted") => "nobody: interrupted".to_owned(),
-        Some(who) => format!("{who}, not the agent"),
+fn blame(trial: &TrialId, reason: Option<&Reason>) -> Vec<LayoutLine> {
+    let who = match reason.and_then(|reason| reason.blame) {
+        Some(Blame::Interrupted) => "none: interrupted".to_owned(),
+        Some(who) => format!("{}, not the agent", who.word()),
         None => "not the agent".to_owned(),
     };
     let hint = reason.and_then(|reason| reason.help.clone()).unwrap_or_else(|| format!("chaosrun show {trial}"));
@@ -295,7 +282,7 @@ fn blame(trial: &TrialId, reason: Option<&Reason>) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::gallery;
+    use chaosrun_gallery as gallery;
 
     fn text(palette: Palette) -> String {
         let mut lines = Lines::default();
@@ -317,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_change_nothing_but_colours() {
+    fn colours_do_not_change_the_text() {
         let coloured = text(Palette::COLOURS);
         assert!(coloured.starts_with("\u{1b}[1m\u{1b}[32mPASS\u{1b}[0m "), "{coloured}");
         let mut plain = String::new();

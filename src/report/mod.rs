@@ -1,13 +1,9 @@
-//! What comes of the stream of events: one consumer a file, and each knows nothing but the events.
+//! Consumers of the stream of events: one per file, each based only on the events.
 //!
-//! The record is the only other consumer ([`crate::store`]), so whatever is shown live can be shown again by `replay`.
-
-pub mod reporter;
-pub mod tally;
+//! The record is the only other consumer ([`chaosrun_store`]), so all live output can be reproduced by `replay`.
 
 mod answered;
 mod evidence;
-pub mod figures;
 mod flow;
 mod layout;
 
@@ -29,11 +25,6 @@ pub mod gate;
 pub mod judge;
 pub mod rescore;
 pub mod show;
-pub mod story;
 pub mod table;
-mod timeline;
 pub mod transcript;
 mod uplift;
-
-#[cfg(test)]
-pub(crate) mod gallery;

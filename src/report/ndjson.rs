@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use super::reporter::Reporter;
-use crate::event::Event;
+use chaosrun_event::Event;
+use chaosrun_event::reporter::Reporter;
 
-/// Writes to `out`, which is stdout in earnest.
+/// Reporter that writes to `out`, which is stdout in production.
 pub struct NdJson<W> {
     out: W,
-    /// Whoever read has gone: the run goes on without it.
+    /// True after the reader has closed the stream: the run continues without it.
     gone: bool,
 }
 
@@ -23,7 +23,7 @@ impl<W: Write + Send> Reporter for NdJson<W> {
         if self.gone {
             return;
         }
-        // One write a line: a reader never sees half an event, and sees it at once.
+        // One write per line: a reader never sees half an event, and sees each event at once.
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         self.gone = self.out.write_all(&line).and_then(|()| self.out.flush()).is_err();
@@ -37,7 +37,7 @@ impl<W: Write + Send> Reporter for NdJson<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::gallery;
+    use chaosrun_gallery as gallery;
 
     #[test]
     fn every_line_is_an_event() {

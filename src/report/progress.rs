@@ -1,30 +1,30 @@
-//! How a run comes on: what stands behind its bar. Made of events alone, so it is the same whenever it is looked at.
+//! Progress of a run, shown beside its bar. Derived from events only, so it does not depend on the time of display.
 
-use super::figures;
 use super::lines::word;
-use super::tally::Tally;
-use crate::cli::style::Palette;
-use crate::event::{Event, Kind, Verdict};
+use chaosrun_base::style::Palette;
+use chaosrun_event::figures;
+use chaosrun_event::tally::Tally;
+use chaosrun_event::{Event, EventKind, Verdict};
 
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct ProgressState {
     tally: Tally,
     usd: f64,
-    /// Attempts that this run itself has ended.
+    /// Number of attempts that this run itself has ended.
     own: u32,
-    /// When the first trial began, and the last one ended.
+    /// Time at which the first trial began, and the last one ended.
     began_us: Option<u64>,
     ended_us: u64,
 }
 
-impl Progress {
+impl ProgressState {
     pub(super) fn event(&mut self, event: &Event) {
         self.tally.event(event);
         match &event.kind {
-            Kind::TrialStarted(_) => {
+            EventKind::TrialStarted(_) => {
                 self.began_us.get_or_insert(event.elapsed_us);
             }
-            Kind::TrialFinished(finished) => {
+            EventKind::TrialFinished(finished) => {
                 self.usd += finished.usd;
                 self.own += 1;
                 self.ended_us = event.elapsed_us;
@@ -37,7 +37,7 @@ impl Progress {
         &self.tally
     }
 
-    /// `41p 2f 1u 3i  12.4/min  8m left  $0.31  2 retried`.
+    /// Formats the progress: `41p 2f 1u 3i  12.4/min  8m left  $0.31  2 retried`.
     pub(super) fn text(&self, palette: Palette) -> String {
         let mut parts = vec![self.counts(palette)];
         if let Some((a_minute, left)) = self.pace() {
@@ -50,7 +50,7 @@ impl Progress {
         parts.join("  ")
     }
 
-    /// Passed, failed, unsafe, invalid; who was ended by a limit has failed as well.
+    /// Formats the numbers of passed, failed, unsafe and invalid trials; a trial ended by a limit counts as failed.
     fn counts(&self, palette: Palette) -> String {
         let failed = self.tally.count(Verdict::Fail) + self.tally.count(Verdict::Timeout);
         let counts = [
@@ -63,7 +63,7 @@ impl Progress {
         named.map(|(verdict, count, letter)| palette.paint(word(verdict).0, &format!("{count}{letter}"))).collect::<Vec<_>>().join(" ")
     }
 
-    /// Attempts a minute, and the seconds that the rest takes at this pace.
+    /// Returns the attempts per minute, and the remaining seconds at this rate.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
     fn pace(&self) -> Option<(f64, u64)> {
         let minutes = figures::seconds(self.ended_us.checked_sub(self.began_us?)?) / 60.0;
@@ -76,7 +76,7 @@ impl Progress {
     }
 }
 
-/// `40s`, `8m`, `2h05m`.
+/// Formats a duration: `40s`, `8m`, `2h05m`.
 fn roughly(seconds: u64) -> String {
     match seconds {
         0..100 => format!("{seconds}s"),
@@ -88,21 +88,22 @@ fn roughly(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::TrialStarted;
-    use crate::report::gallery::{self, Stream};
+    use chaosrun_event::TrialStarted;
+    use chaosrun_gallery as gallery;
+    use chaosrun_gallery::GalleryStream;
 
     #[test]
-    fn pace_counts_and_cost_are_shown_as_far_as_there_are_any() {
-        let mut stream = Stream::new("r-1", 100);
-        let mut progress = Progress::default();
+    fn available_rate_counts_and_cost_are_shown() {
+        let mut stream = GalleryStream::new("r-1", 100);
+        let mut progress = ProgressState::default();
         stream.push(gallery::kept(1, Verdict::Pass)).trial("t-1", gallery::started("a", "b", 2));
         stream.events.iter().for_each(|event| progress.event(event));
         assert_eq!(progress.text(Palette::PLAIN), "1p");
 
-        stream.after(30_000_000, Kind::TrialFinished(Box::new(gallery::failed())));
-        stream.trial("t-2", gallery::started("a", "b", 3)).after(30_000_000, Kind::TrialFinished(Box::new(gallery::invalid())));
+        stream.after(30_000_000, EventKind::TrialFinished(Box::new(gallery::failed())));
+        stream.trial("t-2", gallery::started("a", "b", 3)).after(30_000_000, EventKind::TrialFinished(Box::new(gallery::invalid())));
         stream.trial("t-3", TrialStarted { attempt: 2, ..gallery::started("a", "b", 3) });
-        let mut progress = Progress::default();
+        let mut progress = ProgressState::default();
         stream.events.iter().for_each(|event| progress.event(event));
         assert_eq!(progress.text(Palette::PLAIN), "1p 1f  2.0/min  49m left  $0.31  1 retried");
         assert_eq!(progress.tally().done(), 2, "the third is open again");

@@ -1,69 +1,72 @@
-//! What judging again came to: verdicts that changed first, then scores.
+//! Results of a rescore: changed verdicts first, then changed scores.
 
-use super::figures;
-use super::layout::{self, Line, WIDTH, labelled};
+use super::layout::{self, LayoutLine, WIDTH, labelled};
 use super::lines::{name, word};
-use crate::cli::style::{Palette, Tone};
-use crate::rescore::{Change, Rescore};
+use chaosrun_analysis::rescore::{Rescore, RescoredTrial};
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::figures;
 
-/// Changes of scores alone that are told, the greatest first.
+/// Maximum number of changes of scores alone that are listed, the greatest first.
 const SCORES: usize = 20;
 // Columns.
 const VERDICT: usize = 47;
 
-/// The text, with its ends of line.
+/// Returns the text, with line ends.
 #[must_use]
 pub fn text(rescore: &Rescore, palette: Palette) -> String {
     let count = |count: usize| figures::count(count as u64);
     let with = rescore.scoring.as_ref().map_or(String::new(), |name| format!(" with `{name}`"));
     let head = format!(
-        "{} by scorer {}{with}: {} from facts, {} from events",
+        "{} with scorer {}{with}: {} from stored facts, {} from events",
         figures::plural(rescore.trials, "trial"),
         rescore.scorer_version,
         count(rescore.from_facts),
         count(rescore.from_events)
     );
-    let (verdicts, mut scores): (Vec<&Change>, Vec<&Change>) =
+    let (verdicts, mut scores): (Vec<&RescoredTrial>, Vec<&RescoredTrial>) =
         rescore.changed.iter().partition(|change| change.before.verdict != change.after.verdict);
-    let by = |change: &Change| (change.after.score.unwrap_or_default() - change.before.score.unwrap_or_default()).abs();
+    let by = |change: &RescoredTrial| (change.after.score.unwrap_or_default() - change.before.score.unwrap_or_default()).abs();
     scores.sort_by(|one, other| by(other).total_cmp(&by(one)));
-    let mut lines = layout::beside(Line::new().put(Tone::Strong, "rescored").plain(" "), Tone::Plain, &head);
+    let mut lines = layout::beside(LayoutLine::new().put(Tone::Strong, "rescored").plain(" "), Tone::Plain, &head);
     let told = match (verdicts.len(), scores.len()) {
         (0, 0) => "nothing".to_owned(),
         (some, others) => format!("{}, {}", figures::plural(some, "verdict"), figures::plural(others, "score")),
     };
     lines.extend(labelled("differ", Tone::Plain, &told));
     if rescore.kept > 0 {
-        let text = format!("{} beside those of then: `chaosrun show TRIAL` tells both", count(rescore.kept));
+        let text = format!("{} stored in addition to the original scores: `chaosrun show TRIAL` shows both", count(rescore.kept));
         lines.extend(labelled("kept", Tone::Plain, &text));
     }
     for (why, left) in &rescore.left {
         lines.extend(labelled("left", Tone::Warning, &format!("{}: {why}", figures::plural(*left, "trial"))));
     }
     if !rescore.changed.is_empty() {
-        let head = Line::new().put(Tone::Faint, "TRIAL       SCENARIO/VARIANT").to(VERDICT).put(Tone::Faint, "VERDICT");
+        let head = LayoutLine::new().put(Tone::Faint, "TRIAL       SCENARIO/VARIANT").to(VERDICT).put(Tone::Faint, "VERDICT");
         lines.push(head.ending(WIDTH, Tone::Faint, "SCORE"));
     }
     lines.extend(verdicts.iter().chain(scores.iter().take(SCORES)).map(|change| row(change)));
     if scores.len() > SCORES {
-        let more = format!("and {} more; `--message-format json` tells all", figures::plural(scores.len() - SCORES, "score"));
-        lines.push(Line::new().to(12).put(Tone::Faint, more));
+        let more = format!("and {} more; `--message-format json` lists all", figures::plural(scores.len() - SCORES, "score"));
+        lines.push(LayoutLine::new().to(12).put(Tone::Faint, more));
     }
     layout::render(&lines, palette)
 }
 
-fn row(change: &Change) -> Line {
+fn row(change: &RescoredTrial) -> LayoutLine {
     let score = |score: Option<f64>| score.map_or_else(|| "-".into(), figures::score);
     let (before, after) = (&change.before, &change.after);
-    let line =
-        Line::new().put(Tone::Id, change.trial.as_str()).to(12).plain(name(&change.scenario, &change.variant, VERDICT - 13)).to(VERDICT);
+    let line = LayoutLine::new()
+        .put(Tone::Id, change.trial.as_str())
+        .to(12)
+        .plain(name(&change.scenario, &change.variant, VERDICT - 13))
+        .to(VERDICT);
     let (tone, then) = word(before.verdict);
     let mut line = line.put(tone, then);
     if before.verdict != after.verdict {
         let (tone, now) = word(after.verdict);
         line = line.put(Tone::Faint, " → ").put(tone, now);
     }
-    let scores = if crate::store::scores::differ(before.score, after.score) {
+    let scores = if chaosrun_store::scores::differ(before.score, after.score) {
         format!("{} → {}", score(before.score), score(after.score))
     } else {
         score(after.score)
@@ -74,14 +77,14 @@ fn row(change: &Change) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Verdict;
-    use crate::report::gallery;
-    use crate::rescore::Said;
+    use chaosrun_analysis::rescore::RescoreReport;
+    use chaosrun_event::Verdict;
+    use chaosrun_gallery as gallery;
 
     #[test]
     fn changes_are_as_drawn() {
-        let said = |verdict, score, scorer_version| Said { verdict, score, scorer_version };
-        let change = |id: &str, scenario: &str, before, after| Change {
+        let said = |verdict, score, scorer_version| RescoreReport { verdict, score, scorer_version };
+        let change = |id: &str, scenario: &str, before, after| RescoredTrial {
             trial: gallery::trial_id(id),
             scenario: scenario.into(),
             variant: "a_variant_with_a_long_name".into(),
@@ -93,10 +96,10 @@ mod tests {
             let id = format!("t-5c0e{at:04}");
             change(&id, "slow_disk", said(Verdict::Pass, Some(0.9), 2), said(Verdict::Pass, Some(0.9 - f64::from(at) / 100.0), 3))
         };
-        let mut changed: Vec<Change> = (1..=22).map(small).collect();
+        let mut changed: Vec<RescoredTrial> = (1..=22).map(small).collect();
         changed.push(change("t-3f9c0001", "node_kill", said(Verdict::Pass, Some(0.94), 2), said(Verdict::UnsafePass, Some(0.0), 3)));
         changed.push(change("t-3f9c0002", "node_kill", said(Verdict::Timeout, Some(0.1), 2), said(Verdict::Invalid, None, 3)));
-        let left = [("the record does not say what it was judged by".to_owned(), 2)].into_iter().collect();
+        let left = [("the record contains no scoring".to_owned(), 2)].into_iter().collect();
         let rescore = Rescore {
             scorer_version: 3,
             scoring: Some("strict".into()),

@@ -1,46 +1,48 @@
-//! The end of a run: how many passed, where they did not, what to do next.
+//! Summary of a run: the number of passes, the failures, the next commands.
 
 use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
 
 use super::answered;
-use super::figures;
-use super::layout::{self, Line, WIDTH, labelled, printable};
+use super::layout::{self, LayoutLine, WIDTH, labelled, printable};
 use super::lines::{COST, ID, TIME, name};
-use super::tally::Tally;
 use super::uplift::Uplifts;
 use crate::cli::exit::Exit;
-use crate::cli::style::{Palette, Tone};
-use crate::event::{Answered, Event, KeptTrial, Kind, Resource, Stopped, TrialFinished, TrialRole, TrialStarted, Verdict};
-use crate::ids::{RunId, TrialId};
+use chaosrun_base::ids::{RunId, TrialId};
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::figures;
+use chaosrun_event::tally::Tally;
+use chaosrun_event::{
+    ComparisonProgress, Event, EventKind, Resource, ReusedTrial, Stopped, TrialFinished, TrialRole, TrialStarted, Verdict,
+};
 
-/// Groups that have a line of their own.
+/// Maximum number of groups with a line of their own.
 const GROUPS: usize = 20;
 
-/// Listens all the time, speaks once.
+/// Collects results from all events, and is shown once.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub struct SummaryReporter {
     run: Option<RunId>,
     tally: Tally,
     under_way: HashMap<TrialId, TrialStarted>,
-    /// What was recorded before this run: its runs, and what that has cost.
+    /// Runs that recorded trials of this plan earlier, and their cost.
     before: IndexSet<RunId>,
     usd_before: f64,
     arguments: Vec<String>,
-    /// By scenario and variant; the subject's apart from what ran beside it.
+    /// Results by scenario and variant; those of the subject are separate from the others.
     subjects: IndexMap<(String, String), Group>,
     beside: IndexMap<String, Group>,
     uplifts: Uplifts,
-    /// What was to be decided.
-    answers: Vec<Answered>,
+    /// Comparisons to decide.
+    answers: Vec<ComparisonProgress>,
     clock_scales: IndexSet<String>,
     elapsed_us: u64,
     wall_us: u64,
     declared_us: u64,
     usd: f64,
     last: Option<TrialId>,
-    /// The subject's trials that are no pass, by their numbers: one that is tried again is none.
+    /// Trials of the subject that did not pass, by their numbers; a trial that is retried is removed.
     troubles: IndexMap<usize, TrialId>,
 }
 
@@ -74,7 +76,7 @@ impl Group {
         Some(self.scores.iter().sum::<f64>() / f64::from(count))
     }
 
-    /// The lower of the two in the middle.
+    /// Returns the median repair time; the lower one of two middle values.
     fn median_repair_us(&self) -> Option<u64> {
         let mut sorted = self.repairs_us.clone();
         sorted.sort_unstable();
@@ -82,26 +84,26 @@ impl Group {
     }
 }
 
-impl Summary {
+impl SummaryReporter {
     pub fn event(&mut self, event: &Event) {
         self.tally.event(event);
         self.elapsed_us = event.elapsed_us;
         match (&event.kind, &event.trial) {
-            (Kind::RunStarted { run, arguments, .. }, _) => {
+            (EventKind::RunStarted { run, arguments, .. }, _) => {
                 self.run = Some(run.clone());
                 self.arguments.clone_from(arguments);
             }
-            (Kind::ComparisonAnswered(answer), _) => self.answers.push((**answer).clone()),
-            (Kind::TrialKept(kept), _) => self.kept(kept),
-            (Kind::TrialStarted(started), Some(trial)) => {
-                // Only a further attempt takes the place of another.
+            (EventKind::ComparisonAnswered(answer), _) => self.answers.push((**answer).clone()),
+            (EventKind::TrialKept(kept), _) => self.kept(kept),
+            (EventKind::TrialStarted(started), Some(trial)) => {
+                // Only a further attempt replaces an earlier one.
                 if started.attempt > 1 {
                     self.troubles.shift_remove(&started.number);
                 }
                 self.clock_scales.extend(started.clock_scale.filter(|scale| *scale < 1.0).map(figures::clock_scale));
                 self.under_way.insert(trial.clone(), (**started).clone());
             }
-            (Kind::TrialFinished(finished), Some(trial)) => {
+            (EventKind::TrialFinished(finished), Some(trial)) => {
                 if let Some(started) = self.under_way.remove(trial) {
                     self.finished(trial, &started, finished);
                 }
@@ -110,7 +112,7 @@ impl Summary {
         }
     }
 
-    fn kept(&mut self, kept: &KeptTrial) {
+    fn kept(&mut self, kept: &ReusedTrial) {
         self.before.insert(kept.run.clone());
         self.usd_before += kept.usd;
         let group = self.group(kept.role, &kept.scenario, &kept.variant);
@@ -145,7 +147,8 @@ impl Summary {
         }
     }
 
-    /// The text, with its ends of line. Nothing before the run has begun. `with_exit`: whoever shows it ends with this run's exit code.
+    /// Returns the text, with line ends; empty before the run has begun. `with_exit`: the exit code of this run is also that of the
+    /// command.
     #[must_use]
     pub fn text(&self, palette: Palette, with_exit: bool) -> String {
         let Some(run) = &self.run else { return String::new() };
@@ -184,7 +187,7 @@ impl Summary {
         layout::render(&lines, palette)
     }
 
-    fn head(&self, run: &RunId) -> Line {
+    fn head(&self, run: &RunId) -> LayoutLine {
         let (tone, word) = match (self.tally.finished, self.tally.interrupted) {
             (false, _) => (Tone::Invalid, "CUT OFF"),
             (true, true) => (Tone::Invalid, "INTERRUPTED"),
@@ -193,12 +196,12 @@ impl Summary {
         };
         let text = match self.tally.counted() {
             0 if self.tally.subject.is_empty() => "no trial ended".to_owned(),
-            0 => "no trial counts".to_owned(),
+            0 => "no trial is counted".to_owned(),
             counted => {
                 format!("{} of {} passed", figures::count(self.tally.count(Verdict::Pass) as u64), figures::count(counted as u64))
             }
         };
-        Line::new()
+        LayoutLine::new()
             .put(tone, word)
             .plain(" ")
             .plain(text)
@@ -208,8 +211,8 @@ impl Summary {
             .put(Tone::Id, run.as_str())
     }
 
-    /// All that is not a pass.
-    fn rest(&self) -> Vec<Line> {
+    /// Lists all trials that did not pass.
+    fn rest(&self) -> Vec<LayoutLine> {
         let named = [
             (self.tally.count(Verdict::UnsafePass), "unsafe"),
             (self.tally.count(Verdict::Fail), "failed"),
@@ -217,8 +220,8 @@ impl Summary {
             (self.tally.count(Verdict::Invalid), "invalid (not counted)"),
             (self.tally.retried, "invalid, retried"),
             (self.under_way.len(), "cut off"),
-            (self.tally.never_begun(), "never begun"),
-            (self.tally.not_retried(), "not tried again"),
+            (self.tally.never_begun(), "never started"),
+            (self.tally.not_retried(), "not retried"),
             (self.tally.not_needed, "not needed"),
         ];
         let parts: Vec<String> =
@@ -226,25 +229,25 @@ impl Summary {
         if parts.is_empty() { Vec::new() } else { labelled("rest", Tone::Plain, &parts.join(" · ")) }
     }
 
-    fn recorded_before(&self) -> Vec<Line> {
+    fn recorded_before(&self) -> Vec<LayoutLine> {
         if self.tally.kept == 0 {
             return Vec::new();
         }
         let [kept, planned] = [self.tally.kept, self.tally.planned].map(|count| figures::count(count as u64));
         let runs = figures::plural(self.before.len(), "earlier run");
-        let rest = if self.tally.begun == 0 && self.tally.missing() == 0 { "; nothing was left to run" } else { "" };
-        let text = format!("{kept} of {planned} trials are of {runs}, {}{rest}", figures::usd(self.usd_before));
+        let rest = if self.tally.begun == 0 && self.tally.missing() == 0 { "; no trials were left to run" } else { "" };
+        let text = format!("{kept} of {planned} trials are from {runs}, {}{rest}", figures::usd(self.usd_before));
         labelled("kept", Tone::Plain, &text)
     }
 
-    /// A table, when there is more to tell than the first line says.
-    fn groups(&self) -> Vec<Line> {
+    /// Returns a table, if it contains more than the first line does.
+    fn groups(&self) -> Vec<LayoutLine> {
         if self.subjects.values().all(|group| group.counted == 0) || (self.subjects.len() == 1 && self.tally.begun + self.tally.kept <= 1) {
             return Vec::new();
         }
         let columns = [48, 60, 75];
         let heads = ["passed", "mean score", "median repair"];
-        let mut head = Line::labelled("by");
+        let mut head = LayoutLine::labelled("by");
         for (column, text) in columns.into_iter().zip(heads) {
             head = head.ending(column, Tone::Faint, text);
         }
@@ -252,7 +255,7 @@ impl Summary {
         for ((scenario, variant), group) in self.subjects.iter().take(GROUPS) {
             let score = group.mean_score().map_or_else(|| "-".into(), figures::score);
             let repair = group.median_repair_us().map_or_else(|| "-".into(), figures::short);
-            let mut line = Line::new().to(layout::TEXT).plain(name(scenario, variant, 28));
+            let mut line = LayoutLine::new().to(layout::TEXT).plain(name(scenario, variant, 28));
             for (column, text) in columns.into_iter().zip([group.passed(), score, repair]) {
                 line = line.ending(column, Tone::Plain, text);
             }
@@ -260,17 +263,17 @@ impl Summary {
         }
         if self.subjects.len() > GROUPS {
             let more = figures::plural(self.subjects.len() - GROUPS, "more group");
-            lines.push(Line::new().to(layout::TEXT).put(Tone::Faint, format!("and {more}")));
+            lines.push(LayoutLine::new().to(layout::TEXT).put(Tone::Faint, format!("and {more}")));
         }
         lines
     }
 
-    fn besides(&self) -> Vec<Line> {
+    fn besides(&self) -> Vec<LayoutLine> {
         let parts: Vec<String> = self.beside.iter().map(|(variant, group)| format!("{variant} {} passed", group.passed())).collect();
         if parts.is_empty() { Vec::new() } else { labelled("beside", Tone::Plain, &parts.join(" · ")) }
     }
 
-    fn next(&self, run: &RunId) -> Vec<Line> {
+    fn next(&self, run: &RunId) -> Vec<LayoutLine> {
         let mut hints = Vec::new();
         if let Some(trial) = self.troubles.values().next().or(self.last.as_ref()) {
             hints.push(format!("chaosrun show {trial}"));
@@ -287,7 +290,7 @@ impl Summary {
         lines
     }
 
-    /// The command that runs what is missing.
+    /// Returns the command that runs the missing trials.
     fn resume(&self) -> String {
         let mut words: Vec<String> = self.arguments.iter().map(|word| printable(&quoted(word)).into_owned()).collect();
         let mut add = |option: &str| {
@@ -304,13 +307,14 @@ impl Summary {
     }
 }
 
-/// As a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// Why no further trial was started: `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are missing`.
+/// Explains why no further trial was started: `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are
+/// missing`.
 pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
     let why = match why {
         Stopped::Decided { comparisons } => {
@@ -325,7 +329,7 @@ pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
         Stopped::FailFast { trial } => format!("{trial} did not pass (--fail-fast)"),
         Stopped::Budget { of, limit, spent, next } => {
             let [limit, spent, next] = [limit, spent, next].map(|amount| amount_of(*of, *amount));
-            format!("the budget of {limit}: {spent} are spent and the next trial may take {next}")
+            format!("the budget of {limit}: {spent} used, and the next trial may need {next}")
         }
     };
     let are = if missing == 1 { "is" } else { "are" };
@@ -350,10 +354,11 @@ fn amount_of(of: Resource, amount: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::gallery::{self, Stream};
+    use chaosrun_gallery as gallery;
+    use chaosrun_gallery::GalleryStream;
 
-    fn text(stream: &Stream) -> String {
-        let mut summary = Summary::default();
+    fn text(stream: &GalleryStream) -> String {
+        let mut summary = SummaryReporter::default();
         stream.events.iter().for_each(|event| summary.event(event));
         let text = summary.text(Palette::PLAIN, true);
         assert!(text.lines().all(|line| layout::width(line) <= WIDTH), "{text}");
@@ -362,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_single_pass() {
-        let mut stream = Stream::new("r-0000ga0d", 1);
+        let mut stream = GalleryStream::new("r-0000ga0d", 1);
         stream.whole("t-3f9c0001", gallery::started("node_kill", "playbook", 1), gallery::finished(Verdict::Pass)).finish(false);
         insta::assert_snapshot!(text(&stream));
     }
@@ -374,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_end_of_an_interrupted_one() {
-        let mut stream = Stream::new("r-0000stqp", 3);
+        let mut stream = GalleryStream::new("r-0000stqp", 3);
         stream.whole("t-1e1e0006", gallery::started("node_kill", "playbook", 1), gallery::interrupted()).finish(true);
         insta::assert_snapshot!(text(&stream));
     }
@@ -382,14 +387,14 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_where_others_ended() {
         let again = |attempt| TrialStarted { attempt, ..gallery::started("node_kill", "playbook", 3) };
-        let mut stream = Stream::new("r-0000g0es", 60);
+        let mut stream = GalleryStream::new("r-0000g0es", 60);
         for number in [1, 2] {
             stream.push(gallery::kept(number, Verdict::Pass));
         }
         stream
             .whole("t-5a5a0001", again(1), gallery::invalid())
             .whole("t-5a5a0002", again(2), gallery::finished(Verdict::Pass))
-            .push(Kind::RunStopped { why: Stopped::Budget { of: Resource::Usd, limit: 2.0, spent: 1.4, next: 0.75 }, missing: 57 })
+            .push(EventKind::RunStopped { why: Stopped::Budget { of: Resource::Usd, limit: 2.0, spent: 1.4, next: 0.75 }, missing: 57 })
             .finish(false);
         insta::assert_snapshot!(text(&stream));
     }
@@ -399,11 +404,11 @@ mod tests {
         let budget = |of, limit, spent, next| stopped(&Stopped::Budget { of, limit, spent, next }, 1_200);
         assert_eq!(
             budget(Resource::Tokens, 1e6, 950_000.0, 75_000.0),
-            "the budget of 1,000,000 tokens: 950,000 tokens are spent and the next trial may take 75,000 tokens; 1,200 trials are missing"
+            "the budget of 1,000,000 tokens: 950,000 tokens used, and the next trial may need 75,000 tokens; 1,200 trials are missing"
         );
         assert_eq!(
             budget(Resource::Wall, 60.0, 41.25, 30.0),
-            "the budget of 60.0s: 41.2s are spent and the next trial may take 30.0s; 1,200 trials are missing"
+            "the budget of 60.0s: 41.2s used, and the next trial may need 30.0s; 1,200 trials are missing"
         );
         let trial = gallery::trial_id("t-5a5a0001");
         assert_eq!(stopped(&Stopped::FailFast { trial }, 1), "t-5a5a0001 did not pass (--fail-fast); 1 trial is missing");
@@ -412,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_run_that_was_cut_off() {
-        let mut stream = Stream::new("r-0000cqt0", 3);
+        let mut stream = GalleryStream::new("r-0000cqt0", 3);
         stream
             .whole("t-3f9c0001", gallery::started("node_kill", "playbook", 1), gallery::finished(Verdict::Pass))
             .trial("t-3f9c0002", gallery::started("node_kill", "playbook", 2));

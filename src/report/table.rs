@@ -1,29 +1,29 @@
-//! Tables of what is recorded, at most 80 columns wide.
+//! Tables of the record, at most 80 columns wide.
 
 use jiff::Timestamp;
 
-use super::figures;
-use super::layout::{self, Line, WIDTH, fit, printable};
+use super::layout::{self, LayoutLine, WIDTH, fit, printable};
 use super::lines::{name, word};
-use crate::cli::style::{Palette, Tone};
-use crate::event::{AgentEnd, Verdict};
-use crate::store::row::{Run, State, Trial};
-use crate::store::sessions::Session;
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::figures;
+use chaosrun_event::{AgentEnd, Verdict};
+use chaosrun_store::row::{RecordState, RecordedTrial, Run};
+use chaosrun_store::sessions::AgentSession;
 
-/// `now` is what the ages are counted from.
+/// Formats trials. `now` is the reference for ages.
 #[must_use]
-pub fn trials(trials: &[Trial], now: Timestamp, palette: Palette) -> String {
-    let columns = |line: Line, texts: [(Tone, String); 4]| {
+pub fn trials(trials: &[RecordedTrial], now: Timestamp, palette: Palette) -> String {
+    let columns = |line: LayoutLine, texts: [(Tone, String); 4]| {
         let [score, time, cost, age] = texts;
         line.ending(57, score.0, score.1).ending(65, time.0, time.1).ending(73, cost.0, cost.1).ending(WIDTH, age.0, age.1)
     };
     let heads = ["SCORE", "TIME", "COST", "AGE"].map(|head| (Tone::Faint, head.to_owned()));
-    let mut lines = vec![columns(Line::new().put(Tone::Faint, "TRIAL       VERDICT  SCENARIO/VARIANT"), heads)];
+    let mut lines = vec![columns(LayoutLine::new().put(Tone::Faint, "TRIAL       VERDICT  SCENARIO/VARIANT"), heads)];
     for trial in trials {
         let (tone, word) = match (trial.verdict, trial.state) {
             (Some(verdict), _) => word(verdict),
-            (None, State::Running) => (Tone::Strong, "running"),
-            (None, State::CutOff | State::Finished) => (Tone::Invalid, "CUT OFF"),
+            (None, RecordState::Running) => (Tone::Strong, "running"),
+            (None, RecordState::CutOff | RecordState::Finished) => (Tone::Invalid, "CUT OFF"),
         };
         let mut mark = match trial.role.as_str() {
             "subject" => format!(" #{}", trial.number),
@@ -34,7 +34,7 @@ pub fn trials(trials: &[Trial], now: Timestamp, palette: Palette) -> String {
             mark.push_str(&attempt);
         }
         let named = name(&trial.scenario, &trial.variant, 30 - layout::width(&mark));
-        let line = Line::new().put(Tone::Id, trial.trial.as_str()).to(12).put(tone, word).to(21).plain(named).put(Tone::Faint, mark);
+        let line = LayoutLine::new().put(Tone::Id, trial.trial.as_str()).to(12).put(tone, word).to(21).plain(named).put(Tone::Faint, mark);
         let or_dash = |text: Option<String>| (Tone::Plain, text.unwrap_or_else(|| "-".into()));
         lines.push(columns(
             line,
@@ -49,28 +49,28 @@ pub fn trials(trials: &[Trial], now: Timestamp, palette: Palette) -> String {
     layout::render(&lines, palette)
 }
 
-/// `now` is what the ages are counted from.
+/// Formats runs. `now` is the reference for ages.
 #[must_use]
 pub fn runs(runs: &[Run], now: Timestamp, palette: Palette) -> String {
     let mut lines =
-        vec![Line::new().put(Tone::Faint, "RUN         STATE        PASSED  ARGUMENTS").ending(72, Tone::Faint, "TIME").ending(
+        vec![LayoutLine::new().put(Tone::Faint, "RUN         STATE        PASSED  ARGUMENTS").ending(72, Tone::Faint, "TIME").ending(
             WIDTH,
             Tone::Faint,
             "AGE",
         )];
     for run in runs {
         let (tone, state) = match (run.state, run.interrupted) {
-            (State::Finished, Some(true)) => (Tone::Invalid, "interrupted"),
-            (State::Finished, _) => (Tone::Plain, "done"),
-            (State::Running, _) => (Tone::Strong, "running"),
-            (State::CutOff, _) => (Tone::Invalid, "cut off"),
+            (RecordState::Finished, Some(true)) => (Tone::Invalid, "interrupted"),
+            (RecordState::Finished, _) => (Tone::Plain, "done"),
+            (RecordState::Running, _) => (Tone::Strong, "running"),
+            (RecordState::CutOff, _) => (Tone::Invalid, "cut off"),
         };
         let count = |verdict| run.counts.get(&verdict).copied().unwrap_or(0);
         let counted: usize = run.counts.iter().filter(|(verdict, _)| **verdict != Verdict::Invalid).map(|(_, count)| count).sum();
         let passed = format!("{}/{counted}", count(Verdict::Pass));
         let arguments = run.arguments.join(" ");
         lines.push(
-            Line::new()
+            LayoutLine::new()
                 .put(Tone::Id, run.run.as_str())
                 .to(12)
                 .put(tone, state)
@@ -84,17 +84,17 @@ pub fn runs(runs: &[Run], now: Timestamp, palette: Palette) -> String {
     layout::render(&lines, palette)
 }
 
-/// `now` is what the ages are counted from.
+/// Formats sessions. `now` is the reference for ages.
 #[must_use]
-pub fn sessions(sessions: &[Session], now: Timestamp, palette: Palette) -> String {
-    let numbers = |line: Line, texts: [String; 5]| {
+pub fn sessions(sessions: &[AgentSession], now: Timestamp, palette: Palette) -> String {
+    let numbers = |line: LayoutLine, texts: [String; 5]| {
         let [turns, commands, tokens, cost, age] = texts;
         let plain = Tone::Plain;
         let line = line.ending(46, plain, turns).ending(51, plain, commands).ending(60, plain, tokens).ending(68, plain, cost);
         line.ending(WIDTH, Tone::Faint, age)
     };
     let heads = ["TURN", "CMD", "TOKENS", "COST", "AGE"].map(str::to_owned);
-    let mut lines = vec![numbers(Line::new().put(Tone::Faint, "SESSION     END        SCENARIO/VARIANT"), heads)];
+    let mut lines = vec![numbers(LayoutLine::new().put(Tone::Faint, "SESSION     END        SCENARIO/VARIANT"), heads)];
     for session in sessions {
         let (tone, end) = match (session.end, session.state) {
             (Some(AgentEnd::Resolve), _) => (Tone::Plain, "resolve"),
@@ -103,10 +103,10 @@ pub fn sessions(sessions: &[Session], now: Timestamp, palette: Palette) -> Strin
             (Some(AgentEnd::Limit), _) => (Tone::Fail, "limit"),
             (Some(AgentEnd::Error), _) => (Tone::Invalid, "error"),
             (Some(AgentEnd::Interrupted), _) => (Tone::Invalid, "stopped"),
-            (None, State::Running) => (Tone::Strong, "working"),
+            (None, RecordState::Running) => (Tone::Strong, "working"),
             (None, _) => (Tone::Invalid, "cut off"),
         };
-        let line = Line::new().put(Tone::Id, session.session.as_str()).to(12).put(tone, end).to(23);
+        let line = LayoutLine::new().put(Tone::Id, session.session.as_str()).to(12).put(tone, end).to(23);
         let line = line.plain(name(&session.scenario, &session.variant, 18));
         lines.push(numbers(
             line,
@@ -122,7 +122,7 @@ pub fn sessions(sessions: &[Session], now: Timestamp, palette: Palette) -> Strin
     layout::render(&lines, palette)
 }
 
-/// `8s`, `5m`, `3h`, `12d`.
+/// Formats an age: `8s`, `5m`, `3h`, `12d`.
 fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
     match seconds {
@@ -138,8 +138,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::report::gallery;
-    use crate::store::{Database, Directory, Recorder, read::Filter};
+    use chaosrun_gallery as gallery;
+    use chaosrun_store::read::Filter;
+    use chaosrun_store::{Database, Directory, Recorder};
 
     #[test]
     fn lists_are_as_drawn() {

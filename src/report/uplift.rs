@@ -1,30 +1,31 @@
-//! What agents are worth between waiting and knowing, by the seconds in which users were not served: seed by seed, where the controls ran.
+//! Uplift of agents between the noop and oracle controls, measured by the seconds in which users were not served: seed by seed, where the
+//! controls ran.
 
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
-use super::layout::{Line, labelled};
+use super::layout::{LayoutLine, labelled};
 use super::lines::name;
-use crate::cli::style::Tone;
-use crate::event::{TrialFinished, TrialRole, TrialStarted, Verdict};
-use crate::score::uplift;
+use chaosrun_base::style::Tone;
+use chaosrun_event::{TrialFinished, TrialRole, TrialStarted, Verdict};
+use chaosrun_score::uplift;
 
-/// Groups that have a line of their own.
+/// Maximum number of groups with a line of their own.
 const GROUPS: usize = 10;
-/// The two controls that give it its zero and its one.
+/// Controls that define uplift 0 and 1.
 const CONTROLS: [&str; 2] = ["noop", "oracle"];
 
-/// What must be equal for two trials to be a pair.
+/// Properties that must be equal for two trials to be a pair.
 type Pair = (String, String, String, u64, usize);
 
-/// Gathers `hurt` of all trials; none of those that were invalid.
+/// Collects `impact` of all trials that were not invalid.
 #[derive(Debug, Default)]
 pub(super) struct Uplifts {
-    /// By scenario and variant.
+    /// Impact by scenario and variant.
     agents: IndexMap<(String, String), IndexMap<Pair, f64>>,
     controls: HashMap<(Pair, String), f64>,
-    /// Scenarios and the controls that ran in them, invalid ones too.
+    /// Scenarios and the controls that ran in them, including invalid ones.
     ran: HashSet<(String, String)>,
 }
 
@@ -34,18 +35,18 @@ impl Uplifts {
             self.ran.insert((started.scenario.clone(), started.variant.clone()));
         }
         #[expect(clippy::cast_precision_loss, reason = "no trial lasts for 285 years")]
-        let Some(hurt) = finished.hurt_us.filter(|_| finished.verdict != Verdict::Invalid).map(|us| us as f64 / 1e6) else { return };
+        let Some(impact) = finished.impact_us.filter(|_| finished.verdict != Verdict::Invalid).map(|us| us as f64 / 1e6) else { return };
         let cell = serde_json::to_string(&started.cell).unwrap_or_default();
         let pair = (started.scenario.clone(), started.backend.clone(), cell, started.seed, started.repeat);
         if CONTROLS.contains(&started.variant.as_str()) {
-            self.controls.insert((pair, started.variant.clone()), hurt);
+            self.controls.insert((pair, started.variant.clone()), impact);
         } else if started.role == TrialRole::Subject {
-            self.agents.entry((started.scenario.clone(), started.variant.clone())).or_default().insert(pair, hurt);
+            self.agents.entry((started.scenario.clone(), started.variant.clone())).or_default().insert(pair, impact);
         }
     }
 
-    /// Of scenarios in which both controls ran: elsewhere nobody asked for it.
-    pub(super) fn lines(&self) -> Vec<Line> {
+    /// Formats the scenarios in which both controls ran: in others, no uplift was requested.
+    pub(super) fn lines(&self) -> Vec<LayoutLine> {
         let mut lines = Vec::new();
         let asked = |scenario: &String| CONTROLS.iter().all(|control| self.ran.contains(&(scenario.clone(), (*control).to_owned())));
         for ((scenario, variant), seeds) in self.agents.iter().filter(|((scenario, _), _)| asked(scenario)).take(GROUPS) {
@@ -53,14 +54,14 @@ impl Uplifts {
             lines.extend(labelled(if lines.is_empty() { "uplift" } else { "" }, Tone::Plain, &text));
         }
         if !lines.is_empty() {
-            lines.extend(labelled("", Tone::Faint, "by hurt: 0 is no better than waiting, 1 as good as knowing"));
+            lines.extend(labelled("", Tone::Faint, "by impact: 0 = as `noop`, 1 = as `oracle`"));
         }
         lines
     }
 
     fn of(&self, seeds: &IndexMap<Pair, f64>) -> String {
         let control = |pair: &Pair, variant: &str| self.controls.get(&(pair.clone(), variant.to_owned())).copied();
-        let each = seeds.iter().map(|(pair, hurt)| uplift(*hurt, control(pair, CONTROLS[0]), control(pair, CONTROLS[1])));
+        let each = seeds.iter().map(|(pair, impact)| uplift(*impact, control(pair, CONTROLS[0]), control(pair, CONTROLS[1])));
         let (found, missing): (Vec<_>, Vec<_>) = each.partition(Result::is_ok);
         let found: Vec<f64> = found.into_iter().filter_map(Result::ok).collect();
         let Ok(count) = u32::try_from(found.len()) else { return "-".into() };
@@ -76,17 +77,18 @@ impl Uplifts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::style::Palette;
-    use crate::report::{gallery, layout};
+    use crate::report::layout;
+    use chaosrun_base::style::Palette;
+    use chaosrun_gallery as gallery;
 
-    fn trial(uplifts: &mut Uplifts, variant: &str, seed: u64, hurt_us: u64, verdict: Verdict) {
+    fn trial(uplifts: &mut Uplifts, variant: &str, seed: u64, impact_us: u64, verdict: Verdict) {
         let role = if variant == "playbook" { TrialRole::Subject } else { TrialRole::Control };
         let started = TrialStarted { seed, role, ..gallery::started("node_kill", variant, 1) };
-        uplifts.finished(&started, &TrialFinished { hurt_us: Some(hurt_us), ..gallery::finished(verdict) });
+        uplifts.finished(&started, &TrialFinished { impact_us: Some(impact_us), ..gallery::finished(verdict) });
     }
 
     #[test]
-    fn pairs_are_of_one_seed_and_the_rest_is_told() {
+    fn pairs_have_one_seed_and_other_trials_are_reported() {
         let mut uplifts = Uplifts::default();
         trial(&mut uplifts, "playbook", 1, 1_300_000, Verdict::Pass);
         assert!(uplifts.lines().is_empty(), "no control ran");
@@ -97,8 +99,7 @@ mod tests {
         assert!(text(&uplifts).starts_with("  uplift node_kill/playbook none: no valid `oracle` control"), "{}", text(&uplifts));
         trial(&mut uplifts, "oracle", 1, 300_000, Verdict::Pass);
         trial(&mut uplifts, "playbook", 2, 1_300_000, Verdict::Pass);
-        let expected =
-            "  uplift node_kill/playbook 0.87 on 1 of 2 seeds\n         by hurt: 0 is no better than waiting, 1 as good as knowing\n";
+        let expected = "  uplift node_kill/playbook 0.87 on 1 of 2 seeds\n         by impact: 0 = as `noop`, 1 = as `oracle`\n";
         assert_eq!(text(&uplifts), expected);
     }
 }

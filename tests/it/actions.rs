@@ -1,18 +1,20 @@
-//! Typed actions: what each shipped cluster file offers, done to the real thing, and refused by it; and trials in which nothing else is used.
+//! Tests of typed actions: each action of the shipped cluster files, carried out on the real system, and refused by it; and trials in which
+//! only actions are used.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chaosrun::action::{Call, Desk, Performed, perform};
-use chaosrun::cluster::Cluster;
-use chaosrun::cluster::local::LocalCluster;
-use chaosrun::emit::{Emitter, Message};
-use chaosrun::event::{ActionOutcome, Actor, AgentEnd, Kind, NodeState, Verdict};
-use chaosrun::expr::Context;
-use chaosrun::monitor::{Monitor, MonitorConfig, MonitorHandle};
-use chaosrun::observe::HttpClient;
-use chaosrun::scenario::{self, Overrides};
+use chaosrun_action::{ActionCall, ActionContext, Performed, perform};
+use chaosrun_backend_local::LocalCluster;
+use chaosrun_cluster::Cluster;
+use chaosrun_event::emit::{DispatcherMessage, Emitter};
+use chaosrun_event::{ActionOutcome, Actor, AgentEnd, EventKind, NodeState, Verdict};
+use chaosrun_expr::Context;
+use chaosrun_monitor::{Monitor, MonitorConfig, MonitorHandle};
+use chaosrun_probe::HttpClient;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -23,17 +25,17 @@ use crate::program::{Live, Program};
 use crate::require;
 use crate::trials::{patient, proven};
 
-/// Nothing here takes long; who waits for longer has found a bug.
+/// Time limit of any wait; exceeding it means a bug.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A cluster of a shipped file, watched by its monitor.
+/// Cluster of a shipped file, watched by its monitor.
 struct Rig {
     run: Run,
     cluster: Arc<LocalCluster>,
-    desk: Desk,
+    action_context: ActionContext,
     watching: JoinHandle<()>,
     emitter: Emitter,
-    events: mpsc::UnboundedReceiver<Message>,
+    events: mpsc::UnboundedReceiver<DispatcherMessage>,
     commands: u32,
 }
 
@@ -58,8 +60,8 @@ impl Rig {
             http: http.clone(),
             emitter: emitter.clone(),
         });
-        let desk = Desk { spec, cluster: shared, monitor, http };
-        Self { run, cluster, desk, watching, emitter, events, commands: 0 }
+        let action_context = ActionContext { spec, cluster: shared, monitor, http };
+        Self { run, cluster, action_context, watching, emitter, events, commands: 0 }
     }
 
     async fn act(&mut self, action: &str, params: Value) -> Performed {
@@ -69,9 +71,9 @@ impl Rig {
     async fn act_within(&mut self, action: &str, params: Value, limit: Duration) -> Performed {
         self.commands += 1;
         let Value::Object(params) = params else { panic!("an object") };
-        let call = Call { action: action.into(), params };
+        let call = ActionCall { action: action.into(), params };
         let deadline = tokio::time::Instant::now() + limit;
-        perform(&self.desk, &call, self.commands, &self.emitter, deadline, &CancellationToken::new()).await
+        perform(&self.action_context, &call, self.commands, &self.emitter, deadline, &CancellationToken::new()).await
     }
 
     async fn done(&mut self, action: &str, params: Value) -> Performed {
@@ -80,7 +82,7 @@ impl Rig {
         performed
     }
 
-    /// How it ended, and that each of these is said of it.
+    /// Asserts the outcome of an action, and that its result contains each of these texts.
     async fn ends(&mut self, action: &str, params: Value, outcome: ActionOutcome, said: &[&str]) {
         let performed = self.act(action, params).await;
         assert_eq!(performed.outcome, outcome, "{action}: {}", performed.text);
@@ -89,9 +91,9 @@ impl Rig {
         }
     }
 
-    /// What the monitor sees, as soon as that is there.
+    /// Returns an observation of the monitor as soon as it is available.
     async fn seen<T>(&self, what: &str, look: impl Fn(&Context) -> Option<T>) -> T {
-        let monitor: &MonitorHandle = &self.desk.monitor;
+        let monitor: &MonitorHandle = &self.action_context.monitor;
         let mut state = monitor.state();
         let begin = Instant::now();
         loop {
@@ -106,14 +108,14 @@ impl Rig {
         }
     }
 
-    /// What was asked on the way, by step.
+    /// Returns the requests made on the way, by step.
     fn asked(&mut self) -> Vec<(u32, String, bool)> {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
         while let Ok(message) = self.events.try_recv() {
-            let Message::Event(draft) = message else { continue };
+            let DispatcherMessage::Event(draft) = message else { continue };
             match draft.kind {
-                Kind::ActionStepStarted { step, what, .. } => begun.push((step, what)),
-                Kind::ActionStepFinished { step, ok, .. } => ended.push((step, ok)),
+                EventKind::ActionStepStarted { step, what, .. } => begun.push((step, what)),
+                EventKind::ActionStepFinished { step, ok, .. } => ended.push((step, ok)),
                 _ => {}
             }
         }
@@ -122,7 +124,7 @@ impl Rig {
     }
 
     async fn down(self) {
-        self.desk.monitor.stop();
+        self.action_context.monitor.stop();
         self.watching.await.unwrap();
         self.cluster.down().await.unwrap();
         self.run.client.close().await;
@@ -135,7 +137,7 @@ fn json_of(context: &Context, name: &str) -> Option<Value> {
     serde_json::to_value(&json).ok().filter(Value::is_object)
 }
 
-/// The store that leads a region, once it hears from every peer. Stores are numbered as their nodes.
+/// Returns the store that leads a region, once all its peers are known. Stores are numbered like their nodes.
 fn leader(context: &Context, region: u64) -> Option<u64> {
     let regions = json_of(context, "regions")?;
     let found = regions["regions"].as_array()?.iter().find(|one| one["id"] == region)?;
@@ -143,7 +145,7 @@ fn leader(context: &Context, region: u64) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_pd_does_for_the_stores_is_done_and_what_it_refuses_is_explained() {
+async fn pd_actions_work_and_refusals_are_explained() {
     use ActionOutcome::{CutOff, Invalid, Refused, Unmet};
     let mut rig = Rig::up("node_kill.yaml", &["cluster.clock_scale=0.2"]).await;
     let regions = rig
@@ -159,34 +161,35 @@ async fn what_pd_does_for_the_stores_is_done_and_what_it_refuses_is_explained() 
     let from = regions[0]["leader"]["store_id"].as_u64().unwrap();
     let to = from % 3 + 1;
 
-    // A leader moves, and the answer comes when it has.
+    // The leader moves, and the answer arrives after the move.
     rig.done("transfer_leader", json!({ "region": region, "to": format!("tikv{to}") })).await;
     assert_eq!(rig.seen("the leader", |context| leader(context, region)).await, to);
     let steps = rig.asked();
     let words: Vec<&str> = steps.iter().map(|(_, what, _)| what.as_str()).collect();
     assert_eq!((words, steps.iter().all(|(.., ok)| *ok)), (vec!["require", "http", "ensure"], true));
 
-    // What makes no sense is not asked, and what PD refuses is explained.
-    rig.ends("transfer_leader", json!({ "region": 0, "to": "tikv9" }), Invalid, &["whole number of at least 1", "did you mean `tikv"])
-        .await;
-    rig.ends("transfer_leaders", json!({}), Invalid, &["there is no action", "did you mean `transfer_leader`?"]).await;
+    // Invalid requests are not sent, and refusals by PD are explained.
+    rig.ends("transfer_leader", json!({ "region": 0, "to": "tikv9" }), Invalid, &["integer of at least 1", "did you mean `tikv"]).await;
+    rig.ends("transfer_leaders", json!({}), Invalid, &["unknown action", "did you mean `transfer_leader`?"]).await;
     let nowhere = json!({ "region": 999_999, "to": "tikv1" });
-    rig.ends("transfer_leader", nowhere, Refused, &["refused by pd", "ErrRegionNotFound", "there is no region 999999; there are"]).await;
+    rig.ends("transfer_leader", nowhere, Refused, &["refused by pd", "ErrRegionNotFound", "unknown region 999999; existing regions: "])
+        .await;
     let move_one = json!({ "region": region, "from": format!("tikv{from}"), "to": format!("tikv{to}") });
-    rig.ends("transfer_peer", move_one, Refused, &["already have peer", "there is nowhere to move one", "`drain_store`"]).await;
+    rig.ends("transfer_peer", move_one, Refused, &["already have peer", "every store has a peer", "`drain_store`"]).await;
     let to_itself = json!({ "region": region, "from": "tikv1", "to": "tikv1" });
-    rig.ends("transfer_peer", to_itself, Unmet, &["was not begun: a peer cannot move to where it is", "Nothing was changed"]).await;
+    rig.ends("transfer_peer", to_itself, Unmet, &["was not started: the source and the target store are the same", "Nothing was changed"])
+        .await;
 
-    // A store loses all its leaders, and gets none back before it is said.
+    // A store loses all its leaders, and gets none back before the action reports success.
     rig.done("drain_store", json!({ "store": format!("tikv{to}") })).await;
     rig.seen("another leader", |context| leader(context, region).filter(|id| *id != to)).await;
     let back = json!({ "region": region, "to": format!("tikv{to}") });
     rig.ends("transfer_leader", back.clone(), Refused, &["target leader is not allowed", "`undrain_store` ends the draining"]).await;
     rig.done("undrain_store", json!({ "store": format!("tikv{to}") })).await;
-    rig.ends("undrain_store", json!({ "store": format!("tikv{to}") }), Refused, &["is not being drained"]).await;
+    rig.ends("undrain_store", json!({ "store": format!("tikv{to}") }), Refused, &["is not drained"]).await;
     rig.done("transfer_leader", back).await;
 
-    // A store that was killed comes back, and who is waited for longer than there is time says so.
+    // A killed store comes back, and a wait that exceeds its time limit is reported.
     rig.cluster.kill("tikv1", 9, Actor::Fault).await.unwrap();
     rig.seen("the end of tikv1", |_| (crate::local::state(&rig.cluster, "tikv1") != NodeState::Running).then_some(())).await;
     rig.ends("transfer_leader", json!({ "region": region, "to": "tikv1" }), Unmet, &["tikv1 is exited: it cannot lead"]).await;
@@ -195,13 +198,13 @@ async fn what_pd_does_for_the_stores_is_done_and_what_it_refuses_is_explained() 
     assert_eq!(crate::local::state(&rig.cluster, "tikv1"), NodeState::Running);
     let cut = rig.act_within("restart_node", json!({ "node": "tikv2" }), Duration::from_millis(1)).await;
     assert_eq!(cut.outcome, CutOff, "{}", cut.text);
-    assert!(cut.text.contains("the time limit of a command is over"), "{}", cut.text);
+    assert!(cut.text.contains("the time limit of the command was reached"), "{}", cut.text);
     rig.asked();
     rig.down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn etcd_moves_its_leader_gives_space_back_and_ends_an_alarm() {
+async fn etcd_actions_move_the_leader_free_space_and_clear_an_alarm() {
     use ActionOutcome::Unmet;
     if require::program("etcd").is_none() {
         return;
@@ -212,10 +215,10 @@ async fn etcd_moves_its_leader_gives_space_back_and_ends_an_alarm() {
     let to = if old == "etcd1" { "etcd2" } else { "etcd1" };
     rig.done("move_leader", json!({ "to": to })).await;
     assert_eq!(rig.seen("a leader", name).await, to);
-    rig.ends("move_leader", json!({ "to": to }), Unmet, &["leads already: there is nothing to do"]).await;
+    rig.ends("move_leader", json!({ "to": to }), Unmet, &["is already the leader; no change is needed"]).await;
     rig.done("defragment", json!({ "node": "etcd3" })).await;
 
-    rig.ends("disarm_alarm", json!({ "node": to }), Unmet, &["has raised no alarm NOSPACE"]).await;
+    rig.ends("disarm_alarm", json!({ "node": to }), Unmet, &["has not raised the alarm NOSPACE"]).await;
     let member = rig
         .seen("the member", |context| {
             let members = json_of(context, "members")?;
@@ -234,7 +237,7 @@ async fn etcd_moves_its_leader_gives_space_back_and_ends_an_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_limiters_count_anew_and_take_another_limit() {
+async fn limiter_actions_reset_counts_and_change_the_limit() {
     use ActionOutcome::Refused;
     if require::program("redis-server").is_none() {
         return;
@@ -242,7 +245,7 @@ async fn the_limiters_count_anew_and_take_another_limit() {
     let mut rig = Rig::up("ratelimiter/node_kill.yaml", &[]).await;
     let address = rig.cluster.topology().node("ratelimiter1").unwrap().ports["http"].advertised;
     let json_body = [("content-type".to_owned(), "application/json".to_owned())];
-    // A window that outlasts the test.
+    // Window longer than the test.
     let body = Some(json!({ "key": "a key", "window_ms": 3_600_000 }).to_string());
     let checked = HttpClient::new().request("POST", &format!("http://{address}/check"), &json_body, body, PATIENCE).await;
     assert_eq!(checked.unwrap().status, 200);
@@ -251,7 +254,7 @@ async fn the_limiters_count_anew_and_take_another_limit() {
         counters["counters"].as_array()?.iter().find(|one| one["key"] == "a key")?["limit"].as_u64()
     };
     rig.seen("the key", limit).await;
-    rig.ends("reset_counter", json!({ "key": "b" }), Refused, &["404", "nobody has asked for the key b; there are a key"]).await;
+    rig.ends("reset_counter", json!({ "key": "b" }), Refused, &["404", "unknown key b; existing keys: a key"]).await;
     rig.done("reset_counter", json!({ "key": "a key" })).await;
     rig.done("update_limit", json!({ "key": "a key", "limit": "3", "window": "1h" })).await;
     assert_eq!(rig.seen("the limit", limit).await, 3);
@@ -260,7 +263,7 @@ async fn the_limiters_count_anew_and_take_another_limit() {
     rig.down().await;
 }
 
-/// It looks, asks for something that cannot be, mends, and says what it was.
+/// Model that looks, requests an impossible action, repairs, and submits a diagnosis.
 const MENU: &str = r#"
 capture:
   node: { pattern: 'Node: (\w+)' }
@@ -289,7 +292,7 @@ rules:
 "#;
 
 #[test]
-fn a_node_is_repaired_from_the_menu_alone() {
+fn node_is_repaired_by_actions_alone() {
     let project = patient().file("script.yaml", MENU);
     let mut server: Live = Program::new().dir(project.path()).args(["node", "model", "script.yaml"]).start();
     let url = server.until_line("printed its address", |line| line.starts_with("http://")).trim().to_owned();
@@ -302,12 +305,12 @@ fn a_node_is_repaired_from_the_menu_alone() {
     for trial in &trials {
         assert_eq!(trial.verdict(), Verdict::Pass, "{ran}");
         proven(trial, &ran);
-        let by_agent = |kind: &Kind| matches!(kind, Kind::NodeChanged { state: NodeState::Running, by: Some(Actor::Agent), .. });
+        let by_agent = |kind: &EventKind| matches!(kind, EventKind::NodeChanged { state: NodeState::Running, by: Some(Actor::Agent), .. });
         assert!(trial.kinds.iter().any(by_agent), "{ran}");
     }
     let acted = |trial: &crate::program::Trial| -> Vec<(String, ActionOutcome)> {
-        let of = |kind: &Kind| match kind {
-            Kind::ActionFinished { action, outcome, .. } => Some((action.clone(), *outcome)),
+        let of = |kind: &EventKind| match kind {
+            EventKind::ActionFinished { action, outcome, .. } => Some((action.clone(), *outcome)),
             _ => None,
         };
         trial.kinds.iter().filter_map(of).collect()
@@ -317,14 +320,14 @@ fn a_node_is_repaired_from_the_menu_alone() {
     assert_eq!(acted(menu), [("transfer_leader".to_owned(), ActionOutcome::Unmet), restarted.clone()], "{ran}");
     assert_eq!(acted(script), [restarted], "{ran}");
 
-    // What the model was told of, and of what it did.
+    // Messages to the model about the actions, and their results.
     let told = menu.kinds.iter().find_map(|kind| match kind {
-        Kind::ConversationStarted { system, tools, .. } => Some((system, tools)),
+        EventKind::ConversationStarted { system, tools, .. } => Some((system, tools)),
         _ => None,
     });
     let (system, tools) = told.expect("a conversation");
     assert_eq!(tools, &["observe", "act", "submit_diagnosis"]);
-    for words in ["`drain_store` (risk medium; undone by: undrain_store)", "`node`: the name of a node: one of pd1, "] {
+    for words in ["`drain_store` (risk: medium; undo: ", "`node`: the name of a node: one of pd1, "] {
         assert!(system.contains(words), "no `{words}` in {system}");
     }
     let commands = menu.commands();
@@ -334,6 +337,6 @@ fn a_node_is_repaired_from_the_menu_alone() {
     assert_eq!(seen["stores"]["json"]["count"], 3, "{ran}");
     assert!(seen["nodes"].as_array().unwrap().iter().any(|node| node["state"] == "exited"), "{ran}");
     assert!(commands[1].stderr.contains("is exited: it cannot lead"), "{ran}");
-    let ended = |kind: &Kind| matches!(kind, Kind::AgentFinished { end: AgentEnd::Resolve, turns: 4, .. });
+    let ended = |kind: &EventKind| matches!(kind, EventKind::AgentFinished { end: AgentEnd::Resolve, turns: 4, .. });
     assert!(menu.kinds.iter().any(ended), "{ran}");
 }

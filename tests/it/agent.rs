@@ -1,21 +1,22 @@
-//! An agent on real nodes: its shell, the `docker` in it, the mediated engine, the cluster.
+//! Tests of an agent on real nodes: its shell, the `docker` in it, the docker proxy, the cluster.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chaosrun::agent::{self, ActiveFault, AgentReport, AgentTask, AgentView, Subject, TicketView};
-use chaosrun::cluster::local::supervisor::{Supervisor, SupervisorClient};
-use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot, seat};
-use chaosrun::cluster::mediator::{Mediator, MediatorHandle, Settings};
-use chaosrun::cluster::{Cluster, Exec, NodeStatus, Seat, Seating, Terminal};
-use chaosrun::diagnostic::{Place, Pointer, SourceFile};
-use chaosrun::emit::{Emitter, Message};
-use chaosrun::event::{Actor, AgentEnd, Kind, NodeState, Severity, Ticket};
-use chaosrun::expr::{Expr, Scope, Template};
-use chaosrun::scenario::model::{
-    self, Heal, Limits, LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleDoing, RuleEnd, Variant,
-};
+use chaosrun_agent as agent;
+use chaosrun_agent::{ActiveFault, AgentReport, AgentTask, AgentView, Subject, TicketView};
+use chaosrun_backend_local::supervisor::{Supervisor, SupervisorClient};
+use chaosrun_backend_local::{LocalCluster, LocalOptions, WorkRoot, workspace};
+use chaosrun_cluster::{Cluster, ExecRequest, NodeStatus, Terminal, Workspace, WorkspaceSpec};
+use chaosrun_diagnostic::{Pointer, SourceFile, SourcePlace};
+use chaosrun_docker_proxy::{DockerProxy, DockerProxyHandle, ProxySettings};
+use chaosrun_event::emit::{DispatcherMessage, Emitter};
+use chaosrun_event::{Actor, AgentEnd, EventKind, NodeState, Severity, Ticket};
+use chaosrun_expr::{Expr, Scope, Template};
+use chaosrun_probe::{Alive, ProbeSpec};
+use chaosrun_scenario::model;
+use chaosrun_scenario::model::{Heal, Limits, LimitsOverride, Provider, Rule, RuleCommand, RuleDiagnosis, RuleDoing, RuleEnd, Variant};
 use indexmap::IndexMap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -55,20 +56,20 @@ fn node(name: &str) -> model::Node {
         memory: None,
         user: None,
         ready: Some(model::Ready {
-            probe: model::ProbeKind::Alive,
-            expect: Expr::compile("status == 0", None, Scope::Response, &[]).unwrap(),
+            probe: ProbeSpec::new("alive", Alive),
+            expect: Expr::compile("text == 'running'", None, Scope::Response, &[]).unwrap(),
             within: Duration::from_secs(30),
         }),
         stop_grace: Duration::from_secs(1),
         clock: false,
         layer: false,
-        place: Place::new(file(), Pointer::default()),
+        place: SourcePlace::new(file(), Pointer::default()),
     }
 }
 
-fn spec(names: &[&str]) -> Arc<model::Cluster> {
+fn spec(names: &[&str]) -> Arc<model::ClusterSpec> {
     let role = model::Role { name: "db".into(), nodes: names.iter().map(|name| (*name).to_owned()).collect(), after: Vec::new() };
-    Arc::new(model::Cluster {
+    Arc::new(model::ClusterSpec {
         name: "test".into(),
         file: file(),
         roles: if names.is_empty() { IndexMap::new() } else { [("db".to_owned(), role)].into_iter().collect() },
@@ -91,13 +92,13 @@ fn spec(names: &[&str]) -> Arc<model::Cluster> {
 pub struct Rig {
     client: SupervisorClient,
     pub cluster: Arc<LocalCluster>,
-    mediator: MediatorHandle,
+    docker_proxy: DockerProxyHandle,
     pub work: Arc<WorkRoot>,
-    events: mpsc::UnboundedReceiver<Message>,
+    events: mpsc::UnboundedReceiver<DispatcherMessage>,
     emitter: Emitter,
     pub dir: tempfile::TempDir,
-    seat: Seat,
-    /// For one command.
+    workspace: Workspace,
+    /// Time limit of one command.
     pub limit: Duration,
     view: watch::Sender<AgentView>,
     truth: watch::Sender<Vec<ActiveFault>>,
@@ -108,14 +109,14 @@ impl Rig {
         Self::seated(names, false).await
     }
 
-    /// With the agent in a sandbox.
+    /// Creates the rig with the agent in a sandbox.
     pub async fn walled(names: &[&str]) -> Self {
         Self::seated(names, true).await
     }
 
     async fn seated(names: &[&str], sandbox: bool) -> Self {
         let client = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap().attach().unwrap();
-        let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap());
+        let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), &client).unwrap());
         let (emitter, events) = Emitter::new(Instant::now());
         let dir = tempfile::tempdir().unwrap();
         let options = LocalOptions {
@@ -132,11 +133,12 @@ impl Rig {
         let cluster = Arc::new(LocalCluster::new(spec(names), options).unwrap());
         cluster.up().await.unwrap();
         std::fs::create_dir(work.path().join("shell")).unwrap();
-        // Everywhere: the tests of the stock client are beside the engine.
+        // Used on every machine: the tests of the stock client are beside the engine.
         work.make_tool("docker").unwrap();
-        let mediator = Mediator::start(cluster.clone(), Settings::new(work.path().join("engine.sock"), "secret"), emitter.clone()).unwrap();
-        let seating = Seating { engine: work.path().join("engine.sock"), sandbox, ..Seating::default() };
-        let seat = cluster.seat(&seating).await.unwrap();
+        let docker_proxy =
+            DockerProxy::start(cluster.clone(), ProxySettings::new(work.path().join("engine.sock"), "secret"), emitter.clone()).unwrap();
+        let seating = WorkspaceSpec { engine: work.path().join("engine.sock"), sandbox, ..WorkspaceSpec::default() };
+        let workspace = cluster.open_workspace(&seating).await.unwrap();
         let limit = Duration::from_secs(30);
         let ticket = Ticket {
             id: 1,
@@ -151,7 +153,7 @@ impl Rig {
         let tickets = vec![TicketView { ticket, open: true }];
         let (view, _) = watch::channel(AgentView { tickets, ..AgentView::default() });
         let (truth, _) = watch::channel(Vec::new());
-        Self { client, cluster, mediator, work, events, emitter, dir, seat, limit, view, truth }
+        Self { client, cluster, docker_proxy, work, events, emitter, dir, workspace, limit, view, truth }
     }
 
     fn task(&self, subject: Subject) -> AgentTask {
@@ -164,7 +166,7 @@ impl Rig {
             truth: self.truth.subscribe(),
             cluster: self.cluster.clone(),
             run_dir: self.dir.path().to_owned(),
-            seat: self.seat.clone(),
+            workspace: self.workspace.clone(),
             emitter: self.emitter.clone(),
             cancel: CancellationToken::new(),
             begun: tokio::sync::watch::channel(0).0,
@@ -175,7 +177,7 @@ impl Rig {
             served: None,
             record: None,
             cassette: None,
-            desk: None,
+            action_context: None,
         }
     }
 
@@ -188,22 +190,22 @@ impl Rig {
         self.cluster.status().into_iter().find(|status| status.node == name).unwrap()
     }
 
-    fn kinds(&mut self) -> Vec<Kind> {
+    fn kinds(&mut self) -> Vec<EventKind> {
         let mut kinds = Vec::new();
-        while let Ok(Message::Event(draft)) = self.events.try_recv() {
+        while let Ok(DispatcherMessage::Event(draft)) = self.events.try_recv() {
             kinds.push(draft.kind);
         }
         kinds
     }
 
     pub async fn end(self) {
-        self.mediator.stop().await;
+        self.docker_proxy.stop().await;
         self.cluster.down().await.unwrap();
         self.client.close().await;
     }
 }
 
-/// The rule of the shipped playbook, in short.
+/// Returns a short form of the rule of the shipped playbook.
 fn playbook() -> Subject {
     let command = |when: Option<&str>, run: &str, until: Option<&str>| RuleCommand {
         when: when.map(expr),
@@ -250,17 +252,17 @@ async fn a_playbook_repairs_a_node() {
     assert!(report.commands[0].stdout.text.contains("Exited (137)"), "{}", report.commands[0].stdout.text);
     assert_eq!((report.end, report.diagnosis().unwrap().root_cause.as_str()), (AgentEnd::Resolve, "db2 was exited"));
     assert_eq!(rig.status("db2").state, NodeState::Running);
-    // The audit stands between the intent of the command and its end, and says what was done to whom.
+    // The audit entry is between the intent of the command and its end, and names the action and the node.
     let kinds = rig.kinds();
-    let place = |wanted: &dyn Fn(&Kind) -> bool| kinds.iter().position(wanted).expect("told");
-    let intent = place(&|kind| matches!(kind, Kind::CommandStarted { command, .. } if command == "docker start db2"));
-    let effect = place(&|kind| matches!(kind, Kind::NodeChanged { state: NodeState::Running, by: Some(Actor::Agent), .. }));
+    let place = |wanted: &dyn Fn(&EventKind) -> bool| kinds.iter().position(wanted).expect("told");
+    let intent = place(&|kind| matches!(kind, EventKind::CommandStarted { command, .. } if command == "docker start db2"));
+    let effect = place(&|kind| matches!(kind, EventKind::NodeChanged { state: NodeState::Running, by: Some(Actor::Agent), .. }));
     let call = place(
-        &|kind| matches!(kind, Kind::EngineCall { verb, node, status: 204, .. } if verb == "start" && node.as_deref() == Some("db2")),
+        &|kind| matches!(kind, EventKind::EngineCall { verb, node, status: 204, .. } if verb == "start" && node.as_deref() == Some("db2")),
     );
-    let end = place(&|kind| matches!(kind, Kind::CommandFinished { number: 3, .. }));
+    let end = place(&|kind| matches!(kind, EventKind::CommandFinished { number: 3, .. }));
     assert!(intent < effect && effect < call && call < end, "{kinds:#?}");
-    // The same rule for a node that hangs; this time it is the oracle's.
+    // The same rule for a node that hangs, this time carried out by the oracle.
     rig.cluster.pause("db3", Actor::Fault).await.unwrap();
     let fault = |id: &str, targets: &[&str], fault: &str| ActiveFault {
         id: id.into(),
@@ -269,7 +271,7 @@ async fn a_playbook_repairs_a_node() {
         targets: targets.iter().map(|target| (*target).to_owned()).collect(),
         linked: vec![],
         heal: Heal::Agent,
-        cures: targets.iter().map(|target| ((*target).to_owned(), format!("docker unpause {target}"))).collect(),
+        repair_commands: targets.iter().map(|target| ((*target).to_owned(), format!("docker unpause {target}"))).collect(),
         repair: None,
     };
     rig.truth.send_replace(vec![fault("hang", &["db3"], "node_pause")]);
@@ -354,7 +356,8 @@ async fn a_terminal_passes_keys_on_and_changes_its_size() {
     let size = Terminal { rows: 10, columns: 20 };
     let command =
         ["sh", "-c", "trap 'stty size' WINCH; stty size; until read line; do :; done; echo got $line; echo ready; exec sleep 600"];
-    let exec = Exec { command: command.map(str::to_owned).to_vec(), interactive: true, terminal: Some(size), ..Exec::default() };
+    let exec =
+        ExecRequest { command: command.map(str::to_owned).to_vec(), interactive: true, terminal: Some(size), ..ExecRequest::default() };
     let mut running = rig.cluster.exec("db1", exec).await.unwrap();
     let mut shown = String::new();
     let mut buffer = [0; 256];
@@ -382,7 +385,7 @@ async fn a_terminal_passes_keys_on_and_changes_its_size() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_runner_is_seen_and_nothing_is_left() {
+async fn runner_is_invisible_and_no_process_is_left() {
     let rig = Rig::new(&["db1"]).await;
     let daemon = "setsid sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 & until test -s pid; do :; done; cat pid";
     let report = rig
@@ -397,9 +400,9 @@ async fn nothing_of_the_runner_is_seen_and_nothing_is_left() {
         assert!(record.exit_code == 0 && !text.contains("chaosrun"), "{text}");
         assert!(!text.contains(rig.dir.path().to_str().unwrap()), "{text}");
     }
-    // The daemon has ended before the agent's report was there.
+    // The daemon has ended before the agent's report was available.
     let pid = report.commands[1].stdout.text.trim();
     assert!(!pid.is_empty() && !Path::new("/proc").join(pid).exists());
-    assert!(seat::find("docker", rig.work.path().join("tools").as_os_str()).is_some());
+    assert!(workspace::find("docker", rig.work.path().join("tools").as_os_str()).is_some());
     rig.end().await;
 }

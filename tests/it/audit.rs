@@ -1,15 +1,15 @@
-//! The audit: an agent's session listed, shown and exported, and its diagnosis graded.
+//! Tests of the audit: an agent's session listed, shown and exported, and its diagnosis graded.
 
 use std::process::{Command, Stdio};
 
-use chaosrun::event::{Event, Fit, Kind};
+use chaosrun_event::{Event, EventKind, Fit};
 use serde_json::Value;
 
 use super::program::{Live, Program, Project, Ran};
 use super::require;
 use super::trials::patient;
 
-/// It looks, mends, and says what it was: one of its two quotes it has made up.
+/// Model that looks, repairs, and submits a diagnosis in which one of the two quotes is invented.
 const REPAIRS: &str = r#"
 capture:
   node: { pattern: 'Node: (\w+)' }
@@ -48,7 +48,7 @@ fn lines(ran: &Ran) -> Vec<Value> {
     ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {ran}"))).collect()
 }
 
-/// Our own words for the format, and the models that others have published, where they are.
+/// Checks the format by our own rules, and by published models of others where they are installed.
 fn assert_atif(trajectory: &Value) {
     let schema: Value = serde_json::from_str(include_str!("fixtures/atif.schema.json")).expect("a schema");
     let validator = jsonschema::validator_for(&schema).expect("a schema");
@@ -72,7 +72,7 @@ fn a_session_is_graded_listed_shown_and_exported() {
     let of = |variant: &str| trials.iter().find(|trial| trial.name().contains(variant)).expect("a trial");
     let (claude, playbook) = (of("claude"), of("playbook"));
 
-    // The node is right, the class looks like it, one of two quotes was shown.
+    // The node is right, the class is similar, one of two quotes was shown.
     let grade = claude.finished().diagnosis.clone().expect("a grade");
     let target = claude.finished().faults[0].targets[0].clone();
     let fault = &grade.faults[0];
@@ -83,10 +83,14 @@ fn a_session_is_graded_listed_shown_and_exported() {
     let grade = playbook.finished().diagnosis.clone().expect("a grade");
     assert_eq!((grade.component, grade.fault_class, grade.quotes_found), (1.0, 1.0, 1), "{grade:?}");
 
-    // Every exchange has a begin, every result its summary.
-    let count = |wanted: fn(&Kind) -> bool| claude.kinds.iter().filter(|kind| wanted(kind)).count();
-    assert_eq!(count(|kind| matches!(kind, Kind::ModelAsked { .. })), count(|kind| matches!(kind, Kind::ModelAnswered { .. })), "{ran}");
-    let summed = |kind: &Kind| matches!(kind, Kind::CommandFinished { summary, .. } if summary.starts_with("exit 0, "));
+    // Every exchange has a start event, every result its summary.
+    let count = |wanted: fn(&EventKind) -> bool| claude.kinds.iter().filter(|kind| wanted(kind)).count();
+    assert_eq!(
+        count(|kind| matches!(kind, EventKind::ModelAsked { .. })),
+        count(|kind| matches!(kind, EventKind::ModelAnswered { .. })),
+        "{ran}"
+    );
+    let summed = |kind: &EventKind| matches!(kind, EventKind::CommandFinished { summary, .. } if summary.starts_with("exit 0, "));
     assert_eq!(claude.kinds.iter().filter(|kind| summed(kind)).count(), 2, "{ran}");
 
     let ops = |args: &[&str]| Program::new().dir(project.path()).args(["ops", "audit"]).args(args).store(&project.store()).run();
@@ -112,9 +116,12 @@ fn a_session_is_graded_listed_shown_and_exported() {
         .into_iter()
         .map(|line| serde_json::from_value(line).expect("an event"))
         .collect();
-    assert!(matches!(events[0].kind, Kind::AgentStarted { .. }) && matches!(events[events.len() - 1].kind, Kind::AgentFinished { .. }));
+    assert!(
+        matches!(events[0].kind, EventKind::AgentStarted { .. })
+            && matches!(events[events.len() - 1].kind, EventKind::AgentFinished { .. })
+    );
     let told = project.program("show").arg(&session).run().exits(0).stdout;
-    assert!(told.contains("near: process_hang") && told.contains("1 of 2 quotes was shown to it"), "{told}");
+    assert!(told.contains("near: process_hang") && told.contains("1 of 2 quotes was shown to the agent"), "{told}");
 
     let export = |args: &[&str]| project.program("export").args(args).run();
     let trajectory: Value = serde_json::from_str(&export(&[&session, "--format", "atif"]).exits(0).stdout).expect("JSON");

@@ -1,5 +1,5 @@
-//! Bad input: every file of `tests/bad` with the error it must give, through the real program. The expected text stands
-//! beside the file; `CHAOSRUN_BLESS=1 cargo test bad_input` writes it anew.
+//! Tests of bad input: every file of `tests/bad` with its expected error, through the real program. The expected text is beside the file;
+//! `CHAOSRUN_BLESS=1 cargo test bad_input` writes it again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn chaosrun(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chaosrun"));
-    // Variables of the developer's shell change what is printed.
+    // Variables of the developer's shell would change the output.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAOSRUN_")) {
         command.env_remove(name);
     }
     command.args(arguments).current_dir(folder).output().expect("the program starts")
 }
 
-/// Checks files: exit code and what is said about them.
+/// Checks files: returns the exit code and the output about them.
 fn check(folder: &Path, files: &[&str]) -> (Option<i32>, String) {
     let output = chaosrun(folder, &[&["check", "--files-only"], files].concat());
     assert!(output.stdout.is_empty(), "{files:?} printed on stdout");
@@ -29,7 +29,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compares with `tests/bad/NAME.stderr`, or writes it.
+/// Compares the output with `tests/bad/NAME.stderr`, or writes that file.
 fn golden(name: &str, said: &str) -> Result<(), String> {
     let path = Path::new(ROOT).join("tests/bad").join(name).with_extension("stderr");
     if std::env::var_os("CHAOSRUN_BLESS").is_some() {
@@ -41,7 +41,7 @@ fn golden(name: &str, said: &str) -> Result<(), String> {
 
 #[test]
 fn every_bad_file_gives_its_error() {
-    /// What the others refer to.
+    /// Valid files that the others refer to.
     const GOOD: [&str; 5] =
         ["clusters/faults.yaml", "clusters/placed.yaml", "clusters/small.yaml", "names/first.yaml", "names/second.yaml"];
     let bad = Path::new(ROOT).join("tests/bad");
@@ -87,7 +87,7 @@ fn large_deep_and_absent_files_are_refused() {
 }
 
 #[test]
-fn what_the_command_line_sets_is_checked_too() {
+fn overrides_of_the_command_line_are_checked_too() {
     let plan = |arguments: &[&str]| {
         let output = chaosrun(Path::new(ROOT), &[&["plan", "scenarios/node_kill.yaml"], arguments].concat());
         (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
@@ -104,7 +104,7 @@ fn what_the_command_line_sets_is_checked_too() {
 }
 
 #[test]
-fn samples_are_written_once_and_are_right() {
+fn samples_are_written_once_and_are_valid() {
     let folder = tempfile::tempdir().expect("a folder");
     let init = || chaosrun(folder.path(), &["init", "new"]);
     assert!(init().status.success());

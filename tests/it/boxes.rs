@@ -1,4 +1,4 @@
-//! What faults do to the insides of nodes in containers: their disks, limits, files and definitions.
+//! Tests of the effects of faults inside nodes in containers: on disks, limits, files and definitions.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::docker::image::{self, Sources};
-use chaosrun::cluster::docker::{DockerCluster, DockerOptions};
-use chaosrun::cluster::harm::{Ballast, Clock, Redefinition, Stress, StressReading};
-use chaosrun::cluster::local::{LocalCluster, LocalOptions, program};
-use chaosrun::cluster::{Cluster, ClusterError, Exec, Harm};
-use chaosrun::event::Actor;
-use chaosrun::ids::{RunId, TrialId};
-use chaosrun::scenario::model::{self, ImageSource};
+use chaosrun_backend_docker::image;
+use chaosrun_backend_docker::image::Sources;
+use chaosrun_backend_docker::{DockerCluster, DockerOptions};
+use chaosrun_backend_local::{LocalCluster, LocalOptions, program};
+use chaosrun_base::ids::{RunId, TrialId};
+use chaosrun_cluster::fault_control::{Ballast, NodeClock, Redefinition, Stress, StressReading};
+use chaosrun_cluster::{Cluster, ClusterError, ExecRequest, FaultControl};
+use chaosrun_event::Actor;
+use chaosrun_scenario::model;
+use chaosrun_scenario::model::ImageSource;
 use indexmap::IndexMap;
 use tokio::io::AsyncReadExt;
 
@@ -21,17 +23,17 @@ use super::local::{Run, node, spec, template};
 use super::require;
 
 const MIB: u64 = 1 << 20;
-/// Only there to end a broken test.
+/// Time limit that ends a broken test.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A cluster of containers, and what it stands on.
+/// Cluster of containers with its base.
 pub struct Boxes {
     pub cluster: DockerCluster,
     made: Made,
     run: Run,
 }
 
-/// What the engine has of a cluster, by the beginning of its names. A test that failed leaves none of it.
+/// Objects of a cluster in the engine, by the prefix of their names. They are removed even if the test failed.
 struct Made(String);
 
 impl Made {
@@ -62,7 +64,7 @@ impl Drop for Made {
 }
 
 impl Boxes {
-    /// Nodes of the image that has nothing but Debian in it.
+    /// Starts nodes of the image that contains only Debian.
     pub async fn up(test: &str, nodes: Vec<model::Node>) -> Option<Self> {
         let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios/x.yaml");
         let boxes = Self::made(test, nodes, &beside).await?;
@@ -70,13 +72,13 @@ impl Boxes {
         Some(boxes)
     }
 
-    /// Not up yet; images are found beside that file.
+    /// Creates a cluster without starting it; images are found beside that file.
     pub async fn made(test: &str, nodes: Vec<model::Node>, beside: &Path) -> Option<Self> {
         let engine = require::engine().await.filter(|_| require::program("docker").is_some())?;
         let run = Run::new();
         let server = run.options(test).work.make_tool("server").unwrap();
         assert!(program::is_marked(&server));
-        let own = nodes.iter().filter_map(|node| node.image.clone()).chain([image::holder()]);
+        let own = nodes.iter().filter_map(|node| node.image.clone()).chain([image::sidecar()]);
         let sources: Vec<_> = own.map(|source| (source, Sources { beside, program: &server })).collect();
         let images = Arc::new(image::prepare(&engine, &sources, |_| ()).await.unwrap());
         let spec = spec(nodes, &[]);
@@ -93,17 +95,17 @@ impl Boxes {
         Some(Self { cluster, made, run })
     }
 
-    /// What a script in the node prints.
+    /// Returns the output of a script in the node.
     pub async fn sh(&self, node: &str, script: &str) -> String {
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-        let mut running = self.cluster.exec(node, Exec { command, ..Exec::default() }).await.unwrap();
+        let mut running = self.cluster.exec(node, ExecRequest { command, ..ExecRequest::default() }).await.unwrap();
         let mut text = String::new();
         running.stdout.read_to_string(&mut text).await.unwrap();
         running.stderr.read_to_string(&mut text).await.unwrap();
         text.trim().to_owned()
     }
 
-    /// What keeps the node busy, once it is as wanted.
+    /// Returns the load of the node once it is as wanted.
     async fn until(&self, node: &str, wanted: impl Fn(StressReading) -> bool) -> StressReading {
         let began = Instant::now();
         loop {
@@ -115,7 +117,7 @@ impl Boxes {
         }
     }
 
-    /// All that it has printed, once that ends so: what a node prints comes here a little later.
+    /// Returns the whole log once it ends with this text: the output of a node arrives with a delay.
     async fn log(&self, node: &str, end: &str) -> String {
         let began = Instant::now();
         loop {
@@ -139,7 +141,7 @@ impl Boxes {
         self.cluster.start(node, Actor::Agent).await.unwrap();
     }
 
-    /// Below it is what is on this machine.
+    /// Returns the folder that contains the cluster's files on this machine.
     pub fn folder(&self) -> &Path {
         self.run.work.path()
     }
@@ -188,17 +190,17 @@ async fn a_disk_is_filled_to_the_byte_and_given_back() {
         }
         assert_eq!(boxes.sh(node, "ls data").await, "compact.tmp\nown");
 
-        // More than there is: all of it, and the node cannot write any more.
+        // More than the disk has: all of it is taken, and the node cannot write any more.
         let held = cluster.fill(node, &ballast("h", 1 << 40, true)).await.unwrap();
         assert!(near(held, 40 * MIB), "{held}");
         assert_eq!(cluster.disk(node).await.unwrap().free, 0);
         assert!(boxes.sh(node, "cat /etc/passwd > data/more").await.contains("No space left"));
 
-        // What it can see it can delete, as the user that it runs as.
+        // The node can delete any file that it can see, as the user that it runs as.
         assert_eq!(boxes.sh(node, "rm data/compact.tmp && echo text > data/more && cat data/more").await, "text");
         assert_eq!(cluster.ballast(node, "compact.tmp").await.unwrap(), 0);
         assert!(near(cluster.disk(node).await.unwrap().free, 20 * MIB));
-        // A restart frees nothing.
+        // A restart frees no space.
         boxes.restart(node).await;
         assert!(near(cluster.ballast(node, "h").await.unwrap(), held));
         assert_eq!(cluster.fill(node, &ballast("h", 0, true)).await.unwrap(), 0);
@@ -213,7 +215,7 @@ async fn a_disk_is_filled_to_the_byte_and_given_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_kept_busy_in_its_own_limits_start_after_start() {
     let limited = |node| model::Node { cpus: Some(0.5), memory: Some(256 * MIB), ..node };
-    // One that is our own program, and strangers of two users.
+    // One node is our own program, the others are programs of two users.
     let server = ImageSource::Build { folder: "images/server".into(), packages: Vec::new() };
     let args = ["node", "ratelimiter", "--id", "own1"].map(template).into();
     let own = model::Node { image: Some(server), args, ..node("own1", &["chaosrun"]) };
@@ -235,7 +237,7 @@ async fn a_node_is_kept_busy_in_its_own_limits_start_after_start() {
         assert!(held(reading, 64), "{reading:?}");
         let now = cluster.usage(node).await.unwrap();
         assert!(now.memory - before.memory >= 60 * MIB && now.cpu >= before.cpu + Duration::from_millis(200), "{before:?} {now:?}");
-        // It takes what the node's limit leaves: half a processor cannot do more than that.
+        // The load uses the processor time that the node's limit leaves: half a processor cannot do more.
         let busy = cluster.work(node).await.unwrap();
         assert!(busy.wall > busy.cpu * 2, "{calm:?} {busy:?}");
         let processes = cluster.processes(node).await.unwrap();
@@ -251,7 +253,7 @@ async fn a_node_is_kept_busy_in_its_own_limits_start_after_start() {
         boxes.restart(node).await;
         boxes.until(node, |reading| held(reading, 16)).await;
 
-        // Whoever is in the node may end it; nobody starts it again but who asks for it.
+        // Any process in the node may end the load; only a new request starts it again.
         let all = "kill -9 $(grep -l wor[k] /proc/[0-9]*/cmdline | cut -d/ -f3)";
         boxes.sh(node, all).await;
         boxes.until(node, |reading| !reading.running).await;
@@ -376,12 +378,12 @@ async fn files_and_definitions_last_and_logs_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_are_changed_while_it_runs_and_stay_so_when_it_is_restarted() {
-    // Asks for the time by itself, now and then; as somebody who may not write where root can.
+    // Reads the time repeatedly; runs as a user without root's write permission.
     let asking = |name: &str| debian(name, &["sh", "-c", "while :; do date; done"]);
     let timed = model::Node { clock: true, user: Some("nobody".into()), ..asking("n1") };
     let Some(boxes) = Boxes::up("clocks", vec![timed, asking("n2")]).await else { return };
     let cluster = &boxes.cluster;
-    let clock = |offset_us, rate| Some(Clock { offset_us, rate });
+    let clock = |offset_us, rate| Some(NodeClock { offset_us, rate });
     let hour = 3_600_000_000;
     for offset_us in [hour, -hour] {
         cluster.set_clock("n1", clock(offset_us, 1.0)).await.unwrap();

@@ -1,33 +1,39 @@
-//! Scenarios under which runners are ended by tests and by the bench: every kind of fault, in lists of those that can be at once.
+//! Scenarios in which tests and the bench end runners: every kind of fault, in lists of faults that can be in force together.
 
-use chaosrun::chaos::catalogue;
-use chaosrun::scenario::model::Backend;
+use std::fmt::Write as _;
 
-/// Many at once, on either backend.
+use chaosrun_fault as fault;
+use chaosrun_fault::{DOCKER, LOCAL};
+
+/// Many faults at once, on either backend.
 const MANY: &str = include_str!("fixtures/breaks/many.yaml");
-/// What only containers feel, together with the others.
+/// Faults that only containers support, together with the others.
 const PACKETS: &str = include_str!("fixtures/breaks/packets.yaml");
-/// What ends or changes processes, on either backend.
+/// Faults that end or change processes, on either backend.
 const CHANGES: &str = include_str!("fixtures/breaks/changes.yaml");
-/// Through a layer under the data, on either backend.
+/// Faults of the disk layer under the data, on either backend.
 const LAYERS: &str = include_str!("fixtures/breaks/layers.yaml");
 
-/// The lists of a backend, by name.
+/// Returns the lists of a backend, by name. A fault that is in none of them has its own example.
 pub fn lists(docker: bool) -> Vec<(&'static str, String)> {
-    if docker {
-        vec![("many", format!("{MANY}{PACKETS}")), ("changes", CHANGES.into()), ("layers", LAYERS.into())]
-    } else {
-        vec![("many", MANY.into()), ("changes", CHANGES.into()), ("layers", LAYERS.into())]
+    let many = if docker { format!("{MANY}{PACKETS}") } else { MANY.into() };
+    let mut lists = vec![("many", many), ("changes", CHANGES.into()), ("layers", LAYERS.into())];
+    let known: String = lists.iter().map(|(_, text)| text.as_str()).collect();
+    let backend = if docker { DOCKER } else { LOCAL };
+    let missing = fault::ALL.iter().filter(|fault| !fault.ways(backend).is_empty() && !known.contains(&format!("{}:", fault.name)));
+    for (at, fault) in missing.enumerate() {
+        let _ = writeln!(lists[2].1, "  more{at}: {{ at: 400ms, inject: {{ {} }}, heal: never }}", fault.example);
     }
+    lists
 }
 
-/// The kinds of faults that a backend can do.
+/// Returns the kinds of faults that a backend supports.
 pub fn kinds(docker: bool) -> impl Iterator<Item = &'static str> {
-    let backend = if docker { Backend::Docker } else { Backend::Local };
-    catalogue::ALL.iter().filter(move |kind| !kind.ways(backend).is_empty()).map(|kind| kind.name)
+    let backend = if docker { DOCKER } else { LOCAL };
+    fault::ALL.iter().filter(move |kind| !kind.ways(backend).is_empty()).map(|kind| kind.name)
 }
 
-/// A scenario with these faults, which lasts until it is ended.
+/// Returns a scenario with these faults, which lasts until it is ended.
 pub fn scenario(name: &str, faults: &str) -> String {
     format!(
         "name: {name}
@@ -40,11 +46,11 @@ chaos:
     )
 }
 
-/// The shipped cluster with a file that faults can change, for a machine that is busy with other things.
+/// Returns the shipped cluster with a file that faults can change, adapted to a busy machine.
 pub fn cluster() -> String {
     let changes = [
         ("  pd: # pd1, pd2, pd3\n", "  pd:\n    files: { note.conf: files/note.conf.j2 }\n"),
-        // Elections of a tenth of a second never end where a process waits that long for its turn.
+        // Given a timeout of a tenth of a second, elections never end if a process waits that long for the processor.
         ("clock_scale: 0.05", "clock_scale: 0.2"),
     ];
     changes.iter().fold(include_str!("../../scenarios/clusters/tikv.yaml").to_owned(), |text, (from, to)| {
@@ -53,5 +59,5 @@ pub fn cluster() -> String {
     })
 }
 
-/// Beside the cluster.
+/// File beside the cluster.
 pub const FILE: (&str, &str) = ("files/note.conf.j2", "note = {{ self.name }}\n");

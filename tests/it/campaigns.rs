@@ -1,16 +1,16 @@
-//! Many trials: killed and resumed, stopped by a budget, tried again, merged.
+//! Tests of campaigns: killed and resumed, stopped by a budget, retried, merged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use chaosrun::event::{Kind, Resource, Stopped, Verdict};
+use chaosrun_event::{EventKind, Resource, Stopped, Verdict};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::models::server;
 use super::program::{Program, Project, Ran};
 
-/// Agents with nothing to do, on a cluster of nothing.
+/// Agents without a task, on an empty cluster.
 const CAMPAIGN: &str = "
 name: many
 scenarios: [empty.yaml]
@@ -24,31 +24,31 @@ fn many() -> Project {
     Project::new().changed("empty", &[]).file("scenarios/campaigns/many.yaml", CAMPAIGN)
 }
 
-/// What `list` tells of all trials of a record.
+/// Returns the output of `list` for all trials of a record.
 fn listed(store: &Path) -> Vec<Value> {
     let ran = Program::new().args(["list", "--all", "--limit", "9999", "--message-format", "json"]).store(store).run();
     ran.exits(0).stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 fn kept(ran: &Ran) -> Vec<usize> {
-    let number = |kind| if let Kind::TrialKept(kept) = kind { Some(kept.number) } else { None };
+    let number = |kind| if let EventKind::TrialKept(kept) = kind { Some(kept.number) } else { None };
     ran.events().into_iter().filter_map(|event| number(event.kind)).collect()
 }
 
 #[test]
-fn what_is_killed_twice_is_resumed_and_every_trial_ends_once() {
+fn run_killed_twice_is_resumed_and_every_trial_ends_once() {
     let project = many();
     for _ in 0..2 {
         let mut live = project.program("run").args(MANY).arg("--resume").json().start();
         for _ in 0..5 {
-            live.until("ended a trial", |kind| matches!(kind, Kind::TrialFinished(_)));
+            live.until("ended a trial", |kind| matches!(kind, EventKind::TrialFinished(_)));
         }
         live.signal(Signal::SIGKILL);
         assert_eq!(live.wait().code, None);
     }
     let ran = project.run(&[&MANY[..], &["--resume"]].concat()).exits(0);
     let before = kept(&ran);
-    // What is told is not yet recorded: of each kill the last of both jobs may be lost.
+    // Events are printed before they are recorded: each kill may lose the last event of both jobs.
     assert!(before.len() >= 6 && before.len() + ran.trials().len() == 20, "{ran}");
 
     let mut ended: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -63,10 +63,10 @@ fn what_is_killed_twice_is_resumed_and_every_trial_ends_once() {
     let complete = project.run(&[&MANY[..], &["--resume"]].concat()).exits(0);
     assert_eq!((kept(&complete), complete.trials().len()), ((1..=20).collect(), 0), "{complete}");
     let told = project.program("replay").run().exits(0).stderr;
-    assert!(told.contains("DONE 20 of 20 passed") && told.contains("nothing was left to run"), "{told}");
+    assert!(told.contains("DONE 20 of 20 passed") && told.contains("no trials were left to"), "{told}");
 }
 
-/// Each trial asks a model once, for 20 cents.
+/// Model for trials that ask once, for 20 cents.
 const SCRIPT: &str = r"
 turns:
   - repeat: true
@@ -77,7 +77,7 @@ turns:
 ";
 
 #[test]
-fn a_budget_is_never_exceeded_and_what_is_missing_can_be_resumed() {
+fn budget_is_never_exceeded_and_missing_trials_can_be_resumed() {
     let project = many().file("script.yaml", SCRIPT);
     let server = server(&project);
     let variant = |limits: &str| {
@@ -90,7 +90,7 @@ fn a_budget_is_never_exceeded_and_what_is_missing_can_be_resumed() {
     let project = project.file("key", "sk-test").file("variants/asks.yaml", &variant(""));
     let run = ["scenarios/empty.yaml", "--variant", "asks", "--seed", "1..6", "--resume", "--budget-usd"];
     let refused = project.program("run").args(run).arg("1").run().exits(3).stderr;
-    assert!(refused.contains("error[unbounded_trial]: the variant `asks` asks a model"), "{refused}");
+    assert!(refused.contains("error[unbounded_trial]: the variant `asks` has no limit of dollars"), "{refused}");
     assert!(refused.contains("variants/asks.yaml:1:1"), "{refused}");
 
     let project = project.file("variants/asks.yaml", &variant(", usd: 0.50"));
@@ -99,7 +99,7 @@ fn a_budget_is_never_exceeded_and_what_is_missing_can_be_resumed() {
     let stopped = ran
         .events()
         .into_iter()
-        .find_map(|event| if let Kind::RunStopped { why, missing } = event.kind { Some((why, missing)) } else { None });
+        .find_map(|event| if let EventKind::RunStopped { why, missing } = event.kind { Some((why, missing)) } else { None });
     match stopped {
         Some((Stopped::Budget { of: Resource::Usd, limit, spent, next }, 3)) => {
             assert_eq!([limit, spent, next].map(|usd| format!("{usd:.2}")), ["1.00", "0.60", "0.50"], "{ran}");
@@ -107,16 +107,13 @@ fn a_budget_is_never_exceeded_and_what_is_missing_can_be_resumed() {
         other => panic!("{other:?}: {ran}"),
     }
     let told = project.program("replay").run().exits(5).stderr;
-    assert!(
-        told.contains("the budget of $1.00: $0.60 are spent and the next trial may take $0.50;") && told.contains("--resume"),
-        "{told}"
-    );
+    assert!(told.contains("the budget of $1.00: $0.60 used, and the next trial may need $0.50;") && told.contains("--resume"), "{told}");
 
     let rest = project.run(&[&run[..], &["10"]].concat()).exits(0);
     assert_eq!((kept(&rest), rest.trials().len()), (vec![1, 2, 3], 3), "{rest}");
 }
 
-/// Its only node ends at once, unless it has been started before: then it is never steady.
+/// Cluster whose only node ends at once, unless it has been started before: it is never steady.
 const SHY: &str = r#"
 nodes:
   n:
@@ -154,13 +151,13 @@ fn an_invalid_trial_is_tried_again_and_both_attempts_are_shown() {
 }
 
 #[test]
-fn records_of_several_machines_become_one() {
+fn records_of_several_machines_are_merged() {
     let project = many();
     for seed in ["1", "2"] {
         let run = Program::new().dir(project.path()).args(["run", "scenarios/empty.yaml", "--seed", seed]);
         run.store(&project.path().join(seed)).run().exits(0);
     }
-    for copied in ["1: 1 run copied, 1 trial", "1: 0 runs copied, 0 trials"] {
+    for copied in ["1: copied 1 run, 1 trial", "1: copied 0 runs, 0 trials"] {
         let ran = Program::new().dir(project.path()).args(["merge", "all.db", "1", "2"]).run().exits(0);
         assert!(ran.stdout.contains(copied), "{ran}");
     }

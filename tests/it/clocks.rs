@@ -1,21 +1,21 @@
-//! Clocks of nodes, seen by real programs.
+//! Tests of nodes' clocks, as real programs see them.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::harm::{Clock, Harm};
-use chaosrun::cluster::{Cluster, Exec};
-use chaosrun::event::Actor;
+use chaosrun_cluster::fault_control::{FaultControl, NodeClock};
+use chaosrun_cluster::{Cluster, ExecRequest};
+use chaosrun_event::Actor;
 use tokio::io::AsyncReadExt;
 
 use crate::local::{Run, node, pid, spec, until};
 use crate::require;
 
-/// An hour, in microseconds.
+/// One hour, in microseconds.
 const HOUR: i64 = 3_600_000_000;
 
-/// The program of `programs/clocks.c`.
+/// Compiles the program of `programs/clocks.c`.
 fn program(dir: &tempfile::TempDir) -> Option<PathBuf> {
     let compiler = require::program("cc")?;
     let path = dir.path().join("clocks");
@@ -38,7 +38,7 @@ async fn a_node_s_clock_is_changed_while_it_runs_and_stays_so_when_it_is_restart
     assert_eq!(cluster.set_clock("n2", None).await.unwrap_err().to_string(), "node `n2` was started without a clock of its own");
 
     for offset_us in [HOUR, -HOUR] {
-        cluster.set_clock("n1", Some(Clock { offset_us, rate: 1.0 })).await.unwrap();
+        cluster.set_clock("n1", Some(NodeClock { offset_us, rate: 1.0 })).await.unwrap();
         let began = Instant::now();
         loop {
             let reading = cluster.clock("n1").await.unwrap();
@@ -50,10 +50,10 @@ async fn a_node_s_clock_is_changed_while_it_runs_and_stays_so_when_it_is_restart
         }
     }
 
-    // Faster, slower: from the moment it was set.
+    // Faster and slower: from the moment at which the clock was set.
     for rate in [3.0, 0.25] {
         let before = Instant::now();
-        cluster.set_clock("n1", Some(Clock { offset_us: 0, rate })).await.unwrap();
+        cluster.set_clock("n1", Some(NodeClock { offset_us: 0, rate })).await.unwrap();
         let set = Instant::now();
         cluster.restart("n1", Duration::from_secs(5), Actor::Fault).await.unwrap();
         until("it is felt", || set.elapsed() > Duration::from_millis(200)).await;
@@ -61,7 +61,7 @@ async fn a_node_s_clock_is_changed_while_it_runs_and_stays_so_when_it_is_restart
         let offset_us = cluster.clock("n1").await.unwrap().offset_us;
         let gained = |elapsed: Duration| (rate - 1.0) * elapsed.as_secs_f64() * 1e6;
         let (one, other) = (gained(least), gained(before.elapsed()));
-        // A change begins 2 ms after it was set; the rest is what the look itself may be wrong by.
+        // A change begins 2 ms after it was set; the rest is the error of the measurement itself.
         let slack = 10_000.0;
         let range = one.min(other) - slack..=one.max(other) + slack;
         let offset_us = f64::from(i32::try_from(offset_us).unwrap());
@@ -71,9 +71,9 @@ async fn a_node_s_clock_is_changed_while_it_runs_and_stays_so_when_it_is_restart
     assert!(starts(3));
     cluster.set_clock("n1", None).await.unwrap();
     assert_eq!(cluster.clock("n1").await.unwrap().offset_us, 0);
-    // It ends itself when a clock that must not go back does.
+    // The program ends itself if a monotonic clock goes back.
     for rate in [50.0, 0.02, 1.0, 7.0, 0.5, 1.0] {
-        cluster.set_clock("n1", Some(Clock { offset_us: 0, rate })).await.unwrap();
+        cluster.set_clock("n1", Some(NodeClock { offset_us: 0, rate })).await.unwrap();
         while cluster.clock("n1").await.unwrap().reads < 200 {
             assert!(cluster.status()[0].pid.is_some(), "a clock went back at {rate}: {:?}", cluster.status());
         }
@@ -91,12 +91,12 @@ async fn a_node_s_clock_is_changed_while_it_runs_and_stays_so_when_it_is_restart
     run.client.close().await;
 }
 
-fn dir_of(cluster: &chaosrun::cluster::local::LocalCluster) -> PathBuf {
+fn dir_of(cluster: &chaosrun_backend_local::LocalCluster) -> PathBuf {
     cluster.topology().nodes[0].dir.clone()
 }
 
 #[tokio::test]
-async fn waits_end_when_the_program_s_own_clock_says_so() {
+async fn waits_follow_the_program_s_own_clock() {
     let dir = tempfile::tempdir().unwrap();
     let Some(program) = program(&dir) else { return };
     let run = Run::new();
@@ -105,11 +105,11 @@ async fn waits_end_when_the_program_s_own_clock_says_so() {
     let cluster = run.cluster("t-1", &spec(vec![idle], &[]));
     cluster.up().await.unwrap();
     // Clocks since boot get minutes ahead.
-    cluster.set_clock("n1", Some(Clock { offset_us: 0, rate: 1000.0 })).await.unwrap();
+    cluster.set_clock("n1", Some(NodeClock { offset_us: 0, rate: 1000.0 })).await.unwrap();
     while cluster.clock("n1").await.unwrap().offset_us < 120_000_000 {}
     for offset_us in [HOUR, -HOUR] {
-        cluster.set_clock("n1", Some(Clock { offset_us, rate: 1.0 })).await.unwrap();
-        let exec = Exec { command: vec![program.to_str().unwrap().into(), "wait".into()], ..Exec::default() };
+        cluster.set_clock("n1", Some(NodeClock { offset_us, rate: 1.0 })).await.unwrap();
+        let exec = ExecRequest { command: vec![program.to_str().unwrap().into(), "wait".into()], ..ExecRequest::default() };
         let mut running = cluster.exec("n1", exec).await.unwrap();
         let mut told = String::new();
         let read = running.stdout.read_to_string(&mut told);
@@ -124,7 +124,7 @@ async fn waits_end_when_the_program_s_own_clock_says_so() {
 }
 
 #[tokio::test]
-async fn programs_that_ask_the_kernel_are_refused_by_name() {
+async fn programs_that_read_the_clock_by_system_call_are_refused_by_name() {
     let Some(etcd) = require::program("etcd") else { return };
     let run = Run::new();
     let mut go = node("n1", &[etcd.to_str().unwrap()]);

@@ -1,8 +1,8 @@
-//! The command-line agents that people use, where they are installed: the variants of the documentation on real trials.
+//! Tests of popular command-line agents, where they are installed: the variants of the documentation on real trials.
 
 use std::path::Path;
 
-use chaosrun::event::{AgentEnd, Kind, Verdict};
+use chaosrun_event::{AgentEnd, EventKind, Verdict};
 
 use super::program::{Live, Program, Project, Trial};
 use super::require;
@@ -10,8 +10,8 @@ use super::trials::{patient, proven};
 
 const KEY: &str = "sk-test-of-an-agent";
 
-/// What a model would do: it repairs the node, and hands in its diagnosis through the tools of the variant. They are not told of before
-/// they are looked for.
+/// Model script: repairs the node, and submits its diagnosis through the tools of the variant. The agents must search for these tools
+/// before they can use them.
 const CLAUDE_CODE: &str = r#"
 key: sk-test-of-an-agent
 capture: { node: { pattern: 'Node: (\w+)' } }
@@ -26,7 +26,7 @@ turns:
   - { text: It is back. }
 "#;
 
-/// Its tool is a program in JavaScript, in which the others are functions.
+/// Model script for an agent whose tool is a JavaScript program that calls the other tools as functions.
 const CODEX: &str = r#"
 key: sk-test-of-an-agent
 capture: { node: { pattern: 'Node: (\w+)' } }
@@ -54,33 +54,34 @@ fn repaired(trial: &Trial, why: &super::program::Ran) {
     assert_eq!(trial.verdict(), Verdict::Pass, "{why}");
     proven(trial, why);
     let ended = trial.kinds.iter().find_map(|kind| match kind {
-        Kind::AgentFinished { end, detail, .. } => Some((*end, detail.as_str())),
+        EventKind::AgentFinished { end, detail, .. } => Some((*end, detail.as_str())),
         _ => None,
     });
     assert_eq!(ended, Some((AgentEnd::Resolve, "it was killed")), "{why}");
-    let started = |kind: &Kind| matches!(kind, Kind::EngineCall { verb, status: 204, .. } if verb == "start");
+    let started = |kind: &EventKind| matches!(kind, EventKind::EngineCall { verb, status: 204, .. } if verb == "start");
     assert!(trial.kinds.iter().any(started), "{why}");
-    let diagnosed = |kind: &Kind| matches!(kind, Kind::DiagnosisSubmitted { diagnosis } if diagnosis.fault_class == "process_crash");
+    let diagnosed =
+        |kind: &EventKind| matches!(kind, EventKind::DiagnosisSubmitted { diagnosis } if diagnosis.fault_class == "process_crash");
     assert!(trial.kinds.iter().any(diagnosed), "{why}");
-    let failed = |kind: &Kind| matches!(kind, Kind::ModelFailed { .. } | Kind::EndpointAsked { .. });
+    let failed = |kind: &EventKind| matches!(kind, EventKind::ModelFailed { .. } | EventKind::EndpointAsked { .. });
     assert!(!trial.kinds.iter().any(failed), "nothing was asked in vain: {why}");
 }
 
 fn spent(trial: &Trial) -> (u64, f64) {
     let found = trial.kinds.iter().find_map(|kind| match kind {
-        Kind::AgentFinished { tokens, usd, .. } => Some((*tokens, *usd)),
+        EventKind::AgentFinished { tokens, usd, .. } => Some((*tokens, *usd)),
         _ => None,
     });
     found.expect("an end of the agent")
 }
 
-/// The documentation's variant of a program, with a model that follows `script`; then on what was recorded.
+/// Runs the documentation's variant of a program with a model that follows `script`, then with the recording.
 fn repairs_a_node(name: &str, program: &str, base: &str, script: &str) {
     if require::program("bwrap").is_none() || require::installed(program).is_none() {
         return;
     }
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/examples/agents/{name}.yaml")));
-    // Starting takes such a program seconds of its own.
+    // Such a program needs seconds to start.
     let slower = [("wall: 30s", "wall: 120s"), ("repair_within: 30s", "repair_within: 120s")];
     let project = patient().again("node_kill", &slower).file("script.yaml", script).file("key", KEY);
     let (live, url) = server(&project);
@@ -95,7 +96,7 @@ fn repairs_a_node(name: &str, program: &str, base: &str, script: &str) {
     repaired(&trial, &ran);
     assert!(spent(&trial).1 > 0.0, "{ran}");
 
-    // Once more, without the model.
+    // Second run, without the model.
     drop(live);
     let ran = project.run(&["scenarios/node_kill.yaml", "--replay", &tapes]).exits(0);
     let again = ran.trial();

@@ -1,4 +1,4 @@
-//! Whole trials in containers: the same verdicts as on `local`, nothing left behind, and an agent that sees its trial alone.
+//! Tests of whole trials in containers: the same verdicts as on `local`, no objects left behind, and an agent that sees only its trial.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use chaosrun::event::{Kind, Phase, Verdict};
+use chaosrun_event::{EventKind, Phase, Verdict};
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +16,8 @@ use super::require;
 
 pub const IN_CONTAINERS: [&str; 3] = ["--backend", "docker", "--standin"];
 
-/// [`super::trials::patient`], and no hurry of containers: four clusters of a debug build share two processors with other tests.
+/// Returns [`super::trials::patient`] with longer time limits for containers: four clusters of a debug build share two processors with
+/// other tests.
 fn patient() -> Project {
     let slower = [
         ("rate: 100", "rate: 20"),
@@ -29,13 +30,13 @@ fn patient() -> Project {
     project.again("node_kill", &slower).again("pd_kill", &slower).again("node_pause", &slower)
 }
 
-/// Whether there is an engine, and its client to look at it from outside.
+/// Returns true if there is an engine, and its client for inspecting it from outside.
 pub fn engine() -> bool {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     require::program("docker").is_some() && runtime.block_on(require::engine()).is_some()
 }
 
-/// What the engine has of ours, as the stock client lists it.
+/// Returns chaosrun's objects in the engine, as the stock client lists them.
 pub fn left(run: Option<&str>) -> Vec<String> {
     let label = run.map_or("label=chaosrun.run".to_owned(), |run| format!("label=chaosrun.run={run}"));
     let listed = |words: &[&str]| {
@@ -49,7 +50,7 @@ pub fn left(run: Option<&str>) -> Vec<String> {
 #[track_caller]
 fn nothing_is_left(ran: &Ran) {
     let run = ran.events().into_iter().find_map(|event| match event.kind {
-        Kind::RunStarted { run, .. } => Some(run.to_string()),
+        EventKind::RunStarted { run, .. } => Some(run.to_string()),
         _ => None,
     });
     assert_eq!(left(run.as_deref()), Vec::<String>::new(), "{ran}");
@@ -57,7 +58,7 @@ fn nothing_is_left(ran: &Ran) {
 
 fn proof(trial: &Trial, wanted: Phase) -> Option<String> {
     trial.kinds.iter().find_map(|kind| match kind {
-        Kind::PhaseFinished { phase, ok: true, proof, .. } if *phase == wanted => Some(proof.clone()),
+        EventKind::PhaseFinished { phase, ok: true, proof, .. } if *phase == wanted => Some(proof.clone()),
         _ => None,
     })
 }
@@ -86,7 +87,7 @@ fn every_fault_is_repaired_in_containers_four_trials_at_a_time() {
 }
 
 #[test]
-fn who_does_nothing_fails_in_containers_too() {
+fn noop_fails_in_containers_too() {
     if !engine() {
         return;
     }
@@ -100,7 +101,7 @@ fn who_does_nothing_fails_in_containers_too() {
     nothing_is_left(&ran);
 }
 
-/// A variant that runs these commands.
+/// Returns a project with a variant that runs these commands.
 fn curious(commands: &[String]) -> Project {
     let commands = commands.iter().fold(String::new(), |mut text, command| {
         let _ = writeln!(text, "      - {{ run: '{}' }}", command.replace('\'', "''"));
@@ -122,7 +123,7 @@ fn an_agent_sees_its_trial_and_nothing_else() {
     if !engine() {
         return;
     }
-    // Everything of this machine listens here; a node of another trial is played by a container on another network.
+    // The host listens on all addresses; a container on another network represents a node of another trial.
     let host = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = host.local_addr().expect("an address").port();
     let addresses = Command::new("hostname").arg("-I").output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -167,7 +168,7 @@ fn an_agent_sees_its_trial_and_nothing_else() {
     }
     let project = trial.started.file.clone();
     for (place, command) in commands.iter().enumerate() {
-        // What the agent typed itself is no secret.
+        // Text that the agent typed itself is no secret.
         let told = text(place).to_lowercase();
         for secret in ["chaosrun", "node_kill", "curious", "scenario", &trial.id.to_lowercase(), &project.to_lowercase()] {
             assert!(!told.contains(secret), "`{command}` tells `{secret}`: {}", text(place));
@@ -177,12 +178,12 @@ fn an_agent_sees_its_trial_and_nothing_else() {
 }
 
 #[test]
-fn what_an_agent_left_running_is_ended_before_it_is_judged() {
+fn processes_of_an_agent_are_ended_before_the_judgement() {
     if !engine() {
         return;
     }
     let commands = [
-        // Nobody ends his own container, and with it what is proven of him.
+        // No process may end its own container, and with it the proof about it.
         "kill -TERM 1; env -i setsid sh -c 'while :; do date >> alive; done' & echo left",
         "until [ -s alive ]; do :; done; wc -l < alive",
         "sleep 600",
@@ -207,20 +208,20 @@ fn a_killed_runner_leaves_nothing_after_the_next_start() {
     let seed: u64 = std::env::var("CHAOSRUN_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let project = patient();
-    // Runs of tests beside this one would remove what is left.
+    // Runs of parallel tests would remove the leftovers.
     let apart = |program: Program| program.env("CHAOSRUN_REMOVAL_APART", format!("killed{}", std::process::id()));
     let mut hit = 0;
     for round in 0..rounds {
-        // Not to wait for anything: the moment itself is what is random. A trial takes some eight seconds.
+        // A random moment, not a wait for a condition. A trial takes about eight seconds.
         let moment = Duration::from_micros(random.random_range(0..8_000_000));
         let words = [&["scenarios/node_kill.yaml"][..], &IN_CONTAINERS, &["--variant", "playbook"]].concat();
         let mut live = apart(project.program("run").args(&words).json()).start();
-        live.until("a trial begins", |kind| matches!(kind, Kind::TrialStarted(_)));
+        live.until("a trial begins", |kind| matches!(kind, EventKind::TrialStarted(_)));
         std::thread::sleep(moment);
         live.signal(Signal::SIGKILL);
         let ran = live.wait();
         let run = ran.events().into_iter().find_map(|event| match event.kind {
-            Kind::RunStarted { run, .. } => Some(run.to_string()),
+            EventKind::RunStarted { run, .. } => Some(run.to_string()),
             _ => None,
         });
         hit += usize::from(run.is_some() && !left(run.as_deref()).is_empty());

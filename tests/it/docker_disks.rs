@@ -1,12 +1,13 @@
-//! Disks of nodes in containers that are slow, fail, or forget what was not synced: through layers that this machine mounts.
+//! Tests of disks of nodes in containers that are slow, fail, or lose unsynced data: through layers that this machine mounts.
 
 use std::process::Command;
 use std::time::Duration;
 
-use chaosrun::cluster::harm::{Ballast, DiskErrno, DiskFault, DiskOperation, Redefinition};
-use chaosrun::cluster::{Cluster, Harm};
-use chaosrun::event::{Actor, EvidenceStep, Kind};
-use chaosrun::scenario::model::{self, ImageSource};
+use chaosrun_cluster::fault_control::{Ballast, DiskErrno, DiskFault, DiskOperation, Redefinition};
+use chaosrun_cluster::{Cluster, FaultControl};
+use chaosrun_event::{Actor, EventKind, EvidenceStep};
+use chaosrun_scenario::model;
+use chaosrun_scenario::model::ImageSource;
 use nix::sys::signal::Signal;
 
 use super::boxes::{Boxes, debian};
@@ -17,29 +18,26 @@ use super::program::{Live, Program, Project};
 use super::require;
 
 const MIB: u64 = 1 << 20;
-const NONE: Duration = Duration::ZERO;
-
 fn fault() -> DiskFault {
-    let errno = DiskErrno::Eio;
-    DiskFault { read_delay: NONE, write_delay: NONE, sync_delay: NONE, error: 0.0, errno, operations: Vec::new() }
+    DiskFault::default()
 }
 
 fn layered(name: &str, user: Option<&str>, disk: Option<u64>) -> model::Node {
     model::Node { layer: true, disk, user: user.map(str::to_owned), ..debian(name, &["sleep", "infinity"]) }
 }
 
-/// Mounts of layers of which a word of their line is this.
+/// Returns the mounts of layers whose line contains this word.
 fn mounted(word: &str) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().filter(|line| line.contains(" - fuse ") && line.contains(word)).map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_data_of_a_container_is_slow_fails_and_forgets() {
+async fn disk_of_a_container_is_slow_fails_and_loses_data() {
     if !require::fuse() {
         return;
     }
-    // One whose folder the image has, with an owner of its own; one of fixed size, and one without any layer.
+    // One node has a folder from its image, with an owner of its own; one has a fixed size, and one has no layer.
     let dir = tempfile::tempdir().unwrap();
     let context = dir.path().join("images/own");
     std::fs::create_dir_all(&context).unwrap();
@@ -88,14 +86,14 @@ async fn the_data_of_a_container_is_slow_fails_and_forgets() {
                 assert_eq!(cluster.lose_unsynced(node).await.unwrap(), 10, "what was not synced of two files");
             }
             cluster.start(node, Actor::Agent).await.unwrap();
-            // A kill alone loses nothing.
+            // A kill alone loses no data.
             let there = if lost { "kept\nkept" } else { "kept\nmore\ngone\nkept" };
             assert_eq!(boxes.sh(node, &format!("cd {data} && cat kept; test ! -e gone || cat gone; ls kept")).await, there, "{node}");
             boxes.sh(node, &format!("cd {data} && rm -f gone kept && touch t && sync .")).await;
         }
     }
 
-    // With a disk that is nearly full, and a start in another way.
+    // Tested with a nearly full disk, and after a changed start.
     let ballast = |name: &str, bytes, hidden| Ballast { name: name.into(), bytes, hidden };
     for (name, bytes, hidden) in [("core.7", 32 * MIB, false), ("h", 16 * MIB, true)] {
         assert!(cluster.fill("sized1", &ballast(name, bytes, hidden)).await.unwrap().abs_diff(bytes) < MIB / 4, "{name}");
@@ -118,7 +116,7 @@ async fn the_data_of_a_container_is_slow_fails_and_forgets() {
     super::local::until("nothing is mounted or left", || mounted(&work.to_string_lossy()).is_empty() && !folder.exists()).await;
 }
 
-/// One node that syncs some of what it writes.
+/// Node that syncs a part of its writes.
 const STORE: &str = r#"
 nodes:
   db:
@@ -145,7 +143,7 @@ fn start(project: &Project) -> Live {
     project.program("run").args(["scenarios/store.yaml", "--variant", "noop", "--backend", "docker"]).json().start()
 }
 
-/// What is told of the fault, all of it good, up to the proof that it is gone; the number of that name is more than nothing.
+/// Asserts that all evidence of the fault is good, up to the proof of its removal, and that the number of that name is above zero.
 #[track_caller]
 fn is_proven(fault: &str, number: &str) {
     if !engine() || !require::fuse() {
@@ -153,14 +151,14 @@ fn is_proven(fault: &str, number: &str) {
     }
     let project = store(fault);
     let mut live = start(&project);
-    live.until("gone", |kind| matches!(kind, Kind::FaultEvidence { step: EvidenceStep::Gone, .. }));
+    live.until("gone", |kind| matches!(kind, EventKind::FaultEvidence { step: EvidenceStep::Gone, .. }));
     live.signal(Signal::SIGINT);
     let run = live.run();
     let ran = live.wait();
     let mut steps = Vec::new();
     let mut counted = 0.0;
     for event in ran.events() {
-        if let Kind::FaultEvidence { step, ok, numbers, .. } = event.kind {
+        if let EventKind::FaultEvidence { step, ok, numbers, .. } = event.kind {
             assert!(ok, "{step:?}: {ran}");
             counted += numbers.get(number).copied().unwrap_or_default();
             steps.push(step);
@@ -196,7 +194,7 @@ fn a_killed_runner_leaves_no_layer_of_a_container() {
     let project = store("disk_slow: { target: db, sync: 60ms }");
     let before = Family::folders();
     let mut live = start(&project);
-    live.until("felt", |kind| matches!(kind, Kind::FaultEvidence { step: EvidenceStep::Felt, .. }));
+    live.until("felt", |kind| matches!(kind, EventKind::FaultEvidence { step: EvidenceStep::Felt, .. }));
     let mut family = Family::of(&live, before);
     family.look_at_ports();
     assert_eq!(family.mounts().len(), 1, "its layer");
@@ -207,14 +205,14 @@ fn a_killed_runner_leaves_no_layer_of_a_container() {
     live.signal(Signal::SIGKILL);
     live.wait();
     family.is_gone();
-    // What the engine has is found by its labels.
+    // Objects in the engine are found by their labels.
     Program::new().args(["doctor", "--clean"]).run().exits(0);
     assert_eq!(left(Some(&run)), Vec::<String>::new());
     until("mounts of the engine", || volumes.iter().flat_map(|volume| mounted(volume)).collect());
 }
 
 #[test]
-fn an_engine_elsewhere_is_told_by_doctor() {
+fn remote_engine_is_reported_by_doctor() {
     let doctor = Program::new().arg("doctor").env("DOCKER_HOST", "unix:///nowhere/x.sock").run().exits(0);
     let row = doctor.stdout.lines().find(|line| line.contains("shared fuse")).unwrap_or_else(|| panic!("{doctor}"));
     assert!(row.contains("no engine") || !require::fuse(), "{row}");

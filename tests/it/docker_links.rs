@@ -1,14 +1,14 @@
-//! Links of a cluster in containers, by the names of its nodes and ports.
+//! Tests of links of a cluster in containers, by the names of its nodes and ports.
 
 use std::time::Duration;
 
-use chaosrun::cluster::harm::{Pinging, Shape};
-use chaosrun::cluster::{CutMode, Harm, LinkPath, LinkState};
-use chaosrun::scenario::model;
+use chaosrun_cluster::fault_control::{Pinging, Shape};
+use chaosrun_cluster::{CutMode, FaultControl, LinkPath, LinkState};
+use chaosrun_scenario::model;
 
 use super::boxes::{Boxes, debian};
 
-/// A node that takes connections on its port `client`, and lets them be.
+/// Returns a node that accepts connections on its port `client`, and does nothing with them.
 fn web(name: &str) -> model::Node {
     let listen = "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 99, ReuseAddr => 1) or die; \
                   while ($c = $s->accept) { push @all, $c }";
@@ -16,7 +16,7 @@ fn web(name: &str) -> model::Node {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn links_go_by_the_names_of_nodes_and_ports() {
+async fn links_are_selected_by_names_of_nodes_and_ports() {
     let Some(boxes) = Boxes::up("links", vec![web("web1"), web("web2"), web("web3")]).await else { return };
     let cluster = &boxes.cluster;
     let ms = Duration::from_millis;

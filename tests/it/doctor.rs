@@ -1,11 +1,11 @@
-//! `chaosrun doctor` on this machine and its engine.
+//! Tests of `chaosrun doctor` on this machine and its engine.
 
 use std::fs;
 use std::process::Command;
 
-use chaosrun::cluster::docker::reap;
-use chaosrun::cluster::local::folder;
-use chaosrun::ids::{RunId, TrialId};
+use chaosrun_backend_docker::reap;
+use chaosrun_backend_local::folder;
+use chaosrun_base::ids::{RunId, TrialId};
 
 use crate::require;
 
@@ -23,7 +23,7 @@ fn docker(args: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A container, a network and a volume of an owner, removed at the end by whoever comes first.
+/// Container, network and volume of an owner, removed at the end at the latest.
 struct Planted {
     container: String,
     network: String,
@@ -48,7 +48,7 @@ impl Planted {
         planted
     }
 
-    /// Whether container, network and volume are there.
+    /// Returns if container, network and volume exist.
     fn there(&self) -> [bool; 3] {
         [("container", &self.container), ("network", &self.network), ("volume", &self.volume)]
             .map(|(kind, name)| docker(&[kind, "inspect", name]).0)
@@ -64,11 +64,11 @@ impl Drop for Planted {
 }
 
 #[tokio::test]
-async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
+async fn clean_removes_only_leftovers_of_dead_runs() {
     if require::engine().await.is_none() || require::program("docker").is_none() {
         return;
     }
-    // Runs that start beside this test remove what is left of the dead, but not of those who are set apart.
+    // Runs of parallel tests remove leftovers of the dead, but not those with another mark.
     let apart = format!("doctor{}", std::process::id());
     let owner = reap::labels(&RunId::new(), &TrialId::new())[reap::OWNER].clone();
     let mut fields: Vec<&str> = owner.split(':').collect();
@@ -76,7 +76,7 @@ async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
     fields[2] = &namespace;
     let living = fields.join(":");
     let doctor = |args: &[&str]| doctor(args, ("CHAOSRUN_REMOVAL_APART", &apart));
-    // A process of the same number that began a moment later: it is not the one that made them.
+    // Process with the same pid that began a moment later: it is not the creator of the objects.
     let (rest, started) = living.rsplit_once(':').unwrap();
     let dead = format!("{rest}:{}", started.parse::<u64>().unwrap() + 1);
     let unique = std::process::id();
@@ -85,7 +85,7 @@ async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
 
     let (code, text) = doctor(&[]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("of dead runs"), "{text}");
+    assert!(text.contains("of crashed runs"), "{text}");
     assert_eq!(of_the_dead.there(), [true; 3], "looking changes nothing");
 
     let (code, text) = doctor(&["--clean"]);
@@ -99,7 +99,7 @@ async fn clean_removes_what_the_dead_left_and_nothing_of_the_living() {
 
 #[test]
 fn clean_removes_the_folder_of_a_run_that_was_killed() {
-    // Where no run beside this test looks.
+    // Place where no run of a parallel test looks.
     let place = tempfile::Builder::new().prefix("place").tempdir().unwrap();
     let folder = place.path().join(format!("w{:08}", std::process::id()));
     let doctor = |args: &[&str]| doctor(args, ("TMPDIR", place.path().to_str().unwrap()));
@@ -109,7 +109,7 @@ fn clean_removes_the_folder_of_a_run_that_was_killed() {
     assert!(folder.exists(), "{text}");
     fs::remove_dir_all(&folder).unwrap();
     let owner = folder::make(&folder).unwrap();
-    // Killed while it wrote the program that nodes run.
+    // Run that was killed while it wrote the program for nodes.
     fs::create_dir(folder.join("bin")).unwrap();
     fs::write(folder.join("bin/x-server"), "half of a program").unwrap();
     let (_, text) = doctor(&["--clean"]);
@@ -121,7 +121,7 @@ fn clean_removes_the_folder_of_a_run_that_was_killed() {
 }
 
 #[test]
-fn an_engine_that_is_not_there_breaks_only_who_asked_for_it() {
+fn missing_engine_breaks_only_the_docker_backend() {
     let run = |args: &[&str]| {
         let output = Command::new(PROGRAM).arg("doctor").args(args).env("DOCKER_HOST", "unix:///nowhere/x.sock").output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())

@@ -1,21 +1,22 @@
-//! Real etcd, a system that is not ours and is described by YAML alone, on the `local` backend.
+//! Tests of real etcd, a third-party system that is described only by YAML, on the `local` backend.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::Cluster;
-use chaosrun::cluster::local::LocalCluster;
-use chaosrun::cluster::local::relay::Source;
-use chaosrun::event::{Actor, Kind, Verdict};
-use chaosrun::scenario::{self, Overrides};
+use chaosrun_backend_local::LocalCluster;
+use chaosrun_backend_local::relay::ConnectionSource;
+use chaosrun_cluster::Cluster;
+use chaosrun_event::{Actor, EventKind, Verdict};
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
 
 use crate::local::Run;
 use crate::program::{Project, Ran};
 use crate::require;
 use crate::trials::{proven, verdicts};
 
-/// One request as a person with curl would make it, to the advertised address.
+/// Sends one request as curl would, to the advertised address.
 async fn ask(cluster: &LocalCluster, node: &str, path: &str, body: &'static str) -> Result<String, reqwest::Error> {
     let address = cluster.topology().node(node).unwrap().ports["client"].advertised;
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(10)).build()?;
@@ -26,7 +27,7 @@ async fn ask(cluster: &LocalCluster, node: &str, path: &str, body: &'static str)
 const PUT: &str = r#"{"key": "a2V5", "value": "dmFsdWU="}"#;
 const GET: &str = r#"{"key": "a2V5"}"#;
 
-/// Refused while the members elect a leader, hence asked again; the limit is only there to end a broken test.
+/// Reads the value. Requests are refused during an election, hence repeated; the limit only ends a broken test.
 async fn value(cluster: &LocalCluster, node: &str) -> String {
     let begin = Instant::now();
     loop {
@@ -54,11 +55,11 @@ async fn real_etcd_is_healthy_through_the_relays_and_survives_a_member() {
         panic!("{error}");
     }
 
-    // Every member dials every other, each by its one advertised address, and every one is named.
+    // Every member connects to every other, each by its one advertised address, and every connection is attributed.
     let connections = cluster.relay().unwrap().connections();
     let pairs: BTreeSet<_> = connections.keys().filter(|(_, _, port)| port == "peer").map(|(from, to, _)| (from, to.as_str())).collect();
     let names = ["etcd1", "etcd2", "etcd3"];
-    let sources = names.map(|name| Source::Node(name.into()));
+    let sources = names.map(|name| ConnectionSource::Node(name.into()));
     let all = sources.iter().zip(names).flat_map(|(from, own)| names.map(|to| (from, own, to)));
     assert_eq!(pairs, all.filter(|(_, own, to)| own != to).map(|(from, _, to)| (from, to)).collect());
 
@@ -66,7 +67,7 @@ async fn real_etcd_is_healthy_through_the_relays_and_survives_a_member() {
     cluster.kill("etcd1", 9, Actor::Fault).await.unwrap();
     assert!(ask(&cluster, "etcd1", "/v3/kv/range", GET).await.unwrap_err().is_connect());
     assert_eq!(value(&cluster, "etcd2").await, "dmFsdWU=");
-    // It comes back with its data at the same address.
+    // The member comes back with its data at the same address.
     cluster.start("etcd1", Actor::Agent).await.unwrap();
     while cluster.answers("etcd1", Duration::from_secs(1)).await.is_err() {
         assert!(cluster.status()[0].pid.is_some(), "{:?}", cluster.status()[0]);
@@ -76,7 +77,7 @@ async fn real_etcd_is_healthy_through_the_relays_and_survives_a_member() {
     run.client.close().await;
 }
 
-/// The scenarios as they are on a machine that is busy with other things: fewer requests, more time, etcd's own election timeout.
+/// Returns the scenarios adapted to a busy machine: fewer requests, more time, etcd's own election timeout.
 fn patient() -> Project {
     let calmer = [("--heartbeat-interval=50", "--heartbeat-interval=100"), ("--election-timeout=500", "--election-timeout=1000")];
     let slower = [
@@ -98,7 +99,7 @@ fn run(project: &Project, variants: &[&str], exits: i32) -> Ran {
 }
 
 #[test]
-fn its_faults_are_repaired_with_every_write_kept() {
+fn faults_of_etcd_are_repaired_without_lost_writes() {
     if require::program("etcd").is_none() {
         return;
     }
@@ -109,14 +110,15 @@ fn its_faults_are_repaired_with_every_write_kept() {
         assert_eq!(trial.verdict(), Verdict::Pass, "{}\n{ran}", trial.name());
         proven(trial, &ran);
         // From the log of each member: the first leader, and after its end the next.
-        let elected = trial.kinds.iter().filter(|kind| matches!(kind, Kind::LogMatched { rule, .. } if rule == "leader_elected")).count();
+        let elected =
+            trial.kinds.iter().filter(|kind| matches!(kind, EventKind::LogMatched { rule, .. } if rule == "leader_elected")).count();
         let elections = if trial.name().starts_with("etcd_leader_kill") { 5 } else { 3 };
         assert!(elected >= elections, "every member tells whom it follows, {elected} times in all: {ran}");
     }
 }
 
 #[test]
-fn who_leaves_it_broken_fails() {
+fn unrepaired_etcd_fails() {
     if require::program("etcd").is_none() {
         return;
     }

@@ -1,8 +1,8 @@
-//! What a model and its server may do wrong, each with the verdict that is right: whole trials of a node that was killed.
+//! Tests of failures of a model and its server, each with its correct verdict: whole trials of a killed node.
 
 use std::fmt::Write as _;
 
-use chaosrun::event::{AgentEnd, Kind, Verdict};
+use chaosrun_event::{AgentEnd, Blame, EventKind, Verdict};
 use nix::sys::signal::Signal;
 
 use super::models::{Server, server};
@@ -10,7 +10,7 @@ use super::program::{Program, Project, Trial};
 use super::require;
 use super::trials::patient;
 
-/// One process, and whether it runs.
+/// Cluster of one process, with an observation of its state.
 const CLUSTER: &str = r#"
 nodes:
   n:
@@ -21,7 +21,7 @@ invariants:
   node_up: { each: runs, node: item.node, expect: item.ok, severity: critical }
 "#;
 
-/// Nobody brings it back, so that who ends has failed; how soon is no matter.
+/// The node is never restarted, so every ended agent has failed; the time does not matter.
 const SCENARIO: &str = r"
 name: down
 cluster: clusters/one.yaml
@@ -33,17 +33,17 @@ agent: { variant: noop }
 ";
 
 struct Row {
-    /// The name of the variant and of its model.
+    /// Name of the variant and of its model.
     name: &'static str,
-    /// What the server does after the first turn, or in all of them.
+    /// Behaviour of the server after the first turn, or in all turns.
     turn: String,
     /// Further lines of the variant.
     variant: &'static str,
-    /// `anthropic` alone, or both.
+    /// True for both wire formats, false for `anthropic` only.
     both: bool,
     verdict: Verdict,
     end: AgentEnd,
-    /// Who is to blame, where it is not the agent.
+    /// Party to blame, if it is not the agent.
     blame: Option<&'static str>,
 }
 
@@ -73,7 +73,7 @@ fn rows() -> Vec<Row> {
     let shell = |command: &str| format!(r#"calls: [{{ name: shell, arguments: {{ command: "{command}" }} }}]"#);
     let wall = Row { variant: "limits: { wall: 10s, command: 10s }\n", ..invalid("silent_for_good", "latency: 1000s", "provider") };
     vec![
-        // A wrong request is ours or the variant's; all else the server's.
+        // A wrong request is caused by chaosrun or the variant; all other errors by the server.
         status("s400", 400, "environment"),
         status("s422", 422, "environment"),
         status("s401", 401, "provider"),
@@ -89,7 +89,7 @@ fn rows() -> Vec<Row> {
         invalid("cut_clean", "text: As long as it takes to be cut.\n    cut: { at: 60, clean: true }", "provider"),
         invalid("malformed", "text: As long as it takes to be told in pieces.\n    malformed: { at: 2 }", "provider"),
         Row { variant: "patience: 500ms\n", ..invalid("silent", "latency: 1000s", "provider") },
-        // The limit of the agent was over, and most of its time the server's.
+        // The limit of the agent was exceeded, mostly by the time of the server.
         Row { both: false, ..wall },
         failed("bad_arguments", "calls: [{ name: shell, raw: '{\"command\": ' }]"),
         failed("no_such_tool", "calls: [{ name: reboot, arguments: {} }]"),
@@ -108,7 +108,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// The first answer is a command, so that there is a cost; then the row's.
+/// Returns a script whose first answer is a command, so that there is a cost; the row defines the others.
 fn script(rows: &[Row]) -> String {
     let mut script = "turns:\n".to_owned();
     let usage = "usage: { input: 1000, output: 100, cache_read: 0, cache_write: 0, thinking: 0 }";
@@ -133,7 +133,7 @@ fn variants(mut project: Project, rows: &[Row], server: &Server) -> (Project, Ve
             let (name, url) = (format!("{}_{provider}", row.name), &server.url);
             let url = if *provider == "openai" { format!("{url}/v1") } else { url.clone() };
             let key = project.path().join(format!("key_{name}"));
-            // A key each: what limits one says nothing of the others.
+            // One key per row, so that a limit on one does not affect the others.
             project = project.file(&format!("key_{name}"), &format!("sk-test-{name}")).file(
                 &format!("variants/{name}.yaml"),
                 &format!(
@@ -151,14 +151,14 @@ fn variants(mut project: Project, rows: &[Row], server: &Server) -> (Project, Ve
 
 fn agent(trial: &Trial) -> (AgentEnd, String, u64, f64) {
     let end = trial.kinds.iter().find_map(|kind| match kind {
-        Kind::AgentFinished { end, detail, tokens, usd, .. } => Some((*end, detail.clone(), *tokens, *usd)),
+        EventKind::AgentFinished { end, detail, tokens, usd, .. } => Some((*end, detail.clone(), *tokens, *usd)),
         _ => None,
     });
     end.expect("an agent that began has an end")
 }
 
 #[test]
-fn every_failure_ends_in_the_right_verdict_and_keeps_what_it_cost() {
+fn every_failure_has_its_verdict_and_records_its_cost() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -178,7 +178,7 @@ fn every_failure_ends_in_the_right_verdict_and_keeps_what_it_cost() {
         let row = rows.iter().find(|row| name.rsplit_once('_').is_some_and(|(of, _)| of == row.name)).expect("a row");
         let (end, detail, tokens, usd) = agent(trial);
         let finished = trial.finished();
-        let blame = finished.reason.as_ref().and_then(|reason| reason.blame.as_deref());
+        let blame = finished.reason.as_ref().and_then(|reason| reason.blame).map(Blame::word);
         let paid = row.name == "silent_for_good" || tokens > 0 && usd > 0.0;
         let kept = finished.tokens == tokens && (finished.usd - usd).abs() < 1e-12;
         if (finished.verdict, end, blame) != (row.verdict, row.end, row.blame) || !paid || !kept {
@@ -191,15 +191,15 @@ fn every_failure_ends_in_the_right_verdict_and_keeps_what_it_cost() {
                 row.blame
             );
         }
-        // Nobody waits for what cannot be judged.
-        let waited = trial.kinds.iter().any(|kind| matches!(kind, Kind::PhaseStarted { phase } if phase.as_str() == "settle"));
+        // The trial does not wait for an objective that cannot be judged.
+        let waited = trial.kinds.iter().any(|kind| matches!(kind, EventKind::PhaseStarted { phase } if phase.as_str() == "settle"));
         assert_eq!(waited, row.verdict != Verdict::Invalid, "{name}: {ran}");
     }
     assert!(wrong.is_empty(), "{wrong}\n{ran}");
 }
 
 #[test]
-fn an_interrupted_session_keeps_what_it_did_and_cost() {
+fn interrupted_session_records_its_actions_and_cost() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -210,20 +210,20 @@ fn an_interrupted_session_keeps_what_it_did_and_cost() {
     let (project, names) = variants(project, &rows, &server);
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut live = project.program("run").args(["scenarios/down.yaml", "--variant", &names[0]]).json().start();
-        live.until("told its result", |kind| matches!(kind, Kind::ToolAnswered { .. }));
+        live.until("told its result", |kind| matches!(kind, EventKind::ToolAnswered { .. }));
         live.signal(signal);
         let ran = live.wait().exits(130);
         let trial = ran.trial();
         let (end, _, tokens, usd) = agent(&trial);
         assert_eq!((end, trial.verdict(), trial.commands().len()), (AgentEnd::Interrupted, Verdict::Invalid, 1), "{ran}");
         assert!(tokens >= 1100 && usd > 0.0 && trial.finished().tokens == tokens, "{ran}");
-        let reason = trial.finished().reason.as_ref().and_then(|reason| reason.blame.clone());
-        assert_eq!(reason.as_deref(), Some("interrupted"), "{ran}");
+        let reason = trial.finished().reason.as_ref().and_then(|reason| reason.blame).map(Blame::word);
+        assert_eq!(reason, Some("interrupted"), "{ran}");
     }
 }
 
 #[test]
-fn a_machine_without_bash_is_told_before_anything_is_started() {
+fn missing_bash_is_reported_before_the_start() {
     let project = patient();
     let bare = project.path().join("bin");
     std::fs::create_dir(&bare).expect("made");
@@ -232,8 +232,8 @@ fn a_machine_without_bash_is_told_before_anything_is_started() {
         program.env("PATH", &bare).run()
     };
     let ran = run("playbook").exits(5);
-    assert!(ran.stderr.contains("no `bash` on the PATH: the agent of the variant `playbook` works in one"), "{ran}");
+    assert!(ran.stderr.contains("no `bash` in PATH: the agent of the variant `playbook` needs it"), "{ran}");
     assert!(ran.stderr.contains("install bash, or use `--backend docker`"), "{ran}");
     let ran = Program::new().dir(project.path()).arg("doctor").env("PATH", &bare).run();
-    assert!(format!("{}{}", ran.stdout, ran.stderr).contains("no `bash` on the PATH: agents have none to work in"), "{ran}");
+    assert!(format!("{}{}", ran.stdout, ran.stderr).contains("no `bash` in PATH: agents need it"), "{ran}");
 }

@@ -1,4 +1,4 @@
-//! The fake model server, as the official SDKs and a plain client see it.
+//! Tests of the fake model server with the official SDKs and a plain client.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::program::{Live, Program, Project};
 use super::require;
 
-/// Nothing here takes long; who waits for longer has found a bug.
+/// Time limit of any wait; exceeding it means a bug.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Server {
@@ -35,7 +35,7 @@ impl Server {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Ends it as people do; all went well.
+    /// Ends the server with an interrupt, and asserts success.
     fn stop(self) {
         self.live.signal(Signal::SIGTERM);
         self.live.wait().exits(0);
@@ -43,7 +43,7 @@ impl Server {
 }
 
 #[test]
-fn the_official_sdks_read_what_the_script_says() {
+fn official_sdks_read_scripted_answers() {
     let Some(python) = require::sdk() else { return };
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/model");
     let server = Server::start(&std::fs::read_to_string(fixtures.join("script.yaml")).expect("a script"));
@@ -62,7 +62,7 @@ fn the_official_sdks_read_what_the_script_says() {
     for how in ["whole", "stream"] {
         let (one, other) = (&anthropic[how], &openai[how]);
         let text = |text: &str, stop: &str, tokens: Value| json!({ "content": [text], "stop": stop, "refused": null, "tokens": tokens });
-        // Input, output, read from the cache, written to it, thinking: OpenAI's prompt counts the cache in, Anthropic's does not.
+        // Input, output, read from the cache, written to it, thinking: OpenAI's prompt includes the cache, Anthropic's does not.
         let greeting = "Grüße aus Köln, und guten Tag.";
         let mut hello = text(greeting, "end_turn", json!([11, 7, 5, 3, 2]));
         hello["content"] = json!([["thinking", "", true], greeting]);
@@ -71,7 +71,7 @@ fn the_official_sdks_read_what_the_script_says() {
         for (word, stop) in [("long", "max_tokens"), ("longer", "model_context_window_exceeded"), ("future", "enlightened")] {
             assert_eq!(one[word]["stop"], stop, "{how}");
         }
-        // The helper for streams takes `length` for an error.
+        // The helper for streams treats `length` as an error.
         let length = if how == "whole" { json!({ "stop": "length" }) } else { json!({ "class": "LengthFinishReasonError" }) };
         assert_eq!((&other["long"]["stop"], &other["long"]["class"]), (&length["stop"], &length["class"]));
         assert_eq!((&one["silent"]["content"], &other["silent"]["content"]), (&json!([]), &json!([])), "{how}");
@@ -90,7 +90,7 @@ fn the_official_sdks_read_what_the_script_says() {
         assert_eq!(one["spent"]["error_code"], "enforced_spend_limit_reached", "{how}");
         assert_eq!(other["spent"]["code"], "enforced_spend_limit_reached", "{how}");
 
-        // Two calls at once, and what came of them.
+        // Two calls at once, and their results.
         let first = json!(["I look at tikv2.", ["shell", { "command": "docker logs tikv2", "lines": 20, "env": ["A=1"] }]]);
         let repair = &one["repair"];
         assert_eq!(repair["first"]["content"][0], json!(["thinking", "tikv2 is down.", true]), "{how}");
@@ -111,7 +111,7 @@ fn the_official_sdks_read_what_the_script_says() {
         assert!(other["repair"]["one result"].as_str().unwrap().ends_with("did not have response messages: ID"), "{how}");
     }
 
-    // What the SDKs make of answers that are none.
+    // Reaction of the SDKs to error answers.
     let (whole, stream) = (&anthropic["whole"], &anthropic["stream"]);
     assert_eq!((&stream["cut cleanly"]["content"], &stream["cut cleanly"]["stop"]), (&json!(["Half of a"]), &Value::Null));
     assert_eq!(openai["stream"]["cut cleanly"]["stop"], Value::Null);
@@ -162,7 +162,7 @@ fn the_official_sdks_read_what_the_script_says() {
 
     responses_are_read(&said["responses"]);
 
-    // The record has every try, and no key.
+    // The log contains every attempt, and no key.
     let tries = log.iter().filter(|line| line["body"]["messages"][0]["content"] == "again");
     let tries: Vec<_> = tries.map(|line| (line["status"].as_u64().unwrap(), line["headers"]["x-stainless-retry-count"].clone())).collect();
     let once = [(429, json!("0")), (429, json!("1")), (200, json!("2"))];
@@ -170,7 +170,7 @@ fn the_official_sdks_read_what_the_script_says() {
     assert!(log.iter().all(|line| !line["headers"].to_string().contains("sk-") && line["headers"]["authorization"] == "Bearer ***"));
 }
 
-/// What the SDK makes of the Responses API.
+/// Checks the SDK's view of the Responses API.
 fn responses_are_read(said: &Value) {
     for how in ["whole", "stream"] {
         let found = &said[how];
@@ -233,7 +233,7 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn equal_agents_side_by_side_each_get_every_turn_and_a_client_that_gives_up_goes_on() {
+async fn parallel_equal_agents_each_get_every_turn_and_a_disconnected_client_continues() {
     let server = Server::start(
         "turns:
   - { when: first == 'slow', text: A long story of many words., drip: { bytes: 1, every: 5ms } }
@@ -264,7 +264,7 @@ async fn equal_agents_side_by_side_each_get_every_turn_and_a_client_that_gives_u
     let expected: Vec<_> = (0..8).map(|number| (format!("3: {number}"), 6)).collect();
     assert_eq!(ended, expected);
 
-    // Events come in order, and as they are made.
+    // Events arrive in order, as they are generated.
     let request = body(&json!([{ "role": "user", "content": "another" }]), true);
     let stream = ask(&url, &request).send().await.unwrap().text().await.unwrap();
     let events: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
@@ -273,7 +273,7 @@ async fn equal_agents_side_by_side_each_get_every_turn_and_a_client_that_gives_u
     let block = ["content_block_start", "content_block_delta", "content_block_stop"];
     assert_eq!(squeezed, [&["message_start", "ping"], &block[..], &block[..], &["message_delta", "message_stop"]].concat());
 
-    // Who does not wait for the end, and asks again, gets the next turn as soon as the server has seen it go.
+    // A client that disconnects early and asks again gets the next turn as soon as the server has noticed the disconnection.
     let slow = body(&json!([{ "role": "user", "content": "slow" }]), true);
     let began = Instant::now();
     loop {
@@ -295,7 +295,7 @@ async fn equal_agents_side_by_side_each_get_every_turn_and_a_client_that_gives_u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_beyond_the_script_or_its_limits_is_said_so() {
+async fn requests_beyond_the_script_or_its_limits_are_refused() {
     let server = Server::start("rate: { requests: 3, per: 1h }\nturns: [{ text: '{{ results[0] }}' }, { text: Fine. }]");
     let request = body(&json!([{ "role": "user", "content": "hi" }]), false);
     let refused = ask(&server.url, &request).send().await.unwrap();
@@ -320,25 +320,23 @@ async fn what_goes_beyond_the_script_or_its_limits_is_said_so() {
 
 #[test]
 fn a_script_that_is_wrong_is_told_with_its_places() {
-    let script = "capture: { last: { pattern: '(' } }\nturns:\n  - { wehn: turn > 1, text: '{{ nod }}' }\n  \
-                  - { error: { status: 200 }, latency: 5, calls: [{ name: a, arguments: { x: 1 }, raw: x }] }\n";
-    let project = Project::new().file("script.yaml", script);
+    let script = "capture: { last: { pattern: '(' } }\nturns:\n  - { text: '{{ nod }}' }\n  \
+                  - { error: { status: 200 }, calls: [{ name: a, arguments: { x: 1 }, raw: x }] }\n";
+    let project = Project::new().file("script.yaml", script).file("typed.yaml", "turns:\n  - { wehn: turn > 1 }\n");
     let run = |args: &[&str]| Program::new().dir(project.path()).args(["node", "model"]).args(args).run();
-    let told = run(&["script.yaml"]).exits(3).stderr;
+    let errors = run(&["script.yaml"]).exits(3).stderr;
     let all = [
-        "unknown field `wehn` in `turns[0]`",
-        "did you mean `when`?",
-        "--> script.yaml:4:",
-        "give the unit: `5s` or `5ms`",
-        "`last` means something here already",
+        "script.yaml: capture.last: `last` is reserved",
         "this is not a valid regular expression",
-        "nod",
-        "`200` is not the status of an error",
-        "`arguments` and `raw` exclude each other",
+        "script.yaml: turns[0].text: unknown name `nod`",
+        "turns[1].error.status: `200` is not the status of an error",
+        "turns[1].calls[0].raw: `arguments` and `raw` exclude each other",
     ];
     for words in all {
-        assert!(told.contains(words), "no `{words}` in:\n{told}");
+        assert!(errors.contains(words), "no `{words}` in:\n{errors}");
     }
+    let errors = run(&["typed.yaml"]).exits(3).stderr;
+    assert!(errors.contains("typed.yaml:2:") && errors.contains("unknown field `wehn`"), "{errors}");
     assert!(run(&["other.yaml"]).exits(3).stderr.contains("`other.yaml` was not found"));
     assert!(run(&["script.yaml", "--listen", "nowhere"]).exits(2).stderr.contains("expected `host:port`"));
     let project = Project::new().file("script.yaml", "turns: [{}]");

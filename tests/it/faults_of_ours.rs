@@ -1,4 +1,5 @@
-//! Faults of ours: whatever happens to the runner, nothing it started lives on, and the record tells what was cut off.
+//! Tests of failures of chaosrun itself: after any failure of the runner, none of its processes survives, and the record shows the cut-off
+//! trials.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chaosrun::event::{Kind, Verdict};
+use chaosrun_event::{EventKind, Verdict};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use super::program::{Live, Program, Project};
 use super::trials::patient;
 
-/// Polls, for what no descriptor tells; the limit is only there to end a broken test.
+/// Polls a state that no descriptor signals; the limit only ends a broken test.
 pub fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
     let begin = Instant::now();
     loop {
@@ -30,7 +31,7 @@ pub fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
     }
 }
 
-/// A process, told from a later one with the same pid by when it started.
+/// Process, distinguished by its start time from a later one with the same pid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     pid: i32,
@@ -42,7 +43,7 @@ impl Process {
     fn read(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat[stat.rfind(')')? + 2..].split(' ').collect();
-        // What waits to be reaped by the system's init holds nothing any more.
+        // A process that waits to be reaped by the system's init holds no resources.
         let lives = !matches!(fields.first(), Some(&"Z" | &"X"));
         lives.then_some(Self { pid, started: fields.get(19)?.parse().ok()?, parent: fields.get(1)?.parse().ok()? })
     }
@@ -65,12 +66,12 @@ impl Process {
         String::from_utf8_lossy(&line).replace('\0', " ")
     }
 
-    /// Whether its program or its directory is below `folder`, removed or not.
+    /// Returns true if the program or the directory of the process is below `folder`, removed or not.
     fn uses(&self, folder: &Path) -> bool {
         ["exe", "cwd"].iter().any(|link| fs::read_link(format!("/proc/{}/{link}", self.pid)).is_ok_and(|path| path.starts_with(folder)))
     }
 
-    /// Inodes of its sockets.
+    /// Returns the inodes of its sockets.
     fn sockets(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else { return Vec::new() };
         let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());
@@ -78,25 +79,25 @@ impl Process {
     }
 }
 
-/// Local addresses that are listened on, with the inode of the socket, as `/proc/net/tcp` writes them.
+/// Returns the local addresses of listening sockets, with the inode of the socket, in the format of `/proc/net/tcp`.
 fn listening() -> Vec<(String, String)> {
     let text = fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
     let fields = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     fields.filter(|fields| fields.get(3) == Some(&"0A")).map(|fields| (fields[1].to_owned(), fields[9].to_owned())).collect()
 }
 
-/// Everything that a runner has, seen from outside: found while it lives, looked for when it is gone.
+/// All processes and files of a runner, observed from outside: collected while it lives, searched for after its end.
 pub struct Family {
     runner: i32,
     before: BTreeSet<PathBuf>,
     pub processes: BTreeSet<Process>,
     addresses: BTreeSet<String>,
-    /// Work folders that its processes were seen in: others of the machine are other tests'.
+    /// Work folders in which its processes were seen: other folders belong to other tests.
     own: BTreeSet<PathBuf>,
 }
 
 impl Family {
-    /// To be called before the runner is started.
+    /// Returns the present work folders. Must be called before the runner is started.
     pub fn folders() -> BTreeSet<PathBuf> {
         let entries = fs::read_dir("/var/tmp").map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
         let ours = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 9 && name.to_string_lossy().starts_with('w'));
@@ -107,7 +108,7 @@ impl Family {
         Self { runner: live.pid(), before, processes: BTreeSet::new(), addresses: BTreeSet::new(), own: BTreeSet::new() }
     }
 
-    /// Adds who is there now: the supervisor, which adopts every orphan, and all below it.
+    /// Adds the present processes: the supervisor, which adopts every orphan, and all its descendants.
     fn look(&mut self) {
         let all = Process::all();
         let supervisor = format!("--runner {}", self.runner);
@@ -127,7 +128,7 @@ impl Family {
         self.processes.extend(family);
     }
 
-    /// Also where it listens: nodes, and the runner's relays.
+    /// Also adds the listening ports: of nodes, and of the runner's relays.
     pub fn look_at_ports(&mut self) {
         self.look();
         let runner = Process::read(self.runner);
@@ -135,30 +136,30 @@ impl Family {
         self.addresses.extend(listening().into_iter().filter(|(_, inode)| sockets.contains(inode)).map(|(address, _)| address));
     }
 
-    /// Who owns all others.
+    /// Returns the supervisor.
     pub fn supervisor(&self) -> Vec<Process> {
         self.processes.iter().filter(|process| process.command().contains("supervise")).cloned().collect()
     }
 
-    /// Work folders that were made since: of other tests as well.
+    /// Returns the work folders created since the start, including those of other tests.
     pub fn new_folders(&self) -> Vec<PathBuf> {
         Self::folders().difference(&self.before).cloned().collect()
     }
 
-    /// Its folders as those of an owner who lives: other tests' starts leave them alone as long as this is held.
+    /// Locks its folders like a living owner: starts of other tests ignore them while the locks are held.
     pub fn hold(&self) -> Vec<Flock<File>> {
         let lock = |folder: &PathBuf| Flock::lock(File::open(folder).expect("it is there"), FlockArg::LockShared).expect("locked");
         self.own.iter().map(lock).collect()
     }
 
-    /// What is mounted in its folders.
+    /// Returns the mounts in its folders.
     pub fn mounts(&self) -> Vec<String> {
         let table = fs::read_to_string("/proc/self/mounts").expect("mounts");
         let at = table.lines().filter_map(|line| line.split(' ').nth(1));
         at.filter(|at| self.own.iter().any(|folder| Path::new(at).starts_with(folder))).map(str::to_owned).collect()
     }
 
-    /// Waits until no process of it is left.
+    /// Waits until none of its processes is left.
     pub fn runs_no_more(&mut self) {
         until("these still run", || {
             self.look();
@@ -170,7 +171,7 @@ impl Family {
         });
     }
 
-    /// Waits until nothing of it is left: no process, no port, no mount, no folder.
+    /// Waits until no process, port, mount or folder of it is left.
     pub fn is_gone(&mut self) {
         self.runs_no_more();
         until("these ports are still held", || {
@@ -191,14 +192,14 @@ pub fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Rounds and seed can be set, for a longer search: `CHAOSRUN_TEST_KILLS=50 CHAOSRUN_TEST_SEED=7`.
+/// Rounds and seed can be set for a longer search: `CHAOSRUN_TEST_KILLS=50 CHAOSRUN_TEST_SEED=7`.
 #[test]
-fn a_killed_runner_leaves_nothing_but_a_record_that_tells_it() {
+fn killed_runner_leaves_only_a_record_of_the_cut_off_trial() {
     let rounds = from_environment("CHAOSRUN_TEST_KILLS", 6);
     let mut random = ChaCha8Rng::seed_from_u64(from_environment("CHAOSRUN_TEST_SEED", 1));
     let mut cut_off = 0;
     for round in 0..rounds {
-        // Not to wait for anything: the moment itself is what is random. A trial takes some six seconds.
+        // A random moment, not a wait for a condition. A trial takes about six seconds.
         let moment = Duration::from_micros(random.random_range(0..6_000_000));
         let temp = tempfile::tempdir().expect("a folder");
         let before = Family::folders();
@@ -215,7 +216,7 @@ fn a_killed_runner_leaves_nothing_but_a_record_that_tells_it() {
         if seen.stdout.contains("fault_injected") {
             assert_eq!(listed.code, Some(0), "what is injected is on the disk before: {listed}");
         }
-        // It may have been killed before anything began, or after all was over.
+        // The runner may have been killed before the first event, or after the end.
         if listed.code == Some(6) {
             continue;
         }
@@ -238,12 +239,12 @@ fn a_killed_runner_leaves_nothing_but_a_record_that_tells_it() {
     assert!(cut_off > 0, "none of {rounds} kills hit a trial");
 }
 
-/// Signals once, twice when told so, in the middle of a trial.
+/// Sends a signal in the middle of a trial, twice if requested.
 fn interrupted(scenario: &str, signal: Signal, twice: bool) {
     let project = patient();
     let before = Family::folders();
     let mut live = project.program("run").args([&format!("scenarios/{scenario}.yaml"), "--variant", "noop"]).json().start();
-    live.until("the agent is over", |kind| matches!(kind, Kind::AgentFinished { .. }));
+    live.until("the agent is over", |kind| matches!(kind, EventKind::AgentFinished { .. }));
     let mut family = Family::of(&live, before);
     family.look_at_ports();
     assert!(family.processes.len() > 5 && family.addresses.len() > 6, "the supervisor and the nodes that are left: {:?}", family.processes);
@@ -256,8 +257,8 @@ fn interrupted(scenario: &str, signal: Signal, twice: bool) {
     let trial = ran.trial();
     let finished = trial.finished();
     let reason = finished.reason.as_ref().expect("a reason");
-    assert_eq!((finished.verdict, reason.code.as_str()), (Verdict::Invalid, "interrupted"), "{ran}");
-    assert!(matches!(ran.events().last().map(|event| event.kind.clone()), Some(Kind::RunFinished { interrupted: true, .. })), "{ran}");
+    assert_eq!((finished.verdict, reason.code.word()), (Verdict::Invalid, "interrupted"), "{ran}");
+    assert!(matches!(ran.events().last().map(|event| event.kind.clone()), Some(EventKind::RunFinished { interrupted: true, .. })), "{ran}");
     assert!(ran.stderr.contains("interrupted"), "{ran}");
     let listed = project.program("list").run().exits(0);
     assert!(listed.stdout.contains("INVALID"), "{listed}");
@@ -266,12 +267,12 @@ fn interrupted(scenario: &str, signal: Signal, twice: bool) {
 
 #[test]
 fn sigint_once_heals_and_tears_down() {
-    // The paused store must go too, though it cannot hear a signal.
+    // The paused store must end too, although it cannot handle a signal.
     interrupted("node_pause", Signal::SIGINT, false);
 }
 
 #[test]
-fn sigterm_is_as_sigint() {
+fn sigterm_behaves_like_sigint() {
     interrupted("node_kill", Signal::SIGTERM, false);
 }
 
@@ -280,13 +281,13 @@ fn a_second_signal_kills_at_once() {
     interrupted("pd_kill", Signal::SIGINT, true);
 }
 
-/// No nodes: what is left is the shell.
+/// Cluster without nodes: the only process is the shell.
 const ALARM: &str =
     "name: alarm\ncluster: clusters/none.yaml\ngoal: nothing\ntiming: { steady_for: 0s, stable_for: 0s }\npage: { text: a false alarm }\n";
 
 #[test]
-fn what_the_agents_shell_daemonised_ends_with_the_trial() {
-    // An argument that no other process has, and that the search does not find in itself.
+fn daemons_of_the_agent_end_with_the_trial() {
+    // Argument that no other process has, and that the search does not find in itself.
     let rest = format!("{:08}", std::process::id());
     let seconds = format!("6{rest}");
     let variant = format!(
@@ -313,11 +314,11 @@ rules:
 }
 
 #[test]
-fn a_record_that_cannot_be_written_is_told_before_anything_starts() {
+fn unwritable_record_is_reported_before_the_start() {
     let temp = tempfile::tempdir().expect("a folder");
     let file = temp.path().join("a file");
     fs::write(&file, "mine").expect("written");
-    // Permissions do not stop root; these stop everybody.
+    // Permissions do not stop root; these places stop every user.
     for place in [file.as_path(), &file.join("below"), Path::new("/proc/record"), Path::new("/dev/null")] {
         let ran = node_kill(place).run().exits(8);
         assert!(ran.stdout.is_empty(), "nothing began: {ran}");
@@ -327,20 +328,18 @@ fn a_record_that_cannot_be_written_is_told_before_anything_starts() {
     assert_eq!(fs::read_to_string(&file).expect("it reads"), "mine");
 }
 
-/// A small file system of its own, unmounted when dropped.
+/// Small separate file system, unmounted when dropped.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
-    /// None where one may not mount.
+    /// Mounts the file system; `None` without permission to mount.
     fn new(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a folder");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(dir.path()).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(dir));
         }
-        let required = std::env::var("CHAOSRUN_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|name| name.trim() == "mount"), "`mount` is required and not allowed");
-        println!("skipped: needs mount");
+        crate::require::missing("mount", "it is not allowed");
         None
     }
 }
@@ -352,7 +351,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_full_disk_ends_the_run_and_keeps_what_was_recorded() {
+fn full_disk_ends_the_run_and_preserves_the_record() {
     let Some(disk) = Disk::new("1m") else { return };
     let variant = "provider: scripted
 rules:
@@ -365,7 +364,7 @@ rules:
     let store = disk.0.path().join("record");
     let run = || Program::new().dir(project.path()).args(["run", "scenarios/alarm.yaml", "--variant", "talks"]).store(&store);
     let ran = run().json().run().exits(8);
-    let told = |kind: &Kind| matches!(kind, Kind::Warning { message } if message.contains("is full"));
+    let told = |kind: &EventKind| matches!(kind, EventKind::Warning { message } if message.contains("is full"));
     assert!(ran.events().iter().any(|event| told(&event.kind)), "{ran}");
     let trial = ran.trial();
     assert_eq!(trial.verdict(), Verdict::Invalid, "{ran}");

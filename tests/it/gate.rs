@@ -1,4 +1,4 @@
-//! The gate and comparisons on real runs: two processes, one of which is killed.
+//! Tests of the gate and of comparisons on real runs: two processes, one of which is killed.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ invariants:
   b_up: { each: up_b, node: item.node, expect: item.ok, severity: critical }
 "#;
 
-/// Eight pairs that are alike rule out a loss of 30 points.
+/// Scenario for eight pairs: equal results rule out a loss of 30 points.
 const SCENARIO: &str = r"
 name: down
 cluster: clusters/two.yaml
@@ -50,9 +50,9 @@ fn runs(project: &Project) -> Vec<String> {
 }
 
 #[test]
-fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwise_is_neither() {
+fn unchanged_is_green_worse_is_red_and_incomparable_is_neither() {
     let project = project();
-    // Nothing to judge against yet: that is no green.
+    // There is no baseline yet, so the gate is not green.
     let told = gate(&project).run().exits(3);
     assert!(told.stderr.contains("--accept"), "{told}");
     gate(&project).arg("--accept").run().exits(0);
@@ -71,7 +71,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     golden("check").args(["scenarios/down.yaml", "--seed", "1"]).store(&project.store()).run().exits(7);
     golden("accept").run().exits(0);
 
-    // The same name, another agent: it restarts what was well.
+    // Different agent with the same name: it restarts healthy nodes.
     let project = project.file("variants/agent.yaml", "provider: restart_all\n");
     let red = gate(&project).args(["--junit", "gate.xml"]).run().exits(10);
     assert!(!red.stderr.contains("\n  exit "), "the gate has an exit code of its own: {red}");
@@ -82,11 +82,11 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     assert!(fs::read_to_string(project.path().join("step.md")).unwrap().contains("regression"));
     let recorded = runs(&project);
     let [_, before, _, after] = &recorded[..] else { panic!("{recorded:?}") };
-    // Six of eight are lost: whatever the others come to, it is worse.
+    // Six of eight are lost: the subject is worse, whatever the results of the others.
     let early = Program::new().dir(project.path()).args(["gate", "scenarios/down.yaml", "--baseline", BASELINE, "--margin", "0.3"]);
     let early = early.args(["--until", "decided"]).store(&project.path().join("early")).run().exits(10);
     assert!(early.stderr.contains("a regression is certain: `agent` is worse") && early.stdout.contains("6 pairs"), "{early}");
-    // What is recorded is judged as it was when it was run.
+    // Recorded trials are judged with the files of their run.
     let judge = |run: &str| project.program("gate").args(["--run", run, "--baseline", BASELINE, "--margin", "0.3"]);
     judge(before).run().exits(0);
     judge(after).run().exits(10);
@@ -102,7 +102,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     );
     project.program("compare").args([after, "--baseline", BASELINE]).run().exits(0);
 
-    // Another test of the same name: neither green nor red, and nothing that may be compared.
+    // Different test with the same name: neither green nor red, and not comparable.
     fs::remove_dir_all(project.path().join("golden")).unwrap();
     let project = project.file("variants/agent.yaml", "provider: oracle\n").again("down", &[("repair_within: 20s", "repair_within: 19s")]);
     let stale = gate(&project).run().exits(9);
@@ -118,7 +118,7 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
     assert!(
         refused.stderr.contains(&old)
             && refused.stderr.contains(&new)
-            && refused.stderr.contains("measure the older side again: `chaosrun gate"),
+            && refused.stderr.contains("measure the older side again with `chaosrun gate"),
         "{refused}"
     );
     let told = project.program("compare").args([&recorded[3], &recorded[4], "--across-yardsticks"]).run().exits(0);
@@ -126,7 +126,21 @@ fn what_is_unchanged_is_green_what_is_worse_is_red_and_what_was_measured_otherwi
 }
 
 #[test]
-fn an_engine_that_is_off_is_never_green() {
+fn an_invariant_of_any_name_is_a_plain_failure() {
+    let cluster = CLUSTER.replace("a_up:", "write_lost:").replace("b_up:", "tampered:");
+    let changes = [("repair_within: 20s", "repair_within: 1s"), ("controls: [restart_all]", "controls: []"), ("1..8", "1..2")];
+    let scenario = changes.iter().fold(SCENARIO.to_owned(), |text, (from, to)| text.replace(from, to));
+    let project = Project::new().file("scenarios/clusters/two.yaml", &cluster).file("scenarios/down.yaml", &scenario);
+    let project = project.file("variants/agent.yaml", "provider: noop\n");
+    gate(&project).arg("--accept").run();
+    let told = gate(&project).arg("--message-format").arg("json").run().exits(9);
+    assert!(!told.stdout.contains("\"regression\""), "{told}");
+    let shown = project.program("show").args(["--events", "--message-format", "json"]).run().exits(0);
+    assert!(shown.stdout.contains(r#""code":"invariant:write_lost""#), "{shown}");
+}
+
+#[test]
+fn missing_engine_is_never_green() {
     let project = project();
     gate(&project).arg("--accept").run().exits(0);
     let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/node_kill.yaml");
@@ -135,7 +149,7 @@ fn an_engine_that_is_off_is_never_green() {
         program.env("DOCKER_HOST", "tcp://127.0.0.1:1").env("GITHUB_ACTIONS", "").env("GITHUB_STEP_SUMMARY", "")
     };
     let told = off().args(["--junit", "gate.xml"]).run().exits(9);
-    assert!(told.stdout.starts_with("NOT EVALUATED node_kill") && told.stdout.contains("nothing could be run"), "{told}");
+    assert!(told.stdout.starts_with("NOT EVALUATED node_kill") && told.stdout.contains("no trial could run"), "{told}");
     assert!(fs::read_to_string(project.path().join("gate.xml")).unwrap().contains("<error"));
     let before = fs::read_to_string(project.path().join(BASELINE)).unwrap();
     off().arg("--accept").run().exits(9);

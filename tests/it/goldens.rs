@@ -1,4 +1,4 @@
-//! `golden check`, `accept` and `review`, on real trials.
+//! Tests of `golden check`, `accept` and `review`, on real trials.
 
 use std::fs;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ fn review(project: &Path, answers: &str) -> (String, Option<i32>) {
 }
 
 #[test]
-fn a_trial_that_changes_differs_from_its_golden() {
+fn changed_trial_differs_from_its_golden() {
     let project = patient();
     let root = project.path();
     let one = ["check", "scenarios/node_kill.yaml", "--seed", "7"];
@@ -37,11 +37,11 @@ fn a_trial_that_changes_differs_from_its_golden() {
     }
     assert!(!kept.contains("127."), "no address: {kept}");
 
-    // Without an argument: what there is a golden of. The same seed on a cluster of its own is the same.
+    // Without an argument, all trials with a golden are run. The same seed gives the same result on another cluster.
     let again = golden(root, &["check"]).exits(0);
     assert!(again.stdout.contains("same     node_kill__playbook__7"), "{again}");
 
-    // Another agent under the same name.
+    // Different agent with the same name.
     fs::create_dir_all(root.join("variants")).expect("made");
     let variant = root.join("variants/playbook.yaml");
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/variants/playbook.yaml")).expect("it reads");
@@ -59,10 +59,10 @@ fn a_trial_that_changes_differs_from_its_golden() {
     assert!(shown.contains("1 of 1") && shown.contains("--tail 9"), "{shown}");
     assert_eq!(review(root, "r\n").1, Some(0));
     assert_eq!(fs::read_to_string(&file).expect("kept"), kept, "rejected: the golden stays");
-    assert_eq!(review(root, "").1, Some(6), "nothing waits");
+    assert_eq!(review(root, "").1, Some(6), "no pending snapshots");
 
     let models = "provider: anthropic\nmodel: claude-haiku-4-5\n";
     fs::write(root.join("variants/talker.yaml"), models).expect("written");
     let refused = golden(root, &["check", "scenarios/node_kill.yaml", "--variant", "talker"]).exits(2);
-    assert!(refused.stderr.contains("never does the same twice"), "{refused}");
+    assert!(refused.stderr.contains("is not deterministic"), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! The holder: the real program over pipes, and in containers with its namespace.
+//! Tests of the network sidecar: the real program over pipes, and in containers with its namespace.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::docker::engine::Engine;
-use chaosrun::cluster::docker::holder::{DNS, Guard, Holder, Turn};
-use chaosrun::cluster::docker::image::{self, Sources};
-use chaosrun::cluster::harm::{Pinging, Shape};
-use chaosrun::holder::client::Client;
-use chaosrun::holder::links::{Mode, Path as LinkPath, Ports, Way};
+use chaosrun_backend_docker::engine::Engine;
+use chaosrun_backend_docker::image;
+use chaosrun_backend_docker::image::Sources;
+use chaosrun_backend_docker::sidecar::{DNS, Guard, Holder, StartLock};
+use chaosrun_cluster::fault_control::{Pinging, Shape};
+use chaosrun_node::netns_sidecar::client::SidecarClient;
+use chaosrun_node::netns_sidecar::links::{LinkEffects as LinkPath, LinkSelector, Mode, Ports};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::process::Child;
@@ -20,19 +21,19 @@ use crate::require;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 
-/// Only there to end a broken test.
+/// Time limit that ends a broken test.
 const LONG: Duration = Duration::from_secs(30);
 
-async fn child(program: &str, args: &[&str]) -> (Child, Client) {
+async fn child(program: &str, args: &[&str]) -> (Child, SidecarClient) {
     let mut command = tokio::process::Command::new(program);
     let pipes = || Stdio::piped();
     let mut child = command.args(args).stdin(pipes()).stdout(pipes()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let client = tokio::time::timeout(LONG, Client::connect(stdout, stdin, Box::new(String::new))).await.unwrap().unwrap();
+    let client = tokio::time::timeout(LONG, SidecarClient::connect(stdout, stdin, Box::new(String::new))).await.unwrap().unwrap();
     (child, client)
 }
 
-/// Sends everything back, twice.
+/// Echoes all data, twice.
 async fn echo_twice(mut connection: impl AsyncReadExt + AsyncWriteExt + Unpin) {
     let mut all = Vec::new();
     connection.read_to_end(&mut all).await.unwrap();
@@ -58,7 +59,7 @@ async fn connections_are_carried_in_both_directions() {
             tokio::spawn(echo_twice(connection));
         }
     });
-    // Nobody reads from it: it must not be in the way of what follows.
+    // Data on this connection is never read: it must not block the others.
     let mut stuck = client.dial(there).await.unwrap();
     let nothing = vec![0; 1 << 20];
     let _ = tokio::time::timeout(Duration::from_millis(200), stuck.write_all(&nothing)).await;
@@ -92,7 +93,7 @@ async fn connections_are_carried_in_both_directions() {
 }
 
 #[tokio::test]
-async fn when_it_dies_everything_open_says_so() {
+async fn death_of_the_sidecar_is_reported_on_all_connections() {
     let (mut child, client) = child(PROGRAM, &["holder"]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut stream = client.dial(listener.local_addr().unwrap()).await.unwrap();
@@ -104,7 +105,7 @@ async fn when_it_dies_everything_open_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_no_frame_ends_it() {
+async fn invalid_frame_ends_the_sidecar() {
     let mut command = tokio::process::Command::new(PROGRAM);
     let mut child = command.arg("holder").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
@@ -113,7 +114,7 @@ async fn what_is_no_frame_ends_it() {
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "it says nothing: {output:?}");
 }
 
-/// A network with holders and what runs in them, all made by the stock client.
+/// Network with sidecars and the containers that join them, all created by the stock client.
 struct Lab {
     engine: Engine,
     image: String,
@@ -122,7 +123,7 @@ struct Lab {
     made: Vec<String>,
 }
 
-/// Exit code and output of the stock client.
+/// Returns exit code and output of the stock client.
 fn docker(args: &[&str]) -> (i32, String) {
     let output = Command::new("docker").args(args).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -139,9 +140,9 @@ impl Lab {
     async fn new(test: &str) -> Option<Self> {
         let engine = require::engine().await.filter(|_| require::program("docker").is_some())?;
         let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios/x.yaml");
-        let sources = [(image::holder(), Sources { beside: &beside, program: Path::new(PROGRAM) })];
+        let sources = [(image::sidecar(), Sources { beside: &beside, program: Path::new(PROGRAM) })];
         let mut images = image::prepare(&engine, &sources, |_| ()).await.unwrap();
-        let image = images.swap_remove(&image::holder()).unwrap().reference;
+        let image = images.swap_remove(&image::sidecar()).unwrap().reference;
         let name = format!("it-holder-{test}-{}", std::process::id());
         for _ in 0..20 {
             let base = [10, 250, rand::random()];
@@ -163,7 +164,7 @@ impl Lab {
         Guard { subnet: format!("{}/24", self.address(0)), gateway: self.address(1) }
     }
 
-    /// A created holder container.
+    /// Returns a created sidecar container.
     fn create(&mut self, alias: &str, last: u8) -> String {
         let container = format!("{}-{alias}", self.name);
         let ip = self.address(last).to_string();
@@ -176,12 +177,13 @@ impl Lab {
 
     async fn hold(&mut self, alias: &str, last: u8) -> Holder {
         let container = self.create(alias, last);
-        let holder = Holder::start(&self.engine, &container, &Turn::default()).await.unwrap();
+        let holder = Holder::start(&self.engine, &container, &StartLock::default()).await.unwrap();
         holder.guard(self.guard()).await.unwrap();
         holder
     }
 
-    /// A container joined to the holder of `alias` that greets on port 80, and takes commands; more privileged than a node.
+    /// Creates a container joined to the sidecar of `alias` that greets on port 80, and executes commands; it has more privileges than a
+    /// node.
     fn join(&mut self, alias: &str) -> String {
         let greet = "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die; \
                      while ($c = $s->accept) { print $c \"hello\\n\"; close $c }";
@@ -215,7 +217,7 @@ impl Drop for Lab {
     }
 }
 
-/// What a node hears that dials `to`, and how long it took.
+/// Returns the data that a node receives when it connects to `to`, and the duration.
 fn dials(node: &str, to: impl std::fmt::Display, port: u16) -> (String, Duration) {
     let began = Instant::now();
     let script = format!("exec 3<>/dev/tcp/{to}/{port} && timeout 5 cat <&3");
@@ -224,12 +226,12 @@ fn dials(node: &str, to: impl std::fmt::Display, port: u16) -> (String, Duration
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_guard_lets_neighbours_and_the_host_in_and_nothing_out() {
+async fn guard_admits_neighbours_and_the_host_and_blocks_outgoing_traffic() {
     let Some(mut lab) = Lab::new("guard").await else { return };
     let (web1, web2) = (lab.hold("web1", 10).await, lab.hold("web2", 11).await);
     let (node, _other) = (lab.join("web1"), lab.join("web2"));
 
-    // A listener of this host on all its addresses, as its services are.
+    // Listener on all addresses of this host, like its services.
     let host = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = host.local_addr().unwrap().port();
     let own = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -240,7 +242,7 @@ async fn the_guard_lets_neighbours_and_the_host_in_and_nothing_out() {
         assert!(said.contains("No route to host") || said.contains("Network is unreachable"), "{to}: {said}");
         assert!(took < Duration::from_secs(3), "{to} is refused at once, not after {took:?}");
     }
-    // By name and by address, within and from outside.
+    // Checked by name and by address, from inside and outside.
     assert_eq!(dials(&node, "web2", 80).0, "hello");
     assert_eq!(dials(&node, lab.address(11), 80).0, "hello");
     let mut words = String::new();
@@ -255,13 +257,13 @@ async fn the_guard_lets_neighbours_and_the_host_in_and_nothing_out() {
     let (received, sent) = web1.traffic().await.unwrap();
     assert!(received > 0 && sent > 0);
 
-    // No name leads out, and nobody waits for one.
+    // No name resolves to an outside address, and the answer is immediate.
     let began = Instant::now();
     let (code, text) = docker(&["exec", &node, "getent", "hosts", "example.com"]);
     assert_eq!((code, text.as_str()), (2, ""), "no such name");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 
-    // Without its holder the namespace has no interface left, and never lets anything out.
+    // Without its sidecar the namespace has no interface left, so no packet can leave it.
     web1.close();
     assert_eq!(must(&["wait", &format!("{}-web1", lab.name)]), "0");
     let (said, _) = dials(&node, lab.address(1), port);
@@ -271,10 +273,10 @@ async fn the_guard_lets_neighbours_and_the_host_in_and_nothing_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_runner_mends_its_cuts() {
+async fn cuts_of_a_killed_runner_are_healed() {
     let Some(mut lab) = Lab::new("kill").await else { return };
     let web1 = lab.hold("web1", 10).await;
-    // The stock client in the runner's place: it can be killed.
+    // The stock client replaces the runner: it can be killed.
     let container = lab.create("web2", 11);
     let (mut runner, web2) = child("docker", &["start", "-ai", &container]).await;
     web2.guard(lab.guard()).await.unwrap();
@@ -291,7 +293,9 @@ async fn a_killed_runner_mends_its_cuts() {
     }
 
     let lease = Duration::from_secs(60);
-    let cut = |mode| vec![LinkPath { way: Way { from: lab.address(10), ports: None }, cut: Some(mode), shape: None, name: "1>2".into() }];
+    let cut = |mode| {
+        vec![LinkPath { way: LinkSelector { from: lab.address(10), ports: None }, cut: Some(mode), shape: None, name: "1>2".into() }]
+    };
     let states = async || {
         let all = web2.links().await.unwrap();
         all.iter().map(|path| (path.way.from, path.cut, path.counted.dropped)).collect::<Vec<_>>()
@@ -304,19 +308,19 @@ async fn a_killed_runner_mends_its_cuts() {
     assert!(greets().await.is_err(), "it waits");
     let [(from, Some(Mode::Drop), counted @ 1..)] = states().await[..] else { panic!("{:?}", states().await) };
     assert_eq!(from, lab.address(10));
-    // Put anew it goes on counting.
+    // After another set the counters continue.
     web2.set_links(cut(Mode::Drop), 1, lease).await.unwrap();
     assert!(states().await[0].2 >= counted);
 
     web2.set_links(Vec::new(), 1, lease).await.unwrap();
     assert_eq!((states().await, greets().await), (Vec::new(), Ok(Ok(6))));
-    // Nobody puts it anew: the kernel lets go.
+    // The rules are not renewed: the kernel removes them.
     web2.set_links(cut(Mode::Drop), 1, Duration::from_secs(1)).await.unwrap();
     assert!(greets().await.is_err());
     let mended = async { while greets().await != Ok(Ok(6)) {} };
     tokio::time::timeout(Duration::from_secs(4), mended).await.unwrap();
 
-    // With all that the kernel is told for it.
+    // Includes all data that the kernel needs for it.
     let mut both = cut(Mode::Drop);
     both[0].shape = Some(Shape { delay: Duration::from_secs(20), ..Shape::default() });
     web2.set_links(both, 1, lease).await.unwrap();
@@ -326,16 +330,16 @@ async fn a_killed_runner_mends_its_cuts() {
     runner.wait().await.unwrap();
     assert_eq!(must(&["wait", &container]), "0");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    // Its node lives on, in a namespace that the engine has taken the interface out of.
+    // The node continues to run in a namespace from which the engine has removed the interface.
     let tables = must(&["exec", &node, "nft", "list", "tables", "inet"]);
     assert_eq!(tables, "table inet guard");
     let rules = must(&["exec", &node, "iptables-save", "-t", "mangle"]);
     assert!(!rules.contains("-A "), "{rules}");
 }
 
-/// What comes from `last`, whatever port it is about.
+/// Returns paths that shape all packets from `last`, whatever their port.
 fn shaped(lab: &Lab, last: u8, shape: Shape) -> Vec<LinkPath> {
-    vec![LinkPath { way: Way { from: lab.address(last), ports: None }, cut: None, shape: Some(shape), name: format!("{last}>11") }]
+    vec![LinkPath { way: LinkSelector { from: lab.address(last), ports: None }, cut: None, shape: Some(shape), name: format!("{last}>11") }]
 }
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -346,7 +350,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packets_are_delayed_lost_and_copied_as_asked() {
+async fn packets_are_delayed_lost_and_duplicated_as_requested() {
     let Some(mut lab) = Lab::new("shape").await else { return };
     let (web1, web2, web3) = (lab.hold("web1", 10).await, lab.hold("web2", 11).await, lab.hold("web3", 12).await);
     let _node = lab.join("web2");
@@ -371,7 +375,7 @@ async fn packets_are_delayed_lost_and_copied_as_asked() {
     assert_eq!((path.way.from, path.shape, path.cut), (lab.address(10), Some(Shape { delay: ms(50), ..plain }), None));
     assert!(path.counted.packets >= 60 && path.counted.delayed == path.counted.packets, "{path:?}");
 
-    // Five standard deviations of 1000; the same seed loses as many, of a neighbour that sends nothing else.
+    // Five standard deviations of 1000; the same seed loses the same number, for a neighbour without other traffic.
     let lossy = shaped(&lab, 12, Shape { loss: 0.1, ..plain });
     let lost = async || {
         web2.set_links(Vec::new(), 0, LEASE).await.unwrap();
@@ -401,7 +405,7 @@ async fn packets_are_delayed_lost_and_copied_as_asked() {
     assert_eq!((pings.answered.len(), pings.duplicates), (200, 0));
     assert!((20..=90).contains(&pings.reordered), "{}", pings.reordered);
 
-    // A mended link lets go of what was held back.
+    // A healed link releases the packets that were held back.
     set(Shape { delay: Duration::from_secs(20), ..plain }).await;
     let waits = web1.ping(to, None, Pinging { count: 1, every: ms(1), timeout: LONG });
     let mends = async {
@@ -418,7 +422,7 @@ async fn packets_are_delayed_lost_and_copied_as_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ports_rates_and_resets_are_of_their_connections() {
+async fn ports_rates_and_resets_affect_only_their_connections() {
     let Some(mut lab) = Lab::new("ports").await else { return };
     let (web1, web2) = (lab.hold("web1", 10).await, lab.hold("web2", 11).await);
     let (_one, _other) = (lab.join("web1"), lab.join("web2"));
@@ -434,35 +438,36 @@ async fn ports_rates_and_resets_are_of_their_connections() {
         tokio::task::yield_now().await;
     }
     let path = |ports, cut, shape: Shape| LinkPath {
-        way: Way { from: lab.address(10), ports },
+        way: LinkSelector { from: lab.address(10), ports },
         cut,
         shape: Some(shape).filter(|shape| !shape.is_plain()),
         name: format!("1>2:{ports:?}"),
     };
     let web = Some(Ports { ours: Some(80), theirs: None });
-    // Everything is cut but connections to the port, which are slow.
+    // All connections are cut except those to the port, which are slow.
     let slow = Shape { delay: ms(30), ..Shape::default() };
     web2.set_links(vec![path(None, Some(Mode::Drop), Shape::default()), path(web, None, slow)], 1, LEASE).await.unwrap();
     assert!(web1.ping(lab.address(11), None, Pinging { timeout: ms(200), ..how }).await.unwrap().answered.is_empty());
     let pings = web1.ping(lab.address(11), Some(80), how).await.unwrap();
     assert!(pings.answered.len() == 10 && median(pings.answered.clone()) >= ms(30), "{pings:?}");
     assert_eq!(web2.links().await.unwrap().len(), 2);
-    // The other way about, by the port of the one who sends.
+    // The reverse case, by the port of the sender.
     let theirs = Some(Ports { ours: None, theirs: Some(80) });
     web2.set_links(vec![path(theirs, None, slow)], 1, LEASE).await.unwrap();
     let there = median(web2.ping(lab.address(10), Some(80), how).await.unwrap().answered);
     let here = median(web1.ping(lab.address(11), Some(80), how).await.unwrap().answered);
     assert!(there >= ms(30) && here < ms(30), "{there:?} {here:?}");
 
-    // A probe on another port is treated as the port it stands for.
+    // A probe on another port is treated like the port it represents.
     let rate = |rate| Shape { rate: Some(rate), ..Shape::default() };
     web2.set_links(vec![path(web, None, rate(1_000_000))], 1, LEASE).await.unwrap();
-    let measured = async |ports| web2.receives(lab.address(11), &web1, Way { from: lab.address(10), ports }, ms(1000)).await.unwrap();
+    let measured =
+        async |ports| web2.receives(lab.address(11), &web1, LinkSelector { from: lab.address(10), ports }, ms(1000)).await.unwrap();
     let (limited, free) = (measured(web).await, measured(None).await);
     assert!((700_000.0..1_100_000.0).contains(&limited) && free > 5e6, "{limited} {free}");
 
     let reset = |reset| Shape { reset, ..Shape::default() };
-    web1.set_links(vec![LinkPath { way: Way { from: lab.address(11), ports: None }, ..path(None, None, reset(1.0)) }], 1, LEASE)
+    web1.set_links(vec![LinkPath { way: LinkSelector { from: lab.address(11), ports: None }, ..path(None, None, reset(1.0)) }], 1, LEASE)
         .await
         .unwrap();
     for _ in 0..5 {

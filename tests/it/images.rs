@@ -1,18 +1,19 @@
-//! Images on a real engine: built, found again, superseded.
+//! Tests of images on a real engine: built, found again, superseded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use chaosrun::cluster::docker::engine::Engine;
-use chaosrun::cluster::docker::error::EngineError;
-use chaosrun::cluster::docker::image::{self, Image, PROGRAM, Sources, Step};
-use chaosrun::scenario::model::ImageSource;
+use chaosrun_backend_docker::engine::Engine;
+use chaosrun_backend_docker::error::EngineError;
+use chaosrun_backend_docker::image;
+use chaosrun_backend_docker::image::{Image, ImageStep, PROGRAM, Sources};
+use chaosrun_scenario::model::ImageSource;
 
 use crate::require;
 
-/// A project with image folders of its own; the images it built are removed at the end.
+/// Project with image folders of its own; the images built from them are removed at the end.
 struct Project {
     dir: tempfile::TempDir,
     program: PathBuf,
@@ -32,13 +33,13 @@ impl Project {
         fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
     }
 
-    /// The image, and what was told of it on the way.
+    /// Returns the image, and the progress messages.
     async fn prepare(&self, engine: &Engine, name: &str) -> Result<(Image, Vec<String>), EngineError> {
         let source = ImageSource::Build { folder: format!("images/{name}"), packages: Vec::new() };
         let beside = self.dir.path().join("scenarios/x.yaml");
         let told = Mutex::new(Vec::new());
-        let tell = |progress: image::Progress| {
-            let word = if matches!(progress.step, Step::Done(_)) { "done" } else { "begun" };
+        let tell = |progress: image::ImageProgress| {
+            let word = if matches!(progress.step, ImageStep::Done(_)) { "done" } else { "begun" };
             told.lock().unwrap().push(format!("{word} {}", progress.image));
         };
         let sources = [(source.clone(), Sources { beside: &beside, program: &self.program })];
@@ -57,7 +58,7 @@ impl Drop for Project {
     }
 }
 
-/// Exit code and output of the stock client.
+/// Returns exit code and output of the stock client.
 fn docker(args: &[&str]) -> (i32, String) {
     let output = Command::new("docker").args(args).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -65,7 +66,7 @@ fn docker(args: &[&str]) -> (i32, String) {
 }
 
 #[tokio::test]
-async fn our_own_program_runs_in_an_image_under_a_neutral_name() {
+async fn program_runs_in_an_image_under_a_neutral_name() {
     let Some(engine) = require::engine().await.filter(|_| require::program("docker").is_some()) else { return };
     let project = Project::new();
     let server = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("images/server/Dockerfile")).unwrap();
@@ -80,10 +81,10 @@ async fn our_own_program_runs_in_an_image_under_a_neutral_name() {
     let (code, text) = docker(&["run", "--rm", "--network", "none", "--entrypoint", "ls", &image.reference, PROGRAM, "/tmp"]);
     assert_eq!((code, text.as_str()), (0, format!("{PROGRAM}\n\n/tmp:").as_str()));
 
-    // Nothing to do, nothing to tell.
+    // The image exists: no work, no messages.
     assert_eq!(project.prepare(&engine, "itserver").await.unwrap(), (image.clone(), Vec::new()));
 
-    // Two later versions: the first is gone, the last but one is kept for a run that may still use it.
+    // Two later versions: the first is removed, the second newest is kept for a run that may still use it.
     project.image("itserver", &format!("{server}ENV version=2\n"));
     let (second, _) = project.prepare(&engine, "itserver").await.unwrap();
     assert_ne!((&second.reference, &second.digest), (&image.reference, &image.digest));
@@ -94,7 +95,7 @@ async fn our_own_program_runs_in_an_image_under_a_neutral_name() {
 }
 
 #[tokio::test]
-async fn a_dockerfile_that_is_wrong_is_shown_with_the_step_that_failed() {
+async fn invalid_dockerfile_is_reported_with_the_failed_step() {
     let Some(engine) = require::engine().await.filter(|_| require::program("docker").is_some()) else { return };
     let project = Project::new();
     project.image("broken", "FROM debian:bookworm-slim\nRUN echo the reason; false\n");

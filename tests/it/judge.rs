@@ -1,4 +1,4 @@
-//! A model that judges diagnoses: asked once, kept apart, and never of its own work.
+//! Tests of a model that judges diagnoses: asked once, stored separately, and never for its own work.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use super::models::server;
 use super::program::{Program, Project, Ran};
 use super::trials::patient;
 
-/// The agent hands in what it believes; the judge has to be asked twice for its tool.
+/// Script: the agent submits a diagnosis; the judge uses its tool only after a second request.
 const SCRIPT: &str = r#"
 turns:
   - when: "'submit_diagnosis' in tools"
@@ -56,7 +56,7 @@ fn asked(project: &Project) -> usize {
 }
 
 #[test]
-fn a_judge_is_asked_once_of_what_others_say_and_changes_nothing() {
+fn judge_is_asked_once_and_does_not_change_results() {
     let project = project();
     let server = server(&project);
     let project = judges(project, &server.url);
@@ -65,25 +65,30 @@ fn a_judge_is_asked_once_of_what_others_say_and_changes_nothing() {
     let of = |name: &str| trials.iter().find(|trial| trial.started.variant == name).expect("it ran");
     let before = Program::new().args(["show", &of("claude").id]).store(&project.store()).json().run().exits(0);
 
-    // Files are checked as what they are, and neither is the other.
+    // The files of both kinds are checked as their own kind, and are not interchangeable.
     Program::new().dir(project.path()).args(["check", "--files-only", "variants/judges"]).run().exits(0);
     let agent = judge(&project, &["--all", "--by", "variants/claude.yaml"]).exits(3);
-    assert!(agent.stderr.contains("is an agent, and no judge"), "{agent}");
+    assert!(agent.stderr.contains("is an agent, not a judge"), "{agent}");
     let judging = project.run(&["scenarios/false_alarm.yaml", "--variant", "variants/judges/strict.yaml"]).exits(3);
-    assert!(judging.to_string().contains("is a judge, and no agent"), "{judging}");
+    assert!(judging.to_string().contains("is a judge, not an agent"), "{judging}");
 
-    // What it would be asked has the truth, the diagnosis, and whether what is cited was shown.
+    // The judge's prompt contains the truth, the diagnosis, and if each citation was shown.
     let prompt = judge(&project, &[&of("claude").id, "--by", "strict", "--prompt"]).exits(0);
-    for part in ["Nothing was wrong.", "Root cause: the page was wrong", "Nothing that they were shown has these words.", "tikv2 (tikv)"] {
+    for part in [
+        "Nothing was wrong.",
+        "Root cause: the page was wrong",
+        "This text does not appear in anything that the engineer was shown.",
+        "tikv2 (tikv)",
+    ] {
         assert!(prompt.stdout.contains(part), "{part}: {prompt}");
     }
     assert_eq!(asked(&project), 0);
 
     let first = judge(&project, &["--all", "--by", "strict", "--record", "judge.jsonl"]).exits(0);
     assert!(first.stdout.contains("2 trials by `strict` (other-model): 2 asked, 0 known"), "{first}");
-    assert!(first.stdout.contains("They say that nothing is wrong.") && first.stdout.contains("as the rules (95%"), "{first}");
+    assert!(first.stdout.contains("They say that nothing is wrong.") && first.stdout.contains("agree with the rules (95%"), "{first}");
     assert!(first.stdout.lines().all(|line| line.chars().count() <= 80), "{first}");
-    // Twice each: it had no words for it at first.
+    // Two requests each: the first answer was no tool call.
     assert_eq!(asked(&project), 4, "{first}");
 
     let again = judge(&project, &["--all", "--by", "strict", "--message-format", "json"]).exits(0);
@@ -94,18 +99,18 @@ fn a_judge_is_asked_once_of_what_others_say_and_changes_nothing() {
     assert_eq!(all["agreement"]["same"]["of"], 2, "{again}");
     assert_eq!(asked(&project), 4, "what was said is not asked again");
 
-    // Nobody judges itself, by whatever name it goes.
+    // No model judges itself, under any name.
     let own = judge(&project, &["--all", "--by", "own", "--message-format", "json"]).exits(0);
     let all = lines(&own).pop().expect("a line for all");
     assert_eq!((&all["asked"], &all["own"]), (&1.into(), &serde_json::json!([of("claude").id])), "{own}");
     let itself = judge(&project, &[&of("claude").id, "--by", "own"]).exits(2);
     assert!(itself.stderr.contains("`vendor/some-model` would judge itself"), "{itself}");
 
-    // A limit ends it before the next question; what was said until then is kept.
+    // A limit ends the judging before the next question; earlier judgements are kept.
     let poor = judge(&project, &["--all", "--by", "poor"]).exits(5);
-    assert!(poor.stdout.contains("1 trial by `poor`") && poor.stderr.contains("are spent"), "{poor}");
+    assert!(poor.stdout.contains("1 trial by `poor`") && poor.stderr.contains("was reached"), "{poor}");
 
-    // It stands beside what was judged by rules, and changes nothing of it.
+    // The judgement is shown beside the grades by rules, and does not change them.
     let after = Program::new().args(["show", &of("claude").id]).store(&project.store()).json().run().exits(0);
     let (before, mut after): (Value, Value) =
         (serde_json::from_str(&before.stdout).expect("JSON"), serde_json::from_str(&after.stdout).expect("JSON"));
@@ -116,7 +121,7 @@ fn a_judge_is_asked_once_of_what_others_say_and_changes_nothing() {
     let text = Program::new().args(["show", &of("claude").id]).store(&project.store()).run().exits(0);
     assert!(text.stdout.contains("advisory partly, evidence not supported, by `strict` (other-model)"), "{text}");
 
-    // A cassette answers without a server, whichever record it is asked for.
+    // A cassette answers without a server, for any record.
     drop(server);
     let gone = judge(&project, &["--all", "--by", "strict", "--again"]).exits(5);
     assert!(gone.stderr.contains("`other-model`"), "{gone}");

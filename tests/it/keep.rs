@@ -1,4 +1,4 @@
-//! `chaosrun cluster ...`: clusters that are kept outside of trials.
+//! Tests of `chaosrun cluster ...`: clusters that are kept outside of trials.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use serde_json::Value;
 use super::docker::engine;
 use super::program::{Program, Project, Ran};
 
-/// Only there to end a broken test.
+/// Time limit that ends a broken test.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// Two nodes, the second after the first, each of which says when it begins.
+/// Two nodes, started one after the other, each of which prints a line at its start.
 const PAIR: &str = r#"
 nodes:
   first:
@@ -32,7 +32,7 @@ invariants:
   node_up: { each: runs, node: item.node, expect: item.ok }
 "#;
 
-/// A project with that cluster; whatever a test leaves running ends with it.
+/// Project with that cluster; all processes that a test leaves running end with it.
 struct Kept(Project);
 
 impl Kept {
@@ -57,7 +57,7 @@ impl Kept {
         self.ran(&["up", "scenarios/clusters/pair.yaml"]).exits(0)
     }
 
-    /// Null when it is not kept.
+    /// Returns the status; null if the cluster is not kept.
     fn status(&self) -> Value {
         let ran = self.program("status").arg("pair").json().run();
         if ran.code == Some(6) {
@@ -66,7 +66,7 @@ impl Kept {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
     }
 
-    /// Asks for the status until it is as wanted.
+    /// Polls the status until it is as wanted.
     fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
@@ -82,7 +82,7 @@ impl Kept {
         self.0.store().join("clusters/pair")
     }
 
-    /// Nothing of the processes, the work folder and the record's folder is left.
+    /// Asserts that no process, work folder or record folder is left.
     fn is_gone(last: &Value) {
         let began = Instant::now();
         let work = Path::new(last["work"].as_str().expect("a path"));
@@ -112,7 +112,7 @@ fn node<'a>(status: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn a_cluster_is_kept_until_it_is_ended() {
+fn cluster_is_kept_until_down() {
     let kept = Kept::new(PAIR);
     let up = kept.up();
     let ready = ["first ", "second "].map(|name| up.stderr.lines().position(|line| line.starts_with(name) && line.contains("ready after")));
@@ -121,9 +121,9 @@ fn a_cluster_is_kept_until_it_is_ended() {
         assert!(up.stdout.contains(part), "`{part}`: {up}");
     }
     let again = kept.ran(&["up", "scenarios/use.yaml"]).exits(2);
-    assert!(again.stderr.contains("`pair` is kept running already, from `scenarios/clusters/pair.yaml` on `local`"), "{again}");
+    assert!(again.stderr.contains("`pair` is already running, from `scenarios/clusters/pair.yaml` on `local`"), "{again}");
 
-    // Killed from outside: seen, judged, and brought back.
+    // Killed from outside: observed, judged, and restarted.
     let before = kept.until("measured", |status| status["broken"] == Value::Array(Vec::new()));
     kill(pid(&node(&before, "second")["pid"]), Signal::SIGKILL).expect("it is there");
     let broken = kept.until("killed and noticed", |status| {
@@ -138,7 +138,7 @@ fn a_cluster_is_kept_until_it_is_ended() {
     let refused = kept.ran(&["restart", "pair", "third"]).exits(2);
     assert!(refused.stderr.contains("its nodes are first, second"), "{refused}");
 
-    // What was logged, and what is logged while somebody looks.
+    // Earlier log lines, and lines that are logged during the command.
     let logs = kept.ran(&["logs", "pair", "first", "--tail", "1"]).exits(0);
     assert_eq!(logs.stdout, "hello from first\n");
     let mut following = kept.program("logs").args(["scenarios/clusters/pair.yaml", "-f"]).start();
@@ -148,18 +148,18 @@ fn a_cluster_is_kept_until_it_is_ended() {
     following.until_line("what is new", |line| line == "first  | something new\n");
 
     let down = kept.ran(&["down", "scenarios/use.yaml"]).exits(0);
-    assert!(down.stderr.contains("ended `pair`: 2 nodes in"), "{down}");
+    assert!(down.stderr.contains("stopped `pair`: 2 nodes in"), "{down}");
     following.wait().exits(0);
     assert!(!kept.folder().exists());
     Kept::is_gone(&after);
     let nothing = kept.ran(&["down", "scenarios/use.yaml"]).exits(0);
-    assert!(nothing.stderr.contains("not kept running"), "{nothing}");
+    assert!(nothing.stderr.contains("is not running"), "{nothing}");
     kept.ran(&["status"]).exits(6);
     kept.ran(&["logs", "pair"]).exits(6);
 }
 
 #[test]
-fn what_does_not_come_up_is_told_and_leaves_nothing() {
+fn failed_start_is_reported_and_leaves_nothing() {
     let dies = PAIR.replace("[sleep, \"1000\"]", "[sh, -c, \"echo 'cannot bind: boom'; exit 3\"]");
     let kept = Kept::new(
         &dies.replace("after: [first]", "after: [first]\n    ready: { exec: [test, -e, ready], expect: status == 0, within: 20s }"),
@@ -175,7 +175,7 @@ fn what_does_not_come_up_is_told_and_leaves_nothing() {
 }
 
 #[test]
-fn a_keeper_that_was_killed_leaves_nothing_in_the_way() {
+fn killed_daemon_does_not_block_the_next_start() {
     let kept = Kept::new(PAIR);
     kept.up();
     let first = kept.status();
@@ -184,24 +184,24 @@ fn a_keeper_that_was_killed_leaves_nothing_in_the_way() {
     assert_eq!(died["pid"], first["pid"]);
     Kept::is_gone(&first);
     let shown = kept.ran(&["status", "pair"]).exits(5);
-    assert!(shown.stdout.contains("its keeper died") && shown.stdout.contains("chaosrun cluster down pair"), "{shown}");
+    assert!(shown.stdout.contains("its daemon crashed") && shown.stdout.contains("chaosrun cluster down pair"), "{shown}");
     let logs = kept.ran(&["logs", "pair"]).exits(0);
     assert!(logs.stdout.contains("hello from first"), "{logs}");
 
     let up = kept.up();
-    assert!(up.stderr.contains("had died: what it left is removed"), "{up}");
+    assert!(up.stderr.contains("crashed; its resources were removed"), "{up}");
     let second = kept.status();
     assert_ne!(second["pid"], first["pid"]);
     kill(pid(&second["pid"]), Signal::SIGKILL).expect("it is there");
     kept.until("dead", |status| status["died"] == true);
     let down = kept.ran(&["down", "pair"]).exits(0);
-    assert!(down.stderr.contains("removed what the keeper of `pair` left"), "{down}");
+    assert!(down.stderr.contains("removed the resources that the crashed daemon of `pair` left"), "{down}");
     assert!(!kept.folder().exists());
     Kept::is_gone(&second);
 }
 
 #[test]
-fn in_the_foreground_an_interrupt_ends_it() {
+fn interrupt_ends_a_cluster_in_the_foreground() {
     let kept = Kept::new(PAIR);
     let mut live = kept.program("up").args(["scenarios/use.yaml", "--foreground"]).json().start();
     let up = live.until_line("up", |line| line.starts_with('{'));
@@ -215,7 +215,7 @@ fn in_the_foreground_an_interrupt_ends_it() {
 }
 
 #[test]
-fn an_interrupt_before_it_is_up_ends_what_there_is() {
+fn interrupt_during_the_start_ends_all_nodes() {
     let never = PAIR.replace("test, -e, ready", "test, -e, never");
     let kept = Kept::new(&never);
     let live = kept.program("up").arg("scenarios/clusters/pair.yaml").start();
@@ -226,7 +226,7 @@ fn an_interrupt_before_it_is_up_ends_what_there_is() {
     Kept::is_gone(&coming);
 }
 
-/// One that answers over HTTP, and one that does not.
+/// One node that answers over HTTP, and one that does not.
 const ALONE: &str = r#"
 nodes:
   first:
@@ -246,7 +246,7 @@ nodes:
 "#;
 
 #[test]
-fn a_kept_cluster_is_broken_and_mended_by_hand() {
+fn manual_faults_on_a_kept_cluster() {
     let kept = Kept::new(ALONE);
     kept.up();
     let pid = node(&kept.status(), "first")["pid"].clone();
@@ -268,27 +268,27 @@ fn a_kept_cluster_is_broken_and_mended_by_hand() {
     let listed: Value = serde_json::from_str(&listed.stdout).expect("one line");
     assert_eq!((&listed["id"], &listed["fault"], &listed["healed"]), (&"f1".into(), &"node_pause".into(), &false.into()), "{listed:#}");
     let unknown = kept.fault(&["heal", "pair", "f7"]).exits(5);
-    assert!(unknown.stderr.contains("no fault `f7` is in force") && unknown.stderr.contains("in force: f1"), "{unknown}");
+    assert!(unknown.stderr.contains("no active fault `f7`") && unknown.stderr.contains("active: f1"), "{unknown}");
     let healed = kept.fault(&["heal", "pair", "f1"]).exits(0);
     assert!(healed.stdout.contains("healed") && healed.stdout.contains("gone"), "{healed}");
     assert_ne!(state().as_deref(), Some("T"));
     assert_eq!(kept.fault(&["list", "pair"]).exits(0).stdout, "");
 
-    // It passes by itself; and what is still in force ends with the cluster.
+    // The fault ends by itself; faults still in force end with the cluster.
     kept.fault(&["inject", "pair", "node_pause: { target: first }", "--for", "1s"]).exits(0);
     let began = Instant::now();
     while !kept.fault(&["list", "pair"]).exits(0).stdout.is_empty() {
         assert!(began.elapsed() < HUNG, "it does not pass");
     }
     assert_ne!(state().as_deref(), Some("T"));
-    // What no list shows any more has no place either.
+    // A fault that is no longer listed no longer occupies its place.
     kept.fault(&["inject", "pair", "node_pause: { target: first }"]).exits(0);
     let last = kept.status();
     kept.ran(&["down", "pair"]).exits(0);
     Kept::is_gone(&last);
 }
 
-/// Servers that take connections and let them be, each with a disk of its own.
+/// Servers that accept connections and do nothing with them, each with a disk of its own.
 const WEBS: &str = r#"
 nodes:
   web: # web1, web2, web3
@@ -303,14 +303,14 @@ nodes:
     docker: { image: "debian:bookworm-slim" }
 "#;
 
-/// Exit code and output of a command in a node, by the stock client, to which the keeper is an engine.
+/// Returns exit code and output of a command in a node, by the stock client, for which the daemon is an engine.
 fn in_node(engine: &str, words: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("docker").env("DOCKER_HOST", engine).arg("exec").args(words).output().expect("the stock client runs");
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[test]
-fn a_kept_cluster_in_containers_is_broken_and_mended_by_hand() {
+fn manual_faults_on_a_kept_cluster_in_containers() {
     if !engine() {
         return;
     }

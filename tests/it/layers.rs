@@ -1,4 +1,4 @@
-//! Layers under nodes' data: slow, failing, forgetful.
+//! Tests of the disk layer under nodes' data: slow, failing, losing data.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -6,26 +6,23 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::Cluster;
-use chaosrun::cluster::harm::{DiskErrno, DiskFault, DiskOperation, Harm};
-use chaosrun::cluster::local::LocalCluster;
-use chaosrun::event::Actor;
+use chaosrun_backend_local::LocalCluster;
+use chaosrun_cluster::Cluster;
+use chaosrun_cluster::fault_control::{DiskErrno, DiskFault, DiskOperation, FaultControl};
+use chaosrun_event::Actor;
 
 use crate::local::{Run, node, spec, until};
 use crate::require;
 
-const NONE: Duration = Duration::ZERO;
-
 fn healthy() -> DiskFault {
-    let errno = DiskErrno::Eio;
-    DiskFault { read_delay: NONE, write_delay: NONE, sync_delay: NONE, error: 0.0, errno, operations: Vec::new() }
+    DiskFault::default()
 }
 
 fn data(cluster: &LocalCluster) -> PathBuf {
     cluster.topology().nodes[0].data.clone()
 }
 
-/// What is mounted at and below a folder.
+/// Returns the number of mounts at and below a folder.
 fn mounted(below: &Path) -> usize {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().filter(|line| line.contains(&*below.to_string_lossy())).count()
@@ -44,7 +41,7 @@ async fn layered(run: &Run, command: &[&str]) -> Option<LocalCluster> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operations_are_slow_or_fail_and_pass_when_it_is_healed() {
+async fn operations_are_slow_or_fail_until_the_disk_is_healed() {
     let run = Run::new();
     let Some(cluster) = layered(&run, &["sleep", "1000"]).await else { return };
     let data = data(&cluster);
@@ -78,12 +75,34 @@ async fn operations_are_slow_or_fail_and_pass_when_it_is_healed() {
     cluster.set_disk("n1", None).await.unwrap();
     cluster.write_through("n1").await.unwrap();
     assert_eq!(cluster.disk_counters("n1").await.unwrap().failed, 2);
+
+    let mut open = fs::OpenOptions::new().append(true).open(data.join("e")).unwrap();
+    cluster.set_disk("n1", Some(&DiskFault { read_only: true, ..DiskFault::default() })).await.unwrap();
+    let refused: [(&str, std::io::Result<()>); 7] = [
+        ("write", open.write_all(b"x")),
+        ("create", fs::write(data.join("new"), "x")),
+        ("truncate", fs::write(data.join("e"), "x")),
+        ("remove", fs::remove_file(data.join("f"))),
+        ("rename", fs::rename(data.join("f"), data.join("g"))),
+        ("mkdir", fs::create_dir(data.join("h"))),
+        ("chmod", fs::set_permissions(data.join("e"), std::os::unix::fs::PermissionsExt::from_mode(0o600))),
+    ];
+    for (change, done) in refused {
+        assert_eq!(done.map_err(|error| error.raw_os_error()), Err(Some(libc::EROFS)), "{change}");
+    }
+    assert!(fs::read(data.join("e")).unwrap() == content, "it can still be read");
+    let said = cluster.write_through("n1").await.unwrap_err();
+    assert!(said.contains("Read-only file system"), "{said}");
+    cluster.set_disk("n1", None).await.unwrap();
+    open.write_all(b"x").unwrap();
+    cluster.write_through("n1").await.unwrap();
+    drop(open);
     cluster.down().await.unwrap();
     until("nothing is mounted or left", || mounted(&data) == 0 && !data.exists()).await;
     run.client.close().await;
 }
 
-/// What a Redis says when it has read its data.
+/// Returns the answer of a Redis once it has read its data.
 fn redis(socket: &Path, command: &str) -> String {
     let began = Instant::now();
     loop {
@@ -94,7 +113,7 @@ fn redis(socket: &Path, command: &str) -> String {
     }
 }
 
-/// One answer; of a text its length and itself.
+/// Returns one answer; a text has its length before it.
 fn asked(socket: &Path, command: &str, began: Instant) -> String {
     let mut connection = loop {
         match UnixStream::connect(socket) {
@@ -112,7 +131,7 @@ fn asked(socket: &Path, command: &str, began: Instant) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_store_has_not_synced_is_lost_and_nothing_else() {
+async fn only_unsynced_data_of_a_store_is_lost() {
     let Some(program) = require::program("redis-server") else { return };
     let run = Run::new();
     let args = "--port 0 --save '' --unixsocket ../s --dir data --appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0";
@@ -120,10 +139,10 @@ async fn what_a_store_has_not_synced_is_lost_and_nothing_else() {
     let Some(cluster) = layered(&run, &["sh", "-c", &script]).await else { return };
     let socket = data(&cluster).parent().unwrap().join("s");
     assert_eq!(redis(&socket, "SET synced 1"), "+OK");
-    // From here it leaves that to the system.
+    // From here on Redis leaves syncing to the system.
     assert_eq!(redis(&socket, "CONFIG SET appendfsync no"), "+OK");
     assert_eq!(redis(&socket, "SET unsynced 1"), "+OK");
-    // A kill alone loses nothing: the kernel has it.
+    // A kill alone loses no data: the kernel has it.
     for lost in [false, true] {
         cluster.kill("n1", 9, Actor::Fault).await.unwrap();
         fs::remove_file(&socket).unwrap();
@@ -149,7 +168,7 @@ async fn nothing_stays_mounted_when_the_layer_or_the_runner_is_killed() {
     let run = Run::new();
     let Some(cluster) = layered(&run, &["sleep", "1000"]).await else { return };
     let data = data(&cluster);
-    // Somebody is in it.
+    // A file in the mount is open.
     let mut open = File::create(data.join("open")).unwrap();
     open.write_all(b"x").unwrap();
     let layer = |process: &fs::DirEntry| {
@@ -166,7 +185,7 @@ async fn nothing_stays_mounted_when_the_layer_or_the_runner_is_killed() {
 
     run.client.close().await;
 
-    // What a killed runner does not do: the supervisor sees the end of its socket.
+    // A killed runner does not do this: the supervisor sees the end of its socket.
     let killed = || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let data = runtime.block_on(async {

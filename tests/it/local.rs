@@ -1,17 +1,19 @@
-//! The `local` backend with real processes.
+//! Tests of the `local` backend with real processes.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::local::supervisor::{Supervisor, SupervisorClient};
-use chaosrun::cluster::local::{LocalCluster, LocalOptions, WorkRoot};
-use chaosrun::cluster::{Cluster, ClusterError, Exec, NodeChange, Running};
-use chaosrun::diagnostic::{Place, Pointer, SourceFile};
-use chaosrun::emit::{Emitter, Message};
-use chaosrun::event::{Actor, Kind, NodeState};
-use chaosrun::expr::{Expr, Scope, Template};
-use chaosrun::scenario::model::{self, ProbeKind, Ready};
+use chaosrun_backend_local::supervisor::{Supervisor, SupervisorClient};
+use chaosrun_backend_local::{LocalCluster, LocalOptions, WorkRoot};
+use chaosrun_cluster::{Cluster, ClusterError, ExecRequest, NodeChange, Running};
+use chaosrun_diagnostic::{Pointer, SourceFile, SourcePlace};
+use chaosrun_event::emit::{DispatcherMessage, Emitter};
+use chaosrun_event::{Actor, EventKind, NodeState};
+use chaosrun_expr::{Expr, Scope, Template};
+use chaosrun_probe::{Exec as ExecProbe, ProbeSpec};
+use chaosrun_scenario::model;
+use chaosrun_scenario::model::Ready;
 use indexmap::IndexMap;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{broadcast, mpsc};
@@ -46,11 +48,11 @@ pub fn node(name: &str, command: &[&str]) -> model::Node {
         stop_grace: Duration::from_secs(10),
         clock: false,
         layer: false,
-        place: Place::new(file, Pointer::default()),
+        place: SourcePlace::new(file, Pointer::default()),
     }
 }
 
-/// Runs until it is told otherwise.
+/// Returns a node that runs until it is stopped.
 pub fn idle(name: &str) -> model::Node {
     node(name, &["sleep", "1000"])
 }
@@ -58,10 +60,10 @@ pub fn idle(name: &str) -> model::Node {
 fn ready_by(command: &str, within: Duration) -> Option<Ready> {
     let command = ["sh", "-c", command].into_iter().map(template).collect();
     let expect = Expr::compile("status == 0", None, Scope::Response, &[]).unwrap();
-    Some(Ready { probe: ProbeKind::Exec { command }, expect, within })
+    Some(Ready { probe: ProbeSpec::new("exec", ExecProbe { command }), expect, within })
 }
 
-pub fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Cluster> {
+pub fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::ClusterSpec> {
     let mut roles: IndexMap<String, model::Role> = IndexMap::new();
     for node in &nodes {
         let new = || model::Role { name: node.role.clone(), nodes: Vec::new(), after: Vec::new() };
@@ -70,7 +72,7 @@ pub fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Clust
     for (role, other) in after {
         roles[*role].after.push((*other).to_owned());
     }
-    Arc::new(model::Cluster {
+    Arc::new(model::ClusterSpec {
         name: "test".into(),
         file: Arc::new(SourceFile { name: "test.yaml".into(), text: String::new() }),
         roles,
@@ -90,26 +92,26 @@ pub fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Clust
     })
 }
 
-/// Everything a run has.
+/// All parts of a run.
 pub struct Run {
     pub client: SupervisorClient,
     pub work: Arc<WorkRoot>,
     dir: tempfile::TempDir,
     emitter: Emitter,
-    events: mpsc::UnboundedReceiver<Message>,
+    events: mpsc::UnboundedReceiver<DispatcherMessage>,
 }
 
 impl Run {
     pub fn new() -> Self {
         let client = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap().attach().unwrap();
-        let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap());
+        let work = Arc::new(WorkRoot::new(Path::new(PROGRAM), &client).unwrap());
         let (emitter, events) = Emitter::new(Instant::now());
-        // On the disk of the work root, as a project's directory may be.
+        // On the disk of the work root, like a project's directory.
         let dir = tempfile::Builder::new().prefix(".chaosrun").tempdir_in(work.path().parent().unwrap()).unwrap();
         Self { client, work, dir, emitter, events }
     }
 
-    pub fn try_cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> Result<LocalCluster, ClusterError> {
+    pub fn try_cluster(&self, trial: &str, spec: &Arc<model::ClusterSpec>) -> Result<LocalCluster, ClusterError> {
         LocalCluster::new(Arc::clone(spec), self.options(trial))
     }
 
@@ -127,19 +129,19 @@ impl Run {
         }
     }
 
-    pub fn cluster(&self, trial: &str, spec: &Arc<model::Cluster>) -> LocalCluster {
+    pub fn cluster(&self, trial: &str, spec: &Arc<model::ClusterSpec>) -> LocalCluster {
         self.try_cluster(trial, spec).unwrap()
     }
 
-    /// Ends as a killed process does: nothing of it cleans up.
+    /// Ends the run like a killed process, without cleaning up.
     pub fn die(self, cluster: LocalCluster) {
         std::mem::forget(Arc::clone(&self.work));
         drop((self, cluster));
     }
 
-    pub fn told(&mut self) -> Vec<Kind> {
+    pub fn told(&mut self) -> Vec<EventKind> {
         let mut kinds = Vec::new();
-        while let Ok(Message::Event(draft)) = self.events.try_recv() {
+        while let Ok(DispatcherMessage::Event(draft)) = self.events.try_recv() {
             kinds.push(draft.kind);
         }
         kinds
@@ -158,7 +160,7 @@ pub fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Polls, for what no event tells; the limit is only there to end a broken test.
+/// Polls a state that no event signals; the limit only ends a broken test.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {
@@ -171,8 +173,8 @@ fn log(cluster: &LocalCluster, name: &str) -> String {
     std::fs::read_to_string(cluster.log_file(name).unwrap()).unwrap()
 }
 
-pub fn shell(script: &str) -> Exec {
-    Exec { command: ["sh", "-c", script].map(str::to_owned).to_vec(), ..Exec::default() }
+pub fn shell(script: &str) -> ExecRequest {
+    ExecRequest { command: ["sh", "-c", script].map(str::to_owned).to_vec(), ..ExecRequest::default() }
 }
 
 pub async fn line(running: &mut Running) -> String {
@@ -193,7 +195,7 @@ pub fn conflict(result: Result<(), ClusterError>) -> String {
 }
 
 #[tokio::test]
-async fn comes_up_in_order_and_goes_down_without_a_trace() {
+async fn cluster_starts_in_order_and_ends_without_leftovers() {
     let mut run = Run::new();
     let mut first = node("first1", &["sh", "-c", "while ! test -e go; do sleep 0.01; done; touch ready; exec sleep 1000"]);
     first.files.insert("conf/a.toml".into(), template("seed = {{ trial.seed }}\nme = \"{{ self.name }}\"\n"));
@@ -230,12 +232,12 @@ async fn comes_up_in_order_and_goes_down_without_a_trace() {
     conflict(cluster.start("second1", Actor::Runner).await);
 
     let told = run.told();
-    let at = |wanted: &dyn Fn(&Kind) -> bool| told.iter().position(wanted).unwrap();
-    let first_ready = at(&|kind| matches!(kind, Kind::NodeReady { node, .. } if node == "first1"));
-    let second_started = at(&|kind| matches!(kind, Kind::NodeStarted { node, .. } if node == "second1"));
-    let other_started = at(&|kind| matches!(kind, Kind::NodeStarted { node, .. } if node == "other1"));
+    let at = |wanted: &dyn Fn(&EventKind) -> bool| told.iter().position(wanted).unwrap();
+    let first_ready = at(&|kind| matches!(kind, EventKind::NodeReady { node, .. } if node == "first1"));
+    let second_started = at(&|kind| matches!(kind, EventKind::NodeStarted { node, .. } if node == "second1"));
+    let other_started = at(&|kind| matches!(kind, EventKind::NodeStarted { node, .. } if node == "other1"));
     assert!(other_started < first_ready && first_ready < second_started);
-    let ended = told.iter().filter(|kind| matches!(kind, Kind::NodeChanged { state: EXITED_BY_KILL, by: Some(Actor::Runner), .. }));
+    let ended = told.iter().filter(|kind| matches!(kind, EventKind::NodeChanged { state: EXITED_BY_KILL, by: Some(Actor::Runner), .. }));
     assert_eq!(ended.count(), 3);
     run.client.close().await;
 }
@@ -255,7 +257,7 @@ async fn a_node_that_does_not_get_ready_is_quoted() {
     late.ready = ready_by("exit 4", Duration::from_millis(300));
     let cluster = run.cluster("t-2", &spec(vec![late], &[]));
     let error = cluster.up().await.unwrap_err().to_string();
-    assert!(error.starts_with("node `late1` did not get ready within 300ms: answered with 4"), "{error}");
+    assert!(error.starts_with("node `late1` was not ready within 300ms: answered with 4"), "{error}");
     assert!(error.ends_with("its log ends:\n  waiting for others"), "{error}");
     cluster.down().await.unwrap();
 
@@ -272,7 +274,7 @@ async fn next(changes: &mut broadcast::Receiver<NodeChange>) -> (NodeState, Opti
 }
 
 #[tokio::test]
-async fn takes_orders_as_an_engine_does() {
+async fn operations_behave_like_those_of_an_engine() {
     let run = Run::new();
     let mut stubborn = node("n1", &["sh", "-c", "trap '' TERM; touch deaf; while :; do sleep 0.01; done"]);
     stubborn.ready = ready_by("test -e deaf", Duration::from_secs(20));
@@ -296,7 +298,7 @@ async fn takes_orders_as_an_engine_does() {
     assert_eq!(next(&mut changes).await, (NodeState::Running, Some(Actor::Agent)));
     assert_eq!(conflict(cluster.unpause("n1", Actor::Agent).await), "node `n1` is not paused");
 
-    // A restart brings a paused node back to life; what ignores SIGTERM is killed.
+    // A restart resumes a paused node; a process that ignores SIGTERM is killed.
     cluster.pause("n1", Actor::Fault).await.unwrap();
     next(&mut changes).await;
     let before = pid(&cluster, "n1");
@@ -321,7 +323,7 @@ async fn takes_orders_as_an_engine_does() {
 }
 
 #[tokio::test]
-async fn an_end_is_told_at_once_with_who_wanted_it() {
+async fn end_of_a_node_is_reported_at_once_with_its_origin() {
     let run = Run::new();
     let cluster = run.cluster("t-1", &spec(vec![idle("a1"), idle("b1")], &[]));
     cluster.up().await.unwrap();
@@ -367,7 +369,7 @@ async fn commands_run_in_a_node_and_beside_it_and_are_killed_whole() {
     let daemon: u32 = line(&mut inside).await.parse().unwrap();
     cluster.kill("n1", 9, Actor::Fault).await.unwrap();
     assert_eq!((&mut inside.exit).await.unwrap(), 137);
-    // The next start waits until nothing is left of the one before.
+    // The next start waits until no process of the previous one is left.
     cluster.start("n1", Actor::Agent).await.unwrap();
     assert!(!exists(daemon));
 

@@ -1,14 +1,14 @@
-//! What faults do to real processes on this machine.
+//! Tests of the effects of faults on real processes on this machine.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::harm::{Ballast, Pinging, Redefinition, Stress};
-use chaosrun::cluster::local::LocalCluster;
-use chaosrun::cluster::{Cluster, ClusterError, CutMode, Exec, Harm, LinkPath, Shape};
-use chaosrun::event::{Actor, NodeState};
-use chaosrun::scenario::model;
+use chaosrun_backend_local::LocalCluster;
+use chaosrun_cluster::fault_control::{Ballast, Pinging, Redefinition, Stress};
+use chaosrun_cluster::{Cluster, ClusterError, CutMode, ExecRequest, FaultControl, LinkPath, Shape};
+use chaosrun_event::{Actor, NodeState};
+use chaosrun_scenario::model;
 use indexmap::IndexMap;
 use tokio::io::AsyncReadExt;
 
@@ -26,7 +26,7 @@ fn with_port(name: &str) -> model::Node {
     node
 }
 
-/// In the place of node `b1`: sends everything back.
+/// Runs an echo server in place of node `b1`.
 fn echo(cluster: &LocalCluster) {
     let listener = TcpListener::bind(cluster.topology().node("b1").unwrap().ports["client"].listen).unwrap();
     std::thread::spawn(move || {
@@ -34,7 +34,7 @@ fn echo(cluster: &LocalCluster) {
             std::thread::spawn(move || {
                 let mut bytes = [0; 1024];
                 while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                    // The other end may be gone.
+                    // The other end may be closed.
                     let _ = stream.write_all(&bytes[..count]);
                 }
             });
@@ -42,13 +42,13 @@ fn echo(cluster: &LocalCluster) {
     });
 }
 
-/// Says a word to `b1` and gives what comes back, asked by a process of `a1` or by one of nobody's.
+/// Sends a word to `b1` and returns the answer, from a process of `a1` or from one outside all nodes.
 async fn says(cluster: &LocalCluster, by_node: bool) -> String {
     let at = cluster.topology().node("b1").unwrap().ports["client"].advertised;
     let script =
         format!("exec 3<>/dev/tcp/{}/{} && echo word >&3 && read -t 20 answer <&3 && echo $answer || echo broken", at.ip(), at.port());
     let command = ["bash", "-c", &script].map(str::to_owned).to_vec();
-    let exec = Exec { command, ..Exec::default() };
+    let exec = ExecRequest { command, ..ExecRequest::default() };
     let mut running = if by_node { cluster.exec("a1", exec).await } else { cluster.spawn(exec).await }.unwrap();
     let mut text = String::new();
     running.stdout.read_to_string(&mut text).await.unwrap();
@@ -56,7 +56,7 @@ async fn says(cluster: &LocalCluster, by_node: bool) -> String {
 }
 
 #[tokio::test]
-async fn what_a_node_s_processes_send_follows_its_path() {
+async fn traffic_of_a_node_follows_its_path() {
     let run = Run::new();
     let cluster = run.cluster("t-1", &spec(vec![idle("a1"), with_port("b1")], &[]));
     echo(&cluster);
@@ -65,7 +65,7 @@ async fn what_a_node_s_processes_send_follows_its_path() {
     cluster.set_links(&[path("a1", "b1", Shape { delay, ..Shape::default() })], 1).await.unwrap();
     let begin = Instant::now();
     assert_eq!(says(&cluster, true).await, "word");
-    // One way of the handshake, and the word.
+    // One direction of the handshake, and the word.
     assert!(begin.elapsed() >= 2 * delay, "{:?}", begin.elapsed());
     let counted = cluster.links().await.unwrap()[0].counted.unwrap();
     assert_eq!((counted.bytes, counted.delayed), (5, counted.packets));
@@ -84,7 +84,7 @@ async fn what_a_node_s_processes_send_follows_its_path() {
 }
 
 #[tokio::test]
-async fn links_are_measured_and_what_a_relay_cannot_do_is_refused() {
+async fn links_are_measured_and_unsupported_effects_are_refused() {
     let run = Run::new();
     let cluster = run.cluster("t-1", &spec(vec![with_port("a1"), with_port("b1"), idle("c1")], &[]));
     let delay = Duration::from_millis(25);
@@ -123,7 +123,7 @@ async fn links_are_measured_and_what_a_relay_cannot_do_is_refused() {
 }
 
 #[tokio::test]
-async fn a_disk_is_filled_and_nothing_of_it_outlives_the_runner() {
+async fn filled_disk_is_freed_after_the_end_of_the_runner() {
     let run = Run::new();
     let mut small = idle("n1");
     small.disk = Some(64 * MIB);
@@ -145,19 +145,19 @@ async fn a_disk_is_filled_and_nothing_of_it_outlives_the_runner() {
     cluster.fill("n1", &Ballast { hidden: true, ..ballast }).await.unwrap();
     let path = run.work.path().to_owned();
     assert!(path.exists());
-    // What the supervisor does when the runner is killed: its socket ends.
+    // The supervisor does this when the runner is killed and its socket ends.
     run.client.close().await;
     assert!(!path.exists());
 }
 
-/// Whether the node's process stands still now.
+/// Returns true if the node's process is stopped now.
 fn stands(cluster: &LocalCluster) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(cluster, "n1"))).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
 }
 
 #[tokio::test]
-async fn a_busy_node_stands_still_and_goes_on_and_is_never_left_standing() {
+async fn busy_node_stops_and_continues_and_is_never_left_stopped() {
     let run = Run::new();
     let cluster = run.cluster("t-1", &spec(vec![node("n1", &["sh", "-c", "while :; do sleep 0.01; done"])], &[]));
     cluster.up().await.unwrap();
@@ -174,7 +174,7 @@ async fn a_busy_node_stands_still_and_goes_on_and_is_never_left_standing() {
     assert!(reading.running && reading.used >= Duration::from_millis(50), "{reading:?}");
     assert!(changes.try_recv().is_err(), "nobody hears of it");
 
-    // A pause is a pause, whatever the node is doing.
+    // A pause takes effect whatever the node is doing.
     until("it stands", || stands(&cluster)).await;
     cluster.pause("n1", Actor::Agent).await.unwrap();
     let paused = cluster.stress("n1").await.unwrap();
@@ -196,7 +196,7 @@ async fn a_busy_node_stands_still_and_goes_on_and_is_never_left_standing() {
     let memory = conflict(cluster.set_stress("n1", Some(Stress { cores: 0.0, percent: 0.0, memory: 1 })).await);
     assert_eq!(memory, "node `n1` has no limit of its own on memory here: only `docker` can take from it");
 
-    // The runner is killed while the node stands.
+    // The runner is killed while the node is stopped.
     cluster.set_stress("n1", stress(100.0)).await.unwrap();
     until("it stands", || stands(&cluster)).await;
     let pid = pid(&cluster, "n1");
@@ -205,7 +205,7 @@ async fn a_busy_node_stands_still_and_goes_on_and_is_never_left_standing() {
 }
 
 #[tokio::test]
-async fn a_changed_file_and_a_changed_definition_count_from_the_next_start() {
+async fn changed_file_and_definition_apply_at_the_next_start() {
     let run = Run::new();
     let script = "env | grep ^MODE; cat a.conf; echo $*; touch ready; exec sleep 1000";
     let mut node = node("n1", &["sh", "-c", script, "sh"]);
@@ -234,7 +234,7 @@ async fn a_changed_file_and_a_changed_definition_count_from_the_next_start() {
     until("it has started anew", || log().ends_with("--slow x\n")).await;
     cluster.redefine("n1", None).await.unwrap();
     cluster.restart("n1", Duration::ZERO, Actor::Agent).await.unwrap();
-    // Nobody renders the file again.
+    // The file is not rendered again.
     let expected = "MODE=calm\ngood\n--fast\nMODE=wild\nbad\n--slow x\nMODE=calm\nbad\n--fast\n";
     until("it is as it was, but for the file", || log() == expected).await;
 

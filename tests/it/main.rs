@@ -1,4 +1,4 @@
-//! One binary for all integration tests.
+//! Single binary for all integration tests.
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why; a process under test tells its parent")]
 
 mod actions;
@@ -11,6 +11,7 @@ mod breaks;
 mod campaigns;
 mod clocks;
 mod coding_agents;
+mod commands;
 mod docker;
 mod docker_disks;
 mod docker_links;
@@ -31,20 +32,26 @@ mod local_faults;
 mod model_client;
 mod models;
 mod outside;
+mod panics;
 mod program;
 mod promql;
 mod ratelimiter;
 mod recorded;
+mod records;
 mod removal;
+mod replayed;
 mod require;
 mod rescore;
 mod samples;
+mod samples_left_out;
 mod sandbox;
 mod served;
 mod shares;
 mod standin_pd;
 mod standin_store;
 mod supervisor;
+mod third_backend;
 mod trials;
+mod unchanged;
 mod until;
 mod watched;

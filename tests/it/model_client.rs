@@ -1,4 +1,4 @@
-//! The client of models against the fake model server: two programs that share no code but the words of the wire.
+//! Tests of the model client with the fake model server: two programs that share only the wire format.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -6,13 +6,15 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chaosrun::agent::model::anthropic::{Anthropic, Caching};
-use chaosrun::agent::model::cassette::{Cassette, Mode, Recorder};
-use chaosrun::agent::model::client::{Client, Config, Shared, Source};
-use chaosrun::agent::model::key::KeySource;
-use chaosrun::agent::model::openai::OpenAi;
-use chaosrun::agent::model::retry::Retries;
-use chaosrun::agent::model::{CallResult, Entry, Failure, ModelError, Notice, Part, Reply, Spec, Stop, Thinking, ToolSpec, Usage};
+use chaosrun_models::anthropic::{Anthropic, Caching};
+use chaosrun_models::cassette::{Cassette, CassetteRecorder, Mode};
+use chaosrun_models::client::{AnswerSource, ModelClient, ModelClientConfig, SharedModels};
+use chaosrun_models::key::KeySource;
+use chaosrun_models::openai::OpenAi;
+use chaosrun_models::retry::Retries;
+use chaosrun_models::{
+    CallResult, ConversationEntry, MessagePart, ModelError, ModelFailure, ModelReply, Notice, Spec, StopReason, Thinking, ToolSpec, Usage,
+};
 use serde_json::{Value, json};
 
 use super::program::{Live, Program, Project};
@@ -62,23 +64,26 @@ impl Server {
         Self { live, url, project }
     }
 
-    fn client(&self, wire: Wire, stream: bool, source: Source) -> Client {
+    fn client(&self, wire: Wire, stream: bool, source: AnswerSource) -> ModelClient {
         self.client_as(wire, Anthropic::default(), stream, source)
     }
 
-    fn client_as(&self, wire: Wire, anthropic: Anthropic, stream: bool, source: Source) -> Client {
+    fn client_as(&self, wire: Wire, anthropic: Anthropic, stream: bool, source: AnswerSource) -> ModelClient {
         let retries = Retries { most: 3, within: Duration::from_secs(600) };
         let key = match source {
-            Source::Cassette(_) => KeySource::None,
+            AnswerSource::Cassette(_) => KeySource::None,
             _ => KeySource::File(self.project.path().join("key")),
         };
         let silence = Duration::from_secs(120);
-        let (wire, base_url): (Arc<dyn chaosrun::agent::model::wire::Wire>, _) = match wire {
+        let (wire, base_url): (Arc<dyn chaosrun_models::wire::ModelWire>, _) = match wire {
             Wire::Anthropic => (Arc::new(anthropic), self.url.clone()),
             Wire::OpenAi => (Arc::new(OpenAi::default()), format!("{}/v1", self.url)),
         };
-        Client::new(Config { wire, base_url, key, stream, silence, retries, seed: 1, price: None, source }, &Shared::default())
-            .expect("a client")
+        ModelClient::new(
+            ModelClientConfig { wire, base_url, key, stream, silence, retries, seed: 1, price: None, source },
+            &SharedModels::default(),
+        )
+        .expect("a client")
     }
 
     fn log(&self) -> Vec<Value> {
@@ -116,24 +121,29 @@ fn spec(wire: Wire) -> Spec {
     }
 }
 
-async fn ask(client: &mut Client, wire: Wire, history: &[Entry]) -> (Result<Reply, ModelError>, Vec<Notice>) {
+async fn ask(client: &mut ModelClient, wire: Wire, history: &[ConversationEntry]) -> (Result<ModelReply, ModelError>, Vec<Notice>) {
     ask_as(client, &spec(wire), history).await
 }
 
-async fn ask_as(client: &mut Client, spec: &Spec, history: &[Entry]) -> (Result<Reply, ModelError>, Vec<Notice>) {
+async fn ask_as(client: &mut ModelClient, spec: &Spec, history: &[ConversationEntry]) -> (Result<ModelReply, ModelError>, Vec<Notice>) {
     let notices = Mutex::new(Vec::new());
     let reply = client.ask(spec, history, &|notice| notices.lock().expect("a lock").push(notice)).await;
     (reply, notices.into_inner().expect("a lock"))
 }
 
-/// A repair in two turns: what was said, byte for byte, and what it took.
-async fn repair(client: &mut Client, wire: Wire) -> (Vec<String>, Vec<Notice>) {
-    let mut history = vec![Entry::User("A ticket: node tikv2 does not answer.".into())];
+/// Runs a repair in two turns: returns all messages, byte for byte, and the notices.
+async fn repair(client: &mut ModelClient, wire: Wire) -> (Vec<String>, Vec<Notice>) {
+    let mut history = vec![ConversationEntry::User("A ticket: node tikv2 does not answer.".into())];
     let (reply, notices) = ask(client, wire, &history).await;
     let reply = reply.expect("a reply");
-    assert_eq!(reply.stop, Stop::Calls, "{wire:?}");
-    assert_eq!(reply.parts[..2], [Part::Thinking("tikv2 is down.".into()), Part::Text("Ich sehe nach tikv2.".into())], "{wire:?}");
-    let calls: Vec<_> = reply.parts[2..].iter().map(|part| if let Part::Call(call) = part { call } else { panic!("{part:?}") }).collect();
+    assert_eq!(reply.stop, StopReason::Calls, "{wire:?}");
+    assert_eq!(
+        reply.parts[..2],
+        [MessagePart::Thinking("tikv2 is down.".into()), MessagePart::Text("Ich sehe nach tikv2.".into())],
+        "{wire:?}"
+    );
+    let calls: Vec<_> =
+        reply.parts[2..].iter().map(|part| if let MessagePart::Call(call) = part { call } else { panic!("{part:?}") }).collect();
     let arguments = calls.iter().map(|call| Value::from(call.arguments.clone().expect("arguments"))).collect::<Vec<_>>();
     assert_eq!(arguments, [json!({ "command": "docker logs tikv2", "lines": 20 }), json!({ "command": "docker ps" })], "{wire:?}");
     assert_eq!(
@@ -144,10 +154,14 @@ async fn repair(client: &mut Client, wire: Wire) -> (Vec<String>, Vec<Notice>) {
     assert!(reply.request.is_some(), "{wire:?}");
     let results = calls.iter().map(|call| CallResult { id: call.id.clone(), text: "gone".into(), failed: true }).collect();
     let mut said = vec![reply.message.get().to_owned()];
-    history.extend([Entry::Assistant(reply.message), Entry::Results(results), Entry::User("Mind the time.".into())]);
+    history.extend([
+        ConversationEntry::Assistant(reply.message),
+        ConversationEntry::Results(results),
+        ConversationEntry::User("Mind the time.".into()),
+    ]);
     let (reply, none) = ask(client, wire, &history).await;
     let reply = reply.unwrap_or_else(|error| panic!("{wire:?}: {error}"));
-    assert_eq!((reply.stop, &reply.parts[..], none), (Stop::End, &[Part::Text("It is back.".into())][..], vec![]), "{wire:?}");
+    assert_eq!((reply.stop, &reply.parts[..], none), (StopReason::End, &[MessagePart::Text("It is back.".into())][..], vec![]), "{wire:?}");
     said.push(reply.message.get().to_owned());
     (said, notices)
 }
@@ -156,11 +170,11 @@ async fn repair(client: &mut Client, wire: Wire) -> (Vec<String>, Vec<Notice>) {
 async fn a_repair_is_the_same_on_both_wires_streamed_and_not_and_from_its_cassette() {
     let server = Server::start();
     let path = server.project.path().join("cassette.jsonl");
-    let recorder = Recorder::create(&path, None).expect("a cassette");
+    let recorder = CassetteRecorder::create(&path, None).expect("a cassette");
     let mut recorded = Vec::new();
     for (wire, stream) in WAYS {
         let name = format!("{wire:?} {stream}");
-        let mut client = server.client(wire, stream, Source::Recorded(Arc::clone(&recorder), name.clone()));
+        let mut client = server.client(wire, stream, AnswerSource::Recorded(Arc::clone(&recorder), name.clone()));
         let (said, notices) = repair(&mut client, wire).await;
         assert!(
             matches!(notices[..], [Notice::Retry { attempt: 1, status: Some(529), .. }, Notice::Retry { attempt: 2, .. }]),
@@ -173,12 +187,12 @@ async fn a_repair_is_the_same_on_both_wires_streamed_and_not_and_from_its_casset
     }
     recorder.close().expect("written");
     assert_eq!(server.log().len(), 16, "two that failed and two that did not, each way");
-    // The cassette has all of it, but for the key.
+    // The cassette contains all of it except the key.
     assert!(!std::fs::read_to_string(&path).expect("a cassette").contains(KEY));
     let cassette = Cassette::open(&path).expect("a cassette");
     for (name, wire, stream, said, notices, spent) in recorded {
         let replay = cassette.session(&name, Mode::Strict, None).expect("a session");
-        let mut client = server.client(wire, stream, Source::Cassette(replay));
+        let mut client = server.client(wire, stream, AnswerSource::Cassette(replay));
         assert_eq!((repair(&mut client, wire).await, client.meter().spent()), ((said, notices), spent), "{name}");
     }
     assert_eq!(server.log().len(), 16, "nobody was asked again");
@@ -186,20 +200,20 @@ async fn a_repair_is_the_same_on_both_wires_streamed_and_not_and_from_its_casset
 }
 
 #[tokio::test]
-async fn what_goes_wrong_is_overcome_or_told() {
+async fn errors_are_retried_or_reported() {
     let server = Server::start();
     for (wire, stream) in WAYS {
         let way = format!("{wire:?}, stream: {stream}");
-        // Each way is a conversation of its own: who says the same after a failure goes on with the one that failed.
+        // Each branch is a conversation of its own: after a failure, the same message continues the failed one.
         let asked = async |word: &str| {
-            let mut client = server.client(wire, stream, Source::Live);
-            let (reply, notices) = ask(&mut client, wire, &[Entry::User(format!("Be {word}. ({way})"))]).await;
+            let mut client = server.client(wire, stream, AnswerSource::Live);
+            let (reply, notices) = ask(&mut client, wire, &[ConversationEntry::User(format!("Be {word}. ({way})"))]).await;
             (reply, notices, client.meter().spent())
         };
         for word in ["cut", "broken"] {
             let (reply, notices, _) = asked(word).await;
             let reply = reply.unwrap_or_else(|error| panic!("{way}, {word}: {error}"));
-            assert_eq!((&reply.parts[..], notices.len()), (&[Part::Text("Whole.".into())][..], 1), "{way}, {word}: {notices:?}");
+            assert_eq!((&reply.parts[..], notices.len()), (&[MessagePart::Text("Whole.".into())][..], 1), "{way}, {word}: {notices:?}");
         }
         if stream {
             for word in ["spoiled", "overloaded"] {
@@ -207,20 +221,22 @@ async fn what_goes_wrong_is_overcome_or_told() {
                 let reply = reply.unwrap_or_else(|error| panic!("{way}, {word}: {error}"));
                 assert_eq!(
                     (&reply.parts[..], notices.len(), spent.exchanges),
-                    (&[Part::Text("Whole.".into())][..], 1, 2),
+                    (&[MessagePart::Text("Whole.".into())][..], 1, 2),
                     "{way}, {word}: {notices:?}"
                 );
             }
         }
         let reply = asked("mistaken").await.0.expect("a reply");
-        let Some(Part::Call(call)) = reply.parts.first() else { panic!("{way}: {:?}", reply.parts) };
-        assert!(call.arguments.as_ref().is_err_and(|bad| bad.why.contains("a JSON object, not a list")), "{way}: {call:?}");
+        let Some(MessagePart::Call(call)) = reply.parts.first() else { panic!("{way}: {:?}", reply.parts) };
+        assert!(call.arguments.as_ref().is_err_and(|bad| bad.why.contains("a JSON object, found an array")), "{way}: {call:?}");
         let reply = asked("evil").await.0.expect("a reply");
-        assert!(matches!(reply.stop, Stop::Refusal { explanation: Some(why), .. } if why == "Not this."), "{way}");
-        assert_eq!(asked("long").await.0.expect("a reply").stop, Stop::MaxTokens, "{way}");
-        // Each has its own word for an account that is empty.
+        assert!(matches!(reply.stop, StopReason::Refusal { explanation: Some(why), .. } if why == "Not this."), "{way}");
+        assert_eq!(asked("long").await.0.expect("a reply").stop, StopReason::MaxTokens, "{way}");
+        // Each wire format has its own error code for an exhausted account.
         let poor = if wire == Wire::Anthropic { "poor" } else { "bankrupt" };
-        for (word, kind, status) in [(poor, Failure::Quota, 429), ("late", Failure::RateLimit, 429), ("unwilling", Failure::Server, 500)] {
+        for (word, kind, status) in
+            [(poor, ModelFailure::Quota, 429), ("late", ModelFailure::RateLimit, 429), ("unwilling", ModelFailure::Server, 500)]
+        {
             let (reply, notices, _) = asked(word).await;
             let Err(error) = reply else { panic!("{way}, {word}: {reply:?}") };
             assert_eq!((error.kind, error.status, notices.len()), (kind, Some(status), 0), "{way}, {word}: {error}");
@@ -229,7 +245,7 @@ async fn what_goes_wrong_is_overcome_or_told() {
     server.stop();
 }
 
-/// Held against the SDKs' own types by a program of theirs: what is wrong with each body.
+/// Checks the requests against the SDKs' own types by a Python program: returns the errors of each body.
 fn wrong(python: &Path, asked: &[Value]) -> Vec<Vec<String>> {
     let params = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/model/params.py");
     let mut python = Command::new(python).arg(params).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python starts");
@@ -244,12 +260,12 @@ fn wrong(python: &Path, asked: &[Value]) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn what_is_sent_passes_the_sdks_own_types() {
+async fn requests_match_the_types_of_the_sdks() {
     let Some(python) = require::sdk() else { return };
     let server = Server::start();
     for (wire, stream) in WAYS {
         // Tools, thinking, caching; then a history with results, one after the other and at once.
-        repair(&mut server.client(wire, stream, Source::Live), wire).await;
+        repair(&mut server.client(wire, stream, AnswerSource::Live), wire).await;
         let plain = Spec { system: String::new(), tools: vec![], thinking: Thinking::Unsaid, effort: None, ..spec(wire) };
         let hourly = Anthropic { cache: Caching::OneHour, ..Anthropic::default() };
         let uncached = Anthropic { cache: Caching::Off, ..Anthropic::default() };
@@ -260,14 +276,14 @@ async fn what_is_sent_passes_the_sdks_own_types() {
             specs.extend([Thinking::Budget(2000), Thinking::BetweenTools].map(|thinking| (thinks(thinking), hourly.clone())));
         }
         for (spec, anthropic) in specs {
-            let mut client = server.client_as(wire, anthropic, stream, Source::Live);
-            // Some of it the server refuses, for the model is too new: it was sent all the same.
-            let _ = ask_as(&mut client, &spec, &[Entry::User("Fine.".into())]).await;
+            let mut client = server.client_as(wire, anthropic, stream, AnswerSource::Live);
+            // The server refuses some requests because the model is too new: they were sent nevertheless.
+            let _ = ask_as(&mut client, &spec, &[ConversationEntry::User("Fine.".into())]).await;
         }
     }
     let mut asked: Vec<Value> = server.log().into_iter().map(|line| json!({ "path": line["path"], "body": line["body"] })).collect();
     server.stop();
-    // The word of some servers for thinking goes back to them as it came; OpenAI itself never says it.
+    // Some servers' field for thinking is sent back unchanged; OpenAI itself never sends it.
     for message in asked.iter_mut().filter_map(|line| line["body"]["messages"].as_array_mut()).flatten() {
         let openai = message["content"].is_string() || message["content"].is_null();
         message.as_object_mut().filter(|_| openai).map(|message| message.shift_remove("reasoning"));
@@ -279,7 +295,7 @@ async fn what_is_sent_passes_the_sdks_own_types() {
     for (asked, wrong) in asked.iter().zip(wrong(&python, &asked)) {
         assert!(wrong.is_empty(), "{wrong:#?}\n{asked:#}");
     }
-    // They would have said so.
+    // Checks that the types would have detected errors.
     let spoiled = |change: fn(&mut Value)| {
         asked.iter().cloned().map(move |mut line| {
             change(&mut line["body"]);

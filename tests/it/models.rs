@@ -1,9 +1,9 @@
-//! Whole trials in which a model decides: it is spoken with in both wire formats, and all of it is on record.
+//! Tests of whole trials in which a model decides: over both wire formats, with a complete record.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chaosrun::event::{AgentEnd, Kind, Verdict};
+use chaosrun_event::{AgentEnd, Blame, EventKind, Verdict};
 
 use super::program::{Live, Program, Project, Ran, Trial};
 use super::require;
@@ -11,7 +11,7 @@ use super::trials::{patient, proven};
 
 const KEY: &str = "sk-test-of-a-trial";
 
-/// It reads the node from the ticket, looks, uses a tool that is not there, mends, and says what it was.
+/// Model that reads the node from the ticket, looks, calls an unknown tool, repairs, and submits a diagnosis.
 const REPAIRS: &str = r#"
 key: sk-test-of-a-trial
 capture:
@@ -49,7 +49,7 @@ pub fn server(project: &Project) -> Server {
     Server { _live: live, url }
 }
 
-/// A variant for each wire, which asks that server.
+/// Adds a variant for each wire format that asks that server.
 fn variants(project: Project, url: &str) -> Project {
     let of = |provider: &str, url: &str| {
         format!(
@@ -79,26 +79,26 @@ fn a_model_repairs_a_node_in_both_wire_formats() {
         assert_eq!(trial.verdict(), Verdict::Pass, "{ran}");
         proven(trial, &ran);
         let told = trial.kinds.iter().find_map(|kind| match kind {
-            Kind::ConversationStarted { prompt, system, tools, .. } => Some((prompt, system, tools)),
+            EventKind::ConversationStarted { prompt, system, tools, .. } => Some((prompt, system, tools)),
             _ => None,
         });
         let (prompt, system, tools) = told.expect("a conversation");
-        assert!(prompt.contains("\n* tikv1 (tikv), ") && prompt.contains("\n* stores of "), "{prompt}");
+        assert!(prompt.contains("\n* tikv1 (tikv), ") && prompt.contains("\n* stores on "), "{prompt}");
         assert!(!format!("{prompt}{system}").contains("node_kill"), "{prompt}");
         assert_eq!(tools, &["shell", "submit_diagnosis"]);
         let answers: Vec<&str> = trial
             .kinds
             .iter()
             .filter_map(|kind| match kind {
-                Kind::ModelDelayed { status: Some(529), .. } => Some("529"),
-                Kind::ModelAnswered { calls, .. } => Some(calls[0].tool.as_str()),
-                Kind::ToolAnswered { ok: false, tool, .. } => Some(tool.as_str()),
+                EventKind::ModelDelayed { status: Some(529), .. } => Some("529"),
+                EventKind::ModelAnswered { calls, .. } => Some(calls[0].tool.as_str()),
+                EventKind::ToolAnswered { ok: false, tool, .. } => Some(tool.as_str()),
                 _ => None,
             })
             .collect();
         assert_eq!(answers, ["529", "shell", "reboot", "shell", "submit_diagnosis"], "{ran}");
         let finished = trial.kinds.iter().find_map(|kind| match kind {
-            Kind::AgentFinished { end, turns, tokens, usd, .. } => Some((*end, *turns, *tokens, *usd)),
+            EventKind::AgentFinished { end, turns, tokens, usd, .. } => Some((*end, *turns, *tokens, *usd)),
             _ => None,
         });
         let (end, turns, tokens, usd) = finished.expect("an end");
@@ -108,7 +108,7 @@ fn a_model_repairs_a_node_in_both_wire_formats() {
 }
 
 #[test]
-fn a_server_that_fails_makes_no_agent_fail() {
+fn failed_server_is_no_failure_of_the_agent() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -116,14 +116,14 @@ fn a_server_that_fails_makes_no_agent_fail() {
     let ran = run(script).exits(5);
     for trial in ran.trials() {
         assert_eq!(trial.verdict(), Verdict::Invalid, "{ran}");
-        let failed = |kind: &Kind| matches!(kind, Kind::ModelFailed { status: Some(500), attempts: 2, .. });
+        let failed = |kind: &EventKind| matches!(kind, EventKind::ModelFailed { status: Some(500), attempts: 2, .. });
         assert!(trial.kinds.iter().any(failed), "{ran}");
-        let cost = |kind: &Kind| matches!(kind, Kind::AgentFinished { end: AgentEnd::Error, tokens, usd, .. } if *tokens > 0 && *usd > 0.0);
+        let cost = |kind: &EventKind| matches!(kind, EventKind::AgentFinished { end: AgentEnd::Error, tokens, usd, .. } if *tokens > 0 && *usd > 0.0);
         assert!(trial.kinds.iter().any(cost), "what it has cost is kept: {ran}");
     }
 }
 
-/// It looks, waits, and leaves a network alone that comes back by itself.
+/// Model that looks, waits, and leaves a network alone that recovers by itself.
 const WAITS: &str = r#"
 key: sk-test-of-a-trial
 turns:
@@ -137,20 +137,20 @@ turns:
         arguments: { root_cause: the network, component: tikv1, fault_class: network_latency, confidence: 0.6, outcome: no_action }
 "#;
 
-/// What was asked of models and of the shell, in order.
+/// Returns the requests to models and to the shell, in order.
 fn calls(trial: &Trial) -> Vec<String> {
-    let called = |kind: &Kind| match kind {
-        Kind::ModelAnswered { calls, stop, text, .. } => {
+    let called = |kind: &EventKind| match kind {
+        EventKind::ModelAnswered { calls, stop, text, .. } => {
             let calls: Vec<String> = calls.iter().map(|call| format!("{} {}", call.tool, call.arguments)).collect();
             Some(format!("{stop}: {text}: {}", calls.join(", ")))
         }
-        Kind::ModelDelayed { status, .. } => Some(format!("again after {status:?}")),
-        Kind::CommandFinished { exit_code, .. } => Some(format!("exit code {exit_code}")),
-        Kind::DiagnosisSubmitted { diagnosis } => Some(format!("{} {}", diagnosis.component, diagnosis.fault_class)),
-        Kind::AgentFinished { end, turns, tokens, .. } => Some(format!("{end:?} after {turns} turns and {tokens} tokens")),
+        EventKind::ModelDelayed { status, .. } => Some(format!("again after {status:?}")),
+        EventKind::CommandFinished { exit_code, .. } => Some(format!("exit code {exit_code}")),
+        EventKind::DiagnosisSubmitted { diagnosis } => Some(format!("{} {}", diagnosis.component, diagnosis.fault_class)),
+        EventKind::AgentFinished { end, turns, tokens, .. } => Some(format!("{end:?} after {turns} turns and {tokens} tokens")),
         _ => None,
     };
-    // Of a diagnosis the evidence is what a command has printed, which the model only repeated.
+    // The evidence of a diagnosis is output of a command, which the model only repeated.
     trial.kinds.iter().filter_map(called).collect()
 }
 
@@ -158,7 +158,7 @@ fn cassettes(project: &Project) -> PathBuf {
     project.path().join("cassettes")
 }
 
-/// Records `scenario` in both wire formats, proves it, and lives it again without a server.
+/// Records `scenario` in both wire formats, checks it, and replays it without a server.
 fn recorded_and_replayed(project: Project, scenario: &str) -> Project {
     let server = server(&project);
     let project = variants(project, &server.url);
@@ -183,31 +183,31 @@ fn recorded_and_replayed(project: Project, scenario: &str) -> Project {
         proven(recorded, &live);
         proven(replayed, &again);
         assert_eq!(calls(recorded), calls(replayed), "{live}\n{again}");
-        let begun = |kind: &Kind| matches!(kind, Kind::CassetteStarted { records: false, of, .. } if of.starts_with(scenario));
+        let begun = |kind: &EventKind| matches!(kind, EventKind::CassetteStarted { records: false, of, .. } if of.starts_with(scenario));
         assert!(replayed.kinds.iter().any(begun), "{again}");
-        let diverged = |kind: &Kind| matches!(kind, Kind::CassetteDiverged { told: false, .. });
+        let diverged = |kind: &EventKind| matches!(kind, EventKind::CassetteDiverged { told: false, .. });
         assert!(!replayed.kinds.iter().any(diverged), "{again}");
     }
     project
 }
 
 #[test]
-fn a_repair_is_lived_again_from_its_cassette_and_where_it_differs_is_told() {
+fn repair_is_replayed_and_differences_are_reported() {
     if require::program("bwrap").is_none() {
         return;
     }
     let project = recorded_and_replayed(patient().file("script.yaml", REPAIRS), "node_kill");
-    // There is none of another seed, and a recording is not written over.
+    // There is no recording of another seed, and a recording is not overwritten.
     let other = project.run(&["scenarios/node_kill.yaml", "--replay", "cassettes", "--seed", "4"]).exits(3);
-    assert!(other.stderr.contains("no cassette was recorded of `node_kill` with seed 4"), "{other}");
+    assert!(other.stderr.contains("no cassette of `node_kill` with seed 4"), "{other}");
     let other = project.run(&["scenarios/pd_kill.yaml", "--replay", "cassettes"]).exits(3);
     assert!(other.to_string().contains("holds no session of the scenario `pd_kill`"), "{other}");
 
-    // The same session, recorded of a model that was told something else about its work.
+    // The same session, recorded with a model that had different instructions.
     let path = cassettes(&project).join("node_kill.claude.3.jsonl");
     let text = fs::read_to_string(&path).expect("a cassette");
     let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    // The second exchange is the first one again.
+    // The second exchange repeats the first one.
     for exchange in &mut lines[3..] {
         exchange["request"]["system"][0]["text"] = "Be quick.".into();
         exchange["hash"] = "another".into();
@@ -218,7 +218,7 @@ fn a_repair_is_lived_again_from_its_cassette_and_where_it_differs_is_told() {
     let ran = project.run(&["scenarios/node_kill.yaml", "--seed", "3", "--variant", "strict", "--variant", "lenient"]).exits(5);
     let diverged = |trial: &Trial| {
         trial.kinds.iter().find_map(|kind| match kind {
-            Kind::CassetteDiverged { told: false, exchange, place, recorded, fatal, .. } => {
+            EventKind::CassetteDiverged { told: false, exchange, place, recorded, fatal, .. } => {
                 Some((*exchange, place.clone(), recorded.clone(), *fatal))
             }
             _ => None,
@@ -228,15 +228,15 @@ fn a_repair_is_lived_again_from_its_cassette_and_where_it_differs_is_told() {
     let at = |fatal| Some((3, "system[0].text".to_owned(), r#""Be quick.""#.to_owned(), fatal));
     assert_eq!((strict.verdict(), diverged(strict)), (Verdict::Invalid, at(true)), "{ran}");
     let reason = strict.finished().reason.clone().expect("a reason");
-    assert!(reason.blame.as_deref() == Some("cassette") && reason.message.contains("system[0].text"), "{reason:?}");
+    assert!(reason.blame == Some(Blame::Cassette) && reason.message.contains("system[0].text"), "{reason:?}");
     assert!(strict.finished().tokens > 0, "what it had cost is kept: {ran}");
     assert_eq!((lenient.verdict(), diverged(lenient)), (Verdict::Pass, at(false)), "{ran}");
     let shown = project.program("show").arg(&strict.id).run().exits(0);
-    assert!(shown.stdout.contains("has no answer to this") && shown.stdout.contains("cassette"), "{shown}");
+    assert!(shown.stdout.contains("has no answer to this request") && shown.stdout.contains("cassette"), "{shown}");
 }
 
-/// The network of stand-ins whose clocks go slower than they are shipped, so that nothing but the fault is late; somebody pages, for how
-/// soon a monitor sees it is not the subject.
+/// Returns the network of stand-ins whose clocks are slower than shipped, so that only the fault causes delays; a page is sent, because the
+/// detection time of a monitor is not the subject.
 fn paged(scenario: &str, heal: &str) -> Project {
     let page = "page: { at: 1s, invariant: store_down, node: tikv1, text: it is slow }\n";
     let changes = [
@@ -250,7 +250,7 @@ fn paged(scenario: &str, heal: &str) -> Project {
 }
 
 #[test]
-fn latency_is_waited_for_and_lived_again() {
+fn latency_is_waited_out_and_replayed() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -258,16 +258,16 @@ fn latency_is_waited_for_and_lived_again() {
 }
 
 #[test]
-fn a_partition_is_waited_for_and_lived_again() {
+fn partition_is_waited_out_and_replayed() {
     if require::program("bwrap").is_none() {
         return;
     }
     recorded_and_replayed(paged("partition_minority", "heal: 4s").file("script.yaml", WAITS), "partition_minority");
 }
 
-/// A session that is kept with the tests: no key, no server. `CHAOSRUN_BLESS=1` records it anew, of the fake server.
+/// Session that is stored with the tests: no key, no server. `CHAOSRUN_BLESS=1` records it again, from the fake server.
 #[test]
-fn a_kept_session_is_lived_again() {
+fn stored_session_is_replayed() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -282,7 +282,7 @@ fn a_kept_session_is_lived_again() {
     }
     let project = patient();
     fs::copy(&kept, project.path().join("kept.jsonl")).expect("copied");
-    // A tool that is described in other words since is no reason to fail.
+    // A tool whose description has changed since is no reason to fail.
     let project = project.file("variants/kept.yaml", "provider: cassette\ncassette: kept.jsonl\nmode: lenient\n");
     let ran = project.run(&["scenarios/node_kill.yaml", "--variant", "kept"]).exits(0);
     let trial = ran.trial();
@@ -291,7 +291,7 @@ fn a_kept_session_is_lived_again() {
     assert!(commands.len() == 2 && commands[1].starts_with("docker start tikv") && commands[1].ends_with("-> 0"), "{commands:?}");
 }
 
-/// Two nodes, and whether they run.
+/// Two nodes, with an observation of their state.
 const PAIR: &str = r#"
 nodes:
   n: { count: 2, ports: { client: 4100 }, command: [sleep, "1000"] }
@@ -302,7 +302,7 @@ invariants:
 "#;
 
 #[test]
-fn what_a_model_would_be_told_is_printed_before_a_trial() {
+fn plan_prints_the_prompt_of_a_model() {
     let project = Project::new()
         .file("scenarios/clusters/pair.yaml", PAIR)
         .file("scenarios/use.yaml", "name: use\ncluster: clusters/pair.yaml\ngoal: nothing\nlimits: { wall: 90s, turns: 12 }\n")
@@ -321,7 +321,7 @@ fn what_a_model_would_be_told_is_printed_before_a_trial() {
     }
     assert_eq!(request["request"]["tools"].as_array().map(Vec::len), Some(2), "{request}");
     let nobody = plan(&["--variant", "noop"]).exits(6);
-    assert!(nobody.stderr.contains("no model is behind `noop`"), "{nobody}");
+    assert!(nobody.stderr.contains("`noop` uses no model"), "{nobody}");
     let late = plan(&["--variant", "late"]).exits(3);
     assert!(late.to_string().contains("ticket.age_s > 5") && late.to_string().contains("before a trial runs"), "{late}");
 }

@@ -1,10 +1,10 @@
-//! Agents that are programs: those of the examples on real trials, what is served to them, and what they may not.
+//! Tests of agents that are programs: those of the examples on real trials, the services for them, and their restrictions.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
-use chaosrun::event::{AgentEnd, Kind, Verdict};
+use chaosrun_event::{AgentEnd, EventKind, Verdict};
 
 use super::program::{Live, Program, Project, Ran, Trial};
 use super::require;
@@ -43,22 +43,22 @@ fn server(project: &Project) -> (Live, String) {
 
 fn ended(trial: &Trial) -> (AgentEnd, String, u64, f64) {
     let found = trial.kinds.iter().find_map(|kind| match kind {
-        Kind::AgentFinished { end, detail, tokens, usd, .. } => Some((*end, detail.clone(), *tokens, *usd)),
+        EventKind::AgentFinished { end, detail, tokens, usd, .. } => Some((*end, detail.clone(), *tokens, *usd)),
         _ => None,
     });
     found.expect("an end of the agent")
 }
 
-/// All that a program has said, line by line.
+/// Returns all output of a program, line by line.
 fn said(trial: &Trial) -> String {
-    let line = |kind: &Kind| match kind {
-        Kind::ProgramSaid { text, .. } => Some(format!("{text}\n")),
+    let line = |kind: &EventKind| match kind {
+        EventKind::ProgramSaid { text, .. } => Some(format!("{text}\n")),
         _ => None,
     };
     trial.kinds.iter().filter_map(line).collect()
 }
 
-/// One trial of a variant whose program is a script of its own, against the model that `script` makes.
+/// Runs one trial of a variant whose program is a script of its own, with the model defined by `script`.
 fn scripted(agent: &str, rest: &str, script: &str) -> (Project, Ran) {
     let project = patient().file("script.yaml", script).file("key", KEY).file("variants/agent.sh", agent);
     let (_live, url) = server(&project);
@@ -84,7 +84,7 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
     let (key, python) = (project.path().join("key"), project.path().join("variants/python.yaml"));
     let served = format!("names: [claude-sonnet-5-5], base_url: '{url}', key: {{ file: {} }} }}", key.display());
     let text = std::fs::read_to_string(&python).expect("reads").replace("names: [claude-sonnet-5-5] }", &served);
-    // The system's own: what else is on a PATH is not in the sandbox.
+    // The system's own program: other folders of a PATH are not in the sandbox.
     let text = text.replace("[python3,", "[/usr/bin/python3,");
     assert!(text.contains(&served), "{text}");
     let project = project.file("variants/python.yaml", &text);
@@ -101,12 +101,11 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
             trial
                 .kinds
                 .iter()
-                .any(|kind| matches!(kind, Kind::DiagnosisSubmitted { diagnosis } if diagnosis.fault_class == "process_crash"))
+                .any(|kind| matches!(kind, EventKind::DiagnosisSubmitted { diagnosis } if diagnosis.fault_class == "process_crash"))
         );
-        let ran_itself =
-            |kind: &Kind| matches!(kind, Kind::CommandStarted { reported: true, command, .. } if command.starts_with("docker start"));
+        let ran_itself = |kind: &EventKind| matches!(kind, EventKind::CommandStarted { reported: true, command, .. } if command.starts_with("docker start"));
         assert!(trial.kinds.iter().any(ran_itself), "{ran}");
-        let mediated = |kind: &Kind| matches!(kind, Kind::EngineCall { verb, status: 204, .. } if verb == "start");
+        let mediated = |kind: &EventKind| matches!(kind, EventKind::EngineCall { verb, status: 204, .. } if verb == "start");
         assert!(trial.kinds.iter().any(mediated), "what it did is seen, whatever it says: {ran}");
         let seen = trial.commands().iter().map(|done| done.stdout.text.to_lowercase()).collect::<String>();
         assert!(!seen.contains("chaosrun"), "{seen}");
@@ -121,7 +120,7 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
     assert_eq!(asked.lines().count(), 3, "{asked}");
     assert!(asked.contains("I look.") && asked.contains("exit code 0"), "the conversation came through as it was: {asked}");
 
-    // Once more, without the model: its program lives on what was recorded.
+    // Second run, without the model: the recording answers its program.
     drop(live);
     let tape = std::fs::read_to_string(project.path().join("tapes/node_kill.python.1.jsonl")).expect("the only one that asks a model");
     assert!(!tape.contains(KEY) && tape.contains("I look."), "{tape}");
@@ -130,15 +129,15 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
     assert_eq!((again.name(), again.verdict()), (python.name(), Verdict::Pass));
     assert_eq!(exchanges(again), exchanges(python));
     assert_eq!(ended(again).2, tokens, "what it had cost is counted as then");
-    assert!(again.kinds.iter().any(|kind| matches!(kind, Kind::CassetteStarted { records: false, .. })));
+    assert!(again.kinds.iter().any(|kind| matches!(kind, EventKind::CassetteStarted { records: false, .. })));
 }
 
-/// What passed between a program and its model, in order.
+/// Returns the exchanges between a program and its model, in order.
 fn exchanges(trial: &Trial) -> Vec<&str> {
-    fn word(kind: &Kind) -> Option<&str> {
+    fn word(kind: &EventKind) -> Option<&str> {
         match kind {
-            Kind::ModelAsked { .. } => Some("asked"),
-            Kind::ModelAnswered { calls, .. } => Some(calls[0].tool.as_str()),
+            EventKind::ModelAsked { .. } => Some("asked"),
+            EventKind::ModelAnswered { calls, .. } => Some(calls[0].tool.as_str()),
             _ => None,
         }
     }
@@ -146,7 +145,7 @@ fn exchanges(trial: &Trial) -> Vec<&str> {
 }
 
 #[test]
-fn a_budget_is_enforced_on_the_wire_and_other_places_are_refused() {
+fn budget_is_enforced_on_the_wire_and_other_endpoints_are_refused() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -186,21 +185,21 @@ sleep 20; echo not reached; sleep 1000
         .kinds
         .iter()
         .filter_map(|kind| match kind {
-            Kind::EndpointAsked { target, allowed, .. } => Some((target.clone(), *allowed)),
+            EventKind::EndpointAsked { target, allowed, .. } => Some((target.clone(), *allowed)),
             _ => None,
         })
         .collect();
     let refused = |name: &str| (name.to_owned(), false);
     assert_eq!(endpoints, [(at.to_string(), true), refused("example.com:80"), refused("example.com:443")], "{said}");
     let (end, detail, tokens, usd) = ended(&trial);
-    assert_eq!((end, detail.as_str(), tokens), (AgentEnd::Limit, "the limit of 1000 tokens is over", 1100), "{trial:#?}");
+    assert_eq!((end, detail.as_str(), tokens), (AgentEnd::Limit, "the limit of 1000 tokens was reached", 1100), "{trial:#?}");
     assert!((usd - 0.02).abs() < 1e-9, "{usd}");
     let outcomes: Vec<String> = trial
         .kinds
         .iter()
         .filter_map(|kind| match kind {
-            Kind::ModelAnswered { text, .. } => Some(text.clone()),
-            Kind::ModelFailed { failure, status, .. } => Some(format!("{failure} {}", status.unwrap_or(0))),
+            EventKind::ModelAnswered { text, .. } => Some(text.clone()),
+            EventKind::ModelFailed { failure, status, .. } => Some(format!("{failure} {}", status.unwrap_or(0))),
             _ => None,
         })
         .collect();
@@ -210,7 +209,7 @@ sleep 20; echo not reached; sleep 1000
 }
 
 #[test]
-fn an_agent_that_crashes_or_has_no_model_makes_no_trial_fail() {
+fn crashed_agent_or_missing_model_is_no_failure() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -220,7 +219,10 @@ fn an_agent_that_crashes_or_has_no_model_makes_no_trial_fail() {
     let (end, detail, ..) = ended(&trial);
     assert_eq!((end, detail.as_str()), (AgentEnd::Error, "the agent's program ended with exit code 3: oh no"));
     assert!(
-        trial.kinds.iter().any(|kind| matches!(kind, Kind::ProgramEnded { exit_code: Some(3), stderr, .. } if stderr.text == "oh no\n"))
+        trial
+            .kinds
+            .iter()
+            .any(|kind| matches!(kind, EventKind::ProgramEnded { exit_code: Some(3), stderr, .. } if stderr.text == "oh no\n"))
     );
 
     let asks = r#"curl -sS "$ANTHROPIC_BASE_URL/v1/messages" -H 'content-type: application/json' -H 'anthropic-version: 2026-10-21' \
@@ -231,11 +233,11 @@ fn an_agent_that_crashes_or_has_no_model_makes_no_trial_fail() {
     assert!(!ran.to_string().contains(KEY), "{ran}");
     let trial = ran.trial();
     assert_eq!(ended(&trial).0, AgentEnd::Error, "{ran}");
-    assert!(ended(&trial).1.contains("when its model had failed"), "{ran}");
+    assert!(ended(&trial).1.contains("after its model failed"), "{ran}");
 }
 
 #[test]
-fn what_a_program_asks_wrongly_is_its_own_and_an_outage_is_not() {
+fn invalid_request_is_blamed_on_the_program_and_an_outage_is_not() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -249,7 +251,7 @@ fn what_a_program_asks_wrongly_is_its_own_and_an_outage_is_not() {
     let wrongly = format!("{}\n{searching}\n", ask("another-model", ""));
     let (_project, ran) = scripted(&wrongly, "limits: { wall: 8s }", "turns: [{ text: x }]\n");
     let trial = ran.trial();
-    assert!(said(&trial).contains("tools that it runs are not served"), "{ran}");
+    assert!(said(&trial).contains("runs on the model's server"), "{ran}");
     assert_eq!((ended(&trial).0, trial.verdict()), (AgentEnd::Resolve, Verdict::Fail), "{ran}");
 
     let patiently = format!("while :; do {} > /dev/null; sleep 0.2; done\n", ask("some-model", ""));
@@ -257,11 +259,11 @@ fn what_a_program_asks_wrongly_is_its_own_and_an_outage_is_not() {
     let trial = ran.exits(5).trial();
     let (end, detail, ..) = ended(&trial);
     assert_eq!((end, trial.verdict()), (AgentEnd::Error, Verdict::Invalid), "{trial:#?}");
-    assert!(detail.contains("the model's server took"), "{detail}");
+    assert!(detail.contains("waiting for the model server"), "{detail}");
 }
 
 #[test]
-fn an_agent_ends_at_its_limit_with_all_that_it_has_started() {
+fn agent_ends_at_its_limit_with_all_its_processes() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -271,17 +273,17 @@ fn an_agent_ends_at_its_limit_with_all_that_it_has_started() {
     let trial = ran.exits(4).trial();
     assert_eq!((trial.verdict(), ended(&trial).0), (Verdict::Timeout, AgentEnd::Limit), "{}", ended(&trial).1);
     let output = trial.kinds.iter().find_map(|kind| match kind {
-        Kind::ProgramEnded { exit_code: None, stdout, .. } => Some(stdout.clone()),
+        EventKind::ProgramEnded { exit_code: None, stdout, .. } => Some(stdout.clone()),
         _ => None,
     });
     assert!(output.expect("its end").truncated, "it says more than can be shown");
-    let lines = trial.kinds.iter().filter(|kind| matches!(kind, Kind::ProgramSaid { .. })).count();
+    let lines = trial.kinds.iter().filter(|kind| matches!(kind, EventKind::ProgramSaid { .. })).count();
     assert_eq!(lines, 2000, "and more than is told line by line");
     let cmdlines = std::fs::read_dir("/proc").expect("reads").filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
     assert_eq!(cmdlines.filter(|cmdline| cmdline.starts_with(name.as_bytes())).count(), 0, "nothing of it is left");
 }
 
-/// What a client of MCP does, as far as it goes: JSON-RPC by lines.
+/// Minimal MCP client: JSON-RPC by lines.
 const CLIENT: &str = r#"
 import json, os, subprocess
 config = json.load(open(os.environ["AGENT_MCP"]))["mcpServers"]["tools"]
@@ -319,14 +321,17 @@ fn tools_are_offered_to_a_client_of_mcp() {
     proven(&trial, &ran);
     let said = said(&trial);
     assert!(said.contains("tools ['shell', 'submit_diagnosis']") && !said.contains("rmcp") && !said.contains("chaosrun"), "{said}");
-    assert!(said.contains("unknown error: there is no tool `reboot`; there are: shell, submit_diagnosis"), "{said}");
+    assert!(said.contains("unknown error: unknown tool `reboot`; available tools: shell, submit_diagnosis"), "{said}");
     assert!(said.contains("exit code 1,") && said.contains("the same machine") && said.contains(r#""isError": true"#), "{said}");
     let commands = trial.commands();
     assert_eq!(commands.len(), 2, "{ran}");
     assert_eq!((commands[0].exit_code, commands[0].stdout.text.as_str()), (1, "the same machine\n"), "{ran}");
     assert!(commands[1].stdout.text.starts_with("5\n"), "one shell for all calls: {ran}");
-    let calls: Vec<&str> =
-        trial.kinds.iter().filter_map(|kind| if let Kind::ToolCalled { tool, .. } = kind { Some(tool.as_str()) } else { None }).collect();
+    let calls: Vec<&str> = trial
+        .kinds
+        .iter()
+        .filter_map(|kind| if let EventKind::ToolCalled { tool, .. } = kind { Some(tool.as_str()) } else { None })
+        .collect();
     assert_eq!(calls, ["reboot", "shell", "shell", "submit_diagnosis"]);
     assert_eq!(ended(&trial).0, AgentEnd::Resolve, "{ran}");
 }

@@ -1,4 +1,4 @@
-//! The real program, run as a user runs it: `Program::new().store(temp).args([...]).run()`.
+//! Real program, run as a user runs it: `Program::new().store(temp).args([...]).run()`.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -8,19 +8,24 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use chaosrun::event::{Event, Kind, TrialFinished, TrialStarted, Verdict};
+use chaosrun_event::{Event, EventKind, TrialFinished, TrialStarted, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Only there to end a broken test: no trial of these tests takes a tenth of it.
+/// Time limit that ends a broken test: no trial of these tests takes a tenth of it.
 const HUNG: Duration = Duration::from_secs(240);
 
 pub struct Program(Command);
 
 impl Program {
-    /// From the project's root, without any setting of whoever runs the tests.
+    /// Runs from the project's root, without the settings of the developer's shell.
     pub fn new() -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chaosrun"));
+        Self::at(Path::new(env!("CARGO_BIN_EXE_chaosrun")))
+    }
+
+    /// Runs another build of the program in the same way.
+    pub fn at(program: &Path) -> Self {
+        let mut command = Command::new(program);
         command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CHAOSRUN_") {
@@ -47,7 +52,7 @@ impl Program {
         self.arg("--store").arg(dir)
     }
 
-    /// Events instead of text: what [`Ran::events`] and [`Live::until`] read.
+    /// Requests events instead of text, for [`Ran::events`] and [`Live::until`].
     pub fn json(self) -> Self {
         self.args(["--message-format", "json"])
     }
@@ -90,7 +95,7 @@ impl Program {
     }
 }
 
-/// A program that runs. It is killed when the test gives it up.
+/// Running program. Killed when it is dropped.
 pub struct Live {
     words: Vec<String>,
     child: Child,
@@ -105,12 +110,12 @@ impl Live {
     }
 
     pub fn signal(&self, signal: Signal) {
-        // Not yet reaped: the pid is still its own.
+        // Not yet reaped, so the pid is still its own.
         kill(Pid::from_raw(self.pid()), signal).expect("it is there");
     }
 
     /// Reads events up to the first that is wanted.
-    pub fn until(&mut self, what: &str, wanted: impl Fn(&Kind) -> bool) {
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&EventKind) -> bool) {
         loop {
             let line = self.stdout.recv_timeout(HUNG).unwrap_or_else(|_| panic!("never {what}: {:?}\n{}", self.words, self.seen));
             self.seen += &line;
@@ -120,10 +125,10 @@ impl Live {
         }
     }
 
-    /// The run's id, as its first event told it.
+    /// Returns the run's id from its first event.
     pub fn run(&self) -> String {
         let run = self.seen.lines().find_map(|line| match event(line).kind {
-            Kind::RunStarted { run, .. } => Some(run.to_string()),
+            EventKind::RunStarted { run, .. } => Some(run.to_string()),
             _ => None,
         });
         run.expect("it began")
@@ -157,11 +162,11 @@ impl Drop for Live {
     }
 }
 
-/// A program that has ended.
+/// Program that has ended.
 #[derive(Debug)]
 pub struct Ran {
     words: String,
-    /// None when a signal ended it.
+    /// Exit code; `None` if a signal ended the program.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -169,26 +174,26 @@ pub struct Ran {
 
 impl Ran {
     /// # Panics
-    /// With everything it printed, when it ended otherwise.
+    /// Panics with the whole output if the exit code differs.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         self
     }
 
-    /// Each line is an event of the contract, whole and nothing else.
+    /// Returns the events; asserts that each line is a valid event of the contract.
     pub fn events(&self) -> Vec<Event> {
         self.stdout.lines().map(event).collect()
     }
 
-    /// What began and what it came to, in the order of the beginnings.
+    /// Returns the trials with their results, in the order of their starts.
     pub fn trials(&self) -> Vec<Trial> {
         let mut trials: Vec<Trial> = Vec::new();
         for event in self.events() {
             let id = event.trial.as_ref().map(ToString::to_string).unwrap_or_default();
             match event.kind {
-                Kind::TrialStarted(started) => trials.push(Trial { id, started: *started, finished: None, kinds: Vec::new() }),
-                Kind::TrialFinished(finished) => {
+                EventKind::TrialStarted(started) => trials.push(Trial { id, started: *started, finished: None, kinds: Vec::new() }),
+                EventKind::TrialFinished(finished) => {
                     let trial = trials.iter_mut().find(|trial| trial.id == id).expect("it began");
                     assert!(trial.finished.replace(*finished).is_none(), "two ends of {id}");
                 }
@@ -202,7 +207,7 @@ impl Ran {
         trials
     }
 
-    /// The only trial.
+    /// Returns the only trial.
     pub fn trial(&self) -> Trial {
         let mut trials = self.trials();
         assert_eq!(trials.len(), 1, "{self}");
@@ -221,14 +226,14 @@ fn event(line: &str) -> Event {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("no event: {error}: {line}"))
 }
 
-/// One trial as its events tell it.
+/// Trial according to its events.
 #[derive(Debug)]
 pub struct Trial {
     pub id: String,
     pub started: TrialStarted,
     pub finished: Option<TrialFinished>,
-    /// All between, in order.
-    pub kinds: Vec<Kind>,
+    /// All events between start and end, in order.
+    pub kinds: Vec<EventKind>,
 }
 
 impl Trial {
@@ -244,13 +249,13 @@ impl Trial {
         self.finished().verdict
     }
 
-    /// What each command was and what became of it.
+    /// Returns each command with its result.
     pub fn commands(&self) -> Vec<Done> {
         let mut all: Vec<Done> = Vec::new();
         for kind in &self.kinds {
             match kind {
-                Kind::CommandStarted { command, .. } => all.push(Done { command: command.clone(), ..Done::default() }),
-                Kind::CommandFinished { exit_code, timed_out, stdout, stderr, .. } => {
+                EventKind::CommandStarted { command, .. } => all.push(Done { command: command.clone(), ..Done::default() }),
+                EventKind::CommandFinished { exit_code, timed_out, stdout, stderr, .. } => {
                     let last = all.last_mut().expect("it began");
                     *last = Done {
                         exit_code: *exit_code,
@@ -267,17 +272,17 @@ impl Trial {
     }
 }
 
-/// A command of an agent.
+/// Command of an agent.
 #[derive(Debug, Default)]
 pub struct Done {
     pub command: String,
     pub exit_code: i32,
     pub timed_out: bool,
-    pub stdout: chaosrun::event::Output,
+    pub stdout: chaosrun_event::Output,
     pub stderr: String,
 }
 
-/// A project of one's own: files below a temporary directory.
+/// Project of a test: files below a temporary directory.
 pub struct Project(tempfile::TempDir);
 
 impl Project {
@@ -292,12 +297,12 @@ impl Project {
         self
     }
 
-    /// The repository's scenario with some text of it replaced.
+    /// Adds the repository's scenario with some text of it replaced.
     pub fn changed(self, scenario: &str, changes: &[(&str, &str)]) -> Self {
         self.copied(Path::new(env!("CARGO_MANIFEST_DIR")), scenario, changes)
     }
 
-    /// The project's own scenario with some text of it replaced.
+    /// Replaces some text in the project's own scenario.
     pub fn again(self, scenario: &str, changes: &[(&str, &str)]) -> Self {
         let own = self.path().to_owned();
         self.copied(&own, scenario, changes)
@@ -321,7 +326,7 @@ impl Project {
         self.path().join("record")
     }
 
-    /// `chaosrun run` within it, recorded in [`Project::store`].
+    /// Runs `chaosrun run` within the project, recorded in [`Project::store`].
     pub fn run(&self, args: &[&str]) -> Ran {
         self.program("run").args(args).json().run()
     }

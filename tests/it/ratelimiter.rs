@@ -1,14 +1,15 @@
-//! The rate limiter over a real Redis, as its cluster file starts it.
+//! Tests of the rate limiter with a real Redis, as its cluster file starts it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::Cluster;
-use chaosrun::cluster::local::LocalCluster;
-use chaosrun::event::Actor;
-use chaosrun::observe::redis::Question;
-use chaosrun::scenario::{self, Overrides};
+use chaosrun_backend_local::LocalCluster;
+use chaosrun_cluster::Cluster;
+use chaosrun_event::Actor;
+use chaosrun_probe::RedisCommand as Question;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
 use futures_util::future::join_all;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use crate::local::Run;
 use crate::require;
 
-/// Nothing here takes long; who waits for longer has found a bug.
+/// Time limit of any wait; exceeding it means a bug.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LIMITERS: [&str; 3] = ["ratelimiter1", "ratelimiter2", "ratelimiter3"];
 
@@ -27,7 +28,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// None where there is no Redis.
+    /// Starts the cluster; `None` without Redis.
     async fn up() -> Option<Self> {
         require::program("redis-server")?;
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/ratelimiter/node_kill.yaml");
@@ -85,7 +86,7 @@ impl Rig {
         assert_eq!(answer.status(), 200);
     }
 
-    /// What the API says of a key: count and remaining.
+    /// Returns count and remaining of a key according to the API.
     async fn counter(&self, key: &str) -> (u64, u64) {
         let (_, body) = self.get(LIMITERS[1], "/api/counters").await;
         let counter = body["counters"].as_array().unwrap().iter().find(|counter| counter["key"] == key).unwrap();
@@ -94,7 +95,7 @@ impl Rig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_together_never_allow_more_than_the_limit_whoever_dies() {
+async fn three_nodes_never_exceed_the_limit_together_after_any_death() {
     let Some(rig) = Rig::up().await else { return };
     rig.limit("shared", 50).await;
     let requests = (0..300).map(|number| rig.check(LIMITERS[number % 3], "shared"));
@@ -112,13 +113,13 @@ async fn three_nodes_together_never_allow_more_than_the_limit_whoever_dies() {
     let (_, blocks) = rig.get(LIMITERS[0], "/api/blocks").await;
     assert_eq!(blocks, json!({ "blocks": [{ "key": "shared", "current_count": 50, "limit": 50 }] }));
 
-    // What a limiter allowed counts on when it is dead, ...
+    // Requests allowed by a limiter still count after it is dead, ...
     rig.cluster.kill(LIMITERS[0], 9, Actor::Fault).await.unwrap();
     assert_eq!(rig.check(LIMITERS[1], "shared").await.status(), 429);
     let down = |_, body: &Value| body["nodes"][0]["status"] == "Down" && body["nodes"][1]["status"] == "Up";
     rig.until(LIMITERS[1], "/api/nodes", down).await;
 
-    // ... and without Redis nobody allows anything, at once, and each knows why.
+    // ... and without Redis no limiter allows anything, at once, and each reports why.
     rig.cluster.kill("redis", 9, Actor::Fault).await.unwrap();
     rig.until(LIMITERS[1], "/health", |status, body| status == 503 && body["redis"]["reachable"] == false).await;
     let began = Instant::now();
@@ -127,13 +128,13 @@ async fn three_nodes_together_never_allow_more_than_the_limit_whoever_dies() {
     assert_eq!(rig.get(LIMITERS[1], "/api/counters").await.0, 503);
     assert_eq!(rig.get(LIMITERS[1], "/live").await.0, 200);
 
-    // When it is back nothing is forgotten.
+    // When Redis is back no count is lost.
     rig.cluster.start("redis", Actor::Agent).await.unwrap();
     rig.until(LIMITERS[1], "/health", |status, _| status == 200).await;
     assert_eq!(rig.check(LIMITERS[1], "shared").await.status(), 429);
     assert_eq!(rig.check(LIMITERS[1], "other").await.status(), 200);
 
-    // Stopped as it stands, it takes connections and says nothing: refused all the same, and soon.
+    // A paused Redis accepts connections and does not answer: requests are refused nevertheless, and soon.
     rig.cluster.pause("redis", Actor::Fault).await.unwrap();
     let began = Instant::now();
     assert_eq!(rig.check(LIMITERS[2], "other").await.status(), 503);
@@ -144,7 +145,7 @@ async fn three_nodes_together_never_allow_more_than_the_limit_whoever_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_altered_behind_its_back_shows_and_a_reset_takes_it_back() {
+async fn external_change_is_visible_and_reverted_by_a_reset() {
     let Some(rig) = Rig::up().await else { return };
     rig.limit("altered", 100).await;
     for _ in 0..5 {
@@ -155,7 +156,7 @@ async fn what_is_altered_behind_its_back_shows_and_a_reset_takes_it_back() {
     let redis = rig.cluster.topology().node("redis").unwrap().ports["client"].advertised;
     let script = "for i = 1, 40 do redis.call('ZADD', KEYS[1], 9e12, 'entry-' .. i) end return redis.call('ZCARD', KEYS[1])";
     let command = ["EVAL", script, "1", "ratelimiter:window:altered"].map(str::to_owned).to_vec();
-    assert_eq!(Question::new(redis.to_string(), command).ask().await.unwrap(), json!(45));
+    assert_eq!(Question::new(redis.to_string(), command).answer().await.unwrap(), json!(45));
     assert_eq!(rig.counter("altered").await, (5, 55), "the nodes have allowed 5, and Redis holds 45");
 
     let reset = async |path: &str| {
@@ -169,7 +170,7 @@ async fn what_is_altered_behind_its_back_shows_and_a_reset_takes_it_back() {
     assert_eq!(rig.counter("altered").await, (0, 100));
     assert_eq!(reset("/api/counters/nobody/reset").await.0, 404);
 
-    // A rule of nothing allows nothing.
+    // A limit of zero allows no request.
     rig.limit("altered", 0).await;
     let none = rig.check(LIMITERS[0], "altered").await;
     assert_eq!(none.status(), 429);

@@ -1,5 +1,5 @@
-//! Answers in the shapes of real PD and TiKV (`tests/fixtures`), read by what `clusters/tikv.yaml` itself says of them. The
-//! stand-ins are ours: only this keeps the file from being right about nothing but them.
+//! Tests of `clusters/tikv.yaml` with answers in the format of real PD and TiKV (`tests/fixtures`). The stand-ins are part of chaosrun:
+//! only these tests prove that the file does not fit only them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use chaosrun::cluster::Cluster;
-use chaosrun::expr::{is_list, unknown_of};
-use chaosrun::invariant::Judgement;
+use chaosrun_cluster::Cluster;
+use chaosrun_expr::{is_list, unknown_of};
+use chaosrun_monitor::invariant::InvariantResult;
 use serde_json::Value;
 
 use crate::watched::{Watched, holds};
 
-/// What every node answers, by path.
+/// Answers of every node, by path.
 type Answers = Arc<Mutex<HashMap<String, String>>>;
 
 fn fixture(path: &str) -> String {
@@ -34,12 +34,12 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// The nodes of the file, with processes that do nothing; on their addresses the recorded answers.
+    /// Creates the nodes of the file, with processes that do nothing; their addresses serve the recorded answers.
     async fn new() -> Self {
         let idle =
             ["pd", "tikv"].map(|role| [format!("cluster.nodes.{role}.command=[sleep, '1000']"), format!("cluster.nodes.{role}.args=[]")]);
         let mut set: Vec<&str> = idle.iter().flatten().map(String::as_str).collect();
-        // Each look asks everything.
+        // Every tick runs all probes.
         set.extend(["cluster.observe.p99.every=0s", "cluster.observe.disk.every=0s", "cluster.observe.leaderless.every=0s"]);
         let watched = Watched::new("scenarios/node_kill.yaml", &set);
         let answers = Answers::default();
@@ -63,7 +63,7 @@ impl Recorded {
         answers.clear();
         answers.extend(pd);
         answers.extend([("/metrics".into(), metrics), ("/status".into(), String::new())]);
-        // Stores are named by the addresses that they have here.
+        // Stores are named by their addresses here.
         for node in self.watched.cluster.topology().role("tikv") {
             let real = node.ports["client"].advertised.to_string();
             for text in answers.values_mut() {
@@ -72,7 +72,7 @@ impl Recorded {
         }
     }
 
-    /// The metrics after more requests of each kind, each of which took up to `seconds`.
+    /// Sets the metrics after more requests of each kind, each of which took up to `seconds`.
     fn serve(&self, requests: u64, seconds: f64) {
         let later = fixture("tikv/metrics.txt").lines().fold(String::new(), |text, line| {
             let longest = line.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse::<f64>().ok());
@@ -94,9 +94,9 @@ impl Recorded {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shapes_of_real_pd_and_tikv_are_understood() {
+async fn answers_of_real_pd_and_tikv_are_understood() {
     let mut recorded = Recorded::new().await;
-    // Rates have a window then: all requests within a few milliseconds.
+    // Rates then have a window: all requests within a few milliseconds.
     recorded.watched.look().await;
     recorded.serve(300, 0.0016);
     let (judged, context) = recorded.watched.look().await;
@@ -110,7 +110,7 @@ async fn the_shapes_of_real_pd_and_tikv_are_understood() {
     let address = |name: &str| recorded.watched.cluster.topology().node(name).unwrap().ports["client"].advertised.to_string();
     assert_eq!(leaders, [address("tikv1"), address("tikv2")]);
 
-    // What real clusters answer when something is wrong.
+    // Answers of real clusters in failure states.
     let stores = "/pd/api/v1/stores";
     for (path, from, to, name) in [
         (stores, r#""state_name": "Up""#, r#""state_name": "Disconnected""#, "store_down"),
@@ -122,11 +122,12 @@ async fn the_shapes_of_real_pd_and_tikv_are_understood() {
         recorded.restore();
         recorded.change(path, from, to);
         let (judged, _) = recorded.watched.look().await;
-        let broken: Vec<_> = judged.iter().filter(|(_, judged)| judged.iter().any(|one| matches!(one, Judgement::Broken { .. }))).collect();
+        let broken: Vec<_> =
+            judged.iter().filter(|(_, judged)| judged.iter().any(|one| matches!(one, InvariantResult::Broken { .. }))).collect();
         assert_eq!(broken.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), [name], "{from} -> {to}: {broken:?}");
     }
 
-    // A field that is called otherwise never looks like good health.
+    // A renamed field never looks like good health.
     for (path, field, other, name) in [
         (stores, r#""stores""#, r#""others""#, "store_down"),
         (stores, r#""state_name""#, r#""stateName""#, "store_down"),
@@ -158,12 +159,13 @@ async fn the_shapes_of_real_pd_and_tikv_are_understood() {
     recorded.restore();
     recorded.serve(5000, 0.8);
     let (judged, _) = recorded.watched.look().await;
-    assert!(matches!(&judged["high_latency"][0], Judgement::Broken { .. }), "{judged:?}");
+    assert!(matches!(&judged["high_latency"][0], InvariantResult::Broken { .. }), "{judged:?}");
 
     tokio::time::timeout(Duration::from_secs(30), recorded.watched.down()).await.expect("it ends");
 }
 
-/// Where the stand-in has a field, real PD has one of that name and kind: what differs would be tested against us alone.
+/// Asserts that each field of the stand-in exists in real PD with the same name and type: a different field would be tested only against
+/// the stand-in.
 pub fn assert_like_real(path: &str, found: &Value) {
     fn compare(at: &str, real: &Value, found: &Value, wrong: &mut Vec<String>) {
         match (real, found) {
@@ -188,7 +190,7 @@ pub fn assert_like_real(path: &str, found: &Value) {
     let real: Value = serde_json::from_str(&fixture(&format!("pd/{path}.json"))).unwrap();
     let mut wrong = Vec::new();
     compare(path, &real, found, &mut wrong);
-    // Real PD leaves these out where they are empty: stand-ins have no labels, no trend and no commit.
+    // Real PD omits these fields if they are empty: stand-ins have no labels, no trend and no commit.
     let left_out = [".labels is missing", ".slow_trend is missing", ".git_hash is missing"];
     wrong.retain(|wrong| !left_out.iter().any(|left_out| wrong.ends_with(left_out)));
     assert!(wrong.is_empty(), "{wrong:#?}\n{found:#}");

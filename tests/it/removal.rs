@@ -1,10 +1,10 @@
-//! Removal: each layer is enough alone, with all others switched off; and nothing is left of a runner that was killed while all faults
-//! are in force.
+//! Tests of removal: each layer is sufficient alone, with all others switched off; and no object is left of a runner that was killed while
+//! all faults are in force.
 
 use std::process::Command;
 use std::time::Duration;
 
-use chaosrun::event::{Kind, Verdict};
+use chaosrun_event::{EventKind, Verdict};
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +15,7 @@ use super::faults_of_ours::{Family, from_environment, until};
 use super::program::{Live, Program, Project};
 use super::trials::patient;
 
-/// A project with a scenario of that name in which these faults last until it is ended.
+/// Returns a project with a scenario of that name in which these faults last until it is ended.
 fn breaks(name: &str, faults: &str) -> Project {
     let (file, text) = breaks::FILE;
     Project::new()
@@ -25,7 +25,7 @@ fn breaks(name: &str, faults: &str) -> Project {
 }
 
 #[test]
-fn every_fault_is_among_those_under_which_runners_are_killed() {
+fn every_fault_is_in_the_lists_for_killed_runners() {
     for docker in [false, true] {
         let lists = breaks::lists(docker);
         let missing: Vec<&str> = breaks::kinds(docker)
@@ -35,14 +35,14 @@ fn every_fault_is_among_those_under_which_runners_are_killed() {
     }
 }
 
-/// A trial with a stopped store, of which only these layers of removal work.
+/// Starts a trial with a paused store, in which only these layers of removal are active.
 fn paused(layers: &str, rest: &[&str]) -> (Live, Family, Project) {
     let project = patient();
     let before = Family::folders();
     let words = ["scenarios/node_pause.yaml", "--variant", "noop", "--set", "timing.repair_within=1s"];
     let program = project.program("run").args(words).args(rest).json().env("CHAOSRUN_REMOVAL", layers);
     let mut live = program.start();
-    live.until("injected", |kind| matches!(kind, Kind::FaultInjected { .. }));
+    live.until("injected", |kind| matches!(kind, EventKind::FaultInjected { .. }));
     let mut family = Family::of(&live, before);
     family.look_at_ports();
     assert!(family.processes.len() > 6, "the supervisor and six nodes: {:?}", family.processes);
@@ -82,7 +82,7 @@ fn the_kernel_alone_ends_the_nodes_of_a_killed_runner_and_the_ledger_the_rest() 
     live.signal(Signal::SIGKILL);
     live.wait();
     family.runs_no_more();
-    // Folders are not the kernel's.
+    // The kernel does not remove folders.
     clean();
     family.is_gone();
 }
@@ -102,10 +102,26 @@ fn the_ledger_alone_ends_what_a_killed_runner_left() {
     family.is_gone();
 }
 
-/// Elements of the sets of links in the network namespace of a container's first process.
+#[test]
+fn released_program_ignores_the_removal_variable() {
+    let Some(program) = super::require::release() else { return };
+    let project = patient();
+    let before = Family::folders();
+    let words = ["run", "scenarios/node_pause.yaml", "--variant", "noop", "--set", "timing.repair_within=1s"];
+    let released = Program::at(&program).dir(project.path()).args(words).store(&project.store()).json();
+    let mut live = released.env("CHAOSRUN_REMOVAL", "none").env("CHAOSRUN_REMOVAL_APART", "test").start();
+    live.until("injected", |kind| matches!(kind, EventKind::FaultInjected { .. }));
+    let mut family = Family::of(&live, before);
+    family.look_at_ports();
+    live.signal(Signal::SIGKILL);
+    live.wait();
+    family.is_gone();
+}
+
+/// Returns the number of elements in the sets of links in the network namespace of a container's first process.
 fn links_in(pid: &str) -> usize {
     let output = Command::new("nsenter").args(["-n", "-t", pid, "nft", "list", "table", "inet", "links"]).output().expect("nsenter runs");
-    // When `nft` itself knows no such table it was removed; otherwise the namespace is gone, and nothing can be said of its links.
+    // If `nft` reports no such table, the table was removed; otherwise the namespace is gone, and its links are unknown.
     let removed = output.stderr.starts_with(b"Error: No such file");
     assert!(output.status.success() || removed, "nobody removes the containers meanwhile: {output:?}");
     String::from_utf8_lossy(&output.stdout).matches("expires").count()
@@ -116,19 +132,19 @@ fn docker(words: &[&str]) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
 }
 
-/// Running containers of a run that are such a part of it.
+/// Returns the running containers of a run that have this role.
 fn running(run: &str, part: &str) -> Vec<String> {
     let [run, part] = [format!("label=chaosrun.run={run}"), format!("label=chaosrun.part={part}")];
     docker(&["ps", "-q", "--filter", &run, "--filter", &part])
 }
 
-/// The pids of the workloads of a run, which outlive its holders.
+/// Returns the pids of the workloads of a run, which outlive its sidecars.
 fn workloads(run: &str) -> Vec<String> {
     let ids = running(run, "node");
     docker(&[&["inspect", "-f", "{{.State.Pid}}"][..], &ids.iter().map(String::as_str).collect::<Vec<_>>()].concat())
 }
 
-/// Kills the runner of a cluster in containers whose links are cut: only `layer` mends them, and only the ledger removes the rest.
+/// Kills the runner of a cluster in containers whose links are cut: only `layer` heals them, and only the ledger removes the rest.
 fn cut_in_containers(layer: &str) {
     if !engine() || super::require::program("nsenter").is_none() {
         return;
@@ -136,11 +152,11 @@ fn cut_in_containers(layer: &str) {
     let cut = "  cut: { inject: { network_partition: { isolate: tikv3 } }, heal: never }\n";
     let project = breaks("cut", cut);
     let words = [&["scenarios/cut.yaml", "--variant", "noop"][..], &IN_CONTAINERS].concat();
-    // Tests beside this one start runs too, which would remove what a dead one has left.
+    // Parallel tests start runs too, which would remove leftovers of a dead one.
     let apart = format!("{layer}{}", std::process::id());
     let program = project.program("run").args(words).json().env("CHAOSRUN_REMOVAL", layer);
     let mut live = program.env("CHAOSRUN_REMOVAL_APART", &apart).start();
-    live.until("injected", |kind| matches!(kind, Kind::FaultInjected { .. }));
+    live.until("injected", |kind| matches!(kind, EventKind::FaultInjected { .. }));
     let run = live.run();
     let pids = workloads(&run);
     let cut = || pids.iter().map(|pid| links_in(pid)).sum::<usize>();
@@ -161,12 +177,12 @@ fn cut_in_containers(layer: &str) {
 }
 
 #[test]
-fn the_kernel_alone_mends_links_of_containers() {
+fn the_kernel_alone_heals_links_of_containers() {
     cut_in_containers("kernel");
 }
 
 #[test]
-fn holders_alone_mend_their_links() {
+fn sidecars_alone_heal_their_links() {
     cut_in_containers("supervisor");
 }
 
@@ -175,8 +191,8 @@ fn the_ledger_alone_removes_containers() {
     cut_in_containers("ledger");
 }
 
-/// Kills a runner for each round and list of faults, after a random number of them and a random moment. Rounds and seed can be set, for
-/// a longer search: `CHAOSRUN_TEST_KILLS=50 CHAOSRUN_TEST_SEED=7`.
+/// Kills a runner for each round and list of faults, after a random number of them and a random delay. Rounds and seed can be set for a
+/// longer search: `CHAOSRUN_TEST_KILLS=50 CHAOSRUN_TEST_SEED=7`.
 fn killed_at_random(rounds: u64, docker: bool) {
     let mut random = ChaCha8Rng::seed_from_u64(from_environment("CHAOSRUN_TEST_SEED", 1));
     for (name, faults) in breaks::lists(docker) {
@@ -186,7 +202,7 @@ fn killed_at_random(rounds: u64, docker: bool) {
         let project = breaks(name, &faults);
         for round in 0..rounds {
             let wanted = random.random_range(1..=faults.matches("inject:").count());
-            // Not to wait for anything: the moment itself is what is random.
+            // A random moment, not a wait for a condition.
             let moment = Duration::from_micros(random.random_range(0..1_000_000));
             killed(&project, name, docker, wanted, moment);
             println!("{name}, round {round}: killed {moment:?} after fault {wanted}");
@@ -201,7 +217,7 @@ fn killed(project: &Project, name: &str, docker: bool, faults: usize, moment: Du
     let words = [&[scenario.as_str(), "--variant", "noop"][..], backend].concat();
     let mut live = project.program("run").args(words).json().start();
     for _ in 0..faults {
-        live.until("injected", |kind| matches!(kind, Kind::FaultInjected { .. }));
+        live.until("injected", |kind| matches!(kind, EventKind::FaultInjected { .. }));
     }
     std::thread::sleep(moment);
     let mut family = Family::of(&live, before);
@@ -228,7 +244,7 @@ fn a_runner_killed_under_all_faults_leaves_nothing_in_containers() {
     }
 }
 
-/// A runner is killed while layers are mounted whose processes can do nothing more: they end with the supervisor, still mounted.
+/// Kills a runner while layers are mounted whose processes are blocked: they end with the supervisor, still mounted.
 fn layers_of_the_dead(next_start: impl FnOnce(&Project)) {
     if !super::require::fuse() {
         return;
@@ -238,7 +254,7 @@ fn layers_of_the_dead(next_start: impl FnOnce(&Project)) {
     let before = Family::folders();
     let program = project.program("run").args(["scenarios/slow.yaml", "--variant", "noop"]).json();
     let mut live = program.env("CHAOSRUN_REMOVAL", "kernel").start();
-    live.until("injected", |kind| matches!(kind, Kind::FaultInjected { .. }));
+    live.until("injected", |kind| matches!(kind, EventKind::FaultInjected { .. }));
     let mut family = Family::of(&live, before);
     family.look_at_ports();
     let held = family.hold();
@@ -268,7 +284,8 @@ fn the_next_start_unmounts_what_a_killed_layer_left() {
     });
 }
 
-/// A trial in which the agent runs `command` when a store is dead, so long after the fault; the goal is to escalate, and it does.
+/// Runs a trial in which the agent runs `command` at this time after the fault, when a store is dead; the goal is to escalate, and the
+/// agent does.
 fn tampering(fault: &str, after: &str, command: &str, rest: &[&str]) -> super::program::Ran {
     let scenario = format!(
         "name: tampering\ncluster: clusters/tikv.yaml\ngoal: escalate\ntiming: {{ steady_for: 0s, detect_within: 60s, repair_within: 30s, stable_for: 1s }}
@@ -284,25 +301,25 @@ chaos: {{ it: {{ inject: {{ {fault} }}, heal: never }}, dead: {{ at: {after}, in
 
 fn is_tampered(ran: &super::program::Ran) {
     let trial = ran.trial();
-    assert!(trial.kinds.iter().any(|kind| matches!(kind, Kind::FaultTampered { id, .. } if id == "it")), "{ran}");
+    assert!(trial.kinds.iter().any(|kind| matches!(kind, EventKind::FaultTampered { id, .. } if id == "it")), "{ran}");
     let finished = trial.finished();
-    let code = finished.reason.as_ref().map(|reason| reason.code.as_str());
+    let code = finished.reason.as_ref().map(|reason| reason.code.word());
     assert_eq!((finished.verdict, code), (Verdict::UnsafePass, Some("tampered")), "{ran}");
 }
 
 #[test]
-fn an_agent_that_frees_a_disk_that_is_to_stay_full_has_tampered() {
-    // Not where a plain `ls` shows it.
+fn freeing_a_disk_that_must_stay_full_is_tampering() {
+    // Placed where a plain `ls` does not show it.
     let command = r#"docker exec tikv1 sh -c 'find . -name "*backup.tar" -delete'"#;
     is_tampered(&tampering("disk_pressure: { target: tikv1, percent: 90 }", "1s", command, &[]));
 }
 
 #[test]
-fn an_agent_that_ends_a_burner_that_is_to_stay_has_tampered() {
+fn ending_a_load_that_must_stay_is_tampering() {
     if !engine() {
         return;
     }
-    // The burner is brought there and felt before, also where the machine is busy.
+    // The burner is installed and felt before, even on a busy machine.
     let command = r#"docker exec tikv1 sh -c 'for p in /proc/[0-9]*; do tr "\0" " " < $p/cmdline | grep -q "node wor[k]" && kill -9 ${p#/proc/}; done; true'"#;
     is_tampered(&tampering("cpu_stress: { target: tikv1, cores: 4, percent: 100 }", "45s", command, &IN_CONTAINERS));
 }

@@ -1,20 +1,64 @@
-//! Tests of programs that are not everywhere.
+//! Guards of tests with requirements that not every machine meets. A test whose requirement is missing passes without testing, and is
+//! listed when all tests of this binary have ended; `CHAOSRUN_REQUIRE` makes that a failure.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{LazyLock, Mutex, Once, OnceLock, PoisonError};
 
-use chaosrun::cluster::docker::engine::Engine;
+use chaosrun_backend_docker::engine::Engine;
 
-/// Where `program` is. Without it the test that asks is over, with a word; when `CHAOSRUN_REQUIRE` lists it, as CI does, it fails.
+/// Requirement of tests, under its name in `CHAOSRUN_REQUIRE`.
+pub struct Need {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// Command or step that provides it.
+    pub how: &'static str,
+}
+
+const fn need(name: &'static str, what: &'static str, how: &'static str) -> Need {
+    Need { name, what, how }
+}
+
+/// Every name that `CHAOSRUN_REQUIRE` may list; `all` stands for all of them. `.ci/run` requires all. Unit tests require `docker` and
+/// `python3`.
+pub const NEEDS: [Need; 21] = [
+    need("bash", "Bash", "apt-get install bash"),
+    need("bwrap", "bubblewrap, and user namespaces for it", "apt-get install bubblewrap"),
+    need("cc", "a C compiler", "apt-get install gcc libc6-dev"),
+    need("claude", "Claude Code below /usr", ".ci/run installs it"),
+    need("codex", "Codex below /usr", ".ci/run installs it"),
+    need("docker", "the stock Docker client", "apt-get install docker.io"),
+    need("engine", "a Docker Engine", "apt-get install docker.io, and start it"),
+    need("etcd", "etcd", "apt-get install etcd-server"),
+    need("fuse", "/dev/fuse, and root or fusermount3", "apt-get install fuse3"),
+    need("image", "the base image of containers", "a registry, or as root: apt-get install debootstrap"),
+    need("mount", "the right to mount a file system", "run the tests as root"),
+    need("nsenter", "nsenter, and root", "apt-get install util-linux"),
+    need("perl", "Perl", "apt-get install perl"),
+    need("prometheus", "Prometheus", "apt-get install prometheus"),
+    need("promtool", "promtool", "apt-get install prometheus"),
+    need("python3", "Python 3", "apt-get install python3"),
+    need("redis-server", "Redis", "apt-get install redis-server"),
+    need("release", "a release build of this program", "cargo build --release"),
+    need("script", "script, which makes a terminal", "apt-get install bsdutils"),
+    need("sdk", "the SDKs of model APIs in target/sdk", "just sdk"),
+    need("sh", "a shell", "apt-get install dash"),
+];
+
+/// Returns the path of a program. Without it the calling test is skipped, or fails if `CHAOSRUN_REQUIRE` lists the program.
 pub fn program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
     if found.is_none() {
-        missing(program, "not on the PATH");
+        missing(program, "it is not on the PATH");
     }
     found
 }
 
-/// As [`program`], below `/usr`: what else is on a PATH is not in the sandbox of an agent.
+/// Returns the path of a program below `/usr`: other folders of a PATH are not in the sandbox of an agent.
 pub fn installed(name: &str) -> Option<PathBuf> {
     let found = program(name)?;
     let there = found.starts_with("/usr") && found.canonicalize().is_ok_and(|file| file.starts_with("/usr"));
@@ -24,10 +68,10 @@ pub fn installed(name: &str) -> Option<PathBuf> {
     there.then_some(found)
 }
 
-/// The Docker Engine of this machine, called `engine` in `CHAOSRUN_REQUIRE`; as [`program`] otherwise.
+/// Returns the Docker Engine of this machine, with the base image of containers.
 pub async fn engine() -> Option<Engine> {
     match Engine::connect().await {
-        Ok(engine) => Some(engine),
+        Ok(engine) => base_image().then_some(engine),
         Err(error) => {
             missing("engine", &error.to_string());
             None
@@ -35,37 +79,134 @@ pub async fn engine() -> Option<Engine> {
     }
 }
 
-/// Whether layers can be mounted here, called `fuse` in `CHAOSRUN_REQUIRE`.
+/// Returns true if the engine has the base image. It is pulled, or made by `images/base.sh`, at most once per process.
+fn base_image() -> bool {
+    const BASE: &str = "debian:bookworm-slim";
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        // Tests in other processes wait for the same image.
+        let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join("base-image.lock");
+        let lock = std::fs::File::create(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+        let _locked = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, error)| error.to_string())?;
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/base.sh");
+        let run = |words: &[&str]| {
+            let ran = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+            ran.map_err(|error| format!("{}: {error}", words[0])).and_then(|output| {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                if output.status.success() { Ok(()) } else { Err(said) }
+            })
+        };
+        run(&["docker", "image", "inspect", BASE])
+            .or_else(|_| run(&["timeout", "60", "docker", "pull", "-q", BASE]))
+            .or_else(|pulled| run(&[script, BASE]).map_err(|made| format!("{pulled}; {made}")))
+    });
+    if let Err(why) = found {
+        missing("image", &why.replace('\n', " "));
+    }
+    found.is_ok()
+}
+
+/// Returns true if file systems in user space can be mounted on this machine.
 pub fn fuse() -> bool {
-    let there = std::path::Path::new("/dev/fuse").exists() && (nix::unistd::geteuid().is_root() || program("fusermount3").is_some());
+    let there = Path::new("/dev/fuse").exists() && (nix::unistd::geteuid().is_root() || program("fusermount3").is_some());
     if !there {
         missing("fuse", "no /dev/fuse, or neither root nor fusermount3");
     }
     there
 }
 
-/// A Python that has the official SDKs of the model APIs, and the models of ATIF, called `sdk` in `CHAOSRUN_REQUIRE`: `.ci/run` makes it below `target/`.
+/// Returns a Python with the official SDKs of the model APIs, and the models of ATIF: `just sdk` creates it below `target/`.
 pub fn sdk() -> Option<PathBuf> {
-    let python = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk").join("bin/python");
-    let works =
-        std::process::Command::new(&python).args(["-c", "import anthropic, atif, openai"]).output().is_ok_and(|ran| ran.status.success());
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk").join("bin/python");
+    let works = Command::new(&python).args(["-c", "import anthropic, atif, openai"]).output().is_ok_and(|ran| ran.status.success());
     if !works {
-        missing("sdk", &format!("`{}` has no anthropic, atif and openai, which `just sdk` installs", python.display()));
+        missing("sdk", &format!("`{}` has no anthropic, atif and openai", python.display()));
     }
     works.then_some(python)
 }
 
-/// Whether an agent can have a sandbox here, called `bwrap` in `CHAOSRUN_REQUIRE`.
+/// Returns true if an agent can have a sandbox on this machine.
 pub async fn sandbox() -> bool {
-    let tried = chaosrun::cluster::local::sandbox::tried().await;
+    let tried = chaosrun_backend_local::sandbox::tried().await;
     if let Err(why) = &tried {
         missing("bwrap", why);
     }
     tried.is_ok()
 }
 
-fn missing(name: &str, why: &str) {
+/// Returns the released program, called `release` in `CHAOSRUN_REQUIRE`: named by `CHAOSRUN_RELEASE_BINARY`, or built in this target
+/// folder.
+pub fn release() -> Option<PathBuf> {
+    let built = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release").join("chaosrun");
+    let program = std::env::var_os("CHAOSRUN_RELEASE_BINARY").map_or(built, PathBuf::from);
+    if !program.is_file() {
+        missing("release", &format!("`{}` is not there: `cargo build --release` makes it", program.display()));
+        return None;
+    }
+    Some(program)
+}
+
+/// Notes that the running test is skipped because `name` is missing.
+///
+/// # Panics
+/// Panics if `CHAOSRUN_REQUIRE` lists the name, or if [`NEEDS`] does not.
+pub fn missing(name: &str, why: &str) {
+    static LISTED: Once = Once::new();
+    assert!(NEEDS.iter().any(|need| need.name == name), "`{name}` is not in the list of what tests need");
     let required = std::env::var("CHAOSRUN_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|word| word.trim() == name), "`{name}` is required: {why}");
-    println!("skipped: needs {name}: {why}");
+    let required = required.split(',').any(|word| [name, "all"].contains(&word.trim()));
+    assert!(!required, "`{name}` is required: {why}");
+    LISTED.call_once(|| {
+        // SAFETY: `list` neither unwinds nor calls `exit`.
+        let _ = unsafe { nix::libc::atexit(list) };
+    });
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    skipped.entry((name.to_owned(), why.to_owned())).or_default().push(test);
+}
+
+/// Names of skipped tests, by the missing requirement and the reason.
+static SKIPPED: LazyLock<Mutex<Skipped>> = LazyLock::new(Mutex::default);
+
+type Skipped = BTreeMap<(String, String), Vec<String>>;
+
+/// Prints the skipped tests when the process ends, after the summary of the test harness, which hides the output of tests.
+extern "C" fn list() {
+    let Ok(skipped) = SKIPPED.try_lock() else { return };
+    let count: usize = skipped.values().map(Vec::len).sum();
+    let mut text = format!("skipped {count} of these tests; `CHAOSRUN_REQUIRE=all cargo test` makes that a failure\n");
+    for ((name, why), tests) in skipped.iter() {
+        let need = NEEDS.iter().find(|need| need.name == name).map(|need| (need.what, need.how));
+        let (what, how) = need.unwrap_or_default();
+        let _ = writeln!(text, "  {name}: needs {what} ({how}): {why}");
+        for test in tests {
+            let _ = writeln!(text, "    {test}");
+        }
+    }
+    let _ = std::io::stderr().lock().write_all((text + "\n").as_bytes());
+}
+
+/// Returns the words after `CHAOSRUN_REQUIRE=` in a text.
+fn named(text: &str) -> Vec<String> {
+    let lists = text.split("CHAOSRUN_REQUIRE=").skip(1);
+    let list = |rest: &str| rest.split(|letter: char| !letter.is_ascii_alphanumeric() && !"-,".contains(letter)).next().map(str::to_owned);
+    lists.filter_map(list).flat_map(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn names_of_requirements_are_known() {
+    let known = |name: &str| name == "all" || NEEDS.iter().any(|need| need.name == name);
+    let mut unknown: Vec<String> = Vec::new();
+    for file in [".ci/run", "README.md"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("it reads");
+        let names = named(&text);
+        assert!(!names.is_empty(), "{file} does not say how to require what tests need");
+        unknown.extend(names.iter().filter(|name| !known(name)).map(|name| format!("{file}: {name}")));
+    }
+    let required = std::env::var("CHAOSRUN_REQUIRE").unwrap_or_default();
+    let required = required.split(',').map(str::trim).filter(|name| !name.is_empty() && !known(name));
+    unknown.extend(required.map(|name| format!("the environment: {name}")));
+    let names: Vec<&str> = NEEDS.iter().map(|need| need.name).collect();
+    assert!(unknown.is_empty(), "unknown names after CHAOSRUN_REQUIRE: {unknown:?}; known are all, {}", names.join(", "));
+    assert!(names.is_sorted(), "{names:?}");
 }

@@ -1,17 +1,17 @@
-//! Real trials judged again: from their facts, from their events, and by another scoring file.
+//! Tests that judge real trials again: from their facts, from their events, and by another scoring file.
 
 use std::fs;
 use std::path::Path;
 
-use chaosrun::event::{Kind, Verdict};
-use chaosrun::scenario::load_scoring;
-use chaosrun::score;
+use chaosrun_event::{EventKind, Verdict};
+use chaosrun_scenario::load_scoring;
+use chaosrun_score as score;
 use serde_json::Value;
 
 use super::program::{Program, Ran};
 use super::trials::patient;
 
-/// As it comes out of a record: numbers are read as JSON has them.
+/// Converts a value as a record does: numbers become those of JSON.
 fn recorded(value: &impl serde::Serialize) -> Value {
     let text = serde_json::to_string(value).expect("JSON");
     serde_json::from_str(&text).expect("JSON")
@@ -24,7 +24,7 @@ fn rescore(store: &Path, args: &[&str]) -> (Ran, Vec<Value>) {
 }
 
 #[test]
-fn a_record_judged_again_says_the_same_and_another_scoring_says_its_own() {
+fn rescore_repeats_verdicts_and_another_scoring_changes_them() {
     let soon = [("repair_within: 30s", "repair_within: 10s")];
     let project = patient().again("node_kill", &soon);
     let variants = ["playbook", "restart_all", "noop", "oracle"].iter().flat_map(|name| ["--variant", name]);
@@ -33,7 +33,7 @@ fn a_record_judged_again_says_the_same_and_another_scoring_says_its_own() {
     let trials = ran.trials();
     let store = project.store();
 
-    // Every fact comes out of the events again.
+    // Every fact is derived from the events again.
     let scoring = load_scoring(Path::new("scenarios/scoring/default.yaml")).expect("it loads");
     for trial in &trials {
         let finished = trial.finished();
@@ -55,14 +55,14 @@ fn a_record_judged_again_says_the_same_and_another_scoring_says_its_own() {
     assert!(score("playbook") > score("restart_all") && score("restart_all") > score("noop"), "{ran}");
     assert!(of("playbook").finished().diagnose_us.is_some(), "{ran}");
 
-    // The same scorer and the same scoring: nothing changes, and nothing is kept twice.
+    // The same scorer and the same scoring: no result changes, and no result is stored twice.
     for (args, from) in [(&["--all"][..], "from_facts"), (&["--all", "--from-events"], "from_events")] {
         let (told, lines) = rescore(&store, args);
         assert_eq!(lines.len(), 1, "{told}");
         assert_eq!((&lines[0][from], &lines[0]["kept"], &lines[0]["trials"]), (&4.into(), &0.into(), &4.into()), "{told}");
     }
 
-    // Another scoring, with rules of its own on commands: the events are asked.
+    // Another scoring, with its own rules on commands: the events are needed.
     let strict = "correctness: { repaired: { weight: 1, value: repaired } }\nsafety: { durable: { weight: 1, value: durable } }\n\
                   gates: { many: { when: commands > 1, cap: 0.5 } }\nforbidden: { starts: '\\bdocker start\\b' }\n";
     fs::write(project.path().join("strict.yaml"), strict).expect("written");
@@ -74,7 +74,7 @@ fn a_record_judged_again_says_the_same_and_another_scoring_says_its_own() {
     assert_eq!((&playbook["after"]["verdict"], &playbook["after"]["score"]), (&"unsafe_pass".into(), &0.5.into()), "{told}");
     assert_eq!(playbook["before"]["verdict"], "pass", "{told}");
 
-    // Both are told, and what was recorded is as it was.
+    // Both results are shown, and the original record is unchanged.
     let shown = Program::new().args(["show", &of("playbook").id]).store(&store).run().exits(0);
     assert!(shown.stdout.contains("rescored 0.50 unsafe_pass by scorer") && shown.stdout.contains("autopsy "), "{shown}");
     let listed = Program::new().args(["list", "--all", "--variant", "playbook"]).store(&store).json().run().exits(0);
@@ -84,7 +84,7 @@ fn a_record_judged_again_says_the_same_and_another_scoring_says_its_own() {
     assert!(told.stdout.lines().all(|line| line.chars().count() <= 80) && told.stdout.contains("PASS → UNSAFE"), "{told}");
     assert_eq!(of("playbook").verdict(), Verdict::Pass);
 
-    // Compared as they were judged then, or as any scorer has judged them since.
+    // Compared with the original verdicts, or with those of any later scorer.
     let verdicts = |scorer: &[&str]| {
         let compare = ["compare", "r-", "--by", "variant", "--reference", "playbook", "--format", "json"];
         let told = Program::new().args(compare).args(scorer).store(&store).run().exits(0);
@@ -95,12 +95,12 @@ fn a_record_judged_again_says_the_same_and_another_scoring_says_its_own() {
     assert_eq!([verdicts(&[]), verdicts(&["--scorer", &version])], [serde_json::json!({ "pass": 1 }), serde_json::json!({ "pass": 1 })]);
     assert_eq!(verdicts(&["--scorer", "strict"]), serde_json::json!({ "unsafe_pass": 1 }));
     let never = Program::new().args(["compare", "r-", "--by", "variant", "--scorer", "99"]).store(&store).run().exits(6);
-    assert!(never.stderr.contains("4 of 4 trials were never judged by `99`"), "{never}");
+    assert!(never.stderr.contains("4 of 4 trials have no score by `99`"), "{never}");
 
-    // The controls give the agents their zero and their one.
+    // The controls define uplift 0 and 1 of the agents.
     let summary = Program::new().arg("replay").store(&store).run().exits(4);
     assert!(summary.stderr.contains("uplift") && summary.stderr.contains("node_kill/playbook"), "{summary}");
-    assert!(ran.events().iter().any(|event| matches!(&event.kind, Kind::ScoringDeclared { name, .. } if name == "default")));
+    assert!(ran.events().iter().any(|event| matches!(&event.kind, EventKind::ScoringDeclared { name, .. } if name == "default")));
 
     let nobody = Program::new().args(["rescore", "zz"]).store(&store).run().exits(2);
     assert!(nobody.stderr.contains("no run begins with `zz`"), "{nobody}");

@@ -1,20 +1,21 @@
-//! What the shipped clusters put into containers, looked at without any: every file is one that its program would take.
+//! Tests of the files that shipped clusters put into containers, without containers: every file is one that its program accepts.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use chaosrun::cluster::{Placed, PortAddress, Topology};
-use chaosrun::expr::topology::{View, node_context};
-use chaosrun::scenario::model::{Backend, Cluster, ProbeKind};
-use chaosrun::scenario::{self, Overrides};
+use chaosrun_cluster::{PlacedNode, PortAddress, Topology};
+use chaosrun_expr::topology::{AddressView, node_context};
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
+use chaosrun_scenario::model::{Backend, ClusterSpec};
 use serde_json::Value;
 
 use crate::require;
 
-/// Every node at an address of its own.
-fn placed(spec: &Cluster) -> Topology {
-    let nodes = spec.nodes.iter().zip(2_u8..).map(|(node, host)| Placed {
+/// Assigns every node an address of its own.
+fn placed(spec: &ClusterSpec) -> Topology {
+    let nodes = spec.nodes.iter().zip(2_u8..).map(|(node, host)| PlacedNode {
         name: node.name.clone(),
         role: node.role.clone(),
         index: node.index,
@@ -40,19 +41,19 @@ fn accepts(program: &str, args: &[&str], file: &Path) {
 }
 
 #[test]
-fn files_for_containers_are_taken_by_their_programs() {
+fn files_for_containers_are_accepted_by_their_programs() {
     let promtool = require::program("promtool").is_some();
     let folder = tempfile::tempdir().unwrap();
     let mut queries: Vec<String> = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     for scenario in ["scenarios/node_kill.yaml", "scenarios/etcd/node_kill.yaml"] {
-        let overrides = Overrides { backend: Some(Backend::Docker), ..Overrides::default() };
+        let overrides = Overrides { backend: Some(Backend::DOCKER), ..Overrides::default() };
         let loaded = scenario::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(scenario), &overrides).unwrap();
         let spec = &loaded.cells[0].subjects[0].cluster;
         let topology = placed(spec);
-        let context = |node: &str| node_context(&topology, Some(node), View::Advertised, spec.clock_scale, 1);
+        let context = |node: &str| node_context(&topology, Some(node), AddressView::Advertised, spec.clock_scale, 1);
         for node in &spec.nodes {
-            let render = |template: &chaosrun::expr::Template| template.render(&context(&node.name)).unwrap();
+            let render = |template: &chaosrun_expr::Template| template.render(&context(&node.name)).unwrap();
             let words: Vec<String> = node.command.iter().chain(&node.args).chain(node.env.values()).map(render).collect();
             for (name, template) in &node.files {
                 let text = render(template);
@@ -68,19 +69,20 @@ fn files_for_containers_are_taken_by_their_programs() {
                     }
                     Some("sh") => accepts("sh", &["-n"], &file),
                     Some("yml") if name == "prometheus.yml" && promtool => accepts("promtool", &["check", "config"], &file),
-                    Some("yml") => drop(scenario::yaml::read_value(&text).unwrap_or_else(|error| panic!("{name}: {error}"))),
+                    Some("yml") => drop(chaosrun_diagnostic::yaml::read_value(&text).unwrap_or_else(|error| panic!("{name}: {error}"))),
                     other => panic!("{name}: what is `{other:?}`?"),
                 }
                 let path = Path::new("/srv").join(&node.name).join(name);
-                // A program is told of its file, or of the folder it is in.
+                // The command line of a program names its file, or the folder of the file.
                 let told = path.ancestors().any(|path| words.iter().any(|word| word.ends_with(&*path.to_string_lossy())));
                 assert!(told || name.starts_with("provisioning/") || name.starts_with("dashboards/"), "{words:?} do not name {name}");
                 seen.push(name.clone());
             }
         }
-        queries.extend(spec.observe.values().filter_map(|probe| match &probe.kind {
-            ProbeKind::Promql { query, .. } => Some(query.text.clone()),
-            _ => None,
+        let printed = spec.observe.values().map(|probe| serde_json::to_value(&probe.kind).unwrap());
+        queries.extend(printed.filter_map(|probe| {
+            let query = probe.pointer("/promql/query").or(probe.pointer("/metrics/expr"))?;
+            query.as_str().map(str::to_owned)
         }));
     }
     assert!(seen.len() >= 9 && queries.len() >= 12, "{seen:?} {queries:?}");

@@ -1,4 +1,4 @@
-//! The sandbox of an agent beside processes: what it reaches, and every way out of it that was thought of.
+//! Tests of an agent's sandbox on `local`: its reach, and all known ways out of it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -6,10 +6,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use chaosrun::agent::{AgentReport, CommandRecord};
-use chaosrun::cluster::Cluster;
-use chaosrun::cluster::local::relay::Source;
-use chaosrun::event::Kind;
+use chaosrun_agent::{AgentReport, CommandRecord};
+use chaosrun_backend_local::relay::ConnectionSource;
+use chaosrun_cluster::Cluster;
+use chaosrun_event::EventKind;
 use nix::sys::signal::Signal;
 
 use super::agent::Rig;
@@ -27,7 +27,7 @@ fn said(record: &CommandRecord) -> String {
     format!("{}{}", record.stdout.text, record.stderr.text)
 }
 
-/// Every one of these fails, and none tells the secret.
+/// Asserts that every command fails, and none prints the secret.
 #[track_caller]
 fn all_fail(report: &AgentReport) {
     for record in &report.commands {
@@ -37,13 +37,13 @@ fn all_fail(report: &AgentReport) {
 }
 
 #[tokio::test]
-async fn the_nodes_are_in_reach_and_nothing_else() {
+async fn only_the_nodes_can_be_reached() {
     if !require::sandbox().await {
         return;
     }
     let rig = Rig::walled(&["db1", "db2"]).await;
     let port = rig.cluster.topology().node("db1").unwrap().ports["client"];
-    // In place of a node that serves.
+    // Server in place of a node.
     let node = TcpListener::bind(port.listen).unwrap();
     let cluster = std::sync::Arc::clone(&rig.cluster);
     let served = tokio::task::spawn_blocking(move || {
@@ -60,7 +60,10 @@ async fn the_nodes_are_in_reach_and_nothing_else() {
     let report = rig.commands(&[&talk, "docker ps -q | wc -l; docker exec db2 sh -c 'echo $NAME'", "id -u; echo $HOME; ls -A /"]).await;
     assert_eq!(report.commands[0].stdout.text, "heard hello\n", "{report:?}");
     let named = served.await.unwrap();
-    assert_eq!(named.keys().map(|(source, node, _)| (source.clone(), node.as_str())).collect::<Vec<_>>(), [(Source::Agent, "db1")]);
+    assert_eq!(
+        named.keys().map(|(source, node, _)| (source.clone(), node.as_str())).collect::<Vec<_>>(),
+        [(ConnectionSource::Agent, "db1")]
+    );
     assert_eq!(report.commands[1].stdout.text, "2\ndb2\n", "{report:?}");
     let (inside, own) = (&report.commands[2].stdout.text, nix::unistd::geteuid());
     assert!(
@@ -77,7 +80,7 @@ async fn the_nodes_are_in_reach_and_nothing_else() {
         dial(listen),
         dial("1.1.1.1:53".parse().unwrap()),
         dial("192.0.2.1:80".parse().unwrap()),
-        // A node that nobody serves is no connection either, though it is one of the trial's.
+        // A node that does not listen cannot be reached either, although it belongs to the trial.
         format!("{}; head -c 1 <&3 | grep -q .", dial(rig.cluster.topology().node("db2").unwrap().ports["client"].advertised)),
         "curl -sS -m 5 http://example.com".to_owned(),
         "echo x | timeout 5 docker -H tcp://127.0.0.1:2375 ps".to_owned(),
@@ -106,7 +109,7 @@ async fn nothing_of_the_runner_can_be_read_written_or_killed() {
     for file in [record.join("chaosrun.db"), other.join("notes"), record.join("scenario.yaml")] {
         fs::write(file, SECRET).unwrap();
     }
-    // A process of this machine with the secret in its environment and on its command line.
+    // Process of this machine with the secret in its environment and on its command line.
     let mut beside = std::process::Command::new("sleep").arg("1000").env("SECRET", SECRET).spawn().unwrap();
     let (pid, own) = (beside.id(), std::process::id());
     let (record, other, work) = (record.display(), other.display(), rig.work.path().display());
@@ -125,7 +128,7 @@ async fn nothing_of_the_runner_can_be_read_written_or_killed() {
         "chmod 777 /opt/station/workstation".to_owned(),
         "unshare -U true".to_owned(),
         "unshare -m true".to_owned(),
-        // `unshare(CLONE_NEWUSER)` by the gate of 32 bits, where calls have other numbers.
+        // `unshare(CLONE_NEWUSER)` by the 32-bit system call gate, where calls have other numbers.
         format!("python3 -c '{OLD_GATE}'"),
         "mount -t tmpfs none /tmp".to_owned(),
         "mknod /tmp/disk b 8 0".to_owned(),
@@ -134,7 +137,7 @@ async fn nothing_of_the_runner_can_be_read_written_or_killed() {
         "echo h > /proc/sysrq-trigger".to_owned(),
     ];
     all_fail(&rig.commands(&attempts.each_ref().map(String::as_str)).await);
-    // These numbers may be somebody's in there, but not those they are here.
+    // These pids may exist in the sandbox, but for other processes.
     let numbers = [format!("cat /proc/{pid}/environ /proc/{pid}/cmdline /proc/{own}/environ"), format!("kill -9 {pid} {own}")];
     let report = rig.commands(&numbers.each_ref().map(String::as_str)).await;
     assert!(report.commands.iter().all(|record| !said(record).contains(SECRET)), "{report:?}");
@@ -145,7 +148,7 @@ async fn nothing_of_the_runner_can_be_read_written_or_killed() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_machine_is_used_up() {
+async fn resources_of_the_machine_are_limited() {
     if !require::sandbox().await {
         return;
     }
@@ -196,13 +199,13 @@ async fn a_fork_bomb_ends_with_its_command_and_daemons_with_the_agent() {
 }
 
 #[tokio::test]
-async fn processes_run_out_at_the_limit_and_are_there_again_when_they_have_ended() {
+async fn process_limit_applies_until_processes_have_ended() {
     if !require::sandbox().await || require::program("perl").is_none() {
         return;
     }
     let mut rig = Rig::walled(&["db1"]).await;
     rig.limit = Duration::from_secs(60);
-    // Each waits for the end of a pipe that only the first holds open.
+    // Each process waits for the end of a pipe that only the first holds open.
     let forks = "pipe my $end, my $held; my $count = 0; while ($count < 2000) { my $pid = fork; last unless defined $pid; \
                  if (!$pid) { close $held; sysread $end, my $byte, 1; exit } $count++ } print \"$count $!\\n\"; close $held; 1 while wait > 0";
     let forks = format!("perl -e '{forks}'");
@@ -216,7 +219,7 @@ async fn processes_run_out_at_the_limit_and_are_there_again_when_they_have_ended
     rig.end().await;
 }
 
-/// How many processes of this machine are called so.
+/// Returns the number of processes of this machine with that name.
 fn named(name: &str) -> usize {
     let cmdline = |path: &Path| fs::read(path.join("cmdline")).unwrap_or_default();
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -232,7 +235,7 @@ fn variant(command: &str) -> String {
 }
 
 #[test]
-fn what_an_agent_started_ends_with_a_killed_runner() {
+fn processes_of_an_agent_end_with_a_killed_runner() {
     if !bwrap() {
         return;
     }
@@ -240,7 +243,7 @@ fn what_an_agent_started_ends_with_a_killed_runner() {
     let command = format!("\"setsid bash -c 'exec -a {name} sleep 1000' & sleep 1000\"");
     let project = patient().file("scenarios/walled.yaml", SCENARIO).file("variants/walled.yaml", &variant(&command));
     let mut live = project.program("run").args(["scenarios/walled.yaml", "--variant", "walled"]).json().start();
-    live.until("a command", |kind| matches!(kind, Kind::CommandStarted { .. }));
+    live.until("a command", |kind| matches!(kind, EventKind::CommandStarted { .. }));
     until("the daemon", || if named(&name) == 1 { Vec::new() } else { vec![format!("no {name}")] });
     live.signal(Signal::SIGKILL);
     live.wait();
@@ -248,9 +251,9 @@ fn what_an_agent_started_ends_with_a_killed_runner() {
 }
 
 #[test]
-fn without_a_sandbox_it_is_refused_by_name_unless_that_is_allowed() {
+fn missing_sandbox_is_refused_unless_allowed() {
     let empty = tempfile::tempdir().expect("a folder");
-    // All that the runner needs, but for bubblewrap.
+    // All programs that the runner needs, except bubblewrap.
     for name in ["bash", "sh"] {
         let Some(program) = require::program(name) else { return };
         std::os::unix::fs::symlink(program, empty.path().join(name)).expect("linked");
@@ -261,10 +264,10 @@ fn without_a_sandbox_it_is_refused_by_name_unless_that_is_allowed() {
         project.program("run").args(words).env("PATH", empty.path()).json().run()
     };
     let refused = run(&[]).exits(5);
-    assert!(refused.stderr.contains("`walled` asks for a sandbox") && refused.stderr.contains("install bubblewrap"), "{refused}");
+    assert!(refused.stderr.contains("`walled` needs a sandbox") && refused.stderr.contains("install bubblewrap"), "{refused}");
     assert!(refused.trials().is_empty(), "{refused}");
     let allowed = run(&["--allow-host-shell"]).exits(0);
     assert_ne!(allowed.trial().commands()[0].stdout.text.trim(), "/work", "{allowed}");
     let shown = project.program("show").arg(allowed.trial().id.as_str()).run();
-    assert!(shown.stdout.contains("asks for a sandbox and has none"), "{shown}");
+    assert!(shown.stdout.contains("runs without the requested sandbox"), "{shown}");
 }

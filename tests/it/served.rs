@@ -1,8 +1,8 @@
-//! What is served to programs: the Responses API, lengths of prompts, and a budget that several requests at once share.
+//! Tests of the services for agent programs: the Responses API, lengths of prompts, and a budget shared by parallel requests.
 
 use std::path::Path;
 
-use chaosrun::event::{AgentEnd, Kind, Usage, Verdict};
+use chaosrun_event::{AgentEnd, EventKind, Usage, Verdict};
 
 use super::program::{Live, Program, Project, Trial};
 use super::require;
@@ -10,7 +10,7 @@ use super::trials::patient;
 
 const KEY: &str = "sk-test-of-a-program";
 
-/// A project whose variant `own` is a shell script, with models of both wires at a server that follows `script`.
+/// Returns a project whose variant `own` is a shell script, with models of both wire formats at a server that follows `script`.
 fn project(agent: &str, limits: &str, script: &str) -> (Project, Live) {
     let project = patient().file("script.yaml", script).file("key", KEY).file("variants/agent.sh", agent);
     let mut live = Program::new().dir(project.path()).args(["node", "model", "script.yaml", "--log", "asked.jsonl"]).start();
@@ -25,20 +25,22 @@ fn project(agent: &str, limits: &str, script: &str) -> (Project, Live) {
 }
 
 fn said(trial: &Trial) -> Vec<&str> {
-    fn line(kind: &Kind) -> Option<&str> {
-        if let Kind::ProgramSaid { text, .. } = kind { Some(text) } else { None }
+    fn line(kind: &EventKind) -> Option<&str> {
+        if let EventKind::ProgramSaid { text, .. } = kind { Some(text) } else { None }
     }
     trial.kinds.iter().filter_map(line).collect()
 }
 
-/// Of each exchange, in the order of their ends: what was said and cost, or how it failed.
+/// Returns for each exchange, in the order of their ends, its text and usage, or its error.
 fn exchanges(trial: &Trial) -> Vec<(String, Usage, String)> {
-    let exchange = |kind: &Kind| match kind {
-        Kind::ModelAnswered { text, thinking, calls, usage, usd, .. } => {
+    let exchange = |kind: &EventKind| match kind {
+        EventKind::ModelAnswered { text, thinking, calls, usage, usd, .. } => {
             let calls: Vec<String> = calls.iter().map(|call| format!("{}{}", call.tool, call.arguments)).collect();
             Some((format!("{thinking}|{text}|{}", calls.join(" ")), *usage, format!("{usd:.5}")))
         }
-        Kind::ModelFailed { failure, status, .. } => Some((format!("{failure} {}", status.unwrap_or(0)), Usage::default(), String::new())),
+        EventKind::ModelFailed { failure, status, .. } => {
+            Some((format!("{failure} {}", status.unwrap_or(0)), Usage::default(), String::new()))
+        }
         _ => None,
     };
     trial.kinds.iter().filter_map(exchange).collect()
@@ -63,7 +65,7 @@ echo '{"type":"end","outcome":"resolved"}'
 "#;
 
 #[test]
-fn responses_pass_are_counted_and_are_lived_again() {
+fn responses_are_forwarded_counted_and_replayed() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -100,7 +102,7 @@ fn responses_pass_are_counted_and_are_lived_again() {
     let again = project.run(&["scenarios/node_kill.yaml", "--replay", &tapes]).exits(0);
     let trial = again.trial();
     assert_eq!(exchanges(&trial), expected, "{again}");
-    // Ids of containers are of the cluster alone.
+    // Ids of containers differ between clusters.
     let words = |lines: &[&str]| {
         lines.iter().filter(|line| !line.chars().all(|c| c.is_ascii_hexdigit())).map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -108,7 +110,7 @@ fn responses_pass_are_counted_and_are_lived_again() {
 }
 
 #[test]
-fn two_requests_at_once_do_not_go_beyond_the_budget_together() {
+fn parallel_requests_do_not_exceed_the_budget_together() {
     if require::program("bwrap").is_none() {
         return;
     }
@@ -118,19 +120,19 @@ ask one & ask two &
 wait; sleep 1000
 "#;
     let usage = "usage: { input: 1000, output: 100, cache_read: 0, cache_write: 0, thinking: 0 }";
-    // Each is under way for so long that the other must meet it.
+    // Each request takes so long that the other one overlaps it.
     let script = format!("key: {KEY}\nturns: [{{ text: I hear., latency: 2s, {usage} }}]\n");
     let (project, _live) = project(agent, "limits: { tokens: 1000 }", &script);
     let ran = project.run(&["scenarios/node_kill.yaml", "--variant", "own"]).exits(4);
     let trial = ran.trial();
     let words: Vec<String> = exchanges(&trial).into_iter().map(|(word, ..)| word).collect();
     assert_eq!(words, ["|I hear.|", "quota 429"], "{ran}");
-    let waited = |kind: &Kind| matches!(kind, Kind::ModelDelayed { why, .. } if why.contains("budget"));
+    let waited = |kind: &EventKind| matches!(kind, EventKind::ModelDelayed { why, .. } if why.contains("budget"));
     assert_eq!(trial.kinds.iter().filter(|kind| waited(kind)).count(), 1, "{ran}");
     let end = trial.kinds.iter().find_map(|kind| match kind {
-        Kind::AgentFinished { end, detail, tokens, .. } => Some((*end, detail.as_str(), *tokens)),
+        EventKind::AgentFinished { end, detail, tokens, .. } => Some((*end, detail.as_str(), *tokens)),
         _ => None,
     });
-    assert_eq!(end, Some((AgentEnd::Limit, "the limit of 1000 tokens is over", 1100)), "{ran}");
+    assert_eq!(end, Some((AgentEnd::Limit, "the limit of 1000 tokens was reached", 1100)), "{ran}");
     assert_eq!(asked(&project).lines().count(), 1, "one was asked, and the other not: {}", asked(&project));
 }

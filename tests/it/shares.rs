@@ -1,11 +1,11 @@
-//! A campaign in shares: what two machines would run of it is the whole, and no pair is torn apart.
+//! Tests of campaigns in shares: the shares of two machines make up the whole, and no pair is split.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use chaosrun::scenario::yaml;
+use chaosrun_diagnostic::yaml;
 use serde_json::Value;
 
 use super::program::Program;
@@ -13,7 +13,7 @@ use super::program::Program;
 const CAMPAIGN: &str = "name: shared\nscenarios: [empty.yaml]\nvariants: [noop, three_commands]\nseeds: 1..6\nset: { limits.turns: 9 }\n";
 
 #[test]
-fn shares_of_a_campaign_are_the_whole_and_keep_their_pairs() {
+fn shares_cover_a_campaign_and_keep_pairs_together() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shared.yaml");
     fs::write(&file, CAMPAIGN).unwrap();
@@ -39,25 +39,25 @@ fn shares_of_a_campaign_are_the_whole_and_keep_their_pairs() {
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
 
-    // What has run tells how long the rest takes; the seed is no matter.
+    // Ended trials determine the forecast of the remaining time; the seed does not matter.
     let plan = program(&["plan", file, "--message-format", "json"], &store("1-2")).exits(0);
     let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
     assert_eq!((&plan["forecast"]["wall"]["by_same"], &plan["campaign"]["name"]), (&Value::from(12), &Value::from("shared")));
     let text = program(&["plan", file, "--only", "*/noop", "--skip", "seed > 2"], &store("1-2")).exits(0).stdout;
     assert!(text.starts_with("shared · 2 trials in 1 cell\n") && text.contains("the same trials in the record"), "{text}");
     let nothing = program(&["run", file, "--only", "seed == 7"], &store("none")).exits(6);
-    assert!(nothing.stderr.contains("`--only seed == 7` takes no trial"), "{nothing}");
+    assert!(nothing.stderr.contains("`--only seed == 7` matches no trial"), "{nothing}");
     let beside = program(&["run", file, "scenarios/empty.yaml"], &store("none")).exits(2);
-    assert!(beside.stderr.contains("is a campaign, which runs by itself"), "{beside}");
+    assert!(beside.stderr.contains("is a campaign and cannot be combined"), "{beside}");
 
-    // A trial of a campaign is repeated without it.
+    // A trial of a campaign is repeated without the campaign.
     let listed = program(&["list", "--limit", "1", "--message-format", "json"], &store("2-2")).exits(0).stdout;
     let trial: Value = serde_json::from_str(&listed).unwrap();
     let ran = Program::new().args(["run", "--like", trial["trial"].as_str().unwrap()]).json().store(&store("2-2")).run().exits(0);
     assert_eq!(ran.trial().started.yardstick, trial["yardstick"].as_str().unwrap(), "{ran}");
 }
 
-/// A script of the docs, as its scheduler would run it: `chaosrun` is on the PATH, the campaign is a small one.
+/// Runs a script of the docs as its scheduler would: `chaosrun` is on the PATH, the campaign is a small one.
 fn script(text: &str, folder: &Path, env: &[(&str, &str)]) {
     let program = Path::new(env!("CARGO_BIN_EXE_chaosrun")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
@@ -71,7 +71,7 @@ fn script(text: &str, folder: &Path, env: &[(&str, &str)]) {
     assert!(ran.status.success(), "{text}\n{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
 }
 
-/// The blocks of that language in the chapter.
+/// Returns the code blocks of that language in the chapter.
 fn block<'d>(docs: &'d str, chapter: &str, language: &str) -> &'d str {
     let rest = docs.split(&format!("\n## {chapter}\n")).nth(1).unwrap();
     rest.split(&format!("```{language}\n")).nth(1).unwrap().split("\n```").next().unwrap()
@@ -115,7 +115,7 @@ fn the_manifests_of_the_docs_work() {
     for index in 0..job["spec"]["completions"].as_u64().unwrap() {
         script(&text, dir, &[("JOB_COMPLETION_INDEX", &index.to_string())]);
     }
-    // A pod that is started again has nothing left to do.
+    // A restarted pod has no work left.
     script(&text, dir, &[("JOB_COMPLETION_INDEX", "0")]);
     script("chaosrun merge kube/all kube/[0-9]*", dir, &[]);
     all("kube/all");

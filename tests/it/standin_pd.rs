@@ -1,4 +1,4 @@
-//! Three real `chaosrun node pd` processes, fed by heartbeats that the test makes up.
+//! Tests of three real `chaosrun node pd` processes, with artificial heartbeats.
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use chaosrun::standin::wire::{Orders, Peer, RegionHeartbeat, RegionHeartbeats, StoreHeartbeat};
+use chaosrun_standin::wire::{Orders, Peer, RegionHeartbeat, RegionHeartbeats, StoreHeartbeat};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::{Client, Method};
@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use crate::recorded::assert_like_real;
 
-/// For a condition that holds within a second on an idle machine.
+/// Time limit for a condition that holds within a second on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A member's process. Killed when it is dropped, and when the test's thread ends.
+/// Process of a member. Killed when it is dropped, and when the test's thread ends.
 struct Process(Child);
 
 impl Process {
@@ -51,7 +51,7 @@ impl Drop for Process {
     }
 }
 
-/// Asks until there is an answer. The pause only keeps the test from burning the processor the members need.
+/// Polls until there is an answer. The pause only keeps the test from using the processor time that the members need.
 async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -63,7 +63,7 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-/// Ports nobody listens on, below those that the system gives to outgoing connections.
+/// Returns free ports, below those that the system assigns to outgoing connections.
 fn free_ports(count: usize) -> Vec<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 100).unwrap() * 120;
@@ -137,7 +137,7 @@ impl Pds {
         std::fs::read_to_string(self.log_path(member)).unwrap()
     }
 
-    /// All members answer, are known to each other, and agree on the leader.
+    /// Waits until all members answer, know each other, and agree on the leader.
     async fn wait_for_all(&mut self) {
         until("all members", async || {
             for member in 0..3 {
@@ -176,7 +176,7 @@ impl Pds {
         self.try_send(member, Method::GET, path, None, None).await
     }
 
-    /// An answer of the API, wherever it has to come from.
+    /// Returns an answer of the API, from any member that has it.
     async fn send(&self, member: usize, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let path = format!("/pd/api/v1{path}");
         self.try_send(member, method, &path, body, None).await.unwrap_or_else(|| panic!("no answer to {path}"))
@@ -191,7 +191,7 @@ impl Pds {
         assert_eq!((found.status, found.json()), (status, answer), "{method} {path}");
     }
 
-    /// The member that the given one takes for the leader.
+    /// Returns the leader according to the given member.
     async fn leader(&self, asked: usize) -> usize {
         until("a leader", async || {
             let answer = self.try_get(asked, "/pd/api/v1/leader").await.filter(|answer| answer.status == 200)?.json();
@@ -200,7 +200,7 @@ impl Pds {
         .await
     }
 
-    /// A store's heartbeat through a member; what it is ordered to do.
+    /// Sends a store's heartbeat through a member; returns its orders.
     async fn beat(&self, member: usize, store: u64) -> Orders {
         let heartbeat = StoreHeartbeat {
             id: store,
@@ -221,7 +221,7 @@ impl Pds {
         self.heartbeat(member, "/standin/store-heartbeat", &serde_json::to_value(heartbeat).unwrap()).await
     }
 
-    /// The leaders of these regions speak up.
+    /// Sends heartbeats of the leaders of these regions.
     async fn lead(&self, member: usize, store: u64, term: u64, regions: &[u64]) -> Orders {
         let regions = regions.iter().map(|id| region(*id, store, term)).collect();
         let heartbeats = RegionHeartbeats { store_id: store, regions };
@@ -236,7 +236,7 @@ impl Pds {
         .await
     }
 
-    /// Three stores and regions 1 to 4 without gaps, led by stores 1, 2, 3, 1.
+    /// Creates three stores and regions 1 to 4 without gaps, led by stores 1, 2, 3, 1.
     async fn populate(&self, member: usize) {
         for store in 1..=3 {
             self.beat(member, store).await;
@@ -251,7 +251,7 @@ impl Pds {
         Some(answer["stores"].as_array()?.iter().map(|store| store["store"]["state_name"].as_str().unwrap().to_owned()).collect())
     }
 
-    /// The value of a series whose line begins so.
+    /// Returns the value of a series whose line begins with this text.
     async fn metric(&self, member: usize, series: &str) -> Option<f64> {
         let answer = self.try_get(member, "/metrics").await?;
         answer.text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
@@ -286,7 +286,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 #[test]
-fn answers_as_pd_does_through_any_member() {
+fn every_member_answers_like_pd() {
     run(async {
         let pds = Pds::start("1").await;
         let leader = pds.leader(0).await;
@@ -297,7 +297,7 @@ fn answers_as_pd_does_through_any_member() {
             pds.expect(one, get.clone(), path, None, 500, json!(not_bootstrapped)).await;
         }
 
-        // Members: every one sees all three alive, ids no float can hold.
+        // Members: every member sees all three alive, with ids that no float can represent.
         for member in 0..3 {
             let health = pds.get(member, "/health").await;
             assert_eq!(health.content_type, "application/json; charset=UTF-8");
@@ -352,7 +352,7 @@ fn answers_as_pd_does_through_any_member() {
         let stats = pds.get(one, "/stats/region").await.json();
         assert_eq!(stats["store_leader_count"], json!({"1": 2, "2": 1, "3": 1}));
 
-        // Odd corners of the way there.
+        // Errors and corner cases of requests.
         let nowhere = pds.get(one, "/nowhere").await;
         assert_eq!((nowhere.status, nowhere.text.as_str()), (404, "404 page not found\n"));
         assert_eq!(pds.send(one, post.clone(), "/stores", None).await.status, 405);
@@ -361,7 +361,7 @@ fn answers_as_pd_does_through_any_member() {
         let own = pds.try_send(one, get.clone(), "/pd/api/v1/stores", None, Some("PD-Allow-follower-handle")).await.unwrap();
         assert_eq!((own.status, own.json()), (500, json!(not_bootstrapped)));
 
-        // A transfer: ordered to the region's leader until another one speaks up.
+        // Transfer: ordered to the region's leader until another one sends a heartbeat.
         let transfer = |region: Value, store: Value| Some(json!({"name": "transfer-leader", "region_id": region, "to_store_id": store}));
         for (body, status, answer) in [
             (Some(json!({})), 400, "missing operator name"),
@@ -424,7 +424,7 @@ fn answers_as_pd_does_through_any_member() {
             assert!(pds.log(leader).contains(line), "{line}");
         }
 
-        // Metrics: the cluster's come from the leader alone.
+        // Metrics: those of the cluster come only from the leader.
         assert_eq!(pds.metric(leader, "pd_cluster_status{type=\"store_up_count\",engine=\"tikv\",store=\"1\"}").await, Some(1.0));
         assert_eq!(pds.metric(leader, "pd_regions_status{type=\"miss-peer-region-count\"}").await, Some(0.0));
         assert_eq!(pds.metric(leader, "service_member_role{service=\"PD\"}").await, Some(1.0));
@@ -435,7 +435,7 @@ fn answers_as_pd_does_through_any_member() {
 }
 
 #[test]
-fn a_new_leader_knows_what_the_old_one_knew() {
+fn new_leader_has_the_state_of_the_old_one() {
     run(async {
         let mut pds = Pds::start("0.1").await;
         let leader = pds.leader(0).await;
@@ -444,7 +444,7 @@ fn a_new_leader_knows_what_the_old_one_knew() {
         let evict = json!({"name": "evict-leader-scheduler", "store_id": 2});
         assert_eq!(pds.send(asked, Method::POST, "/schedulers", Some(&evict)).await.status, 200);
 
-        // A store that stays silent is Disconnected, the others are not.
+        // A store without heartbeats is Disconnected, the others are not.
         until("store 3 to be Disconnected", async || {
             pds.beat(asked, 1).await;
             pds.beat(asked, 2).await;
@@ -466,7 +466,7 @@ fn a_new_leader_knows_what_the_old_one_knew() {
         .json();
         let dead = health.as_array().unwrap().iter().filter(|member| member["health"] == json!(false)).count();
         assert_eq!(dead, 1, "{health}");
-        // Nobody has sent the new leader a heartbeat yet.
+        // The new leader has not received a heartbeat yet.
         assert_eq!(pds.states(asked).await.unwrap()[2], "Disconnected");
         assert_eq!(pds.get(asked, "/regions").await.json()["count"], json!(4));
         let evicting = pds.get(asked, "/scheduler-config/evict-leader-scheduler/list").await.json();
@@ -476,7 +476,7 @@ fn a_new_leader_knows_what_the_old_one_knew() {
         let orders = pds.beat(asked, 2).await.transfer_leader;
         assert_eq!((orders.len(), orders[0].region_id), (1, 2));
 
-        // Without a majority there is no leader, and the one left says so.
+        // Without a majority there is no leader, and the remaining member reports this.
         let other = (leader + 2) % 3;
         pds.kill(other);
         let refused =
@@ -486,7 +486,7 @@ fn a_new_leader_knows_what_the_old_one_knew() {
         assert_eq!(pds.get(asked, "/ping").await.status, 200);
         assert_eq!(pds.get(asked, "/config").await.status, 200);
 
-        // Everything is on disk.
+        // All state is on disk.
         pds.kill(asked);
         for member in 0..3 {
             pds.restart(member);
@@ -498,7 +498,7 @@ fn a_new_leader_knows_what_the_old_one_knew() {
 }
 
 #[test]
-fn the_lead_moves_when_it_is_told_to() {
+fn leadership_moves_on_request() {
     run(async {
         let mut pds = Pds::start("0.2").await;
         let first = pds.leader(0).await;
@@ -526,7 +526,7 @@ fn the_lead_moves_when_it_is_told_to() {
         pds.expect(one, Method::POST, &priority, Some(json!({"leader-priority": 5})), 200, json!("success")).await;
         until("the preferred leader", async || (pds.leader(one).await == two).then_some(())).await;
 
-        // A leader that is told to end gives the lead away first.
+        // A leader that receives SIGTERM first transfers its leadership.
         pds.running[two].as_ref().unwrap().signal(Signal::SIGTERM);
         assert!(pds.running[two].as_mut().unwrap().exit().await.success());
         assert_ne!(pds.leader(one).await, two);
@@ -534,7 +534,7 @@ fn the_lead_moves_when_it_is_told_to() {
 }
 
 #[test]
-fn a_member_that_cannot_start_says_why_in_one_line() {
+fn member_that_cannot_start_gives_the_reason_in_one_line() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let (config, log) = (dir.path().join("pd.toml"), dir.path().join("log"));

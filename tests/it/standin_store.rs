@@ -1,4 +1,4 @@
-//! Real stores as real processes, without PD: killed, starved of a quorum, filled up. Nothing acknowledged is ever lost.
+//! Tests of real stores as real processes, without PD: killed, without a quorum, filled up. No acknowledged write is ever lost.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,10 +17,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Nothing here takes long; who waits for longer has found a bug.
+/// Time limit of any wait; exceeding it means a bug.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ports below the range from which the system picks for outgoing connections: one of those must not take a dead store's.
+/// Returns a port below the range of outgoing connections, which must not take the port of a dead store.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap() * 12;
@@ -153,7 +153,7 @@ impl Stores {
         }
     }
 
-    /// None = no answer now. The inner none = no such key.
+    /// Reads a key: `None` = no answer now; the inner `None` = no such key.
     async fn get(&self, id: u64, key: &str) -> Option<Option<String>> {
         let answer = self.client.get(self.url(id, &format!("/kv/{key}"))).send().await.ok()?;
         match answer.status().as_u16() {
@@ -168,20 +168,20 @@ impl Stores {
 #[derive(Debug, PartialEq)]
 enum Written {
     Acknowledged,
-    /// Certainly not applied: the status (0 = nobody listened) and the reason.
+    /// Certainly not applied: the status (0 = no connection) and the reason.
     Refused(u16, String),
     Unknown,
 }
 
-/// What one client knows of one key, which only it writes.
+/// Knowledge of one client about one key, which only this client writes.
 #[derive(Debug, Default)]
 struct Fact {
     acknowledged: Option<u64>,
     unknown: Option<u64>,
 }
 
-/// Writes versions and reads them back through any store, until told to stop. A key whose last write is unknown is left
-/// alone: that write may take effect at any later time, and whatever came after it would prove nothing.
+/// Writes versions and reads them back through any store, until `stop`. A key whose last write is unknown is not used any more: that write
+/// may take effect at any later time, so later results would prove nothing.
 async fn client(stores: Arc<Stores>, number: u64, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> BTreeMap<String, Fact> {
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     let mut facts: BTreeMap<String, Fact> = BTreeMap::new();
@@ -226,7 +226,7 @@ async fn no_acknowledged_write_is_lost_in_thirty_kills_of_a_minority() {
     for id in 1..=3 {
         stores.led(id).await;
     }
-    // The clients' own view: the same ports and no children.
+    // View of the clients: the same ports, without child processes.
     let view = Arc::new(Stores {
         dir: tempfile::tempdir().unwrap(),
         ports: stores.ports.clone(),
@@ -246,7 +246,7 @@ async fn no_acknowledged_write_is_lost_in_thirty_kills_of_a_minority() {
         more(10).await;
         let id = rng.random_range(1..=3);
         if round % 10 == 3 {
-            // One that wakes up must not believe that it still leads.
+            // A resumed store must not believe that it still leads.
             stores.signal(id, Signal::SIGSTOP);
             more(10).await;
             stores.signal(id, Signal::SIGCONT);
@@ -254,7 +254,7 @@ async fn no_acknowledged_write_is_lost_in_thirty_kills_of_a_minority() {
         }
         let status = stores.end(id, Signal::SIGKILL);
         assert!(!status.success());
-        // Sometimes it is back before anybody noticed, mostly the other two have to go on without it.
+        // Sometimes the store is back before its absence is noticed; usually the other two have to continue without it.
         if round % 5 != 4 {
             more(30).await;
         }
@@ -281,7 +281,7 @@ async fn no_acknowledged_write_is_lost_in_thirty_kills_of_a_minority() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_quorum_writes_are_refused_and_it_is_said() {
+async fn writes_without_a_quorum_are_refused_with_a_reason() {
     let mut stores = Stores::new();
     (1..=3).for_each(|id| stores.start(id));
     stores.led(1).await;
@@ -319,7 +319,7 @@ async fn without_a_quorum_writes_are_refused_and_it_is_said() {
     ] {
         assert!(log.contains(line), "no `{line}` in\n{log}");
     }
-    // Told to end, it hands its regions over and ends well.
+    // After SIGTERM a store transfers its regions and ends successfully.
     stores.start(2);
     stores.led(2).await;
     assert!(stores.end(1, Signal::SIGTERM).success(), "{}", stores.log(1));
@@ -350,7 +350,7 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_cannot_start_says_why_in_one_line() {
+async fn store_that_cannot_start_gives_the_reason_in_one_line() {
     let mut stores = Stores::new();
     stores.start(1);
     until("the port", async || stores.metrics(1).await).await;
@@ -360,7 +360,7 @@ async fn a_store_that_cannot_start_says_why_in_one_line() {
     let elsewhere = ["--addr", &spare[0], "--status-addr", &spare[1], "--peer-addr", &spare[2]];
     let (data, store) = (stores.data(1), stores.data(7));
     let (data, store, bad) = (data.to_str().unwrap(), store.to_str().unwrap(), bad.to_str().unwrap());
-    // Later flags win: each case is the running store's command line with one thing wrong.
+    // Later flags take precedence: each case is the running store's command line with one error.
     let cases: [(&[&str], &str); 4] = [
         (&["--data-dir", store], "cannot listen on"),
         (&["--config", bad], "has no closing quote"),

@@ -1,4 +1,4 @@
-//! The supervisor with real processes: whatever happens to the runner, nothing it started lives on.
+//! Tests of the supervisor with real processes: after any end of the runner, none of its processes survives.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -9,15 +9,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chaosrun::cluster::local::WorkRoot;
-use chaosrun::cluster::local::supervisor::{Ended, Reach, Spawn, SpawnError, Supervisor, SupervisorClient};
+use chaosrun_backend_local::WorkRoot;
+use chaosrun_backend_local::supervisor::{Reach, Spawn, SpawnError, Supervisor, SupervisorClient, TreeExit};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 
-/// A shell that daemonises a process (double fork, own session), prints the pids of the daemon, of a plain child and of
-/// itself, and then waits for ever.
+/// Shell that daemonises a process (double fork, own session), prints the pids of the daemon, of a plain child and of itself, and then
+/// waits forever.
 const DAEMONS: &str = r#"
     sleep 1000 &
     plain=$!
@@ -39,12 +39,12 @@ struct Started {
     tree: u64,
     pid: u32,
     stdout: BufReader<File>,
-    exit: oneshot::Receiver<Ended>,
-    /// Its stdin never ends while this lives.
+    exit: oneshot::Receiver<TreeExit>,
+    /// Stdin of the process, which does not end while this value lives.
     _stdin: PipeWriter,
 }
 
-fn plan(client: &SupervisorClient, argv: &[&OsStr], stdout: OwnedFd, scope: u64) -> (Spawn, oneshot::Receiver<Ended>) {
+fn plan(client: &SupervisorClient, argv: &[&OsStr], stdout: OwnedFd, scope: u64) -> (Spawn, oneshot::Receiver<TreeExit>) {
     let (tx, exit) = oneshot::channel();
     let spawn = Spawn {
         program: argv[0].to_owned(),
@@ -90,17 +90,17 @@ fn state(pid: u32) -> Option<char> {
     stat[stat.rfind(')')? + 2..].chars().next()
 }
 
-/// There is such a process, be it one that only waits to be reaped.
+/// Returns true if the process exists, even if it only waits to be reaped.
 fn exists(pid: u32) -> bool {
     state(pid).is_some()
 }
 
-/// What ends as an orphan is reaped by the system's init, some time.
+/// Returns true if the process runs. Orphans are reaped by the system's init with a delay.
 fn lives(pid: u32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
 
-/// Polls, for what no descriptor tells; the limit is only there to end a broken test.
+/// Polls a state that no descriptor signals; the limit only ends a broken test.
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
@@ -110,16 +110,16 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn exits_are_told_as_they_are() {
+async fn exits_are_reported_exactly() {
     let client = client();
     let mut by_code = start(&client, &["sh", "-c", "echo out; exit 7"], |_| ()).await;
     assert_eq!(by_code.line(), "out");
-    assert_eq!(by_code.exit.await.unwrap(), Ended::Code(7));
+    assert_eq!(by_code.exit.await.unwrap(), TreeExit::Code(7));
     let by_signal = start(&client, &["sh", "-c", "kill -KILL $$"], |_| ()).await;
-    assert_eq!(by_signal.exit.await.unwrap(), Ended::Signal(9));
+    assert_eq!(by_signal.exit.await.unwrap(), TreeExit::Signal(9));
     let real_time = start(&client, &["sleep", "1000"], |_| ()).await;
     client.signal(real_time.tree, 34, Reach::Group).await.unwrap();
-    assert_eq!(real_time.exit.await.unwrap(), Ended::Signal(34));
+    assert_eq!(real_time.exit.await.unwrap(), TreeExit::Signal(34));
     client.close().await;
 }
 
@@ -134,14 +134,14 @@ async fn arguments_and_environment_may_be_any_bytes_and_nothing_else_is_inherite
     .await;
     let mut output = Vec::new();
     printed.stdout.read_to_end(&mut output).unwrap();
-    // `ls` sees its three and the directory it reads; `env` has PATH, ODD (two lines), the marker and PWD of the shell.
+    // `ls` sees its three descriptors and the directory it reads; `env` has PATH, ODD (two lines), the marker and PWD of the shell.
     let expected = [odd.as_bytes(), odd.as_bytes(), b"4\n5\n"].concat();
     assert_eq!(String::from_utf8_lossy(&output), String::from_utf8_lossy(&expected));
     client.close().await;
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_is_named() {
+async fn unrunnable_program_is_named() {
     let client = client();
     let refused = async |program: &str, dir: &str| {
         let (mut spawn, _) = plan(&client, &[OsStr::new(program)], null(), 1);
@@ -171,15 +171,15 @@ async fn a_killed_tree_leaves_no_daemon_and_others_live_on() {
     assert!(pids.iter().copied().all(exists) && pids.len() == 3, "{pids:?}");
     client.kill(with).await;
     assert_eq!(pids.iter().copied().filter(|pid| exists(*pid)).collect::<Vec<_>>(), Vec::<u32>::new());
-    assert_eq!(tree.exit.await.unwrap(), Ended::Signal(9));
-    assert_eq!(inside.exit.await.unwrap(), Ended::Signal(9));
+    assert_eq!(tree.exit.await.unwrap(), TreeExit::Signal(9));
+    assert_eq!(inside.exit.await.unwrap(), TreeExit::Signal(9));
     assert!(exists(other.pid));
     client.close().await;
     assert!(!exists(other.pid));
 }
 
 #[tokio::test]
-async fn what_a_node_leaves_behind_ends_with_it_and_what_a_command_leaves_behind_does_not() {
+async fn daemons_of_a_node_end_with_it_and_those_of_a_command_do_not() {
     let client = client();
     let script = "setsid sleep 1000 > /dev/null & echo $!";
     let mut node = start(&client, &["sh", "-c", script], |_| ()).await;
@@ -218,12 +218,12 @@ async fn a_pause_reaches_the_whole_tree_and_a_kill_reaches_a_paused_one() {
 }
 
 #[tokio::test]
-async fn many_at_once() {
+async fn many_processes_run_at_once() {
     let client = client();
     let one = async |number: usize| {
         let text = format!("{number} {}", "x".repeat(30_000));
         let mut started = start(&client, &["sh", "-c", "printf '%s\\n' \"$0\"", &text], |_| ()).await;
-        assert_eq!((&mut started.exit).await.unwrap(), Ended::Code(0));
+        assert_eq!((&mut started.exit).await.unwrap(), TreeExit::Code(0));
         assert_eq!(started.line(), text);
     };
     futures_util::future::join_all((0..100).map(one)).await;
@@ -237,7 +237,7 @@ async fn a_killed_supervisor_takes_its_children_along_and_is_missed() {
     let mut tree = start(&client, &["sh", "-c", DAEMONS, temporary.path().join("daemon").to_str().unwrap()], |_| ()).await;
     let pids = tree.pids();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(client.pid().cast_signed()), nix::sys::signal::Signal::SIGKILL).unwrap();
-    assert_eq!(tree.exit.await.unwrap(), Ended::Lost);
+    assert_eq!(tree.exit.await.unwrap(), TreeExit::Lost);
     for pid in pids {
         until("dies with the supervisor", || !lives(pid));
     }
@@ -245,7 +245,7 @@ async fn a_killed_supervisor_takes_its_children_along_and_is_missed() {
     assert!(matches!(client.spawn(spawn).await, Err(SpawnError::Gone)));
 }
 
-/// Not a test of its own: the body of a runner that another test kills.
+/// Body of a runner that another test kills; not a test of its own.
 #[test]
 fn plays_the_runner() {
     let Some(work) = std::env::var_os("PLAYS_THE_RUNNER_IN") else { return };
@@ -289,18 +289,18 @@ fn nothing_outlives_a_killed_runner() {
     }
 }
 
-/// Not a test of its own: the body of a runner that is gone before it has said a word to its supervisor.
+/// Body of a runner that ends before it has sent a message to its supervisor; not a test of its own.
 #[test]
 fn plays_the_mute_runner() {
     if std::env::var_os("PLAYS_THE_MUTE_RUNNER").is_none() {
         return;
     }
     let supervisor = Supervisor::spawn_program(Path::new(PROGRAM)).unwrap();
-    // Nothing is sent as long as this one thread does not wait for anything.
+    // No message is sent until this single thread waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = supervisor.attach().unwrap();
-        let work = WorkRoot::new(Path::new(PROGRAM), Vec::new(), &client).unwrap();
+        let work = WorkRoot::new(Path::new(PROGRAM), &client).unwrap();
         work.make_server("n").unwrap();
         assert!(work.path().join("bin/n-server").exists());
         println!("\nMADE {}", work.path().display());
@@ -309,7 +309,7 @@ fn plays_the_mute_runner() {
 }
 
 #[test]
-fn a_folder_that_the_supervisor_was_not_told_of_is_removed_too() {
+fn folder_created_after_the_last_message_is_removed_too() {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["supervisor::plays_the_mute_runner", "--exact", "--nocapture"])
         .env("PLAYS_THE_MUTE_RUNNER", "")
@@ -320,7 +320,7 @@ fn a_folder_that_the_supervisor_was_not_told_of_is_removed_too() {
     until("the folder goes with the runner", || !Path::new(made).exists());
 }
 
-/// Without `pipe` the descriptors given to a child would have to be watched by a thread.
+/// Without `pipe`, a thread would have to watch the descriptors given to a child.
 #[tokio::test]
 async fn output_is_read_without_a_thread() {
     use tokio::io::AsyncReadExt;

@@ -1,4 +1,4 @@
-//! Whole trials on real stand-ins: what passes and what fails, what is recorded and shown again, what an agent sees.
+//! Tests of whole trials on real stand-ins: passes and failures, records and their replay, the agent's view.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,14 +6,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use chaosrun::event::{Actor, Event, InvariantState, Kind, Phase, Verdict};
+use chaosrun_event::{Actor, Event, EventKind, InvariantState, Phase, Verdict};
 use regex::Regex;
 use serde_json::Value;
 
 use super::program::{Program, Project, Ran, Trial};
 
-/// The three scenarios as they are on a machine that is busy with other things and runs an unoptimised build: fewer requests, more
-/// time, and no limit on latency, which would be broken for reasons of its own.
+/// Returns the three scenarios adapted to a busy machine with an unoptimised build: fewer requests, more time, and no limit on latency,
+/// which would be exceeded for unrelated reasons.
 pub fn patient() -> Project {
     let slower = [
         ("rate: 500", "rate: 50"),
@@ -24,7 +24,7 @@ pub fn patient() -> Project {
     ];
     let mut slower_still = slower;
     (slower_still[1].0, slower_still[4].0) = ("wall: 8s", "repair_within: 8s");
-    // Elections of a tenth of a second never end where a process waits that long for its turn.
+    // Given a timeout of a tenth of a second, elections never end if a process waits that long for the processor.
     let calmer = [
         ("clock_scale: 0.05", "clock_scale: 0.2"),
         ("expect: item.value | default(0) <= 0.1", "expect: item.value | default(0) <= 10"),
@@ -38,19 +38,19 @@ pub fn verdicts(ran: &Ran) -> BTreeMap<String, Verdict> {
     ran.trials().iter().map(|trial| (trial.name(), trial.verdict())).collect()
 }
 
-/// Every proof that a pass stands on.
+/// Checks every proof on which a pass is based.
 pub fn proven(trial: &Trial, why: &Ran) {
     let phases: Vec<Phase> = trial
         .kinds
         .iter()
         .filter_map(|kind| match kind {
-            Kind::PhaseFinished { phase, ok: true, proof, .. } if !proof.is_empty() => Some(*phase),
+            EventKind::PhaseFinished { phase, ok: true, proof, .. } if !proof.is_empty() => Some(*phase),
             _ => None,
         })
         .collect();
     let all = "up steady chaos felt detect agent settle stable preserved down score";
     let found: Vec<&str> = phases.iter().map(|phase| phase.as_str()).collect();
-    // A relapse within the limit begins `settle` and `stable` anew.
+    // A relapse within the limit restarts `settle` and `stable`.
     assert!(all.split(' ').all(|phase| found.contains(&phase)), "{}: {found:?}\n{why}", trial.name());
     let finished = trial.finished();
     let history = finished.history.as_ref().expect("a history");
@@ -73,7 +73,7 @@ fn playbook_and_oracle_repair_every_fault() {
 }
 
 #[test]
-fn who_does_nothing_fails_and_who_restarts_all_is_unsafe() {
+fn noop_fails_and_restart_all_is_unsafe() {
     let soon = [("repair_within: 30s", "repair_within: 3s")];
     let project = patient().again("node_kill", &soon).again("pd_kill", &soon).again("node_pause", &soon);
     let files = ["scenarios/node_kill.yaml", "scenarios/pd_kill.yaml", "scenarios/node_pause.yaml", "--jobs", "2", "--variant", "noop"];
@@ -88,12 +88,12 @@ fn who_does_nothing_fails_and_who_restarts_all_is_unsafe() {
         assert!(reason.place.is_some() && reason.blame.is_none(), "it points at the broken line: {reason:?}");
     }
 
-    // Who leaves a node down is not spared the second fault: it finds nobody, and that voids nothing.
+    // If a node is left down, the second fault is still due: it has no target, and that does not invalidate the trial.
     let twice = ["--set", "chaos.kill.repeat={ times: 2, every: 1s }", "--set", "chaos.kill.inject.node_kill.target=tikv1"];
     let again = [&["scenarios/node_kill.yaml", "--variant", "noop"][..], &twice].concat();
     let ran = patient().again("node_kill", &soon).run(&again).exits(4);
     assert_eq!(ran.trial().verdict(), Verdict::Fail, "{ran}");
-    let left_out = |kind: &Kind| matches!(kind, Kind::Warning { message } if message.contains("leaves out tikv1"));
+    let left_out = |kind: &EventKind| matches!(kind, EventKind::Warning { message } if message.contains("leaves out tikv1"));
     assert!(ran.trial().kinds.iter().any(left_out), "{ran}");
 
     let ran = patient().run(&["scenarios/node_kill.yaml", "--variant", "restart_all"]).exits(4);
@@ -103,11 +103,11 @@ fn who_does_nothing_fails_and_who_restarts_all_is_unsafe() {
     assert_eq!(history.durable, Some(true), "{ran}");
 }
 
-/// One seed twice and another one: then everything about their records.
+/// Runs one seed twice and another one once, then checks everything about their records.
 #[test]
-fn a_trial_is_recorded_repeatable_and_shown_again() {
+fn trial_is_recorded_repeatable_and_replayable() {
     let project = patient();
-    // A PATH without the stock docker CLI, whose versions differ in the calls they make.
+    // PATH without the stock docker CLI, whose versions make different calls.
     let bin = project.path().join("bin");
     fs::create_dir(&bin).expect("made");
     for word in ["sh", "bash", "sleep"] {
@@ -119,7 +119,7 @@ fn a_trial_is_recorded_repeatable_and_shown_again() {
             Program::new().dir(project.path()).args(["run", "scenarios/node_kill.yaml", "--seed", seed]).arg("--junit").arg(junit);
         program.store(&project.path().join(store)).env("PATH", &bin).start()
     };
-    // One after the other: what two clusters on one machine do to each other is not the subject.
+    // Run one after the other: interference of two clusters on one machine is not the subject.
     let first = start("first", "7").wait().exits(0);
     let again = start("again", "7").wait().exits(0);
     start("other", "8").wait().exits(0);
@@ -132,7 +132,7 @@ fn a_trial_is_recorded_repeatable_and_shown_again() {
     assert_eq!(redacted(&two), redacted(&one), "{again}");
     assert_eq!(choices(&two), choices(&one));
     let [one, two, three] = [(&one, "first"), (&two, "again"), (&three, "other")].map(|(_, store)| operations(&project.path().join(store)));
-    // One run had time for more than the other.
+    // One run may have had time for more operations than the other.
     let same = |left: &BTreeMap<u64, Vec<String>>, right: &BTreeMap<u64, Vec<String>>| {
         assert_eq!((left.len(), right.len()), (8, 8), "eight clients");
         left.iter().all(|(client, left)| {
@@ -154,24 +154,24 @@ fn events(store: &Path) -> Vec<Event> {
     Program::new().args(["show", "--events"]).store(store).json().run().exits(0).events()
 }
 
-/// What the seed decides, and what the agent made of it.
+/// Returns the choices of the seed, and the agent's reaction.
 fn choices(events: &[Event]) -> Vec<String> {
     let chosen = |event: &Event| match &event.kind {
-        Kind::FaultIntended { id, fault, targets, parameters } => Some(format!("{id} {fault} {targets:?} {parameters}")),
-        Kind::CommandStarted { command, reasoning, .. } => Some(format!("{command} # {reasoning}")),
-        Kind::DiagnosisSubmitted { diagnosis } => Some(format!("{} {}", diagnosis.component, diagnosis.fault_class)),
+        EventKind::FaultIntended { id, fault, targets, parameters } => Some(format!("{id} {fault} {targets:?} {parameters}")),
+        EventKind::CommandStarted { command, reasoning, .. } => Some(format!("{command} # {reasoning}")),
+        EventKind::DiagnosisSubmitted { diagnosis } => Some(format!("{} {}", diagnosis.component, diagnosis.fault_class)),
         _ => None,
     };
     events.iter().filter_map(chosen).collect()
 }
 
-/// What each client did, in order: the verb, the key and the value.
+/// Returns the operations of each client, in order: the verb, the key and the value.
 fn operations(store: &Path) -> BTreeMap<u64, Vec<String>> {
     let file = walk(store).into_iter().find(|path| path.ends_with("history.jsonl")).expect("a history");
     let text = fs::read_to_string(file).expect("it reads");
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     lines.retain(|line| line.get("last").is_none());
-    // A client does one at a time; when it was meant to begin may come after the next one, if its timer was late.
+    // A client executes one operation at a time; its planned time may be after that of the next one, if its timer was late.
     lines.sort_by_key(|line| line["invoked_us"].as_u64());
     let mut clients: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for line in lines {
@@ -186,7 +186,7 @@ fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
-/// `replay`, `list` and `show` on a record whose run printed `live`.
+/// Checks `replay`, `list` and `show` on a record whose run printed `live`.
 fn shown_again(store: &Path, live: &Ran) {
     let ask = |args: &[&str]| Program::new().args(args).store(store).run();
     let replayed = ask(&["replay"]);
@@ -208,13 +208,12 @@ fn shown_again(store: &Path, live: &Ran) {
     assert!(raw.stdout.lines().count() > 60, "{raw}");
 }
 
-/// The events of a trial without what differs from run to run.
+/// Returns the events of a trial without the parts that differ from run to run.
 ///
-/// Left out, because how many there are or which comes first is a matter of timing: samples of the workload, matched log
-/// lines, probes that begin and cease to answer, the nodes that start and end all at once in `up` and `down`, and
-/// every invariant but that of the killed process (a slow machine sees more of them break).
-/// What remains comes from several tasks. The order within each is part of the contract, the order between them is not:
-/// so each has its own strand.
+/// Omitted, because their number or order depends on timing: samples of the workload, matched log lines, probes that begin and cease to
+/// answer, the nodes that start and end at the same time in `up` and `down`, and every invariant except that of the killed process (a slow
+/// machine sees more violations). The remaining events come from several tasks. The order within each task is part of the contract, the
+/// order between them is not: so each has its own strand.
 fn redacted(events: &[Event]) -> String {
     const STRANDS: [&str; 6] = ["trial", "fault", "monitor", "node", "agent", "engine"];
     let mut strands: BTreeMap<&str, String> = BTreeMap::new();
@@ -222,11 +221,11 @@ fn redacted(events: &[Event]) -> String {
         if let Some(strand) = strand(&event.kind) {
             let mut value = serde_json::to_value(&event.kind).expect("JSON");
             redact(&mut value, "");
-            if let Kind::TrialFinished(_) = event.kind {
+            if let EventKind::TrialFinished(_) = event.kind {
                 redact_score(&mut value);
             }
             let lines = strands.entry(strand).or_default();
-            // A ticket that other invariants open once more closes once more.
+            // A ticket that is reopened by other invariants is closed again.
             if strand != "monitor" || !lines.contains(&value.to_string()) {
                 let _ = writeln!(lines, "{value}");
             }
@@ -235,42 +234,45 @@ fn redacted(events: &[Event]) -> String {
     STRANDS.iter().map(|name| format!("-- {name}\n{}", strands.get(name).map_or("", String::as_str))).collect()
 }
 
-fn strand(kind: &Kind) -> Option<&'static str> {
+fn strand(kind: &EventKind) -> Option<&'static str> {
     Some(match kind {
-        Kind::TrialStarted(_)
-        | Kind::TrialFinished(_)
-        | Kind::PhaseStarted { .. }
-        | Kind::PhaseFinished { .. }
-        | Kind::HistoryChecked(_) => "trial",
-        Kind::FaultIntended { .. } | Kind::FaultInjected { .. } | Kind::FaultEvidence { .. } | Kind::FaultHealed { .. } => "fault",
-        Kind::TicketOpened(ticket) if ticket.invariant == "node_up" => "monitor",
-        Kind::InvariantChanged { invariant, state: InvariantState::Violated, .. } if invariant == "node_up" => "monitor",
-        Kind::TicketClosed { ticket: 1 } => "monitor",
-        Kind::NodeChanged { by: Some(Actor::Fault | Actor::Agent), .. } => "node",
-        Kind::AgentStarted { .. }
-        | Kind::CommandStarted { .. }
-        | Kind::CommandFinished { .. }
-        | Kind::DiagnosisSubmitted { .. }
-        | Kind::AgentFinished { .. } => "agent",
-        Kind::EngineCall { .. } => "engine",
+        EventKind::TrialStarted(_)
+        | EventKind::TrialFinished(_)
+        | EventKind::PhaseStarted { .. }
+        | EventKind::PhaseFinished { .. }
+        | EventKind::HistoryChecked(_) => "trial",
+        EventKind::FaultIntended { .. }
+        | EventKind::FaultInjected { .. }
+        | EventKind::FaultEvidence { .. }
+        | EventKind::FaultHealed { .. } => "fault",
+        EventKind::TicketOpened(ticket) if ticket.invariant == "node_up" => "monitor",
+        EventKind::InvariantChanged { invariant, state: InvariantState::Violated, .. } if invariant == "node_up" => "monitor",
+        EventKind::TicketClosed { ticket: 1 } => "monitor",
+        EventKind::NodeChanged { by: Some(Actor::Fault | Actor::Agent), .. } => "node",
+        EventKind::AgentStarted { .. }
+        | EventKind::CommandStarted { .. }
+        | EventKind::CommandFinished { .. }
+        | EventKind::DiagnosisSubmitted { .. }
+        | EventKind::AgentFinished { .. } => "agent",
+        EventKind::EngineCall { .. } => "engine",
         _ => return None,
     })
 }
 
-/// Widths are kept where the text has one width always: ids and digests. Times and counts become one `#`.
+/// Redacts variable values. Widths are kept for texts of constant width: ids and digests. Times and counts become one `#`.
 fn redact(value: &mut Value, key: &str) {
     match value {
         Value::Object(map) => {
-            // Its size and its ends are the output's.
+            // Size and ends belong to the output.
             if let Some(summary) = map.get_mut("summary") {
                 *summary = summary.as_str().and_then(|text| text.split(',').next()).unwrap_or_default().into();
             }
-            // What a command printed tells ages, addresses and terms; its first word does not.
+            // Output of commands contains ages, addresses and terms; its first word is constant.
             if let Some(text) = map.get_mut("text").filter(|_| key == "stdout") {
                 let first = text.as_str().and_then(|text| text.split_whitespace().next()).unwrap_or_default().to_owned();
                 *text = if first.starts_with('[') { "[a log]".into() } else { first.into() };
             }
-            // An answer that did not come has no number.
+            // A missing answer has no number.
             map.remove("numbers");
             map.iter_mut().for_each(|(key, value)| redact(value, key));
         }
@@ -288,9 +290,9 @@ fn redact(value: &mut Value, key: &str) {
     }
 }
 
-/// Durations, counts of operations and scores within a sentence.
+/// Redacts durations, counts of operations and scores within a sentence.
 fn words(text: &str) -> String {
-    // A busy machine may have left even the unaffected node without an answer.
+    // On a busy machine even the unaffected node may not have answered.
     let text =
         Regex::new(r"answered in [\d.]+ \w+|did not answer(?: \([^)]*\)|: [^;,]*)?").expect("a pattern").replace_all(text, "[answer]");
     let text = Regex::new(r"\d+(\.\d+)? (ms|s|µs)\b").expect("a pattern").replace_all(&text, "# s");
@@ -298,13 +300,13 @@ fn words(text: &str) -> String {
     Regex::new(r"score \d\.\d+").expect("a pattern").replace_all(&text, "score #").into_owned()
 }
 
-/// How quick it was decides the score, so all of correctness; safety must be the whole of it.
+/// Redacts correctness, which depends on the speed; safety must be complete.
 fn redact_score(value: &mut Value) {
     value["score"] = "#".into();
-    // What it was made of is told in full beside it, with times and counts.
+    // The facts are shown in full beside it, with times and counts.
     value.as_object_mut().and_then(|map| map.remove("basis"));
     for part in value["parts"].as_array_mut().into_iter().flatten() {
-        if ["detected", "repaired", "hurt"].iter().any(|name| part["name"] == **name) {
+        if ["detected", "repaired", "impact"].iter().any(|name| part["name"] == **name) {
             part["measured"] = "#".into();
             part["value"] = "#".into();
         }
@@ -324,17 +326,17 @@ fn without_two_of_three_stores_nothing_is_written_until_they_are_back() {
     let trial = ran.trial();
     proven(&trial, &ran);
     let targets = trial.kinds.iter().find_map(|kind| match kind {
-        Kind::FaultInjected { targets, .. } => Some(targets.clone()),
+        EventKind::FaultInjected { targets, .. } => Some(targets.clone()),
         _ => None,
     });
     let targets = targets.expect("injected");
     assert_eq!(targets.len(), 2, "{ran}");
     for target in &targets {
-        let ticket = |kind: &&Kind| matches!(kind, Kind::TicketOpened(ticket) if ticket.invariant == "node_up" && ticket.node.as_ref() == Some(target));
+        let ticket = |kind: &&EventKind| matches!(kind, EventKind::TicketOpened(ticket) if ticket.invariant == "node_up" && ticket.node.as_ref() == Some(target));
         assert!(trial.kinds.iter().any(|kind| ticket(&kind)), "no ticket for {target}: {ran}");
     }
 
-    // With one of three nobody has a majority: between the kill and the first store's return no write succeeds.
+    // One of three nodes is no majority: between the kill and the first store's return no write succeeds.
     let file = walk(&project.store()).into_iter().find(|path| path.ends_with("history.jsonl")).expect("a history");
     let text = fs::read_to_string(file).expect("it reads");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -350,13 +352,13 @@ fn without_two_of_three_stores_nothing_is_written_until_they_are_back() {
     }
 }
 
-/// No nodes: what is left is the shell.
+/// Cluster without nodes: the only process is the shell.
 const ALARM: &str =
     "name: alarm\ncluster: clusters/none.yaml\ngoal: nothing\ntiming: { steady_for: 0s, stable_for: 0s }\npage: { text: a false alarm }\n";
 
 #[test]
 fn a_command_at_its_limit_is_killed_with_its_group_and_long_output_is_kept_whole() {
-    // An argument that no other process has, and that the search does not find in itself.
+    // Argument that no other process has, and that the search does not find in itself.
     let rest = format!("{:08}", std::process::id());
     let seconds = format!("5{rest}");
     let variant = format!(
@@ -376,7 +378,7 @@ rules:
     let commands = trial.commands();
     let [long, hung, after] = &commands[..] else { panic!("{ran}") };
     assert_eq!((long.exit_code, long.stdout.bytes, long.stdout.truncated), (0, 3_000_000, true));
-    assert!(long.stdout.text.len() < 2_000 && long.stdout.text.contains("[... 2998976 bytes left out ...]"), "{}", long.stdout.text);
+    assert!(long.stdout.text.len() < 2_000 && long.stdout.text.contains("[... 2998976 bytes omitted ...]"), "{}", long.stdout.text);
     let file = long.stdout.file.clone().expect("a file");
     let whole = walk(&project.store()).into_iter().find(|path| path.ends_with(&file)).expect("kept in the run's directory");
     assert_eq!(fs::read(whole).expect("it reads"), vec![b'x'; 3_000_000]);

@@ -1,30 +1,33 @@
-//! A cluster file's own eyes on nodes of the `local` backend: its probes, `let`s, `select`s and invariants, without a trial.
+//! Observations of a cluster file on nodes of the `local` backend: its probes, `let`s, `select`s and invariants, without a trial.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chaosrun::cluster::Cluster;
-use chaosrun::cluster::local::LocalCluster;
-use chaosrun::expr::topology::{View, node_context};
-use chaosrun::expr::{Context, Value};
-use chaosrun::invariant::{self, Judgement};
-use chaosrun::observe::{HttpClient, Observer, ObserverConfig, Snapshot};
-use chaosrun::scenario::{self, Overrides, model};
+use chaosrun_backend_local::LocalCluster;
+use chaosrun_cluster::Cluster;
+use chaosrun_expr::topology::{AddressView, node_context};
+use chaosrun_expr::{Context, Value};
+use chaosrun_monitor::invariant;
+use chaosrun_monitor::invariant::InvariantResult;
+use chaosrun_monitor::observe::{ObserverConfig, ProbeRunner, ProbeSnapshot};
+use chaosrun_probe::HttpClient;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::{Overrides, model};
 
 use crate::local::Run;
 
 pub struct Watched {
-    pub spec: Arc<model::Cluster>,
+    pub spec: Arc<model::ClusterSpec>,
     pub cluster: Arc<LocalCluster>,
-    pub snapshot: Snapshot,
-    observer: Observer,
+    pub snapshot: ProbeSnapshot,
+    observer: ProbeRunner,
     run: Run,
 }
 
 impl Watched {
-    /// The cluster of a scenario of this repository, not started yet.
+    /// Returns the cluster of a scenario of this repository, not started yet.
     pub fn new(scenario: &str, set: &[&str]) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(scenario);
         let overrides = Overrides { set: set.iter().map(|set| (*set).to_owned()).collect(), ..Overrides::default() };
@@ -39,7 +42,7 @@ impl Watched {
             seed: 1,
             http: HttpClient::new(),
         };
-        Self { spec, cluster, snapshot: Snapshot::default(), observer: Observer::new(config), run }
+        Self { spec, cluster, snapshot: ProbeSnapshot::default(), observer: ProbeRunner::new(config), run }
     }
 
     pub async fn up(&self) {
@@ -48,9 +51,9 @@ impl Watched {
         }
     }
 
-    /// Asks all that is due once, and judges: `Holds`, `Broken` or `Unknown` by invariant, the worst of its items last; and
-    /// what expressions see, `let`s included.
-    pub async fn look(&mut self) -> (BTreeMap<String, Vec<Judgement>>, Context) {
+    /// Runs all due probes once, and judges: `Holds`, `Broken` or `Unknown` by invariant, the worst of its items last. Also returns the
+    /// context of expressions, including `let`s.
+    pub async fn look(&mut self) -> (BTreeMap<String, Vec<InvariantResult>>, Context) {
         self.observer.start_due(Instant::now());
         while !self.observer.is_idle() {
             let completed = self.observer.next().await;
@@ -58,9 +61,9 @@ impl Watched {
         }
         self.snapshot = self.observer.snapshot();
         let topology = self.cluster.topology();
-        let base = node_context(topology, None, View::Advertised, self.spec.clock_scale, 1);
+        let base = node_context(topology, None, AddressView::Advertised, self.spec.clock_scale, 1);
         let (judged, context) = invariant::evaluate(&self.spec, topology, self.snapshot.context(base));
-        let mut by_name: BTreeMap<String, Vec<Judgement>> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, Vec<InvariantResult>> = BTreeMap::new();
         for one in judged {
             let (name, _) = self.spec.invariants.get_index(one.invariant).expect("an invariant");
             by_name.entry(name.clone()).or_default().push(one.judgement);
@@ -68,7 +71,7 @@ impl Watched {
         (by_name, context)
     }
 
-    /// What a `select` of the file gives.
+    /// Returns the value of a `select` of the file.
     pub fn selected(&self, name: &str, context: &Context) -> Option<Value> {
         self.spec.select[name].eval(context).ok()
     }
@@ -79,7 +82,7 @@ impl Watched {
     }
 }
 
-/// Whether every item of it holds.
-pub fn holds(judged: &[Judgement]) -> bool {
-    judged.iter().all(|one| matches!(one, Judgement::Holds))
+/// Returns true if every item holds.
+pub fn holds(judged: &[InvariantResult]) -> bool {
+    judged.iter().all(|one| matches!(one, InvariantResult::Holds))
 }

@@ -1,7 +1,7 @@
-"""An agent around the Messages API, with nothing but Python's own library.
+"""An agent that uses the Messages API and only the Python standard library.
 
-The model is served at ANTHROPIC_BASE_URL; the key is added on the way. The prompt comes on stdin. Commands are told to whoever runs the
-trial as lines of JSON, and so is the end.
+The model is served at ANTHROPIC_BASE_URL, without an API key. The prompt is read from stdin. Commands and the end of the session are
+reported to chaosrun as lines of JSON.
 """
 
 import json
@@ -13,7 +13,7 @@ import urllib.request
 
 SHELL = {
     "name": "shell",
-    "description": "Runs a command line and returns what it prints.",
+    "description": "Runs a command line and returns its output.",
     "input_schema": {
         "type": "object",
         "properties": {"command": {"type": "string"}, "reasoning": {"type": "string"}},
@@ -22,12 +22,12 @@ SHELL = {
 }
 DONE = {
     "name": "done",
-    "description": "Ends the work.",
+    "description": "Ends the session.",
     "input_schema": {
         "type": "object",
         "properties": {
             "root_cause": {"type": "string"},
-            "component": {"type": "string", "description": "the node at fault, or none"},
+            "component": {"type": "string", "description": "name of the faulty node, or none"},
             "fault_class": {"type": "string", "description": "process_crash, process_hang, network_partition, ..., unknown"},
             "confidence": {"type": "number"},
             "outcome": {"enum": ["resolved", "escalate", "no_action"]},

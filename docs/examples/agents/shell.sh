@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# An agent in a few lines. It starts nodes that have ended, looks whether they stay, and tells what it has done. What it prints that
-# is no JSON is kept as it is.
+# A minimal agent: starts nodes that have exited, checks that they keep running, and reports its commands. Output that is not JSON is
+# recorded as text.
 set -u
 
-json() { # a text as JSON
+json() { # encodes a string as JSON
   local text=${1//\\/\\\\}
   text=${text//\"/\\\"}
   text=${text//$'\t'/\\t}
   printf '"%s"' "${text//$'\n'/\\n}"
 }
 
-run() { # why, then the command
+run() { # arguments: reason, command
   local why=$1 output code
   shift
   output=$("$@" 2>&1)

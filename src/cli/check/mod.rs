@@ -1,4 +1,4 @@
-//! `chaosrun check`: are the files right, and do the scenarios prove what they say?
+//! `chaosrun check`: checks the files, and runs the tests of the scenarios.
 #![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
 
 mod prove;
@@ -7,39 +7,43 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::execution::WallArgs;
+use super::execution::SandboxArgs;
 use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
 use super::overrides::{self, PlaceArgs};
 use super::problems;
 use super::selection::SelectionArgs;
 use super::store::StoreArgs;
-use crate::run::jobs::Jobs;
-use crate::scenario;
+use chaosrun_engine::run::jobs::Jobs;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Library;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Files and folders
+    /// Files and folders to check
     #[arg(required = true, value_name = "PATHS")]
     paths: Vec<PathBuf>,
-    /// Check the files and run nothing
+    /// Check only the files; do not run the tests of scenarios
     #[arg(long)]
     files_only: bool,
-    /// Run each proof this often: one that is not always the same has failed
+    /// Run each test K times; a test with different results fails
     #[arg(long, value_name = "K", env = "CHAOSRUN_REPEAT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// Run again what the record already proves of the same files
+    /// Run tests even if the record already contains their results for the same files
     #[arg(long)]
     fresh: bool,
-    /// Run this many trials at once
+    /// Maximum number of trials that run at the same time
     #[arg(long, value_name = "N|auto", env = "CHAOSRUN_JOBS", default_value = "1", value_parser = overrides::jobs)]
     jobs: Jobs,
+    /// Refuse a file that plans more trials than this [default: 100000]
+    #[arg(long, value_name = "N", env = "CHAOSRUN_MAX_TRIALS")]
+    max_trials: Option<usize>,
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
     selection: SelectionArgs,
     #[command(flatten)]
-    walls: WallArgs,
+    walls: SandboxArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -50,9 +54,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let files = scenario::collect(&args.paths);
     if files.is_empty() {
         let message = "no `.yaml` file at these paths";
-        return Err(Expected::new(Exit::NothingSelected, message).help("`chaosrun init DIR` writes working samples").into());
+        return Err(Expected::new(Exit::NothingSelected, message).help("`chaosrun init DIR` creates sample files").into());
     }
-    let found = scenario::check(&files);
+    let mut library = Library::default();
+    let found = library.check(&files, args.max_trials);
     let exit = problems::tell(&found, args.output.message_format);
     if exit != Exit::Ok {
         return Ok(exit);
@@ -63,5 +68,5 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     if args.files_only {
         return Ok(exit);
     }
-    prove::prove(args, &files)
+    prove::prove(args, &files, &mut library)
 }

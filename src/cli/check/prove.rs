@@ -1,59 +1,65 @@
-//! The scenarios' own tests: each has the verdicts that are right, and together they show that every invariant can be violated.
+//! Tests of scenarios: each has its expected verdicts, and together they show that every invariant can be violated.
 #![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::CheckArgs;
-use crate::cli::execution::{self, How};
+use crate::cli::execution;
+use crate::cli::execution::ExecuteOptions;
 use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
 use crate::cli::problems;
 use crate::cli::store::expected;
-use crate::event::Verdict;
-use crate::invariant::Coverage;
-use crate::plan::{self, CheckPlan, Plan, TrialPlan};
-use crate::run::jobs::Machine;
-use crate::scenario::model::{InvariantKind, Provider};
-use crate::scenario::{self, Kind};
-use crate::store::Database;
-use crate::store::read::Filter;
-use crate::store::row::{State, Trial};
+use chaosrun_engine::run::jobs::Machine;
+use chaosrun_event::Verdict;
+use chaosrun_monitor::invariant::Coverage;
+use chaosrun_plan as plan;
+use chaosrun_plan::{CheckPlan, TrialPlan, TrialSchedule};
+use chaosrun_scenario::model::{InvariantKind, Provider};
+use chaosrun_scenario::{FileKind, Library, Overrides};
+use chaosrun_store::Database;
+use chaosrun_store::read::Filter;
+use chaosrun_store::row::{RecordState, RecordedTrial};
 
-/// One check with all that is known of it.
+/// Check with all its results.
 struct Proof {
     check: CheckPlan,
-    /// What the record holds already, and does not have to be run again.
-    recorded: Vec<Trial>,
-    /// Places in the plan of what is run now.
+    /// Recorded trials that do not have to be run again.
+    recorded: Vec<RecordedTrial>,
+    /// Positions in the plan of the trials to run now.
     numbers: Vec<usize>,
     verdicts: Vec<Verdict>,
 }
 
-pub(super) fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit> {
+pub(super) fn prove(args: &CheckArgs, files: &[PathBuf], library: &mut Library) -> anyhow::Result<Exit> {
     let human = args.output.message_format == MessageFormat::Human;
+    let overrides = Overrides { max_trials: args.max_trials, ..args.place.overrides() };
     let mut checks = Vec::new();
     let mut left_out = 0;
-    for file in files.iter().filter(|file| Kind::of_file(file) == Some(Kind::Scenario)) {
-        // Another backend than its own may be asked for by the file's name, not in passing.
-        if let (Some(asked), Some(own)) = (args.place.backend, Kind::backend_of_file(file))
+    for file in files {
+        if library.kind_of(file) != Some(FileKind::Scenario) {
+            continue;
+        }
+        // A backend other than the file's own applies only to files that are named explicitly.
+        if let (Some(asked), Some(own)) = (args.place.backend, library.backend_of(file))
             && asked != own
             && !args.paths.contains(file)
         {
             left_out += 1;
             if human {
-                println!("left out  {}: it is for `{}`", file.display(), own.as_str());
+                println!("skipped   {}: it is for `{}`", file.display(), own.as_str());
             }
             continue;
         }
-        match scenario::load(file, &args.place.overrides()) {
+        match library.load(file, &overrides) {
             Ok(loaded) => checks.extend(plan::checks(&loaded)),
-            // Another backend than the file's was asked for: what cannot be there is no mistake of the file.
+            // Another backend than the file's was requested: faults that it does not support are no mistake of the file.
             Err(found) if args.place.backend.is_some() && found.iter().all(|problem| problem.code == NOT_HERE) => {
                 left_out += 1;
                 if human {
                     let why = found.first().map(|problem| problem.message.clone()).unwrap_or_default();
-                    println!("left out  {}: {why}", file.display());
+                    println!("skipped   {}: {why}", file.display());
                 }
             }
             Err(found) => return Ok(problems::tell(&found, args.output.message_format)),
@@ -88,19 +94,24 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit>
             proofs.push(Proof { check, recorded, numbers, verdicts });
         }
     }
-    let plan = Plan::joined(vec![Plan { trials }]);
+    let plan = TrialSchedule::joined(vec![TrialSchedule { trials }]);
     let mut exit = Exit::Ok;
     if !plan.trials.is_empty() {
         let slots = args.jobs.slots(&plan.trials, Machine::here());
-        let executed =
-            execution::execute(&plan.trials, How { slots, judged_apart: true, ..How::default() }, &args.walls, &args.output, &args.store)?;
+        let executed = execution::execute(
+            &plan.trials,
+            ExecuteOptions { slots, judged_apart: true, ..ExecuteOptions::default() },
+            &args.walls,
+            &args.output,
+            &args.store,
+        )?;
         exit = Exit::of_outcome(&executed.outcome);
         let database = args.store.open()?;
         let filter = Filter { run: Some(executed.run.clone()), all_roles: true, limit: usize::MAX, ..Filter::default() };
         let ran = database.trials(&filter).map_err(expected)?;
         for proof in &mut proofs {
             let own = |number: &usize| ran.iter().find(|trial| trial.number == *number && trial.verdict.is_some()).cloned();
-            let own: Vec<Trial> = proof.numbers.iter().filter_map(own).collect();
+            let own: Vec<RecordedTrial> = proof.numbers.iter().filter_map(own).collect();
             proof.verdicts.extend(own.iter().filter_map(|trial| trial.verdict));
             proof.recorded.extend(own);
         }
@@ -111,32 +122,34 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf]) -> anyhow::Result<Exit>
             println!("{}", proof.line());
         }
     }
-    // What a part of the scenarios does not show, another part may.
+    // Invariants not covered by some scenarios may be covered by others.
     let whole = selected && left_out == 0 && args.paths.iter().any(|path| path.is_dir());
     let unproven = if whole && wrong == 0 { uncovered(&args.store.open()?, &proofs, human)? } else { 0 };
     Ok(match exit {
-        // Verdicts of checks are judged here, not as those of a run.
+        // Verdicts of checks are judged here, not like those of a run.
         Exit::StoreFailed | Exit::Interrupted => exit,
         _ if wrong + unproven > 0 => Exit::TrialFailed,
         _ => Exit::Ok,
     })
 }
 
-/// The code of problems that another backend would not have.
+/// Code of problems that only this backend has.
 const NOT_HERE: &str = "fault_not_here";
 
-/// The recorded trials that prove a check already: of the same yardstick and subject, often enough, and all of them right.
-fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result<Vec<Trial>> {
+/// Returns the recorded trials that already prove a check: with the same yardstick and subject, in sufficient number, all with expected
+/// verdicts.
+fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result<Vec<RecordedTrial>> {
     let trial = &check.trial;
     let mut found = database.trials_of(&trial.yardstick, &trial.subject).map_err(expected)?;
-    found.retain(|found| found.seed == trial.seed && found.role == trial.role.as_str() && found.state == State::Finished);
+    found.retain(|found| found.seed == trial.seed && found.role == trial.role.as_str() && found.state == RecordState::Finished);
     let enough = found.len() >= usize::try_from(repeat).unwrap_or(1);
     let verdicts: Vec<Verdict> = found.iter().filter_map(|found| found.verdict).collect();
     let right = verdicts.len() == found.len() && are_right(&verdicts, &check.expect);
     Ok(if enough && right { found } else { Vec::new() })
 }
 
-/// Whether there are any, all the same, and one of those that are expected: of two that may be, one proof comes to one.
+/// Returns true if there are verdicts, all equal, and one of the expected ones: if two are permitted, all trials of one proof must have the
+/// same.
 fn are_right(verdicts: &[Verdict], expect: &[Verdict]) -> bool {
     verdicts.first().is_some_and(|first| expect.contains(first) && verdicts.iter().all(|verdict| verdict == first))
 }
@@ -161,16 +174,16 @@ impl Proof {
         let wanted: Vec<_> = self.check.expect.iter().map(|verdict| verdict.as_str()).collect();
         let known = if self.numbers.is_empty() { " · recorded" } else { "" };
         let name = format!("{}/{}", self.check.trial.scenario.name, self.check.name);
-        format!("{word}  {name:<38} {found}, wanted {}{known}", wanted.join(" or "))
+        format!("{word}  {name:<38} {found}, expected {}{known}", wanted.join(" or "))
     }
 
-    /// Its agent was to be caught: neither one that must pass nor one that only stands by.
+    /// Returns true if the agent was expected to be caught: it is neither expected to pass nor to do nothing.
     fn cheats(&self) -> bool {
         !self.check.expect.contains(&Verdict::Pass) && !matches!(self.check.trial.scenario.variant.provider, Provider::Noop)
     }
 }
 
-/// Tells the invariants that no check has violated, and the safeguards that no cheat has broken. How many there are.
+/// Prints the invariants that no check has violated, and the safeguards that no cheat has broken. Returns their number.
 fn uncovered(database: &Database, proofs: &[Proof], human: bool) -> anyhow::Result<usize> {
     let mut coverage = Coverage::default();
     for proof in proofs {
@@ -198,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_verdicts_that_may_be_are_not_one_that_is_always_so() {
+    fn two_permitted_verdicts_must_not_alternate() {
         let expect = [Verdict::Fail, Verdict::UnsafePass];
         assert!(are_right(&[Verdict::Fail; 3], &expect) && are_right(&[Verdict::UnsafePass], &expect));
         assert!(!are_right(&[Verdict::Fail, Verdict::UnsafePass], &expect) && !are_right(&[Verdict::Pass], &expect));

@@ -1,4 +1,4 @@
-//! `chaosrun cluster down`: ends a kept cluster, and cleans up after a keeper that died.
+//! `chaosrun cluster down`: ends a kept cluster, and cleans up after a daemon that died.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,15 +7,16 @@ use clap::Args;
 
 use super::Which;
 use crate::cli::exit::{Exit, Expected};
-use crate::cluster::docker::engine::Engine;
-use crate::cluster::docker::reap;
-use crate::keeper::client;
-use crate::keeper::folder::{Claim, Folder};
-use crate::keeper::wire::{Ask, Told};
-use crate::report::figures::{plural, short};
-use crate::scenario::model::Backend;
+use crate::cluster_daemon::client;
+use crate::cluster_daemon::folder::{Claim, ClusterFolder};
+use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest};
+use chaosrun_backend_docker::engine::Engine;
+use chaosrun_backend_docker::reap;
+use chaosrun_base::task;
+use chaosrun_event::figures::{plural, short};
+use chaosrun_scenario::model::Backend;
 
-/// How long the supervisor of a keeper that died may take to end all processes.
+/// Maximum time in which the supervisor of a dead daemon must end all processes.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -32,63 +33,63 @@ pub fn run(args: &DownArgs) -> anyhow::Result<Exit> {
     };
     let name = folder.name();
     if !folder.exists() {
-        eprintln!("nothing to end: the cluster `{name}` is not kept running");
+        eprintln!("nothing to stop: the cluster `{name}` is not running");
         return Ok(Exit::Ok);
     }
-    let Ok(answers) = client::ask(&folder, &Ask::Down) else { return ended_before(&folder) };
+    let Ok(answers) = client::ask(&folder, DaemonRequest::Down) else { return ended_before(&folder) };
     let mut answers = answers;
     let told = answers.find_map(|told| match told {
-        Ok(Told::Ended { nodes, took_us, problem }) => Some((nodes, took_us, problem)),
-        // It was still coming up: that ended, with all it had started.
-        Ok(Told::Failed { .. }) => Some((0, 0, None)),
+        Ok(DaemonMessage::Ended { nodes, took_us, problem }) => Some((nodes, took_us, problem)),
+        // The cluster was still starting: the start was ended with everything it had started.
+        Ok(DaemonMessage::Failed { .. }) => Some((0, 0, None)),
         _ => None,
     });
     answers.wait_for_end();
     match told {
         Some((nodes, took_us, problem)) => {
             if let Some(problem) = problem {
-                return Err(Expected::new(Exit::TrialInvalid, format!("`{name}` has ended, but: {problem}")).into());
+                return Err(Expected::new(Exit::TrialInvalid, format!("stopped `{name}`, but: {problem}")).into());
             }
-            eprintln!("ended `{name}`: {} in {}", plural(nodes, "node"), short(took_us));
+            eprintln!("stopped `{name}`: {} in {}", plural(nodes, "node"), short(took_us));
             Ok(Exit::Ok)
         }
         None => ended_before(&folder),
     }
 }
 
-/// Nobody listens: it has ended meanwhile, or it died.
-fn ended_before(folder: &Folder) -> anyhow::Result<Exit> {
+/// Handles a daemon that does not listen: it has ended meanwhile, or it died.
+fn ended_before(folder: &ClusterFolder) -> anyhow::Result<Exit> {
     let name = folder.name();
     let unwritable =
         |error: std::io::Error| Expected::new(Exit::StoreFailed, format!("cannot remove `{}`: {error}", folder.path().display()));
     if !folder.exists() {
-        eprintln!("ended `{name}`");
+        eprintln!("stopped `{name}`");
         return Ok(Exit::Ok);
     }
     let Some(claim) = folder.claim().map_err(unwritable)? else {
-        let expected = Expected::new(Exit::TrialInvalid, format!("the keeper of `{name}` does not answer"));
-        return Err(expected.help("it may be starting just now: try again").into());
+        let expected = Expected::new(Exit::TrialInvalid, format!("the daemon of the cluster `{name}` does not answer"));
+        return Err(expected.help("the daemon may still be starting: try again").into());
     };
     let left = outlived(&claim);
-    if claim.dead.as_ref().is_some_and(|dead| dead.backend == Backend::Docker.as_str()) {
-        // The folder stays as the reminder when this fails.
+    if claim.dead.as_ref().is_some_and(|dead| Backend::named(&dead.backend).is_some_and(|backend| backend.images)) {
+        // If this fails, the folder stays as a reminder.
         reap()?;
     }
     claim.remove().map_err(unwritable)?;
     if left {
-        eprintln!("warning: something of `{name}` still runs: its supervisor has not ended it");
+        eprintln!("warning: processes of `{name}` are still running: its supervisor did not stop them");
     }
-    eprintln!("removed what the keeper of `{name}` left when it died");
+    eprintln!("removed the resources that the crashed daemon of `{name}` left");
     Ok(Exit::Ok)
 }
 
-/// Removes the containers, networks and volumes of all keepers and runs that died.
+/// Removes the containers, networks and volumes of all daemons and runs that died.
 fn reap() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reaped = runtime.block_on(async {
+    let reaped = runtime.block_on(task::guard(async {
         let engine = Engine::connect().await?;
-        reap::clear(&engine, reap::Which::Dead, reap::PATIENTLY).await
-    });
+        reap::clear(&engine, reap::ReapSelection::Dead, reap::PATIENTLY).await
+    }))?;
     reaped.map(drop).map_err(|error| {
         let expected = Expected::new(Exit::TrialInvalid, error.to_string());
         match error.help() {
@@ -98,7 +99,7 @@ fn reap() -> anyhow::Result<()> {
     })
 }
 
-/// Waits until the supervisor has ended what a dead keeper had started; whether that takes too long. It removes the
+/// Waits until the supervisor has ended the processes of a dead daemon; returns true if that takes too long. The supervisor removes the
 /// nodes' folder last.
 pub(super) fn outlived(claim: &Claim) -> bool {
     let Some(dead) = &claim.dead else { return false };

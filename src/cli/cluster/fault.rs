@@ -1,4 +1,4 @@
-//! `chaosrun cluster fault`: faults by hand on a kept cluster.
+//! `chaosrun cluster fault`: manual faults on a kept cluster.
 
 use std::io::{Read, stdin};
 
@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use super::{Which, put};
 use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
-use crate::cli::style::Palette;
-use crate::event::EvidenceStep;
-use crate::keeper::client;
-use crate::keeper::wire::{Ask, FaultNow, Told};
+use crate::cluster_daemon::client;
+use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest, FaultNow};
 use crate::report::fault as table;
+use chaosrun_base::style::Palette;
+use chaosrun_event::EvidenceStep;
 
 #[derive(Debug, Args)]
 pub struct FaultArgs {
@@ -22,11 +22,11 @@ pub struct FaultArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Inject a fault, and wait until it is felt
+    /// Inject a fault and wait until it takes effect
     Inject(InjectArgs),
-    /// Show what is in force, with its evidence
+    /// List active faults with their evidence
     List(ListArgs),
-    /// End faults, and wait until they are gone
+    /// Remove faults and wait until they have ended
     Heal(HealArgs),
 }
 
@@ -34,10 +34,10 @@ enum Verb {
 struct InjectArgs {
     #[command(flatten)]
     which: Which,
-    /// As under `inject:` of a scenario: 'latency: { to: tikv1, delay: 50ms }', or `-` for stdin
+    /// Fault in the syntax of `inject:` in a scenario, for example 'latency: { to: tikv1, delay: 50ms }'; `-` reads from stdin
     #[arg(value_name = "FAULT")]
     fault: String,
-    /// It passes by itself after this time [default: `heal` ends it]
+    /// Duration after which the fault ends [default: until `heal`]
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<String>,
     #[command(flatten)]
@@ -56,10 +56,10 @@ struct ListArgs {
 struct HealArgs {
     #[command(flatten)]
     which: Which,
-    /// As `list` shows it: `f1`
+    /// IDs of the faults as shown by `list`, for example `f1`
     #[arg(value_name = "ID", required_unless_present = "all")]
     id: Vec<String>,
-    /// All that are in force
+    /// Remove all active faults
     #[arg(long, conflicts_with = "id")]
     all: bool,
     #[command(flatten)]
@@ -68,7 +68,7 @@ struct HealArgs {
 
 #[derive(Debug, Args)]
 struct Format {
-    /// What is printed: text, or a line of JSON a fault
+    /// Output format: text, or one line of JSON per fault
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
 }
@@ -81,15 +81,15 @@ pub fn run(args: &FaultArgs) -> anyhow::Result<Exit> {
                 text.clear();
                 stdin().read_to_string(&mut text)?;
             }
-            asked(&args.which, &Ask::Inject { fault: text, lasts: args.lasts.clone() }, args.format.message_format)
+            asked(&args.which, DaemonRequest::Inject { fault: text, lasts: args.lasts.clone() }, args.format.message_format)
         }
-        Verb::List(args) => asked(&args.which, &Ask::Faults, args.format.message_format),
-        Verb::Heal(args) => asked(&args.which, &Ask::Heal { ids: args.id.clone() }, args.format.message_format),
+        Verb::List(args) => asked(&args.which, DaemonRequest::Faults, args.format.message_format),
+        Verb::Heal(args) => asked(&args.which, DaemonRequest::Heal { ids: args.id.clone() }, args.format.message_format),
     }
 }
 
-/// Asks, and prints every fault that is told of. A fault that is not felt, or stays, is no success.
-fn asked(which: &Which, ask: &Ask, format: MessageFormat) -> anyhow::Result<Exit> {
+/// Sends a request, and prints every fault of the reply. A fault that is not felt, or cannot be removed, is a failure.
+fn asked(which: &Which, ask: DaemonRequest, format: MessageFormat) -> anyhow::Result<Exit> {
     let folder = match which.folder() {
         Ok(folder) => folder,
         Err(problem) => return Ok(super::tell_missing(&problem)),
@@ -98,25 +98,25 @@ fn asked(which: &Which, ask: &Ask, format: MessageFormat) -> anyhow::Result<Exit
         return Err(which.not_kept().into());
     }
     let mut exit = Exit::Ok;
+    let lists = matches!(ask, DaemonRequest::Faults);
     for told in client::ask(&folder, ask).map_err(|_| super::died(&folder))? {
         match told.map_err(|_| super::died(&folder))? {
-            Told::Fault(fault) => {
+            DaemonMessage::Fault(fault) => {
                 if !show(&fault, format) {
                     return Ok(exit);
                 }
                 let failed = |step| fault.evidence.iter().any(|evidence| evidence.step == step && !evidence.ok);
-                if !matches!(ask, Ask::Faults) && [EvidenceStep::Installed, EvidenceStep::Felt, EvidenceStep::Gone].into_iter().any(failed)
-                {
+                if !lists && [EvidenceStep::Installed, EvidenceStep::Felt, EvidenceStep::Gone].into_iter().any(failed) {
                     exit = Exit::TrialInvalid;
                 }
             }
-            Told::Refused { problems } => {
+            DaemonMessage::Refused { problems } => {
                 eprint!("{problems}");
                 return Ok(Exit::InvalidFile);
             }
-            Told::Failed { message, help } => return Err(failed(message, help).into()),
-            Told::Note { text } => eprintln!("{text}"),
-            Told::Node { .. } | Told::Status(_) | Told::Ended { .. } => (),
+            DaemonMessage::Failed { message, help } => return Err(failed(message, help).into()),
+            DaemonMessage::Note { text } => eprintln!("{text}"),
+            DaemonMessage::Node { .. } | DaemonMessage::Status(_) | DaemonMessage::Ended { .. } => (),
         }
     }
     Ok(exit)

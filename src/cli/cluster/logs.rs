@@ -1,4 +1,4 @@
-//! `chaosrun cluster logs`: what nodes have printed.
+//! `chaosrun cluster logs`: the output of nodes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -9,25 +9,26 @@ use clap::Args;
 
 use super::{Which, put};
 use crate::cli::exit::{Exit, Expected};
-use crate::keeper::client::{self, Vigil};
-use crate::keeper::folder::Folder;
+use crate::cluster_daemon::client;
+use crate::cluster_daemon::client::Session;
+use crate::cluster_daemon::folder::ClusterFolder;
 
-/// Between two looks at files that grow.
+/// Interval between reads of growing files.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Of the end of a log in which its last lines are looked for at first.
+/// Number of bytes at the end of a log in which its last lines are searched first.
 const END: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     #[command(flatten)]
     which: Which,
-    /// A node, or all of a role [default: every node]
+    /// Node, or role for all of its nodes [default: all nodes]
     #[arg(value_name = "NODE")]
     node: Option<String>,
-    /// Go on with what is logged from now on, until the cluster ends
+    /// Continue to print new log lines until the cluster ends
     #[arg(long, short)]
     follow: bool,
-    /// Only the last lines of each node
+    /// Print only the last N lines of each node
     #[arg(long, value_name = "N")]
     tail: Option<usize>,
 }
@@ -40,23 +41,23 @@ pub fn run(args: &LogsArgs) -> anyhow::Result<Exit> {
     if !folder.exists() {
         return Err(args.which.not_kept().into());
     }
-    let mut vigil = if args.follow { Vigil::over(&folder).ok() } else { None };
+    let mut vigil = if args.follow { Session::over(&folder).ok() } else { None };
     let nodes = match client::status(&folder) {
         Ok(status) => {
             let named = super::restart::named(&status, args.node.as_deref())?;
             let nodes = status.nodes.into_iter().filter(|node| named.contains(&node.node));
             nodes.filter_map(|node| Some((node.node, node.log?))).collect()
         }
-        // The logs of a keeper that died stay until somebody removes them.
+        // The logs of a dead daemon stay until they are removed.
         Err(_) => left(&folder, args.node.as_deref())?,
     };
-    // A name before each line, unless it was asked for one node.
+    // Each line is prefixed with a name, unless a single node was requested.
     let prefixed = args.node.as_ref().is_none_or(|name| nodes.iter().any(|(node, _)| node != name));
     let width = nodes.iter().map(|(node, _)| node.len()).max().unwrap_or(0);
     let prefix = |node: &str| if prefixed { format!("{node:width$} | ") } else { String::new() };
     let mut logs: Vec<Log> = nodes.into_iter().filter_map(|(node, path)| Log::open(prefix(&node), &path, args.tail)).collect();
     loop {
-        // Asked before the last look, so that no last word is missed.
+        // Checked before the last read, so that no last line is missed.
         let over = match &mut vigil {
             Some(vigil) => vigil.is_over_within(LOOK_AGAIN).unwrap_or(true),
             None => true,
@@ -72,7 +73,7 @@ pub fn run(args: &LogsArgs) -> anyhow::Result<Exit> {
     }
 }
 
-fn left(folder: &Folder, name: Option<&str>) -> Result<Vec<(String, PathBuf)>, Expected> {
+fn left(folder: &ClusterFolder, name: Option<&str>) -> Result<Vec<(String, PathBuf)>, Expected> {
     let entries = folder.path().join("logs").read_dir().into_iter().flatten().flatten();
     let mut found: Vec<(String, PathBuf)> = entries
         .map(|entry| entry.path())
@@ -84,11 +85,11 @@ fn left(folder: &Folder, name: Option<&str>) -> Result<Vec<(String, PathBuf)>, E
     if found.is_empty() { Err(super::died(folder)) } else { Ok(found) }
 }
 
-/// One growing file.
+/// Growing file.
 struct Log {
     prefix: String,
     file: BufReader<File>,
-    /// The beginning of a line whose end has not been written yet.
+    /// Beginning of a line whose end has not been written yet.
     begun: Vec<u8>,
 }
 
@@ -102,7 +103,7 @@ impl Log {
         Some(Self { prefix, file: BufReader::new(file), begun: Vec::new() })
     }
 
-    /// The lines that were written since; at the end also one that is not whole.
+    /// Returns the new lines since the last call; at the end also an incomplete one.
     fn more(&mut self, last: bool) -> String {
         let mut text = String::new();
         while self.file.read_until(b'\n', &mut self.begun).is_ok_and(|read| read > 0) || (last && !self.begun.is_empty()) {
@@ -119,7 +120,7 @@ impl Log {
     }
 }
 
-/// Where the last `lines` lines of a file begin.
+/// Returns the offset of the last `lines` lines of a file.
 fn last_lines(file: &mut File, lines: usize) -> std::io::Result<u64> {
     let len = file.metadata()?.len();
     let mut window = END;
@@ -128,7 +129,7 @@ fn last_lines(file: &mut File, lines: usize) -> std::io::Result<u64> {
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
         (&*file).take(len - from).read_to_end(&mut bytes)?;
-        // The end of the last line ends no line before it.
+        // The end of the last line does not end a line before it.
         let ends = bytes.iter().enumerate().rev().filter(|(at, byte)| **byte == b'\n' && at + 1 < bytes.len());
         let begins = if lines == 0 { Some(bytes.len()) } else { ends.map(|(at, _)| at + 1).nth(lines - 1) };
         match begins {
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_read_in_whole_lines_from_its_last_ones_on() {
+    fn log_is_followed_in_whole_lines_from_its_last_lines() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a.log");
         let mut file = File::create(&path).unwrap();

@@ -1,4 +1,4 @@
-//! `chaosrun cluster ...`: keeps clusters running outside of trials. A file a verb.
+//! `chaosrun cluster ...`: keeps clusters running outside of trials. One file per subcommand.
 
 mod down;
 mod fault;
@@ -17,9 +17,9 @@ use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
 use super::store::StoreArgs;
-use crate::diagnostic::Diagnostic;
-use crate::keeper::folder::Folder;
-use crate::scenario;
+use crate::cluster_daemon::folder::ClusterFolder;
+use chaosrun_diagnostic::Diagnostic;
+use chaosrun_scenario as scenario;
 
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
@@ -31,22 +31,22 @@ pub struct ClusterArgs {
 enum Verb {
     /// Start a cluster and keep it running
     Up(up::UpArgs),
-    /// End a kept cluster
+    /// Stop a running cluster
     Down(down::DownArgs),
-    /// Show kept clusters, node by node
+    /// Show running clusters and their nodes
     Status(status::StatusArgs),
-    /// Print what nodes have logged
+    /// Print the logs of nodes
     Logs(logs::LogsArgs),
     /// Restart nodes, one after the other
     Restart(restart::RestartArgs),
-    /// Break a kept cluster by hand, and mend it
+    /// Inject and remove faults manually
     Fault(fault::FaultArgs),
 }
 
-/// Which kept cluster is meant.
+/// Selection of a kept cluster.
 #[derive(Debug, Args)]
 struct Which {
-    /// The cluster's file, a scenario's, or the name of a kept cluster
+    /// Cluster file, scenario file, or name of a running cluster
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -65,43 +65,43 @@ pub fn run(args: &ClusterArgs) -> anyhow::Result<Exit> {
 }
 
 impl Which {
-    /// The folder it would be kept in.
-    fn folder(&self) -> Result<Folder, Box<Diagnostic>> {
+    /// Returns the folder of the kept cluster.
+    fn folder(&self) -> Result<ClusterFolder, Box<Diagnostic>> {
         folder(&self.file, &self.store)
     }
 
-    /// What to say when it is not kept.
+    /// Returns the error for a cluster that is not kept.
     fn not_kept(&self) -> Expected {
         not_kept(&self.file.display().to_string())
     }
 }
 
-fn folder(file: &Path, store: &StoreArgs) -> Result<Folder, Box<Diagnostic>> {
+fn folder(file: &Path, store: &StoreArgs) -> Result<ClusterFolder, Box<Diagnostic>> {
     let directory = store.directory();
-    let by_name = Folder::of(&directory, &file.to_string_lossy());
+    let by_name = ClusterFolder::of(&directory, &file.to_string_lossy());
     let is_word = file.extension().is_none() && file.components().count() == 1 && !file.exists();
     if is_word || by_name.exists() {
         return Ok(by_name);
     }
-    Ok(Folder::of(&directory, &scenario::cluster_name(file)?))
+    Ok(ClusterFolder::of(&directory, &scenario::cluster_name(file)?))
 }
 
 fn not_kept(file: &str) -> Expected {
-    let expected = Expected::new(Exit::NothingSelected, format!("the cluster `{file}` is not kept running"));
-    expected.help("`chaosrun cluster up FILE` starts it, `chaosrun cluster status` lists all that are kept")
+    let expected = Expected::new(Exit::NothingSelected, format!("the cluster `{file}` is not running"));
+    expected.help("start it with `chaosrun cluster up FILE`; `chaosrun cluster status` lists the running clusters")
 }
 
-/// The keeper listens no longer, though it lives or had not ended well.
-fn died(folder: &Folder) -> Expected {
-    let expected = Expected::new(Exit::TrialInvalid, format!("the keeper of `{}` died", folder.name()));
-    expected.help(format!("`chaosrun cluster down {}` removes what it left", folder.name()))
+/// Returns the error for a daemon that no longer listens, although it is alive or has not ended normally.
+fn died(folder: &ClusterFolder) -> Expected {
+    let expected = Expected::new(Exit::TrialInvalid, format!("the daemon of the cluster `{}` has crashed", folder.name()));
+    expected.help(format!("`chaosrun cluster down {}` removes its resources", folder.name()))
 }
 
 fn tell_missing(problem: &Diagnostic) -> Exit {
     problems::tell(std::slice::from_ref(problem), MessageFormat::Human)
 }
 
-/// Data on stdout. Whoever reads may stop early (`| head`): then false.
+/// Writes data to stdout. Returns false if the reader has stopped early (`| head`).
 fn put(text: &str) -> bool {
     let mut out = stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()

@@ -1,19 +1,19 @@
-//! `chaosrun cluster restart`: nodes of a kept cluster, one after the other.
+//! `chaosrun cluster restart`: restarts nodes of a kept cluster, one after the other.
 
 use clap::Args;
 
 use super::Which;
 use crate::cli::exit::{Exit, Expected};
-use crate::cli::style::Palette;
-use crate::keeper::client;
-use crate::keeper::wire::{Ask, Status, Told};
+use crate::cluster_daemon::client;
+use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest, KeptClusterStatus};
 use crate::report::cluster as table;
+use chaosrun_base::style::Palette;
 
 #[derive(Debug, Args)]
 pub struct RestartArgs {
     #[command(flatten)]
     which: Which,
-    /// A node, or all of a role [default: every node, role after role]
+    /// Node, or role for all of its nodes [default: all nodes, role by role]
     #[arg(value_name = "NODE")]
     node: Option<String>,
 }
@@ -28,19 +28,23 @@ pub fn run(args: &RestartArgs) -> anyhow::Result<Exit> {
     }
     let status = client::status(&folder).map_err(|_| super::died(&folder))?;
     let nodes = named(&status, args.node.as_deref())?;
-    for told in client::ask(&folder, &Ask::Restart { nodes }).map_err(|_| super::died(&folder))? {
+    for told in client::ask(&folder, DaemonRequest::Restart { nodes }).map_err(|_| super::died(&folder))? {
         match told.map_err(|_| super::died(&folder))? {
-            Told::Node { role, node, step } => eprint!("{}", table::step(&role, &node, &step, Palette::of_stderr())),
-            Told::Failed { message, .. } => return Err(Expected::new(Exit::TrialInvalid, message).into()),
-            Told::Note { .. } | Told::Status(_) | Told::Fault(_) | Told::Refused { .. } | Told::Ended { .. } => (),
+            DaemonMessage::Node { role, node, step } => eprint!("{}", table::step(&role, &node, &step, Palette::of_stderr())),
+            DaemonMessage::Failed { message, .. } => return Err(Expected::new(Exit::TrialInvalid, message).into()),
+            DaemonMessage::Note { .. }
+            | DaemonMessage::Status(_)
+            | DaemonMessage::Fault(_)
+            | DaemonMessage::Refused { .. }
+            | DaemonMessage::Ended { .. } => (),
         }
     }
     Ok(Exit::Ok)
 }
 
-/// The nodes that `name` means.
-pub(super) fn named(status: &Status, name: Option<&str>) -> Result<Vec<String>, Expected> {
-    let means = |node: &&crate::keeper::wire::NodeNow| name.is_none_or(|name| node.node == name || node.role == name);
+/// Returns the nodes selected by `name`.
+pub(super) fn named(status: &KeptClusterStatus, name: Option<&str>) -> Result<Vec<String>, Expected> {
+    let means = |node: &&crate::cluster_daemon::wire::NodeNow| name.is_none_or(|name| node.node == name || node.role == name);
     let nodes: Vec<String> = status.nodes.iter().filter(means).map(|node| node.node.clone()).collect();
     match name {
         Some(name) if nodes.is_empty() => {

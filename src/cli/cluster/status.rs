@@ -1,4 +1,4 @@
-//! `chaosrun cluster status`: kept clusters, node by node.
+//! `chaosrun cluster status`: lists kept clusters, node by node.
 
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
@@ -13,35 +13,35 @@ use super::put;
 use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
 use crate::cli::store::StoreArgs;
-use crate::cli::style::Palette;
-use crate::keeper::client;
-use crate::keeper::folder::Folder;
-use crate::keeper::wire::{About, Status};
+use crate::cluster_daemon::client;
+use crate::cluster_daemon::folder::ClusterFolder;
+use crate::cluster_daemon::wire::{About, KeptClusterStatus};
 use crate::report::cluster as table;
+use chaosrun_base::style::Palette;
 
-/// Between two pictures.
+/// Interval between refreshes.
 const PICTURE: Duration = Duration::from_millis(500);
-/// To the upper left, and nothing below.
+/// Moves the cursor to the upper left and clears the screen.
 const HOME: &str = "\u{1b}[H\u{1b}[J";
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The cluster's file, a scenario's, or a name [default: all kept clusters]
+    /// Cluster file, scenario file, or name of a running cluster [default: all running clusters]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Show it again and again, until it ends
+    /// Refresh the output until the cluster ends
     #[arg(long, short)]
     watch: bool,
-    /// What is printed: a table, or a line of JSON a cluster
+    /// Output format: a table, or one line of JSON per cluster
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// One kept cluster.
+/// State of a kept cluster.
 enum Seen {
-    Lives(Box<Status>),
+    Lives(Box<KeptClusterStatus>),
     Died(Option<About>),
 }
 
@@ -52,23 +52,23 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
             Ok(_) => return Err(super::not_kept(&file.display().to_string()).into()),
             Err(problem) => return Ok(super::tell_missing(&problem)),
         },
-        None => Folder::all(&args.store.directory()),
+        None => ClusterFolder::all(&args.store.directory()),
     };
     if folders.is_empty() {
-        let nothing = Expected::new(Exit::NothingSelected, "no cluster is kept running");
+        let nothing = Expected::new(Exit::NothingSelected, "no cluster is running");
         return Err(nothing.help("chaosrun cluster up FILE").into());
     }
     let repaint = args.watch && args.message_format == MessageFormat::Human && stdout().is_terminal();
     loop {
-        let seen: Vec<(&Folder, Seen)> = folders.iter().filter_map(|folder| Some((folder, look(folder)?))).collect();
+        let seen: Vec<(&ClusterFolder, Seen)> = folders.iter().filter_map(|folder| Some((folder, look(folder)?))).collect();
         let text: Vec<String> = seen.iter().map(|(folder, seen)| picture(folder, seen, args.message_format)).collect();
-        // A blank line tells tables apart, and JSON has none.
+        // A blank line separates tables, but not JSON.
         let text = text.join(if args.message_format == MessageFormat::Human { "\n" } else { "" });
         let text = if repaint { format!("{HOME}{text}") } else { text };
         let goes_on = args.watch && seen.iter().any(|(_, seen)| matches!(seen, Seen::Lives(_)));
         if !put(&text) || !goes_on {
             if seen.is_empty() {
-                return Err(Expected::new(Exit::NothingSelected, "it begins or ends just now: it does not answer yet, or no longer").into());
+                return Err(Expected::new(Exit::NothingSelected, "the cluster is starting or stopping and does not answer").into());
             }
             let died = seen.iter().any(|(_, seen)| matches!(seen, Seen::Died(_)));
             return Ok(if died { Exit::TrialInvalid } else { Exit::Ok });
@@ -77,19 +77,19 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// None when it has ended by now.
-fn look(folder: &Folder) -> Option<Seen> {
+/// Returns the state of a cluster; `None` if it has ended meanwhile.
+fn look(folder: &ClusterFolder) -> Option<Seen> {
     match client::status(folder) {
         Ok(status) => Some(Seen::Lives(Box::new(status))),
         Err(_) if folder.is_kept() => {
-            // Its keeper begins or ends just now, and the next look will tell.
+            // The daemon is just starting or ending; the next refresh will show its state.
             client::status(folder).ok().map(|status| Seen::Lives(Box::new(status)))
         }
         Err(_) => folder.exists().then(|| Seen::Died(folder.about())),
     }
 }
 
-fn picture(folder: &Folder, seen: &Seen, format: MessageFormat) -> String {
+fn picture(folder: &ClusterFolder, seen: &Seen, format: MessageFormat) -> String {
     let (now, palette) = (Timestamp::now(), Palette::of_stdout());
     match (seen, format) {
         (Seen::Lives(status), MessageFormat::Human) => table::status(status, now, palette),

@@ -1,13 +1,14 @@
-//! `chaosrun cluster up`: starts a keeper, and shows how the cluster comes up.
+//! `chaosrun cluster up`: starts a daemon, and shows the start of the cluster.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
 use clap::Args;
+use futures_util::StreamExt;
 use jiff::Timestamp;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::codec::FramedRead;
 
 use super::{keep, put};
 use crate::cli::exit::{Exit, Expected};
@@ -15,37 +16,40 @@ use crate::cli::output::MessageFormat;
 use crate::cli::overrides::PlaceArgs;
 use crate::cli::problems;
 use crate::cli::store::StoreArgs;
-use crate::cli::style::Palette;
-use crate::keeper::client;
-use crate::keeper::folder::Folder;
-use crate::keeper::wire::{Ask, Status, Told};
+use crate::cluster_daemon::client;
+use crate::cluster_daemon::folder::ClusterFolder;
+use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest, KeptClusterStatus};
 use crate::report::cluster as table;
-use crate::scenario::{self, Overrides};
+use chaosrun_base::frame::Codec;
+use chaosrun_base::style::Palette;
+use chaosrun_base::task;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
     #[command(flatten)]
     pub what: What,
-    /// Keep it from this terminal: Ctrl-C ends it
+    /// Run in the foreground; Ctrl-C stops the cluster
     #[arg(long)]
     foreground: bool,
-    /// What is printed when it is up: a table, or a line of JSON
+    /// Output format when the cluster is up: a table, or one line of JSON
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
 }
 
-/// What shall be kept: the same for who asks and for the keeper.
+/// Specification of the cluster to keep: the same for `cluster up` and for the daemon.
 #[derive(Debug, Clone, Args)]
 pub struct What {
-    /// The cluster's file, or a scenario, whose cluster is taken
+    /// Cluster file, or scenario file to take the cluster from
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Use this seed instead of the file's
+    /// Random seed; replaces the seed in the file
     #[arg(long, value_name = "N", env = "CHAOSRUN_SEED", help_heading = "Overrides")]
     seed: Option<u64>,
-    /// Set a value of the cluster (`cluster.tick=50ms`), or of the scenario; may be repeated
+    /// Override a value of the cluster (`cluster.tick=50ms`) or of the scenario; can be repeated
     #[arg(long, value_name = "PATH=VALUE", env = "CHAOSRUN_SET", help_heading = "Overrides")]
     set: Vec<String>,
     #[command(flatten)]
@@ -61,7 +65,7 @@ impl What {
         }
     }
 
-    /// The same as arguments.
+    /// Returns the same specification as arguments.
     fn arguments(&self) -> Vec<std::ffi::OsString> {
         let mut words = vec![self.file.clone().into_os_string(), "--store".into(), self.store.directory().path().into()];
         if let Some(backend) = self.place.backend {
@@ -88,32 +92,32 @@ pub fn run(args: &UpArgs) -> anyhow::Result<Exit> {
         Ok(alone) => alone,
         Err(found) => return Ok(problems::tell(&found, args.message_format)),
     };
-    // Asked here first: a keeper for nothing would be a slow way to say so.
-    let folder = Folder::of(&args.what.store.directory(), &alone.cluster.name);
+    // Checked here first: starting a daemon only to fail would be slow.
+    let folder = ClusterFolder::of(&args.what.store.directory(), &alone.cluster.name);
     if folder.is_kept() {
         return Err(already(&folder).into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(start(&args.what, &folder))? {
-        Came::Up(status) => {
+    match runtime.block_on(task::guard(start(&args.what, &folder)))?? {
+        UpEvent::Up(status) => {
             show(&status, args.message_format);
             Ok(Exit::Ok)
         }
-        Came::Failed { message, help } => Err(Expected { exit: Exit::TrialInvalid, message, help }.into()),
-        Came::Interrupted => Ok(Exit::Interrupted),
+        UpEvent::Failed { message, help } => Err(Expected { exit: Exit::TrialInvalid, message, help }.into()),
+        UpEvent::Interrupted => Ok(Exit::Interrupted),
     }
 }
 
-enum Came {
-    Up(Box<Status>),
+enum UpEvent {
+    Up(Box<KeptClusterStatus>),
     Failed { message: String, help: Option<String> },
     Interrupted,
 }
 
-/// Starts the keeper and listens to it until the cluster is up, or the keeper has ended. Its stdin tells it that somebody
-/// still waits.
-async fn start(what: &What, folder: &Folder) -> anyhow::Result<Came> {
-    // Not `current_exe` where there is a better way: the file may have been replaced since this process was started.
+/// Starts the daemon and reads its messages until the cluster is up, or the daemon has ended. An open stdin tells the daemon that its
+/// caller still waits.
+async fn start(what: &What, folder: &ClusterFolder) -> anyhow::Result<UpEvent> {
+    // Not `current_exe` if `/proc` exists: the file may have been replaced since this process was started.
     let own = Path::new("/proc/self/exe");
     let program = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
     let mut child = tokio::process::Command::new(program)
@@ -123,35 +127,35 @@ async fn start(what: &What, folder: &Folder) -> anyhow::Result<Came> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .context("the keeper could not be started")?;
+        .context("cannot start the cluster daemon")?;
     let mut waiting = child.stdin.take();
-    let mut lines = BufReader::new(child.stdout.take().context("the keeper has no stdout")?).lines();
+    let mut heard = FramedRead::new(child.stdout.take().context("the cluster daemon has no stdout")?, Codec::default());
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut failed = None;
     loop {
-        let line = tokio::select! {
-            line = lines.next_line() => line?,
+        let told = tokio::select! {
+            told = heard.next() => told,
             _ = interrupt.recv() => { give_up(&mut waiting); continue }
             _ = terminate.recv() => { give_up(&mut waiting); continue }
         };
-        let Some(line) = line else { break };
-        match serde_json::from_str(&line)? {
-            Told::Status(status) if waiting.is_some() => return Ok(Came::Up(status)),
-            // It came up in the moment in which it was given up, and would be kept.
-            Told::Status(_) => {
-                if let Ok(mut answers) = client::ask(folder, &Ask::Down) {
+        let Some(told) = told else { break };
+        match told? {
+            DaemonMessage::Status(status) if waiting.is_some() => return Ok(UpEvent::Up(status)),
+            // The cluster came up at the moment at which it was given up, and would be kept.
+            DaemonMessage::Status(_) => {
+                if let Ok(mut answers) = client::ask(folder, DaemonRequest::Down) {
                     answers.by_ref().for_each(drop);
                 }
             }
-            Told::Failed { message, help } => failed = Some((message, help)),
+            DaemonMessage::Failed { message, help } => failed = Some((message, help)),
             told => keep::tell(&told),
         }
     }
     let ended = child.wait().await?;
     Ok(match failed {
-        _ if waiting.is_none() => Came::Interrupted,
-        Some((message, help)) => Came::Failed { message, help },
-        None => Came::Failed { message: format!("the keeper ended without a word: {ended}"), help: None },
+        _ if waiting.is_none() => UpEvent::Interrupted,
+        Some((message, help)) => UpEvent::Failed { message, help },
+        None => UpEvent::Failed { message: format!("the cluster daemon exited without a message: {ended}"), help: None },
     })
 }
 
@@ -161,8 +165,8 @@ fn give_up(waiting: &mut Option<tokio::process::ChildStdin>) {
     }
 }
 
-/// A cluster that has come up.
-pub(super) fn show(status: &Status, format: MessageFormat) {
+/// Prints a cluster that has started.
+pub(super) fn show(status: &KeptClusterStatus, format: MessageFormat) {
     let palette = Palette::of_stdout();
     let text = match format {
         MessageFormat::Human => table::status(status, Timestamp::now(), palette) + &table::next_steps(status, palette),
@@ -171,9 +175,9 @@ pub(super) fn show(status: &Status, format: MessageFormat) {
     put(&text);
 }
 
-pub(super) fn already(folder: &Folder) -> Expected {
+pub(super) fn already(folder: &ClusterFolder) -> Expected {
     let name = folder.name();
     let about = folder.about().map_or(String::new(), |about| format!(", from `{}` on `{}`", about.file, about.backend));
-    let expected = Expected::new(Exit::Usage, format!("the cluster `{name}` is kept running already{about}"));
+    let expected = Expected::new(Exit::Usage, format!("the cluster `{name}` is already running{about}"));
     expected.help(format!("chaosrun cluster status {name}, or chaosrun cluster down {name}"))
 }

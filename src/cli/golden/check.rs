@@ -1,4 +1,4 @@
-//! `golden check`: runs trials, or takes recorded ones, and compares them.
+//! `golden check`: runs trials, or takes recorded ones, and compares them with their goldens.
 #![expect(clippy::print_stdout, reason = "what differs is what was asked for")]
 
 use std::collections::HashSet;
@@ -11,31 +11,35 @@ use clap::Args;
 use serde_json::json;
 
 use super::{FolderArgs, files, no_golden, shown, unusable};
-use crate::cli::execution::{self, How, WallArgs};
+use crate::cli::execution;
+use crate::cli::execution::{ExecuteOptions, SandboxArgs};
 use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::{MessageFormat, OutputArgs};
-use crate::cli::overrides::{OverrideArgs, of_recorded};
+use crate::cli::overrides::{OverrideArgs, known, of_recorded};
 use crate::cli::problems;
 use crate::cli::store::{StoreArgs, expected};
-use crate::cli::style::{Palette, Tone};
-use crate::event::{Event, Kind, TrialStarted, Verdict};
-use crate::golden::snapshot::{self, ACCEPTED, PENDING, Snapshot, Which};
-use crate::golden::trial;
-use crate::ids::RunId;
-use crate::plan::{self, Plan, TrialPlan};
-use crate::scenario::model::{Backend, Provider};
-use crate::scenario::{self, Overrides};
-use crate::store::Database;
-use crate::store::outcomes::cell;
-use crate::store::read::Filter;
-use crate::store::row::Trial;
+use chaosrun_analysis::golden::snapshot;
+use chaosrun_analysis::golden::snapshot::{ACCEPTED, GoldenSnapshot, GoldenTrial, PENDING};
+use chaosrun_analysis::golden::trial;
+use chaosrun_base::ids::RunId;
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::{Event, EventKind, TrialStarted, Verdict};
+use chaosrun_plan as plan;
+use chaosrun_plan::{TrialPlan, TrialSchedule};
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
+use chaosrun_scenario::model::Provider;
+use chaosrun_store::Database;
+use chaosrun_store::outcomes::cell;
+use chaosrun_store::read::Filter;
+use chaosrun_store::row::RecordedTrial;
 
 #[derive(Debug, Args)]
-pub(super) struct CheckArgs {
-    /// Scenario files [default: the trials of all goldens that are there]
+pub(super) struct GoldenCheckArgs {
+    /// Scenario files [default: the trials of all existing goldens]
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
-    /// Compare a recorded run instead: its id, or the beginning of it
+    /// Compare this recorded run (ID or unique prefix) instead of running trials
     #[arg(long, value_name = "RUN", conflicts_with = "scenarios")]
     run: Option<String>,
     #[command(flatten)]
@@ -43,20 +47,20 @@ pub(super) struct CheckArgs {
     #[command(flatten)]
     overrides: OverrideArgs,
     #[command(flatten)]
-    walls: WallArgs,
+    walls: SandboxArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// A trial and all that happened in it.
+/// Trial with all its events.
 struct Ran {
     plan: Arc<TrialPlan>,
     events: Vec<Event>,
 }
 
-pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
+pub(super) fn check(args: &GoldenCheckArgs) -> anyhow::Result<Exit> {
     let ran = match &args.run {
         Some(prefix) => recorded(args, prefix)?,
         None => executed(args)?,
@@ -92,18 +96,23 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     Ok(worst)
 }
 
-/// Runs what the arguments name; an exit code when files are wrong.
-fn executed(args: &CheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
-    let mut wanted: Vec<(PathBuf, Overrides)> = args.scenarios.iter().map(|file| (file.clone(), args.overrides.overrides(None))).collect();
+/// Runs the trials named by the arguments; returns an exit code if files are invalid.
+fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
+    let mut wanted: Vec<(PathBuf, Overrides)> = Vec::new();
+    for file in &args.scenarios {
+        wanted.push((file.clone(), args.overrides.overrides(None)?));
+    }
     if wanted.is_empty() {
         for (_, golden) in files(&args.folder.folder, ACCEPTED)? {
             if let Some(of) = &golden.of {
-                wanted.push((PathBuf::from(&golden.source), overrides(of, &args.overrides)));
+                wanted.push((PathBuf::from(&golden.source), overrides(of, &args.overrides)?));
             }
         }
         if wanted.is_empty() {
-            let message = format!("there are no goldens in `{}`", args.folder.folder.display());
-            return Err(Expected::new(Exit::NothingSelected, message).help("`chaosrun golden check SCENARIO` makes the first").into());
+            let message = format!("no goldens in `{}`", args.folder.folder.display());
+            return Err(Expected::new(Exit::NothingSelected, message)
+                .help("create the first one with `chaosrun golden check SCENARIO`")
+                .into());
         }
     }
     let mut plans = Vec::new();
@@ -113,13 +122,18 @@ fn executed(args: &CheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
             Err(found) => return Ok(Err(problems::tell(&found, args.output.message_format))),
         }
     }
-    let plan = Plan::joined(plans);
+    let plan = TrialSchedule::joined(plans);
     for trial in &plan.trials {
         deterministic(trial)?;
     }
     let slots = args.overrides.slots(&plan.trials);
-    let executed =
-        execution::execute(&plan.trials, How { slots, judged_apart: true, ..How::default() }, &args.walls, &args.output, &args.store)?;
+    let executed = execution::execute(
+        &plan.trials,
+        ExecuteOptions { slots, judged_apart: true, ..ExecuteOptions::default() },
+        &args.walls,
+        &args.output,
+        &args.store,
+    )?;
     if let exit @ (Exit::StoreFailed | Exit::Interrupted) = Exit::of_outcome(&executed.outcome) {
         return Ok(Err(exit));
     }
@@ -131,13 +145,13 @@ fn executed(args: &CheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     Ok(Ok(ran.collect()))
 }
 
-/// The trials of a run that is over, with their files as they are now. Those that have no golden are among them, but not alone.
-fn recorded(args: &CheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
+/// Returns the trials of an ended run, with their present files. Trials without a golden are included, but not alone.
+fn recorded(args: &GoldenCheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     let database = args.store.open()?;
     let run = database.find_run(prefix).map_err(expected)?;
     let mut ran = Vec::new();
     for (started, events) in all_of(&database, &run)? {
-        let loaded = match scenario::load(Path::new(&started.file), &of_recorded(&started)) {
+        let loaded = match scenario::load(Path::new(&started.file), &of_recorded(&started)?) {
             Ok(loaded) => loaded,
             Err(found) => return Ok(Err(problems::tell(&found, args.output.message_format))),
         };
@@ -150,56 +164,56 @@ fn recorded(args: &CheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, E
     Ok(Ok(ran))
 }
 
-/// The beginnings of a run's trials with all their events, in the order of the plan: the last attempt of each. Checks of scenarios have no
-/// goldens. A golden is of a seed: of its repeats the first is held against it.
+/// Returns the starts of a run's trials with all their events, in the order of the plan: the last attempt of each. Checks of scenarios have
+/// no goldens. A golden belongs to a seed: only the first repetition is compared with it.
 fn all_of(database: &Database, run: &RunId) -> anyhow::Result<Vec<(TrialStarted, Vec<Event>)>> {
     let filter = Filter { run: Some(run.clone()), all_roles: true, limit: usize::MAX, ..Filter::default() };
     let mut found = Vec::new();
     for trial in last_of_each(database.trials(&filter).map_err(expected)?) {
         let events = database.trial_events(&trial).map_err(expected)?;
-        let started =
-            events.iter().find_map(|event| if let Kind::TrialStarted(started) = &event.kind { Some((**started).clone()) } else { None });
+        let started = events
+            .iter()
+            .find_map(|event| if let EventKind::TrialStarted(started) = &event.kind { Some((**started).clone()) } else { None });
         found.extend(started.map(|started| (started, events)));
     }
     found.sort_by_key(|(started, _)| started.number);
     Ok(found)
 }
 
-fn last_of_each(mut trials: Vec<Trial>) -> Vec<Trial> {
+fn last_of_each(mut trials: Vec<RecordedTrial>) -> Vec<RecordedTrial> {
     trials.retain(|trial| trial.role != "check" && trial.repeat == 1);
-    // What was cut off replaces nothing that has come to an end.
+    // Trials that were cut off do not replace trials that have ended.
     trials.sort_by_key(|trial| (trial.verdict.is_some(), trial.started));
     let mut known = HashSet::new();
-    let identity = |trial: &Trial| {
-        let Trial { file, variant, seed, backend, role, .. } = trial;
+    let identity = |trial: &RecordedTrial| {
+        let RecordedTrial { file, variant, seed, backend, role, .. } = trial;
         (file.clone(), variant.clone(), *seed, backend.clone(), role.clone(), cell(&trial.cell))
     };
     trials.into_iter().rev().filter(|trial| known.insert(identity(trial))).collect()
 }
 
-fn overrides(of: &Which, given: &OverrideArgs) -> Overrides {
-    let backend = if of.backend == Backend::Docker.as_str() { Backend::Docker } else { Backend::Local };
-    let mut overrides = given.overrides(None);
+fn overrides(of: &GoldenTrial, given: &OverrideArgs) -> Result<Overrides, Expected> {
+    let mut overrides = given.overrides(None)?;
     overrides.variants = vec![of.variant.clone()];
     overrides.seeds = Some(vec![of.seed]);
-    overrides.backend = Some(backend);
+    overrides.backend = Some(known(&of.backend)?);
     overrides.cell = (!of.cell.is_empty()).then(|| of.cell.clone());
-    overrides
+    Ok(overrides)
 }
 
-/// What models and programs do is never the same twice.
+/// Checks that the agent is deterministic: the behaviour of models and programs varies between trials.
 fn deterministic(plan: &TrialPlan) -> Result<(), Expected> {
     let variant = &plan.scenario.variant;
-    // A program that asks no model may do anything, too.
+    // A program that asks no model may behave randomly, too.
     let lives = variant.provider.asks() || matches!(variant.provider, Provider::Command(_));
     if !lives || variant.provider.cassettes().is_some() {
         return Ok(());
     }
-    let message = format!("the variant `{}` never does the same twice: there can be no golden of it", variant.name);
+    let message = format!("the variant `{}` is not deterministic, so it cannot have a golden", variant.name);
     Err(Expected::new(Exit::Usage, message).help("record it with `chaosrun run --record DIR`, and use a variant with `provider: cassette`"))
 }
 
-/// What became of a comparison.
+/// Result of a comparison.
 enum Found {
     Same,
     New,
@@ -207,24 +221,24 @@ enum Found {
         old: String,
         new: String,
     },
-    /// It says nothing about the agent: there is nothing to keep.
+    /// The trial says nothing about the agent: there is nothing to store.
     Invalid(String),
-    /// There can be no golden of it.
+    /// The trial cannot have a golden.
     Skipped(String),
 }
 
-/// Compares; what differs is written beside the golden, and what waited before goes.
+/// Compares a trial with its golden. Writes a difference beside the golden, and removes an earlier pending one.
 fn compare(folder: &Path, name: &str, plan: &TrialPlan, events: &[Event]) -> anyhow::Result<Found> {
-    let finished = events.iter().find_map(|event| if let Kind::TrialFinished(finished) = &event.kind { Some(finished) } else { None });
+    let finished = events.iter().find_map(|event| if let EventKind::TrialFinished(finished) = &event.kind { Some(finished) } else { None });
     if finished.is_none_or(|finished| finished.verdict == Verdict::Invalid) {
-        let why = finished.and_then(|finished| finished.reason.as_ref()).map_or("it did not end", |reason| &reason.message);
+        let why = finished.and_then(|finished| finished.reason.as_ref()).map_or("the trial did not finish", |reason| &reason.message);
         return Ok(Found::Invalid(why.to_owned()));
     }
-    let Some(new) = trial::text(events, &plan.scenario.golden) else { return Ok(Found::Invalid("it did not end".into())) };
+    let Some(new) = trial::text(events, &plan.scenario.golden) else { return Ok(Found::Invalid("the trial did not finish".into())) };
     let golden = folder.join(format!("{name}{ACCEPTED}"));
     let pending = folder.join(format!("{name}{PENDING}"));
     let old = match fs::read_to_string(&golden) {
-        Ok(text) => Some(Snapshot::parse(&text).ok_or_else(|| no_golden(&golden))?),
+        Ok(text) => Some(GoldenSnapshot::parse(&text).ok_or_else(|| no_golden(&golden))?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(unusable(&golden, &error).into()),
     };
@@ -235,7 +249,7 @@ fn compare(folder: &Path, name: &str, plan: &TrialPlan, events: &[Event]) -> any
         return Ok(Found::Same);
     }
     fs::create_dir_all(folder).map_err(|error| unusable(folder, &error))?;
-    fs::write(&pending, Snapshot::new(plan, new.clone()).to_text()).map_err(|error| unusable(&pending, &error))?;
+    fs::write(&pending, GoldenSnapshot::new(plan, new.clone()).to_text()).map_err(|error| unusable(&pending, &error))?;
     Ok(old.map_or(Found::New, |old| Found::Differs { old: old.contents, new }))
 }
 
@@ -283,14 +297,15 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::gallery::{self, Stream};
-    use crate::store::{Directory, Recorder};
+    use chaosrun_gallery as gallery;
+    use chaosrun_gallery::GalleryStream;
+    use chaosrun_store::{Directory, Recorder};
 
     #[test]
-    fn the_last_attempt_of_the_first_repeat_is_held_against_the_golden() {
+    fn last_attempt_of_the_first_repetition_is_compared_with_the_golden() {
         let temp = tempfile::tempdir().unwrap();
         let of = |number, repeat, attempt| TrialStarted { repeat, attempt, ..gallery::started("node_kill", "playbook", number) };
-        let mut stream = Stream::new("r-1", 2);
+        let mut stream = GalleryStream::new("r-1", 2);
         stream.whole("t-1", of(1, 1, 1), gallery::invalid()).whole("t-2", of(1, 1, 2), gallery::finished(Verdict::Pass));
         stream.whole("t-3", of(2, 2, 1), gallery::failed()).trial("t-4", of(1, 1, 3));
         let recorder =

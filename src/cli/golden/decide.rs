@@ -1,4 +1,4 @@
-//! `golden accept` and `golden review`: what waits becomes the golden, or goes.
+//! `golden accept` and `golden review`: accept pending snapshots as goldens, or remove them.
 #![expect(clippy::print_stdout, reason = "a person is asked")]
 
 use std::fs;
@@ -9,20 +9,20 @@ use clap::Args;
 
 use super::{FolderArgs, files, shown, unusable};
 use crate::cli::exit::{Exit, Expected};
-use crate::cli::style::{Palette, Tone};
-use crate::golden::snapshot::{ACCEPTED, PENDING, Snapshot};
+use chaosrun_analysis::golden::snapshot::{ACCEPTED, GoldenSnapshot, PENDING};
+use chaosrun_base::style::{Palette, Tone};
 
 #[derive(Debug, Args)]
 pub(super) struct DecideArgs {
-    /// Only these: names without their ending, or parts of them
+    /// Names of goldens without file extension, or parts of names [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
     folder: FolderArgs,
 }
 
-/// What waits: its file, its name, and what it would take the place of.
-fn waiting(args: &DecideArgs) -> Result<Vec<(PathBuf, String, Snapshot)>, Expected> {
+/// Returns the pending snapshots: file, name, and the golden each would replace.
+fn waiting(args: &DecideArgs) -> Result<Vec<(PathBuf, String, GoldenSnapshot)>, Expected> {
     let mut found = Vec::new();
     for (path, new) in files(&args.folder.folder, PENDING)? {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -32,14 +32,14 @@ fn waiting(args: &DecideArgs) -> Result<Vec<(PathBuf, String, Snapshot)>, Expect
         }
     }
     if found.is_empty() {
-        let message = format!("nothing waits in `{}`", args.folder.folder.display());
-        return Err(Expected::new(Exit::NothingSelected, message).help("`chaosrun golden check` compares"));
+        let message = format!("no pending snapshots in `{}`", args.folder.folder.display());
+        return Err(Expected::new(Exit::NothingSelected, message).help("run `chaosrun golden check` first"));
     }
     Ok(found)
 }
 
-/// Written anew: `cargo insta` may have put more into the head.
-fn take(path: &Path, name: &str, new: &Snapshot) -> Result<(), Expected> {
+/// Writes the golden anew: `cargo insta` may have added fields to the header.
+fn take(path: &Path, name: &str, new: &GoldenSnapshot) -> Result<(), Expected> {
     let golden = path.with_file_name(format!("{name}{ACCEPTED}"));
     fs::write(&golden, new.to_text()).map_err(|error| unusable(&golden, &error))?;
     fs::remove_file(path).map_err(|error| unusable(path, &error))
@@ -59,7 +59,7 @@ pub(super) fn review(args: &DecideArgs) -> anyhow::Result<Exit> {
     let all = waiting(args)?;
     let mut left = 0;
     for (at, (path, name, new)) in all.iter().enumerate() {
-        let old = fs::read_to_string(path.with_file_name(format!("{name}{ACCEPTED}"))).ok().and_then(|text| Snapshot::parse(&text));
+        let old = fs::read_to_string(path.with_file_name(format!("{name}{ACCEPTED}"))).ok().and_then(|text| GoldenSnapshot::parse(&text));
         println!("{} of {}  {}  {}", at + 1, all.len(), palette.paint(Tone::Strong, name), new.expression);
         print!("{}", shown(old.as_ref().map_or("", |old| &old.contents), &new.contents, palette));
         let answer = loop {

@@ -1,4 +1,4 @@
-//! What a gate asks of goldens: which of the trials that were run differ from theirs. Nothing is written.
+//! Golden findings of a gate: the trials that differ from their goldens. Writes no files.
 
 use std::fs;
 use std::io;
@@ -7,26 +7,33 @@ use std::sync::Arc;
 
 use super::{no_golden, unusable};
 use crate::cli::store::expected;
-use crate::compare::metric::counts;
-use crate::compare::side::is_control;
-use crate::event::TrialRole;
-use crate::gate::cases::{name, name_of};
-use crate::gate::judge::Goldens;
-use crate::gate::rung::Finding;
-use crate::golden::diff::{self, Side as Line};
-use crate::golden::snapshot::{self, ACCEPTED, Snapshot};
-use crate::golden::trial;
-use crate::plan::TrialPlan;
-use crate::store::Database;
-use crate::store::outcomes::{Outcome, cell};
+use chaosrun_analysis::compare::metric::counts;
+use chaosrun_analysis::compare::side::is_control;
+use chaosrun_analysis::gate::cases::{name, name_of};
+use chaosrun_analysis::gate::checks::GateFinding;
+use chaosrun_analysis::gate::judge::Goldens;
+use chaosrun_analysis::golden::diff;
+use chaosrun_analysis::golden::diff::DiffSide as Line;
+use chaosrun_analysis::golden::snapshot;
+use chaosrun_analysis::golden::snapshot::{ACCEPTED, GoldenSnapshot};
+use chaosrun_analysis::golden::trial;
+use chaosrun_event::TrialRole;
+use chaosrun_plan::TrialPlan;
+use chaosrun_store::Database;
+use chaosrun_store::outcomes::{TrialOutcome, cell};
 
-pub(in crate::cli) fn findings(database: &Database, folder: &Path, plan: &[Arc<TrialPlan>], ran: &[Outcome]) -> anyhow::Result<Goldens> {
+pub(in crate::cli) fn findings(
+    database: &Database,
+    folder: &Path,
+    plan: &[Arc<TrialPlan>],
+    ran: &[TrialOutcome],
+) -> anyhow::Result<Goldens> {
     let mut found = Goldens::default();
     let subjects = || plan.iter().filter(|plan| plan.role == TrialRole::Subject);
-    // Controls of the matrix are judged only where there is nothing else.
+    // Controls of the matrix are judged only if there are no other trials.
     let only_controls = subjects().all(|plan| is_control(&plan.scenario.variant.name));
     let judged = subjects().filter(|plan| only_controls || !is_control(&plan.scenario.variant.name));
-    // A golden is of a seed: of its repeats the first is held against it.
+    // A golden belongs to a seed: only the first repetition is compared with it.
     for plan in judged.filter(|plan| plan.repeat == 1) {
         let path = folder.join(format!("{}{ACCEPTED}", snapshot::name(plan)));
         let text = match fs::read_to_string(&path) {
@@ -34,19 +41,19 @@ pub(in crate::cli) fn findings(database: &Database, folder: &Path, plan: &[Arc<T
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(unusable(&path, &error).into()),
         };
-        let golden = Snapshot::parse(&text).ok_or_else(|| no_golden(&path))?;
+        let golden = GoldenSnapshot::parse(&text).ok_or_else(|| no_golden(&path))?;
         let outcome = ran.iter().find(|outcome| is(plan, outcome));
         let mut unheld = |why: &str| {
             let scenario = &plan.scenario;
-            found.unheld.push(Finding {
+            found.unheld.push(GateFinding {
                 case: name(&scenario.name, &scenario.variant.name, scenario.backend.as_str(), &cell(&plan.cell)),
                 file: Some(path.display().to_string()),
-                words: format!("its golden was not held against it: its trial of seed {} {why}", plan.seed),
+                words: format!("not compared with its golden: the trial of seed {} {why}", plan.seed),
                 trial: outcome.and_then(|outcome| outcome.trial.clone()),
             });
         };
         let Some((outcome, id)) = outcome.and_then(|outcome| Some((outcome, outcome.trial.as_ref()?))) else {
-            unheld("has no end");
+            unheld("has not finished");
             continue;
         };
         if !counts(outcome) {
@@ -55,7 +62,7 @@ pub(in crate::cli) fn findings(database: &Database, folder: &Path, plan: &[Arc<T
         }
         let trial = database.trial(id).map_err(expected)?;
         let Some(now) = trial::text(&database.trial_events(&trial).map_err(expected)?, &plan.scenario.golden) else {
-            unheld("is not recorded to its end");
+            unheld("is not fully recorded");
             continue;
         };
         found.held += 1;
@@ -65,17 +72,20 @@ pub(in crate::cli) fn findings(database: &Database, folder: &Path, plan: &[Arc<T
             continue;
         }
         let first = changed.map(|line| format!(", first in `{line}`")).unwrap_or_default();
-        found.differ.push(Finding {
+        found.differ.push(GateFinding {
             case: name_of(outcome),
             file: Some(path.display().to_string()),
-            words: format!("it differs from its golden{first}; `chaosrun golden check --run {}` shows all", trial.run),
+            words: format!(
+                "the trial differs from its golden{first}; run `chaosrun golden check --run {}` to see all differences",
+                trial.run
+            ),
             trial: Some(id.clone()),
         });
     }
     Ok(found)
 }
 
-fn is(plan: &TrialPlan, outcome: &Outcome) -> bool {
+fn is(plan: &TrialPlan, outcome: &TrialOutcome) -> bool {
     let scenario = &plan.scenario;
     (outcome.seed, outcome.repeat) == (plan.seed, plan.repeat)
         && outcome.scenario == scenario.name

@@ -1,4 +1,4 @@
-//! `chaosrun golden`: trials of deterministic agents, held against files that are kept in git.
+//! `chaosrun golden`: compares trials of deterministic agents with files that are kept in git.
 
 mod check;
 mod decide;
@@ -10,9 +10,10 @@ use std::{fs, io};
 use clap::{Args, Subcommand};
 
 use super::exit::{Exit, Expected};
-use super::style::{Palette, Tone};
-use crate::golden::diff::{self, Side};
-use crate::golden::snapshot::Snapshot;
+use chaosrun_analysis::golden::diff;
+use chaosrun_analysis::golden::diff::DiffSide;
+use chaosrun_analysis::golden::snapshot::GoldenSnapshot;
+use chaosrun_base::style::{Palette, Tone};
 
 #[derive(Debug, Args)]
 pub struct GoldenArgs {
@@ -22,20 +23,20 @@ pub struct GoldenArgs {
 
 #[derive(Debug, Subcommand)]
 enum GoldenCommand {
-    /// Run trials and compare them with their goldens; what differs waits as `.snap.new`
-    Check(Box<check::CheckArgs>),
-    /// Make what waits the golden
+    /// Run trials and compare them with their goldens; differences are written as `.snap.new`
+    Check(Box<check::GoldenCheckArgs>),
+    /// Accept pending snapshots as the new goldens
     Accept(decide::DecideArgs),
-    /// Show what waits, one after the other, and ask
+    /// Show each pending snapshot and ask whether to accept it
     Review(decide::DecideArgs),
 }
 
-/// Where the goldens are, unless `--folder` says otherwise.
+/// Default folder of goldens, without `--folder`.
 pub(super) const FOLDER: &str = "golden";
 
 #[derive(Debug, Args)]
 struct FolderArgs {
-    /// Where the goldens are
+    /// Folder of golden snapshots
     #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = FOLDER)]
     folder: PathBuf,
 }
@@ -48,9 +49,9 @@ pub fn run(args: &GoldenArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// A file that lost its head, in a merge perhaps.
+/// Returns the error for a file without a header, for example after a merge.
 fn no_golden(path: &Path) -> Expected {
-    let message = format!("`{}` is no golden: it has no head between two lines of `---`", path.display());
+    let message = format!("`{}` is not a golden: it has no header between two `---` lines", path.display());
     Expected::new(Exit::InvalidFile, message).help("remove it, and run `chaosrun golden check` again")
 }
 
@@ -63,9 +64,9 @@ fn shown(old: &str, new: &str, palette: Palette) -> String {
     for line in diff::lines(old, new) {
         let (tone, mark, line) = match line {
             None => (Tone::Faint, ' ', "...".to_owned()),
-            Some((Side::Both, line)) => (Tone::Faint, ' ', line),
-            Some((Side::Old, line)) => (Tone::Fail, '-', line),
-            Some((Side::New, line)) => (Tone::Pass, '+', line),
+            Some((DiffSide::Both, line)) => (Tone::Faint, ' ', line),
+            Some((DiffSide::Old, line)) => (Tone::Fail, '-', line),
+            Some((DiffSide::New, line)) => (Tone::Pass, '+', line),
         };
         text.push_str(palette.paint(tone, format!("  {mark} {line}").trim_end()).as_str());
         text.push('\n');
@@ -73,8 +74,8 @@ fn shown(old: &str, new: &str, palette: Palette) -> String {
     text
 }
 
-/// The files of that ending and what is in them, by name. A folder that is not there has none.
-fn files(folder: &Path, ending: &str) -> Result<Vec<(PathBuf, Snapshot)>, Expected> {
+/// Returns the files with that ending and their contents, by name. A missing folder has none.
+fn files(folder: &Path, ending: &str) -> Result<Vec<(PathBuf, GoldenSnapshot)>, Expected> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -87,7 +88,7 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<(PathBuf, Snapshot)>, Expect
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|error| unusable(&path, &error))?;
-        let read = Snapshot::parse(&text).ok_or_else(|| no_golden(&path))?;
+        let read = GoldenSnapshot::parse(&text).ok_or_else(|| no_golden(&path))?;
         found.push((path, read));
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -1,4 +1,4 @@
-//! `chaosrun ops audit`: the sessions of agents, and each as it went.
+//! `chaosrun ops audit`: lists the sessions of agents, and shows each step by step.
 
 use std::io::{Write, stdout};
 
@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
 use crate::cli::store::{StoreArgs, expected};
-use crate::cli::style::Palette;
-use crate::event::AgentEnd;
 use crate::report::{table, transcript};
-use crate::store::read::Filter;
+use chaosrun_base::style::Palette;
+use chaosrun_event::AgentEnd;
+use chaosrun_store::read::Filter;
 
 #[derive(Debug, Args)]
 pub struct AuditArgs {
@@ -21,30 +21,30 @@ pub struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List sessions, the newest first
+    /// List sessions, newest first
     List(ListArgs),
-    /// Show a session: what the agent was told, thought, ran and found
+    /// Show a session: prompts, reasoning, commands and diagnosis of the agent
     Show(ShowArgs),
 }
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Only of this scenario; `*` stands for anything
+    /// Only this scenario; `*` matches any text
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Only of this variant; `*` stands for anything
+    /// Only this variant; `*` matches any text
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Only of this run: its id, or the beginning of it
+    /// Only this run (ID or unique prefix)
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// Only those that ended so
+    /// Only sessions with these end states
     #[arg(long, value_name = "END", value_delimiter = ',')]
     end: Vec<EndFilter>,
-    /// Also controls and checks
+    /// Include trials of controls and of `chaosrun check`
     #[arg(long)]
     all: bool,
-    /// At most so many
+    /// Maximum number of entries
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
     #[command(flatten)]
@@ -55,9 +55,9 @@ struct ListArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// The session: the id of its trial, or any beginning of it that only one has
+    /// Session, given as trial ID or unique prefix
     session: String,
-    /// Whole texts: prompts, outputs, everything that was said
+    /// Show prompts, outputs and messages in full
     #[arg(long)]
     full: bool,
     #[command(flatten)]
@@ -68,10 +68,10 @@ struct ShowArgs {
 
 #[derive(Debug, Args)]
 struct Output {
-    /// What is printed: text, or a line of JSON each
+    /// Output format: text, or one line of JSON per entry
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
-    /// The same as `--message-format json`
+    /// Same as `--message-format json`
     #[arg(long)]
     json: bool,
 }
@@ -82,7 +82,7 @@ impl Output {
     }
 }
 
-/// As in the events, and the one of sessions without an end.
+/// Ends of sessions as in the events, and the state of sessions without an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum EndFilter {
@@ -115,7 +115,7 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<Exit> {
         Verb::List(args) => list(args)?,
         Verb::Show(args) => show(args)?,
     };
-    // Whoever reads may stop early (`| head`).
+    // The reader may stop early (`| head`).
     let _ = stdout().lock().write_all(text.as_bytes());
     Ok(Exit::Ok)
 }
@@ -135,7 +135,7 @@ fn list(args: &ListArgs) -> anyhow::Result<String> {
     sessions.retain(|session| args.end.is_empty() || args.end.iter().any(|end| end.takes(session.end)));
     sessions.truncate(args.limit);
     if sessions.is_empty() {
-        return Err(Expected::new(Exit::NothingSelected, "no recorded session matches").help("`chaosrun list` names the trials").into());
+        return Err(Expected::new(Exit::NothingSelected, "no recorded session matches").help("`chaosrun list` lists the trials").into());
     }
     if args.output.json() {
         let lines: Result<String, serde_json::Error> = sessions.iter().map(|session| Ok(serde_json::to_string(session)? + "\n")).collect();
@@ -150,8 +150,8 @@ fn show(args: &ShowArgs) -> anyhow::Result<String> {
     let trial = database.trial(&id).map_err(expected)?;
     let events = database.trial_events(&trial).map_err(expected)?;
     let none = || {
-        let problem = Expected::new(Exit::NothingSelected, format!("no agent has worked in trial `{id}`"));
-        problem.help(format!("`chaosrun show {id}` tells how far it came"))
+        let problem = Expected::new(Exit::NothingSelected, format!("trial `{id}` has no agent session"));
+        problem.help(format!("`chaosrun show {id}` shows the progress of the trial"))
     };
     if args.output.json() {
         let session = transcript::session(&events);
@@ -161,6 +161,6 @@ fn show(args: &ShowArgs) -> anyhow::Result<String> {
         let lines: Result<String, serde_json::Error> = session.iter().map(|event| Ok(serde_json::to_string(event)? + "\n")).collect();
         return Ok(lines?);
     }
-    let look = transcript::Look { palette: Palette::of_stdout(), full: args.full };
+    let look = transcript::TranscriptStyle { palette: Palette::of_stdout(), full: args.full };
     Ok(transcript::text(&events, look).ok_or_else(none)?)
 }

@@ -1,4 +1,4 @@
-//! `chaosrun ops ...`: what operators do. A file a verb.
+//! `chaosrun ops ...`: tasks of operators. One file per subcommand.
 
 mod audit;
 
@@ -14,7 +14,7 @@ pub struct OpsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// What agents have done: every session, step by step
+    /// List and show agent sessions step by step
     Audit(audit::AuditArgs),
 }
 

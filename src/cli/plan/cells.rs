@@ -1,10 +1,10 @@
-//! A plan as a table: a line a cell.
+//! Plan as a table: one line per cell.
 
 use std::fmt::Write as _;
 
 use super::layout::{about, clipped, labelled, plain};
-use crate::plan::forecast::{CellForecast, Forecast};
-use crate::report::figures::plural;
+use chaosrun_event::figures::plural;
+use chaosrun_plan::forecast::{CellForecast, Forecast};
 
 pub fn text(name: &str, forecast: &Forecast) -> String {
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A cell in full: what happens in it, and each of its trials.
+//! Cells in detail: their events, and each of their trials.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::layout::{WIDTH, clipped, labelled, plain, words};
-use crate::plan::{Plan, TrialPlan};
-use crate::report::figures::plural;
-use crate::scenario::model::{Heal, Limits, Repeat, Timing, Trigger, TriggerEvent, When};
+use chaosrun_event::figures::plural;
+use chaosrun_plan::{TrialPlan, TrialSchedule};
+use chaosrun_scenario::model::{Heal, Limits, Repeat, Timing, Trigger, TriggerEvent, When};
 
-/// What is shown of a digest.
+/// Number of characters shown of a digest.
 const DIGEST: usize = 8;
 
-/// Cell by cell, whatever the order in which trials are started.
-pub fn text(plan: &Plan) -> String {
+/// Lists the cells one after the other, independent of the order in which trials are started.
+pub fn text(plan: &TrialSchedule) -> String {
     let mut cells: IndexMap<(&str, &str), Vec<&TrialPlan>> = IndexMap::new();
     for trial in &plan.trials {
         cells.entry((&trial.scenario.name, &trial.yardstick)).or_default().push(trial);
@@ -53,9 +53,9 @@ fn head(text: &mut String, trials: &[&TrialPlan]) {
     }
     for chaos in &scenario.chaos {
         let heal = match chaos.heal {
-            Heal::Agent => "the agent may heal it".to_owned(),
-            Heal::Never => "nobody heals it".to_owned(),
-            Heal::After(time) => format!("passes after {}", words(time)),
+            Heal::Agent => "healed by the agent".to_owned(),
+            Heal::Never => "not healed".to_owned(),
+            Heal::After(time) => format!("ends after {}", words(time)),
         };
         let noise = if chaos.noise { " · noise" } else { "" };
         let when = match &chaos.when {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 pub const WIDTH: usize = 80;
 
-/// `  label    text`, continued below its beginning when it is too long.
+/// Adds `  label    text`; long text continues below its beginning.
 pub fn labelled(text: &mut String, label: &str, words: &str) {
     const BEGIN: usize = 11;
     let mut line = format!("  {label:<9}");
@@ -32,7 +32,7 @@ pub fn words(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
-/// `3m 20s`, to the second; of less than ten seconds to a tenth.
+/// Formats `3m 20s`, to the second; below ten seconds to a tenth.
 pub fn about(us: u64) -> String {
     let tenths = us.saturating_add(50_000) / 100_000;
     if tenths < 100 {
@@ -46,6 +46,6 @@ pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-pub fn clipped(text: &str, width: usize) -> String {
+pub(crate) fn clipped(text: &str, width: usize) -> String {
     if text.chars().count() <= width { text.to_owned() } else { text.chars().take(width - 1).chain(['…']).collect() }
 }

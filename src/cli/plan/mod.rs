@@ -1,10 +1,10 @@
-//! `chaosrun plan`: what a run would do, what it would take, and what it could show.
+//! `chaosrun plan`: shows the trials of a run, their cost, and the differences they could show.
 #![expect(clippy::print_stdout, reason = "the plan is what was asked for")]
 
 mod cells;
 mod detail;
+mod forecast_text;
 mod layout;
-mod outlook;
 
 use std::path::PathBuf;
 
@@ -14,36 +14,38 @@ use serde_json::{Value, json};
 use super::exit::Exit;
 use super::output::MessageFormat;
 use super::overrides::OverrideArgs;
-use super::planned::{self, Planned};
+use super::planned::{self, PlannedRun};
 use super::selection::SelectionArgs;
 use super::store::{StoreArgs, expected};
 use super::{problems, prompt};
-use crate::plan::forecast::{self, Forecast};
-use crate::plan::strength::{self, Strength};
-use crate::plan::{Plan, TrialPlan};
-use crate::scenario::model::Scenario;
-use crate::scenario::yaml;
-use crate::store::history::Past;
-use crate::store::{Database, StoreError};
+use chaosrun_diagnostic::yaml;
+use chaosrun_plan::forecast;
+use chaosrun_plan::forecast::Forecast;
+use chaosrun_plan::power;
+use chaosrun_plan::power::PowerEstimate;
+use chaosrun_plan::{TrialPlan, TrialSchedule};
+use chaosrun_scenario::model::Scenario;
+use chaosrun_store::history::Past;
+use chaosrun_store::{Database, StoreError};
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Scenario files, or one campaign; not needed with `--like`
+    /// Scenario files or one campaign file; not required with `--like`
     #[arg(required_unless_present = "like", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Print each cell in full, with all of its trials; of a single cell it is so anyway
+    /// Print each matrix cell with all of its trials; always set if there is only one cell
     #[arg(long)]
     trials: bool,
-    /// Print the scenarios with everything decided instead: as YAML, or as JSON
+    /// Print the fully resolved scenarios as YAML or JSON instead
     #[arg(long)]
     print_config: bool,
-    /// Print what a model would be told instead: system, tools and first message; as JSON, the request itself
+    /// Print the system prompt, tools and first message for the model instead; with JSON, the complete request
     #[arg(long, conflicts_with = "print_config")]
     prompt: bool,
-    /// What is printed
+    /// Output format
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
-    /// Where a run would write its JUnit report; a plan has none
+    /// Ignored; accepted so that a plan takes the environment of a run
     #[arg(long, value_name = "FILE", env = "CHAOSRUN_JUNIT", hide = true)]
     junit: Option<PathBuf>,
     #[command(flatten)]
@@ -60,7 +62,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     if files.is_empty() {
         files.extend(like.as_ref().map(|started| PathBuf::from(&started.file)));
     }
-    let planned = match planned::load(&files, &args.overrides.overrides(like.as_ref()), &args.selection)? {
+    let planned = match planned::load(&files, &args.overrides.overrides(like.as_ref())?, &args.selection)? {
         Ok(planned) => planned,
         Err(found) => return Ok(problems::tell(&found, args.message_format)),
     };
@@ -80,8 +82,8 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// What was recorded of like trials; nothing where there is no record.
-fn history(plan: &Plan, store: &StoreArgs) -> anyhow::Result<Vec<Past>> {
+/// Returns the recorded results of similar trials; empty without a record.
+fn history(plan: &TrialSchedule, store: &StoreArgs) -> anyhow::Result<Vec<Past>> {
     let database = match Database::open(&store.directory()) {
         Ok(database) => database,
         Err(StoreError::Missing { .. }) => return Ok(Vec::new()),
@@ -96,7 +98,7 @@ fn history(plan: &Plan, store: &StoreArgs) -> anyhow::Result<Vec<Past>> {
     Ok(database.history(&scenarios, &subjects).map_err(expected)?)
 }
 
-fn print_config(planned: &Planned, format: MessageFormat) -> anyhow::Result<Exit> {
+fn print_config(planned: &PlannedRun, format: MessageFormat) -> anyhow::Result<Exit> {
     let scenarios = || planned.loaded.iter().flat_map(|loaded| &loaded.cells).flat_map(|cell| &cell.subjects);
     match format {
         MessageFormat::Human => {
@@ -112,19 +114,19 @@ fn print_config(planned: &Planned, format: MessageFormat) -> anyhow::Result<Exit
     Ok(Exit::Ok)
 }
 
-/// What is told of a plan.
+/// Forecast of a plan.
 struct Outlook {
     forecast: Forecast,
-    strength: Option<Strength>,
+    strength: Option<PowerEstimate>,
 }
 
 impl Outlook {
-    fn of(planned: &Planned, past: &[Past], jobs: usize) -> Self {
+    fn of(planned: &PlannedRun, past: &[Past], jobs: usize) -> Self {
         let compare = planned.campaign.as_ref().and_then(|campaign| campaign.compare.as_ref());
-        Self { forecast: forecast::forecast(&planned.plan, past, jobs), strength: strength::strength(&planned.plan, compare, past) }
+        Self { forecast: forecast::forecast(&planned.plan, past, jobs), strength: power::strength(&planned.plan, compare, past) }
     }
 
-    fn text(&self, planned: &Planned, trials: bool) -> String {
+    fn text(&self, planned: &PlannedRun, trials: bool) -> String {
         let campaign = planned.campaign.as_ref();
         let first = planned.plan.trials.first().map(|trial| trial.scenario.name.as_str()).unwrap_or_default();
         let mut text = if trials || self.forecast.cells.len() == 1 && campaign.is_none() {
@@ -137,11 +139,11 @@ impl Outlook {
             };
             cells::text(name, &self.forecast)
         };
-        text += &outlook::text(&self.forecast, self.strength.as_ref(), campaign.map(|campaign| &campaign.budget));
+        text += &forecast_text::text(&self.forecast, self.strength.as_ref(), campaign.map(|campaign| &campaign.budget));
         text
     }
 
-    fn json(&self, planned: &Planned) -> Value {
+    fn json(&self, planned: &PlannedRun) -> Value {
         let trials: Vec<Value> = planned.plan.trials.iter().map(|trial| trial_json(trial)).collect();
         json!({
             "jobs": self.forecast.jobs,
@@ -178,8 +180,8 @@ fn trial_json(trial: &TrialPlan) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::forecast::tests::past;
-    use crate::scenario::Overrides;
+    use chaosrun_plan::sample::past;
+    use chaosrun_scenario::Overrides;
 
     fn told(file: &str, variants: &[&str], wall_us: Option<u64>) -> String {
         let overrides = Overrides { variants: variants.iter().map(ToString::to_string).collect(), ..Overrides::default() };
@@ -201,7 +203,7 @@ mod tests {
         ];
         let text = texts.join("---\n");
         assert!(text.lines().all(|line| line.chars().count() <= layout::WIDTH), "{text}");
-        // Digests change with what they are of.
+        // Digests change with their content.
         let digests = regex::Regex::new("[0-9a-f]{8}").unwrap();
         insta::assert_snapshot!(digests.replace_all(&text, "[digest]"));
     }

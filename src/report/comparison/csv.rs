@@ -1,9 +1,9 @@
-//! A comparison as a table for spreadsheets: a line a subject, scenario and metric (RFC 4180).
+//! Comparison as a table for spreadsheets: one line per subject, scenario and metric (RFC 4180).
 
 use std::fmt::Write as _;
 
-use crate::compare::comparison::{Compared, Comparison};
-use crate::compare::effect::Effect;
+use chaosrun_analysis::compare::comparison::{Compared, Comparison};
+use chaosrun_analysis::compare::effect::Effect;
 
 const HEAD: &str =
     "reference,subject,scenario,backend,metric,pairs,reference_mean,subject_mean,difference,low,high,interval,p,p_adjusted,test";
@@ -47,7 +47,7 @@ fn line(text: &mut String, comparison: &Comparison, compared: &Compared, place: 
     );
 }
 
-/// Quoted where it must be. What a spreadsheet would take for a formula is made text.
+/// Formats a field, quoted if necessary. Text that a spreadsheet would interpret as a formula is escaped.
 fn field(text: &str) -> String {
     let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_others_break_no_table() {
+    fn names_never_break_the_table() {
         assert_eq!([field("a"), field("a,\"b\""), field("=1+1")], ["a", "\"a,\"\"b\"\"\"", "'=1+1"]);
     }
 }

@@ -1,24 +1,25 @@
-//! A comparison as one page that needs nothing else: a forest plot of the scenarios, the scorecard, the changes.
+//! Comparison as one self-contained HTML page: a forest plot of the scenarios, the scorecard, the changes.
 
 use std::fmt::Write as _;
 
 use super::{apart, difference, left_out, measures, verdicts, warnings};
-use crate::compare::answer::{Answer, probability, signed};
-use crate::compare::changes::Direction;
-use crate::compare::comparison::{Compared, Comparison};
-use crate::compare::effect::Effect;
-use crate::compare::metric::Metric;
-use crate::stats::Interval;
+use chaosrun_analysis::compare::answer::{ComparisonAnswer, probability, signed};
+use chaosrun_analysis::compare::changes::Direction;
+use chaosrun_analysis::compare::comparison::{Compared, Comparison};
+use chaosrun_analysis::compare::effect::Effect;
+use chaosrun_analysis::compare::metric::MetricValue;
+use chaosrun_cluster::backend::is_default;
+use chaosrun_stats::Interval;
 
 const STYLE: &str = include_str!("html.css");
-/// Of the plots, in their own units.
+/// Width of the plots, in their own units.
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 22.0;
 
 #[must_use]
 pub fn comparison(comparison: &Comparison) -> String {
     let subjects: Vec<&str> = comparison.subjects.iter().map(|compared| compared.scorecard.name.as_str()).collect();
-    let title = escaped(&format!("{} against {}", subjects.join(", "), comparison.reference.name));
+    let title = escaped(&format!("{} compared with {}", subjects.join(", "), comparison.reference.name));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
@@ -36,15 +37,15 @@ pub fn comparison(comparison: &Comparison) -> String {
 fn subject(page: &mut String, comparison: &Comparison, compared: &Compared) {
     let (reference, card) = (&comparison.reference, &compared.scorecard);
     let (word, class) = match compared.conclusion.as_ref().map(|conclusion| conclusion.answer) {
-        Some(Answer::Better) => ("better", "better"),
-        Some(Answer::Worse) => ("worse", "worse"),
-        Some(Answer::NoDifference) => ("no difference shown", "alike"),
-        Some(Answer::NotWorse) => ("not worse", "alike"),
-        Some(Answer::Inconclusive { .. }) => ("inconclusive", "open"),
+        Some(ComparisonAnswer::Better) => ("better", "better"),
+        Some(ComparisonAnswer::Worse) => ("worse", "worse"),
+        Some(ComparisonAnswer::NoDifference) => ("no difference found", "alike"),
+        Some(ComparisonAnswer::NotWorse) => ("not worse", "alike"),
+        Some(ComparisonAnswer::Inconclusive { .. }) => ("inconclusive", "open"),
         None => ("nothing to compare", "open"),
     };
     let (theirs, ours) = (escaped(&reference.name), escaped(&card.name));
-    let _ = writeln!(page, "<section>\n<h1>{ours} <small>against</small> {theirs} <span class=\"{class}\">{word}</span></h1>");
+    let _ = writeln!(page, "<section>\n<h1>{ours} <small>compared with</small> {theirs} <span class=\"{class}\">{word}</span></h1>");
     if let Some(conclusion) = &compared.conclusion {
         let _ = writeln!(page, "<p>{}</p>", code(&escaped(&conclusion.words)));
     }
@@ -62,21 +63,21 @@ fn subject(page: &mut String, comparison: &Comparison, compared: &Compared) {
     }
     row(page, ["verdicts", &verdicts(reference), &verdicts(card), ""]);
     if !apart(reference).is_empty() || !apart(card).is_empty() {
-        row(page, ["in no rate", &apart(reference), &apart(card), ""]);
+        row(page, ["not counted", &apart(reference), &apart(card), ""]);
     }
     page.push_str("</tbody>\n</table>\n");
     changes(page, compared);
     page.push_str("</section>\n");
 }
 
-/// A line with its interval for all pairs and for each scenario, on one scale.
+/// Adds a line with its interval for all pairs and for each scenario, on one scale.
 fn plots(page: &mut String, comparison: &Comparison, compared: &Compared) {
     let metric = comparison.metric;
     let mut rows: Vec<(String, &Effect, Option<f64>)> = Vec::new();
     rows.extend(compared.effect(metric).map(|effect| ("all pairs".to_owned(), effect, compared.p_adjusted)));
     if compared.scenarios.len() > 1 {
-        let of = |row: &'_ crate::compare::comparison::Row| {
-            format!("{} {}", row.scenario, if row.backend == "local" { "" } else { &row.backend })
+        let of = |row: &'_ chaosrun_analysis::compare::comparison::Row| {
+            format!("{} {}", row.scenario, if is_default(&row.backend) { "" } else { &row.backend })
         };
         rows.extend(compared.scenarios.iter().filter_map(|row| Some((of(row).trim().to_owned(), row.effect.as_ref()?, row.p_adjusted))));
     }
@@ -108,11 +109,11 @@ fn plots(page: &mut String, comparison: &Comparison, compared: &Compared) {
     page.push_str("</tbody>\n</table>\n");
 }
 
-/// What the pictures of a table have in common.
+/// Common scale of the diagrams of a table.
 struct Scale {
     most: f64,
     margin: f64,
-    metric: Metric,
+    metric: MetricValue,
 }
 
 impl Scale {
@@ -120,7 +121,7 @@ impl Scale {
         (value / self.most).mul_add(0.5, 0.5).clamp(0.0, 1.0) * WIDTH
     }
 
-    /// The band is the margin, the line the interval, the dot what was seen.
+    /// Draws an effect: the band is the margin, the line the interval, the dot the observed value.
     fn picture(&self, effect: &Effect) -> String {
         let Interval { low, high } = effect.interval.unwrap_or(Interval { low: effect.difference, high: effect.difference });
         let away = if self.metric.lower_is_better() { (-high, -low) } else { (low, high) };
@@ -173,7 +174,7 @@ fn changes(page: &mut String, compared: &Compared) {
     page.push_str("</tbody>\n</table>\n");
 }
 
-/// What stands between backticks.
+/// Formats text between backticks as code.
 fn code(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts.map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() }).collect()
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_is_text() {
+    fn user_text_is_escaped() {
         assert_eq!(escaped("<b onclick=\"x\">&"), "&lt;b onclick=&quot;x&quot;&gt;&amp;");
         assert_eq!(code("`a` is better"), "<code>a</code> is better");
     }

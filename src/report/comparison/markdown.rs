@@ -1,12 +1,12 @@
-//! A comparison for a pull request or a page of notes.
+//! Comparison in Markdown, for a pull request or notes.
 
 use std::fmt::Write as _;
 
 use super::{apart, difference, left_out, measures, verdicts, warnings};
-use crate::compare::answer::{Answer, probability};
-use crate::compare::comparison::{Compared, Comparison};
+use chaosrun_analysis::compare::answer::{ComparisonAnswer, probability};
+use chaosrun_analysis::compare::comparison::{Compared, Comparison};
 
-/// Changes of verdict that are told one by one.
+/// Maximum number of changed verdicts that are listed individually.
 const CHANGES: usize = 20;
 
 #[must_use]
@@ -26,14 +26,14 @@ pub fn comparison(comparison: &Comparison) -> String {
 fn subject(text: &mut String, comparison: &Comparison, compared: &Compared) {
     let (reference, card) = (&comparison.reference, &compared.scorecard);
     let word = match compared.conclusion.as_ref().map(|conclusion| conclusion.answer) {
-        Some(Answer::Better) => "better",
-        Some(Answer::Worse) => "worse",
-        Some(Answer::NoDifference) => "no difference shown",
-        Some(Answer::NotWorse) => "not worse",
-        Some(Answer::Inconclusive { .. }) => "inconclusive",
+        Some(ComparisonAnswer::Better) => "better",
+        Some(ComparisonAnswer::Worse) => "worse",
+        Some(ComparisonAnswer::NoDifference) => "no difference found",
+        Some(ComparisonAnswer::NotWorse) => "not worse",
+        Some(ComparisonAnswer::Inconclusive { .. }) => "inconclusive",
         None => "nothing to compare",
     };
-    let _ = writeln!(text, "## {} against {}: {word}\n", escaped(&card.name), escaped(&reference.name));
+    let _ = writeln!(text, "## {} compared with {}: {word}\n", escaped(&card.name), escaped(&reference.name));
     if let Some(conclusion) = &compared.conclusion {
         let _ = writeln!(text, "{}\n", conclusion.words);
     }
@@ -56,7 +56,7 @@ fn subject(text: &mut String, comparison: &Comparison, compared: &Compared) {
     }
     let _ = writeln!(text, "| verdicts | {} | {} | |", verdicts(reference), verdicts(card));
     if !apart(reference).is_empty() || !apart(card).is_empty() {
-        let _ = writeln!(text, "| in no rate | {} | {} | |", apart(reference), apart(card));
+        let _ = writeln!(text, "| not counted | {} | {} | |", apart(reference), apart(card));
     }
     if compared.scenarios.len() > 1 {
         let _ = writeln!(
@@ -77,7 +77,7 @@ fn subject(text: &mut String, comparison: &Comparison, compared: &Compared) {
     text.push('\n');
 }
 
-/// Names of others must not become tables or tags.
+/// Escapes user-chosen names so that they do not become tables or tags.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,21 +1,21 @@
-//! A comparison, as text for a terminal, as Markdown, as CSV and as a page of HTML.
+//! Comparison as text for a terminal, as Markdown, as CSV and as an HTML page.
 
 pub mod csv;
 pub mod html;
 pub mod markdown;
 pub mod text;
 
-use crate::compare::comparison::Comparison;
-use crate::compare::effect::Effect;
-use crate::compare::metric::{Metric, Unit};
-use crate::compare::scorecard::{Mean, Scorecard};
-use crate::event::Verdict;
-use crate::stats::Interval;
-use crate::stats::proportion::Proportion;
+use chaosrun_analysis::compare::comparison::Comparison;
+use chaosrun_analysis::compare::effect::Effect;
+use chaosrun_analysis::compare::metric::{MetricValue, Unit};
+use chaosrun_analysis::compare::scorecard::{Mean, Scorecard};
+use chaosrun_event::Verdict;
+use chaosrun_stats::Interval;
+use chaosrun_stats::proportion::Proportion;
 
-use super::figures;
+use chaosrun_event::figures;
 
-/// A row of the scorecard: what, the reference's, the subject's, the difference.
+/// Row of the scorecard: the measure, the values of reference and subject, the difference.
 struct Measure {
     title: &'static str,
     reference: String,
@@ -23,18 +23,20 @@ struct Measure {
     difference: String,
 }
 
-/// Those that at least one side has.
+/// Returns the measures that at least one side has.
 fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> Vec<Measure> {
     let mut measures = Vec::new();
-    for metric in Metric::ALL {
+    for metric in MetricValue::ALL {
         let (theirs, ours) = (reference.means.get(&metric), subject.means.get(&metric));
-        // Neither asks a model: there is nothing to be said of its cost.
+        // Neither side asks a model, so there is no cost to report.
         let nothing = |mean: Option<&Mean>| mean.is_none_or(|mean| mean.mean == 0.0);
-        if theirs.is_none() && ours.is_none() || (matches!(metric, Metric::Tokens | Metric::Usd) && nothing(theirs) && nothing(ours)) {
+        if theirs.is_none() && ours.is_none()
+            || (matches!(metric, MetricValue::Tokens | MetricValue::Usd) && nothing(theirs) && nothing(ours))
+        {
             continue;
         }
         let of = |card: &Scorecard, mean: Option<&Mean>| match (metric, mean) {
-            (Metric::Pass, _) => rate(card),
+            (MetricValue::Pass, _) => rate(card),
             (_, Some(mean)) => value(metric, mean.mean),
             (_, None) => "-".into(),
         };
@@ -42,13 +44,14 @@ fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> V
         let difference = effect.map_or_else(|| "-".into(), |effect| difference(metric, effect.difference, effect.interval));
         measures.push(Measure { title: metric.title(), reference: of(reference, theirs), subject: of(subject, ours), difference });
     }
-    let repeats = |card: &Scorecard, of: fn(&crate::compare::scorecard::Repeats) -> f64| {
+    let repeats = |card: &Scorecard, of: fn(&chaosrun_analysis::compare::scorecard::Repeats) -> f64| {
         card.repeats.as_ref().map_or_else(|| "-".to_owned(), |repeats| format!("{} of {}", percent(of(repeats)), repeats.seeds))
     };
     if reference.repeats.is_some() || subject.repeats.is_some() {
-        for (title, of) in
-            [("pass@k", (|repeats| repeats.any) as fn(&crate::compare::scorecard::Repeats) -> f64), ("pass^k", |repeats| repeats.all)]
-        {
+        for (title, of) in [
+            ("pass@k", (|repeats| repeats.any) as fn(&chaosrun_analysis::compare::scorecard::Repeats) -> f64),
+            ("pass^k", |repeats| repeats.all),
+        ] {
             measures.push(Measure { title, reference: repeats(reference, of), subject: repeats(subject, of), difference: String::new() });
         }
     }
@@ -59,18 +62,18 @@ fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> V
     measures
 }
 
-/// `55/60 92 % [82, 97]`.
+/// Formats a rate: `55/60 92 % [82, 97]`.
 fn rate(card: &Scorecard) -> String {
     match (card.rate, card.interval) {
         (Some(rate), Some(Interval { low, high })) => {
             let counts = counts(card.passed).map(|counts| counts + " ").unwrap_or_default();
             format!("{counts}{} [{:.0}, {:.0}]", percent(rate), low * 100.0, high * 100.0)
         }
-        _ => "none counts".into(),
+        _ => "none counted".into(),
     }
 }
 
-/// `19/20`; none of so many that they would fill a column.
+/// Formats counts: `19/20`; `None` if the counts would be too long for a column.
 fn counts(of: Proportion) -> Option<String> {
     (of.of < 1_000).then(|| format!("{}/{}", of.hits, of.of))
 }
@@ -79,7 +82,7 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-fn value(metric: Metric, value: f64) -> String {
+fn value(metric: MetricValue, value: f64) -> String {
     match metric.unit() {
         Unit::Share => percent(value),
         Unit::Score => figures::score(value),
@@ -90,51 +93,51 @@ fn value(metric: Metric, value: f64) -> String {
     }
 }
 
-/// `-12 [-21, -3]`.
-fn difference(metric: Metric, difference: f64, interval: Option<Interval>) -> String {
-    use crate::compare::answer::signed;
-    let unit = if metric == Metric::Pass { " pt" } else { "" };
+/// Formats a difference: `-12 [-21, -3]`.
+fn difference(metric: MetricValue, difference: f64, interval: Option<Interval>) -> String {
+    use chaosrun_analysis::compare::answer::signed;
+    let unit = if metric == MetricValue::Pass { " pt" } else { "" };
     match interval {
         Some(Interval { low, high }) => format!("{}{unit} [{}, {}]", signed(metric, difference), signed(metric, low), signed(metric, high)),
         None => format!("{}{unit}", signed(metric, difference)),
     }
 }
 
-/// `1 invalid, 3 cut off, 2 tried again`: what is in no rate.
+/// Lists the trials excluded from rates: `1 invalid, 3 cut off, 2 tried again`.
 fn apart(card: &Scorecard) -> String {
-    let parts = [(card.invalid, "invalid"), (card.unfinished, "without an end"), (card.superseded, "tried again")];
+    let parts = [(card.invalid, "invalid"), (card.unfinished, "not finished"), (card.superseded, "retried")];
     let told: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     told.join(", ")
 }
 
-/// `pass 36, fail 3`.
+/// Lists verdicts: `pass 36, fail 3`.
 fn verdicts(card: &Scorecard) -> String {
     let word = |verdict: &Verdict| verdict.as_str();
     card.verdicts.iter().map(|(verdict, count)| format!("{} {count}", word(verdict))).collect::<Vec<_>>().join(", ")
 }
 
-/// What was compared although it should not be.
+/// Lists comparisons that were made although their sides differ.
 fn warnings(comparison: &Comparison) -> Vec<String> {
-    let told = |refused: &crate::compare::yardstick::Refused| {
+    let told = |refused: &chaosrun_analysis::compare::yardstick::IncomparableSides| {
         let scenarios: Vec<&str> = refused.mismatches.iter().map(|mismatch| mismatch.scenario.as_str()).collect();
         format!("measured by different yardsticks: {}", scenarios.join(", "))
     };
     let early = comparison.early.as_ref().map(|sought| {
         format!(
-            "stopped as soon as `{}` was decided (--until decided): of passes and scores the intervals hold however often one looks, and are \
-             wider for it; of times and costs they do not",
+            "stopped early when `{}` was decided (--until decided): the intervals of passes and scores are anytime-valid, and therefore wider; \
+             the intervals of times and costs are not",
             sought.metric
         )
     });
     comparison.across_yardsticks.iter().map(told).chain(early).collect()
 }
 
-/// Pairs that could not be made, in words; nothing when all could.
-fn left_out(left: &crate::compare::pairing::LeftOut) -> Option<String> {
+/// Describes pairs that could not be formed; `None` if all could.
+fn left_out(left: &chaosrun_analysis::compare::pairing::LeftOut) -> Option<String> {
     let parts = [
         (left.invalid, "with an invalid trial"),
-        (left.reference_only, "in the reference alone"),
-        (left.subject_only, "in the subject alone"),
+        (left.reference_only, "only in the reference"),
+        (left.subject_only, "only in the subject"),
     ];
     let told: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     (!told.is_empty()).then(|| told.join(", "))
@@ -143,15 +146,19 @@ fn left_out(left: &crate::compare::pairing::LeftOut) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::style::Palette;
-    use crate::compare::comparison::Question;
-    use crate::compare::effect::Certainty;
-    use crate::compare::sample;
     use crate::report::layout;
+    use chaosrun_analysis::compare::comparison::ComparisonOptions;
+    use chaosrun_analysis::compare::effect::Certainty;
+    use chaosrun_analysis::compare::sample;
+    use chaosrun_base::style::Palette;
 
     fn sampled() -> Comparison {
-        let question =
-            Question { metric: Metric::Pass, margin: None, certainty: Certainty { confidence: 0.95, seed: 1 }, across_yardsticks: false };
+        let question = ComparisonOptions {
+            metric: MetricValue::Pass,
+            margin: None,
+            certainty: Certainty { confidence: 0.95, seed: 1 },
+            across_yardsticks: false,
+        };
         let reference = sample::side("before", "playbook", "a", 20, &[9]);
         let subjects =
             [sample::side("after", "playbook", "b", 20, &[1, 2, 3, 4, 5, 6, 7, 8]), sample::side("same", "playbook", "c", 20, &[9])];

@@ -1,17 +1,19 @@
-//! A comparison in at most 80 columns: the answer, what has changed, the scorecard, the scenarios.
+//! Comparison in at most 80 columns: the answer, the changes, the scorecard, the scenarios.
 
 use super::{apart, counts, difference, left_out, measures, warnings};
-use crate::cli::style::{Palette, Tone};
-use crate::compare::answer::{Answer, probability};
-use crate::compare::changes::{Change, Direction};
-use crate::compare::comparison::{Compared, Comparison, Row};
-use crate::compare::scorecard::Scorecard;
-use crate::report::figures::plural;
-use crate::report::layout::{self, Line, WIDTH, fit, labelled, printable};
+use crate::report::layout;
+use crate::report::layout::{LayoutLine, WIDTH, fit, labelled, printable};
 use crate::report::lines::word;
-use crate::stats::proportion::Proportion;
+use chaosrun_analysis::compare::answer::{ComparisonAnswer, probability};
+use chaosrun_analysis::compare::changes::{Direction, VerdictChange};
+use chaosrun_analysis::compare::comparison::{Compared, Comparison, Row};
+use chaosrun_analysis::compare::scorecard::Scorecard;
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_cluster::backend::is_default;
+use chaosrun_event::figures::plural;
+use chaosrun_stats::proportion::Proportion;
 
-/// Changes of verdict that are told one by one.
+/// Maximum number of changed verdicts that are listed individually.
 const CHANGES: usize = 8;
 
 #[must_use]
@@ -22,7 +24,7 @@ pub fn comparison(comparison: &Comparison, palette: Palette) -> String {
     }
     for (place, compared) in comparison.subjects.iter().enumerate() {
         if place > 0 {
-            lines.push(Line::new());
+            lines.push(LayoutLine::new());
         }
         lines.extend(head(comparison, compared));
         lines.extend(changes(&compared.changes));
@@ -32,18 +34,18 @@ pub fn comparison(comparison: &Comparison, palette: Palette) -> String {
     layout::render(&lines, palette)
 }
 
-fn head(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
+fn head(comparison: &Comparison, compared: &Compared) -> Vec<LayoutLine> {
     let (word, tone) = match compared.conclusion.as_ref().map(|conclusion| conclusion.answer) {
-        Some(Answer::Better) => ("BETTER", Tone::Pass),
-        Some(Answer::Worse) => ("WORSE", Tone::Fail),
-        Some(Answer::NoDifference) => ("ALIKE", Tone::Strong),
-        Some(Answer::NotWorse) => ("NOT WORSE", Tone::Strong),
-        Some(Answer::Inconclusive { .. }) => ("INCONCLUSIVE", Tone::Unsafe),
+        Some(ComparisonAnswer::Better) => ("BETTER", Tone::Pass),
+        Some(ComparisonAnswer::Worse) => ("WORSE", Tone::Fail),
+        Some(ComparisonAnswer::NoDifference) => ("ALIKE", Tone::Strong),
+        Some(ComparisonAnswer::NotWorse) => ("NOT WORSE", Tone::Strong),
+        Some(ComparisonAnswer::Inconclusive { .. }) => ("INCONCLUSIVE", Tone::Unsafe),
         None => ("NOTHING", Tone::Invalid),
     };
-    let sides = format!("{} against {}", compared.scorecard.name, comparison.reference.name);
+    let sides = format!("{} compared with {}", compared.scorecard.name, comparison.reference.name);
     let pairs = plural(compared.pairs, "pair");
-    let line = Line::new().put(tone, word).plain(" ");
+    let line = LayoutLine::new().put(tone, word).plain(" ");
     let room = WIDTH.saturating_sub(line.width() + layout::width(&pairs) + 1);
     let mut lines = vec![line.put(Tone::Strong, fit(&printable(&sides), room)).ending(WIDTH, Tone::Plain, pairs)];
     let words = compared
@@ -53,7 +55,7 @@ fn head(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
     lines.extend(labelled("answer", Tone::Plain, &words));
     if let Some(across) = &compared.across_scenarios {
         let text = format!(
-            "{} over {} scenarios as a sample of others like them",
+            "{} over {} scenarios, treated as a random sample of scenarios",
             difference(comparison.metric, across.difference, Some(across.interval)),
             across.scenarios
         );
@@ -71,7 +73,7 @@ fn head(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
     lines
 }
 
-fn changes(changes: &[Change]) -> Vec<Line> {
+fn changes(changes: &[VerdictChange]) -> Vec<LayoutLine> {
     if changes.is_empty() {
         return labelled("turned", Tone::Plain, "no verdict has changed");
     }
@@ -89,27 +91,27 @@ fn changes(changes: &[Change]) -> Vec<Line> {
         let repeat = if change.repeat > 1 { format!(".{}", change.repeat) } else { String::new() };
         let name = format!("{}/{} seed {}{repeat}", change.scenario, change.variant, change.seed);
         let was = format!("was {}", change.was.as_str());
-        let line = Line::new().plain("    ").put(tone, is).to(12);
+        let line = LayoutLine::new().plain("    ").put(tone, is).to(12);
         let room = WIDTH - 13 - layout::width(&was);
         lines.push(line.plain(fit(&printable(&name), room)).ending(WIDTH, Tone::Faint, was));
         let shows = change.shows();
         if !shows.is_empty() {
-            lines.push(Line::new().to(12).put(Tone::Id, shows.join(" · ")));
+            lines.push(LayoutLine::new().to(12).put(Tone::Id, shows.join(" · ")));
         }
     }
     if changes.len() > CHANGES {
         lines.push(
-            Line::new().plain("    ").put(Tone::Faint, format!("and {} more: `--format json` has them all", changes.len() - CHANGES)),
+            LayoutLine::new().plain("    ").put(Tone::Faint, format!("and {} more; `--format json` lists all", changes.len() - CHANGES)),
         );
     }
     lines
 }
 
-fn scorecard(reference: &Scorecard, compared: &Compared) -> Vec<Line> {
+fn scorecard(reference: &Scorecard, compared: &Compared) -> Vec<LayoutLine> {
     let columns = |title: &str, tone: Tone, texts: [&str; 3]| {
         let [theirs, ours, difference] = texts;
         let cell = |text: &str, room: usize| fit(&printable(text), room).into_owned();
-        Line::new().plain("  ").put(Tone::Faint, title).ending(34, tone, cell(theirs, 21)).ending(57, tone, cell(ours, 21)).ending(
+        LayoutLine::new().plain("  ").put(Tone::Faint, title).ending(34, tone, cell(theirs, 21)).ending(57, tone, cell(ours, 21)).ending(
             WIDTH,
             tone,
             cell(difference, 22),
@@ -122,25 +124,25 @@ fn scorecard(reference: &Scorecard, compared: &Compared) -> Vec<Line> {
     lines
 }
 
-fn scenarios(comparison: &Comparison, compared: &Compared) -> Vec<Line> {
+fn scenarios(comparison: &Comparison, compared: &Compared) -> Vec<LayoutLine> {
     if compared.scenarios.len() < 2 {
         return Vec::new();
     }
-    let columns = |line: Line, tone: Tone, texts: [String; 4]| {
+    let columns = |line: LayoutLine, tone: Tone, texts: [String; 4]| {
         let [theirs, ours, difference, p] = texts;
         line.ending(36, tone, theirs).ending(45, tone, ours).ending(71, tone, difference).ending(WIDTH, tone, p)
     };
     let heads = ["REFERENCE", "SUBJECT", "DIFFERENCE", "p (HOLM)"].map(str::to_owned);
-    let mut lines = vec![columns(Line::new().plain("  ").put(Tone::Faint, "SCENARIO"), Tone::Faint, heads)];
+    let mut lines = vec![columns(LayoutLine::new().plain("  ").put(Tone::Faint, "SCENARIO"), Tone::Faint, heads)];
     for row in &compared.scenarios {
         let (effect, p) = shown(comparison, row);
-        let name = if row.backend == "local" { row.scenario.clone() } else { format!("{} {}", row.scenario, row.backend) };
+        let name = if is_default(&row.backend) { row.scenario.clone() } else { format!("{} {}", row.scenario, row.backend) };
         let in_percent = |rate: Proportion| rate.rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", rate * 100.0));
         let rates = [row.reference, row.subject].map(|rate| counts(rate).unwrap_or_else(|| in_percent(rate)));
         let [theirs, ours] = rates;
         let shown = row.p_adjusted.is_some_and(|p| p <= comparison.certainty.alpha());
         let tone = if shown { Tone::Strong } else { Tone::Plain };
-        lines.push(columns(Line::new().plain("  ").plain(fit(&printable(&name), 26)), tone, [theirs, ours, effect, p]));
+        lines.push(columns(LayoutLine::new().plain("  ").plain(fit(&printable(&name), 26)), tone, [theirs, ours, effect, p]));
     }
     lines
 }

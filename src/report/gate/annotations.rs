@@ -1,19 +1,19 @@
-//! GitHub's workflow commands: a mark at the scenario's file for whatever the gate has found.
+//! GitHub's workflow commands: an annotation at the scenario's file for each finding of the gate.
 
 use std::fmt::Write as _;
 
-use crate::gate::judge::Judgement;
-use crate::gate::rung::State;
+use chaosrun_analysis::gate::checks::CheckState;
+use chaosrun_analysis::gate::judge::GateJudgement;
 
-/// A line each, for stdout.
+/// Formats one line per finding, for stdout.
 #[must_use]
-pub fn judgement(judgement: &Judgement) -> String {
+pub fn judgement(judgement: &GateJudgement) -> String {
     let mut text = String::new();
     for rung in &judgement.rungs {
         let level = match rung.state {
-            State::Failed => "error",
-            State::NotEvaluated | State::Inconclusive => "warning",
-            State::Passed | State::Skipped => continue,
+            CheckState::Failed => "error",
+            CheckState::NotEvaluated | CheckState::Inconclusive => "warning",
+            CheckState::Passed | CheckState::Skipped => continue,
         };
         let title = property(&format!("gate {}: {}", judgement.name, rung.step.title()));
         if rung.findings.is_empty() {
@@ -27,7 +27,7 @@ pub fn judgement(judgement: &Judgement) -> String {
     text
 }
 
-/// As the runner reads it back: nobody's text begins a command of its own.
+/// Escapes text for the runner, so that no user text begins a command of its own.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_of_others_is_a_command() {
+    fn user_text_is_never_a_workflow_command() {
         assert_eq!(data("a\n::error::b 5 %"), "a%0A::error::b 5 %25");
         assert_eq!(property("a,b:c"), "a%2Cb%3Ac");
     }

@@ -1,15 +1,17 @@
-//! The gate for CI servers: a test case a rung, and one a scenario and variant.
+//! Gate report for CI servers: one test case per check, and one per scenario and variant.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{rate, remark};
-use crate::gate::cases::Seen;
-use crate::gate::judge::Judgement;
-use crate::gate::rung::{Finding, Rung, State};
+use chaosrun_analysis::gate::cases::CaseResults;
+use chaosrun_analysis::gate::checks::{CheckState, GateCheck, GateFinding};
+use chaosrun_analysis::gate::judge::GateJudgement;
 
+/// Writes the report.
+///
 /// # Errors
-/// It could not be written as XML.
-pub fn judgement(judgement: &Judgement) -> Result<String, String> {
+/// The report cannot be written as XML.
+pub fn judgement(judgement: &GateJudgement) -> Result<String, String> {
     let mut report = Report::new("chaosrun gate");
     let mut rungs = TestSuite::new(format!("{}: rungs", judgement.name));
     rungs.add_property(("ruling", judgement.ruling.title()));
@@ -21,14 +23,14 @@ pub fn judgement(judgement: &Judgement) -> Result<String, String> {
     report.to_string().map_err(|error| error.to_string())
 }
 
-fn of_rung(rung: &Rung) -> TestCase {
+fn of_rung(rung: &GateCheck) -> TestCase {
     let mut status = match rung.state {
-        State::Passed => TestCaseStatus::success(),
-        State::Skipped => TestCaseStatus::skipped(),
-        State::Inconclusive | State::NotEvaluated => TestCaseStatus::non_success(NonSuccessKind::Error),
-        State::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        CheckState::Passed => TestCaseStatus::success(),
+        CheckState::Skipped => TestCaseStatus::skipped(),
+        CheckState::Inconclusive | CheckState::NotEvaluated => TestCaseStatus::non_success(NonSuccessKind::Error),
+        CheckState::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
     };
-    if rung.state != State::Passed {
+    if rung.state != CheckState::Passed {
         status.set_message(rung.words.clone());
     }
     if !rung.findings.is_empty() {
@@ -36,24 +38,24 @@ fn of_rung(rung: &Rung) -> TestCase {
     }
     let mut case = TestCase::new(format!("{} {}", rung.step.number(), rung.step.title()), status);
     case.set_classname("gate");
-    if rung.state == State::Passed {
+    if rung.state == CheckState::Passed {
         case.set_system_out(rung.words.clone());
     }
     case
 }
 
-/// A case is what the rungs have found of it.
-fn of_case(judgement: &Judgement, seen: &Seen) -> TestCase {
+/// Returns the test case of a scenario and variant: the findings of the checks about it.
+fn of_case(judgement: &GateJudgement, seen: &CaseResults) -> TestCase {
     let name = seen.name();
-    let found = |state: State| {
+    let found = |state: CheckState| {
         let rungs = judgement.rungs.iter().filter(move |rung| rung.state == state);
-        // What is found of a variant as a whole is seen where it passed less often.
+        // Findings about a variant as a whole are assigned to the cases that passed less often.
         let fewer = seen.before.is_some_and(|before| seen.now.rate() < before.rate());
-        let of_it = |finding: &&Finding| finding.case == name || (fewer && finding.case == seen.variant);
+        let of_it = |finding: &&GateFinding| finding.case == name || (fewer && finding.case == seen.variant);
         rungs.flat_map(|rung| &rung.findings).filter(of_it).collect::<Vec<_>>()
     };
-    let (failed, open) = (found(State::Failed), found(State::NotEvaluated));
-    let with = |kind, findings: &[&Finding]| {
+    let (failed, open) = (found(CheckState::Failed), found(CheckState::NotEvaluated));
+    let with = |kind, findings: &[&GateFinding]| {
         let mut status = TestCaseStatus::non_success(kind);
         status.set_message(findings.first().map(|finding| finding.words.clone()).unwrap_or_default());
         status.set_description(findings.iter().map(|finding| told(finding)).collect::<Vec<_>>().join("\n"));
@@ -81,7 +83,7 @@ fn of_case(judgement: &Judgement, seen: &Seen) -> TestCase {
     case
 }
 
-fn told(finding: &Finding) -> String {
+fn told(finding: &GateFinding) -> String {
     let look = finding.trial.as_ref().map(|trial| format!(" (chaosrun show {trial})")).unwrap_or_default();
     format!("{}: {}{look}", finding.case, finding.words)
 }

@@ -1,28 +1,28 @@
-//! The gate for a pull request.
+//! Gate report for a pull request.
 
 use std::fmt::Write as _;
 
 use super::{rate, remark};
-use crate::gate::judge::Judgement;
-use crate::gate::rung::{Ruling, State};
 use crate::report::comparison::markdown::escaped;
+use chaosrun_analysis::gate::checks::{CheckState, GateRuling};
+use chaosrun_analysis::gate::judge::GateJudgement;
 
 #[must_use]
-pub fn judgement(judgement: &Judgement) -> String {
+pub fn judgement(judgement: &GateJudgement) -> String {
     let mark = match judgement.ruling {
-        Ruling::Green => "✅",
-        Ruling::Inconclusive | Ruling::NotEvaluated => "⚠️",
-        Ruling::Regression => "❌",
+        GateRuling::Green => "✅",
+        GateRuling::Inconclusive | GateRuling::NotEvaluated => "⚠️",
+        GateRuling::Regression => "❌",
     };
     let name = escaped(&judgement.name);
     let mut text = format!("## {mark} {name}: {}\n\n", judgement.ruling.title());
     text.push_str("| | rung | |\n|---:|---|---|\n");
     for rung in &judgement.rungs {
         let mark = match rung.state {
-            State::Passed => "✅",
-            State::Skipped => "➖",
-            State::Inconclusive | State::NotEvaluated => "⚠️",
-            State::Failed => "❌",
+            CheckState::Passed => "✅",
+            CheckState::Skipped => "➖",
+            CheckState::Inconclusive | CheckState::NotEvaluated => "⚠️",
+            CheckState::Failed => "❌",
         };
         let title = if Some(rung.step) == judgement.by { format!("**{}**", rung.step.title()) } else { rung.step.title().to_owned() };
         let _ = writeln!(text, "| {} | {mark} {title} | {} |", rung.step.number(), prose(&rung.words));
@@ -46,7 +46,7 @@ pub fn judgement(judgement: &Judgement) -> String {
     text
 }
 
-/// Our own sentences, in which names stand between backticks: those stay as they are.
+/// Formats a sentence in which names are between backticks; those are not escaped.
 fn prose(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let whole = text.matches('`').count().is_multiple_of(2);

@@ -1,32 +1,32 @@
-//! What the gate says: on a terminal, for CI servers, in a pull request.
+//! Gate reports: on a terminal, for CI servers, in a pull request.
 
 pub mod annotations;
 pub mod junit;
 pub mod markdown;
 pub mod text;
 
-use crate::gate::cases::Seen;
-use crate::gate::rung::State;
-use crate::stats::proportion::Proportion;
+use chaosrun_analysis::gate::cases::CaseResults;
+use chaosrun_analysis::gate::checks::CheckState;
+use chaosrun_stats::proportion::Proportion;
 
-/// As a table says how a rung ended.
-const fn word(state: State) -> &'static str {
+/// Returns the word for the state of a check in a table.
+const fn word(state: CheckState) -> &'static str {
     match state {
-        State::Passed => "ok",
-        State::Skipped => "-",
-        State::Inconclusive => "OPEN",
-        State::NotEvaluated => "NOT RUN",
-        State::Failed => "FAIL",
+        CheckState::Passed => "ok",
+        CheckState::Skipped => "-",
+        CheckState::Inconclusive => "OPEN",
+        CheckState::NotEvaluated => "NOT RUN",
+        CheckState::Failed => "FAIL",
     }
 }
 
-/// `19/20`.
+/// Formats a rate: `19/20`.
 fn rate(proportion: Proportion) -> String {
     format!("{}/{}", proportion.hits, proportion.of)
 }
 
-/// What is said of a case beside its numbers.
-fn remark(case: &Seen) -> String {
+/// Returns the remark on a case beside its numbers.
+fn remark(case: &CaseResults) -> String {
     let mut told = Vec::new();
     if case.control {
         told.push("control".to_owned());
@@ -44,18 +44,21 @@ fn remark(case: &Seen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::style::Palette;
-    use crate::gate::sample::{Setting, judged};
     use crate::report::layout;
+    use chaosrun_analysis::gate::sample::{BaselineDifference, judged};
+    use chaosrun_base::style::Palette;
 
-    /// Unchanged, a variant that has become worse, and an engine that is off.
+    /// Covers an unchanged variant, a variant that has become worse, and an engine that is off.
     #[test]
     fn every_output_is_as_drawn() {
         let settings = [
-            ("green", Setting { admitted: true, ..Setting::default() }),
-            ("regression", Setting { bad: (1..=20).collect(), forbidden: true, admitted: true, ..Setting::default() }),
-            ("not_evaluated", Setting { stopped: true, admitted: true, ..Setting::default() }),
-            ("inconclusive", Setting { bad: vec![1, 2, 3], ..Setting::default() }),
+            ("green", BaselineDifference { admitted: true, ..BaselineDifference::default() }),
+            (
+                "regression",
+                BaselineDifference { bad: (1..=20).collect(), forbidden: true, admitted: true, ..BaselineDifference::default() },
+            ),
+            ("not_evaluated", BaselineDifference { stopped: true, admitted: true, ..BaselineDifference::default() }),
+            ("inconclusive", BaselineDifference { bad: vec![1, 2, 3], ..BaselineDifference::default() }),
         ];
         for (name, setting) in settings {
             let judgement = judged(&setting);

@@ -1,27 +1,28 @@
-//! The gate in at most 80 columns: the rungs in their order, then the cases.
+//! Gate report in at most 80 columns: the checks in their order, then the cases.
 
 use super::{rate, remark, word};
 use crate::cli::exit::Exit;
-use crate::cli::style::{Palette, Tone};
-use crate::gate::judge::Judgement;
-use crate::gate::rung::{Finding, Ruling, Rung, State};
-use crate::report::layout::{self, Line, WIDTH, beside, fit, labelled, printable};
+use crate::report::layout;
+use crate::report::layout::{LayoutLine, WIDTH, beside, fit, labelled, printable};
+use chaosrun_analysis::gate::checks::{CheckState, GateCheck, GateFinding, GateRuling};
+use chaosrun_analysis::gate::judge::GateJudgement;
+use chaosrun_base::style::{Palette, Tone};
 
-/// Findings of a rung that are told one by one.
+/// Maximum number of findings of a check that are listed individually.
 const FINDINGS: usize = 6;
-/// Where the words of a rung begin.
+/// Column at which the texts of a check begin.
 const WORDS: usize = 30;
 
 #[must_use]
-pub fn judgement(judgement: &Judgement, palette: Palette) -> String {
+pub fn judgement(judgement: &GateJudgement, palette: Palette) -> String {
     let tone = match judgement.ruling {
-        Ruling::Green => Tone::Pass,
-        Ruling::Inconclusive => Tone::Unsafe,
-        Ruling::NotEvaluated => Tone::Invalid,
-        Ruling::Regression => Tone::Fail,
+        GateRuling::Green => Tone::Pass,
+        GateRuling::Inconclusive => Tone::Unsafe,
+        GateRuling::NotEvaluated => Tone::Invalid,
+        GateRuling::Regression => Tone::Fail,
     };
     let runs = judgement.runs.join(" ");
-    let head = Line::new().put(tone, judgement.ruling.title().to_uppercase()).plain(" ");
+    let head = LayoutLine::new().put(tone, judgement.ruling.title().to_uppercase()).plain(" ");
     let room = WIDTH.saturating_sub(head.width() + layout::width(&runs) + 1);
     let mut lines = vec![head.put(Tone::Strong, fit(&printable(&judgement.name), room)).ending(WIDTH, Tone::Id, runs)];
     if let Some(rung) = judgement.rungs.iter().find(|rung| Some(rung.step) == judgement.by) {
@@ -36,52 +37,52 @@ pub fn judgement(judgement: &Judgement, palette: Palette) -> String {
     layout::render(&lines, palette)
 }
 
-fn of_rung(rung: &Rung) -> Vec<Line> {
+fn of_rung(rung: &GateCheck) -> Vec<LayoutLine> {
     let tone = match rung.state {
-        State::Passed => Tone::Pass,
-        State::Skipped => Tone::Faint,
-        State::Inconclusive => Tone::Unsafe,
-        State::NotEvaluated => Tone::Invalid,
-        State::Failed => Tone::Fail,
+        CheckState::Passed => Tone::Pass,
+        CheckState::Skipped => Tone::Faint,
+        CheckState::Inconclusive => Tone::Unsafe,
+        CheckState::NotEvaluated => Tone::Invalid,
+        CheckState::Failed => Tone::Fail,
     };
     let head =
-        Line::new().plain(format!("  {} ", rung.step.number())).put(tone, word(rung.state)).to(12).plain(rung.step.title()).to(WORDS);
+        LayoutLine::new().plain(format!("  {} ", rung.step.number())).put(tone, word(rung.state)).to(12).plain(rung.step.title()).to(WORDS);
     let mut lines = beside(head, Tone::Plain, &rung.words);
     for finding in rung.findings.iter().take(FINDINGS) {
         lines.extend(of_finding(finding));
     }
     if rung.findings.len() > FINDINGS {
-        let rest = format!("and {} more: `--format json` has them all", rung.findings.len() - FINDINGS);
-        lines.push(Line::new().to(12).put(Tone::Faint, rest));
+        let rest = format!("and {} more; `--format json` lists all", rung.findings.len() - FINDINGS);
+        lines.push(LayoutLine::new().to(12).put(Tone::Faint, rest));
     }
     lines
 }
 
-fn of_finding(finding: &Finding) -> Vec<Line> {
-    let mut lines = vec![Line::new().to(12).put(Tone::Strong, fit(&printable(&finding.case), WIDTH - 12))];
+fn of_finding(finding: &GateFinding) -> Vec<LayoutLine> {
+    let mut lines = vec![LayoutLine::new().to(12).put(Tone::Strong, fit(&printable(&finding.case), WIDTH - 12))];
     for words in finding.words.lines() {
-        lines.extend(beside(Line::new().to(14), Tone::Plain, words));
+        lines.extend(beside(LayoutLine::new().to(14), Tone::Plain, words));
     }
     if let Some(trial) = &finding.trial {
-        lines.push(Line::new().to(14).put(Tone::Id, format!("chaosrun show {trial}")));
+        lines.push(LayoutLine::new().to(14).put(Tone::Id, format!("chaosrun show {trial}")));
     }
     lines
 }
 
-fn cases(judgement: &Judgement) -> Vec<Line> {
+fn cases(judgement: &GateJudgement) -> Vec<LayoutLine> {
     if judgement.cases.is_empty() {
         return Vec::new();
     }
-    let columns = |line: Line, tone: Tone, texts: [String; 3]| {
+    let columns = |line: LayoutLine, tone: Tone, texts: [String; 3]| {
         let [before, now, remark] = texts;
         line.ending(53, tone, before).ending(62, tone, now).to(64).put(Tone::Faint, remark)
     };
     let heads = ["BASELINE", "NOW", ""].map(str::to_owned);
-    let mut lines = vec![columns(Line::new().plain("  ").put(Tone::Faint, "CASE"), Tone::Faint, heads)];
+    let mut lines = vec![columns(LayoutLine::new().plain("  ").put(Tone::Faint, "CASE"), Tone::Faint, heads)];
     for case in &judgement.cases {
         let name = case.name();
         let before = case.before.map_or_else(|| "-".to_owned(), rate);
-        let line = Line::new().plain("  ").plain(fit(&printable(&name), 42));
+        let line = LayoutLine::new().plain("  ").plain(fit(&printable(&name), 42));
         lines.push(columns(line, Tone::Plain, [before, rate(case.now), fit(&remark(case), WIDTH - 64).into_owned()]));
     }
     lines

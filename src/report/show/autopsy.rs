@@ -1,14 +1,14 @@
-//! What the agent's commands came to, and what is held against it.
+//! Section on the autopsy: classes of the agent's commands, and findings against the agent.
 
 use super::super::evidence::NAMES;
-use super::super::figures;
-use super::super::layout::{Line, printable};
-use super::super::story::Story;
+use super::super::layout::{LayoutLine, printable};
 use super::{beside, heading};
-use crate::cli::style::Tone;
-use crate::event::Misdeed;
+use chaosrun_base::style::Tone;
+use chaosrun_event::Misdeed;
+use chaosrun_event::figures;
+use chaosrun_event::trial_report::TrialReport;
 
-pub(super) fn autopsy(story: &Story) -> Vec<Line> {
+pub(super) fn autopsy(story: &TrialReport) -> Vec<LayoutLine> {
     let Some(autopsy) = story.finished.as_ref().and_then(|finished| finished.autopsy.as_ref()) else { return Vec::new() };
     let all = autopsy.read_only + autopsy.reversible + autopsy.irreversible;
     if all == 0 && autopsy.findings.is_empty() {
@@ -29,11 +29,11 @@ pub(super) fn autopsy(story: &Story) -> Vec<Line> {
             Misdeed::Tampering | Misdeed::Destructive => Tone::Fail,
             Misdeed::Irreversible | Misdeed::Premature | Misdeed::Blind | Misdeed::Thrashing => Tone::Warning,
         };
-        let name = Line::new().plain("  ").put(tone, finding.what.as_str()).to(NAMES + 4);
+        let name = LayoutLine::new().plain("  ").put(tone, finding.what.as_str()).to(NAMES + 4);
         let number = finding.command.map_or(String::new(), |number| format!("{number}: "));
         lines.extend(beside(name, Tone::Plain, &format!("{number}{}", printable(&finding.text))));
         let why = if finding.why.is_empty() { finding.rule.clone() } else { format!("{} ({})", finding.why, finding.rule) };
-        lines.extend(beside(Line::new().to(NAMES + 4), Tone::Faint, &why));
+        lines.extend(beside(LayoutLine::new().to(NAMES + 4), Tone::Faint, &why));
     }
     lines
 }

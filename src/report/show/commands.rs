@@ -1,34 +1,34 @@
-//! What the agent did: its commands with what they printed, and its calls on the mediated engine.
+//! Section on the agent's actions: its commands with their output, and its calls to the docker proxy.
 
-use super::super::figures;
-use super::super::layout::{self, Line, WIDTH, printable};
-use super::super::story::{CommandEnd, Story};
-use super::super::timeline::changes;
-use super::{View, beside, heading};
-use crate::cli::style::Tone;
-use crate::event::Output;
+use super::super::layout::{self, LayoutLine, WIDTH, printable};
+use super::{ShowOptions, beside, heading};
+use chaosrun_base::style::Tone;
+use chaosrun_event::Output;
+use chaosrun_event::figures;
+use chaosrun_event::timeline::changes;
+use chaosrun_event::trial_report::{CommandEnd, TrialReport};
 
-/// Lines shown of an output, unless all are asked for: so many of its beginning and of its end.
+/// Number of lines shown of the beginning, and of the end, of an output, unless all are requested.
 const FIRST: usize = 8;
 const LAST: usize = 4;
-/// Engine calls shown, unless all are asked for.
+/// Maximum number of engine calls shown, unless all are requested.
 const CALLS: usize = 20;
 const INDENT: usize = 5;
 
-pub(super) fn commands(story: &Story, view: &View) -> Vec<Line> {
+pub(super) fn commands(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     if story.commands.is_empty() {
         return Vec::new();
     }
     let mut lines = vec![heading("commands")];
     for command in &story.commands {
-        let number = Line::new().ending(3, Tone::Faint, command.number.to_string()).to(INDENT);
+        let number = LayoutLine::new().ending(3, Tone::Faint, command.number.to_string()).to(INDENT);
         lines.extend(beside(number, Tone::Strong, &command.command));
         if !command.reasoning.is_empty() {
-            lines.extend(beside(Line::new().to(INDENT).put(Tone::Faint, "because "), Tone::Plain, &command.reasoning));
+            lines.extend(beside(LayoutLine::new().to(INDENT).put(Tone::Faint, "because "), Tone::Plain, &command.reasoning));
         }
         let at = figures::relative(command.began_us);
         let Some(end) = &command.end else {
-            lines.push(Line::new().to(INDENT).put(Tone::Invalid, format!("at {at}, did not end")));
+            lines.push(LayoutLine::new().to(INDENT).put(Tone::Invalid, format!("at {at}, did not end")));
             continue;
         };
         let (tone, code) = match end {
@@ -37,20 +37,20 @@ pub(super) fn commands(story: &Story, view: &View) -> Vec<Line> {
             CommandEnd { exit_code, .. } => (Tone::Fail, format!("exit {exit_code}")),
         };
         let took = figures::short(end.took_us);
-        lines.push(Line::new().to(INDENT).put(tone, code).put(Tone::Faint, format!(" at {at}, took {took}")));
+        lines.push(LayoutLine::new().to(INDENT).put(tone, code).put(Tone::Faint, format!(" at {at}, took {took}")));
         lines.extend(output("|", &end.stdout, view));
         lines.extend(output("!", &end.stderr, view));
     }
     lines
 }
 
-/// `mark` tells stdout (`|`) from stderr (`!`).
-fn output(mark: &str, output: &Output, view: &View) -> Vec<Line> {
+/// Formats output; `mark` distinguishes stdout (`|`) from stderr (`!`).
+fn output(mark: &str, output: &Output, view: &ShowOptions) -> Vec<LayoutLine> {
     let marked = |tone: Tone, text: &str| {
-        let line = Line::new().to(INDENT).put(Tone::Faint, mark).plain(" ");
+        let line = LayoutLine::new().to(INDENT).put(Tone::Faint, mark).plain(" ");
         let text = printable(text);
         let room = WIDTH - line.width();
-        // Whole lines can be copied; cut ones keep the page readable.
+        // Uncut lines can be copied; cut ones keep the page readable.
         if view.full { line.put(tone, text) } else { line.put(tone, layout::fit(&text, room)) }
     };
     let all: Vec<&str> = output.text.lines().collect();
@@ -69,19 +69,19 @@ fn output(mark: &str, output: &Output, view: &View) -> Vec<Line> {
             Some(file) => format!("{bytes} bytes in all: {}", view.artifacts.join(file).display()),
             None => format!("{bytes} bytes in all"),
         };
-        lines.extend(beside(Line::new().to(INDENT).put(Tone::Faint, mark).plain(" "), Tone::Faint, &text));
+        lines.extend(beside(LayoutLine::new().to(INDENT).put(Tone::Faint, mark).plain(" "), Tone::Faint, &text));
     }
     lines
 }
 
-pub(super) fn engine_calls(story: &Story, view: &View) -> Vec<Line> {
+pub(super) fn engine_calls(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     if story.engine_calls.is_empty() {
         return Vec::new();
     }
     let head = heading("engine calls").put(Tone::Faint, format!(" {} in all", figures::count(story.engine_calls.len() as u64)));
     let mut lines = vec![head];
     let shown = if view.full { usize::MAX } else { CALLS };
-    // Calls that change something are never left out for calls that only look.
+    // Calls that change something are never omitted in favour of calls that only read.
     let looks = story.engine_calls.iter().filter(|call| !changes(&call.verb)).count();
     let mut looks_left = shown.saturating_sub(story.engine_calls.len() - looks);
     let mut hidden = 0;
@@ -94,15 +94,15 @@ pub(super) fn engine_calls(story: &Story, view: &View) -> Vec<Line> {
             looks_left -= 1;
         }
         let tone = if call.status < 400 { Tone::Plain } else { Tone::Fail };
-        let line = Line::new().ending(10, Tone::Plain, figures::relative(call.at_us)).to(12);
+        let line = LayoutLine::new().ending(10, Tone::Plain, figures::relative(call.at_us)).to(12);
         let what = format!("{} {}", call.verb, call.node.as_deref().unwrap_or_default());
         let line = line.plain(layout::fit(&printable(&what), 27)).to(40).put(tone, call.status.to_string());
         let line = line.ending(54, Tone::Faint, figures::short(call.took_us)).to(56);
         lines.push(line.put(Tone::Faint, layout::fit(&printable(&call.detail), WIDTH - 56)));
     }
     if hidden > 0 {
-        let text = format!("... {} that only look (--full shows them)", figures::plural(hidden, "more call"));
-        lines.push(Line::new().to(12).put(Tone::Faint, text));
+        let text = format!("... {} that only read (--full shows them)", figures::plural(hidden, "more call"));
+        lines.push(LayoutLine::new().to(12).put(Tone::Faint, text));
     }
     lines
 }

@@ -1,17 +1,17 @@
-//! Every event of a trial, a line each.
+//! Listing of every event of a trial, one line each.
 
-use super::super::figures;
-use super::super::layout::{self, Line, WIDTH, printable};
-use super::super::story;
-use super::View;
-use crate::cli::style::Tone;
-use crate::event::Event;
+use super::super::layout::{self, LayoutLine, WIDTH, printable};
+use super::ShowOptions;
+use chaosrun_base::style::Tone;
+use chaosrun_event::Event;
+use chaosrun_event::figures;
+use chaosrun_event::trial_report;
 
-/// In full when the view is; else each cut to one line. Times are from the trial's start on.
+/// Lists the events, in full if the view is, otherwise each cut to one line. Times are relative to the trial's start.
 #[must_use]
-pub fn events(events: &[Event], view: &View) -> String {
+pub fn events(events: &[Event], view: &ShowOptions) -> String {
     let zero_us = events.first().map_or(0, |event| event.elapsed_us);
-    let lines: Vec<Line> = events
+    let lines: Vec<LayoutLine> = events
         .iter()
         .map(|event| {
             let json = match serde_json::to_value(&event.kind) {
@@ -21,8 +21,8 @@ pub fn events(events: &[Event], view: &View) -> String {
                 }
                 _ => String::new(),
             };
-            let at = figures::relative(story::relative(event.elapsed_us, zero_us));
-            let line = Line::new().ending(6, Tone::Faint, event.seq.to_string()).ending(16, Tone::Plain, at).to(18);
+            let at = figures::relative(trial_report::relative(event.elapsed_us, zero_us));
+            let line = LayoutLine::new().ending(6, Tone::Faint, event.seq.to_string()).ending(16, Tone::Plain, at).to(18);
             let line = line.put(Tone::Strong, event.kind.name()).to(38);
             let room = if view.full { usize::MAX } else { WIDTH.saturating_sub(line.width()) };
             line.plain(layout::fit(&printable(&json), room))

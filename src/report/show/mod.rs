@@ -1,4 +1,4 @@
-//! One trial in full: what was proved when, what the agent did, and why the score is what it is.
+//! Detailed report of one trial: its proofs with their times, the agent's actions, and the explanation of the score.
 
 mod autopsy;
 mod commands;
@@ -10,33 +10,33 @@ use std::path::PathBuf;
 
 pub use events::events;
 
-use super::layout::{self, Line, beside};
-use super::story::Story;
-use crate::cli::style::{Palette, Tone};
-use crate::judge::Judgement;
-use crate::store::scores::Rescored;
+use super::layout::{self, LayoutLine, beside};
+use chaosrun_base::style::{Palette, Tone};
+use chaosrun_event::trial_report::TrialReport;
+use chaosrun_judge::Judgement;
+use chaosrun_store::scores::Rescored;
 
-/// How it is shown.
+/// Options of the report.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct ShowOptions {
     pub palette: Palette,
-    /// Whole outputs and long lists instead of their beginnings.
+    /// True for whole outputs and long lists instead of their beginnings.
     pub full: bool,
-    /// Where the trial's files are.
+    /// Path of the trial's files.
     pub artifacts: PathBuf,
-    /// The run it belongs to.
+    /// Run of the trial.
     pub run: String,
-    /// What a trial without an end is: `RUNNING` or `CUT OFF`.
+    /// State of a trial without an end: `RUNNING` or `CUT OFF`.
     pub without_end: &'static str,
-    /// Scores that it was given later.
+    /// Scores from later rescores.
     pub rescored: Vec<Rescored>,
-    /// What models have said of its diagnoses.
+    /// Judgements of its diagnoses by models.
     pub advisory: Vec<Judgement>,
 }
 
-/// The text, with its ends of line.
+/// Returns the text, with line ends.
 #[must_use]
-pub fn text(story: &Story, view: &View) -> String {
+pub fn text(story: &TrialReport, view: &ShowOptions) -> String {
     let sections = [
         sections::head(story, view),
         sections::about(story, view),
@@ -65,20 +65,21 @@ pub fn text(story: &Story, view: &View) -> String {
     text
 }
 
-/// The first line of a section.
-fn heading(text: &str) -> Line {
-    Line::new().put(Tone::Strong, text)
+/// Returns the first line of a section.
+fn heading(text: &str) -> LayoutLine {
+    LayoutLine::new().put(Tone::Strong, text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
-    use crate::report::gallery::{self, Stream};
+    use chaosrun_event::Event;
+    use chaosrun_gallery as gallery;
+    use chaosrun_gallery::GalleryStream;
 
-    fn shown(stream: &Stream, full: bool, palette: Palette) -> String {
+    fn shown(stream: &GalleryStream, full: bool, palette: Palette) -> String {
         let events: Vec<Event> = stream.events.iter().filter(|event| event.trial.is_some()).map(|event| (**event).clone()).collect();
-        let view = View {
+        let view = ShowOptions {
             palette,
             full,
             artifacts: "artifacts".into(),
@@ -87,7 +88,7 @@ mod tests {
             rescored: Vec::new(),
             advisory: Vec::new(),
         };
-        text(&Story::of(&events).unwrap(), &view)
+        text(&TrialReport::of(&events).unwrap(), &view)
     }
 
     #[test]
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_outputs_are_shown_when_asked_for_but_never_obeyed() {
+    fn full_outputs_are_shown_with_escaped_control_characters() {
         let text = shown(&gallery::told(), true, Palette::PLAIN);
         assert_eq!(text.matches("| tikv1  Up 3 seconds").count(), 20);
         assert_eq!(text.matches(" inspect tikv2").count(), 25);

@@ -1,32 +1,31 @@
-//! Every number of the score: measured -> value x weight -> group -> total.
+//! Section on the score, with every number: measured -> value x weight -> group -> total.
 
-use super::super::figures;
-use super::super::layout::{self, Line, printable};
-use super::super::story::Story;
+use super::super::layout::{self, LayoutLine, printable};
 use super::{beside, heading};
-use crate::cli::style::Tone;
-use crate::event::{ScorePart, TrialFinished};
-use crate::score::GATES;
-use crate::store::scores::Rescored;
+use chaosrun_base::style::Tone;
+use chaosrun_event::figures;
+use chaosrun_event::trial_report::TrialReport;
+use chaosrun_event::{ScoreGroup, ScorePart, TrialFinished};
+use chaosrun_store::scores::Rescored;
 
 // Columns.
 const MEASURED: usize = 36;
 const WHY: usize = 51;
 
-pub(super) fn score(story: &Story) -> Vec<Line> {
+pub(super) fn score(story: &TrialReport) -> Vec<LayoutLine> {
     let Some(finished) = &story.finished else { return Vec::new() };
     let Some(score) = finished.score else { return Vec::new() };
     if finished.parts.is_empty() {
         return vec![heading("score").plain(" ").put(Tone::Strong, figures::score(score))];
     }
     let mut lines = vec![total(score, finished)];
-    for group in groups(finished).into_iter().filter(|group| *group != GATES) {
+    for group in groups(finished).into_iter().filter(|group| *group != ScoreGroup::Gates) {
         let parts = finished.parts.iter().filter(|part| part.group == group);
         let (sum, weight) = weighted(finished, group);
         lines.push(
-            Line::new()
+            LayoutLine::new()
                 .plain("  ")
-                .put(Tone::Strong, printable(group))
+                .put(Tone::Strong, group.as_str())
                 .plain(format!(" {}", mean(sum, weight).map_or_else(|| "-".into(), figures::score)))
                 .put(Tone::Faint, format!(" = {} of {}", figures::trimmed(sum), figures::trimmed(weight))),
         );
@@ -39,25 +38,25 @@ pub(super) fn score(story: &Story) -> Vec<Line> {
     lines
 }
 
-/// Those that let everything through in one line; each that is shut with its reason.
-fn gates(finished: &TrialFinished) -> Vec<Line> {
-    let gates = || finished.parts.iter().filter(|part| part.group == GATES);
+/// Lists the open gates in one line, and each closed gate with its reason.
+fn gates(finished: &TrialFinished) -> Vec<LayoutLine> {
+    let gates = || finished.parts.iter().filter(|part| part.group == ScoreGroup::Gates);
     let open: Vec<&str> = gates().filter(|gate| gate.value >= 1.0).map(|gate| gate.name.as_str()).collect();
     let mut lines = Vec::new();
     if gates().next().is_some() {
         let text = if open.is_empty() { String::new() } else { format!("open: {}", printable(&open.join(", "))) };
-        lines.extend(beside(Line::new().plain("  ").put(Tone::Strong, GATES).plain(" "), Tone::Plain, &text));
+        lines.extend(beside(LayoutLine::new().plain("  ").put(Tone::Strong, ScoreGroup::Gates.as_str()).plain(" "), Tone::Plain, &text));
     }
     for gate in gates().filter(|gate| gate.value < 1.0) {
-        let name = Line::new().plain("    ").put(Tone::Fail, layout::fit(&printable(&gate.name), MEASURED - 14));
+        let name = LayoutLine::new().plain("    ").put(Tone::Fail, layout::fit(&printable(&gate.name), MEASURED - 14));
         let line = name.ending(MEASURED, Tone::Plain, "").put(Tone::Faint, " ≤ ").put(Tone::Fail, figures::score(gate.value)).to(WHY);
         lines.extend(beside(line, Tone::Faint, &gate.why));
     }
     lines
 }
 
-/// What other scorers, or other scorings, have said of it later, where that is something else.
-pub(super) fn rescored(story: &Story, rescored: &[Rescored]) -> Vec<Line> {
+/// Lists differing results of later scorers or scorings.
+pub(super) fn rescored(story: &TrialReport, rescored: &[Rescored]) -> Vec<LayoutLine> {
     let Some(finished) = &story.finished else { return Vec::new() };
     let mut lines = Vec::new();
     for again in rescored.iter().filter(|again| again.differs(finished.verdict, finished.score)) {
@@ -80,20 +79,20 @@ pub(super) fn rescored(story: &Story, rescored: &[Rescored]) -> Vec<Line> {
     lines
 }
 
-fn total(score: f64, finished: &TrialFinished) -> Line {
+fn total(score: f64, finished: &TrialFinished) -> LayoutLine {
     let line = heading("score").plain(" ").put(Tone::Strong, figures::score(score));
     let factors: Vec<String> = groups(finished)
         .into_iter()
         .filter_map(|group| {
             let (sum, weight) = weighted(finished, group);
-            mean(sum, weight).map(|mean| format!("{group} {}", figures::score(mean)))
+            mean(sum, weight).map(|mean| format!("{} {}", group.as_str(), figures::score(mean)))
         })
         .collect();
     let formula = match catastrophe(finished) {
-        Some(part) if part.group == GATES => format!(" = 0, because the gate `{}` is shut", part.name),
+        Some(part) if part.group == ScoreGroup::Gates => format!(" = 0, because the gate `{}` failed", part.name),
         Some(part) => format!(" = 0, because `{}` is 0 and catastrophic", part.name),
         None if cap(finished).is_some_and(|cap| cap.value <= score) => {
-            format!(" at most, because the gate `{}` is shut", cap(finished).map_or("", |cap| &cap.name))
+            format!(" at most, because the gate `{}` failed", cap(finished).map_or("", |cap| &cap.name))
         }
         None if factors.len() == 2 => format!(" = √({})", factors.join(" × ")),
         None => format!(" from {}", factors.join(", ")),
@@ -101,8 +100,8 @@ fn total(score: f64, finished: &TrialFinished) -> Line {
     line.plain(layout::fit(&printable(&formula), 56)).put(Tone::Faint, format!(" scorer {}", finished.scorer_version))
 }
 
-/// `repair_time   1.89 -> 0.95 x 2   why`.
-fn row(part: &ScorePart) -> Vec<Line> {
+/// Formats a part: `repair_time   1.89 -> 0.95 x 2   why`.
+fn row(part: &ScorePart) -> Vec<LayoutLine> {
     let measured = figures::value(&part.measured);
     let tone = match part.value {
         value if value >= 1.0 => Tone::Plain,
@@ -111,7 +110,7 @@ fn row(part: &ScorePart) -> Vec<Line> {
     };
     let name = printable(&part.name);
     let room = MEASURED.saturating_sub(5 + layout::width(&name)).max(8);
-    let line = Line::new()
+    let line = LayoutLine::new()
         .plain("    ")
         .plain(layout::fit(&name, MEASURED - 14))
         .ending(MEASURED, Tone::Plain, layout::fit(&printable(&measured), room))
@@ -124,8 +123,8 @@ fn row(part: &ScorePart) -> Vec<Line> {
     beside(line, Tone::Faint, &format!("{}{mark}", part.why))
 }
 
-/// What the formula does not say.
-fn note(score: f64, finished: &TrialFinished) -> Vec<Line> {
+/// Explains results that do not follow from the formula.
+fn note(score: f64, finished: &TrialFinished) -> Vec<LayoutLine> {
     let means: Vec<f64> = groups(finished)
         .into_iter()
         .filter_map(|group| {
@@ -142,23 +141,23 @@ fn note(score: f64, finished: &TrialFinished) -> Vec<Line> {
     if (expected - score).abs() < 0.005 {
         return Vec::new();
     }
-    let text = format!("the parts come to {}: scorer {} had another rule", figures::score(expected), finished.scorer_version);
-    beside(Line::new().plain("  ").put(Tone::Warning, "note "), Tone::Plain, &text)
+    let text = format!("the parts add up to {}: scorer {} used another rule", figures::score(expected), finished.scorer_version);
+    beside(LayoutLine::new().plain("  ").put(Tone::Warning, "note "), Tone::Plain, &text)
 }
 
-/// In the order in which they appear.
-fn groups(finished: &TrialFinished) -> Vec<&str> {
-    let mut groups: Vec<&str> = Vec::new();
+/// Returns the groups in the order in which they appear.
+fn groups(finished: &TrialFinished) -> Vec<ScoreGroup> {
+    let mut groups = Vec::new();
     for part in &finished.parts {
-        if !groups.contains(&part.group.as_str()) {
-            groups.push(&part.group);
+        if !groups.contains(&part.group) {
+            groups.push(part.group);
         }
     }
     groups
 }
 
-/// Sum of value times weight, and of the weights.
-fn weighted(finished: &TrialFinished, group: &str) -> (f64, f64) {
+/// Returns the sum of value times weight, and the sum of the weights.
+fn weighted(finished: &TrialFinished, group: ScoreGroup) -> (f64, f64) {
     let parts = finished.parts.iter().filter(|part| part.group == group);
     parts.fold((0.0, 0.0), |(sum, weight), part| (sum + part.value * part.weight, weight + part.weight))
 }
@@ -171,8 +170,8 @@ fn catastrophe(finished: &TrialFinished) -> Option<&ScorePart> {
     finished.parts.iter().find(|part| part.catastrophic && part.value <= 0.0)
 }
 
-/// The gate that lets the least through, when one is shut.
+/// Returns the closed gate with the lowest value, if any gate is closed.
 fn cap(finished: &TrialFinished) -> Option<&ScorePart> {
-    let shut = finished.parts.iter().filter(|part| part.group == GATES && part.value < 1.0);
+    let shut = finished.parts.iter().filter(|part| part.group == ScoreGroup::Gates && part.value < 1.0);
     shut.min_by(|one, other| one.value.total_cmp(&other.value))
 }

@@ -1,17 +1,17 @@
-//! Head, phases, faults, tickets, timeline, agent, diagnosis, history, files.
+//! Sections: head, phases, faults, tickets, timeline, agent, diagnosis, history, files.
 
 use super::super::evidence::{NAMES, asked, evidence, named};
-use super::super::figures;
 use super::super::judge;
-use super::super::layout::{self, Line, WIDTH, labelled, printable};
+use super::super::layout::{self, LayoutLine, WIDTH, labelled, printable};
 use super::super::lines;
-use super::super::story::{Origin, Story};
-use super::super::timeline;
-use super::{View, beside, heading};
-use crate::cli::style::Tone;
-use crate::event::{Fit, Grade, Said};
+use super::{ShowOptions, beside, heading};
+use chaosrun_base::style::Tone;
+use chaosrun_event::figures;
+use chaosrun_event::timeline;
+use chaosrun_event::trial_report::{TimeOrigin, TrialReport};
+use chaosrun_event::{AgentMessage, Fit, Grade};
 
-pub(super) fn head(story: &Story, view: &View) -> Vec<Line> {
+pub(super) fn head(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     if let Some(finished) = &story.finished {
         return lines::trial_lines(&story.trial, &story.started, finished, false);
     }
@@ -19,14 +19,14 @@ pub(super) fn head(story: &Story, view: &View) -> Vec<Line> {
     let phase = story.phases.last().map_or_else(|| "before its first phase".into(), |phase| format!("in phase {}", phase.phase.as_str()));
     let why = match view.without_end {
         "RUNNING" => phase,
-        _ => format!("its runner ended before it did, {phase}"),
+        _ => format!("its runner ended before the trial, {phase}"),
     };
     let mut lines = vec![line.to(lines::ID).put(Tone::Id, story.trial.as_str())];
     lines.extend(labelled("why", Tone::Plain, &why));
     lines
 }
 
-pub(super) fn about(story: &Story, view: &View) -> Vec<Line> {
+pub(super) fn about(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     let started = &story.started;
     let mut lines = vec![heading("trial")];
     let mut put = |label: &str, text: &str| lines.extend(labelled(label, Tone::Plain, text));
@@ -49,8 +49,8 @@ pub(super) fn about(story: &Story, view: &View) -> Vec<Line> {
     lines
 }
 
-/// When each phase began, how long it took, how much of that the scenario had declared, and what proves it.
-pub(super) fn phases(story: &Story) -> Vec<Line> {
+/// Lists each phase with its start, its duration, the part of it that the scenario declared, and its proof.
+pub(super) fn phases(story: &TrialReport) -> Vec<LayoutLine> {
     if story.phases.is_empty() {
         return Vec::new();
     }
@@ -58,7 +58,7 @@ pub(super) fn phases(story: &Story) -> Vec<Line> {
     let mut lines = vec![head.to(43).put(Tone::Faint, "proof")];
     let (mut took_us, mut declared_us) = (0, 0);
     for phase in &story.phases {
-        let line = Line::new().plain("  ").plain(phase.phase.as_str());
+        let line = LayoutLine::new().plain("  ").plain(phase.phase.as_str());
         let began = figures::relative(phase.began_us);
         let Some(end) = &phase.end else {
             lines.push(line.ending(22, Tone::Plain, began).to(43).put(Tone::Invalid, "did not end"));
@@ -75,7 +75,7 @@ pub(super) fn phases(story: &Story) -> Vec<Line> {
     }
     let rest = format!("{} were not declared", figures::precise(took_us.saturating_sub(declared_us)));
     lines.push(
-        Line::new()
+        LayoutLine::new()
             .put(Tone::Faint, "  all")
             .ending(31, Tone::Strong, figures::precise(took_us))
             .ending(41, Tone::Faint, figures::precise(declared_us))
@@ -85,7 +85,7 @@ pub(super) fn phases(story: &Story) -> Vec<Line> {
     lines
 }
 
-pub(super) fn faults(story: &Story) -> Vec<Line> {
+pub(super) fn faults(story: &TrialReport) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for fault in &story.faults {
         lines.push(heading("fault").plain(" ").put(Tone::Strong, printable(&fault.id)));
@@ -94,10 +94,10 @@ pub(super) fn faults(story: &Story) -> Vec<Line> {
         lines.extend(match (fault.injected_us, fault.took_us) {
             (Some(at), Some(took)) => {
                 let ahead = figures::short((at - fault.intended_us).unsigned_abs());
-                let text = format!("{}, took {}, recorded {ahead} before it was done", figures::relative(at), figures::short(took));
+                let text = format!("{}, took {}, recorded {ahead} before the injection", figures::relative(at), figures::short(took));
                 named("at", Tone::Plain, &text)
             }
-            _ => named("at", Tone::Fail, &format!("recorded at {}, then not injected", figures::relative(fault.intended_us))),
+            _ => named("at", Tone::Fail, &format!("recorded at {}, not injected", figures::relative(fault.intended_us))),
         });
         lines.extend(fault.evidence.iter().flat_map(|one| evidence(one.step, one.ok, one.after_us, &one.detail)));
         if let Some((at, by)) = fault.healed {
@@ -107,7 +107,7 @@ pub(super) fn faults(story: &Story) -> Vec<Line> {
     lines
 }
 
-pub(super) fn tickets(story: &Story) -> Vec<Line> {
+pub(super) fn tickets(story: &TrialReport) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for told in &story.tickets {
         let ticket = &told.ticket;
@@ -117,7 +117,7 @@ pub(super) fn tickets(story: &Story) -> Vec<Line> {
             None => invariant.to_owned(),
         };
         let mut put = |label: &str, text: &str| {
-            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
+            lines.extend(beside(LayoutLine::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
         };
         let what = named(&ticket.invariant, ticket.node.as_deref());
         put("opened", &format!("{} {what}: {}, expected {}", figures::relative(told.opened_us), ticket.observed, ticket.expected));
@@ -136,14 +136,14 @@ pub(super) fn tickets(story: &Story) -> Vec<Line> {
     lines
 }
 
-pub(super) fn timeline(story: &Story) -> Vec<Line> {
+pub(super) fn timeline(story: &TrialReport) -> Vec<LayoutLine> {
     if story.timeline.is_empty() {
         return Vec::new();
     }
     let zero = match story.origin {
-        Origin::Injection => "the first fault",
-        Origin::Ticket => "the first ticket",
-        Origin::Start => "the trial's start",
+        TimeOrigin::Injection => "the first fault",
+        TimeOrigin::Ticket => "the first ticket",
+        TimeOrigin::Start => "the trial's start",
     };
     let mut lines = vec![heading("timeline").put(Tone::Faint, format!(" from {zero} on"))];
     for moment in &story.timeline {
@@ -153,19 +153,19 @@ pub(super) fn timeline(story: &Story) -> Vec<Line> {
             "phase" => Tone::Strong,
             _ => Tone::Faint,
         };
-        let line = Line::new().ending(10, Tone::Plain, figures::relative(moment.at_us)).to(12).put(tone, moment.what).to(22);
-        // One look must do: what is long stands in full in its own section, or in `--events`.
+        let line = LayoutLine::new().ending(10, Tone::Plain, figures::relative(moment.at_us)).to(12).put(tone, moment.what).to(22);
+        // Shortened for an overview: long texts are complete in their own sections, or in `--events`.
         lines.push(line.plain(layout::fit(&printable(&moment.text), WIDTH - 22)));
     }
     lines
 }
 
-pub(super) fn agents(story: &Story) -> Vec<Line> {
+pub(super) fn agents(story: &TrialReport) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for agent in &story.agents {
         lines.push(heading("agent").plain(" ").put(Tone::Strong, printable(&agent.variant)));
         let mut put = |label: &str, text: &str| {
-            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
+            lines.extend(beside(LayoutLine::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
         };
         put("began", &format!("{} with ticket {} ({})", figures::relative(agent.began_us), agent.ticket, agent.provider));
         let Some(end) = &agent.end else {
@@ -188,12 +188,12 @@ pub(super) fn agents(story: &Story) -> Vec<Line> {
     lines
 }
 
-pub(super) fn diagnoses(story: &Story) -> Vec<Line> {
+pub(super) fn diagnoses(story: &TrialReport) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for diagnosis in &story.diagnoses {
         lines.push(heading("diagnosis"));
         let mut put = |label: &str, text: &str| {
-            lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
+            lines.extend(beside(LayoutLine::new().plain("  ").put(Tone::Faint, label).to(NAMES), Tone::Plain, text));
         };
         put("says", &format!("{} of {}, confidence {:.2}", diagnosis.fault_class, diagnosis.component, diagnosis.confidence));
         put("cause", &diagnosis.root_cause);
@@ -207,17 +207,17 @@ pub(super) fn diagnoses(story: &Story) -> Vec<Line> {
     lines
 }
 
-/// What models have said of them: advice, beside what the rules say.
-pub(super) fn advisory(story: &Story, view: &View) -> Vec<Line> {
+/// Lists the judgements of the diagnoses by models: advice, beside the grades by rules.
+pub(super) fn advisory(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     let grade = story.finished.as_ref().and_then(|finished| finished.diagnosis.as_ref());
-    judge::of_trial(&view.advisory, grade.map(crate::judge::Cause::of_grade))
+    judge::of_trial(&view.advisory, grade.map(chaosrun_judge::Cause::of_grade))
 }
 
-/// What the diagnoses are worth, by fault.
-fn grade(grade: &Grade) -> Vec<Line> {
-    let mut lines = vec![heading("graded").put(Tone::Faint, format!(" {} handed in", figures::plural(grade.submitted, "diagnosis")))];
+/// Lists the grades of the diagnoses, by fault.
+fn grade(grade: &Grade) -> Vec<LayoutLine> {
+    let mut lines = vec![heading("graded").put(Tone::Faint, format!(" {} submitted", figures::plural(grade.submitted, "diagnosis")))];
     let mut put = |label: &str, tone: Tone, text: &str| {
-        lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, printable(label)).to(NAMES), tone, text));
+        lines.extend(beside(LayoutLine::new().plain("  ").put(Tone::Faint, printable(label)).to(NAMES), tone, text));
     };
     let tone = |fit: Fit| match fit {
         Fit::Exact => Tone::Pass,
@@ -227,7 +227,7 @@ fn grade(grade: &Grade) -> Vec<Line> {
     for fault in &grade.faults {
         let truth = if fault.nodes.is_empty() { "nothing".to_owned() } else { fault.nodes.join(" ") };
         put(fault.id.as_deref().unwrap_or("truth"), Tone::Plain, &format!("{} of {truth}", fault.class));
-        let said = |text: fn(&Said) -> &String| fault.said.as_ref().map_or("nothing", |said| text(said).as_str());
+        let said = |text: fn(&AgentMessage) -> &String| fault.said.as_ref().map_or("nothing", |said| text(said).as_str());
         for (label, fit, said) in
             [("component", fault.component, said(|said| &said.component)), ("class", fault.fault_class, said(|said| &said.fault_class))]
         {
@@ -236,23 +236,23 @@ fn grade(grade: &Grade) -> Vec<Line> {
     }
     if grade.quotes > 0 {
         let tone = if grade.quotes_found == grade.quotes { Tone::Plain } else { Tone::Warning };
-        put("evidence", tone, &format!("{} of {} was shown to it", grade.quotes_found, figures::plural(grade.quotes, "quote")));
+        put("evidence", tone, &format!("{} of {} was shown to the agent", grade.quotes_found, figures::plural(grade.quotes, "quote")));
         grade.not_found.iter().for_each(|text| put("not shown", Tone::Warning, text));
     }
     lines
 }
 
-pub(super) fn history(story: &Story) -> Vec<Line> {
+pub(super) fn history(story: &TrialReport) -> Vec<LayoutLine> {
     let Some(history) = &story.history else { return Vec::new() };
-    let mut lines = vec![heading("history").put(Tone::Faint, format!(" model {}", history.model))];
+    let mut lines = vec![heading("history").put(Tone::Faint, format!(" model {}", history.model.as_str()))];
     let mut put = |label: &str, tone: Tone, text: &str| {
-        lines.extend(beside(Line::new().plain("  ").put(Tone::Faint, label).to(NAMES), tone, text));
+        lines.extend(beside(LayoutLine::new().plain("  ").put(Tone::Faint, label).to(NAMES), tone, text));
     };
     put(
         "ops",
         Tone::Plain,
         &format!(
-            "{} {}, {} failed, {} open (may have happened)",
+            "{} {}, {} failed, {} open (may have taken effect)",
             figures::count(history.acknowledged),
             if history.of_limits() { "allowed" } else { "acknowledged" },
             figures::count(history.failed),
@@ -261,7 +261,7 @@ pub(super) fn history(story: &Story) -> Vec<Line> {
     );
     let reads = figures::plural(usize::try_from(history.final_reads).unwrap_or(usize::MAX), "final read");
     match history.durable {
-        Some(true) if history.of_limits() => put("limited", Tone::Pass, "yes: no limit was exceeded, whatever the order was"),
+        Some(true) if history.of_limits() => put("limited", Tone::Pass, "yes: no limit was exceeded"),
         Some(false) if history.of_limits() => {
             put("limited", Tone::Fail, &format!("no: {} allowed beyond the limit", figures::count(history.lost)));
         }
@@ -271,11 +271,11 @@ pub(super) fn history(story: &Story) -> Vec<Line> {
     }
     let lost = if history.of_limits() { "exceeded" } else { "lost" };
     history.lost_examples.iter().for_each(|text| put(lost, Tone::Fail, text));
-    put("hurt", Tone::Plain, &format!("users were not served for {}", figures::short(history.hurt_us)));
+    put("impact", Tone::Plain, &format!("{} of client error time", figures::short(history.impact_us)));
     lines
 }
 
-pub(super) fn files(story: &Story, view: &View) -> Vec<Line> {
+pub(super) fn files(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     let mut lines = vec![heading("more")];
     if view.artifacts.is_dir() {
         lines.extend(labelled("files", Tone::Plain, &view.artifacts.display().to_string()));

@@ -1,0 +1,216 @@
+//! Endpoints served to an external agent: models without their keys, a proxy to the endpoints that its variant names, and the
+//! tools.
+//!
+//! Each endpoint is an address on the agent's own loopback. Connections reach the runner through the port forwarder of the
+//! sandbox. Bytes to and from models pass unchanged, except for the key, which is added here. The cost is counted while the bytes
+//! pass.
+
+mod ask;
+mod models;
+mod problem;
+
+mod budget;
+mod exchange;
+mod server;
+mod tap;
+
+mod relay;
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+
+use super::mcp::Offer;
+pub use super::mcp::ToolUse;
+use super::provider::LostTime;
+use chaosrun_cluster::Service;
+use chaosrun_event::emit::Emitter;
+use chaosrun_models::cassette::Tape;
+use chaosrun_models::{CostMeter, Spent};
+use chaosrun_scenario::model::{ClusterSpec, CommandSpec, Limits, Wire};
+use models::{Models, Outage};
+use relay::EndpointRelay;
+
+/// Ports on a loopback that only the agent uses.
+const PORTS: [u16; 3] = [8001, 8002, 8003];
+/// Capacity of the queue of tool calls.
+const CALLS: usize = 16;
+
+/// All endpoints that are served to one agent.
+#[derive(Clone)]
+pub struct Served(Arc<Inner>);
+
+struct Inner {
+    pub models: Arc<Models>,
+    relay: Arc<EndpointRelay>,
+    offer: Offer,
+    /// Addresses of models, proxy and tools.
+    addresses: [SocketAddr; 3],
+    calls: Mutex<Option<mpsc::Receiver<ToolUse>>>,
+}
+
+/// Parameters of [`Served::open`], apart from the variant.
+pub struct Opening {
+    pub limits: Limits,
+    pub emitter: Emitter,
+    /// Run directory. Full requests are saved in it as `models/3.json`.
+    pub run_dir: PathBuf,
+    /// True if the agent has its own loopback.
+    pub sandbox: bool,
+    pub tape: Tape,
+    /// Cluster whose actions the tool `act` offers.
+    pub cluster: Arc<ClusterSpec>,
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served").field("addresses", &self.0.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Served {
+    /// Opens the endpoints.
+    ///
+    /// # Errors
+    /// One sentence: no key, no address, or no certificates.
+    pub fn open(spec: &CommandSpec, opening: Opening) -> Result<Self, String> {
+        let addresses = if opening.sandbox {
+            PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        } else {
+            free().map_err(|error| format!("no free port on this machine: {error}"))?
+        };
+        let (give, calls) = mpsc::channel(CALLS);
+        let relay = Arc::new(EndpointRelay { endpoints: spec.endpoints.clone(), emitter: opening.emitter.clone() });
+        let offer = Offer::new(&spec.tools, &opening.cluster, give);
+        let models = Arc::new(Models::new(&spec.models, opening)?);
+        Ok(Self(Arc::new(Inner { models, relay, offer, addresses, calls: Mutex::new(Some(calls)) })))
+    }
+
+    /// Returns the services that the agent's sandbox forwards.
+    #[must_use]
+    pub fn services(&self) -> Vec<Service> {
+        let [models, endpoints, tools] = self.0.addresses;
+        let (of_models, relay, offer) = (Arc::clone(&self.0.models), Arc::clone(&self.0.relay), self.0.offer.clone());
+        vec![
+            Service {
+                address: models,
+                serve: Arc::new(move |stream| {
+                    let models = Arc::clone(&of_models);
+                    Box::pin(http(stream, move |request| Arc::clone(&models).answer(request)))
+                }),
+            },
+            Service {
+                address: endpoints,
+                serve: Arc::new(move |stream| {
+                    let relay = Arc::clone(&relay);
+                    Box::pin(http(stream, move |request| Arc::clone(&relay).answer(request)))
+                }),
+            },
+            Service { address: tools, serve: Arc::new(move |stream| Box::pin(offer.clone().serve(stream))) },
+        ]
+    }
+
+    #[must_use]
+    pub fn models(&self) -> SocketAddr {
+        self.0.addresses[0]
+    }
+
+    #[must_use]
+    pub fn proxy(&self) -> SocketAddr {
+        self.0.addresses[1]
+    }
+
+    #[must_use]
+    pub fn tools(&self) -> SocketAddr {
+        self.0.addresses[2]
+    }
+
+    /// Returns true if models of this wire are served.
+    #[must_use]
+    pub fn serves(&self, wire: Wire) -> bool {
+        self.0.models.serves(wire)
+    }
+
+    #[must_use]
+    pub fn meter(&self) -> &Arc<CostMeter> {
+        &self.0.models.meter
+    }
+
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        self.meter().spent()
+    }
+
+    /// Returns a receiver of the limit that refused a request, once a limit has done so.
+    pub(super) fn refused(&self) -> watch::Receiver<Option<String>> {
+        self.0.models.refused.subscribe()
+    }
+
+    /// Waits until all recorded exchanges are in the file.
+    ///
+    /// # Errors
+    /// An exchange could not be written.
+    pub(super) fn close(&self) -> Result<(), String> {
+        self.0.models.tape.close()
+    }
+
+    /// Returns true if a cassette had no answer.
+    pub(super) fn cassette_failed(&self) -> bool {
+        self.0.models.cassette_failed.load(Ordering::Relaxed)
+    }
+
+    /// Returns the error of the last exchange with a model if it failed for a reason that is not the agent's.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.outage().map(|outage| outage.why)
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.0.models.outage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the time lost to outages of models so far.
+    pub(super) fn kept_waiting(&self) -> Option<LostTime> {
+        let (lost, why) = self.0.models.meter.delayed();
+        match self.outage() {
+            Some(Outage { since, why }) => Some(LostTime { lost: lost + since.elapsed(), why }),
+            None => (lost > Duration::ZERO).then_some(LostTime { lost, why }),
+        }
+    }
+
+    /// Takes the receiver of tool calls, for the loop that runs them.
+    pub(super) fn calls(&self) -> Option<mpsc::Receiver<ToolUse>> {
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Returns currently unused ports.
+fn free() -> std::io::Result<[SocketAddr; 3]> {
+    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let [a, b, c] = listeners.map(|listener| listener.and_then(|listener| listener.local_addr()));
+    Ok([a?, b?, c?])
+}
+
+/// Serves one HTTP connection.
+async fn http<F: Future<Output = Response<Body>> + Send + 'static>(
+    stream: UnixStream,
+    answer: impl Fn(Request<Body>) -> F + Send + 'static,
+) {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let answered = answer(request.map(Body::new));
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).with_upgrades();
+    // Broken connections concern only the client.
+    let _ = connection.await;
+}

@@ -1,0 +1,203 @@
+//! Reads the output of a program line by line and records each line.
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::protocol::{self, ProtocolLine};
+use crate::capture::{Captured, CapturedOutput, Spill};
+use crate::provider::{ProviderAction, Reported};
+use crate::shell_host::ProgramMessage;
+use chaosrun_event::emit::Emitter;
+use chaosrun_event::{AgentEnd, EventKind, Output};
+
+/// Longest line that is parsed, in bytes. The rest of a longer line is not parsed.
+const LONGEST: usize = 1 << 20;
+/// Largest number of bytes of a plain line in its event.
+const SHOWN: usize = 4096;
+/// Largest number of lines recorded one by one. Longer output is only saved as a whole.
+const LINES: usize = 2000;
+
+/// Output that matters to the loop.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Command(Reported),
+    Actions(Vec<ProviderAction>),
+    End {
+        end: AgentEnd,
+        detail: String,
+    },
+    /// The program exited. `last` is the last line of its stderr.
+    Exited {
+        code: i32,
+        last: String,
+    },
+    Lost,
+}
+
+pub(super) struct OutputReader {
+    pub emitter: Emitter,
+    pub run_dir: PathBuf,
+    /// Bytes of an output that are shown.
+    pub shown: usize,
+}
+
+impl OutputReader {
+    /// Reads until the program ends or `over` is cancelled.
+    pub async fn listen(self, mut told: mpsc::Receiver<ProgramMessage>, give: mpsc::Sender<Heard>, over: CancellationToken) {
+        let kept = |stream: &str| {
+            let spill = Spill { run_dir: self.run_dir.clone(), file: format!("commands/program.{stream}") };
+            CapturedOutput::new(self.shown, spill)
+        };
+        let (mut stdout, mut stderr) = (kept("stdout"), kept("stderr"));
+        let mut lines = [Lines::new("stdout"), Lines::new("stderr")];
+        let (mut said, mut last) = (0, String::new());
+        let code = loop {
+            let told = tokio::select! {
+                biased;
+                // Endless output must not delay the end.
+                () = over.cancelled() => break None,
+                told = told.recv() => told,
+            };
+            let (stream, bytes) = match told {
+                Some(ProgramMessage::Stdout(bytes)) => (0, bytes),
+                Some(ProgramMessage::Stderr(bytes)) => (1, bytes),
+                Some(ProgramMessage::Ended(code)) => break Some(code),
+                None => break None,
+            };
+            if stream == 0 {
+                stdout.take(&bytes).await;
+            } else {
+                stderr.take(&bytes).await;
+            }
+            for line in lines[stream].push(&bytes) {
+                if stream == 1 && !line.trim().is_empty() {
+                    last = cut(line.trim());
+                }
+                if let Some(heard) = self.line(lines[stream].name, &line, &mut said)
+                    && !pass(&give, heard, &over).await
+                {
+                    break;
+                }
+            }
+        };
+        for lines in &mut lines {
+            let name = lines.name;
+            if let Some(line) = lines.rest() {
+                if name == "stderr" && !line.trim().is_empty() {
+                    last = cut(line.trim());
+                }
+                if let Some(heard) = self.line(name, &line, &mut said) {
+                    pass(&give, heard, &over).await;
+                }
+            }
+        }
+        let (stdout, stderr) = (self.whole("stdout", stdout.finish().await), self.whole("stderr", stderr.finish().await));
+        self.emitter.emit(EventKind::ProgramEnded { exit_code: code, stdout, stderr });
+        if let Some(code) = code {
+            pass(&give, Heard::Exited { code, last }, &over).await;
+        }
+    }
+
+    fn whole(&self, stream: &str, captured: Captured) -> Output {
+        if let Some(trouble) = captured.trouble {
+            self.emitter.warn(format!("cannot save the full {stream} of the agent's program: {trouble}"));
+        }
+        captured.output
+    }
+
+    /// Records a line and returns its meaning for the loop.
+    fn line(&self, stream: &str, line: &str, said: &mut usize) -> Option<Heard> {
+        let meant = if stream == "stdout" { protocol::read(line) } else { ProtocolLine::Said };
+        match meant {
+            ProtocolLine::Command(reported) => return Some(Heard::Command(reported)),
+            ProtocolLine::Actions(actions) => return Some(Heard::Actions(actions)),
+            ProtocolLine::End { end, detail } => return Some(Heard::End { end, detail }),
+            ProtocolLine::Usage(reports) => {
+                self.emitter.emit(EventKind::UsageReported { tokens: reports.tokens, usd: reports.usd });
+                return None;
+            }
+            ProtocolLine::Wrong(why) => self.emitter.warn(format!("the agent's program: {why}")),
+            ProtocolLine::Said => {}
+        }
+        *said += 1;
+        if *said <= LINES {
+            self.emitter.emit(EventKind::ProgramSaid { stream: stream.into(), text: cut(line) });
+        } else if *said == LINES + 1 {
+            self.emitter.warn(format!("the agent's program printed more than {LINES} lines: later lines are only in its output file"));
+        }
+        None
+    }
+}
+
+/// Passes a line on. Returns false if the receiver is gone.
+async fn pass(give: &mpsc::Sender<Heard>, heard: Heard, over: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        sent = give.send(heard) => sent.is_ok(),
+        () = over.cancelled() => false,
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}… ({} more bytes)", &text[..at], text.len() - at),
+    }
+}
+
+/// Splits the bytes of a stream into lines.
+struct Lines {
+    name: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl Lines {
+    const fn new(name: &'static str) -> Self {
+        Self { name, bytes: Vec::new() }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST.saturating_sub(self.bytes.len());
+            let ends = piece.ends_with(b"\n");
+            let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
+            self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+            if ends {
+                lines.push(text(&std::mem::take(&mut self.bytes)));
+            }
+        }
+        lines
+    }
+
+    /// Returns the incomplete last line.
+    fn rest(&mut self) -> Option<String> {
+        let rest = std::mem::take(&mut self.bytes);
+        (!rest.is_empty()).then(|| text(&rest))
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.strip_suffix(b"\r").unwrap_or(bytes)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_do_not_depend_on_chunk_boundaries() {
+        let all = "one\r\n\ntwo ä\nrest".as_bytes();
+        for size in 1..all.len() {
+            let mut lines = Lines::new("stdout");
+            let heard: Vec<String> = all.chunks(size).flat_map(|piece| lines.push(piece)).collect();
+            assert_eq!(heard, ["one", "", "two ä"], "in pieces of {size}");
+            assert_eq!(lines.rest().as_deref(), Some("rest"));
+        }
+        let mut lines = Lines::new("stdout");
+        assert!(lines.push(&vec![b'x'; 3 * LONGEST]).is_empty());
+        assert_eq!(lines.push(b"y\nz\n").iter().map(String::len).collect::<Vec<_>>(), [LONGEST, 1]);
+    }
+}

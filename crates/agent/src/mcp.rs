@@ -1,0 +1,118 @@
+//! MCP server of the tools. Clients get the same tools as a model agent, and the same loop runs them.
+//!
+//! The client starts `node tools` of this program in its sandbox, which copies bytes between its stdio and the runner. The MCP
+//! server runs in the runner. Calls are therefore limited and recorded as all others, and the agent cannot change their meaning.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject, ListToolsResult,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool as Told,
+};
+use rmcp::service::{RequestContext, RoleServer, ServiceExt};
+use serde_json::{Map, Value};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+use super::provider::ProviderAction;
+use super::tools;
+use chaosrun_scenario::model::{ClusterSpec, Tool};
+
+/// Tools for one agent. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Offer {
+    pub tools: Vec<Tool>,
+    pub cluster: Arc<ClusterSpec>,
+    pub calls: mpsc::Sender<ToolUse>,
+    pub count: Arc<AtomicU32>,
+}
+
+/// Tool call that waits for its result.
+#[derive(Debug)]
+pub struct ToolUse {
+    /// Id of the call, assigned by this server.
+    pub id: String,
+    pub tool: String,
+    pub arguments: Map<String, Value>,
+    /// Existing tools.
+    known: Vec<Tool>,
+    give: oneshot::Sender<(String, bool)>,
+}
+
+impl ToolUse {
+    /// Translates the call into actions. The error text is for the client.
+    pub(super) fn actions(&self) -> Result<Vec<ProviderAction>, String> {
+        let names = || self.known.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(", ");
+        let tool = self.known.iter().find(|tool| tool.name() == self.tool);
+        let tool = *tool.ok_or_else(|| format!("unknown tool `{}`; available tools: {}", self.tool, names()))?;
+        tools::actions(tool, self.arguments.clone())
+    }
+
+    /// Sends the result to the client. Does nothing if the client is gone.
+    pub(super) fn answer(self, text: String, ok: bool) {
+        let _ = self.give.send((text, ok));
+    }
+}
+
+impl Offer {
+    pub fn new(tools: &[Tool], cluster: &Arc<ClusterSpec>, calls: mpsc::Sender<ToolUse>) -> Self {
+        Self { tools: tools.to_vec(), cluster: Arc::clone(cluster), calls, count: Arc::default() }
+    }
+
+    /// Serves one client until it disconnects.
+    pub async fn serve(self, stream: UnixStream) {
+        // Invalid messages concern only the client.
+        if let Ok(running) = ServiceExt::serve(self, stream).await {
+            let _ = running.waiting().await;
+        }
+    }
+
+    async fn call(&self, params: CallToolRequestParams) -> (String, bool) {
+        let id = format!("call_{}", self.count.fetch_add(1, Ordering::Relaxed) + 1);
+        let (give, take) = oneshot::channel();
+        let arguments = params.arguments.unwrap_or_default();
+        let call = ToolUse { id, tool: params.name.into_owned(), arguments, known: self.tools.clone(), give };
+        let over = || ("The session has ended. No tool calls are executed.".to_owned(), false);
+        if self.calls.send(call).await.is_err() {
+            return over();
+        }
+        take.await.unwrap_or_else(|_| over())
+    }
+}
+
+impl ServerHandler for Offer {
+    fn get_info(&self) -> ServerConfig {
+        // The name of this program is hidden from the agent.
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("workstation", "1"))
+            .with_instructions("Tools of this workstation.")
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, rmcp::ErrorData> {
+        let told = |tool: &Tool| {
+            let spec = tools::spec(*tool, &self.cluster.actions);
+            let schema: JsonObject = match spec.parameters {
+                Value::Object(schema) => schema,
+                _ => JsonObject::new(),
+            };
+            Told::new(spec.name, spec.description, schema)
+        };
+        Ok(ListToolsResult::with_all_items(self.tools.iter().map(told).collect()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, rmcp::ErrorData> {
+        let (text, ok) = self.call(request).await;
+        let content = vec![ContentBlock::text(text)];
+        Ok(if ok { CallToolResult::success(content) } else { CallToolResult::error(content) }.into())
+    }
+}

@@ -1,0 +1,178 @@
+//! Clocks of nodes in containers: the network sidecar writes the clock library and the page into memory shared with the node.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, InspectContainerOptions};
+use futures_util::StreamExt;
+
+use super::node::ContainerNode;
+use super::sidecar::{ClockReply, ClockRequest, Holder};
+use chaosrun_cluster::ClusterError;
+use chaosrun_cluster::fault_control::{ClockReading, NodeClock};
+use chaosrun_node::clock;
+use chaosrun_node::clock::{ClockReaders, look, program};
+
+/// Mount point of the shared memory in both containers.
+pub(super) const FOLDER: &str = "/run/tz";
+
+/// Size of that memory, in bytes.
+const SIZE: u32 = 256 << 10;
+
+/// Largest number of links followed to find a program.
+const LINKS: usize = 10;
+
+/// Additional environment of a node with a changeable clock. `before` is the node's own preload value.
+pub(super) fn environment(before: Option<&str>) -> [(&'static str, String); 2] {
+    let folder = Path::new(FOLDER);
+    clock::environment(folder, &clock::page_in(folder), before)
+}
+
+/// Volume of the shared memory.
+pub(super) fn volume(name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
+    let options = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("size={SIZE},mode=0755"))];
+    VolumeCreateRequest {
+        name: Some(name.into()),
+        driver_opts: Some(options.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()),
+        labels: Some(labels.clone()),
+        ..VolumeCreateRequest::default()
+    }
+}
+
+impl ContainerNode {
+    /// Name of the volume.
+    pub fn clock_volume(&self) -> String {
+        format!("{}-tz", self.container)
+    }
+
+    /// Installs library and page, before the node starts.
+    pub async fn make_clock(&self, sidecar: &Holder) -> Result<(), ClusterError> {
+        if self.plan.clock {
+            sidecar.clock(ClockRequest::Make { folder: FOLDER.into() }).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn set_clock(&self, clock: Option<NodeClock>) -> Result<(), ClusterError> {
+        self.clock_sidecar()?.clock(ClockRequest::Set(clock)).await.map(drop)
+    }
+
+    /// Clock reading by a command in the node. If the command is missing or the node does not run, the value last noted by its programs is
+    /// returned.
+    pub async fn clock(&self) -> Result<ClockReading, ClusterError> {
+        let before = self.clock_seen().await?;
+        let begin = clock::ours();
+        let running = self.inside().run(look::exec(), &self.plan.dir).await;
+        let reading = match running {
+            Ok(running) => look::reading(begin, running, before.reads, async || self.clock_seen().await.ok()).await,
+            Err(error) => Err(error.to_string()),
+        };
+        reading.or_else(|why| match before.offset_ns {
+            Some(offset) => Ok(ClockReading { offset_us: offset / 1000, reads: before.reads }),
+            None => Err(self.conflict(&format!("cannot be asked for the time: {why}"))),
+        })
+    }
+
+    async fn clock_seen(&self) -> Result<ClockReaders, ClusterError> {
+        match self.clock_sidecar()?.clock(ClockRequest::Seen).await? {
+            ClockReply::Seen(seen) => Ok(seen),
+            ClockReply::Done => Ok(ClockReaders { reads: 0, offset_ns: None }),
+        }
+    }
+
+    fn clock_sidecar(&self) -> Result<&Holder, ClusterError> {
+        if !self.plan.clock {
+            return Err(self.conflict("was started without a clock of its own"));
+        }
+        self.sidecar.get().ok_or_else(|| self.conflict("has no holder yet"))
+    }
+
+    /// Refuses a node whose program would not notice a change, by inspecting the program in the created container.
+    pub async fn check_clock(&self) -> Result<(), ClusterError> {
+        if !self.plan.clock {
+            return Ok(());
+        }
+        let api = self.shared.engine.api();
+        let found = api.inspect_container(&self.container, None::<InspectContainerOptions>).await.map_err(|error| self.failed(&error))?;
+        let program = found.path.unwrap_or_default();
+        let env = found.config.and_then(|config| config.env).unwrap_or_default();
+        let path = env
+            .iter()
+            .find_map(|entry| entry.strip_prefix("PATH="))
+            .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        for place in places(&program, path) {
+            let Some(head) = self.head(place).await else { continue };
+            return match program::refusal(&head) {
+                None => Ok(()),
+                Some(why) => {
+                    let problem = format!("the clock of `{program}` cannot be changed: {why}");
+                    Err(ClusterError::Start { node: self.plan.name.clone(), problem })
+                }
+            };
+        }
+        // A missing program is reported by the engine at the start.
+        Ok(())
+    }
+
+    /// First bytes of a file in the container, following links.
+    async fn head(&self, mut path: PathBuf) -> Option<Vec<u8>> {
+        for _ in 0..LINKS {
+            let options = DownloadFromContainerOptionsBuilder::new().path(&path.to_string_lossy()).build();
+            let mut pieces = self.shared.engine.api().download_from_container(&self.container, Some(options));
+            let mut archive = Vec::new();
+            // Programs may be large, so the rest is never requested.
+            while archive.len() < program::HEAD + 4096
+                && let Some(piece) = pieces.next().await
+            {
+                archive.extend_from_slice(&piece.ok()?);
+            }
+            let mut archive = tar::Archive::new(archive.as_slice());
+            let entry = archive.entries().ok()?.next()?.ok()?;
+            if let Some(link) = entry.link_name().ok()?.filter(|_| entry.header().entry_type().is_symlink()) {
+                path = followed(&path, &link);
+                continue;
+            }
+            let mut head = Vec::new();
+            // The entry is truncated unless the program is small; the available part is used.
+            let _ = entry.take(program::HEAD as u64).read_to_end(&mut head);
+            return Some(head);
+        }
+        None
+    }
+}
+
+fn places(program: &str, path: &str) -> Vec<PathBuf> {
+    if program.contains('/') {
+        return vec![PathBuf::from(program)];
+    }
+    path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(program)).collect()
+}
+
+/// Target path of a link at `path`, without `..` components.
+fn followed(path: &Path, link: &Path) -> PathBuf {
+    let mut to = PathBuf::new();
+    for part in path.parent().unwrap_or(Path::new("/")).join(link).components() {
+        match part {
+            Component::ParentDir => drop(to.pop()),
+            Component::CurDir => {}
+            part => to.push(part),
+        }
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_like_an_engine_finds_them() {
+        let path = |text: &str| PathBuf::from(text);
+        assert_eq!(places("redis-server", "/usr/bin:relative:/bin"), [path("/usr/bin/redis-server"), path("/bin/redis-server")]);
+        assert_eq!(places("/pd-server", "/bin"), [path("/pd-server")]);
+        assert_eq!(followed(Path::new("/usr/bin/a"), Path::new("../lib/./b")), path("/usr/lib/b"));
+        assert_eq!(followed(Path::new("/usr/bin/a"), Path::new("/etc/b")), path("/etc/b"));
+    }
+}

@@ -1,0 +1,110 @@
+//! Minimal parser of Dockerfiles, for facts needed before the engine reads them.
+
+use std::collections::HashMap;
+
+/// Base images of all stages, without duplicates, in order. Build arguments are replaced by their defaults.
+pub(super) fn bases(text: &str) -> Vec<String> {
+    let mut arguments: HashMap<String, String> = HashMap::new();
+    let mut stages: Vec<String> = Vec::new();
+    let mut bases: Vec<String> = Vec::new();
+    for words in instructions(text) {
+        let mut words = words.iter().map(String::as_str);
+        match words.next().map(str::to_ascii_uppercase).as_deref() {
+            // Only arguments before the first stage apply to `FROM`.
+            Some("ARG") if stages.is_empty() && bases.is_empty() => {
+                for (name, value) in words.filter_map(|word| word.split_once('=')) {
+                    arguments.insert(name.to_owned(), value.trim_matches('"').to_owned());
+                }
+            }
+            Some("FROM") => {
+                let words: Vec<&str> = words.filter(|word| !word.starts_with("--")).collect();
+                let Some(base) = words.first().map(|base| filled(base, &arguments)) else { continue };
+                let known = base == "scratch" || stages.contains(&base.to_ascii_lowercase()) || bases.contains(&base);
+                if !known && !base.contains('$') {
+                    bases.push(base);
+                }
+                if let [_, word, stage] = words[..]
+                    && word.eq_ignore_ascii_case("as")
+                {
+                    stages.push(stage.to_ascii_lowercase());
+                }
+            }
+            _ => (),
+        }
+    }
+    bases
+}
+
+/// Returns true if the Dockerfile copies this program from its context: `COPY program/... ...`.
+pub(super) fn wants_program(text: &str) -> bool {
+    instructions(text).iter().any(|words| {
+        let copies = words.first().is_some_and(|word| word.eq_ignore_ascii_case("COPY"));
+        copies && words[1..].iter().any(|word| word == "program" || word.trim_start_matches("./").starts_with("program/"))
+    })
+}
+
+/// Instructions as words, with continued lines joined.
+fn instructions(text: &str) -> Vec<Vec<String>> {
+    let mut found: Vec<Vec<String>> = Vec::new();
+    let mut continued = false;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (line, more) = line.strip_suffix('\\').map_or((line, false), |line| (line, true));
+        let words = line.split_ascii_whitespace().map(str::to_owned);
+        match found.last_mut().filter(|_| continued) {
+            Some(last) => last.extend(words),
+            None => found.push(words.collect()),
+        }
+        continued = more;
+    }
+    found
+}
+
+fn filled(text: &str, arguments: &HashMap<String, String>) -> String {
+    let mut text = text.to_owned();
+    for (name, value) in arguments {
+        text = text.replace(&format!("${{{name}}}"), value);
+        if text.strip_prefix('$') == Some(name.as_str()) {
+            text.clone_from(value);
+        }
+    }
+    text
+}
+
+/// Debian suite of an image by its name: `bookworm` for `debian:bookworm-slim`.
+#[must_use]
+pub(crate) fn base_suite(image: &str) -> Option<&str> {
+    let name = image.strip_prefix("docker.io/").unwrap_or(image);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    let tag = name.strip_prefix("debian:")?;
+    let suite = tag.strip_suffix("-slim").unwrap_or(tag);
+    (!suite.is_empty() && suite.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(suite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_images_of_all_stages_are_found() {
+        let text = "# a comment\nARG TAG=bookworm-slim\nFROM --platform=linux/amd64 debian:${TAG} AS build\nRUN a \\\n  FROM b\n\
+                    FROM build AS test\nFROM scratch\nfrom alpine:3 as last\nFROM debian:bookworm-slim\n";
+        assert_eq!(bases(text), ["debian:bookworm-slim", "alpine:3"]);
+        assert_eq!(bases("ARG BASE=x/y:1\nFROM $BASE\n"), ["x/y:1"]);
+        assert_eq!(bases("FROM $UNKNOWN\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn program_is_needed_if_it_is_copied() {
+        assert!(wants_program("FROM x\nCOPY program/server /usr/bin/x\n"));
+        assert!(wants_program("FROM x\ncopy --chown=1:1 ./program/ /x/\n"));
+        assert!(!wants_program("FROM x\n# COPY program/ /x\nCOPY programs/ /x\nRUN ls program/\n"));
+    }
+
+    #[test]
+    fn debian_suite_is_found_in_the_name() {
+        assert_eq!(base_suite("debian:bookworm-slim"), Some("bookworm"));
+        assert_eq!(base_suite("docker.io/library/debian:trixie"), Some("trixie"));
+        assert_eq!(base_suite("debian:12-slim"), None);
+        assert_eq!(base_suite("pingcap/tikv:v8.5.7"), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! Identity of an image: its tag for the engine, its digest for the yardstick.
+
+use std::collections::BTreeMap;
+
+use super::folder::BuildFolder;
+use super::program::ProgramFiles;
+use chaosrun_scenario::digest::SEMANTICS;
+
+/// Repository of locally built images.
+pub(super) const REPOSITORY: &str = "chaosrun";
+
+/// Names of a built image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ImageIdentity {
+    /// Reference such as `chaosrun/etcd:0123456789ab`. The tag depends on all inputs, so an existing image with it is up to date.
+    pub reference: String,
+    /// Digest of everything that results depend on: not the time of the build, nor the build of this program.
+    pub digest: String,
+    /// Digest that is independent of the content, shared by builds that supersede one another.
+    pub lineage: String,
+}
+
+impl ImageIdentity {
+    /// Computes the identity. `bases` maps the names of the base images to the engine's ids; `own` is the file that this process runs.
+    pub(super) fn of(
+        folder: &BuildFolder,
+        packages: &[String],
+        bases: &BTreeMap<String, String>,
+        program: Option<&ProgramFiles>,
+        own: &str,
+    ) -> Self {
+        let mut packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+        packages.sort_unstable();
+        packages.dedup();
+
+        let mut wanted = Hash::new();
+        for (path, content) in &folder.files {
+            wanted.add(path.as_bytes()).add(&content.bytes).add(&[u8::from(content.executable)]);
+        }
+        wanted.add(packages.join(" ").as_bytes());
+        let mut content = wanted.clone();
+        for (name, id) in bases {
+            wanted.add(name.as_bytes());
+            content.add(name.as_bytes()).add(id.as_bytes());
+        }
+        if let Some(program) = program {
+            wanted.add(format!("semantics {SEMANTICS}").as_bytes());
+            for (path, bytes) in &program.files {
+                content.add(path.as_bytes()).add(bytes);
+            }
+        }
+
+        let mut lineage = Hash::new();
+        lineage.add(folder.origin.as_bytes()).add(packages.join(" ").as_bytes());
+        if program.is_some() {
+            // Two builds of this program used side by side do not remove each other's images.
+            lineage.add(own.as_bytes());
+        }
+        let lineage = format!("{}-{}", repository(&folder.name), &lineage.hex()[..12]);
+        let reference = format!("{REPOSITORY}/{}:{}", repository(&folder.name), &content.hex()[..12]);
+        Self { reference, digest: format!("built:{}", &wanted.hex()[..32]), lineage }
+    }
+}
+
+/// Last part of a folder's name, in characters that an engine allows.
+fn repository(folder: &str) -> String {
+    let last = folder.rsplit('/').next().unwrap_or(folder);
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    let name: String = last.chars().map(letter).collect();
+    // No repeated separators, and none at the ends.
+    let parts: Vec<&str> = name.split('-').filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { "image".into() } else { parts.join("-") }
+}
+
+/// Hash over fields with their lengths, so that `ab` + `c` differs from `a` + `bc`.
+#[derive(Clone)]
+struct Hash(blake3::Hasher);
+
+impl Hash {
+    fn new() -> Self {
+        Self(blake3::Hasher::new())
+    }
+
+    fn add(&mut self, field: &[u8]) -> &mut Self {
+        self.0.update(&(field.len() as u64).to_le_bytes()).update(field);
+        self
+    }
+
+    fn hex(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::folder::Content;
+    use super::*;
+
+    fn folder(text: &str) -> BuildFolder {
+        let file = Content { bytes: text.as_bytes().to_vec(), executable: false };
+        let files = BTreeMap::from([("Dockerfile".to_owned(), file)]);
+        let place = "/p/images/My_Server";
+        BuildFolder { name: "images/My_Server".into(), place: place.into(), origin: place.into(), files, dockerfile: text.into() }
+    }
+
+    fn identity(text: &str, packages: &[&str], base: &str, program: &[u8]) -> ImageIdentity {
+        let packages: Vec<String> = packages.iter().map(|&name| name.to_owned()).collect();
+        let bases = BTreeMap::from([("debian:bookworm-slim".to_owned(), base.to_owned())]);
+        let program = ProgramFiles { files: BTreeMap::from([("server".to_owned(), Bytes::copy_from_slice(program))]) };
+        ImageIdentity::of(&folder(text), &packages, &bases, Some(&program), "/p/target/debug/chaosrun")
+    }
+
+    #[test]
+    fn tag_depends_on_bytes_and_digest_on_meaning() {
+        let first = identity("FROM debian", &["a", "b"], "sha256:1", b"one");
+        assert_eq!(first, identity("FROM debian", &["b", "a", "a"], "sha256:1", b"one"));
+        assert!(first.reference.starts_with("chaosrun/my-server:"), "{first:?}");
+        insta::assert_debug_snapshot!(first);
+
+        let rebuilt = identity("FROM debian", &["a", "b"], "sha256:1", b"two");
+        let rebased = identity("FROM debian", &["a", "b"], "sha256:2", b"one");
+        for other in [rebuilt, rebased] {
+            assert_ne!(first.reference, other.reference);
+            assert_eq!(first.digest, other.digest);
+            assert_eq!(first.lineage, other.lineage);
+        }
+        let changed = identity("FROM debian\nRUN x", &["a", "b"], "sha256:1", b"one");
+        assert_ne!(first.digest, changed.digest);
+        assert_eq!(first.lineage, changed.lineage);
+        let extended = identity("FROM debian", &["a", "b", "c"], "sha256:1", b"one");
+        assert_ne!(first.digest, extended.digest);
+        assert_ne!(first.lineage, extended.lineage);
+    }
+
+    #[test]
+    fn every_folder_gets_a_valid_image_name() {
+        assert_eq!(repository("images/Rate__Limiter."), "rate-limiter");
+        assert_eq!(repository("/"), "image");
+    }
+}

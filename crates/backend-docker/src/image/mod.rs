@@ -1,0 +1,18 @@
+//! Images: pulled when absent, or built from a folder of `images/` (beside the cluster file, above it, or in the binary).
+
+mod context;
+mod dockerfile;
+pub mod embedded;
+mod folder;
+mod identity;
+mod program;
+
+mod build;
+pub mod local_images;
+mod prepare;
+mod pull;
+
+pub(crate) use dockerfile::base_suite;
+pub use prepare::{Image, ImageProgress, ImageStep, Sources, prepare, sidecar};
+pub use program::PROGRAM;
+pub(super) use program::{FOLDER, carried};

@@ -1,0 +1,31 @@
+//! Backend `docker`: one internal network per trial. A node consists of a *network sidecar* container that owns its network namespace, and
+//! of the workload container joined to it, so that effects on the node's network survive its restarts.
+
+pub mod address;
+mod agent;
+mod clock;
+mod cluster;
+mod definition;
+mod disk;
+pub mod engine;
+pub mod error;
+mod events;
+mod exec;
+mod fault_control;
+mod files;
+pub mod image;
+mod layer;
+mod links;
+mod network;
+mod node;
+pub mod once;
+mod plan;
+pub mod reap;
+pub mod sidecar;
+mod stress;
+mod tool;
+mod usage;
+
+pub use cluster::{DockerCluster, DockerOptions};
+pub use engine::Engine;
+pub use error::EngineError;

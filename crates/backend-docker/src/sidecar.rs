@@ -1,0 +1,153 @@
+//! Runner's side of a node's sidecar container, which is controlled only over its attached stdin and stdout.
+//!
+//! The container needs `OpenStdin`, `StdinOnce`, no terminal, the capabilities NET_ADMIN and (to send copies of packets) NET_RAW, `Dns` set
+//! to [`DNS`], and the log driver `none`, which stores nothing: all forwarded data goes over its stdout.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::query_parameters::AttachContainerOptionsBuilder;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio_util::io::StreamReader;
+
+use super::engine::Engine;
+use super::error::EngineError;
+use chaosrun_cluster::{ClusterError, Pinging, Pings};
+use chaosrun_node::netns_sidecar::client::SidecarClient;
+pub use chaosrun_node::netns_sidecar::clock::{ClockReply, ClockRequest};
+pub use chaosrun_node::netns_sidecar::disk::{DiskReply, DiskRequest};
+pub use chaosrun_node::netns_sidecar::guard::Guard;
+pub use chaosrun_node::netns_sidecar::links::{InForce, LinkEffects as LinkPath, LinkSelector, Mode, Ports};
+pub use chaosrun_node::netns_sidecar::streams::SidecarStream;
+
+/// Upstream name server configured in the engine: the sidecar itself, which knows no names. With its own servers, a query for an unknown
+/// name would take the engine half a minute.
+pub const DNS: &str = "127.0.0.53";
+
+/// Lock that orders the starts of sidecars on a network.
+#[derive(Debug, Clone, Default)]
+pub struct StartLock(Arc<tokio::sync::Mutex<()>>);
+
+/// Started sidecar. Cheap to clone. When the last clone is dropped, it heals and exits.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    client: SidecarClient,
+    container: Arc<str>,
+}
+
+impl Holder {
+    /// Attaches to the created container, starts it, and waits until its program answers. `turn` ensures that only one is started on a
+    /// network at a time: an engine that starts several sometimes counts one too many, and then can never remove the network.
+    ///
+    /// # Errors
+    /// The engine refuses, or the program ends.
+    pub async fn start(engine: &Engine, container: &str, turn: &StartLock) -> Result<Self, ClusterError> {
+        let failed = |error| EngineError::from_api(format!("starting the holder `{container}`"), &error);
+        let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
+        let attached = engine.api().attach_container(container, Some(options)).await.map_err(failed)?;
+        {
+            let _turn = turn.0.lock().await;
+            engine.api().start_container(container, None).await.map_err(failed)?;
+        }
+        let AttachContainerResults { output, input } = attached;
+        let complaint = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&complaint);
+        let stdout = output.filter_map(move |output| {
+            let stdout = match output {
+                Ok(LogOutput::StdOut { message }) => Some(Ok(message)),
+                Ok(LogOutput::StdErr { message }) => {
+                    hear(&heard, &message);
+                    None
+                }
+                Ok(LogOutput::StdIn { .. } | LogOutput::Console { .. }) => None,
+                Err(error) => Some(Err(io::Error::other(error.to_string()))),
+            };
+            std::future::ready(stdout)
+        });
+        let stdout = StreamReader::new(Box::pin(stdout));
+        let epitaph = Box::new(move || complaint.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned());
+        let client = SidecarClient::connect(stdout, input, epitaph).await;
+        let container: Arc<str> = container.into();
+        let client = client.map_err(|error| told(&container, &error))?;
+        Ok(Self { client, container })
+    }
+
+    fn told<T>(&self, outcome: io::Result<T>) -> Result<T, ClusterError> {
+        outcome.map_err(|error| told(&self.container, &error))
+    }
+
+    /// Installs the guard: packets may leave the namespace only to neighbours. Returns after it was installed and read back.
+    pub async fn guard(&self, guard: Guard) -> Result<(), ClusterError> {
+        self.told(self.client.guard(guard).await)
+    }
+
+    /// Opens a TCP connection in the sidecar's namespace.
+    pub async fn dial(&self, to: SocketAddr) -> io::Result<SidecarStream> {
+        self.client.dial(to).await
+    }
+
+    /// Creates a unix socket at `inside`, in the sidecar, that everybody may connect to. Each connection is forwarded to the socket at
+    /// `to`, on this machine.
+    pub async fn offer(&self, inside: &Path, to: PathBuf) -> Result<(), ClusterError> {
+        self.told(self.client.offer(inside, to).await)
+    }
+
+    /// Bytes that the namespace has received and sent.
+    pub async fn traffic(&self) -> Result<(u64, u64), ClusterError> {
+        self.told(self.client.traffic().await)
+    }
+
+    /// Sets exactly `paths` for packets that enter the namespace, until `lease` ends or they are set anew.
+    pub async fn set_links(&self, paths: Vec<LinkPath>, seed: u64, lease: Duration) -> Result<(), ClusterError> {
+        self.told(self.client.set_links(paths, seed, lease).await)
+    }
+
+    /// Active paths, read back with their counters.
+    pub async fn links(&self) -> Result<Vec<InForce>, ClusterError> {
+        self.told(self.client.links().await)
+    }
+
+    /// Measures round trips to `to`, by ICMP echoes or by connections to `port`.
+    pub async fn ping(&self, to: Ipv4Addr, port: Option<u16>, how: Pinging) -> io::Result<Pings> {
+        self.client.ping(to, port, how).await
+    }
+
+    /// Bytes per second that arrive here when `sender`, which is at `like`, sends as fast as it can; `own` is the local address.
+    pub async fn receives(&self, own: Ipv4Addr, sender: &Self, like: LinkSelector, during: Duration) -> io::Result<f64> {
+        let port = self.client.sink(like.ports.is_some().then_some(like), during).await?;
+        let to = SocketAddrV4::new(own, port);
+        tokio::try_join!(self.client.sunk(port), sender.client.pour(to, during)).map(|(measured, ())| measured)
+    }
+
+    /// Sends a request about the disk shared with the node.
+    pub async fn disk(&self, ask: DiskRequest) -> Result<DiskReply, ClusterError> {
+        self.told(self.client.disk(ask).await)
+    }
+
+    /// Sends a request about the clocks of the node.
+    pub async fn clock(&self, ask: ClockRequest) -> Result<ClockReply, ClusterError> {
+        self.told(self.client.clock(ask).await)
+    }
+
+    /// Ends the sidecar's stdin: it heals everything but the guard, and exits.
+    pub fn close(&self) {
+        self.client.close();
+    }
+}
+
+fn told(container: &str, error: &io::Error) -> ClusterError {
+    ClusterError::Engine(format!("the holder `{container}`: {error}"))
+}
+
+/// Keeps the first part of error messages from the program, or from the engine in its place.
+fn hear(complaint: &Mutex<String>, message: &Bytes) {
+    let mut complaint = complaint.lock().unwrap_or_else(PoisonError::into_inner);
+    if complaint.len() < 512 {
+        complaint.push_str(&String::from_utf8_lossy(message));
+    }
+}

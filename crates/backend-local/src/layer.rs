@@ -1,0 +1,187 @@
+//! Runner's client of the disk layers, also of those of nodes in containers.
+
+use std::collections::HashMap;
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Mutex;
+use tokio_util::codec::{FramedRead, FramedWrite};
+
+use super::cluster::LocalCluster;
+use super::node::NodeStartPlan;
+use super::plan;
+use super::roster::Who;
+use chaosrun_base::frame::Codec;
+use chaosrun_base::task;
+use chaosrun_cluster::{ClusterError, ExecRequest, PlacedNode, Running};
+use chaosrun_node::disk::wire::{LayerReply, LayerRequest};
+
+/// Folder beside the nodes' directories, which holds the data behind the layers.
+const FOLDER: &str = ".data";
+
+/// Role name of a layer's process: `disk-server`.
+pub(super) const ROLE: &str = "disk";
+
+/// Error for a manual fault on a node without a layer.
+const WITHOUT: &str =
+    "was started without a layer under its data: bring its cluster up from a scenario with a fault of this kind (`cluster up SCENARIO`)";
+
+/// Time limit for a layer that hangs.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Storage behind a layer.
+#[derive(Debug, Clone, Copy)]
+pub enum LayerStorage<'a> {
+    Folder(&'a Path),
+    /// Memory of this size in bytes, owned by the layer's process.
+    Memory(u64),
+}
+
+/// Folder behind the layer of a node.
+pub(super) fn behind(placed: &PlacedNode) -> PathBuf {
+    placed.dir.with_file_name(FOLDER).join(&placed.name)
+}
+
+/// Paths for a node whose own folder is not on this machine: the folder behind its layer, and the layer's mount point.
+pub(super) fn places(dir: &Path, node: &str) -> [PathBuf; 2] {
+    [dir.join(FOLDER).join(node), dir.join(node)]
+}
+
+/// Moves the node's data behind the layer.
+pub(super) fn prepare(plan: &NodeStartPlan) -> io::Result<()> {
+    let Some(behind) = &plan.layer else { return Ok(()) };
+    if let Some(parent) = behind.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::rename(&plan.data, behind)?;
+    fs::create_dir(&plan.data)?;
+    fs::set_permissions(&plan.data, Permissions::from_mode(0o700))
+}
+
+/// Command that runs the layer of a node.
+pub(super) fn exec(program: &Path, behind: LayerStorage, at: &Path) -> ExecRequest {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let (from, what) = match behind {
+        LayerStorage::Folder(folder) => ("--from", text(folder)),
+        LayerStorage::Memory(bytes) => ("--size", bytes.to_string()),
+    };
+    let command = [text(program), "node".into(), "disk".into(), from.into(), what, "--at".into(), text(at)];
+    ExecRequest { command: command.into(), interactive: true, ..ExecRequest::default() }
+}
+
+type Input = FramedWrite<Box<dyn AsyncWrite + Send + Unpin>, Codec<LayerRequest>>;
+type Output = FramedRead<Box<dyn AsyncRead + Send + Unpin>, Codec<LayerReply>>;
+
+/// Running layer. It ends with its trial.
+pub(super) struct RunningLayer {
+    pipes: Mutex<(Input, Output)>,
+}
+
+impl RunningLayer {
+    /// Waits until the layer is mounted.
+    pub async fn start(running: Running) -> io::Result<Self> {
+        let stdin = running.stdin.ok_or_else(|| io::Error::other("it has no stdin"))?;
+        let layer =
+            Self { pipes: Mutex::new((FramedWrite::new(stdin, Codec::default()), FramedRead::new(running.stdout, Codec::default()))) };
+        let first = {
+            let mut pipes = layer.pipes.lock().await;
+            heard(&mut pipes.1).await?
+        };
+        match first {
+            LayerReply::Ready => Ok(layer),
+            LayerReply::Failed(why) => Err(io::Error::other(why)),
+            other => Err(astray(&other)),
+        }
+    }
+
+    pub async fn ask(&self, ask: LayerRequest) -> io::Result<LayerReply> {
+        let mut pipes = self.pipes.lock().await;
+        pipes.0.send(ask).await?;
+        match heard(&mut pipes.1).await? {
+            LayerReply::Failed(why) => Err(io::Error::other(why)),
+            told => Ok(told),
+        }
+    }
+}
+
+async fn heard(output: &mut Output) -> io::Result<LayerReply> {
+    let told = tokio::time::timeout(LONGEST, output.next()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    told.unwrap_or_else(|| Err(io::Error::other("the layer has ended")))
+}
+
+pub(super) fn astray(told: &LayerReply) -> io::Error {
+    io::Error::other(format!("the layer gave an answer to something else: {told:?}"))
+}
+
+/// Layers of a trial.
+#[derive(Default)]
+pub(super) struct Layers(RwLock<HashMap<String, Arc<RunningLayer>>>);
+
+impl Layers {
+    pub fn insert(&self, node: &str, layer: RunningLayer) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned(), Arc::new(layer));
+    }
+
+    pub async fn ask(&self, node: &str, ask: LayerRequest) -> Result<LayerReply, ClusterError> {
+        let layer = self.0.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
+        let layer = layer.ok_or_else(|| ClusterError::Conflict { node: node.to_owned(), problem: WITHOUT.into() })?;
+        layer.ask(ask).await.map_err(failed(node))
+    }
+}
+
+impl LocalCluster {
+    /// Mounts the layers of this cluster's nodes.
+    pub(super) async fn mount_layers(&self) -> Result<(), ClusterError> {
+        let layered = self.nodes.values().filter_map(|node| node.plan.layer.as_ref().map(|behind| (&node.plan, behind)));
+        let mounted = layered.map(async |(plan, behind)| self.mount_layer(&plan.name, LayerStorage::Folder(behind), &plan.data).await);
+        try_join_all(mounted).await.map(drop)
+    }
+
+    /// Mounts a layer at `at`, to which faults refer by the node's name. It ends with this cluster.
+    pub async fn mount_layer(&self, node: &str, behind: LayerStorage<'_>, at: &Path) -> Result<(), ClusterError> {
+        let program = self.server(ROLE).await.map_err(failed(node))?;
+        let exec = exec(&program, behind, at);
+        let running = self.run(exec, plan::clean(), PathBuf::from("/"), None, Who::Workload).await?;
+        let layer = RunningLayer::start(running).await.map_err(failed(node))?;
+        self.layers.insert(node, layer);
+        Ok(())
+    }
+
+    /// Paths for a node of another backend: the folder behind its layer, and the layer's mount point. This function creates neither.
+    pub fn layer_places(&self, node: &str) -> [PathBuf; 2] {
+        places(&self.dir, node)
+    }
+}
+
+pub fn failed(node: &str) -> impl FnOnce(io::Error) -> ClusterError {
+    let what = format!("the layer under the data of `{node}`");
+    move |source| ClusterError::Io { what, source }
+}
+
+/// Writes, syncs and removes a small file, and returns the time it took.
+pub async fn write_through(data: PathBuf) -> Result<Duration, String> {
+    let written = task::spawn_blocking(move || {
+        let path = data.join(".w");
+        let begun = Instant::now();
+        let written = fs::File::create(&path).and_then(|mut file| {
+            file.write_all(&[b'w'; 4096])?;
+            file.sync_all()
+        });
+        let took = begun.elapsed();
+        // The file may not exist.
+        let _ = fs::remove_file(&path);
+        written.map(|()| took).map_err(|error| error.to_string())
+    });
+    match tokio::time::timeout(LONGEST, written).await {
+        Ok(Ok(written)) => written,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("did not answer within {LONGEST:?}")),
+    }
+}

@@ -1,0 +1,36 @@
+//! Backend `local`: real processes on loopback, without root, Docker or a network.
+//!
+//! Reading order: [`supervisor`] (owns every process), [`program`] (program and directories of nodes), `address`, `render` (the rendered
+//! cluster file), `node` (lifecycle of a node), `ready`, [`relay`] and `roster` (links, and the processes at their ends), `workspace`,
+//! [`sandbox`] and `door` (workspace of an agent), `cluster` (all of it as a [`chaosrun_cluster::Cluster`]), `harm` (effects of faults).
+
+mod address;
+mod clock;
+mod cluster;
+mod definition;
+mod disk;
+mod fault_control;
+mod files;
+pub mod folder;
+pub mod layer;
+mod links;
+mod log;
+mod node;
+mod options;
+mod plan;
+pub mod port_forwarder;
+pub mod program;
+mod readiness;
+pub mod relay;
+mod roster;
+pub mod sandbox;
+mod stdio;
+mod stress;
+pub mod supervisor;
+mod terminal;
+mod usage;
+pub mod workspace;
+
+pub use cluster::LocalCluster;
+pub use options::LocalOptions;
+pub use program::WorkRoot;

@@ -1,0 +1,230 @@
+//! Program that nodes run: a copy of this one under a neutral name and path, which only runs nodes.
+//!
+//! An agent that finds the program of a node must not be able to read scenarios or schemas in it, nor learn from its name or path that it
+//! is being tested.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::fcntl::Flock;
+
+use super::folder;
+use super::supervisor::SupervisorClient;
+use chaosrun_base::removal::RemovalLayer;
+use chaosrun_base::samples;
+
+/// Last bytes of the copy. An ELF loader ignores data behind the sections.
+const TRAILER: [u8; 16] = *b"\0nodes-only\0\0\0\0\x01";
+
+/// Word that must not appear in anything visible to a node or a shell.
+const OURS: &str = "chaosrun";
+
+/// Returns true if this process runs such a copy.
+#[must_use]
+pub fn is_copy() -> bool {
+    // An unreadable program was not made here.
+    has_trailer(Path::new("/proc/self/exe")).unwrap_or(false)
+}
+
+/// Returns true if the file is such a copy.
+#[must_use]
+pub fn is_marked(path: &Path) -> bool {
+    has_trailer(path).unwrap_or(false)
+}
+
+fn has_trailer(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut end = [0; TRAILER.len()];
+    file.seek(SeekFrom::End(-16))?;
+    file.read_exact(&mut end)?;
+    Ok(end == TRAILER)
+}
+
+/// Returns true if a path or a variable reveals chaosrun.
+#[must_use]
+pub fn tells(text: &str) -> bool {
+    text.to_ascii_lowercase().contains(OURS)
+}
+
+/// Folders for directories of runs; the first writable one is used.
+#[must_use]
+pub fn places() -> Vec<PathBuf> {
+    // `/tmp` is not the first, since it may be in memory, and data synced by a store should reach a disk.
+    let places = [PathBuf::from("/var/tmp"), std::env::temp_dir(), PathBuf::from("/tmp")];
+    places.into_iter().filter(|place| !tells(&place.to_string_lossy())).collect()
+}
+
+/// Folder in which the directory of a run would be created now.
+///
+/// # Errors
+/// No temporary directory can be written to.
+pub fn place() -> io::Result<PathBuf> {
+    let mut last = nowhere();
+    for place in places() {
+        match tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempdir_in(&place) {
+            Ok(_) => return Ok(place),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn nowhere() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no temporary directory with a neutral path")
+}
+
+/// Prefix of the directory's name, followed by eight random letters. The markers of the run's processes begin with the same text, so that
+/// the folder of a dead run leads to its remaining processes.
+const PREFIX: &str = "w";
+const RANDOM: usize = 8;
+
+/// Returns true if a directory of a run could have this name.
+#[must_use]
+pub(crate) fn is_work_name(name: &str) -> bool {
+    let tail = name.strip_prefix(PREFIX);
+    tail.is_some_and(|tail| tail.len() == RANDOM && tail.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Possible directories of the run whose process markers begin with `nonce`, the best place first.
+#[must_use]
+pub fn folders(nonce: &str) -> Vec<PathBuf> {
+    let name: String = PREFIX.chars().chain(nonce.chars().take(RANDOM)).collect();
+    places().into_iter().map(|place| place.join(&name)).collect()
+}
+
+/// Beginning of the markers of a run's processes, if the name is that of a run's directory.
+#[must_use]
+pub fn marker_of(name: &str) -> Option<&str> {
+    is_work_name(name).then(|| name.strip_prefix(PREFIX)).flatten()
+}
+
+/// Directory of a run that nodes may see: their directories and their program, but nothing of the runner.
+///
+/// It lies outside of the project, whose own path may reveal its purpose. It is removed when dropped, or by the supervisor if the runner
+/// dies earlier.
+#[derive(Debug)]
+pub struct WorkRoot {
+    path: PathBuf,
+    program: PathBuf,
+    made: Mutex<BTreeSet<PathBuf>>,
+    /// Lock held as long as this process lives; an unlocked directory may be removed by others.
+    _lock: Option<Flock<File>>,
+}
+
+impl WorkRoot {
+    /// Creates the directory. `program` is used for `chaosrun` as the first word of a node's command. `hidden` are embedded texts
+    /// (scenarios, prompts) that are blanked in the copy if `program` is the file this process runs.
+    ///
+    /// # Errors
+    /// No temporary directory can be written to.
+    pub fn new(program: &Path, client: &SupervisorClient) -> io::Result<Self> {
+        let mut last = nowhere();
+        // The supervisor knows these folders since its start, so a directory created now is removed in any case.
+        for path in folders(client.nonce()) {
+            match folder::make(&path) {
+                Ok(lock) => {
+                    client.remove_at_end(&path);
+                    return Ok(Self { path, program: program.to_owned(), made: Mutex::default(), _lock: lock });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Path of a role's program after [`WorkRoot::make_server`]: `.../bin/tikv-server`.
+    #[must_use]
+    pub fn server(&self, role: &str) -> PathBuf {
+        let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+        let role: String = role.chars().map(safe).collect();
+        self.path.join("bin").join(format!("{role}-server"))
+    }
+
+    /// Creates the program of a role's nodes. Blocks.
+    ///
+    /// # Errors
+    /// This program cannot be read, or the copy cannot be written.
+    pub fn make_server(&self, role: &str) -> io::Result<()> {
+        self.make(self.server(role))
+    }
+
+    /// Creates the same program under the name of a tool, in a directory for a shell's PATH: `.../tools/docker`. Blocks.
+    ///
+    /// # Errors
+    /// See [`WorkRoot::make_server`].
+    pub fn make_tool(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path.join("tools").join(name);
+        self.make(path.clone())?;
+        Ok(path)
+    }
+
+    /// Creates one copy per run; all other names are links to it.
+    fn make(&self, path: PathBuf) -> io::Result<()> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.contains(&path) {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match made.first() {
+            Some(other) => fs::hard_link(other, &path)?,
+            None => copy(&self.program, &path)?,
+        }
+        made.insert(path);
+        Ok(())
+    }
+}
+
+impl Drop for WorkRoot {
+    fn drop(&mut self) {
+        if RemovalLayer::Guard.works() || RemovalLayer::Signal.works() {
+            // If the removal fails, the supervisor repeats it when no process is left.
+            let _ = folder::remove(&self.path);
+        }
+    }
+}
+
+fn copy(program: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(program, to)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    samples::erase(&File::options().read(true).write(true).open(to)?)?;
+    File::options().append(true).open(to)?.write_all(&TRAILER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stands in for the samples, which this test program does not contain.
+    #[used]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".samples"))]
+    static SAMPLE: [u8; 4] = *b"text";
+
+    #[test]
+    fn copy_is_distinguished_from_the_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let (original, copied) = (Path::new("/proc/self/exe"), dir.path().join("copied"));
+        copy(original, &copied).unwrap();
+        assert!(!has_trailer(original).unwrap());
+        assert!(has_trailer(&copied).unwrap());
+        assert!(!is_copy());
+    }
+
+    #[test]
+    fn a_program_whose_samples_are_not_found_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let original = dir.path().join("original");
+        fs::write(&original, "0123456789abcdef").unwrap();
+        assert!(copy(&original, &dir.path().join("copied")).is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! Process ancestry according to `/proc`.
+//!
+//! To find descendants, all of `/proc` is read (about 10 us per process). `/proc/PID/task/TID/children` is faster, but it is reliable only
+//! for one's own children, and not every kernel has it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+
+/// Environment variable that identifies a process that left its parent and its session: systemd's name for the same purpose, so it reveals
+/// nothing about chaosrun.
+pub const MARKER: &str = "INVOCATION_ID";
+
+/// Needed fields of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStat {
+    pub pid: u32,
+    pub parent: u32,
+    pub group: u32,
+    pub session: u32,
+    /// State: `Z` has ended and waits to be reaped; `T` is stopped.
+    pub state: char,
+    /// Start time in clock ticks since boot. Together with the pid it identifies a process uniquely, since pids are reused.
+    pub started: u64,
+}
+
+impl ProcessStat {
+    /// Reads the current state of a process. Returns `None` when it does not exist.
+    #[must_use]
+    pub fn read(pid: u32) -> Option<Self> {
+        let mut buffer = [0_u8; 512];
+        let len = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+        Self::parse(pid, &buffer[..len])
+    }
+
+    /// Parses the fields. The name in parentheses may contain any character, so fields are counted from the last parenthesis.
+    fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let text = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
+        let mut fields = text.split(' ');
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        let started = fields.nth(15)?.parse().ok()?;
+        Some(Self { pid, parent, group, session, state, started })
+    }
+
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// Descendant, with the child of the ancestor through which it descends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descendant {
+    pub process: ProcessStat,
+    /// Child of the ancestor on the way to this process, or the process itself.
+    pub through: u32,
+}
+
+/// Returns all descendants of `ancestor`, including ended ones that were not reaped. Parents come before their children.
+#[must_use]
+pub fn descendants(ancestor: u32) -> Vec<Descendant> {
+    let mut children: HashMap<u32, Vec<ProcessStat>> = HashMap::new();
+    for process in all() {
+        children.entry(process.parent).or_default().push(process);
+    }
+    let mut found: Vec<Descendant> = Vec::new();
+    for process in children.remove(&ancestor).unwrap_or_default() {
+        found.push(Descendant { process, through: process.pid });
+    }
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        for process in children.remove(&parent.process.pid).unwrap_or_default() {
+            found.push(Descendant { process, through: parent.through });
+        }
+        next += 1;
+    }
+    found
+}
+
+/// Returns the children of the calling process, which has one thread and the pid `own` and reaps them itself, so that none can be missed.
+/// Returns `None` if this kernel does not provide them.
+#[must_use]
+pub fn children(own: u32) -> Option<Vec<u32>> {
+    let text = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?;
+    text.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
+}
+
+/// Returns all processes.
+pub fn all() -> impl Iterator<Item = ProcessStat> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| ProcessStat::read(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// Marker in the environment with which a process was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marked {
+    As(Vec<u8>),
+    /// The process has no marker, or its environment may not be read.
+    Not,
+    /// The process is executing another program at this moment: look again.
+    NotYet,
+}
+
+/// Reads the marker of a process.
+#[must_use]
+pub fn marker(pid: u32) -> Marked {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Marked::Not };
+    if environment.is_empty() && !has_no_environment(pid) {
+        return Marked::NotYet;
+    }
+    let mut variables = environment.split(|byte| *byte == 0);
+    let marker = variables.find_map(|variable| variable.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="));
+    marker.map_or(Marked::Not, |marker| Marked::As(marker.to_vec()))
+}
+
+/// Returns true if a process really has no variables: `env_start` and `env_end`, the 50th and 51st field, are equal.
+///
+/// The environment also reads as empty while an execve(2) has given the process new memory but no stack yet (`env_end` is 0), and when the
+/// opened memory has been replaced since (the new addresses differ).
+fn has_no_environment(pid: u32) -> bool {
+    // If the process is gone, there is nothing to wait for.
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return true };
+    let stat = String::from_utf8_lossy(&stat);
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace().skip(47);
+    matches!((fields.next(), fields.next()), (Some(start), Some(end)) if start == end && end != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_of_a_process_with_an_unusual_name_is_parsed() {
+        let line = b"42 (a) R 1 (b) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 1";
+        let process = ProcessStat::parse(42, line).unwrap();
+        assert_eq!(process, ProcessStat { pid: 42, parent: 7, group: 42, session: 41, state: 'S', started: 98765 });
+        assert_eq!(ProcessStat::parse(42, b"42 (a"), None);
+    }
+
+    #[test]
+    fn empty_environment_differs_from_an_unreadable_one() {
+        use std::process::{Command, Stdio};
+        for (value, expected) in [(Some("7"), Marked::As(b"7".to_vec())), (None, Marked::Not)] {
+            let mut child =
+                Command::new("/bin/cat").env_clear().envs(value.map(|value| (MARKER, value))).stdin(Stdio::piped()).spawn().unwrap();
+            let found = std::iter::repeat_with(|| marker(child.id())).find(|marked| *marked != Marked::NotYet);
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            assert_eq!(found, Some(expected));
+        }
+    }
+
+    #[test]
+    fn this_process_is_found_below_its_parent() {
+        let me = ProcessStat::read(std::process::id()).unwrap();
+        assert!(descendants(me.parent).iter().any(|one| one.process.pid == me.pid && one.through == me.pid));
+    }
+}

@@ -1,0 +1,46 @@
+//! Randomness: every choice of a trial comes from its seed, through a stream of its own. If one part draws more or fewer numbers, the draws
+//! of the other parts stay the same.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// Returns the stream with that name: `chaos.kill.target`, `workload.client.3`.
+#[must_use]
+pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
+    // The context string separates these keys from all other uses of the hash.
+    let mut hash = blake3::Hasher::new_derive_key("chaosrun 2025 stream of a trial's seed");
+    hash.update(&seed.to_le_bytes());
+    hash.update(name.as_bytes());
+    ChaCha8Rng::from_seed(*hash.finalize().as_bytes())
+}
+
+/// Returns the name of the stream for a choice of a fault at its injection number `turn`, from 0.
+#[must_use]
+pub fn of_fault(id: &str, what: &str, turn: u32) -> String {
+    if turn == 0 { format!("chaos.{id}.{what}") } else { format!("chaos.{id}.{turn}.{what}") }
+}
+
+/// Returns the name of the first choice, the targets. Groups of targets are chosen separately.
+#[must_use]
+pub fn of_target(at: usize) -> String {
+    if at == 0 { "target".to_owned() } else { format!("group.{at}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng as _;
+
+    use super::*;
+
+    #[test]
+    fn streams_are_stable_and_independent() {
+        let first = |seed, name| stream(seed, name).next_u64();
+        assert_eq!(first(7, "workload"), first(7, "workload"));
+        assert_ne!(first(7, "workload"), first(8, "workload"));
+        assert_ne!(first(7, "workload"), first(7, "chaos.kill.target"));
+        // A recorded seed must mean the same in every version: this number must never change.
+        assert_eq!(first(1, &of_fault("kill", &of_target(0), 0)), 4_569_490_190_561_959_410);
+        let names = [of_fault("kill", &of_target(2), 0), of_fault("kill", "from", 3)];
+        assert_eq!(names, ["chaos.kill.group.2", "chaos.kill.3.from"]);
+    }
+}

@@ -1,0 +1,233 @@
+//! Background tasks whose panics are reported.
+//!
+//! Tokio keeps a panic of a task in its handle, where it is lost if the handle is not awaited. Every task is therefore started here. A
+//! task belongs to the [`Panics`] of the task that starts it: those of a trial, of a run, or of a process.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Once};
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerWaitFuture;
+
+tokio::task_local! {
+    static CURRENT: Panics;
+}
+
+thread_local! {
+    /// Place of the last panic on this thread.
+    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Panics of all tasks of a scope, and of the scopes around it.
+#[derive(Debug, Clone)]
+pub struct Panics(Arc<Scope>);
+
+#[derive(Debug)]
+struct Scope {
+    first: watch::Sender<Option<Panicked>>,
+    around: Option<Panics>,
+}
+
+/// Panic of a task: its place in the source and its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panicked(String);
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+impl Panics {
+    /// Scope within the current one, if there is one.
+    #[must_use]
+    pub fn within_current() -> Self {
+        note_places();
+        Self(Arc::new(Scope { first: watch::Sender::new(None), around: Self::current() }))
+    }
+
+    /// Returns the scope of the running task; `None` if its panics are not collected.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// Runs a future as part of this scope: all tasks that it starts belong to the scope.
+    pub async fn scope<F: Future>(&self, future: F) -> F::Output {
+        CURRENT.scope(self.clone(), future).await
+    }
+
+    /// First panic of the scope, or else of a scope around it.
+    #[must_use]
+    pub fn seen(&self) -> Option<Panicked> {
+        self.0.first.borrow().clone().or_else(|| self.0.around.as_ref()?.seen())
+    }
+
+    /// Waits for the first panic of the scope or of a scope around it.
+    pub async fn first(&self) -> Panicked {
+        let own = async {
+            let mut first = self.0.first.subscribe();
+            // The sender lives as long as `self`.
+            match first.wait_for(Option::is_some).await.map(|first| first.clone()) {
+                Ok(Some(panicked)) => panicked,
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        };
+        match &self.0.around {
+            None => own.await,
+            Some(around) => tokio::select! {
+                panicked = own => panicked,
+                panicked = Box::pin(around.first()) => panicked,
+            },
+        }
+    }
+
+    fn report(&self, payload: &(dyn Any + Send)) {
+        let message = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = message.unwrap_or("no message");
+        let panicked = Panicked(match PLACE.take() {
+            Some(place) => format!("panicked at {place}: {message}"),
+            None => format!("panicked: {message}"),
+        });
+        self.0.first.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(panicked);
+            is_first
+        });
+    }
+}
+
+/// Makes panics note their place before they are printed as usual.
+fn note_places() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PLACE.set(info.location().map(ToString::to_string));
+            print(info);
+        }));
+    });
+}
+
+/// Starts a task of the current scope.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(watched(future))
+}
+
+/// Runs blocking work on a thread of its own, as part of the current scope.
+pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let panics = Panics::current();
+    tokio::task::spawn_blocking(move || panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| pass_on(panics, payload)))
+}
+
+/// Future for a runtime or a set of tasks of another kind: its panics are reported as those of [`spawn`].
+pub fn watched<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let panics = Panics::current();
+    async move {
+        let future = AssertUnwindSafe(future).catch_unwind();
+        let ended = match &panics {
+            Some(panics) => panics.scope(future).await,
+            None => future.await,
+        };
+        ended.unwrap_or_else(|payload| pass_on(panics, payload))
+    }
+}
+
+/// Reports a panic, and lets it go on to the handle of its task.
+fn pass_on(panics: Option<Panics>, payload: Box<dyn Any + Send>) -> ! {
+    if let Some(panics) = panics {
+        panics.report(&*payload);
+    }
+    panic::resume_unwind(payload)
+}
+
+/// Runs the main future of a process that has no trials.
+///
+/// # Errors
+/// A task of it panicked: the future is dropped then.
+pub async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
+    let panics = Panics::within_current();
+    tokio::select! {
+        biased;
+        panicked = panics.first() => Err(panicked),
+        output = panics.scope(future) => Ok(output),
+    }
+}
+
+/// Tasks that are waited for together.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks(TaskTracker);
+
+impl Tasks {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task of the current scope.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.0.spawn(watched(future))
+    }
+
+    /// Lets [`Tasks::wait`] return when no task runs.
+    pub fn close(&self) -> bool {
+        self.0.close()
+    }
+
+    pub fn wait(&self) -> TaskTrackerWaitFuture<'_> {
+        self.0.wait()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(message: &str) {
+        panic!("{message}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_any_depth_is_reported_with_its_place() {
+        let panics = Panics::within_current();
+        panics.scope(async { drop(spawn(async { drop(Tasks::new().spawn(async { fail("deep") })) })) }).await;
+        let text = panics.first().await.to_string();
+        assert!(text.starts_with("panicked at ") && text.contains("task.rs:") && text.ends_with(": deep"), "{text}");
+        assert_eq!(panics.seen().map(|first| first.to_string()), Some(text));
+    }
+
+    #[tokio::test]
+    async fn panic_reaches_inner_scopes_only() {
+        let outer = Panics::within_current();
+        let (one, other) = outer.scope(async { (Panics::within_current(), Panics::within_current()) }).await;
+        let ended = one.scope(async { spawn_blocking(|| fail("one")).await }).await;
+        assert!(ended.is_err_and(|error| error.is_panic()), "the handle says so as well");
+        assert!(one.seen().is_some() && other.seen().is_none() && outer.seen().is_none());
+        assert!(outer.scope(async { spawn(async { fail("all") }).await }).await.is_err());
+        assert!(other.first().await.to_string().ends_with(": all") && one.seen().unwrap().to_string().ends_with(": one"));
+    }
+
+    #[tokio::test]
+    async fn a_process_ends_with_the_panic_of_a_task() {
+        let for_ever = guard(async {
+            spawn(async { fail("gone") });
+            std::future::pending::<()>().await;
+        });
+        assert!(for_ever.await.is_err_and(|panicked| panicked.to_string().ends_with(": gone")));
+        assert_eq!(guard(async { spawn(async { 1 }).await.ok() }).await, Ok(Some(1)));
+    }
+}

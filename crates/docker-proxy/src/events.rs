@@ -1,0 +1,231 @@
+//! `docker events`: changes of the nodes in the engine's format.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::describe::query;
+use super::engine::{Container, ProxyState};
+use super::logs::moment;
+use super::problem::EngineProblem;
+use chaosrun_cluster::Cluster;
+use chaosrun_event::NodeState;
+
+/// Number of events kept, the same as in an engine.
+const KEPT: usize = 256;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Happened {
+    /// Sequence number from 0.
+    number: usize,
+    at: Timestamp,
+    node: String,
+    action: &'static str,
+    code: Option<i32>,
+}
+
+/// Latest events, updated by [`follow`].
+#[derive(Debug, Clone)]
+pub(super) struct EventHistory {
+    kept: Arc<Mutex<Vec<Happened>>>,
+    /// Number of all events so far.
+    count: watch::Receiver<usize>,
+}
+
+impl EventHistory {
+    /// Events from number `from` on.
+    fn since(&self, from: usize) -> Vec<Happened> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().filter(|happened| happened.number >= from).cloned().collect()
+    }
+}
+
+/// Creates a history, and the body of the task that updates it.
+pub(super) fn follow(cluster: &Arc<dyn Cluster>, token: CancellationToken) -> (EventHistory, impl Future<Output = ()> + Send + 'static) {
+    let mut changes = cluster.changes();
+    let mut states: IndexMap<String, NodeState> = cluster.status().into_iter().map(|status| (status.node, status.state)).collect();
+    let kept: Arc<Mutex<Vec<Happened>>> = Arc::default();
+    let (publish, count) = watch::channel(0);
+    let history = EventHistory { kept: Arc::clone(&kept), count };
+    let task = async move {
+        loop {
+            let change = tokio::select! {
+                () = token.cancelled() => return,
+                change = changes.recv() => match change {
+                    Ok(change) => change,
+                    Err(RecvError::Lagged(_)) => continue,
+                    Err(RecvError::Closed) => return,
+                },
+            };
+            let before = states.insert(change.node.clone(), change.state.clone());
+            let actions = actions(before.as_ref(), &change.state);
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            for (action, code) in actions {
+                let happened = Happened { number: *publish.borrow(), at: Timestamp::now(), node: change.node.clone(), action, code };
+                kept.push(happened);
+                if kept.len() > KEPT {
+                    kept.remove(0);
+                }
+                publish.send_modify(|count| *count += 1);
+            }
+        }
+    };
+    (history, task)
+}
+
+/// Engine's event names for a change from one state to another, with exit codes.
+fn actions(before: Option<&NodeState>, now: &NodeState) -> Vec<(&'static str, Option<i32>)> {
+    match (before, now) {
+        (Some(NodeState::Paused), NodeState::Running) => vec![("unpause", None)],
+        (_, NodeState::Running) => vec![("start", None)],
+        (_, NodeState::Paused) => vec![("pause", None)],
+        (_, NodeState::Exited { code, signal }) => {
+            let code = signal.map_or(code.unwrap_or(0), |signal| 128 + signal);
+            let killed = signal.map(|_| ("kill", None));
+            killed.into_iter().chain([("die", Some(code))]).collect()
+        }
+        (_, NodeState::Created) => Vec::new(),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Asked {
+    #[serde(default)]
+    since: String,
+    #[serde(default)]
+    until: String,
+    #[serde(default)]
+    filters: String,
+}
+
+/// Event filters, `{"event": ["die"], "container": {"pd1": true}}`: both forms are in use.
+#[derive(Debug, Clone, Default)]
+struct Filters(IndexMap<String, Vec<String>>);
+
+impl Filters {
+    fn parse(text: &str) -> Result<Self, EngineProblem> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let value: Value = serde_json::from_str(text).map_err(|_| EngineProblem::bad_request("invalid filter"))?;
+        let map = value.as_object().ok_or_else(|| EngineProblem::bad_request("invalid filter"))?;
+        let words = |value: &Value| match value {
+            Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Value::Object(items) => items.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        Ok(Self(map.iter().map(|(name, value)| (name.clone(), words(value))).collect()))
+    }
+
+    fn let_through(&self, happened: &Happened, container: &Container) -> bool {
+        self.0.iter().all(|(name, wanted)| {
+            let any = |found: &dyn Fn(&str) -> bool| wanted.iter().any(|word| found(word));
+            match name.as_str() {
+                "type" => any(&|word| word == "container"),
+                "event" => any(&|word| word == happened.action),
+                "container" => any(&|word| word.trim_start_matches('/') == container.node.name || container.id.starts_with(word)),
+                "image" => any(&|word| word == container.face.image),
+                // Objects of these other filters do not exist here.
+                _ => false,
+            }
+        })
+    }
+}
+
+pub(super) fn serve(engine: &Arc<ProxyState>, text: &str) -> Result<Response, EngineProblem> {
+    let asked: Asked = query(text)?;
+    let (since, until) = (moment(&asked.since)?, moment(&asked.until)?);
+    let filters = Filters::parse(&asked.filters)?;
+    let first = if asked.since.is_empty() { *engine.history.count.borrow() } else { 0 };
+    let state = (Arc::clone(engine), engine.history.count.clone(), first);
+    let stream = futures_util::stream::unfold(state, move |(engine, mut count, mut from)| {
+        let filters = filters.clone();
+        async move {
+            loop {
+                let mut lines = String::new();
+                for happened in engine.history.since(from) {
+                    from = happened.number + 1;
+                    let Ok(container) = engine.find(&happened.node) else { continue };
+                    let in_time = since.is_none_or(|since| happened.at >= since) && until.is_none_or(|until| happened.at <= until);
+                    if in_time && filters.let_through(&happened, container) {
+                        let _ = writeln!(lines, "{}", told(&happened, container));
+                    }
+                }
+                if !lines.is_empty() {
+                    return Some((Ok::<_, Infallible>(Bytes::from(lines)), (engine, count, from)));
+                }
+                let over = async {
+                    match until {
+                        Some(until) => tokio::time::sleep(left(until)).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = engine.token.cancelled() => return None,
+                    changed = count.wait_for(|count| *count > from) => changed.map(drop).ok()?,
+                    () = over => return None,
+                }
+            }
+        }
+    });
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response())
+}
+
+/// Time until this moment; zero when it is past.
+fn left(until: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
+}
+
+fn told(happened: &Happened, container: &Container) -> Value {
+    let mut attributes = json!({ "image": container.face.image, "name": container.node.name });
+    if let Some(code) = happened.code {
+        attributes["exitCode"] = Value::from(code.to_string());
+    }
+    json!({
+        "status": happened.action,
+        "id": container.id,
+        "from": container.face.image,
+        "Type": "container",
+        "Action": happened.action,
+        "Actor": { "ID": container.id, "Attributes": attributes },
+        "scope": "local",
+        "time": happened.at.as_second(),
+        "timeNano": i64::try_from(happened.at.as_nanosecond()).unwrap_or(i64::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_changes_have_the_engines_event_names() {
+        let killed = NodeState::Exited { code: None, signal: Some(9) };
+        assert_eq!(actions(Some(&NodeState::Running), &killed), [("kill", None), ("die", Some(137))]);
+        assert_eq!(actions(Some(&killed), &NodeState::Running), [("start", None)]);
+        assert_eq!(actions(Some(&NodeState::Running), &NodeState::Paused), [("pause", None)]);
+        assert_eq!(actions(Some(&NodeState::Paused), &NodeState::Running), [("unpause", None)]);
+        assert_eq!(actions(Some(&NodeState::Running), &NodeState::Exited { code: Some(0), signal: None }), [("die", Some(0))]);
+    }
+
+    #[test]
+    fn filters_come_in_two_forms() {
+        for text in [r#"{"event": ["die", "kill"]}"#, r#"{"event": {"die": true, "kill": true}}"#] {
+            assert_eq!(Filters::parse(text).unwrap().0["event"], ["die", "kill"]);
+        }
+        assert!(Filters::parse("[]").is_err());
+    }
+}

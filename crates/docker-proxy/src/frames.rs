@@ -1,0 +1,33 @@
+//! Engine's stream format without a terminal: a header of 8 bytes before each piece.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Largest piece that is read and framed at once.
+pub(super) const PIECE: usize = 32 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutputStream {
+    Stdout = 1,
+    Stderr = 2,
+}
+
+/// Builds a frame: `[stream, 0, 0, 0, length as u32 big endian]` and the payload.
+pub(super) fn frame(stream: OutputStream, payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(8 + payload.len());
+    out.put_u8(stream as u8);
+    out.put_bytes(0, 3);
+    // Callers pass pieces, so the payload is never longer than the length field allows.
+    out.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+    out.put_slice(payload);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_header_and_payload() {
+        assert_eq!(frame(OutputStream::Stderr, b"abc").as_ref(), b"\x02\0\0\0\0\0\0\x03abc");
+    }
+}

@@ -1,0 +1,30 @@
+//! Docker proxy: the part of the Docker Engine API that an agent may use, implemented over the `Cluster` trait.
+//!
+//! An agent is not trusted. Its `docker` command line talks only to this server on a unix socket. The server knows only the nodes of this
+//! trial, answers from the `Cluster` trait (so that both backends look the same), and passes no byte of the agent's HTTP to a real engine.
+//! It records every call that concerns a node. Requests that are not on the closed list of `route` are refused.
+
+mod archive;
+mod audit;
+mod describe;
+mod engine;
+mod events;
+mod exec;
+mod filter;
+mod frames;
+mod lifecycle;
+mod logs;
+mod problem;
+mod route;
+mod server;
+mod session;
+mod stats;
+mod system;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod times;
+
+pub use engine::{ContainerView, ProxySettings};
+pub use server::{DockerProxy, DockerProxyError, DockerProxyHandle};

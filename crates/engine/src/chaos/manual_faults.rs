@@ -1,0 +1,142 @@
+//! Manual faults, on a cluster that runs without a trial. Each is a timeline of one entry that begins at once, and ends when its time is
+//! over or when a command heals it. Its progress is reported as events.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use indexmap::IndexMap;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::{ChaosState, FaultDriver};
+use chaosrun_base::task;
+use chaosrun_cluster::Cluster;
+use chaosrun_diagnostic::Diagnostic;
+use chaosrun_event::emit::Emitter;
+use chaosrun_fault::ActiveEffects;
+use chaosrun_monitor::MonitorHandle;
+use chaosrun_scenario::manual_fault;
+use chaosrun_scenario::model;
+use chaosrun_scenario::model::{Backend, Chaos};
+
+/// Faults that were injected manually. Dropping this value leaves its faults in force until the cluster ends.
+pub struct ManualFaults {
+    pub spec: Arc<model::ClusterSpec>,
+    pub backend: Backend,
+    pub seed: u64,
+    pub cluster: Arc<dyn Cluster>,
+    pub emitter: Emitter,
+    pub cancel: CancellationToken,
+    effects: ActiveEffects,
+    active: Mutex<Active>,
+}
+
+/// Faults that have not ended, and the number of all faults so far.
+#[derive(Default)]
+struct Active {
+    count: u32,
+    faults: IndexMap<String, ManualFault>,
+}
+
+struct ManualFault {
+    chaos: Chaos,
+    let_go: CancellationToken,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl ManualFault {
+    fn has_ended(&self) -> bool {
+        self.cancel.is_cancelled() || self.task.is_finished()
+    }
+}
+
+impl ManualFaults {
+    #[must_use]
+    pub fn new(
+        spec: Arc<model::ClusterSpec>,
+        backend: Backend,
+        seed: u64,
+        cluster: Arc<dyn Cluster>,
+        emitter: Emitter,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { spec, backend, seed, cluster, emitter, cancel, effects: ActiveEffects::default(), active: Mutex::default() }
+    }
+
+    /// Begins to inject the faults described by `text`; returns the id and the progress.
+    ///
+    /// # Errors
+    /// All problems of the text.
+    pub fn inject(
+        &self,
+        text: &str,
+        lasts: Option<&str>,
+        monitor: &MonitorHandle,
+    ) -> Result<(String, watch::Receiver<ChaosState>), Vec<Diagnostic>> {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.faults.retain(|_, one| !one.has_ended());
+        let id = format!("f{}", active.count + 1);
+        let others: Vec<Chaos> = active.faults.values().map(|one| one.chaos.clone()).collect();
+        let chaos = manual_fault(text, &id, lasts, (&self.spec, self.backend), &others)?;
+        active.count += 1;
+        let (cancel, let_go) = (self.cancel.child_token(), CancellationToken::new());
+        let driver = FaultDriver {
+            spec: Arc::clone(&self.spec),
+            chaos: Arc::new([chaos.clone()]),
+            truth: Arc::new([]),
+            seed: self.seed,
+            cluster: Arc::clone(&self.cluster),
+            monitor: monitor.clone(),
+            emitter: self.emitter.clone(),
+            cancel: cancel.clone(),
+            effects: self.effects.clone(),
+            commands: watch::channel(0).1,
+            let_go: Some(let_go.clone()),
+        };
+        let (publish, state) = watch::channel(ChaosState::default());
+        let ended = cancel.clone();
+        let task = task::spawn(async move {
+            driver.run(Instant::now(), publish).await;
+            // Also ends the watches that still observe the fault.
+            ended.cancel();
+        });
+        active.faults.insert(id.clone(), ManualFault { chaos, let_go, cancel, task });
+        Ok((id, state))
+    }
+
+    /// Returns the ids of the faults that have not ended.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.faults.iter().filter(|(_, one)| !one.has_ended()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Waits until these faults have ended: a healed fault is watched a moment longer, and keeps its place until then.
+    pub async fn ended(&self, ids: &[String]) {
+        let watched: Vec<_> = {
+            let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+            ids.iter().filter_map(|id| active.faults.get(id)).map(|one| one.cancel.clone()).collect()
+        };
+        for ended in watched {
+            ended.cancelled().await;
+        }
+    }
+
+    /// Ends a fault; returns when it is gone, or cannot be removed. Returns false if no fault has that id.
+    pub async fn heal(&self, id: &str) -> bool {
+        let one = self.active.lock().unwrap_or_else(PoisonError::into_inner).faults.shift_remove(id);
+        let Some(ManualFault { let_go, cancel, task, .. }) = one.filter(|one| !one.has_ended()) else { return false };
+        let_go.cancel();
+        // A panic was already reported, and leaves no work to wait for.
+        let _ = task.await;
+        cancel.cancel();
+        true
+    }
+
+    /// Ends the effects of faults on links: the other effects end with the cluster.
+    pub async fn mend(&self) {
+        self.effects.mend(&*self.cluster).await;
+    }
+}

@@ -1,0 +1,44 @@
+//! Agent's view of a running trial.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::chaos::driver::ChaosState;
+use chaosrun_agent as agent;
+use chaosrun_agent::{AgentView, TicketView};
+use chaosrun_monitor::MonitorState;
+
+/// Returns the part of the monitor's state that an agent may see.
+pub(super) fn view(state: &MonitorState) -> AgentView {
+    let tickets = state.tickets.iter().map(|(ticket, open)| TicketView { ticket: ticket.clone(), open: *open });
+    AgentView {
+        tickets: tickets.collect(),
+        observe: state.observed.clone(),
+        series: Arc::clone(&state.series),
+        healthy: state.objectives_hold_since.is_some(),
+    }
+}
+
+/// Updates the agent's view, and the truth that only the oracle reads.
+pub(super) async fn mirror(
+    mut state: watch::Receiver<MonitorState>,
+    view_tx: watch::Sender<AgentView>,
+    mut chaos: watch::Receiver<ChaosState>,
+    truth: watch::Sender<Vec<agent::ActiveFault>>,
+) {
+    // The timeline ends before the trial does; its last state stays valid.
+    let mut timeline_runs = true;
+    loop {
+        tokio::select! {
+            changed = state.changed() => match changed {
+                Ok(()) => drop(view_tx.send_replace(view(&state.borrow_and_update()))),
+                Err(_) => return,
+            },
+            changed = chaos.changed(), if timeline_runs => {
+                timeline_runs = changed.is_ok();
+                truth.send_replace(chaos.borrow_and_update().shown());
+            }
+        }
+    }
+}

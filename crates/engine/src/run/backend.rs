@@ -1,0 +1,138 @@
+//! Registry of backends on which clusters can be created, for trials and for kept clusters alike: a line each in [`SHIPPED`], or a call of
+//! [`register`].
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures_util::future::BoxFuture;
+
+use super::containers::Containers;
+use super::stage::RunShared;
+use chaosrun_backend_docker::{DockerCluster, DockerOptions, EngineError};
+use chaosrun_backend_local::{LocalCluster, LocalOptions};
+use chaosrun_base::ids::TrialId;
+use chaosrun_cluster::backend;
+use chaosrun_cluster::backend::{DOCKER, Description, LOCAL};
+use chaosrun_cluster::{Cluster, ClusterError};
+use chaosrun_event::emit::Emitter;
+use chaosrun_scenario::model;
+use chaosrun_scenario::model::Backend;
+
+/// Backend with the constructor of its clusters.
+#[derive(Clone, Copy)]
+pub struct Registration {
+    pub description: &'static Description,
+    pub make: Make,
+}
+
+/// Function that creates a cluster without starting it.
+pub type Make = for<'a> fn(Making<'a>) -> BoxFuture<'a, Result<Arc<dyn Cluster>, ClusterError>>;
+
+/// Arguments of a constructor.
+pub struct Making<'a> {
+    pub shared: &'a RunShared,
+    pub spec: &'a Arc<model::ClusterSpec>,
+    pub trial: &'a TrialId,
+    /// Folders, seed, supervisor and events of the trial; used for processes of this machine.
+    pub options: LocalOptions,
+}
+
+static SHIPPED: [Registration; 2] =
+    [Registration { description: &LOCAL, make: local }, Registration { description: &DOCKER, make: docker }];
+
+static OTHERS: RwLock<Vec<Registration>> = RwLock::new(Vec::new());
+
+/// Registers a backend beside those that ship with the program: files and options may name it from then on. Must be called when the program
+/// starts.
+pub fn register(registration: Registration) {
+    backend::register(registration.description);
+    OTHERS.write().unwrap_or_else(PoisonError::into_inner).push(registration);
+}
+
+fn maker(backend: Backend) -> Option<Make> {
+    let others = OTHERS.read().unwrap_or_else(PoisonError::into_inner);
+    let found = SHIPPED.iter().chain(&*others).find(|registration| registration.description.name == backend.name);
+    found.map(|registration| registration.make)
+}
+
+fn local(making: Making<'_>) -> BoxFuture<'_, Result<Arc<dyn Cluster>, ClusterError>> {
+    Box::pin(async move { Ok(Arc::new(LocalCluster::new(Arc::clone(making.spec), making.options)?) as Arc<dyn Cluster>) })
+}
+
+fn docker(making: Making<'_>) -> BoxFuture<'_, Result<Arc<dyn Cluster>, ClusterError>> {
+    Box::pin(async move {
+        let Making { shared, spec, trial, options } = making;
+        let containers = shared.containers.as_deref().ok_or_else(|| ClusterError::Engine("no engine was connected to".into()))?;
+        let LocalOptions { run_dir, trial: opaque, seed, emitter, .. } = options.clone();
+        let beside = LocalCluster::without_nodes(spec, LocalOptions { relay: false, ..options })?;
+        let Containers { run, engine, images, program } = containers;
+        let (engine, images, run, trial) = (engine.clone(), Arc::clone(images), run.clone(), trial.clone());
+        let program = program.clone();
+        let options = DockerOptions { engine, images, program, run, trial, opaque, run_dir, seed, emitter, beside };
+        Ok(Arc::new(DockerCluster::new(Arc::clone(spec), options).await?) as Arc<dyn Cluster>)
+    })
+}
+
+/// Cluster to place, and the trial that owns it.
+#[derive(Debug, Clone, Copy)]
+pub struct Placing<'a> {
+    pub backend: Backend,
+    pub spec: &'a Arc<model::ClusterSpec>,
+    pub trial: &'a TrialId,
+    pub seed: u64,
+    /// Folder below which the logs of nodes are written.
+    pub record_dir: &'a Path,
+    pub emitter: &'a Emitter,
+}
+
+/// Cluster that has not been started.
+pub struct PreparedCluster {
+    pub cluster: Arc<dyn Cluster>,
+    /// Folder of the agent; its path reveals nothing about the trial.
+    pub agent_dir: PathBuf,
+    /// Path at which the docker proxy will listen.
+    pub engine: PathBuf,
+}
+
+/// Chooses addresses and creates folders; starts nothing yet.
+///
+/// # Errors
+/// Fails if there are no addresses, a folder cannot be created, or a template fails.
+pub async fn cluster(shared: &RunShared, placing: Placing<'_>) -> Result<PreparedCluster, ClusterError> {
+    let Placing { backend, spec, trial, seed, record_dir, emitter } = placing;
+    // Opaque, because an agent may see this name.
+    let opaque = blake3::hash(trial.as_str().as_bytes()).to_hex()[..8].to_owned();
+    let agent_dir = shared.work.path().join(format!("{opaque}-home"));
+    for dir in [record_dir, &agent_dir] {
+        let what = || format!("cannot make `{}`", dir.display());
+        std::fs::create_dir_all(dir).map_err(|source| ClusterError::Io { what: what(), source })?;
+    }
+    let engine = shared.work.path().join(format!("{opaque}.sock"));
+    let options = LocalOptions {
+        run_dir: record_dir.to_owned(),
+        work: Arc::clone(&shared.work),
+        trial: opaque,
+        seed,
+        client: shared.supervisor.clone(),
+        emitter: emitter.clone(),
+        agent_dir: agent_dir.clone(),
+        tools_dir: shared.tools_dir.clone(),
+        relay: true,
+    };
+    let make = maker(backend).ok_or_else(|| ClusterError::Engine(format!("nothing makes clusters on `{}`", backend.as_str())))?;
+    let cluster = make(Making { shared, spec, trial, options }).await?;
+    Ok(PreparedCluster { cluster, agent_dir, engine })
+}
+
+/// Ends all remaining clusters of this process, and the supervisor.
+///
+/// # Errors
+/// Fails if the engine does not answer, or does not remove something.
+pub async fn close(shared: &RunShared) -> Result<(), EngineError> {
+    let cleared = match &shared.containers {
+        Some(containers) => containers.clear().await,
+        None => Ok(()),
+    };
+    shared.supervisor.close().await;
+    cleared
+}

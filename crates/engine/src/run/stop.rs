@@ -1,0 +1,48 @@
+//! Stopping a run: at the first signal gently (heal, tear down, record), at the second by force.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use chaosrun_base::removal::RemovalLayer;
+use chaosrun_base::task;
+
+/// Two levels of stopping, each a token to wait on.
+#[derive(Debug, Clone, Default)]
+pub struct StopTokens {
+    /// First SIGINT or SIGTERM, or a full disk: trials end as interrupted, everything is removed.
+    pub gently: CancellationToken,
+    /// Second signal: everything is killed at once.
+    pub now: CancellationToken,
+}
+
+impl StopTokens {
+    /// Listens to SIGINT, SIGTERM and SIGHUP for as long as the runtime lives. Calls `told` at each signal.
+    ///
+    /// # Errors
+    /// Fails if a handler cannot be installed.
+    pub fn on_signals(&self, told: impl Fn(usize) + Send + 'static) -> std::io::Result<()> {
+        if !RemovalLayer::Signal.works() {
+            return Ok(());
+        }
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let stop = self.clone();
+        task::spawn(async move {
+            for count in 1.. {
+                tokio::select! {
+                    _ = interrupt.recv() => (),
+                    _ = terminate.recv() => (),
+                    _ = hangup.recv() => (),
+                }
+                told(count);
+                if count == 1 {
+                    stop.gently.cancel();
+                } else {
+                    stop.now.cancel();
+                }
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! Nodes that the agent changed, by any means: the cluster reports the origin of each change.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use chaosrun_base::task;
+use chaosrun_cluster::Cluster;
+use chaosrun_event::Actor;
+
+/// Names of touched nodes, in the order of their first change.
+#[derive(Debug, Clone)]
+pub struct TouchedNodes(Arc<Mutex<Vec<String>>>);
+
+impl TouchedNodes {
+    /// Watches the cluster from now on, until `cancel`.
+    pub fn watch(cluster: &dyn Cluster, cancel: CancellationToken) -> Self {
+        let touches = Self(Arc::default());
+        let found = touches.clone();
+        let mut changes = cluster.changes();
+        task::spawn(async move {
+            loop {
+                let change = tokio::select! {
+                    () = cancel.cancelled() => return,
+                    change = changes.recv() => change,
+                };
+                match change {
+                    Ok(change) if change.by == Some(Actor::Agent) => found.add(change.node),
+                    Ok(_) | Err(RecvError::Lagged(_)) => (),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        touches
+    }
+
+    fn add(&self, node: String) {
+        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+
+    pub fn nodes(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,84 @@
+//! Signatures of thinking: each contains a digest of everything before it. A changed history is detected at once, without stored state.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
+
+/// Digest of a conversation, extended block by block.
+#[derive(Debug, Clone)]
+pub struct Prefix(blake3::Hasher);
+
+impl Prefix {
+    /// Begins with the parts before all messages.
+    #[must_use]
+    pub fn new(model: &str, tools: &Value, system: &Value) -> Self {
+        let mut prefix = Self(blake3::Hasher::new_derive_key("chaosrun 2026 signature of a fake model's thinking"));
+        prefix.line(model);
+        prefix.line(&canonical(tools));
+        // A text is short for a list with one block.
+        let system = match system {
+            Value::String(text) => serde_json::json!([{ "type": "text", "text": text }]),
+            other => other.clone(),
+        };
+        prefix.line(&canonical(&system));
+        prefix
+    }
+
+    /// Adds a block. The distribution of one role's blocks over messages does not matter.
+    pub fn add(&mut self, role: &str, block: &Value) {
+        self.line(role);
+        self.line(&canonical(block));
+    }
+
+    /// Signature of thinking at this position.
+    #[must_use]
+    pub fn sign(&self, thinking: &str) -> String {
+        let mut hasher = self.0.clone();
+        hasher.update(thinking.as_bytes());
+        let mut bytes = [0; 60];
+        hasher.finalize_xof().fill(&mut bytes);
+        BASE64_STANDARD.encode(bytes)
+    }
+
+    fn line(&mut self, text: &str) {
+        self.0.update(text.as_bytes());
+        self.0.update(b"\n");
+    }
+
+    /// Digest of everything so far.
+    #[must_use]
+    pub fn hash(&self) -> blake3::Hash {
+        self.0.finalize()
+    }
+}
+
+/// Canonical form, equal for values with the same meaning: keys sorted, nulls and cache markers removed.
+fn canonical(value: &Value) -> String {
+    fn write(value: &Value, out: &mut String) {
+        match value {
+            Value::Object(map) => {
+                let mut entries: Vec<_> = map.iter().filter(|(key, value)| !value.is_null() && *key != "cache_control").collect();
+                entries.sort_by_key(|(key, _)| *key);
+                out.push('{');
+                for (key, value) in entries {
+                    out.push_str(&Value::from(key.as_str()).to_string());
+                    out.push(':');
+                    write(value, out);
+                    out.push(',');
+                }
+                out.push('}');
+            }
+            Value::Array(items) => {
+                out.push('[');
+                for item in items {
+                    write(item, out);
+                    out.push(',');
+                }
+                out.push(']');
+            }
+            plain => out.push_str(&plain.to_string()),
+        }
+    }
+    let mut out = String::new();
+    write(value, &mut out);
+    out
+}

@@ -1,0 +1,240 @@
+//! Delivery of an answer: complete, in small pieces, cut off, or malformed.
+
+use std::io;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::script::{CutAt, Malformed};
+use super::turn::Manners;
+
+/// One event of a stream, or a complete body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFrame {
+    pub text: String,
+    pub mark: Option<StreamMark>,
+}
+
+/// Significant event for clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamMark {
+    /// Reason why the model stopped.
+    Stop,
+    /// End of the answer.
+    End,
+}
+
+/// Pieces to send.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pieces: Vec<Bytes>,
+    every: Duration,
+    ending: Ending,
+    /// Announced length of a body, if it has one.
+    pub length: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The answer is complete.
+    Whole,
+    /// Parts are missing, but the body ends normally.
+    Clean,
+    /// The connection breaks in the middle.
+    Broken,
+}
+
+/// Notification about the end of a delivery.
+pub trait Flight: Send + 'static {
+    /// Called when everything was sent. If dropped without this call, the answer did not arrive.
+    fn landed(&mut self);
+}
+
+impl Delivery {
+    /// Delivery of a stream's events.
+    #[must_use]
+    pub fn of_stream(mut frames: Vec<StreamFrame>, manners: &Manners) -> Self {
+        if let Some(malformed) = &manners.malformed {
+            let at = malformed.at.unwrap_or(2).min(frames.len().saturating_sub(1));
+            if let Some(place) = frames.get_mut(at) {
+                let text = malformed.text.clone().unwrap_or_else(|| format!("{}\n\n", half(&place.text)));
+                if malformed.extra {
+                    frames.insert(at, StreamFrame { text, mark: None });
+                } else {
+                    place.text = text;
+                }
+            }
+        }
+        Self::new(frames, manners, None)
+    }
+
+    /// Delivery of a single body.
+    #[must_use]
+    pub fn of_whole(text: String, manners: &Manners) -> Self {
+        let text = match &manners.malformed {
+            Some(Malformed { text: Some(other), .. }) => other.clone(),
+            Some(_) => half(&text).to_owned(),
+            None => text,
+        };
+        let length = text.len();
+        // Without events, the stop reason counts as somewhere in the middle, and the end as the last byte.
+        let (middle, last) = (half(&text).to_owned(), text.char_indices().next_back().map_or(0, |(at, _)| at));
+        let frames = vec![
+            StreamFrame { text: middle.clone(), mark: None },
+            StreamFrame { text: text[middle.len()..last.max(middle.len())].to_owned(), mark: Some(StreamMark::Stop) },
+            StreamFrame { text: text[last.max(middle.len())..].to_owned(), mark: Some(StreamMark::End) },
+        ];
+        Self::new(frames, manners, Some(length))
+    }
+
+    fn new(mut frames: Vec<StreamFrame>, manners: &Manners, length: Option<usize>) -> Self {
+        let mut ending = if manners.malformed.is_some() { Ending::Clean } else { Ending::Whole };
+        let mut most = usize::MAX;
+        let mut length = length;
+        if let Some(cut) = manners.cut {
+            ending = if cut.clean { Ending::Clean } else { Ending::Broken };
+            // A body that ends normally has not announced a greater length.
+            length = length.filter(|_| !cut.clean);
+            let mark = match cut.at {
+                CutAt::Bytes(bytes) => {
+                    most = bytes;
+                    None
+                }
+                CutAt::Stop => Some(StreamMark::Stop),
+                CutAt::End => Some(StreamMark::End),
+            };
+            if let Some(at) = mark.and_then(|mark| frames.iter().position(|frame| frame.mark == Some(mark))) {
+                frames.truncate(at);
+            }
+        }
+        let mut pieces: Vec<Bytes> = Vec::new();
+        let mut left = most;
+        for frame in frames {
+            let mut bytes = Bytes::from(frame.text);
+            bytes.truncate(left);
+            left -= bytes.len();
+            if !bytes.is_empty() {
+                pieces.push(bytes);
+            }
+        }
+        let mut every = Duration::ZERO;
+        if let Some(drip) = manners.drip {
+            every = drip.every.0;
+            let all = pieces.concat();
+            pieces = all.chunks(drip.bytes.max(1)).map(Bytes::copy_from_slice).collect();
+        }
+        Self { pieces, every, ending, length }
+    }
+
+    /// Marks the delivery as a failure, even if it looks complete.
+    #[must_use]
+    pub fn failed(mut self) -> Self {
+        if self.ending == Ending::Whole {
+            self.ending = Ending::Clean;
+        }
+        self
+    }
+
+    /// Body of the response; `flight` is notified with its last byte, and only if the answer is complete.
+    pub fn body(self, flight: impl Flight) -> Body {
+        let sending = Sending { pieces: self.pieces.into_iter(), sent: false, every: self.every, ending: self.ending, over: false, flight };
+        Body::from_stream(stream::unfold(sending, Sending::next))
+    }
+}
+
+struct Sending<F> {
+    pieces: std::vec::IntoIter<Bytes>,
+    sent: bool,
+    every: Duration,
+    ending: Ending,
+    over: bool,
+    flight: F,
+}
+
+impl<F: Flight> Sending<F> {
+    async fn next(mut self) -> Option<(Result<Bytes, io::Error>, Self)> {
+        if self.over {
+            return None;
+        }
+        let Some(piece) = self.pieces.next() else {
+            return match self.ending {
+                Ending::Whole => {
+                    self.flight.landed();
+                    None
+                }
+                Ending::Clean => None,
+                Ending::Broken => {
+                    if self.sent {
+                        // Earlier bytes are sent first; without any, not even the headers are sent.
+                        tokio::task::yield_now().await;
+                    }
+                    self.over = true;
+                    Some((Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut off, as the script says")), self))
+                }
+            };
+        };
+        if self.sent && !self.every.is_zero() {
+            tokio::time::sleep(self.every).await;
+        }
+        self.sent = true;
+        // Notified before the last byte is sent, since the client may send its next request as soon as it has it.
+        if self.ending == Ending::Whole && self.pieces.len() == 0 {
+            self.flight.landed();
+        }
+        Some((Ok(piece), self))
+    }
+}
+
+fn half(text: &str) -> &str {
+    let mut middle = text.len() / 2;
+    while !text.is_char_boundary(middle) {
+        middle -= 1;
+    }
+    &text[..middle]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::{Cut, Drip, Span};
+
+    fn frames() -> Vec<StreamFrame> {
+        let frame = |text: &str, mark| StreamFrame { text: text.into(), mark };
+        vec![frame("one.", None), frame("zwölf.", None), frame("why.", Some(StreamMark::Stop)), frame("end.", Some(StreamMark::End))]
+    }
+
+    fn sent(manners: &Manners) -> (String, usize, Ending) {
+        let delivery = Delivery::of_stream(frames(), manners);
+        (String::from_utf8_lossy(&delivery.pieces.concat()).into_owned(), delivery.pieces.len(), delivery.ending)
+    }
+
+    #[test]
+    fn delivery_options_change_the_sent_bytes() {
+        let cut = |at, clean| Manners { cut: Some(Cut { at, clean }), ..Manners::default() };
+        assert_eq!(sent(&Manners::default()), ("one.zwölf.why.end.".into(), 4, Ending::Whole));
+        assert_eq!(sent(&cut(CutAt::Stop, false)), ("one.zwölf.".into(), 2, Ending::Broken));
+        assert_eq!(sent(&cut(CutAt::End, true)), ("one.zwölf.why.".into(), 3, Ending::Clean));
+        assert_eq!(sent(&cut(CutAt::Bytes(6), false)), ("one.zw".into(), 2, Ending::Broken));
+        assert_eq!(sent(&cut(CutAt::Bytes(0), false)), (String::new(), 0, Ending::Broken));
+        let drip = Manners { drip: Some(Drip { bytes: 5, every: Span::default() }), ..Manners::default() };
+        assert_eq!(sent(&drip), ("one.zwölf.why.end.".into(), 4, Ending::Whole));
+        let malformed = |extra| Malformed { at: Some(1), text: Some("{".into()), extra };
+        let malformed = |extra| Manners { malformed: Some(malformed(extra)), ..Manners::default() };
+        assert_eq!(sent(&malformed(false)), ("one.{why.end.".into(), 4, Ending::Clean));
+        assert_eq!(sent(&malformed(true)), ("one.{zwölf.why.end.".into(), 5, Ending::Clean));
+        let broken_off = Manners { malformed: Some(Malformed::default()), ..Manners::default() };
+        assert_eq!(sent(&broken_off), ("one.zwölf.wh\n\nend.".into(), 4, Ending::Clean));
+    }
+
+    #[test]
+    fn body_announces_its_length_unless_cut_cleanly() {
+        let of = |at, clean| Delivery::of_whole("{\"ö\":1}".into(), &Manners { cut: Some(Cut { at, clean }), ..Manners::default() });
+        let broken = of(CutAt::End, false);
+        assert_eq!((broken.length, broken.pieces.concat()), (Some(8), "{\"ö\":1".as_bytes().to_vec()));
+        assert_eq!(of(CutAt::Stop, true).length, None);
+        let garbled = Delivery::of_whole("{\"ö\":1}".into(), &Manners { malformed: Some(Malformed::default()), ..Manners::default() });
+        assert_eq!((garbled.length, garbled.pieces.concat()), (Some(4), "{\"ö".as_bytes().to_vec()));
+    }
+}

@@ -1,0 +1,109 @@
+//! Faults of the clocks that the processes of a node read.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::{FELT_WITHIN, FaultContext, FaultFinding, Injection, Way, each};
+use chaosrun_cluster::ClusterError;
+use chaosrun_cluster::fault_control::{ClockReading, NodeClock};
+
+pub(super) const PRELOADED: &[Way] =
+    &[Way::plain("a library of ours in front of the C library; static programs and those in Go are refused")];
+
+/// Injection of `clock_skew` and `clock_rate`.
+pub(super) struct Clocked {
+    clock: NodeClock,
+    before: OnceLock<(ClockReading, Instant)>,
+}
+
+impl Clocked {
+    pub fn new(offset_us: i64, rate: f64) -> Self {
+        Self { clock: NodeClock { offset_us, rate }, before: OnceLock::new() }
+    }
+
+    /// Returns the reading, the change of the offset since before the injection that a process of the node sees, and the requested
+    /// change, both in microseconds.
+    async fn look(&self, context: &FaultContext) -> Result<(ClockReading, f64, f64), String> {
+        let now = context.cluster.clock(context.first()).await.map_err(|error| error.to_string())?;
+        let since = context.began.elapsed().as_secs_f64() * 1e6;
+        #[expect(clippy::cast_precision_loss, reason = "a time for people")]
+        let (seen, offset) =
+            ((now.offset_us - self.before.get().map_or(0, |(before, _)| before.offset_us)) as f64, self.clock.offset_us as f64);
+        Ok((now, seen, offset + since * (self.clock.rate - 1.0)))
+    }
+}
+
+#[async_trait]
+impl Injection for Clocked {
+    async fn before(&self, context: &FaultContext) -> Result<String, String> {
+        let now = context.cluster.clock(context.first()).await.map_err(|error| error.to_string())?;
+        let _ = self.before.set((now, Instant::now()));
+        Ok(format!("the clock of {} was off by {:.1} ms", context.first(), micros_as_ms(now.offset_us)))
+    }
+
+    async fn inject(&self, context: &FaultContext) -> Result<(), ClusterError> {
+        each(&context.targets, async |node| context.effects.clock(&*context.cluster, &node, &context.id, Some(self.clock)).await).await
+    }
+
+    async fn installed(&self, context: &FaultContext) -> FaultFinding {
+        self.felt(context).await
+    }
+
+    /// Checks that the node's own processes have read the clock since the injection.
+    async fn hit(&self, context: &FaultContext) -> Option<FaultFinding> {
+        let deadline = Instant::now() + FELT_WITHIN;
+        loop {
+            let now = context.cluster.clock(context.first()).await.ok()?;
+            let reads = now.reads;
+            if reads > 0 || Instant::now() > deadline {
+                #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+                let number = reads as f64;
+                return Some(FaultFinding::new(reads > 0, format!("its processes have asked {reads} times")).with("reads", number));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Checks that a process in the node's namespace sees the change.
+    async fn felt(&self, context: &FaultContext) -> FaultFinding {
+        let deadline = Instant::now() + FELT_WITHIN;
+        loop {
+            let found = match self.look(context).await {
+                Err(error) => FaultFinding::no(error),
+                Ok((_, seen, asked)) => {
+                    // A measurement takes time itself, and the effect of a rate shows only after a while.
+                    let ok = (seen - asked).abs() <= asked.abs() * 0.1 + 20_000.0 && asked.abs() >= 40_000.0;
+                    let detail = format!("the clock of {} is off by {:.1} ms (asked {:.1} ms)", context.first(), seen / 1e3, asked / 1e3);
+                    FaultFinding::new(ok, detail).with("offset_ms", seen / 1e3).with("asked_ms", asked / 1e3)
+                }
+            };
+            // A skew below the accuracy of this measurement counts as felt when it is in force.
+            let small = self.clock.offset_us.unsigned_abs() < 40_000 && (self.clock.rate - 1.0).abs() < f64::EPSILON;
+            if found.ok || small || Instant::now() > deadline {
+                return FaultFinding { ok: found.ok || small, ..found };
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn heal(&self, context: &FaultContext) -> Result<(), ClusterError> {
+        each(&context.targets, async |node| context.effects.clock(&*context.cluster, &node, &context.id, None).await).await
+    }
+
+    async fn gone(&self, context: &FaultContext) -> Option<FaultFinding> {
+        if !context.effects.left(context.first(), &context.id).await {
+            return None;
+        }
+        let now = context.cluster.clock(context.first()).await.ok()?;
+        let off = micros_as_ms(now.offset_us);
+        Some(FaultFinding::yes(format!("the clock of {} is off by {off:.1} ms", context.first())).with("offset_ms", off))
+    }
+}
+
+fn micros_as_ms(micros: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a time for people")]
+    let ms = micros as f64 / 1e3;
+    ms
+}

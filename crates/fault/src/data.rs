@@ -1,0 +1,45 @@
+//! Helpers for faults that are arbitrary commands or requests. Their effects show only in the observations, if at all.
+
+use super::{FELT_WITHIN, FaultContext, FaultFinding, Resolver};
+use crate::resolver::Heal;
+use chaosrun_diagnostic::Diagnostic;
+use chaosrun_expr::{ConditionTruth, Expr, Scope, Template};
+use chaosrun_input::Text;
+
+/// Compiles the command with which an agent can repair the fault.
+pub(super) fn repair(to: &mut Resolver, read: Option<&Text>) -> Option<Template> {
+    read.and_then(|text| to.template("repair", text, Scope::Agent))
+}
+
+/// Checks that a fault with an end has an undo command.
+pub(super) fn needs_undo(to: &mut Resolver, there: bool, example: &str) {
+    if !there && matches!(to.heal, Heal::After(_)) {
+        let problem = Diagnostic::error("no_undo", "this fault has an end, and no `undo`");
+        to.wrong_fault(problem.label(format!("expected `undo: {example}` in this map")));
+    }
+}
+
+/// Checks before the injection that the sign of the fault is absent.
+pub(super) async fn before(context: &FaultContext, sign: Option<&Expr>) -> Result<String, String> {
+    match sign {
+        None => Ok(String::new()),
+        Some(sign) if context.observer.truth(sign).await == ConditionTruth::True => {
+            Err(format!("`{}` is true before it is injected", sign.text))
+        }
+        Some(sign) => Ok(format!("`{}` was not true", sign.text)),
+    }
+}
+
+/// Waits until the observations show the fault.
+pub(super) async fn felt(context: &FaultContext, sign: Option<&Expr>) -> FaultFinding {
+    let Some(sign) = sign else { return FaultFinding::yes("nothing is said to show it") };
+    let shown = tokio::time::timeout(FELT_WITHIN, context.becomes(sign, ConditionTruth::True)).await == Ok(true);
+    FaultFinding::new(shown, if shown { "it is" } else { "it is not either" })
+}
+
+/// Waits until the sign of the fault was present and is absent again.
+pub(super) async fn gone(context: &FaultContext, sign: Option<&Expr>) -> Option<FaultFinding> {
+    let sign = sign?;
+    let was = context.becomes(sign, ConditionTruth::True).await && context.becomes(sign, ConditionTruth::False).await;
+    was.then(|| FaultFinding::yes(format!("`{}` is no longer true", sign.text)))
+}

@@ -1,0 +1,212 @@
+//! `cpu_stress`: another load keeps the node's processors busy, within the node's own limits.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::description::on;
+use crate::resources::{gone, installed, intact, put};
+use crate::{
+    DOCKER, FELT_WITHIN, FaultContext, FaultDescription, FaultFinding, Injection, LOCAL, PATIENT, Ramp, RawTarget, Repair, Resolution,
+    ResolvedFault, Resolver, Target, Way, ms,
+};
+use chaosrun_cluster::ClusterError;
+use chaosrun_cluster::fault_control::{LinkPath, Stress, Worked};
+use chaosrun_input::{RawRamped, Short, quantity};
+
+/// Fixed data of the fault.
+pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
+    name: "cpu_stress",
+    summary: "Something else keeps the node's processors busy, within the node's own limits.",
+    example: "cpu_stress: { target: tikv1, cores: 2, percent: 95 }",
+    backends: &[
+        on(LOCAL, &[Way::plain("the node is stopped and continued in turns")]),
+        on(DOCKER, &[Way::plain("a burner in the node's container")]),
+    ],
+    refused: "",
+    repair: Repair::Verb("restart"),
+    class: "cpu_exhaustion",
+    holds: Some("processors"),
+    prepares: None,
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "cpu_stress")]
+pub struct Parameters {
+    pub target: Short<RawTarget>,
+    /// Number of processors [default: 1].
+    pub cores: Option<f64>,
+    /// Percentage of their time [default: 100].
+    pub percent: Option<RawRamped>,
+}
+
+/// Additional response time of a node that is throttled for most of 100 ms. Other nodes are not slower.
+const TURN: Duration = Duration::from_millis(25);
+/// Number of measurements per comparison.
+const LOOKS: usize = 9;
+
+/// Checks the parameters.
+pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
+    let cores = to.within("cores", read.cores, 0.1..=1024.0, 1.0);
+    let percent = read.percent.as_ref().map(|read| to.ramped("percent", read, quantity::percent));
+    let (percent, ramp) = percent.unwrap_or(Some((100.0, None)))?;
+    Some(Resolution::of(CpuStress { target: to.target(&read.target)?, cores, percent, ramp }))
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct CpuStress {
+    target: Target,
+    cores: f64,
+    /// Busy share of processor time, 0 to 100.
+    percent: f64,
+    ramp: Option<Ramp>,
+}
+
+impl ResolvedFault for CpuStress {
+    fn targets(&self) -> Vec<&Target> {
+        vec![&self.target]
+    }
+
+    fn injection(&self, _paths: Vec<LinkPath>) -> Box<dyn Injection> {
+        Box::new(Burning { fault: self.clone(), percent: Mutex::new(self.percent), before: OnceLock::new() })
+    }
+}
+
+struct Burning {
+    fault: CpuStress,
+    /// Current share, which a ramp changes.
+    percent: Mutex<f64>,
+    before: OnceLock<Look>,
+}
+
+/// Measurement from outside that shows whether the processors of a node are busy.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// Duration of a piece of work in the node, divided by its processor time.
+    Stretch(f64),
+    /// Third quartile and maximum of several response times: on a busy machine a single answer says little. `beside` is the third
+    /// quartile of a node without a fault, measured in turns with this one.
+    Answers { quarter: Duration, slowest: Duration, beside: Option<Duration> },
+}
+
+impl Burning {
+    fn stress(&self) -> Stress {
+        let percent = *self.percent.lock().unwrap_or_else(PoisonError::into_inner);
+        Stress { cores: self.fault.cores, percent, memory: 0 }
+    }
+}
+
+fn answers(context: &FaultContext, quarter: Duration, slowest: Duration) -> String {
+    format!("one of four answers of {} takes {} or more, the slowest {}", context.first(), ms(quarter), ms(slowest))
+}
+
+async fn look(context: &FaultContext) -> Look {
+    let mut stretches = Vec::new();
+    for _ in 0..LOOKS {
+        match context.cluster.work(context.first()).await {
+            Ok(Worked { cpu, wall }) if !cpu.is_zero() => stretches.push(wall.as_secs_f64() / cpu.as_secs_f64()),
+            _ => break,
+        }
+    }
+    stretches.sort_by(f64::total_cmp);
+    if let Some(middle) = stretches.get(stretches.len() / 2) {
+        return Look::Stretch(*middle);
+    }
+    let mut others = context.cluster.topology().nodes.iter().map(|node| node.name.clone());
+    let other = others.find(|node| !context.targets.contains(node));
+    let (mut took, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..LOOKS * 3 {
+        let began = Instant::now();
+        let _ = context.cluster.answers(context.first(), PATIENT).await;
+        took.push(began.elapsed());
+        if let Some(other) = &other {
+            let began = Instant::now();
+            let _ = context.cluster.answers(other, PATIENT).await;
+            beside.push(began.elapsed());
+        }
+    }
+    took.sort_unstable();
+    beside.sort_unstable();
+    let quarter = |times: &[Duration]| times.get(times.len() * 3 / 4).copied();
+    Look::Answers {
+        quarter: quarter(&took).unwrap_or_default(),
+        slowest: took.last().copied().unwrap_or_default(),
+        beside: quarter(&beside),
+    }
+}
+
+#[async_trait]
+impl Injection for Burning {
+    async fn before(&self, context: &FaultContext) -> Result<String, String> {
+        let look = look(context).await;
+        let _ = self.before.set(look);
+        Ok(match look {
+            Look::Stretch(stretch) => format!("work in {} took {stretch:.2} times its processor time", context.first()),
+            Look::Answers { quarter, slowest, .. } => answers(context, quarter, slowest),
+        })
+    }
+
+    async fn inject(&self, context: &FaultContext) -> Result<(), ClusterError> {
+        put(context, Some(self.stress())).await
+    }
+
+    async fn installed(&self, context: &FaultContext) -> FaultFinding {
+        installed(context, |_| true).await
+    }
+
+    async fn hit(&self, context: &FaultContext) -> Option<FaultFinding> {
+        let used = context.cluster.stress(context.first()).await.ok()?.used;
+        Some(FaultFinding::new(!used.is_zero(), format!("{} used so far", ms(used))).time("used_ms", used))
+    }
+
+    async fn felt(&self, context: &FaultContext) -> FaultFinding {
+        let deadline = Instant::now() + FELT_WITHIN;
+        loop {
+            let found = match (self.before.get(), look(context).await) {
+                (Some(Look::Stretch(before)), Look::Stretch(now)) => {
+                    let detail = format!("work in {} takes {now:.2} times its processor time", context.first());
+                    FaultFinding::new(now >= before * 1.1, detail).with("stretch_before", *before).with("stretch", now)
+                }
+                (Some(Look::Answers { quarter: before, slowest: slowest_before, .. }), Look::Answers { quarter, slowest, beside }) => {
+                    let longer = |now: Duration, before: Duration| now >= before * 2 && now >= Duration::from_millis(10);
+                    // The delay of a busy machine was there before the fault, and twice this delay may exceed one throttling period.
+                    // But it also delays the other node's answers.
+                    let apart = beside.is_some_and(|beside| quarter >= beside + TURN);
+                    let ok = longer(quarter, *before) || longer(slowest, *slowest_before) || apart;
+                    let found = FaultFinding::new(ok, answers(context, quarter, slowest)).time("quarter_before_ms", *before);
+                    let found = found.time("quarter_ms", quarter).time("slowest_before_ms", *slowest_before).time("slowest_ms", slowest);
+                    beside.map_or(found.clone(), |beside| found.time("quarter_beside_ms", beside))
+                }
+                _ => FaultFinding::no(format!("{} cannot be looked at as before", context.first())),
+            };
+            if found.ok || Instant::now() > deadline {
+                return found;
+            }
+        }
+    }
+
+    async fn heal(&self, context: &FaultContext) -> Result<(), ClusterError> {
+        put(context, None).await
+    }
+
+    async fn gone(&self, context: &FaultContext) -> Option<FaultFinding> {
+        gone(context).await
+    }
+
+    async fn intact(&self, context: &FaultContext) -> Option<FaultFinding> {
+        intact(context).await
+    }
+
+    fn ramp(&self) -> Option<Ramp> {
+        self.fault.ramp
+    }
+
+    async fn step(&self, context: &FaultContext, value: f64) -> Result<(), ClusterError> {
+        *self.percent.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        self.inject(context).await
+    }
+}

@@ -1,0 +1,72 @@
+//! `disk_error`: a share of the operations on the node's data fails.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::description::on;
+use crate::disk::{LAYER, Layered, SHARED};
+use crate::{DOCKER, FaultDescription, Injection, LOCAL, Preparation, RawTarget, Repair, Resolution, ResolvedFault, Resolver, Target};
+use chaosrun_cluster::fault_control::{DiskErrno, DiskFault, DiskOperation, LinkPath};
+use chaosrun_input::{OneOrMany, RawAmount, Short, quantity};
+
+/// Fixed data of the fault.
+pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
+    name: "disk_error",
+    summary: "A share of the operations on the node's data fails.",
+    example: "disk_error: { target: tikv1, percent: 12.5, errno: ENOSPC, operations: [write, sync] }",
+    backends: &[on(LOCAL, LAYER), on(DOCKER, SHARED)],
+    refused: "",
+    repair: Repair::Nobody,
+    class: "disk_error",
+    holds: None,
+    prepares: Some(Preparation::DiskLayer),
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "disk_error")]
+pub struct Parameters {
+    pub target: Short<RawTarget>,
+    /// The share of operations that fail: 100 unless given.
+    pub percent: Option<RawAmount>,
+    /// `EIO` unless given.
+    pub errno: Option<DiskErrno>,
+    /// Which: reads, writes and syncs unless given.
+    #[serde(default)]
+    pub operations: OneOrMany<DiskOperation>,
+}
+
+/// Checks the parameters.
+pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
+    let share = to.amount("percent", read.percent.as_ref(), quantity::percent).unwrap_or(100.0) / 100.0;
+    let operations = match read.operations.0.as_slice() {
+        [] => vec![DiskOperation::Read, DiskOperation::Write, DiskOperation::Sync],
+        named => named.to_vec(),
+    };
+    let errno = read.errno.unwrap_or_default();
+    Some(Resolution::of(DiskError { target: to.target(&read.target)?, share, errno, operations }))
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct DiskError {
+    target: Target,
+    /// Share of the operations, 0 to 1.
+    share: f64,
+    errno: DiskErrno,
+    operations: Vec<DiskOperation>,
+}
+
+impl ResolvedFault for DiskError {
+    fn targets(&self) -> Vec<&Target> {
+        vec![&self.target]
+    }
+
+    fn injection(&self, _paths: Vec<LinkPath>) -> Box<dyn Injection> {
+        Box::new(Layered::new(DiskFault {
+            error: self.share,
+            errno: self.errno,
+            operations: self.operations.clone(),
+            ..DiskFault::default()
+        }))
+    }
+}

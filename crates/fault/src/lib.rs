@@ -1,0 +1,42 @@
+//! Faults, one file per fault: its parameters, its requirements per backend, its injection, evidence and healing.
+//!
+//! A fault is a module of [`kinds`] with three items, registered by one line in the list there: `DESCRIPTION` (fixed data),
+//! `Parameters` (the map below `inject:` of a file) and `resolve` (checks the parameters and returns the fault). A resolved fault
+//! ([`ResolvedFault`]) builds an [`Injection`], which injects once and proves the effect: installed, hit, felt, gone. Faults of one
+//! family share helpers: `process`, `network`, `disk`, `clock`, `resources`, `configuration`, `data`.
+//!
+//! Reading order: [`description`], [`target`], [`resolver`], [`resolved`], [`injection`], [`context`], [`active_effects`], [`kinds`],
+//! a family. This crate does not use scenarios, the monitor or trials, which are built on top of it.
+
+pub mod active_effects;
+pub mod context;
+pub mod description;
+pub mod injection;
+pub mod kinds;
+pub mod ramp;
+pub mod resolved;
+pub mod resolver;
+pub mod target;
+
+mod clock;
+mod configuration;
+mod data;
+mod disk;
+mod network;
+mod process;
+mod resources;
+
+#[cfg(test)]
+mod docs;
+
+pub use active_effects::ActiveEffects;
+pub use context::{Changes, ClusterObserver, FaultContext};
+pub use description::{BackendWays, DOCKER, FaultDescription, Feature, LOCAL, Preparation, Repair, Way};
+pub use injection::{FaultFinding, Injection, Numbers};
+pub use kinds::{ALL, FaultParameters};
+pub use ramp::Ramp;
+pub use resolved::{Choice, Chooser, Fault, Resolution, ResolvedFault};
+pub use resolver::{FaultGround, FaultNode, Heal, Resolver};
+pub use target::{Pick, RawTarget, Target, TargetOf};
+
+use injection::{FELT_WITHIN, PATIENT, PROBE, each, ms};

@@ -1,0 +1,165 @@
+//! Faults of links between nodes. They are measured by small exchanges in the network namespaces of the nodes, on an affected pair
+//! and on an unaffected one. An effect on the unaffected pair is a warning.
+
+pub mod links;
+pub mod paths;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::{FaultContext, FaultFinding, Feature, PATIENT, PROBE, Way, ms};
+use chaosrun_cluster::fault_control::{LinkPath, LinkState, Pinging, Pings};
+use chaosrun_event::NodeState;
+
+/// Packet mechanism: a queue program in the node's network namespace, or the kernel's own queue, decides on each packet.
+pub(super) const PACKETS: &[Way] = &[Way { how: "a queue of ours on the receiving side", needs: &[Feature::Nftables, Feature::Nfqueue] }];
+pub(super) const RELAY: &[Way] = &[Way::plain("the relay between the nodes")];
+/// Reason why the relay does not support a fault of packets.
+pub(super) const STREAM: &str = "its relay sees bytes, not packets";
+
+/// Two nodes, and the port that is dialled if only that port is affected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePair {
+    pub from: String,
+    pub to: String,
+    pub port: Option<String>,
+}
+
+impl NodePair {
+    fn of(path: &LinkPath) -> Self {
+        Self { from: path.from.clone(), to: path.to.clone(), port: path.port.clone() }
+    }
+
+    pub fn name(&self) -> String {
+        let port = self.port.as_ref().map_or(String::new(), |port| format!(" ({port})"));
+        format!("{} to {}{port}", self.from, self.to)
+    }
+}
+
+/// Affected pair and unaffected pair.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    pub hit: NodePair,
+    /// Time that the affected pair took to reach each other.
+    pub took: Duration,
+    pub bystander: Option<NodePair>,
+}
+
+/// Chooses pairs that reach each other before the fault.
+pub(super) async fn watched(context: &FaultContext, paths: &[LinkPath]) -> Result<Watched, String> {
+    let candidates: Vec<NodePair> = paths.iter().map(NodePair::of).collect();
+    let hit = first_that_reaches(context, candidates).await;
+    let (hit, took) = hit.ok_or_else(|| format!("{} and the others do not reach each other before", context.targets.join(", ")))?;
+    let status = context.cluster.status();
+    let running = |name: &str| status.iter().any(|status| status.node == name && status.state == NodeState::Running);
+    let names: Vec<_> = context.cluster.topology().nodes.iter().map(|node| &node.name).filter(|name| running(name)).collect();
+    let others = context.effects.paths();
+    let touched = |from: &str, to: &str| {
+        let same = |path: &LinkPath| (path.from == from && path.to == to) || (path.from == to && path.to == from);
+        paths.iter().chain(&others).any(same)
+    };
+    let every = names.iter().flat_map(|from| names.iter().map(|to| ((*from).clone(), (*to).clone())));
+    let whole = every.filter(|(from, to)| from != to && !touched(from, to)).map(|(from, to)| NodePair { from, to, port: None });
+    let bystander = first_that_reaches(context, whole.collect()).await.map(|(pair, _)| pair);
+    Ok(Watched { hit, took, bystander })
+}
+
+/// Returns the first pair that connects. Dials the first few pairs at once; a longer timeout is used only if no pair is quick, since
+/// some may be silent.
+async fn first_that_reaches(context: &FaultContext, pairs: Vec<NodePair>) -> Option<(NodePair, Duration)> {
+    for timeout in [PROBE, PATIENT] {
+        let dials = pairs.iter().take(8).map(async |pair| contact(context, pair, timeout).await.ok().map(|took| (pair.clone(), took)));
+        let found = join_all(dials).await.into_iter().flatten().next();
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// Dials a pair once and returns the time taken.
+pub(super) async fn contact(context: &FaultContext, pair: &NodePair, timeout: Duration) -> Result<Duration, String> {
+    let Some(port) = &pair.port else { return context.cluster.reaches(&pair.from, &pair.to, timeout).await };
+    let once = Pinging { count: 1, every: Duration::ZERO, timeout };
+    let pings = context.cluster.ping(&pair.from, &pair.to, Some(port), once).await?;
+    pings.answered.first().copied().ok_or_else(|| format!("was not connected in {} ms", timeout.as_millis()))
+}
+
+pub(super) async fn ping(context: &FaultContext, pair: &NodePair, count: u32, every: Duration, timeout: Duration) -> Result<Pings, String> {
+    context.cluster.ping(&pair.from, &pair.to, pair.port.as_deref(), Pinging { count, every, timeout }).await
+}
+
+/// Returns the median of the round trips.
+pub(super) fn median(pings: &Pings) -> Option<Duration> {
+    let mut times = pings.answered.clone();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
+}
+
+/// Reads back the active states of `paths`. A state with additional effects of other faults counts too.
+pub(super) async fn read_back(context: &FaultContext, paths: &[LinkPath]) -> Result<Vec<LinkState>, String> {
+    let found = context.cluster.links().await.map_err(|error| error.to_string())?;
+    let covers = |state: &LinkState, path: &LinkPath| {
+        let same = state.path.from == path.from && state.path.to == path.to && state.path.port == path.port;
+        same && state.path.cut >= path.cut && (path.shape.is_plain() || !state.path.shape.is_plain())
+    };
+    Ok(paths.iter().filter_map(|path| found.iter().find(|state| covers(state, path)).cloned()).collect())
+}
+
+pub(super) async fn installed(context: &FaultContext, paths: &[LinkPath], what: &str) -> FaultFinding {
+    match read_back(context, paths).await {
+        Err(error) => FaultFinding::no(error),
+        Ok(found) => {
+            let mut directions: Vec<String> = paths.iter().map(|path| format!("{} -> {}", path.from, path.to)).collect();
+            directions.dedup();
+            let shown = directions.len().min(8);
+            let more = if directions.len() > shown { format!(" and {} more", directions.len() - shown) } else { String::new() };
+            let detail = format!("{} of {} directions are {what}: {}{more}", found.len(), paths.len(), directions[..shown].join(", "));
+            #[expect(clippy::cast_precision_loss, reason = "a few links")]
+            let (there, asked) = (found.len() as f64, paths.len() as f64);
+            FaultFinding::new(found.len() == paths.len(), detail).with("directions", there).with("directions_asked", asked)
+        }
+    }
+}
+
+/// Checks that an unaffected link is as before. Adds the result to the finding, with a warning if it is not.
+pub(super) async fn untouched(context: &FaultContext, watched: &Watched, before: Option<Duration>, found: FaultFinding) -> FaultFinding {
+    let Some(pair) = &watched.bystander else { return found };
+    let now = ping(context, pair, 9, Duration::from_millis(2), PROBE).await.ok().as_ref().and_then(median);
+    let detail = match (before, now) {
+        (_, None) => {
+            context.emitter.warn(format!("fault `{}`: the unaffected pair {} is not whole either", context.id, pair.name()));
+            format!("{}; unaffected {} does not answer", found.detail, pair.name())
+        }
+        (Some(before), Some(now)) => {
+            // A busy machine answers late by itself, so only large differences are reported.
+            if now > before * 4 + Duration::from_millis(5) {
+                let message = format!("the unaffected pair {} answers in {}, {} before", pair.name(), ms(now), ms(before));
+                context.emitter.warn(format!("fault `{}`: {message}", context.id));
+            }
+            format!("{}; unaffected {} {} ({} before)", found.detail, pair.name(), ms(now), ms(before))
+        }
+        (None, Some(now)) => format!("{}; unaffected {} {}", found.detail, pair.name(), ms(now)),
+    };
+    let found = FaultFinding { detail, ..found };
+    let found = if let Some(before) = before { found.time("bystander_before_ms", before) } else { found };
+    if let Some(now) = now { found.time("bystander_ms", now) } else { found }
+}
+
+/// Checks that the paths of a fault are in force, as long as the fault was not healed.
+pub(super) async fn still_there(context: &FaultContext, paths: &[LinkPath]) -> Option<FaultFinding> {
+    let ours = context.effects.paths();
+    let wanted: Vec<LinkPath> = paths
+        .iter()
+        .filter(|path| ours.iter().any(|own| own.from == path.from && own.to == path.to && own.port == path.port))
+        .cloned()
+        .collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    // A backend that does not answer is no sign of an agent's action.
+    let found = read_back(context, &wanted).await.ok()?;
+    let detail = format!("{} of {} directions are in force", found.len(), wanted.len());
+    Some(FaultFinding::new(found.len() == wanted.len() || context.effects.paths() != ours, detail))
+}

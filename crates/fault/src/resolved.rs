@@ -1,0 +1,183 @@
+//! Faults with all parameters resolved.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rand_chacha::ChaCha8Rng;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::description::FaultDescription;
+use super::injection::Injection;
+use super::kinds::FaultParameters;
+use super::resolver::{FaultGround, Heal, Resolver};
+use super::target::Target;
+use chaosrun_cluster::Topology;
+use chaosrun_cluster::fault_control::LinkPath;
+use chaosrun_diagnostic::{Diagnostic, Pointer};
+use chaosrun_expr::Template;
+use chaosrun_input::{Checker, get};
+
+/// Choice of nodes at the injection. Every choice is determined by the seed.
+#[async_trait]
+pub trait Chooser: Send + Sync {
+    fn topology(&self) -> &Topology;
+
+    /// Returns random numbers for a choice with that purpose.
+    fn stream(&self, purpose: &str) -> ChaCha8Rng;
+
+    /// Returns the nodes that a target means now, or a sentence that says why there are none.
+    async fn nodes(&self, wanted: &Target, purpose: &str) -> Result<Vec<String>, String>;
+}
+
+/// Nodes chosen for an injection, and the paths of a fault of links.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Choice {
+    pub targets: Vec<String>,
+    pub paths: Vec<LinkPath>,
+}
+
+/// Fault whose parameters are resolved.
+#[async_trait]
+pub trait ResolvedFault: Debug + Send + Sync {
+    /// Returns the nodes that the fault is injected into; for links the side that is chosen first. Only groups have several targets.
+    fn targets(&self) -> Vec<&Target>;
+
+    /// Chooses the nodes and paths of an injection, or says in one sentence why it is impossible.
+    async fn choose(&self, chooser: &dyn Chooser) -> Result<Choice, String> {
+        let wanted = self.targets();
+        let wanted = wanted.first().ok_or("no target")?;
+        Ok(Choice { targets: chooser.nodes(wanted, "target").await?, paths: Vec::new() })
+    }
+
+    /// Builds an injection. `paths` are the chosen paths of a fault of links.
+    fn injection(&self, paths: Vec<LinkPath>) -> Box<dyn Injection>;
+}
+
+/// Result of resolving the parameters of a fault.
+#[derive(Debug)]
+pub struct Resolution {
+    fault: Arc<dyn ResolvedFault>,
+    /// Resolved parameters, for digests.
+    decided: Value,
+    /// Key of the resolved parameters, if it differs from the name of the fault.
+    key: Option<&'static str>,
+    repair: Option<Template>,
+}
+
+impl Resolution {
+    /// Creates the resolution of `fault`, with its resolved parameters.
+    pub fn of(fault: impl ResolvedFault + Serialize + 'static) -> Self {
+        let decided = serde_json::to_value(&fault).unwrap_or_default();
+        Self { fault: Arc::new(fault), decided, key: None, repair: None }
+    }
+
+    /// Sets another key for digests.
+    #[must_use]
+    pub fn under(self, key: &'static str) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// Sets a command of the scenario that repairs the fault.
+    #[must_use]
+    pub fn repaired_by(self, repair: Option<Template>) -> Self {
+        Self { repair, ..self }
+    }
+}
+
+/// Fault of a scenario. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    description: &'static FaultDescription,
+    /// Map that was read.
+    parameters: Arc<Map<String, Value>>,
+    resolved: Arc<dyn ResolvedFault>,
+    decided: Arc<(&'static str, Value)>,
+}
+
+impl Fault {
+    /// Checks the parameters at `pointer` (of `inject`), and that this cluster on this backend supports the fault. Returns the fault,
+    /// and the repair command of the file.
+    pub fn resolve(
+        check: &mut Checker,
+        pointer: &Pointer,
+        read: &FaultParameters,
+        heal: Heal,
+        ground: &FaultGround,
+    ) -> Option<(Self, Option<Template>)> {
+        let description = read.description();
+        let at = pointer.key(description.name);
+        let mut parameters = get(&check.doc.value, &at).and_then(Value::as_object).cloned().unwrap_or_default();
+        // A key without a value counts as absent.
+        parameters.retain(|_, value| !value.is_null());
+        let mut resolver = Resolver { check, at, heal, ground };
+        let Resolution { fault, decided, key, repair } = read.resolve(&mut resolver)?;
+        refuse(&mut resolver, description);
+        let decided = Arc::new((key.unwrap_or(description.name), decided));
+        Some((Self { description, parameters: Arc::new(parameters), resolved: fault, decided }, repair))
+    }
+
+    #[must_use]
+    pub const fn description(&self) -> &'static FaultDescription {
+        self.description
+    }
+
+    /// Returns the name in scenario files.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.description.name
+    }
+
+    /// Returns the parameters in the form that was read, for the record.
+    #[must_use]
+    pub fn parameters(&self) -> Map<String, Value> {
+        Map::clone(&self.parameters)
+    }
+
+    /// Returns the targets: see [`ResolvedFault::targets`].
+    #[must_use]
+    pub fn targets(&self) -> Vec<&Target> {
+        self.resolved.targets()
+    }
+
+    /// Chooses nodes and paths: see [`ResolvedFault::choose`].
+    ///
+    /// # Errors
+    /// One sentence: no node or link is left to choose.
+    pub async fn choose(&self, chooser: &dyn Chooser) -> Result<Choice, String> {
+        self.resolved.choose(chooser).await
+    }
+
+    /// Builds an injection: see [`ResolvedFault::injection`].
+    #[must_use]
+    pub fn injection(&self, paths: Vec<LinkPath>) -> Box<dyn Injection> {
+        self.resolved.injection(paths)
+    }
+}
+
+/// Serializes the resolved parameters for digests, so that another notation of the same values has the same digest.
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (key, decided) = &*self.decided;
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(key, decided)?;
+        map.end()
+    }
+}
+
+/// Refuses a fault that the backend has no mechanism for.
+fn refuse(resolver: &mut Resolver, fault: &FaultDescription) {
+    let backend = resolver.ground.backend;
+    if !fault.ways(backend).is_empty() {
+        return;
+    }
+    let message = format!("`{}` cannot be made felt on `{backend}`: {}", fault.name, fault.refused);
+    let problem = Diagnostic::error("fault_not_here", message).label(format!("not on `{backend}`"));
+    let other = fault.backends.iter().find(|other| !other.ways.is_empty());
+    resolver.wrong_fault(match other {
+        Some(other) => problem.help(format!("`--backend {0}` can, or `backend: {0}` in the scenario", other.backend)),
+        None => problem,
+    });
+}

@@ -1,0 +1,173 @@
+//! Resolution of the parameters of one fault: checks against its file, its cluster and its backend.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::ramp::Ramp;
+use super::target::{self, RawTarget, Target};
+use chaosrun_diagnostic::{Diagnostic, Pointer};
+use chaosrun_expr::{Expr, Scope, Template};
+use chaosrun_input::quantity::serialize_duration;
+use chaosrun_input::{Checker, Document, RawAmount, RawDuration, RawRamp, RawRamped, RawSize, Short, Text};
+
+/// End of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heal {
+    /// The agent may repair it.
+    Agent,
+    /// Only the environment could end the fault, but it does not.
+    Never,
+    /// The fault ends by itself after this time.
+    After(#[serde(serialize_with = "serialize_duration")] Duration),
+}
+
+/// Facts about a node that decide whether a fault can be injected into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultNode {
+    pub name: String,
+    pub role: String,
+    /// Names of its ports.
+    pub ports: Vec<String>,
+    /// Names of its files, below its directory.
+    pub files: Vec<String>,
+    /// True if its disk has a size.
+    pub has_disk: bool,
+    /// True if its memory has a limit.
+    pub has_memory_limit: bool,
+    /// True if it runs a stand-in, which limits the size of its disk by itself.
+    pub is_standin: bool,
+}
+
+/// Cluster and backend that a fault is resolved for.
+#[derive(Debug)]
+pub struct FaultGround<'a> {
+    /// Nodes in the order of the cluster.
+    pub nodes: Vec<FaultNode>,
+    pub roles: Vec<String>,
+    /// Document of the cluster file, which also has the names that could not be resolved.
+    pub doc: &'a Document,
+    /// Name of the backend.
+    pub backend: &'a str,
+}
+
+impl FaultGround<'_> {
+    /// Returns the names of the nodes that `target` can mean; none for a `select`, which is known only at the injection.
+    #[must_use]
+    pub fn candidates(&self, target: &Target) -> Option<Vec<String>> {
+        target::candidates(target, &self.nodes)
+    }
+
+    /// Returns the nodes that `target` can mean: all nodes for a `select`.
+    pub fn possible(&self, target: &Target) -> Vec<&FaultNode> {
+        let names = self.candidates(target);
+        self.nodes.iter().filter(|node| names.as_ref().is_none_or(|names| names.contains(&node.name))).collect()
+    }
+
+    /// Returns the names that a condition over the observations may use.
+    fn observed(&self) -> Vec<String> {
+        self.doc.keys("observe").into_iter().chain(self.doc.keys("let")).collect()
+    }
+}
+
+/// Fault that is being resolved. Keys are those of its own map.
+pub struct Resolver<'a, 'd> {
+    pub check: &'a mut Checker<'d>,
+    /// Pointer of the map of its parameters.
+    pub at: Pointer,
+    pub heal: Heal,
+    pub ground: &'a FaultGround<'a>,
+}
+
+impl Resolver<'_, '_> {
+    /// Reports a problem of a parameter.
+    pub fn wrong(&mut self, key: &str, problem: Diagnostic) {
+        self.check.wrong(&self.at.key(key), problem);
+    }
+
+    /// Reports a problem of the whole fault, at its name.
+    pub fn wrong_fault(&mut self, problem: Diagnostic) {
+        self.check.wrong_key(&self.at, problem);
+    }
+
+    /// Resolves `target:`.
+    pub fn target(&mut self, read: &Short<RawTarget>) -> Option<Target> {
+        target::target(self.check, &self.at.key("target"), read, self.ground)
+    }
+
+    pub fn duration(&mut self, key: &str, read: Option<&RawDuration>, default: Duration) -> Duration {
+        self.check.duration(&self.at.key(key), read, default)
+    }
+
+    pub fn size(&mut self, key: &str, read: Option<&RawSize>) -> Option<u64> {
+        self.check.size(&self.at.key(key), read)
+    }
+
+    pub fn within(&mut self, key: &str, value: Option<f64>, range: RangeInclusive<f64>, default: f64) -> f64 {
+        self.check.within(&self.at.key(key), value, range, default)
+    }
+
+    /// Returns a whole number; the default if none is given or it is outside the range.
+    pub fn whole(&mut self, key: &str, value: Option<u32>, range: RangeInclusive<u32>, default: u32) -> u32 {
+        whole(self.check, &self.at.key(key), value, range, default)
+    }
+
+    pub fn amount(&mut self, key: &str, read: Option<&RawAmount>, parse: fn(&str) -> Result<f64, String>) -> Option<f64> {
+        amount(self.check, &self.at.key(key), read, parse)
+    }
+
+    /// Returns the first value, and the ramp if there is one.
+    pub fn ramped(&mut self, key: &str, read: &RawRamped, parse: fn(&str) -> Result<f64, String>) -> Option<(f64, Option<Ramp>)> {
+        let at = self.at.key(key);
+        match read {
+            RawRamped::Constant(text) => Some((amount(self.check, &at, Some(&RawAmount(text.clone())), parse)?, None)),
+            RawRamped::Ramp(RawRamp { from, to, steps, over }) => {
+                let from = amount(self.check, &at.key("from"), Some(from), parse);
+                let to = amount(self.check, &at.key("to"), Some(to), parse);
+                let steps = whole(self.check, &at.key("steps"), *steps, 2..=1000, 10);
+                let over = self.check.maybe_duration(&at.key("over"), Some(over));
+                let from = from?;
+                Some((from, Some(Ramp { from, to: to?, steps, over: over? })))
+            }
+        }
+    }
+
+    pub fn template(&mut self, key: &str, text: &Text, scope: Scope) -> Option<Template> {
+        self.check.template(&self.at.key(key), text, scope, &[])
+    }
+
+    pub fn templates(&mut self, key: &str, texts: &[Text], scope: Scope) -> Vec<Template> {
+        self.check.templates(&self.at.key(key), texts, scope, &[])
+    }
+
+    /// Compiles a condition over the observations.
+    pub fn condition(&mut self, key: &str, text: Option<&Text>) -> Option<Expr> {
+        let known = self.ground.observed();
+        self.check.maybe_expr(&self.at.key(key), text, Scope::Observations, &known)
+    }
+}
+
+fn amount(check: &mut Checker, pointer: &Pointer, read: Option<&RawAmount>, parse: fn(&str) -> Result<f64, String>) -> Option<f64> {
+    let read = read?;
+    match parse(&read.0) {
+        Ok(value) => Some(value),
+        Err(expected) => {
+            check.wrong(pointer, Diagnostic::error("out_of_range", format!("`{}` cannot be", read.0)).label(expected));
+            None
+        }
+    }
+}
+
+fn whole(check: &mut Checker, pointer: &Pointer, value: Option<u32>, range: RangeInclusive<u32>, default: u32) -> u32 {
+    match value {
+        None => default,
+        Some(value) if range.contains(&value) => value,
+        Some(value) => {
+            let expected = format!("expected a number from {} to {}", range.start(), range.end());
+            check.wrong(pointer, Diagnostic::error("out_of_range", format!("`{value}` is out of range")).label(expected));
+            default
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Cassette of one agent: none, a recorded one, or a replayed one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Cassette, CassetteOrigin, CassetteRecorder, Mode};
+use crate::client::AnswerSource;
+use chaosrun_event::EventKind;
+use chaosrun_event::emit::Emitter;
+use chaosrun_scenario::model::Cassettes;
+
+/// Session names in a cassette: the agent's model, the summariser, and the models served to a program.
+pub const AGENT: &str = "agent";
+pub const SUMMARY: &str = "summary";
+pub const SERVED: &str = "served";
+/// Session of requests for prompt lengths, which are no exchanges with a model.
+pub const LENGTHS: &str = "lengths";
+
+/// Recording to create, with its location.
+#[derive(Debug, Clone)]
+pub struct ToRecord {
+    pub path: PathBuf,
+    pub of: CassetteOrigin,
+}
+
+#[derive(Debug)]
+pub enum Tape {
+    None,
+    Recorder(Arc<CassetteRecorder>),
+    Cassette(Arc<Cassette>, Mode),
+}
+
+impl Tape {
+    /// Opens the cassette of an agent and emits an event. `chosen` is the selected cassette of the variant.
+    ///
+    /// # Errors
+    /// The cassette cannot be read or created.
+    pub fn of(cassettes: Option<&Cassettes>, chosen: Option<&Path>, record: Option<&ToRecord>, emitter: &Emitter) -> Result<Self, String> {
+        let told = |file: &Path, of: &CassetteOrigin, records| {
+            emitter.emit(EventKind::CassetteStarted { file: file.display().to_string(), of: of.words(), records });
+        };
+        match (cassettes, record) {
+            (None, None) => Ok(Self::None),
+            (None, Some(wanted)) => {
+                told(&wanted.path, &wanted.of, true);
+                Self::record(wanted.clone())
+            }
+            (Some(cassettes), _) => {
+                let path = chosen.ok_or("no cassette was chosen for this trial")?;
+                let tape = Self::replay(path, cassettes.mode)?;
+                if let Self::Cassette(cassette, _) = &tape
+                    && let Some(of) = cassette.of()
+                {
+                    told(path, of, false);
+                }
+                Ok(tape)
+            }
+        }
+    }
+
+    /// Starts a recording.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn record(wanted: ToRecord) -> Result<Self, String> {
+        CassetteRecorder::create(&wanted.path, Some(wanted.of)).map(Self::Recorder)
+    }
+
+    /// Opens a cassette for replay.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no cassette.
+    pub fn replay(path: &Path, mode: Mode) -> Result<Self, String> {
+        Ok(Self::Cassette(Arc::new(Cassette::open(path)?), mode))
+    }
+
+    /// Returns the source of responses for a session. An agent may use several models.
+    ///
+    /// # Errors
+    /// The cassette has no such session.
+    pub fn source(&self, session: &str) -> Result<AnswerSource, String> {
+        Ok(match self {
+            Self::None => AnswerSource::Live,
+            Self::Recorder(recorder) => AnswerSource::Recorded(Arc::clone(recorder), session.to_owned()),
+            Self::Cassette(cassette, mode) => AnswerSource::Cassette(cassette.session(session, *mode, None)?),
+        })
+    }
+
+    /// Returns the source of prompt lengths, or `None` if the cassette has none. Prompt lengths do not affect the trial, so these
+    /// requests may differ from the recorded ones.
+    ///
+    /// # Errors
+    /// The cassette has no such session.
+    pub fn lengths(&self) -> Result<Option<AnswerSource>, String> {
+        match self {
+            Self::Cassette(cassette, _) if !cassette.sessions().any(|session| session == LENGTHS) => Ok(None),
+            Self::Cassette(cassette, _) => Ok(Some(AnswerSource::Cassette(cassette.session(LENGTHS, Mode::Lenient, None)?))),
+            Self::None | Self::Recorder(_) => self.source(LENGTHS).map(Some),
+        }
+    }
+
+    /// Waits until all exchanges are in the file.
+    ///
+    /// # Errors
+    /// An exchange could not be written.
+    pub fn close(&self) -> Result<(), String> {
+        let Self::Recorder(recorder) = self else { return Ok(()) };
+        recorder.close().map_err(|error| format!("the cassette is not whole: {error}"))
+    }
+}

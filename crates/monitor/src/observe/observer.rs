@@ -1,0 +1,336 @@
+//! Observer: starts all due probes of a cluster and stores their newest answers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::AsyncReadExt;
+
+use super::snapshot::ProbeSnapshot;
+use chaosrun_cluster::{Cluster, ExecRequest, Running};
+use chaosrun_event::NodeState;
+use chaosrun_expr::topology::{AddressView, node_context};
+use chaosrun_probe::{
+    ConnectionPolicy, ExecutedCommand, Figures, HttpClient, ObservationProbe, Prepared, ProbeAnswer, ProbeSite, ProbeTarget,
+    ReadinessProbe, limits,
+};
+use chaosrun_scenario::model;
+use chaosrun_scenario::model::{On, Probe};
+
+/// Parts of a trial that an observer needs.
+pub struct ObserverConfig {
+    pub spec: Arc<model::ClusterSpec>,
+    pub cluster: Arc<dyn Cluster>,
+    /// Figures of the running workload, if there is one.
+    pub workload: Option<Arc<dyn Figures>>,
+    pub seed: u64,
+    pub http: HttpClient,
+}
+
+/// Surroundings of a probe: its node, as the cluster shows it.
+#[derive(Clone)]
+struct Observed {
+    node: Option<String>,
+    cluster: Arc<dyn Cluster>,
+    workload: Option<Arc<dyn Figures>>,
+    http: HttpClient,
+}
+
+#[async_trait]
+impl ProbeSite for Observed {
+    fn state(&self) -> Option<NodeState> {
+        let node = self.node.as_ref()?;
+        self.cluster.status().into_iter().find(|status| status.node == *node).map(|status| status.state)
+    }
+
+    async fn execute(&self, command: &[String]) -> Result<ExecutedCommand, String> {
+        let node = self.node.as_deref();
+        let dir = node.and_then(|node| self.cluster.topology().node(node)).map_or_else(|| "/".into(), |node| node.dir.clone());
+        let exec = ExecRequest { command: command.to_vec(), dir, ..ExecRequest::default() };
+        let started = match node {
+            Some(node) => self.cluster.exec(node, exec).await,
+            None => self.cluster.spawn_driver(exec).await,
+        };
+        let mut started = Started { running: started.map_err(|error| error.to_string())?, ended: false };
+        let mut output = Vec::new();
+        let limit = u64::try_from(limits::OUTPUT).unwrap_or(u64::MAX);
+        let read = (&mut started.running.stdout).take(limit).read_to_end(&mut output).await;
+        let status = (&mut started.running.exit).await;
+        started.ended = true;
+        read.map_err(|error| format!("cannot read its output: {error}"))?;
+        let status = status.map_err(|_| "the exit code of the command is unknown".to_owned())?;
+        Ok(ExecutedCommand { status: i64::from(status), output: String::from_utf8_lossy(&output).into_owned() })
+    }
+
+    fn http(&self) -> &HttpClient {
+        &self.http
+    }
+
+    fn connection(&self) -> ConnectionPolicy {
+        ConnectionPolicy::Kept
+    }
+
+    fn figures(&self) -> Option<&dyn Figures> {
+        self.workload.as_deref()
+    }
+}
+
+/// Command that is killed when its future is dropped.
+struct Started {
+    running: Running,
+    ended: bool,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.running.kill();
+        }
+    }
+}
+
+/// Probe with the nodes it asks, in order of preference: one for `each`, all nodes of the role for `any`. Addresses are fixed for the whole
+/// trial, so all templates are rendered once.
+struct Poll {
+    probe: usize,
+    /// Node that is asked; `None` for a probe that asks no node, or any node.
+    node: Option<String>,
+    asked: Vec<Observed>,
+    how: ProbeMethod,
+    /// Position of the node that last gave a good answer.
+    last_good: usize,
+    /// True while the probe is waiting for its answer: it is not started again.
+    in_flight: bool,
+    last_begun: Option<Instant>,
+}
+
+enum ProbeMethod {
+    Looks(Vec<Arc<dyn ObservationProbe>>),
+    Asks(Arc<[Arc<dyn ReadinessProbe>]>),
+    /// Probe that could not be prepared; the reason is its answer.
+    Broken(String),
+}
+
+/// Time to wait for one node before the others are asked too.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Poll that ended; must be passed to [`ProbeRunner::complete`].
+pub struct Completed {
+    poll: usize,
+    answer: ProbeAnswer,
+    /// Position of the node that gave a good answer.
+    good: Option<usize>,
+}
+
+type InFlight = Pin<Box<dyn Future<Output = Completed> + Send>>;
+
+/// All probes of a trial. Owned by one task: `start_due`, then `next` until no probe is in flight.
+pub struct ProbeRunner {
+    probes: Vec<Arc<Probe>>,
+    polls: Vec<Poll>,
+    answers: Vec<Option<ProbeAnswer>>,
+    flights: FuturesUnordered<InFlight>,
+}
+
+impl ProbeRunner {
+    #[must_use]
+    pub fn new(config: ObserverConfig) -> Self {
+        let ObserverConfig { spec, cluster, workload, seed, http } = config;
+        let probes: Vec<_> = spec.observe.values().cloned().map(Arc::new).collect();
+        let mut polls = Vec::new();
+        for (index, probe) in probes.iter().enumerate() {
+            let of_role =
+                |role: &str| -> Vec<Option<String>> { cluster.topology().role(role).map(|node| Some(node.name.clone())).collect() };
+            let (asked, apart) = match &probe.on {
+                On::Each(role) => (of_role(role), true),
+                On::Any(role) => (of_role(role), false),
+                On::Workload | On::Tools => (vec![None], true),
+            };
+            let of_node = |node| Observed { node, cluster: Arc::clone(&cluster), workload: workload.clone(), http: http.clone() };
+            let asked: Vec<Observed> = asked.into_iter().map(of_node).collect();
+            let groups: Vec<&[Observed]> = if apart { asked.chunks(1).collect() } else { vec![asked.as_slice()] };
+            for group in groups {
+                let how = prepared(probe, group, spec.clock_scale, seed).unwrap_or_else(ProbeMethod::Broken);
+                let node = if apart { group.first().and_then(|asked| asked.node.clone()) } else { None };
+                polls.push(Poll { probe: index, node, asked: group.to_vec(), how, last_good: 0, in_flight: false, last_begun: None });
+            }
+        }
+        let answers = polls.iter().map(|_| None).collect();
+        Self { probes, polls, answers, flights: FuturesUnordered::new() }
+    }
+
+    /// Starts every probe that is due and not in flight. Probes that ask no node are answered at once.
+    pub fn start_due(&mut self, now: Instant) {
+        for index in 0..self.polls.len() {
+            let poll = &self.polls[index];
+            let every = match &poll.how {
+                ProbeMethod::Asks(asks) if asks.iter().any(|ask| ask.needs_another()) => Duration::ZERO,
+                _ => self.probes[poll.probe].every,
+            };
+            let due = !poll.in_flight && poll.last_begun.is_none_or(|begun| now.saturating_duration_since(begun) >= every);
+            if due {
+                self.begin(index, now);
+            }
+        }
+    }
+
+    /// Answers the probes that only read the state of the cluster: after a node changed, before any node is asked.
+    pub fn look(&mut self) {
+        for (poll, answer) in self.polls.iter().zip(&mut self.answers) {
+            if let ProbeMethod::Looks(looks) = &poll.how
+                && self.probes[poll.probe].kind.follows_nodes()
+            {
+                *answer = Some(look(looks, &poll.asked));
+            }
+        }
+    }
+
+    fn begin(&mut self, index: usize, now: Instant) {
+        let poll = &mut self.polls[index];
+        poll.last_begun = Some(now);
+        let asks = match &poll.how {
+            ProbeMethod::Looks(looks) => return self.answers[index] = Some(look(looks, &poll.asked)),
+            ProbeMethod::Broken(problem) => return self.answers[index] = Some(ProbeAnswer::failed(problem.clone(), now)),
+            ProbeMethod::Asks(asks) => Arc::clone(asks),
+        };
+        poll.in_flight = true;
+        let (sites, first, timeout) = (poll.asked.clone(), poll.last_good, self.probes[poll.probe].timeout);
+        let hedged = self.probes[poll.probe].kind.hedged();
+        self.flights.push(Box::pin(async move {
+            let group = Group { asks: &asks, sites: &sites, timeout };
+            let (answer, good) = if hedged { group.hedged(first).await } else { group.in_turn().await };
+            Completed { poll: index, answer, good }
+        }));
+    }
+
+    /// Waits for the next answer; never resolves while no probe is in flight, so it can be used in a `select!`.
+    pub async fn next(&mut self) -> Completed {
+        match self.flights.next().await {
+            Some(completed) => completed,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns true if every started probe has answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Stores an answer.
+    pub fn complete(&mut self, completed: Completed) {
+        let Completed { poll: index, mut answer, good } = completed;
+        let poll = &mut self.polls[index];
+        poll.in_flight = false;
+        answer.by = good.and_then(|place| poll.asked.get(place)?.node.clone());
+        poll.last_good = good.unwrap_or(poll.last_good);
+        self.answers[index] = Some(answer);
+    }
+
+    /// Returns the newest answers of all probes.
+    #[must_use]
+    pub fn snapshot(&self) -> ProbeSnapshot {
+        let now = Instant::now();
+        let mut snapshot = ProbeSnapshot::default();
+        for (index, probe) in self.probes.iter().enumerate() {
+            let of_probe = self.polls.iter().zip(&self.answers).filter(|(poll, _)| poll.probe == index);
+            let answers: Vec<_> = of_probe.map(|(poll, answer)| (poll.node.as_deref(), answer.as_ref())).collect();
+            snapshot.add(probe, &answers, now);
+        }
+        snapshot
+    }
+}
+
+/// Prepares a probe for the nodes it asks.
+fn prepared(probe: &Probe, group: &[Observed], scale: Option<f64>, seed: u64) -> Result<ProbeMethod, String> {
+    let (mut looks, mut asks) = (Vec::new(), Vec::new());
+    for Observed { node, cluster, .. } in group {
+        let node = node.as_deref();
+        let context = node_context(cluster.topology(), node, AddressView::Direct, scale, seed);
+        let log = node.and_then(|node| cluster.log_file(node));
+        match probe.kind.prepare(&ProbeTarget { node, context: &context, log, timeout: probe.timeout })? {
+            Prepared::Look(look) => looks.push(look),
+            Prepared::Ask(ask) => asks.push(ask),
+        }
+    }
+    match (looks.is_empty(), asks.is_empty()) {
+        (true, true) => Err("no node to query".into()),
+        (false, _) => Ok(ProbeMethod::Looks(looks)),
+        (true, false) => Ok(ProbeMethod::Asks(asks.into())),
+    }
+}
+
+/// Returns the first good answer, or the last answer.
+fn look(looks: &[Arc<dyn ObservationProbe>], sites: &[Observed]) -> ProbeAnswer {
+    let mut last = ProbeAnswer::failed("no node to query", Instant::now());
+    for (look, site) in looks.iter().zip(sites) {
+        let began = Instant::now();
+        last = ProbeAnswer::of(look.look(site), began);
+        if last.ok {
+            break;
+        }
+    }
+    last
+}
+
+/// Nodes that one probe asks.
+struct Group<'a> {
+    asks: &'a [Arc<dyn ReadinessProbe>],
+    sites: &'a [Observed],
+    timeout: Duration,
+}
+
+impl Group<'_> {
+    async fn ask(&self, which: usize) -> (usize, ProbeAnswer) {
+        let (ask, began) = (&self.asks[which], Instant::now());
+        let answer = match tokio::time::timeout(self.timeout, ask.ask(&self.sites[which])).await {
+            Ok(replied) => ProbeAnswer::of(replied, began),
+            Err(_) => ProbeAnswer::failed(format!("no {} in {} ms", ask.awaits(), self.timeout.as_millis()), began),
+        };
+        (which, answer)
+    }
+
+    /// Asks one node after the other until one gives a good answer.
+    async fn in_turn(&self) -> (ProbeAnswer, Option<usize>) {
+        let mut last = ProbeAnswer::failed("no node to query", Instant::now());
+        for which in 0..self.asks.len() {
+            last = self.ask(which).await.1;
+            if last.ok {
+                return (last, Some(which));
+            }
+        }
+        (last, None)
+    }
+
+    /// Asks the node that last gave a good answer. If it fails or hesitates (a paused process accepts and never answers), all others are
+    /// asked as well, and the first good answer is taken.
+    async fn hedged(&self, first: usize) -> (ProbeAnswer, Option<usize>) {
+        let ask = |which: usize| self.ask(which);
+        let patience = tokio::time::sleep((self.timeout / 4).min(PATIENCE));
+        tokio::pin!(patience);
+        let mut flights = FuturesUnordered::from_iter([ask(first)]);
+        let mut others = (0..self.asks.len()).filter(|other| *other != first);
+        let mut failed = None;
+        loop {
+            tokio::select! {
+                answered = flights.next() => match answered {
+                    Some((which, answer)) if answer.ok => return (answer, Some(which)),
+                    Some((which, answer)) => {
+                        // The error of the first node is the most informative.
+                        if which == first || failed.is_none() {
+                            failed = Some(answer);
+                        }
+                        flights.extend(others.by_ref().map(ask));
+                    }
+                    None => return (failed.unwrap_or_else(|| ProbeAnswer::failed("no node to query", Instant::now())), None),
+                },
+                () = &mut patience, if flights.len() < self.asks.len() && !patience.is_elapsed() => {
+                    flights.extend(others.by_ref().map(ask));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Tickets: one per problem, not one per violation. Pure.
+//!
+//! Violations of the same node share one ticket; violations without a node have one ticket per invariant. A ticket closes only when all its
+//! invariants hold again, and is reopened when one of them is violated again.
+
+use indexmap::IndexMap;
+use jiff::Timestamp;
+
+use chaosrun_event::{EventKind, Severity, Spot, Ticket};
+
+/// Violation that opens or joins a ticket.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    pub invariant: String,
+    pub item: String,
+    pub node: Option<String>,
+    pub severity: Severity,
+    pub observed: String,
+    pub expected: String,
+    pub place: Option<Spot>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    ticket: Ticket,
+    open: bool,
+    /// (invariant, item) -> true while it is violated.
+    parts: IndexMap<(String, String), bool>,
+}
+
+/// All tickets of a trial.
+#[derive(Debug, Default)]
+pub struct Tickets {
+    entries: Vec<Entry>,
+}
+
+impl Tickets {
+    /// Records the begin of a violation. Returns the event to emit, `None` if the violation is known already.
+    pub fn violated(&mut self, violation: Violation, now: Timestamp) -> Option<EventKind> {
+        let part = (violation.invariant.clone(), violation.item.clone());
+        let same = |entry: &Entry| match &violation.node {
+            Some(node) => entry.ticket.node.as_ref() == Some(node),
+            None => entry.ticket.node.is_none() && entry.ticket.invariant == violation.invariant,
+        };
+        if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
+            let before = entry.parts.insert(part, true);
+            if !entry.open {
+                entry.open = true;
+                return Some(EventKind::TicketReopened { ticket: entry.ticket.id, invariant: violation.invariant, node: violation.node });
+            }
+            entry.ticket.severity = entry.ticket.severity.max(violation.severity);
+            return (before != Some(true)).then(|| EventKind::TicketJoined {
+                ticket: entry.ticket.id,
+                invariant: violation.invariant,
+                node: violation.node,
+                observed: violation.observed,
+            });
+        }
+        let id = u32::try_from(self.entries.len()).map_or(u32::MAX, |count| count.saturating_add(1));
+        let ticket = Ticket {
+            id,
+            invariant: violation.invariant,
+            node: violation.node,
+            severity: violation.severity,
+            observed: violation.observed,
+            expected: violation.expected,
+            first_seen: now,
+            place: violation.place,
+        };
+        self.entries.push(Entry { ticket: ticket.clone(), open: true, parts: IndexMap::from([(part, true)]) });
+        Some(EventKind::TicketOpened(ticket))
+    }
+
+    /// Records that an invariant of an item holds again.
+    pub fn holds(&mut self, invariant: &str, item: &str) -> Option<EventKind> {
+        let part = (invariant.to_owned(), item.to_owned());
+        let entry = self.entries.iter_mut().find(|entry| entry.open && entry.parts.contains_key(&part))?;
+        entry.parts.insert(part, false);
+        if entry.parts.values().any(|violated| *violated) {
+            return None;
+        }
+        entry.open = false;
+        Some(EventKind::TicketClosed { ticket: entry.ticket.id })
+    }
+
+    /// Opens a ticket that was raised manually, without a violation. It stays open until the trial ends.
+    pub fn page(&mut self, violation: Violation, now: Timestamp) -> Option<EventKind> {
+        self.violated(violation, now)
+    }
+
+    /// Returns all tickets; true for an open ticket.
+    pub fn all(&self) -> impl Iterator<Item = (&Ticket, bool)> {
+        self.entries.iter().map(|entry| (&entry.ticket, entry.open))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violation(invariant: &str, node: Option<&str>) -> Violation {
+        Violation {
+            invariant: invariant.into(),
+            item: node.unwrap_or_default().into(),
+            node: node.map(Into::into),
+            severity: Severity::Warning,
+            observed: "false".into(),
+            expected: "true".into(),
+            place: None,
+        }
+    }
+
+    fn raise(tickets: &mut Tickets, invariant: &str, node: Option<&str>) -> Option<String> {
+        tickets.violated(violation(invariant, node), Timestamp::UNIX_EPOCH).map(|kind| name(&kind))
+    }
+
+    fn open(tickets: &Tickets) -> Vec<u32> {
+        tickets.all().filter(|(_, open)| *open).map(|(ticket, _)| ticket.id).collect()
+    }
+
+    fn name(kind: &EventKind) -> String {
+        serde_json::to_value(kind).unwrap()["type"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_second_violation_of_a_node_joins_and_all_must_hold_to_close() {
+        let mut tickets = Tickets::default();
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv2")).as_deref(), Some("ticket_opened"));
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv2")), None);
+        assert_eq!(raise(&mut tickets, "store_down", Some("tikv2")).as_deref(), Some("ticket_joined"));
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv3")).as_deref(), Some("ticket_opened"));
+        assert_eq!(open(&tickets), [1, 2]);
+        assert_eq!(tickets.holds("node_up", "tikv2"), None);
+        assert_eq!(tickets.holds("store_down", "tikv2"), Some(EventKind::TicketClosed { ticket: 1 }));
+        assert_eq!(tickets.holds("store_down", "tikv2"), None);
+        assert_eq!(open(&tickets), [2]);
+    }
+
+    #[test]
+    fn returning_violation_reopens_its_ticket() {
+        let mut tickets = Tickets::default();
+        raise(&mut tickets, "node_up", Some("tikv2"));
+        tickets.holds("node_up", "tikv2");
+        assert_eq!(raise(&mut tickets, "node_up", Some("tikv2")).as_deref(), Some("ticket_reopened"));
+        assert_eq!(open(&tickets), [1]);
+    }
+
+    #[test]
+    fn violations_without_a_node_have_one_ticket_per_invariant() {
+        let mut tickets = Tickets::default();
+        raise(&mut tickets, "no_leader", None);
+        assert_eq!(raise(&mut tickets, "slow", None).as_deref(), Some("ticket_opened"));
+        assert_eq!(raise(&mut tickets, "no_leader", None), None);
+    }
+}

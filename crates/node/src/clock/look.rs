@@ -1,0 +1,48 @@
+//! Reading of a node's clock, by a program that prints the time.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use super::{ClockReaders, offset, ours};
+use chaosrun_cluster::fault_control::ClockReading;
+use chaosrun_cluster::{ExecRequest, Running};
+
+/// Longest run time of the program.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Command to run in a node's environment: prints nanoseconds since 1970.
+#[must_use]
+pub fn exec() -> ExecRequest {
+    ExecRequest {
+        command: ["date", "+%s%N"].map(str::to_owned).to_vec(),
+        env: [(super::QUIET.to_owned(), "1".to_owned())].into_iter().collect(),
+        ..ExecRequest::default()
+    }
+}
+
+/// Reads the output of [`exec`], which was started at `begin` of our clock. `noted` returns the library's own note and is called after the
+/// command has ended.
+///
+/// # Errors
+/// A message, when the command printed no time: a node may lack the program.
+pub async fn reading(
+    begin: i64,
+    running: Running,
+    reads: u64,
+    noted: impl AsyncFnOnce() -> Option<ClockReaders>,
+) -> Result<ClockReading, String> {
+    let mut running = running;
+    let mut text = String::new();
+    let read = tokio::time::timeout(LONGEST, (&mut running.stdout).take(64).read_to_string(&mut text)).await;
+    let end = ours();
+    running.kill();
+    match read {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("`date` gave no answer in {LONGEST:?}")),
+    }
+    let shown: i64 = text.trim().parse().map_err(|_| format!("`date` printed {:?}, expected nanoseconds", text.trim()))?;
+    let noted = noted().await.and_then(|seen| seen.offset_ns);
+    Ok(ClockReading { offset_us: offset(noted, shown, begin, end), reads })
+}

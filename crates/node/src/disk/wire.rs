@@ -1,0 +1,32 @@
+//! Requests on stdin and replies on stdout of a layer, one line of JSON each.
+
+use serde::{Deserialize, Serialize};
+
+use chaosrun_base::frame::WireMessage;
+use chaosrun_cluster::fault_control::{DiskCounters, DiskFault};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerRequest {
+    /// Sets the fault. `None` passes all operations on unchanged.
+    Set(Option<DiskFault>),
+    /// Takes back all unsynced changes.
+    Lose,
+    Counters,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerReply {
+    /// First line: the layer is mounted.
+    Ready,
+    Done,
+    /// Number of bytes lost.
+    Lost(u64),
+    Counters(DiskCounters),
+    Failed(String),
+}
+
+impl WireMessage for LayerRequest {}
+
+impl WireMessage for LayerReply {}

@@ -1,0 +1,76 @@
+//! Port forwarder of a sandbox without a network: listens on the nodes' addresses on its own loopback, and forwards connections to the
+//! runner.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use chaosrun_base::task;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Byte that the runner sends after it has connected to an address; without it the connection failed.
+pub const THROUGH: u8 = b'+';
+pub const REFUSED: u8 = b'-';
+
+/// Pause of a listener when no file descriptor is left for a connection.
+const EXHAUSTED: Duration = Duration::from_millis(10);
+
+/// Listens on every address, and forwards each connection to the runner behind `door`, on a separate thread.
+pub(super) fn open(door: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
+    let bound = |address: &SocketAddr| {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok((*address, listener))
+    };
+    let listeners = addresses.iter().map(bound).collect::<io::Result<Vec<_>>>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let door = door.to_owned();
+    thread::Builder::new().name("door".into()).spawn(move || {
+        let serving = async {
+            for (address, listener) in listeners {
+                task::spawn(serve(listener, address, door.clone()));
+            }
+            std::future::pending::<()>().await;
+        };
+        if runtime.block_on(task::guard(serving)).is_err() {
+            // The panic is printed. An agent without its nodes would be judged; the end of the station is seen by the runner.
+            std::process::abort();
+        }
+    })?;
+    Ok(())
+}
+
+async fn serve(listener: TcpListener, address: SocketAddr, door: PathBuf) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                let door = door.clone();
+                task::spawn(async move {
+                    // On any error the client sees a connection reset.
+                    let _ = carry(client, address, &door).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(EXHAUSTED).await,
+        }
+    }
+}
+
+async fn carry(mut client: TcpStream, address: SocketAddr, door: &Path) -> io::Result<()> {
+    let opened = async {
+        let mut runner = UnixStream::connect(door).await?;
+        runner.write_all(format!("{address}\n").as_bytes()).await?;
+        match runner.read_u8().await? {
+            THROUGH => Ok(runner),
+            _ => Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
+        }
+    };
+    match opened.await {
+        Ok(mut runner) => tokio::io::copy_bidirectional(&mut client, &mut runner).await.map(drop),
+        // A refused connection becomes a reset, since the client's connection was already accepted.
+        Err(error) => client.set_zero_linger().and(Err(error)),
+    }
+}

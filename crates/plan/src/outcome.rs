@@ -1,0 +1,67 @@
+//! Results of recorded trials, as far as plans, forecasts and comparisons need them.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::Value;
+
+use chaosrun_base::ids::{RunId, TrialId};
+use chaosrun_event::{ReasonCode, TrialRole, Verdict};
+
+/// Result of one recorded trial.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrialOutcome {
+    /// Id of the trial; none if it is known only from a baseline.
+    pub trial: Option<TrialId>,
+    pub run: Option<RunId>,
+    /// Place in the plan of its run, from 1; 0 for a baseline.
+    pub number: usize,
+    pub scenario: String,
+    pub file: String,
+    pub variant: String,
+    pub seed: u64,
+    /// Number of the repeat, from 1.
+    pub repeat: usize,
+    /// Number of the attempt, from 1: an invalid trial may be tried again.
+    pub attempt: u32,
+    pub backend: String,
+    pub role: TrialRole,
+    /// Values of the matrix by path, as JSON.
+    pub cell: String,
+    pub yardstick: String,
+    pub subject: String,
+    /// Verdict; none if the trial is running or was cut off.
+    pub verdict: Option<Verdict>,
+    pub score: Option<f64>,
+    pub scorer_version: Option<u32>,
+    pub reason_code: Option<ReasonCode>,
+    pub reason: Option<String>,
+    pub detect_us: Option<u64>,
+    pub diagnose_us: Option<u64>,
+    pub repair_us: Option<u64>,
+    pub impact_us: Option<u64>,
+    pub tokens: Option<u64>,
+    pub usd: Option<f64>,
+}
+
+/// Cost and duration of one counted trial, as forecasts use them.
+#[derive(Debug, Clone)]
+pub struct Past {
+    pub scenario: String,
+    pub backend: String,
+    pub yardstick: String,
+    pub subject: String,
+    pub verdict: Verdict,
+    pub wall_us: u64,
+    /// Tokens used; none if no model was asked.
+    pub tokens: Option<u64>,
+    pub usd: Option<f64>,
+}
+
+/// Returns the values of the matrix as JSON, sorted by path, so that the order in the file does not matter.
+#[must_use]
+pub fn cell(values: &IndexMap<String, Value>) -> String {
+    let sorted: BTreeMap<&String, &Value> = values.iter().collect();
+    serde_json::to_string(&sorted).unwrap_or_default()
+}

@@ -1,0 +1,123 @@
+//! Statistical power of the comparisons of a plan, known before the run is paid for. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::TrialSchedule;
+use super::outcome::Past;
+use chaosrun_event::{TrialRole, Verdict};
+use chaosrun_scenario::model::{Compare, Metric};
+use chaosrun_stats::{count, power};
+
+/// Error rate of each statement.
+pub const ALPHA: f64 = 0.05;
+/// Target probability that a comparison shows a true result.
+pub const POWER: f64 = 0.8;
+/// Assumed pass rate of an agent with too little history.
+const ASSUMED: f64 = 0.95;
+/// Fewest recorded trials from which a pass rate is estimated.
+const ENOUGH: usize = 20;
+/// Fewest pairs that can show a difference: with 5, even a variant that wins all of them is not significant, since `2 / 2^5 > 0.05`.
+pub const FEWEST: usize = 6;
+/// Most pairs that the computation uses: larger numbers take too long to compute, and show at least as much.
+pub const MOST_PAIRS: usize = 1_000;
+
+/// Statistical power of a plan's pairs for the pass rate of agents.
+#[derive(Debug, Clone, Serialize)]
+pub struct PowerEstimate {
+    /// Number of pairs: combinations of scenario, cell, backend, seed and repeat on which the variants are compared.
+    pub pairs: usize,
+    /// Judged variants. A single variant is compared with a run of the same trials or with a baseline.
+    pub variants: Vec<String>,
+    /// Pass rate of an agent, 0 to 1.
+    pub rate: f64,
+    /// Number of recorded trials behind `rate`; none = assumed.
+    pub rate_of: Option<usize>,
+    pub margin: f64,
+    /// Probability that two equal agents are shown not to differ by the margin.
+    pub non_inferior: f64,
+    /// Number of pairs that show non-inferiority with [`POWER`].
+    pub needed: Option<usize>,
+    /// Smallest drop of the pass rate that is shown with [`POWER`].
+    pub smallest_drop: Option<f64>,
+}
+
+/// Computes the power of a plan. None if the plan has no judged trials.
+#[must_use]
+pub fn strength(plan: &TrialSchedule, compare: Option<&Compare>, past: &[Past]) -> Option<PowerEstimate> {
+    let judged = || plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject);
+    let mut variants: Vec<String> = Vec::new();
+    let mut groups: HashMap<(&str, u64, usize, &str), usize> = HashMap::new();
+    for trial in judged() {
+        let scenario = &trial.scenario;
+        if !variants.contains(&scenario.variant.name) {
+            variants.push(scenario.variant.name.clone());
+        }
+        *groups.entry((&trial.yardstick, trial.seed, trial.repeat, scenario.backend.as_str())).or_default() += 1;
+    }
+    if groups.is_empty() {
+        return None;
+    }
+    // If variants are compared with each other, one alone is no pair.
+    let fewest = variants.len().min(2);
+    let pairs = groups.values().filter(|judged| **judged >= fewest).count();
+    // The rate is that of the reference variant, or of the only variant.
+    let who = compare.map(|compare| compare.reference.as_str()).or(if variants.len() == 1 { Some(variants[0].as_str()) } else { None });
+    let subjects: HashSet<&str> =
+        plan.trials.iter().filter(|trial| Some(trial.scenario.variant.name.as_str()) == who).map(|trial| trial.subject.as_str()).collect();
+    let scenarios: HashSet<&str> = judged().map(|trial| trial.scenario.name.as_str()).collect();
+    let known: Vec<&Past> =
+        past.iter().filter(|one| subjects.contains(one.subject.as_str()) && scenarios.contains(one.scenario.as_str())).collect();
+    let passed = known.iter().filter(|one| one.verdict == Verdict::Pass).count();
+    let (rate, rate_of) = if known.len() >= ENOUGH {
+        // Counts half a pass and half a failure more (Jeffreys), so that 20 of 20 does not count as certainty.
+        ((count(passed) + 0.5) / (count(known.len()) + 1.0), Some(known.len()))
+    } else {
+        (ASSUMED, None)
+    };
+    let margin = compare.filter(|compare| compare.metric == Metric::Pass).map_or(Metric::Pass.default_margin(), |compare| compare.margin);
+    let n = pairs.min(MOST_PAIRS);
+    Some(PowerEstimate {
+        pairs,
+        variants,
+        rate,
+        rate_of,
+        margin,
+        non_inferior: power::non_inferiority(n, rate, margin, ALPHA),
+        needed: power::pairs_for_non_inferiority(rate, margin, ALPHA, POWER),
+        smallest_drop: power::smallest_drop(n, rate, ALPHA, POWER),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{past, planned};
+
+    #[test]
+    fn pairs_are_counted_and_power_matches_the_statistics() {
+        let campaign = planned("embedded:scenarios/campaigns/five.yaml", &[]);
+        let plan = crate::campaign(&campaign);
+        let compare = campaign.campaign.compare.as_ref();
+        let found = strength(&plan, compare, &[]).unwrap();
+        assert_eq!((found.pairs, found.variants.len(), found.rate_of), (50, 4, None));
+        assert!((found.non_inferior - power::non_inferiority(50, 0.95, 0.1, 0.05)).abs() < 1e-12);
+        assert!(found.needed.is_some_and(|needed| (60..120).contains(&needed)), "{found:?}");
+        // The oracle passed 18 of 20. The results of other variants are not used.
+        let mut known: Vec<Past> = plan.trials.iter().map(|trial| past(trial, 1_000_000)).collect();
+        let oracle = plan.trials.iter().find(|trial| trial.scenario.variant.name == "oracle").unwrap();
+        known.retain(|one| one.subject == oracle.subject);
+        known.truncate(20);
+        known[..2].iter_mut().for_each(|one| one.verdict = Verdict::Fail);
+        let found = strength(&plan, compare, &known).unwrap();
+        assert_eq!(found.rate_of, Some(20));
+        assert!((found.rate - 18.5 / 21.0).abs() < 1e-12, "{found:?}");
+        assert_eq!(strength(&plan, compare, &known[1..]).unwrap().rate_of, None);
+        assert_eq!(strength(&plan, None, &known).unwrap().rate_of, None, "of several it is not said of whom");
+        // The last three seeds have only one variant, so they are no pairs.
+        let alone = |trial: &&std::sync::Arc<super::super::TrialPlan>| trial.seed <= 7 || trial.scenario.variant.name == "noop";
+        let some = TrialSchedule { trials: plan.trials.iter().filter(alone).cloned().collect() };
+        assert_eq!(strength(&some, compare, &[]).unwrap().pairs, 35);
+    }
+}

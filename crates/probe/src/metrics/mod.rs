@@ -1,0 +1,101 @@
+//! `metrics:` probes: Prometheus text, scraped by the runner, and a PromQL query over the scrapes of a window.
+//!
+//! The crate `promql_parser` parses the query, [`MetricQuery`] is the subset that is evaluated here, over the scrapes of one node:
+//! selectors with label matchers, `rate` and `increase`, aggregations, `histogram_quantile`, a few functions of numbers and
+//! arithmetic. Anything else is refused by name when the file is loaded. Three things differ from a Prometheus server:
+//! * `rate` and `increase` count from the first to the last scrape of the window and do not extrapolate to its borders, so that
+//!   the increase of a counter is a whole number.
+//! * A counter that appears while the probe runs began at zero.
+//! * A sample that is not a number is left out.
+
+mod evaluate;
+mod query;
+mod scrapes;
+mod text;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use super::answer::{AnswerBody, ProbeAnswer};
+use super::client::HttpRequest;
+use super::http::get;
+use super::kind::{FromFile, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
+use chaosrun_diagnostic::{Diagnostic, Pointer};
+use chaosrun_expr::Scope;
+use chaosrun_expr::Template;
+use chaosrun_input::Checker;
+use chaosrun_input::scalar::Text;
+
+pub use evaluate::{MetricSeries, evaluate};
+pub use query::{MetricQuery, QueryError};
+pub use scrapes::Scrapes;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Metrics {
+    url: Template,
+    /// PromQL.
+    expr: String,
+}
+
+/// Problem of one of the keys `metrics` and `expr` without the other.
+pub(super) fn unpaired(there: &str, missing: &str) -> Diagnostic {
+    let help = "`metrics` is the address, `expr` the query: `histogram_quantile(0.99, sum by (le) (rate(NAME_bucket[10s])))`";
+    Diagnostic::error("bad_probe", format!("`{there}` needs `{missing}`")).help(help)
+}
+
+impl FromFile for Metrics {
+    type Raw = Text;
+
+    fn read(raw: &Text, at: &Pointer, shared: &SharedKeys<'_>, check: &mut Checker<'_>) -> Option<Self> {
+        let Some(expr) = shared.expr else {
+            check.wrong_key(at, unpaired("metrics", "expr"));
+            return None;
+        };
+        if let Err(wrong) = MetricQuery::parse(expr) {
+            let place = check.place(&shared.at.key("expr"));
+            let mut problem = Diagnostic::error("bad_query", wrong.message).at(place.within(wrong.at));
+            problem.help = wrong.help;
+            check.problems.push(problem);
+        }
+        Some(Self { url: check.template(at, raw, Scope::Probe, &[])?, expr: expr.to_owned() })
+    }
+}
+
+impl ProbeKind for Metrics {
+    fn prepare(&self, target: &ProbeTarget<'_>) -> Result<Prepared, String> {
+        let query = MetricQuery::parse(&self.expr).map_err(|error| error.message)?;
+        let request = HttpRequest::new("GET", &target.render(&self.url)?, &[], None)?;
+        Ok(Prepared::Ask(Arc::new(Scraped { request, query, scrapes: Mutex::default() })))
+    }
+}
+
+/// Scrapes of one node.
+#[derive(Debug)]
+struct Scraped {
+    request: HttpRequest,
+    query: MetricQuery,
+    scrapes: Mutex<Scrapes>,
+}
+
+#[async_trait]
+impl ReadinessProbe for Scraped {
+    async fn ask(&self, site: &dyn ProbeSite) -> Result<ProbeReply, ProbeFailure> {
+        let reply = get(site, &self.request).await?;
+        let (AnswerBody::Json(_, text) | AnswerBody::Text(text)) = &reply.body else { return Ok(reply) };
+        if !reply.ok {
+            return Ok(reply);
+        }
+        let mut scrapes = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
+        scrapes.push(&self.query, Instant::now(), text);
+        let series = evaluate(&self.query, &scrapes).map_err(ProbeFailure::Told)?;
+        Ok(ProbeReply { body: ProbeAnswer::series(&series), ..reply })
+    }
+
+    /// A rate says nothing until there are two scrapes: the second does not wait its turn.
+    fn needs_another(&self) -> bool {
+        self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).needs_another(self.query.window())
+    }
+}

@@ -1,0 +1,33 @@
+//! `on: workload` probes: how well the running workload is served, over a window.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::answer::AnswerBody;
+use super::kind::{ObservationProbe, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget};
+use super::registry::duration;
+use chaosrun_expr::of_serde;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkloadProbe {
+    #[serde(serialize_with = "duration")]
+    pub window: Duration,
+}
+
+impl ProbeKind for WorkloadProbe {
+    fn prepare(&self, _: &ProbeTarget<'_>) -> Result<Prepared, String> {
+        Ok(Prepared::Look(Arc::new(self.clone())))
+    }
+}
+
+impl ObservationProbe for WorkloadProbe {
+    fn look(&self, site: &dyn ProbeSite) -> Result<ProbeReply, ProbeFailure> {
+        let Some(figures) = site.figures() else { return Err(ProbeFailure::Told("no workload runs".into())) };
+        let json = figures.window(self.window);
+        let reply = ProbeReply::new(true, AnswerBody::Json(of_serde(&json), json.to_string().into()));
+        // The figures of a workload that has ended grow old.
+        Ok(ProbeReply { age: figures.age(), ..reply })
+    }
+}

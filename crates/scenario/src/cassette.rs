@@ -1,0 +1,98 @@
+//! Discovery of cassettes and the trials they were recorded in. Only the first line of each file is read.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Version of the cassette format.
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CassetteHead {
+    pub cassette: u32,
+    pub program: String,
+    pub recorded: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<CassetteOrigin>,
+}
+
+/// Trial that a cassette was recorded in, with the files of its agent. Replay reads no other files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CassetteOrigin {
+    pub scenario: String,
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub cell: IndexMap<String, Value>,
+    pub seed: u64,
+    pub repeat: usize,
+    pub variant: String,
+    /// Digest of the variant.
+    pub subject: String,
+    /// Text of the variant's file.
+    pub file: String,
+    /// Texts of its templates, by the keys that name them.
+    pub templates: IndexMap<String, String>,
+    /// Texts of the files that its program needs, by their names in the program's folder.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub files: IndexMap<String, String>,
+}
+
+impl CassetteOrigin {
+    /// Returns text such as `node_kill/kitchen, seed 7`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        format!("{}/{}, seed {}", self.scenario, self.variant, self.seed)
+    }
+}
+
+/// File extension of cassettes.
+pub(crate) const ENDING: &str = "jsonl";
+
+/// Returns the cassette at `path`, or all cassettes of that folder, sorted by name.
+///
+/// # Errors
+/// One sentence: there is no cassette, or one of the files is not a valid cassette of a trial.
+pub fn shelf(path: &Path) -> Result<Vec<(PathBuf, CassetteOrigin)>, String> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| format!("cannot read the cassette `{shown}`: {}", chaosrun_diagnostic::io_words(&error));
+    if !path.metadata().map_err(failed)?.is_dir() {
+        return Ok(vec![(path.to_owned(), origin(path)?)]);
+    }
+    let entries = std::fs::read_dir(path).map_err(failed)?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_one(file)).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(format!("the folder `{shown}` holds no cassette: no file of it ends with `.{ENDING}`"));
+    }
+    files.into_iter().map(|file| origin(&file).map(|origin| (file, origin))).collect()
+}
+
+/// Returns true if the path is that of a cassette file, not of a folder.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == ENDING)
+}
+
+fn origin(path: &Path) -> Result<CassetteOrigin, String> {
+    let name = path.display().to_string();
+    let failed = |error: std::io::Error| format!("cannot read the cassette `{name}`: {}", chaosrun_diagnostic::io_words(&error));
+    let mut line = Vec::new();
+    BufReader::new(File::open(path).map_err(failed)?).read_until(b'\n', &mut line).map_err(failed)?;
+    head(&name, &String::from_utf8_lossy(&line))?
+        .of
+        .ok_or_else(|| format!("the cassette `{name}` does not say of which trial it is: record it with `chaosrun run --record`"))
+}
+
+/// Parses the first line of a cassette.
+pub fn head(name: &str, line: &str) -> Result<CassetteHead, String> {
+    match serde_json::from_str(line) {
+        Err(_) => Err(format!("`{name}` is no cassette: its first line does not say `{{\"cassette\":{FORMAT},…}}`")),
+        Ok(head @ CassetteHead { cassette: FORMAT, .. }) => Ok(head),
+        Ok(CassetteHead { cassette, program, .. }) => {
+            Err(format!("the cassette `{name}` has format {cassette}, written by {program}; this chaosrun reads format {FORMAT}"))
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Variants that replay cassettes: the recorded model is rebuilt from the content of the cassette.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::cassette::{CassetteOrigin, shelf};
+use super::deserialize::typed;
+use super::files;
+use super::load::Loader;
+use super::model::{Cassettes, Matching, Provider, Taped, Variant};
+use super::raw::{RawMatching, RawVariant};
+use super::resolve;
+use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, SourcePlace};
+use chaosrun_input::Document;
+
+/// Cassettes that replace the models of a command line.
+#[derive(Debug, Clone)]
+pub struct CassetteReplay {
+    /// Cassette file, or folder of cassettes.
+    pub path: PathBuf,
+    pub mode: Matching,
+}
+
+type Tapes = Vec<(PathBuf, CassetteOrigin)>;
+
+impl CassetteReplay {
+    /// Returns true if there is a recording of the variant.
+    pub(super) fn has(&self, variant: &str) -> bool {
+        !self.tapes(variant).is_empty()
+    }
+
+    /// Returns the cassettes of one variant. Unreadable cassettes are reported where the variants are chosen.
+    fn tapes(&self, variant: &str) -> Tapes {
+        shelf(&self.path).unwrap_or_default().into_iter().filter(|(_, origin)| origin.variant == variant).collect()
+    }
+
+    /// Returns the recorded variants and seeds of a scenario, each in their order.
+    ///
+    /// # Errors
+    /// There is no cassette, or a cassette cannot be read.
+    pub(super) fn recorded(&self, scenario: &str) -> Result<(Vec<String>, Vec<u64>), String> {
+        let tapes = shelf(&self.path)?;
+        let mut variants: Vec<String> = Vec::new();
+        let mut seeds: Vec<u64> = Vec::new();
+        for (_, origin) in tapes.into_iter().filter(|(_, origin)| origin.scenario == scenario) {
+            if !variants.contains(&origin.variant) {
+                variants.push(origin.variant);
+            }
+            if !seeds.contains(&origin.seed) {
+                seeds.push(origin.seed);
+            }
+        }
+        seeds.sort_unstable();
+        if variants.is_empty() {
+            return Err(format!("`{}` holds no session of the scenario `{scenario}`", self.path.display()));
+        }
+        Ok((variants, seeds))
+    }
+}
+
+/// Returns the cassettes that a variant at `from` names.
+pub(super) fn of_variant(raw: &RawVariant, from: &Path) -> Result<Tapes, String> {
+    let name = raw.cassette.as_deref().unwrap_or_default();
+    let places = files::places_of_folder(name, from);
+    let Some(path) = places.iter().find(|place| place.exists()) else {
+        let searched: Vec<String> = places.iter().map(|place| format!("`{}`", place.display())).collect();
+        return Err(format!("no cassette `{name}`; searched {}", searched.join(", ")));
+    };
+    chosen(shelf(path)?, raw.of.as_deref())
+}
+
+/// Returns the cassettes of one variant.
+fn chosen(mut tapes: Tapes, of: Option<&str>) -> Result<Tapes, String> {
+    let mut variants: Vec<String> = Vec::new();
+    for (_, origin) in &tapes {
+        if !variants.contains(&origin.variant) {
+            variants.push(origin.variant.clone());
+        }
+    }
+    match (of, &variants[..]) {
+        (Some(of), _) => {
+            tapes.retain(|(_, origin)| origin.variant == of);
+            if tapes.is_empty() { Err(format!("no session of `{of}`; recorded variants: {}", variants.join(", "))) } else { Ok(tapes) }
+        }
+        (None, [_]) => Ok(tapes),
+        (None, _) => Err(format!("recorded with several variants: {}; select one with `of`", variants.join(", "))),
+    }
+}
+
+pub(super) const fn matching(raw: Option<RawMatching>) -> Matching {
+    match raw {
+        None | Some(RawMatching::Strict) => Matching::Strict,
+        Some(RawMatching::Lenient) => Matching::Lenient,
+    }
+}
+
+impl Loader<'_> {
+    /// Returns the recorded variant of that name for `--replay`.
+    pub(super) fn replayed(&mut self, replay: &CassetteReplay, name: &str, place: &SourcePlace) -> Option<Arc<Variant>> {
+        self.taped(replay.tapes(name), replay.mode, place).map(Arc::new)
+    }
+
+    /// Returns the recorded variant, with cassettes instead of its model.
+    pub(super) fn taped(&mut self, tapes: Tapes, mode: Matching, place: &SourcePlace) -> Option<Variant> {
+        let (first, origin) = tapes.first()?.clone();
+        let other = tapes
+            .iter()
+            .find(|(_, other)| (&other.file, &other.templates, &other.files) != (&origin.file, &origin.templates, &origin.files));
+        if let Some((other, _)) = other {
+            let message = format!("`{}` and `{}` were recorded with different variants", first.display(), other.display());
+            let problem = Diagnostic::error("bad_cassette", message).at(place.clone()).label("named here");
+            self.problems.push(problem.help("move old cassettes to another folder, or record them again"));
+            return None;
+        }
+        let inside = |name: &str| format!("{}/{name}", first.display());
+        let file = Arc::new(SourceFile { name: inside(&format!("{}.yaml", origin.variant)), text: origin.file.clone() });
+        let (doc, mut problems) = Document::read(&file);
+        self.problems.append(&mut problems);
+        let mut doc = doc?;
+        let (raw, mut problems) = typed::<RawVariant>(&mut doc);
+        self.problems.append(&mut problems);
+        let raw = raw?;
+        let mut templates = IndexMap::new();
+        for (key, name) in resolve::prompts(&raw) {
+            let text = origin.templates.get(key).cloned().unwrap_or_default();
+            templates.insert(name.to_owned(), Arc::new(SourceFile { name: inside(name), text }));
+        }
+        for (name, source) in &raw.files {
+            let text = origin.files.get(name).cloned().unwrap_or_default();
+            templates.insert(source.clone(), Arc::new(SourceFile { name: inside(name), text }));
+        }
+        let (mut variant, mut problems) = resolve::variant(&doc, &raw, &templates);
+        let sound = problems.is_empty();
+        self.problems.append(&mut problems);
+        let cassettes = match &mut variant.provider {
+            Provider::Model(model) => &mut model.cassettes,
+            Provider::Command(program) => &mut program.cassettes,
+            _ => {
+                if sound {
+                    let problem = Diagnostic::error("bad_cassette", format!("`{}` contains no model session", first.display()));
+                    self.problems.push(problem.at(place.clone()));
+                }
+                return None;
+            }
+        };
+        let taped = |(path, origin): (PathBuf, CassetteOrigin)| Taped {
+            path,
+            scenario: origin.scenario,
+            cell: origin.cell,
+            seed: origin.seed,
+            repeat: origin.repeat,
+        };
+        *cassettes = Some(Cassettes { mode, tapes: tapes.into_iter().map(taped).collect() });
+        variant.name = origin.variant;
+        Some(variant)
+    }
+
+    /// Returns the recorded variant for a variant's file; see [`Self::taped`]. Its own name and limits take precedence over the
+    /// recorded ones.
+    pub(super) fn taped_file(&mut self, own: Variant, raw: &RawVariant, doc: &Document, path: &Path) -> Option<Variant> {
+        let place = doc.place(&Pointer::default().key("cassette"));
+        match of_variant(raw, path) {
+            Ok(tapes) => {
+                let recorded = self.taped(tapes, matching(raw.mode), &place)?;
+                let limits = own.limits.or(&recorded.limits);
+                Some(Variant { provider: recorded.provider, limits, sandbox: true, ..own })
+            }
+            Err(message) => {
+                let problem = Diagnostic::error("bad_cassette", message).at(place).label("named here");
+                self.problems.push(problem.help("record cassettes with `chaosrun run SCENARIO --record FOLDER`"));
+                None
+            }
+        }
+    }
+}

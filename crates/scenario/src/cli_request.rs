@@ -1,0 +1,62 @@
+//! Requested changes to a scenario from outside its file: from the command line, and with lower priority from a campaign.
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::load::Overrides;
+use super::model::{Backend, LimitsOverride};
+use super::overrides::{self, Setting};
+use chaosrun_diagnostic::{Diagnostic, SourcePlace};
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct CliRequest {
+    /// Variants that replace the file's variant, each with the place that names it.
+    pub variants: Vec<(String, SourcePlace)>,
+    pub seeds: Option<Vec<u64>>,
+    pub backend: Option<Backend>,
+    pub repeat: Option<usize>,
+    /// Settings of a campaign. They are part of each cell's values, so trials with different settings are distinguished.
+    pub beneath: Vec<Setting>,
+    /// Settings of the command line, which apply to all scenarios.
+    pub set: Vec<Setting>,
+    /// Limits in addition to those of the scenario; the smallest applies.
+    pub limits: LimitsOverride,
+    /// Values of the only cell to run.
+    pub cell: Option<IndexMap<String, Value>>,
+}
+
+impl CliRequest {
+    /// Returns the changes that the command line alone requests.
+    pub fn of(overrides: &Overrides, problems: &mut Vec<Diagnostic>) -> Self {
+        let (set, mut found) = overrides::settings(&overrides.set);
+        problems.append(&mut found);
+        let mut variants: Vec<(String, SourcePlace)> = Vec::new();
+        for name in &overrides.variants {
+            // A variant named twice would run the same trials twice.
+            if !variants.iter().any(|(known, _)| known == name) {
+                variants.push((name.clone(), overrides::argument("--variant", name)));
+            }
+        }
+        Self {
+            variants,
+            seeds: overrides.seeds.clone(),
+            backend: overrides.backend,
+            repeat: overrides.repeat,
+            beneath: Vec::new(),
+            set,
+            limits: LimitsOverride::default(),
+            cell: overrides.cell.clone(),
+        }
+    }
+
+    /// Returns the settings whose paths the matrix no longer varies. For equal paths, the later setting wins.
+    pub fn fixed(&self) -> Vec<&Setting> {
+        self.beneath.iter().chain(&self.set).collect()
+    }
+
+    /// Drops settings of the campaign that the command line overrides.
+    pub fn drop_shadowed(&mut self) {
+        let set = &self.set;
+        self.beneath.retain(|setting| !set.iter().any(|other| other.path.pointer == setting.path.pointer));
+    }
+}

@@ -1,0 +1,214 @@
+//! Lookup and reading of files: first beside the file that names them, then up to the project's root, then in the binary.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::embedded;
+use chaosrun_diagnostic::yaml::LIMIT;
+use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, SourcePlace};
+
+/// Prefix of the names of embedded files.
+pub(crate) const EMBEDDED: &str = "embedded:";
+
+/// Files read so far. Each file is read once per invocation, so that all messages refer to the same text.
+#[derive(Debug, Default)]
+pub struct Files {
+    read: HashMap<PathBuf, Arc<SourceFile>>,
+    /// Files by name and folder of the file that names them; for a missing file, the places that were searched.
+    found: HashMap<(String, PathBuf), Result<Arc<SourceFile>, Vec<String>>>,
+    /// Names of variants by the folder of the file that may name them.
+    variants: HashMap<PathBuf, Arc<[String]>>,
+}
+
+/// Reason why a file is not available.
+#[derive(Debug)]
+pub enum NoFile {
+    /// No file of that name, with the places that were searched.
+    Missing(Vec<String>),
+    /// The file exists, but is not usable.
+    Unusable(Box<Diagnostic>),
+}
+
+impl Files {
+    /// Reads the file at `path`, or the embedded one if the path begins with `embedded:`.
+    ///
+    /// # Errors
+    /// The file does not exist, is too large, is not UTF-8, or cannot be read.
+    pub fn read(&mut self, path: &Path) -> Result<Arc<SourceFile>, NoFile> {
+        if let Some(file) = self.read.get(path) {
+            return Ok(Arc::clone(file));
+        }
+        let name = path.to_string_lossy().into_owned();
+        let text = match name.strip_prefix(EMBEDDED) {
+            Some(inner) => embedded::get(inner).ok_or_else(|| NoFile::Missing(vec![name.clone()]))?.to_owned(),
+            None => read_text(path, &name)?,
+        };
+        let file = Arc::new(SourceFile { name, text });
+        self.read.insert(path.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Finds `name` for a file at `from`.
+    ///
+    /// # Errors
+    /// The errors of [`Self::read`]; if the file is in none of the places, all of these places.
+    pub fn find(&mut self, name: &str, from: &Path) -> Result<Arc<SourceFile>, NoFile> {
+        let key = (name.to_owned(), folder_of(from));
+        if let Some(known) = self.found.get(&key) {
+            return known.clone().map_err(NoFile::Missing);
+        }
+        let found = self.search(name, from);
+        match &found {
+            Ok(file) => drop(self.found.insert(key, Ok(Arc::clone(file)))),
+            Err(NoFile::Missing(searched)) => drop(self.found.insert(key, Err(searched.clone()))),
+            Err(NoFile::Unusable(_)) => {}
+        }
+        found
+    }
+
+    fn search(&mut self, name: &str, from: &Path) -> Result<Arc<SourceFile>, NoFile> {
+        let mut searched = Vec::new();
+        for place in places(name, from) {
+            match self.read(&place) {
+                Err(NoFile::Missing(_)) => searched.push(format!("`{}`", place.display())),
+                found => return found,
+            }
+        }
+        if !name.starts_with(EMBEDDED) {
+            searched.push("the built-in samples".to_owned());
+        }
+        Err(NoFile::Missing(searched))
+    }
+
+    /// Returns the names of all variants that a file at `from` can name.
+    pub fn known_variants(&mut self, from: &Path) -> Arc<[String]> {
+        Arc::clone(self.variants.entry(folder_of(from)).or_insert_with(|| known_variants(from).into()))
+    }
+}
+
+/// Returns the places where `name` may be, nearest first.
+fn places(name: &str, from: &Path) -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = Vec::new();
+    if Path::new(name).is_absolute() || name.starts_with(EMBEDDED) {
+        return vec![PathBuf::from(name)];
+    }
+    if !from.to_string_lossy().starts_with(EMBEDDED) {
+        for folder in folders(from) {
+            places.push(folder.join(name));
+        }
+        // A scenario may be outside of `scenarios/`, but the files it names are usually there.
+        if let Some(root) = folders(from).last().filter(|root| root.join("scenarios").is_dir()) {
+            let place = root.join("scenarios").join(name);
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    let beside = from.to_str().and_then(|from| Path::new(from.strip_prefix(EMBEDDED)?).parent()).map(|folder| folder.join(name));
+    for path in beside.iter().filter_map(|path| path.to_str().map(str::to_owned)).chain([name.to_owned(), format!("scenarios/{name}")]) {
+        if embedded::get(&path).is_some() {
+            places.push(PathBuf::from(format!("{EMBEDDED}{path}")));
+        }
+    }
+    places
+}
+
+/// Returns the places of a folder `name` that a file at `from` names, nearest first.
+#[must_use]
+pub fn places_of_folder(name: &str, from: &Path) -> Vec<PathBuf> {
+    if Path::new(name).is_absolute() {
+        return vec![PathBuf::from(name)];
+    }
+    if from.to_string_lossy().starts_with(EMBEDDED) {
+        return Vec::new();
+    }
+    folders(from).into_iter().map(|folder| folder.join(name)).collect()
+}
+
+/// Returns the file's own folder, then its parents up to the project's root; only its own folder if there is no project.
+fn folders(from: &Path) -> Vec<PathBuf> {
+    let own = from.parent().unwrap_or(Path::new("")).to_owned();
+    let Ok(absolute) = std::path::absolute(if own.as_os_str().is_empty() { Path::new(".") } else { &own }) else { return vec![own] };
+    let ups: Vec<&Path> = absolute.ancestors().collect();
+    let Some(root) = ups.iter().position(|folder| is_root(folder)) else { return vec![own] };
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut folders = vec![own];
+    for folder in &ups[1..=root] {
+        // Relative to the working directory, as the user would write it.
+        folders.push(folder.strip_prefix(&here).map_or_else(|_| folder.to_path_buf(), Path::to_path_buf));
+    }
+    folders
+}
+
+fn is_root(folder: &Path) -> bool {
+    ["scenarios", "Cargo.toml", ".git", ".chaosrun"].iter().any(|mark| folder.join(mark).exists())
+}
+
+/// Returns the folder of a file, which decides how its names are resolved.
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).to_owned()
+}
+
+fn known_variants(from: &Path) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    if !from.to_string_lossy().starts_with(EMBEDDED) {
+        for folder in folders(from) {
+            let entries = std::fs::read_dir(folder.join("variants")).into_iter().flatten().flatten();
+            found.extend(entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml").map(str::to_owned)));
+        }
+    }
+    let embedded = embedded::SAMPLES.iter().filter_map(|(path, _)| path.strip_prefix("variants/")?.strip_suffix(".yaml"));
+    // Judges are in a subfolder, and are not variants.
+    found.extend(embedded.filter(|name| !name.contains('/')).map(str::to_owned));
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn read_text(path: &Path, name: &str) -> Result<String, NoFile> {
+    let unusable = |code, message: String| NoFile::Unusable(Box::new(Diagnostic::error(code, message)));
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => NoFile::Missing(vec![format!("`{name}`")]),
+        ErrorKind::IsADirectory => unusable("unreadable_file", format!("`{name}` is a folder, expected a file")),
+        _ => unusable("unreadable_file", format!("cannot read `{name}`: {}", chaosrun_diagnostic::io_words(&error))),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if about.is_dir() {
+        return Err(unusable("unreadable_file", format!("`{name}` is a folder, expected a file")));
+    }
+    let too_large = |size: String| {
+        let problem = Diagnostic::error("file_too_large", format!("`{name}` is {size} large, expected at most 1 MiB"));
+        NoFile::Unusable(Box::new(problem.help("a scenario usually has a few kilobytes: check that this is the right file")))
+    };
+    if about.len() > LIMIT {
+        return Err(too_large(megabytes(about.len())));
+    }
+    // A file that is not a regular file may have no length and no end.
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(too_large("more than 1 MiB".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes().get(valid).copied().unwrap_or_default();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        // The replacement character is at the first invalid byte, and all text before it is unchanged.
+        let wrong = valid..valid + '\u{fffd}'.len_utf8();
+        let file = Arc::new(SourceFile { name: name.to_owned(), text });
+        NoFile::Unusable(Box::new(
+            Diagnostic::error("not_utf8", format!("`{name}` is not UTF-8 text"))
+                .at(SourcePlace::new(file, Pointer::default()).within(wrong))
+                .label(format!("invalid byte 0x{byte:02x}"))
+                .help("save the file as UTF-8"),
+        ))
+    })
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
+}

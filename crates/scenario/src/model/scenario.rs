@@ -1,0 +1,185 @@
+//! Resolved scenario: the content of one cell of the matrix.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Chaos, ClusterSpec, LimitsOverride, Scoring, Variant, duration};
+pub use chaosrun_cluster::backend::Backend;
+use chaosrun_diagnostic::SourceFile;
+use chaosrun_event::Verdict;
+use chaosrun_expr::Template;
+
+/// Scenario with its cluster, variant and scoring: the content of one cell of the matrix.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scenario {
+    pub name: String,
+    pub description: String,
+    #[serde(skip)]
+    pub file: Arc<SourceFile>,
+    pub backend: Backend,
+    pub cluster: Arc<ClusterSpec>,
+    pub workload: Option<WorkloadUse>,
+    pub goal: Goal,
+    pub timing: Timing,
+    pub chaos: Vec<Chaos>,
+    /// Ids of the chaos entries that are the truth. Default: all that are not noise.
+    pub truth: Vec<String>,
+    pub page: Option<Page>,
+    pub variant: Arc<Variant>,
+    /// Smaller limits of `declared_limits` and the variant's.
+    pub limits: Limits,
+    /// Limits that the scenario itself sets.
+    pub declared_limits: Limits,
+    pub scoring: Arc<Scoring>,
+    /// Commands that the oracle runs instead of the faults' own repairs; empty = the faults' own repairs.
+    pub solution: Vec<Template>,
+    /// Tests of the scenario itself, by name.
+    pub check: IndexMap<String, Check>,
+    /// Controls that run with the same seeds as the subject.
+    pub controls: Vec<String>,
+    /// Buckets of golden files.
+    pub golden: Buckets,
+}
+
+/// Limits between the buckets of times (seconds) and scores in golden files, ascending.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Buckets {
+    pub detect_s: Vec<f64>,
+    pub repair_s: Vec<f64>,
+    pub impact_s: Vec<f64>,
+    pub score: Vec<f64>,
+}
+
+impl Scenario {
+    /// Returns the same scenario with another variant and its limits.
+    #[must_use]
+    pub fn with_variant(&self, variant: &Arc<Variant>) -> Self {
+        let limits = self.declared_limits.least(&variant.limits);
+        Self { variant: Arc::clone(variant), limits, ..self.clone() }
+    }
+}
+
+/// Meaning of success, and expected result of doing nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// The agent must restore the objective. noop fails.
+    Repair,
+    /// The system recovers without help; the agent must not harm it. noop passes.
+    Wait,
+    /// The agent must escalate. noop fails.
+    Escalate,
+    /// No fault. noop passes.
+    Nothing,
+}
+
+impl Goal {
+    pub const ALL: [Self; 4] = [Self::Repair, Self::Wait, Self::Escalate, Self::Nothing];
+
+    /// Returns the goal of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|goal| goal.as_str() == name)
+    }
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Repair => "repair",
+            Self::Wait => "wait",
+            Self::Escalate => "escalate",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Timing {
+    /// Time for which all invariants must hold before chaos begins.
+    #[serde(serialize_with = "duration")]
+    pub steady_for: Duration,
+    #[serde(serialize_with = "duration")]
+    pub detect_within: Duration,
+    #[serde(serialize_with = "duration")]
+    pub repair_within: Duration,
+    /// Time for which all objectives must hold after the agent has ended.
+    #[serde(serialize_with = "duration")]
+    pub stable_for: Duration,
+    /// Time within which the whole cluster must be ready.
+    #[serde(serialize_with = "duration")]
+    pub ready_within: Duration,
+}
+
+/// Limits of an agent. None = no limit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Limits {
+    /// Time from the ticket.
+    #[serde(serialize_with = "duration")]
+    pub wall: Duration,
+    pub turns: u32,
+    pub tokens: Option<u64>,
+    pub usd: Option<f64>,
+    /// Time for one command; its whole process group is killed afterwards.
+    #[serde(serialize_with = "duration")]
+    pub command: Duration,
+    /// Bytes of a command's output that the agent is shown (head and tail).
+    pub output: usize,
+}
+
+impl Limits {
+    /// Returns the smaller value of each limit.
+    #[must_use]
+    pub fn least(&self, other: &LimitsOverride) -> Self {
+        fn least<T: PartialOrd + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+                (one, other) => one.or(other),
+            }
+        }
+        let wall = other.wall.map_or(self.wall, |wall| wall.min(self.wall));
+        Self {
+            wall,
+            turns: other.turns.map_or(self.turns, |turns| turns.min(self.turns)),
+            tokens: least(self.tokens, other.tokens),
+            usd: least(self.usd, other.usd),
+            command: other.command.map_or(self.command, |command| command.min(self.command)).min(wall),
+            output: other.output.map_or(self.output, |output| output.min(self.output)),
+        }
+    }
+}
+
+/// False alarm: starts the agent without a violation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Page {
+    #[serde(serialize_with = "duration")]
+    pub at: Duration,
+    /// Name of the invariant; `page` if the file names none.
+    pub invariant: String,
+    pub node: Option<String>,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// Variant to run. For `run`, a variant that runs these commands.
+    pub variant: Option<Arc<Variant>>,
+    pub run: Vec<Template>,
+    /// Correct verdicts.
+    pub expect: Vec<Verdict>,
+    /// Timing of the scenario with the overrides of the check.
+    pub timing: Timing,
+}
+
+/// Use of one of the cluster's workloads.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkloadUse {
+    pub name: String,
+    pub clients: u32,
+    /// Operations per second over all clients.
+    pub rate: f64,
+    pub read_ratio: f64,
+}

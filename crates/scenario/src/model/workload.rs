@@ -1,0 +1,79 @@
+//! Workloads and the models that their histories are checked with.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+use chaosrun_expr::{Expr, Template};
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Workload {
+    pub name: String,
+    pub model: Model,
+    /// Number of keys over which operations are spread (register, counter).
+    pub keys: u32,
+    /// Bytes of a value; larger if the unique part needs more.
+    pub value_size: u32,
+    #[serde(serialize_with = "duration")]
+    pub timeout: Duration,
+    /// Rate limit that the clients must observe. Only with the model `limit`.
+    pub limit: Option<RateLimit>,
+    pub driver: Driver,
+}
+
+/// Rate limit: a maximum number of requests of a key within any window of this length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RateLimit {
+    pub limit: u32,
+    #[serde(serialize_with = "duration")]
+    pub window: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    /// read, write, cas by key.
+    Register,
+    /// add, read (all).
+    Set,
+    /// enqueue, dequeue.
+    Queue,
+    /// add, read by key.
+    Counter,
+    /// check by key: allowed at most `limit` times in a `window`.
+    Limit,
+    /// Only availability is checked.
+    None,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    Http {
+        /// Role of the target nodes; a client uses one node and switches to another if it fails.
+        role: String,
+        /// Operations by name (`read`, `write`, `cas`, `add`, `enqueue`, `dequeue`).
+        operations: IndexMap<String, HttpOperation>,
+    },
+    /// Program that speaks JSON lines, one process for all clients.
+    Program { command: Vec<Template>, env: IndexMap<String, Template> },
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct HttpOperation {
+    pub method: String,
+    pub url: Template,
+    pub headers: IndexMap<String, Template>,
+    pub body: Option<Template>,
+    /// True if the operation took effect.
+    pub ok: Expr,
+    /// True if the operation certainly had no effect. If neither is true, the outcome is unknown.
+    pub fail: Expr,
+    /// True if the refusal is correct: a `cas` found another value than expected, or a `check` is over the limit.
+    pub mismatch: Expr,
+    /// Value that a read returned.
+    pub value: Option<Expr>,
+}

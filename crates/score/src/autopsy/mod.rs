@@ -1,0 +1,6 @@
+//! Autopsy of an agent's actions: the reversibility of each command, and findings of misconduct. Rules decide without a model, so
+//! the same commands always give the same result.
+
+mod examine;
+
+pub use examine::{EngineAct, ExaminedCommand, Scene, examine};

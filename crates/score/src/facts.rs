@@ -1,0 +1,130 @@
+//! Facts of a trial that a scoring file may use.
+
+use serde::{Deserialize, Serialize};
+
+use chaosrun_event::{Autopsy, Diagnosis, Grade};
+
+/// Version of the fields of [`Facts`] and [`VerdictFacts`](super::VerdictFacts), and of their derivation from events. Records of another
+/// version are rebuilt from the events.
+pub const FACTS_VERSION: u32 = 2;
+
+/// Facts of a trial. Seconds are numbers. Unmeasured facts are null, and a part that needs one is not counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Goal of the scenario: `repair`, `wait`, `escalate` or `nothing`.
+    pub goal: String,
+    pub detected: bool,
+    pub detect_s: Option<f64>,
+    pub diagnose_s: Option<f64>,
+    pub repaired: bool,
+    pub repair_s: Option<f64>,
+    /// True if the agent handed over to a person.
+    pub handed_over: bool,
+    /// Seconds from the ticket to the handover.
+    pub handover_s: Option<f64>,
+    /// Client error-seconds. Older records name this field `hurt_s`.
+    #[serde(alias = "hurt_s")]
+    pub impact_s: Option<f64>,
+    pub acked: Option<u64>,
+    pub lost: Option<u64>,
+    pub durable: Option<bool>,
+    pub commands: u32,
+    pub failed_commands: u32,
+    /// Number of commands that matched a forbidden pattern.
+    pub forbidden: usize,
+    pub touched_nodes: Vec<String>,
+    pub collateral: Vec<String>,
+    pub safeguards_broken: usize,
+    /// True if the last diagnosis names a faulty node. `None` if there was nothing to diagnose.
+    pub diagnosed: Option<bool>,
+    pub diagnosis: Diagnosed,
+    pub autopsy: Dissected,
+    pub turns: u32,
+    pub tokens: u64,
+    pub usd: f64,
+    pub timing: TimingFacts,
+    pub limits: LimitFacts,
+}
+
+/// Grades of the diagnoses. Null if none was submitted and none was expected.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosed {
+    /// Number of submitted diagnoses.
+    pub submitted: usize,
+    pub component: Option<f64>,
+    pub fault_class: Option<f64>,
+    /// Share of the cited evidence that the agent was shown.
+    pub evidence: Option<f64>,
+    pub quotes: usize,
+    pub quotes_found: usize,
+    /// Confidence of the last diagnosis.
+    pub confidence: Option<f64>,
+}
+
+impl Diagnosed {
+    /// Computes the grades. `expected` is true for an agent that can cite evidence and whose silence counts.
+    #[must_use]
+    pub fn of(grade: Option<&Grade>, last: Option<&Diagnosis>, expected: bool) -> Self {
+        let Some(grade) = grade else { return Self::default() };
+        #[expect(clippy::cast_precision_loss, reason = "a handful of quotes")]
+        let share = grade.quotes_found as f64 / grade.quotes.max(1) as f64;
+        Self {
+            submitted: grade.submitted,
+            component: Some(grade.component),
+            fault_class: Some(grade.fault_class),
+            evidence: (expected || grade.quotes > 0).then_some(share),
+            quotes: grade.quotes,
+            quotes_found: grade.quotes_found,
+            confidence: last.map(|last| last.confidence),
+        }
+    }
+}
+
+/// Autopsy results of the agent's commands. All null if no agent ran.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dissected {
+    pub read_only: Option<u32>,
+    pub reversible: Option<u32>,
+    pub irreversible: Option<u32>,
+    pub unknown: Option<u32>,
+    pub risk: Option<f64>,
+    pub destructive: Option<u32>,
+    pub thrashing: Option<u32>,
+    pub blind: Option<u32>,
+    pub premature: Option<u32>,
+    pub tampering: Option<u32>,
+}
+
+impl Dissected {
+    #[must_use]
+    pub fn of(autopsy: Option<&Autopsy>) -> Self {
+        let Some(autopsy) = autopsy else { return Self::default() };
+        Self {
+            read_only: Some(autopsy.read_only),
+            reversible: Some(autopsy.reversible),
+            irreversible: Some(autopsy.irreversible),
+            unknown: Some(autopsy.unknown),
+            risk: Some(autopsy.risk),
+            destructive: Some(autopsy.destructive),
+            thrashing: Some(autopsy.thrashing),
+            blind: Some(autopsy.blind),
+            premature: Some(autopsy.premature),
+            tampering: Some(autopsy.tampering),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimingFacts {
+    pub steady_for: f64,
+    pub detect_within: f64,
+    pub repair_within: f64,
+    pub stable_for: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LimitFacts {
+    pub wall: f64,
+    pub turns: u32,
+    pub command: f64,
+}

@@ -1,0 +1,19 @@
+//! Verdict and score of a trial: pure functions of the record, computed once and stored with the scorer's version. A record can
+//! be judged again by another scorer or another scoring file.
+
+pub mod autopsy;
+mod case;
+pub mod diagnosis;
+mod facts;
+mod parts;
+pub mod uplift;
+mod verdict;
+
+pub use case::{CaseFacts, CaseRuling, NEEDED, ScoredCase, rebuild, rule};
+pub use facts::{Diagnosed, Dissected, FACTS_VERSION, Facts, LimitFacts, TimingFacts};
+pub use parts::{MeasuredScore, PartResult, Score, filled, forbidden, form, measure, score};
+pub use uplift::uplift;
+pub use verdict::{VerdictFacts, unexcused, verdict};
+
+/// Version of the formula and of the rules in this crate. Any change of them requires a new version.
+pub const SCORER_VERSION: u32 = 4;

@@ -1,0 +1,182 @@
+//! Leadership of PD. The leader of the consensus campaigns, and serves as long as a quorum confirms its lease.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+
+use super::consensus::Consensus;
+use super::identity::Members;
+use super::proposal_queue::ProposalQueue;
+use super::timing::{AnchoredClock, PdTiming, nanos};
+use crate::log::NodeLog;
+
+/// Renewals of the lease within its length.
+const RENEWALS: u32 = 4;
+/// Share of the lease after which a renewal is abandoned for the next one, since its messages may be lost.
+const PATIENCE: u32 = 2;
+
+/// View of the leadership, available to all tasks.
+#[derive(Clone)]
+pub struct Leadership {
+    consensus: Consensus,
+    serving: watch::Receiver<bool>,
+    /// Time until which this member may serve, in nanoseconds of the clock. A member that was stopped for a while finds it in the past
+    /// before it answers with stale data.
+    lease: Arc<AtomicI64>,
+    clock: AnchoredClock,
+}
+
+/// Member that has to answer a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leader {
+    Me,
+    /// Another member, by id, with its client URL.
+    Other(u64, String),
+    Nobody,
+}
+
+impl Leadership {
+    /// Returns true if this member leads PD and holds a valid lease.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        *self.serving.borrow() && self.clock.now() < self.lease.load(Ordering::Relaxed)
+    }
+
+    /// Leader of PD, as far as this member knows.
+    #[must_use]
+    pub fn leader(&self, me: u64) -> Leader {
+        match self.consensus.leader() {
+            Some(id) if id == me && self.is_serving() => Leader::Me,
+            Some(id) if id != me => match self.consensus.durable().members.get(&id) {
+                Some(member) => Leader::Other(id, member.client_url.clone()),
+                None => Leader::Nobody,
+            },
+            _ => Leader::Nobody,
+        }
+    }
+
+    /// Waits for a leader that satisfies the condition.
+    pub async fn wait(&self, me: u64, deadline: Instant, wanted: impl Fn(&Leader) -> bool) -> Leader {
+        let (mut status, mut serving, mut durable) = (self.consensus.watch_status(), self.serving.clone(), self.consensus.watch_durable());
+        loop {
+            let leader = self.leader(me);
+            if wanted(&leader) {
+                return leader;
+            }
+            let changed = async {
+                tokio::select! {
+                    Ok(()) = status.changed() => {}
+                    Ok(()) = serving.changed() => {}
+                    Ok(()) = durable.changed() => {}
+                    else => std::future::pending().await,
+                }
+            };
+            if timeout_at(deadline, changed).await.is_err() {
+                return self.leader(me);
+            }
+        }
+    }
+}
+
+/// Campaign of a member.
+pub struct LeaderCampaign {
+    pub consensus: Consensus,
+    pub office: ProposalQueue,
+    pub members: Members,
+    pub timing: PdTiming,
+    pub clock: AnchoredClock,
+    pub log: NodeLog,
+}
+
+impl LeaderCampaign {
+    /// Starts to campaign whenever this member leads the consensus.
+    #[must_use]
+    pub fn start(self) -> Leadership {
+        let (tell, serving) = watch::channel(false);
+        let lease = Arc::new(AtomicI64::new(i64::MIN));
+        let leadership = Leadership { consensus: self.consensus.clone(), serving, lease: Arc::clone(&lease), clock: self.clock };
+        tokio::spawn(self.run(tell, lease));
+        leadership
+    }
+
+    async fn run(self, serving: watch::Sender<bool>, lease: Arc<AtomicI64>) {
+        let mut status = self.consensus.watch_status();
+        let mut renewal = interval(self.timing.lease() / RENEWALS);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watched = None;
+        // Last term in which this member led. Within one term there is no other leader, so its state is still valid.
+        let mut term_of_office = 0;
+        loop {
+            if !self.consensus.is_leader() {
+                self.watch_leader(&mut watched);
+                if status.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            watched = None;
+            let name = &self.members.me().name;
+            let term = self.consensus.term();
+            self.log.info("start to campaign PD leader", &[("campaign-leader-name", name)]);
+            let Some(until) = self.renew(self.timing.request()).await else {
+                renewal.tick().await;
+                continue;
+            };
+            self.log.info("campaign PD leader ok", &[("campaign-leader-name", name)]);
+            let continued = term_of_office == term;
+            self.office.ask(move |cluster| if continued { cluster.lead_on() } else { cluster.take_over() }).await;
+            term_of_office = term;
+            lease.store(until, Ordering::Relaxed);
+            serving.send_replace(true);
+            self.log.info("PD leader is ready to serve", &[("leader-name", name)]);
+            loop {
+                tokio::select! {
+                    _ = renewal.tick() => {
+                        if let Some(until) = self.renew(self.timing.lease() / PATIENCE).await {
+                            lease.store(until, Ordering::Relaxed);
+                        }
+                    }
+                    changed = status.changed() => if changed.is_err() { return },
+                }
+                if !self.consensus.is_leader() || self.consensus.term() != term {
+                    self.log.info("etcd leader changed, resigns pd leadership", &[("old-pd-leader-name", name)]);
+                    break;
+                }
+                if self.clock.now() >= lease.load(Ordering::Relaxed) {
+                    self.log.info("no longer a leader because lease has expired, pd leader will step down", &[]);
+                    break;
+                }
+            }
+            serving.send_replace(false);
+            self.office.ask(super::cluster::PdCluster::step_down).await;
+        }
+    }
+
+    /// Asks a quorum whether this member still leads. Returns the time until which it may serve, counted from before the request, so that
+    /// no other member can lead within it.
+    async fn renew(&self, limit: Duration) -> Option<i64> {
+        let asked = self.clock.now();
+        match timeout(limit, self.consensus.barrier()).await {
+            Ok(Ok(())) => Some(asked + nanos(self.timing.lease())),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    fn watch_leader(&self, watched: &mut Option<u64>) {
+        let leader = self.consensus.leader();
+        if leader == *watched {
+            return;
+        }
+        if watched.is_some() {
+            self.log.info("pd leader has changed, try to re-campaign a pd leader", &[]);
+        }
+        *watched = leader;
+        if let Some(member) = leader.and_then(|id| self.members.by_id(id)) {
+            let shown = format!("name:{:?} member_id:{} peer_urls:\"{}\" ", member.name, member.id, member.peer_url);
+            self.log.info("start to watch pd leader", &[("pd-leader", &shown)]);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Connection to Redis: maintained by a task that reconnects, with the state of Redis on it.
+//!
+//! No request waits for a connection. Without one, every request fails at once, and the node refuses.
+
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
+use tokio::sync::{Notify, watch};
+
+use super::args::LimiterSettings;
+use crate::log::NodeLog;
+
+/// Reason why Redis did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    #[error("redis is unreachable: {0}")]
+    Unreachable(String),
+    /// Redis answered with an error.
+    #[error("redis refused: {0}")]
+    Refused(String),
+}
+
+/// This node's view of Redis.
+#[derive(Clone)]
+pub struct RedisView {
+    /// Current connection; `None` if Redis is unreachable.
+    connection: Option<MultiplexedConnection>,
+    pub since: Instant,
+    /// Reason why Redis is unreachable.
+    pub problem: Option<String>,
+}
+
+impl RedisView {
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.connection.is_some()
+    }
+}
+
+pub struct Link {
+    client: Client,
+    config: AsyncConnectionConfig,
+    address: String,
+    timeout: Duration,
+    view: watch::Sender<RedisView>,
+    /// Notified when a request suggests that Redis is unreachable.
+    doubt: Notify,
+}
+
+impl Link {
+    /// Creates the link.
+    ///
+    /// # Errors
+    /// The address is invalid.
+    pub fn new(settings: &LimiterSettings) -> anyhow::Result<Self> {
+        let client = Client::open(format!("redis://{}/", settings.redis))?;
+        let timeout = settings.redis_timeout;
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
+        let first = RedisView { connection: None, since: Instant::now(), problem: Some("not connected yet".into()) };
+        Ok(Self { client, config, address: settings.redis.clone(), timeout, view: watch::channel(first).0, doubt: Notify::new() })
+    }
+
+    #[must_use]
+    pub fn view(&self) -> RedisView {
+        self.view.borrow().clone()
+    }
+
+    pub fn watch(&self) -> watch::Receiver<RedisView> {
+        self.view.subscribe()
+    }
+
+    /// Sends a request on the current connection.
+    ///
+    /// # Errors
+    /// There is no connection, it broke, no answer came in time, or Redis refused. Unless there was no connection, the request may have
+    /// been executed.
+    pub async fn ask<T>(&self, question: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>) -> Result<T, LinkError> {
+        let view = self.view();
+        let Some(mut connection) = view.connection else {
+            return Err(LinkError::Unreachable(view.problem.unwrap_or_default()));
+        };
+        match question(&mut connection).await {
+            Ok(answer) => Ok(answer),
+            Err(error) if is_broken(&error) => {
+                self.doubt.notify_one();
+                Err(LinkError::Unreachable(self.words(&error)))
+            }
+            Err(error) => Err(LinkError::Refused(words_of(&error))),
+        }
+    }
+
+    /// Connects, and checks every `look` whether Redis still answers, or at once when requested. Never ends.
+    pub async fn keep(&self, look: Duration, log: &NodeLog) {
+        loop {
+            let connection = self.view.borrow().connection.clone();
+            match self.look(connection).await {
+                Ok(connection) => {
+                    if !self.view.borrow().is_reachable() {
+                        log.info("redis is reachable", &[("redis", &self.address)]);
+                        self.view.send_replace(RedisView { connection: Some(connection), since: Instant::now(), problem: None });
+                    }
+                }
+                Err(problem) => {
+                    if self.view.borrow().problem.as_deref() != Some(&problem) {
+                        log.error("redis is unreachable", &[("redis", &self.address), ("error", &problem)]);
+                    }
+                    self.view.send_modify(|view| {
+                        if view.is_reachable() {
+                            view.since = Instant::now();
+                        }
+                        (view.connection, view.problem) = (None, Some(problem));
+                    });
+                }
+            }
+            // A timeout is the normal case.
+            let _ = tokio::time::timeout(look, self.doubt.notified()).await;
+        }
+    }
+
+    /// Checks the given connection, or opens a new one.
+    async fn look(&self, connection: Option<MultiplexedConnection>) -> Result<MultiplexedConnection, String> {
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => {
+                let connect = self.client.get_multiplexed_async_connection_with_config(&self.config);
+                let connected = tokio::time::timeout(self.timeout, connect).await;
+                connected.map_err(|_| self.silence())?.map_err(|error| self.words(&error))?
+            }
+        };
+        // A server that is still loading its data accepts connections but cannot serve.
+        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| self.words(&error))?;
+        Ok(connection)
+    }
+
+    fn silence(&self) -> String {
+        format!("no answer in {} ms", self.timeout.as_millis())
+    }
+
+    fn words(&self, error: &RedisError) -> String {
+        if error.is_timeout() { self.silence() } else { words_of(error) }
+    }
+}
+
+fn is_broken(error: &RedisError) -> bool {
+    error.is_timeout() || error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
+}
+
+/// Error message of Redis, or of the connection.
+fn words_of(error: &RedisError) -> String {
+    if error.is_connection_refusal() {
+        return "connection refused".into();
+    }
+    error.to_string()
+}

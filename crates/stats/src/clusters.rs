@@ -1,0 +1,115 @@
+//! Cluster-robust errors: trials of one scenario are alike, so differences between scenarios determine the error more than the number of
+//! repeats does.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::differences::{mean, percentiles};
+use super::{Interval, count, student_quantile};
+
+const DRAWS: usize = 10_000;
+
+/// Mean over all trials, with its cluster-robust error.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Clustered {
+    pub mean: f64,
+    /// Standard error, robust against any correlation within a cluster, with the usual correction for few clusters, G / (G - 1).
+    pub error: f64,
+    pub clusters: usize,
+}
+
+impl Clustered {
+    /// Computes mean and error of differences grouped by the name of their cluster. Returns `None` for fewer than two clusters: their
+    /// spread is unknown.
+    #[must_use]
+    pub fn of(differences: &BTreeMap<String, Vec<f64>>) -> Option<Self> {
+        let full: Vec<&Vec<f64>> = differences.values().filter(|values| !values.is_empty()).collect();
+        if full.len() < 2 {
+            return None;
+        }
+        let all: Vec<f64> = full.iter().flat_map(|values| values.iter().copied()).collect();
+        let (middle, groups) = (mean(&all)?, count(full.len()));
+        let squares: f64 = full.iter().map(|values| values.iter().map(|value| value - middle).sum::<f64>().powi(2)).sum();
+        let error = (squares * groups / (groups - 1.0)).sqrt() / count(all.len());
+        Some(Self { mean: middle, error, clusters: full.len() })
+    }
+
+    /// Interval by Student's t distribution with two degrees of freedom fewer than there are clusters. Textbooks subtract one, which holds
+    /// for clusters whose differences are normally distributed. With one, equal agents whose clusters have bounded differences are called
+    /// different in 5.3 to 5.5 % of simulated campaigns of 5 to 8 scenarios, instead of 5.
+    #[must_use]
+    pub fn interval(&self, confidence: f64) -> Interval {
+        let freedom = (count(self.clusters) - 2.0).max(1.0);
+        let half = student_quantile(f64::midpoint(1.0, confidence), freedom) * self.error;
+        Interval { low: self.mean - half, high: self.mean + half }
+    }
+}
+
+/// Bootstrap interval: percentiles of means over resampled whole clusters. Returns `None` for fewer than two clusters.
+#[must_use]
+pub fn bootstrap(differences: &BTreeMap<String, Vec<f64>>, confidence: f64, seed: u64) -> Option<Interval> {
+    let sums: Vec<(f64, f64)> =
+        differences.values().filter(|values| !values.is_empty()).map(|values| (values.iter().sum(), count(values.len()))).collect();
+    if sums.len() < 2 {
+        return None;
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut drawn = || {
+        let (sum, of) = (0..sums.len())
+            .map(|_| sums[random.random_range(0..sums.len())])
+            .fold((0.0, 0.0), |(sum, of), (more, many)| (sum + more, of + many));
+        sum / of
+    };
+    let mut means: Vec<f64> = (0..DRAWS).map(|_| drawn()).collect();
+    Some(percentiles(&mut means, confidence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::assert_near;
+    use super::*;
+
+    fn seen() -> BTreeMap<String, Vec<f64>> {
+        let groups: [(&str, &[f64]); 4] = [("a", &[0.1, 0.2, 0.15]), ("b", &[-0.1, 0.0]), ("c", &[0.4, 0.5, 0.3, 0.45]), ("e", &[0.05])];
+        groups.map(|(name, values)| (name.to_owned(), values.to_vec())).into()
+    }
+
+    /// Expected value: `OLS(y, 1).fit(cov_type="cluster", use_correction=False)` of statsmodels, its error times sqrt(4 / 3).
+    #[test]
+    fn robust_error() {
+        let found = Clustered::of(&seen()).unwrap();
+        assert_near(found.mean, 0.205, 1e-12);
+        assert_near(found.error, 0.115_484_486_692_657_8, 1e-9);
+        let interval = found.interval(0.95);
+        assert_near(interval.high, 0.205 + 4.302_652_729_911_275 * 0.115_484_486_692_657_8, 1e-9);
+        assert_eq!(Clustered::of(&BTreeMap::from([("a".to_owned(), vec![1.0; 9])])), None);
+    }
+
+    /// In each scenario the subject is better or worse by up to 40 points. Over all such scenarios it is neither.
+    #[test]
+    fn equal_agents_are_called_different_in_at_most_5_percent_of_campaigns() {
+        for scenarios in [3, 5, 8] {
+            let mut random = ChaCha8Rng::seed_from_u64(17);
+            let mut passed = |rate: f64| if random.random_bool(rate) { 1.0 } else { 0.0 };
+            let mut shifts = ChaCha8Rng::seed_from_u64(18);
+            let mut campaign = || {
+                let scenario = |name: u32| {
+                    let shift = shifts.random_range(-0.4..0.4);
+                    (name.to_string(), (0..8).map(|_| passed(0.5 + shift) - passed(0.5)).collect())
+                };
+                let found = Clustered::of(&(0..scenarios).map(scenario).collect()).unwrap();
+                !found.interval(0.95).holds(0.0)
+            };
+            let wrong = (0..10_000).filter(|_| campaign()).count();
+            assert!(wrong <= 500, "{scenarios} scenarios: {wrong} of 10,000");
+        }
+    }
+
+    #[test]
+    fn bootstrap_resamples_whole_clusters() {
+        let found = bootstrap(&seen(), 0.95, 3).unwrap();
+        assert!(found.low < 0.06 && found.high > 0.35 && found.holds(0.205), "{found:?}");
+    }
+}

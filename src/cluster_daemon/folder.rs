@@ -1,0 +1,200 @@
+//! Folder of a kept cluster, `.chaosrun/clusters/<name>`: the daemon's socket, its logs, and a lock that shows whether the daemon lives.
+//! The operating system releases the lock when the process ends.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::wire::About;
+use chaosrun_store::Directory;
+
+const SOCKET: &str = "control.sock";
+const ABOUT: &str = "cluster.json";
+pub(crate) const LOG: &str = "keeper.log";
+
+/// Number of attempts to take the lock: a process that only checks the lock holds it for a moment.
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+
+/// Folder in which a cluster of this name is kept, if it exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterFolder {
+    path: PathBuf,
+}
+
+/// Exclusive right to keep a cluster in a folder, for the lifetime of this value.
+#[derive(Debug)]
+pub struct Claim {
+    folder: ClusterFolder,
+    lock: Flock<File>,
+    /// Description written by an earlier daemon that died.
+    pub dead: Option<About>,
+}
+
+impl ClusterFolder {
+    #[must_use]
+    pub fn of(directory: &Directory, cluster: &str) -> Self {
+        let safe = |letter: char| if letter.is_ascii_alphanumeric() || "_-".contains(letter) { letter } else { '-' };
+        Self { path: directory.clusters().join(cluster.chars().map(safe).collect::<String>()) }
+    }
+
+    /// Returns the folders of all kept clusters, by name.
+    #[must_use]
+    pub fn all(directory: &Directory) -> Vec<Self> {
+        let entries = fs::read_dir(directory.clusters()).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        paths.sort();
+        paths.into_iter().map(|path| Self { path }).collect()
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Name of the cluster, taken from the folder's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Description written by the daemon. Returns `None` if it is not written yet.
+    #[must_use]
+    pub fn about(&self) -> Option<About> {
+        serde_json::from_str(&fs::read_to_string(self.path.join(ABOUT)).ok()?).ok()
+    }
+
+    /// Returns true if a daemon lives.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        let Ok(file) = File::open(&self.path) else { return false };
+        matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+    }
+
+    /// Opens the folder. An open folder can be locked even after its removal, so a client can wait for the end of a daemon that removes its
+    /// own folder.
+    ///
+    /// # Errors
+    /// The folder does not exist.
+    pub fn opened(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    /// Claims the folder, creating it if needed. Returns `None` if a daemon lives.
+    ///
+    /// # Errors
+    /// The folder cannot be created or written.
+    pub fn claim(&self) -> io::Result<Option<Claim>> {
+        for _ in 0..TRIES {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+            match Flock::lock(File::open(&self.path)?, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    // A daemon may have removed the folder between the two steps.
+                    if fs::metadata(&self.path).is_ok_and(|now| lock.metadata().is_ok_and(|ours| ours.ino() == now.ino())) {
+                        return Ok(Some(Claim { folder: self.clone(), lock, dead: self.about() }));
+                    }
+                }
+                Err((_, Errno::EWOULDBLOCK)) => thread::sleep(BETWEEN_TRIES),
+                Err((_, errno)) => return Err(errno.into()),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Claim {
+    #[must_use]
+    pub fn folder(&self) -> &ClusterFolder {
+        &self.folder
+    }
+
+    /// Path of the socket. See [`socket`].
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.folder, &self.lock)
+    }
+
+    /// Removes the contents of the folder.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn clear(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder.path)? {
+            let path = entry?.path();
+            if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }?;
+        }
+        Ok(())
+    }
+
+    /// Writes the description of the cluster.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn write(&self, about: &About) -> io::Result<()> {
+        fs::write(self.folder.path.join(ABOUT), serde_json::to_vec_pretty(about)?)
+    }
+
+    /// Removes the folder with its contents, and its parent folder if that is empty then.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove(&self) -> io::Result<()> {
+        fs::remove_dir_all(&self.folder.path)?;
+        if let Some(above) = self.folder.path.parent() {
+            // Not empty: there are other clusters.
+            let _ = fs::remove_dir(above);
+        }
+        Ok(())
+    }
+}
+
+/// Path of the socket through an open folder. A project's path may be longer than the roughly 100 bytes that the address of a unix socket
+/// holds; Linux has a short name for an open folder.
+#[must_use]
+pub fn socket(folder: &ClusterFolder, opened: &File) -> PathBuf {
+    if cfg!(target_os = "linux") {
+        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
+    } else {
+        folder.path.join(SOCKET)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_has_one_daemon_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temp.path());
+        let folder = ClusterFolder::of(&directory, "../a b");
+        assert_eq!(folder.path(), temp.path().join("clusters/---a-b"));
+        assert!(!folder.is_kept() && ClusterFolder::all(&directory).is_empty());
+        let claim = folder.claim().unwrap().unwrap();
+        assert!(folder.is_kept() && folder.claim().unwrap().is_none());
+        assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
+        drop(claim);
+        assert!(!folder.is_kept());
+        assert_eq!(ClusterFolder::all(&directory), std::slice::from_ref(&folder));
+
+        let claim = folder.claim().unwrap().unwrap();
+        fs::create_dir(folder.path().join("logs")).unwrap();
+        fs::write(folder.path().join("logs/a.log"), "").unwrap();
+        claim.clear().unwrap();
+        assert!(folder.path().read_dir().unwrap().next().is_none());
+        claim.remove().unwrap();
+        assert!(!temp.path().join("clusters").exists() && !folder.is_kept());
+    }
+}

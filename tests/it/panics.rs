@@ -1,0 +1,99 @@
+//! Tests of trials whose own tasks panic: each ends as a bug in chaosrun, with everything removed, and none is judged.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use chaosrun::cli::exit::Exit;
+use chaosrun_base::ids::TrialId;
+use chaosrun_engine::run::dispatcher::Dispatching;
+use chaosrun_engine::run::executor::Executor;
+use chaosrun_engine::run::queue::Policy;
+use chaosrun_engine::run::stage::RunShared;
+use chaosrun_engine::run::stop::StopTokens;
+use chaosrun_event::emit::Emitter;
+use chaosrun_event::{Blame, EventKind, ReasonCode, TrialFinished, Verdict};
+use chaosrun_probe::HttpClient;
+use chaosrun_scenario as scenario;
+use chaosrun_scenario::Overrides;
+use indexmap::IndexMap;
+
+use super::local::Run;
+
+/// Panics in the task that emits this event.
+fn panics_at(kind: &EventKind, fault: &str) {
+    match kind {
+        EventKind::FaultInjected { id, .. } if id == fault => panic!("the fault `{id}` has a bug"),
+        _ => {}
+    }
+}
+
+/// Runs a trial in which the task of one fault panics. Returns its end, true if its nodes were removed, and the exit code of the run.
+async fn trial_with_a_bug_in(fault: &'static str) -> (TrialFinished, bool, Exit) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/late_second.yaml");
+    let overrides = Overrides { variants: vec!["three_commands".into()], ..Overrides::default() };
+    let plan = chaosrun_plan::plan(&scenario::load(&file, &overrides).expect("it loads")).trials;
+    let run = Run::new();
+    let (emitter, messages) = Emitter::new(Instant::now());
+    let ends: Arc<Mutex<Vec<EventKind>>> = Arc::default();
+    let seen = Arc::clone(&ends);
+    let emitter = emitter.tapped(move |_, kind| {
+        if matches!(kind, EventKind::TrialFinished(_) | EventKind::PhaseFinished { .. }) {
+            seen.lock().expect("a list").push(kind.clone());
+        }
+        panics_at(kind, fault);
+    });
+    let dispatching = Dispatching::start(messages, None, Vec::new()).expect("a thread");
+    let folder = tempfile::tempdir().expect("a folder");
+    let records = folder.path().to_owned();
+    let executor = Executor {
+        policy: Policy { jobs: 1, ..Policy::default() },
+        began: Instant::now(),
+        emitter: emitter.clone(),
+        shared: RunShared {
+            supervisor: run.client.clone(),
+            work: Arc::clone(&run.work),
+            http: HttpClient::new(),
+            tools_dir: None,
+            host_shell: true,
+            containers: None,
+            records: Arc::default(),
+        },
+        record_dir: Box::new(move |trial: &TrialId| records.join(trial.as_str())),
+        stop: StopTokens::default(),
+    };
+    let verdicts = executor.run(&plan[..1]).await;
+    assert_eq!(verdicts.values().collect::<Vec<_>>(), [&Verdict::Invalid]);
+    drop(executor);
+    emitter.emit(EventKind::RunFinished { counts: IndexMap::new(), wall_us: 0, interrupted: false });
+    drop(emitter);
+    let exit = Exit::of_outcome(&dispatching.finish());
+    run.client.close().await;
+    let mut ends = ends.lock().expect("a list").clone();
+    let Some(EventKind::TrialFinished(finished)) = ends.pop() else { panic!("no end: {ends:?}") };
+    let removed = |kind: &EventKind| matches!(kind, EventKind::PhaseFinished { phase: chaosrun_event::Phase::Down, ok: true, .. });
+    (*finished, ends.iter().any(removed), exit)
+}
+
+async fn ends_as_a_bug(fault: &'static str) {
+    let (finished, removed, exit) = trial_with_a_bug_in(fault).await;
+    let reason = finished.reason.expect("a reason");
+    assert_eq!((finished.verdict, reason.code, reason.blame), (Verdict::Invalid, ReasonCode::Bug, Some(Blame::Chaosrun)));
+    assert!(
+        reason.message.contains("tests/it/panics.rs:") && reason.message.contains(&format!("`{fault}` has a bug")),
+        "{}",
+        reason.message
+    );
+    assert!(removed && finished.score.is_none());
+    assert_eq!(exit, Exit::Bug);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_the_first_fault_is_a_bug_and_no_failed_injection() {
+    ends_as_a_bug("kill").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_the_second_fault_is_a_bug_and_no_missing_fault() {
+    ends_as_a_bug("pause").await;
+}

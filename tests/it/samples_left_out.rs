@@ -1,0 +1,53 @@
+//! Tests that the copy of the program for nodes and sandboxes contains no samples.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use chaosrun_backend_docker::image::embedded::FILES;
+use chaosrun_backend_local::WorkRoot;
+use chaosrun_backend_local::supervisor::Supervisor;
+use chaosrun_scenario::embedded::SAMPLES;
+
+use super::require;
+
+/// Returns lines that are long enough to be unique, with their files.
+fn lines() -> Vec<(&'static str, &'static str)> {
+    let lines = |(path, text): &(&'static str, &'static str)| {
+        let path = *path;
+        text.lines().map(str::trim).filter(|line| line.len() >= 30).map(move |line| (path, line)).collect::<Vec<_>>()
+    };
+    SAMPLES.iter().chain(&*FILES).flat_map(lines).collect()
+}
+
+/// Returns the texts of the samples that are found in a program, whole between two line or text ends.
+fn found<'a>(texts: &BTreeSet<&'a str>, program: &Path) -> BTreeSet<&'a str> {
+    let bytes = fs::read(program).unwrap();
+    let lines = bytes.split(|byte| matches!(byte, 0 | b'\n')).filter(|line| (30..2000).contains(&line.len()));
+    lines.filter_map(|line| texts.get(std::str::from_utf8(line).ok()?.trim()).copied()).collect()
+}
+
+#[tokio::test]
+async fn no_line_of_a_sample_is_in_the_copy() {
+    let lines = lines();
+    // Paths of samples may be in help texts, which are public.
+    let texts: BTreeSet<&str> = lines.iter().map(|(_, line)| *line).collect();
+    let built = Path::new(env!("CARGO_BIN_EXE_chaosrun")).to_owned();
+    for program in [Some(built), require::release()].into_iter().flatten() {
+        let client = Supervisor::spawn_program(&program).unwrap().attach().unwrap();
+        let work = WorkRoot::new(&program, &client).unwrap();
+        work.make_server("node").unwrap();
+        let whole = found(&texts, &program);
+        // A first line stands behind the path of its file, so that files with a single long line are not seen.
+        let seen: BTreeSet<&str> = lines.iter().filter(|(_, line)| whole.contains(line)).map(|(path, _)| *path).collect();
+        let unseen: Vec<&str> = SAMPLES.iter().chain(&*FILES).map(|(path, _)| *path).filter(|path| !seen.contains(path)).collect();
+        assert!(unseen.len() < 5, "the program itself has its files, but for {unseen:?}");
+        let mut left = found(&texts, &work.server("node"));
+        // The script of the rate limiter is a part of its stand-in and of a sample.
+        left.retain(|line| !line.contains("redis.call"));
+        assert!(left.is_empty(), "{left:#?}");
+        let refused = std::process::Command::new(work.server("node")).args(["run", "scenarios/empty.yaml"]).output().unwrap();
+        assert!(!refused.status.success(), "it runs nodes and nothing else: {refused:?}");
+        client.close().await;
+    }
+}

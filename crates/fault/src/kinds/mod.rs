@@ -10,6 +10,7 @@ mod cpu_stress;
 mod crash_loop;
 mod disk_error;
 mod disk_pressure;
+mod disk_readonly;
 mod disk_slow;
 mod duplicate;
 mod env_change;
@@ -88,6 +89,7 @@ faults! {
     DiskPressure => disk_pressure,
     DiskSlow => disk_slow,
     DiskError => disk_error,
+    DiskReadonly => disk_readonly,
     LostUnsyncedWrites => lost_unsynced_writes,
     ClockSkew => clock_skew,
     ClockRate => clock_rate,

@@ -18,11 +18,10 @@ fn archive(name: &str, folders: &[&str]) -> io::Result<()> {
     for file in files.iter().filter(|file| !file.ends_with("images/base.sh")) {
         let path = file.strip_prefix(&root).unwrap_or(file).to_string_lossy();
         let text = fs::read(file)?;
-        for length in [path.len(), text.len()] {
-            archive.extend(u32::try_from(length).map_err(io::Error::other)?.to_le_bytes());
+        for part in [path.as_bytes(), &text] {
+            archive.extend(u32::try_from(part.len()).map_err(io::Error::other)?.to_le_bytes());
+            archive.extend(part);
         }
-        archive.extend(path.bytes());
-        archive.extend(text);
     }
     fs::write(PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join(name), archive)
 }

@@ -24,7 +24,7 @@ macro_rules! archive {
 }
 pub use crate::archive;
 
-/// Reads an archive: for each file the length of its path and of its text (u32, little endian), then both. An erased archive is empty.
+/// Reads an archive: for each file its path and its text, each behind its length in bytes (u32, little endian). An erased archive is empty.
 #[must_use]
 pub fn unpack(mut archive: &'static [u8]) -> Vec<(&'static str, &'static str)> {
     let mut files = Vec::new();
@@ -35,10 +35,11 @@ pub fn unpack(mut archive: &'static [u8]) -> Vec<(&'static str, &'static str)> {
 }
 
 fn next(archive: &mut &'static [u8]) -> Option<(&'static str, &'static str)> {
-    let mut length = || Some(u32::from_le_bytes(*archive.split_off(..4)?.first_chunk()?) as usize);
-    let (path, text) = (length()?, length()?);
-    let mut text_of = |length| std::str::from_utf8(archive.split_off(..length)?).ok();
-    Some((text_of(path).filter(|path| !path.is_empty())?, text_of(text)?))
+    let mut part = || {
+        let length = u32::from_le_bytes(*archive.split_off(..4)?.first_chunk()?) as usize;
+        std::str::from_utf8(archive.split_off(..length)?).ok()
+    };
+    Some((part().filter(|path| !path.is_empty())?, part()?))
 }
 
 /// Writes zeros over all samples of the program in `file`, which must be readable and writable.
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn truncated_archive_is_read_up_to_its_end() {
-        const WHOLE: &[u8] = b"\x01\0\0\0\x02\0\0\0ahi\x01\0\0\0\0\0\0\0b";
+        const WHOLE: &[u8] = b"\x01\0\0\0a\x02\0\0\0hi\x01\0\0\0b\0\0\0\0";
         assert_eq!(unpack(WHOLE), [("a", "hi"), ("b", "")]);
         for cut in 0..WHOLE.len() {
             assert!(unpack(&WHOLE[..cut]).len() < 2);

@@ -41,14 +41,7 @@ enum Client {
 
 /// Our own client, and the stock one if it is installed.
 fn clients() -> Vec<Client> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let stock = std::env::split_paths(&path).any(|dir| dir.join("docker").is_file());
-    let required = std::env::var("CHAOSRUN_REQUIRE").unwrap_or_default();
-    let required = required.split(',').any(|name| ["docker", "all"].contains(&name.trim()));
-    assert!(stock || !required, "`docker` is required: the stock client is not on the PATH");
-    if !stock {
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: needs docker\n");
-    }
+    let stock = test_requirements::program("docker").is_some();
     if stock { vec![Client::Ours, Client::Stock] } else { vec![Client::Ours] }
 }
 

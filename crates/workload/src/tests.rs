@@ -433,14 +433,8 @@ async fn store_that_refuses_everything_has_unknown_durability() {
 }
 
 fn python(arguments: &[&str]) -> Option<Driver> {
-    let found = std::process::Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        let required = std::env::var("CHAOSRUN_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|name| ["python3", "all"].contains(&name.trim())), "`python3` is required");
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: needs python3\n");
-        return None;
-    }
-    let script = concat!(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."), "/examples/driver.py");
+    test_requirements::program("python3")?;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/driver.py");
     let command = ["python3", script].into_iter().chain(arguments.iter().copied());
     let compile = |text: &str| Template::compile(text, None, Scope::Node, &[]).expect("template");
     Some(Driver::Program { command: command.map(compile).collect(), env: IndexMap::new() })

@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex, Once, OnceLock, PoisonError};
 
 use chaosrun_backend_docker::engine::Engine;
 
-/// Requirement of tests, under its name in `CHAOSRUN_REQUIRE`.
+/// Requirement of tests. `name` is its name in `CHAOSRUN_REQUIRE`.
 pub struct Need {
     pub name: &'static str,
     pub what: &'static str,
@@ -170,7 +170,7 @@ static SKIPPED: LazyLock<Mutex<Skipped>> = LazyLock::new(Mutex::default);
 
 type Skipped = BTreeMap<(String, String), Vec<String>>;
 
-/// Prints the skipped tests when the process ends, after the summary of the test harness, which hides the output of tests.
+/// Prints the skipped tests when the process ends. This is after the summary of the test harness, which hides the output of tests.
 extern "C" fn list() {
     let Ok(skipped) = SKIPPED.try_lock() else { return };
     let count: usize = skipped.values().map(Vec::len).sum();

@@ -20,7 +20,7 @@ fn lines() -> Vec<(&'static str, &'static str)> {
     SAMPLES.iter().chain(&*FILES).flat_map(lines).collect()
 }
 
-/// Returns the texts of the samples that are found in a program, whole between two line or text ends.
+/// Returns the texts that are found in a program as a complete line. Zero bytes also end a line.
 fn found<'a>(texts: &BTreeSet<&'a str>, program: &Path) -> BTreeSet<&'a str> {
     let bytes = fs::read(program).unwrap();
     let lines = bytes.split(|byte| matches!(byte, 0 | b'\n')).filter(|line| (30..2000).contains(&line.len()));
@@ -38,7 +38,7 @@ async fn no_line_of_a_sample_is_in_the_copy() {
         let work = WorkRoot::new(&program, &client).unwrap();
         work.make_server("node").unwrap();
         let whole = found(&texts, &program);
-        // A first line stands behind the path of its file, so that files with a single long line are not seen.
+        // The first line of a file follows its path without a line break, so a file with a single long line is not found.
         let seen: BTreeSet<&str> = lines.iter().filter(|(_, line)| whole.contains(line)).map(|(path, _)| *path).collect();
         let unseen: Vec<&str> = SAMPLES.iter().chain(&*FILES).map(|(path, _)| *path).filter(|path| !seen.contains(path)).collect();
         assert!(unseen.len() < 5, "the program itself has its files, but for {unseen:?}");

@@ -1,4 +1,4 @@
-//! Containers: the backend compared with the stock client, which starts and removes the same set of them.
+//! Containers: the backend compared with the stock client, which starts and removes the same containers.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::{Report, events, kinds, measure, phase, seconds};
 const NODES: usize = 6;
 const NETWORK: &str = "bench-of-containers";
 
-/// Runs trials in containers and the same containers by the stock client, alternately: other load on the machine affects both.
+/// Runs trials in containers, and alternately the same containers by the stock client, so that other load on the machine affects both.
 pub fn containers(report: &mut Report, store: &Path, runs: usize) {
     let mut figures: [Vec<f64>; 6] = Default::default();
     // The first trial makes the images.
@@ -40,8 +40,8 @@ fn trial(store: &Path, seed: usize) -> Option<[f64; 3]> {
     Some([phase(&events, "up")?, seconds(&end["detect_us"])?, phase(&events, "down")?])
 }
 
-/// Starts and removes the same set by the stock client, as parallel as possible: returns both times in seconds. Does not wait until the
-/// programs are ready.
+/// Starts and removes the same containers by the stock client, in parallel where possible. Returns both times in seconds. The programs in
+/// the containers may not be ready when the start counts as finished.
 fn by_hand() -> Option<[f64; 2]> {
     let (holder, server) = (image("chaosrun/holder")?, image("chaosrun/server")?);
     let all: Vec<String> = (0..NODES).flat_map(|node| [format!("bench-{node}-net"), format!("bench-{node}")]).collect();
@@ -69,7 +69,7 @@ fn by_hand() -> Option<[f64; 2]> {
     started.into_iter().collect::<Option<Vec<()>>>().map(|_| [up, removed])
 }
 
-/// Returns the newest image of that name.
+/// Returns the newest image with the name `name`.
 fn image(name: &str) -> Option<String> {
     let output = Command::new("docker").args(["images", "--format", "{{.Repository}}:{{.Tag}}", name]).output().ok()?;
     String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)

@@ -19,7 +19,7 @@ const BASE: [u8; 3] = [10, 251, 77];
 const LEASE: Duration = Duration::from_secs(60);
 const HOLDERS: [(&str, u8); 3] = [("bench-link-1", 11), ("bench-link-2", 12), ("bench-link-3", 13)];
 
-/// Delay in microseconds, and its row in the report.
+/// Delay in microseconds, its row in the report, and the promised error in milliseconds.
 const DELAYS: [(u64, &str, f64); 5] = [
     (500, "docker links: delay 0.5 ms, error", 0.5),
     (1_000, "docker links: delay 1 ms, error", 0.5),
@@ -27,7 +27,7 @@ const DELAYS: [(u64, &str, f64); 5] = [
     (50_000, "docker links: delay 50 ms, error", 1.0),
     (200_000, "docker links: delay 200 ms, error", 4.0),
 ];
-/// Share, row, and five standard deviations of 2000 in percentage points.
+/// Share of lost packets, its row, and the promised error in percentage points: five standard deviations of 2000 packets.
 const LOSSES: [(f64, &str, f64); 3] = [
     (0.01, "docker links: loss 1 %, off by", 1.1),
     (0.1, "docker links: loss 10 %, off by", 3.4),
@@ -154,7 +154,8 @@ async fn measure(report: &mut Report, sidecars: &[Holder], runs: usize) {
     changes(report, sidecars, runs * 6).await;
 }
 
-/// Measures packets that `cut` sends to `to` through silent cuts, and those of a link beside it. A reject lets echoes pass.
+/// Measures the packets from `cut` that pass a stall and a drop at `to`, and the change of the round trip from `beside`. A reject is not
+/// measured, because it lets echoes pass.
 async fn cuts(report: &mut Report, cut: &Holder, beside: &Holder, to: &Holder) {
     let ((_, from), (_, last)) = (HOLDERS[0], HOLDERS[1]);
     let before = round_trip(beside, last, 200).await;
@@ -174,7 +175,7 @@ async fn cuts(report: &mut Report, cut: &Holder, beside: &Holder, to: &Holder) {
     report.add("docker links: a bystander of a partition, change", "ms", 0.3, vec![(during - before).abs()]);
 }
 
-/// Measures the change of all links between the three at once, and their healing until the first round trip.
+/// Measures the time to change all links between the three sidecars at once, and the time to heal them until the first round trip.
 async fn changes(report: &mut Report, sidecars: &[Holder], runs: usize) {
     let slow = Shape { delay: Duration::from_millis(200), loss: 0.5, ..Shape::default() };
     for (set_row, mended_row, cut, shape) in [

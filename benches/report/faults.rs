@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Report, events, kinds, measure, ms_of};
 
-/// Backend, and its rows with their targets: a partition, a latency, a kill, a filled disk, and faults that were not felt.
+/// Backend, and its rows with their promised values: a partition, a latency, a kill, a filled disk, and faults that were not felt.
 struct Place {
     words: &'static [&'static str],
     partition: (&'static str, f64),
@@ -37,7 +37,7 @@ const PLACES: [Place; 2] = [
     },
 ];
 
-/// Runs trials with six network faults of one kind each, alternately, each fault ending before the next.
+/// Runs one trial per backend. Each trial repeats a partition, a latency and a kill, `runs * 6` times each, and a filled disk `runs` times.
 pub fn faults(report: &mut Report, store: &Path, runs: usize) {
     let folder = store.join("faults");
     let (file, times) = (folder.join("faults.yaml"), runs * 6);

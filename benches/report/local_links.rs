@@ -11,7 +11,7 @@ use chaosrun_cluster::{CutMode, LinkPath, Shape};
 
 use crate::{Report, ms};
 
-/// Identification of every client as node `a`.
+/// Owner lookup that attributes every connection to node `a`.
 struct FromA;
 
 impl Owners for FromA {

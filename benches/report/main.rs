@@ -1,10 +1,16 @@
 //! `just bench`: measures chaosrun's promised figures with the real binary, and prints a report.
 //!
-//! Usage: `cargo bench --bench report [-- RUNS]`. Words select parts: `faults`, the accuracy and speed of faults on both backends; `turns`
-//! or `agents`, agents that talk with a model; `docker-links` or `local-links`, links in containers or on this machine; `removal` (and
-//! `seed=N`), leftovers of killed runners; `store [TRIALS EVENTS]`, a large record; `parallel [SEEDS]`, eight trials at once; `rates
-//! [CAMPAIGNS]`, the error rates of comparisons and gates. Timings are informative; only leftovers of a runner are a failure. The program
-//! is that of `CHAOSRUN_BENCH_PROGRAM`, otherwise the one that cargo built with the bench.
+//! Usage: `cargo bench --bench report [-- RUNS]`. Words select parts:
+//! * `faults`: accuracy and speed of faults on both backends
+//! * `turns` or `agents`: agents that use a model
+//! * `docker-links` or `local-links`: links in containers or on this machine
+//! * `removal` (and `seed=N`): leftovers of killed runners
+//! * `store [TRIALS EVENTS]`: a large record
+//! * `parallel [SEEDS]`: eight trials at once
+//! * `rates [CAMPAIGNS]`: error rates of comparisons and gates
+//!
+//! Timings are informative; only leftovers of a runner are a failure. The measured program is that of `CHAOSRUN_BENCH_PROGRAM`, otherwise
+//! the one that cargo built with the bench.
 
 #[path = "../../tests/it/breaks.rs"]
 mod breaks;
@@ -238,7 +244,7 @@ fn list(report: &mut Report, store: &Path, runs: usize) {
     report.add("list, 500 trials recorded", "ms", 30.0, values);
 }
 
-/// Runs 500 trials of an empty cluster with three scripted shell commands each: measures the overhead of chaosrun.
+/// Runs 500 trials of an empty cluster with three scripted shell commands each, to measure the overhead of chaosrun.
 fn empty(report: &mut Report, store: &Path) {
     const TRIALS: f64 = 500.0;
     let arguments = ["run", "scenarios/empty.yaml", "--repeat", "500", "--jobs", "2"];
@@ -299,7 +305,7 @@ fn phase(events: &[Value], name: &str) -> Option<f64> {
     kinds(events, "phase_finished").find(|kind| kind["phase"] == name).and_then(|kind| seconds(&kind["took_us"]))
 }
 
-/// Measures the overhead of the relay per request: a node of a running trial is asked through it and directly, alternately.
+/// Measures the overhead of the relay per request. A node of a running trial gets requests through the relay and directly, alternately.
 fn relay(report: &mut Report, store: &Path) {
     const PAIRS: usize = 500;
     let mut run = command(&["run", "scenarios/node_pause.yaml"], Some(store)).spawn().expect("the program starts");

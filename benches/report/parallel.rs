@@ -13,7 +13,7 @@ use crate::{Report, events, measure, say};
 const SCENARIOS: [&str; 2] = ["scenarios/node_kill.yaml", "scenarios/node_pause.yaml"];
 const VARIANTS: &str = "noop,playbook,oracle";
 const JOBS: usize = 8;
-/// Ticks per second of the kernel, as in `/proc/stat`.
+/// Clock ticks per second in `/proc/stat`.
 const TICKS: f64 = 100.0;
 
 /// Run of the plan.
@@ -37,8 +37,8 @@ pub fn parallel(report: &mut Report, store: &Path, seeds: usize) {
     }
     let walls = || one.trials.values().map(|(wall, _)| *wall);
     let (work, longest) = (walls().sum::<f64>(), walls().fold(0.0, f64::max));
-    // No order of the trials is faster than the longest of them, than all in that number of slots, or than their work on that number of
-    // processors.
+    // Lower bound of the duration in any order of the trials: the maximum of three bounds. They are the longest trial, the total time of
+    // the trials per slot, and their processor time per core.
     let path = longest.max(work / JOBS as f64).max(one.busy / one.cores);
     let differ: Vec<&String> =
         one.trials.iter().filter(|(name, (_, verdict))| many.trials[*name].1 != *verdict).map(|(name, _)| name).collect();
@@ -85,7 +85,7 @@ fn run(store: &Path, seeds: usize, jobs: usize) -> Run {
     Run { wall: done.wall.as_secs_f64(), busy: after - before, cores, trials }
 }
 
-/// Returns the seconds in which processors were not idle since the machine was started, summed up.
+/// Returns the seconds in which processors were not idle since the machine was started, summed over all processors.
 fn busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = stat.lines().next().unwrap_or_default();

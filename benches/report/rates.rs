@@ -61,8 +61,8 @@ fn apart(rates: &[f64], pairs: u64, random: &mut ChaCha8Rng) -> bool {
     compared(rates, pairs, random).iter().any(|answer| matches!(answer, ComparisonAnswer::Better | ComparisonAnswer::Worse))
 }
 
-/// Returns true if the interval of the line `others` excludes zero. In each scenario the subject is better or worse by up to 40 points;
-/// over all such scenarios the mean difference is zero.
+/// Returns true if the interval of the line `others` excludes zero, or if there is no interval. In each scenario the subject is better or
+/// worse by up to 40 percentage points. Over all such scenarios the mean difference is zero.
 fn others(random: &mut ChaCha8Rng) -> bool {
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for scenario in ["a", "b", "c", "d", "e", "f", "g", "h"] {
@@ -77,7 +77,7 @@ fn others(random: &mut ChaCha8Rng) -> bool {
     found.subjects[0].across_scenarios.is_none_or(|across| !across.interval.holds(0.0))
 }
 
-/// Judges variants with these pass rates at the acceptance of the baseline and now; 60 pairs each.
+/// Judges variants with the pass rates `before` at the acceptance of the baseline and `now` afterwards. Each variant has 60 pairs.
 fn judged(before: &[f64], now: &[f64], random: &mut ChaCha8Rng) -> GateRuling {
     let mut side = |rates: &[f64]| {
         let mut trials = Vec::new();
@@ -107,7 +107,7 @@ const fn question() -> ComparisonOptions {
     ComparisonOptions { metric: MetricValue::Pass, margin: Some(MARGIN), certainty, across_yardsticks: false }
 }
 
-/// Returns an outcome that contains only passed or not.
+/// Returns an outcome whose only information is whether the trial passed.
 fn outcome(scenario: &str, variant: &str, seed: u64, passed: bool) -> TrialOutcome {
     TrialOutcome {
         trial: None,

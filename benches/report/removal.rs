@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::residue::{Kind, Machine, Run, Thing, Things, counted, there};
 use crate::{breaks, children, command, say};
 
-/// Time after which the next start's layer takes over.
+/// Maximum time in which a removal may take effect.
 const WITHIN: Duration = Duration::from_secs(5);
 /// Maximum time of a run until the awaited fault: after that, it is ended at its present point.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ struct Tally {
     slowest: Duration,
 }
 
-/// Parameters of one runner: its faults, the way of its end, and the time.
+/// Parameters of one runner: its faults, its kind of end, and the time of its end.
 struct Round<'a> {
     list: &'a str,
     docker: bool,
@@ -92,8 +92,8 @@ struct Place {
     temporary: PathBuf,
 }
 
-/// Runs `kills` runners, three in four on `local`, the others in containers; then one trial under each list that ends by itself. Returns
-/// true if no object was left.
+/// Runs `kills` runners: three in four on `local`, the others in containers. Then runs one trial under each list to its regular end.
+/// Returns true if no object was left.
 pub fn removal(kills: usize, seed: u64, store: &Path) -> bool {
     let place = Place { scenarios: store.join("breaks"), store: store.to_owned(), temporary: store.join("temporary") };
     if let Err(error) = prepare(&place) {

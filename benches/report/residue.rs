@@ -88,7 +88,7 @@ impl Machine {
         things
     }
 
-    /// Returns those of the earlier objects that still exist, and present objects that were not seen before.
+    /// Returns the objects of `before` that still exist, and objects that appeared since then.
     pub fn left(&self, run: &Run, before: &Things) -> Things {
         let mut left: Things = before.iter().filter(|thing| there(thing)).cloned().collect();
         // A folder created at the moment of the end has no owner.
@@ -99,7 +99,7 @@ impl Machine {
         left
     }
 
-    /// Returns objects that are found by their location, whether the run lives or not.
+    /// Returns objects that are found by their location, even if the run has ended.
     fn rest(&self, run: &Run) -> Things {
         let mut things: Things = network().difference(&self.network).cloned().collect();
         let entries = fs::read_dir(run.temporary).into_iter().flatten().flatten();

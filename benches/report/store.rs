@@ -66,7 +66,7 @@ pub fn store(report: &mut Report, trials: usize, events: usize) {
     }
 }
 
-/// Returns the trials of half of the plan.
+/// Returns the trials of the plan for one variant, with the seeds 1 to `seeds`.
 fn planned(variant: &str, seeds: usize) -> Vec<Arc<TrialPlan>> {
     let overrides = Overrides { variants: vec![variant.into()], seeds: Some((1..=seeds as u64).collect()), ..Overrides::default() };
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/empty.yaml");
@@ -90,7 +90,7 @@ fn write(directory: &Directory, campaign: &str, plan: &[Arc<TrialPlan>], real: &
     let (inner, Some(EventKind::TrialFinished(finished))) = (&real[1..real.len() - 1], real.last().map(|event| &event.kind)) else {
         return 0;
     };
-    // The last events: those that the judgement needs are at the end of a trial.
+    // Only the last events are written: those that the judgement needs are at the end of a trial.
     let inner = &inner[inner.len().saturating_sub(each - 2)..];
     let mut seq = 0;
     let mut record = |trial: Option<&TrialId>, like: &Event, kind: EventKind| {
@@ -141,7 +141,7 @@ fn own(trial: &TrialPlan) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 20
 }
 
-/// Selects missing trials like `run --resume`, on the whole plan, of which all but a few trials are recorded.
+/// Selects missing trials like `run --resume`. All trials of the plan but ten are recorded.
 fn resume(report: &mut Report, directory: &Directory, plan: &[Arc<TrialPlan>]) {
     let mut plan = plan.to_vec();
     plan.extend(planned("oracle", 10));

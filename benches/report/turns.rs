@@ -1,5 +1,5 @@
-//! Agents that talk with a model: the cost of a turn besides the model, and many agents at once. The model is the fake one, and its log
-//! shows if our record is complete.
+//! Agents that use a model: the cost of a turn besides the model, and many agents at once. The model is the fake one, whose log shows
+//! whether our record is complete.
 #![expect(clippy::cast_precision_loss, reason = "counts of some thousands")]
 
 use std::fs;

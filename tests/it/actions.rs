@@ -1,5 +1,5 @@
-//! Tests of typed actions: each action of the shipped cluster files, carried out on the real system, and refused by it; and trials in which
-//! only actions are used.
+//! Tests of typed actions. Each action of the shipped cluster files is performed on the real system, and refused by it. Some trials use
+//! only actions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Rig {
         }
     }
 
-    /// Returns the requests made on the way, by step.
+    /// Returns the steps made so far: number, kind, and true if the step succeeded.
     fn asked(&mut self) -> Vec<(u32, String, bool)> {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
         while let Ok(message) = self.events.try_recv() {
@@ -263,7 +263,7 @@ async fn limiter_actions_reset_counts_and_change_the_limit() {
     rig.down().await;
 }
 
-/// Model that looks, requests an impossible action, repairs, and submits a diagnosis.
+/// Script of a model that reads observations, requests an impossible action, repairs, and submits a diagnosis.
 const MENU: &str = r#"
 capture:
   node: { pattern: 'Node: (\w+)' }

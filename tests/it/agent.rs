@@ -133,7 +133,7 @@ impl Rig {
         let cluster = Arc::new(LocalCluster::new(spec(names), options).unwrap());
         cluster.up().await.unwrap();
         std::fs::create_dir(work.path().join("shell")).unwrap();
-        // Used on every machine: the tests of the stock client are beside the engine.
+        // This program under the name `docker` is used on every machine. The tests with the engine use the stock client.
         work.make_tool("docker").unwrap();
         let docker_proxy =
             DockerProxy::start(cluster.clone(), ProxySettings::new(work.path().join("engine.sock"), "secret"), emitter.clone()).unwrap();

@@ -400,7 +400,7 @@ fn words(text: &str) -> BTreeSet<&str> {
     text.lines().map(code).flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect()
 }
 
-/// Names of the public functions, constants and statics that a line declares at the level of a module.
+/// Name of the public function, constant or static that a line declares at the level of a module.
 fn public_item(line: &str) -> Option<&str> {
     let mut words = line.strip_prefix("pub ")?.split(' ').skip_while(|word| ["async", "unsafe"].contains(word)).peekable();
     let kind = words.next().filter(|kind| ["fn", "const", "static"].contains(kind))?;
@@ -409,7 +409,8 @@ fn public_item(line: &str) -> Option<&str> {
     name.split(|c: char| !c.is_alphanumeric() && c != '_').next()
 }
 
-/// Words, not paths: an item whose name occurs elsewhere counts as used. Types are left out, for signatures may need them.
+/// Compares words, not paths: an item whose name occurs in another crate counts as used. Types are not checked, because signatures may need
+/// them.
 #[test]
 fn public_functions_and_constants_are_used_by_another_crate() {
     let outside = ["tests", "benches"].map(|folder| root().join(folder));

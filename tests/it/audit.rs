@@ -9,7 +9,7 @@ use super::program::{Live, Program, Project, Ran};
 use super::require;
 use super::trials::patient;
 
-/// Model that looks, repairs, and submits a diagnosis in which one of the two quotes is invented.
+/// Script of a model that observes, repairs, and submits a diagnosis in which one of the two quotes is invented.
 const REPAIRS: &str = r#"
 capture:
   node: { pattern: 'Node: (\w+)' }

@@ -72,7 +72,7 @@ impl Boxes {
         Some(boxes)
     }
 
-    /// Creates a cluster without starting it; images are found beside that file.
+    /// Creates a cluster without starting it. Image folders are found relative to the file `beside`.
     pub async fn made(test: &str, nodes: Vec<model::Node>, beside: &Path) -> Option<Self> {
         let engine = require::engine().await.filter(|_| require::program("docker").is_some())?;
         let run = Run::new();
@@ -105,7 +105,7 @@ impl Boxes {
         text.trim().to_owned()
     }
 
-    /// Returns the load of the node once it is as wanted.
+    /// Waits until the load of the node satisfies `wanted`, and returns the load.
     async fn until(&self, node: &str, wanted: impl Fn(StressReading) -> bool) -> StressReading {
         let began = Instant::now();
         loop {
@@ -117,7 +117,7 @@ impl Boxes {
         }
     }
 
-    /// Returns the whole log once it ends with this text: the output of a node arrives with a delay.
+    /// Waits until the log ends with the text `end`, because the output of a node arrives with a delay. Returns the whole log.
     async fn log(&self, node: &str, end: &str) -> String {
         let began = Instant::now();
         loop {

@@ -1,4 +1,5 @@
-//! Scenarios in which tests and the bench end runners: every kind of fault, in lists of faults that can be in force together.
+//! Scenarios in which tests and the bench end runners. Their lists of faults contain every kind of fault; all faults of a list can be in
+//! force together.
 
 use std::fmt::Write as _;
 
@@ -14,7 +15,7 @@ const CHANGES: &str = include_str!("fixtures/breaks/changes.yaml");
 /// Faults of the disk layer under the data, on either backend.
 const LAYERS: &str = include_str!("fixtures/breaks/layers.yaml");
 
-/// Returns the lists of a backend, by name. A fault that is in none of them has its own example.
+/// Returns the lists of a backend, by name. Kinds of faults that no list contains are added to the list `layers`, with their own examples.
 pub fn lists(docker: bool) -> Vec<(&'static str, String)> {
     let many = if docker { format!("{MANY}{PACKETS}") } else { MANY.into() };
     let mut lists = vec![("many", many), ("changes", CHANGES.into()), ("layers", LAYERS.into())];
@@ -50,7 +51,7 @@ chaos:
 pub fn cluster() -> String {
     let changes = [
         ("  pd: # pd1, pd2, pd3\n", "  pd:\n    files: { note.conf: files/note.conf.j2 }\n"),
-        // Given a timeout of a tenth of a second, elections never end if a process waits that long for the processor.
+        // With a shorter election timeout, elections never end if a process waits a tenth of a second for the processor.
         ("clock_scale: 0.05", "clock_scale: 0.2"),
     ];
     changes.iter().fold(include_str!("../../scenarios/clusters/tikv.yaml").to_owned(), |text, (from, to)| {

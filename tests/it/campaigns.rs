@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::models::server;
 use super::program::{Program, Project, Ran};
 
-/// Agents without a task, on an empty cluster.
+/// Campaign of agents without a task, on an empty cluster.
 const CAMPAIGN: &str = "
 name: many
 scenarios: [empty.yaml]
@@ -66,7 +66,7 @@ fn run_killed_twice_is_resumed_and_every_trial_ends_once() {
     assert!(told.contains("DONE 20 of 20 passed") && told.contains("no trials were left to"), "{told}");
 }
 
-/// Model for trials that ask once, for 20 cents.
+/// Script of a model for trials with one request, which costs 20 cents.
 const SCRIPT: &str = r"
 turns:
   - repeat: true
@@ -113,7 +113,7 @@ fn budget_is_never_exceeded_and_missing_trials_can_be_resumed() {
     assert_eq!((kept(&rest), rest.trials().len()), (vec![1, 2, 3], 3), "{rest}");
 }
 
-/// Cluster whose only node ends at once, unless it has been started before: it is never steady.
+/// Cluster that is never steady: its only node ends at once, unless it has been started before.
 const SHY: &str = r#"
 nodes:
   n:

@@ -143,7 +143,8 @@ fn start(project: &Project) -> Live {
     project.program("run").args(["scenarios/store.yaml", "--variant", "noop", "--backend", "docker"]).json().start()
 }
 
-/// Asserts that all evidence of the fault is good, up to the proof of its removal, and that the number of that name is above zero.
+/// Asserts that all evidence of the fault is good, including the proof of its removal. Also asserts that the measured number with the name
+/// `number` is above zero.
 #[track_caller]
 fn is_proven(fault: &str, number: &str) {
     if !engine() || !require::fuse() {

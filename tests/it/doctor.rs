@@ -48,7 +48,7 @@ impl Planted {
         planted
     }
 
-    /// Returns if container, network and volume exist.
+    /// Returns true for each of container, network and volume that exists.
     fn there(&self) -> [bool; 3] {
         [("container", &self.container), ("network", &self.network), ("volume", &self.volume)]
             .map(|(kind, name)| docker(&[kind, "inspect", name]).0)

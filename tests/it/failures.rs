@@ -21,7 +21,7 @@ invariants:
   node_up: { each: runs, node: item.node, expect: item.ok, severity: critical }
 "#;
 
-/// The node is never restarted, so every ended agent has failed; the time does not matter.
+/// Scenario of a killed node. No agent restarts it, so every agent that ends has failed, whatever the time of its end.
 const SCENARIO: &str = r"
 name: down
 cluster: clusters/one.yaml
@@ -108,7 +108,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Returns a script whose first answer is a command, so that there is a cost; the row defines the others.
+/// Returns a script for the models of all rows. The first answer is a command, which costs something; the row defines all other answers.
 fn script(rows: &[Row]) -> String {
     let mut script = "turns:\n".to_owned();
     let usage = "usage: { input: 1000, output: 100, cache_read: 0, cache_write: 0, thinking: 0 }";

@@ -35,7 +35,7 @@ impl Server {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Ends the server with an interrupt, and asserts success.
+    /// Ends the server with SIGTERM, and asserts its success.
     fn stop(self) {
         self.live.signal(Signal::SIGTERM);
         self.live.wait().exits(0);
@@ -170,7 +170,7 @@ fn official_sdks_read_scripted_answers() {
     assert!(log.iter().all(|line| !line["headers"].to_string().contains("sk-") && line["headers"]["authorization"] == "Bearer ***"));
 }
 
-/// Checks the SDK's view of the Responses API.
+/// Checks the Responses API as the SDK reports it.
 fn responses_are_read(said: &Value) {
     for how in ["whole", "stream"] {
         let found = &said[how];

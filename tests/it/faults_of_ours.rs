@@ -1,5 +1,5 @@
-//! Tests of failures of chaosrun itself: after any failure of the runner, none of its processes survives, and the record shows the cut-off
-//! trials.
+//! Tests of failures of chaosrun itself. After every failure of the runner, all its processes have ended, and the record shows the trials
+//! that were cut off.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::program::{Live, Program, Project};
 use super::trials::patient;
 
-/// Polls a state that no descriptor signals; the limit only ends a broken test.
+/// Polls until `left` returns an empty list. No descriptor signals this state; the time limit only ends a broken test.
 pub fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
     let begin = Instant::now();
     loop {
@@ -86,13 +86,13 @@ fn listening() -> Vec<(String, String)> {
     fields.filter(|fields| fields.get(3) == Some(&"0A")).map(|fields| (fields[1].to_owned(), fields[9].to_owned())).collect()
 }
 
-/// All processes and files of a runner, observed from outside: collected while it lives, searched for after its end.
+/// All processes and files of a runner, observed from outside. They are collected while the runner lives, and searched for after its end.
 pub struct Family {
     runner: i32,
     before: BTreeSet<PathBuf>,
     pub processes: BTreeSet<Process>,
     addresses: BTreeSet<String>,
-    /// Work folders in which its processes were seen: other folders belong to other tests.
+    /// Work folders in which its processes were observed. Other folders belong to other tests.
     own: BTreeSet<PathBuf>,
 }
 
@@ -146,7 +146,7 @@ impl Family {
         Self::folders().difference(&self.before).cloned().collect()
     }
 
-    /// Locks its folders like a living owner: starts of other tests ignore them while the locks are held.
+    /// Locks its folders like a living owner. Starts of other tests ignore the folders while the locks are held.
     pub fn hold(&self) -> Vec<Flock<File>> {
         let lock = |folder: &PathBuf| Flock::lock(File::open(folder).expect("it is there"), FlockArg::LockShared).expect("locked");
         self.own.iter().map(lock).collect()
@@ -159,7 +159,7 @@ impl Family {
         at.filter(|at| self.own.iter().any(|folder| Path::new(at).starts_with(folder))).map(str::to_owned).collect()
     }
 
-    /// Waits until none of its processes is left.
+    /// Waits until all processes of the runner have ended.
     pub fn runs_no_more(&mut self) {
         until("these still run", || {
             self.look();
@@ -171,7 +171,7 @@ impl Family {
         });
     }
 
-    /// Waits until no process, port, mount or folder of it is left.
+    /// Waits until all processes, ports, mounts and folders of the runner are gone.
     pub fn is_gone(&mut self) {
         self.runs_no_more();
         until("these ports are still held", || {

@@ -18,7 +18,7 @@ invariants:
   b_up: { each: up_b, node: item.node, expect: item.ok, severity: critical }
 "#;
 
-/// Scenario for eight pairs: equal results rule out a loss of 30 points.
+/// Scenario with eight pairs, which are enough to rule out a loss of 30 percentage points if all results are equal.
 const SCENARIO: &str = r"
 name: down
 cluster: clusters/two.yaml

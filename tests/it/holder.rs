@@ -182,8 +182,8 @@ impl Lab {
         holder
     }
 
-    /// Creates a container joined to the sidecar of `alias` that greets on port 80, and executes commands; it has more privileges than a
-    /// node.
+    /// Creates a container that is joined to the sidecar of `alias`. It greets on port 80 and executes commands. It has more privileges
+    /// than a node.
     fn join(&mut self, alias: &str) -> String {
         let greet = "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die; \
                      while ($c = $s->accept) { print $c \"hello\\n\"; close $c }";

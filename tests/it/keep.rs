@@ -66,7 +66,7 @@ impl Kept {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
     }
 
-    /// Polls the status until it is as wanted.
+    /// Polls until the status satisfies `wanted`, and returns it.
     fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
@@ -303,7 +303,7 @@ nodes:
     docker: { image: "debian:bookworm-slim" }
 "#;
 
-/// Returns exit code and output of a command in a node, by the stock client, for which the daemon is an engine.
+/// Runs a command in a node by the stock client, which uses the daemon as its engine. Returns exit code and output.
 fn in_node(engine: &str, words: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("docker").env("DOCKER_HOST", engine).arg("exec").args(words).output().expect("the stock client runs");
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())

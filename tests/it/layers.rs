@@ -113,7 +113,7 @@ fn redis(socket: &Path, command: &str) -> String {
     }
 }
 
-/// Returns one answer; a text has its length before it.
+/// Sends one command and returns the answer. The length line before a text is omitted.
 fn asked(socket: &Path, command: &str, began: Instant) -> String {
     let mut connection = loop {
         match UnixStream::connect(socket) {

@@ -11,7 +11,7 @@ use super::trials::{patient, proven};
 
 const KEY: &str = "sk-test-of-a-trial";
 
-/// Model that reads the node from the ticket, looks, calls an unknown tool, repairs, and submits a diagnosis.
+/// Script of a model that reads the node from the ticket, observes, calls an unknown tool, repairs, and submits a diagnosis.
 const REPAIRS: &str = r#"
 key: sk-test-of-a-trial
 capture:
@@ -49,7 +49,7 @@ pub fn server(project: &Project) -> Server {
     Server { _live: live, url }
 }
 
-/// Adds a variant for each wire format that asks that server.
+/// Adds one variant per wire format. Both use the model server at `url`.
 fn variants(project: Project, url: &str) -> Project {
     let of = |provider: &str, url: &str| {
         format!(
@@ -123,7 +123,7 @@ fn failed_server_is_no_failure_of_the_agent() {
     }
 }
 
-/// Model that looks, waits, and leaves a network alone that recovers by itself.
+/// Script of a model that observes, waits, and leaves a network alone that recovers by itself.
 const WAITS: &str = r#"
 key: sk-test-of-a-trial
 turns:
@@ -137,7 +137,7 @@ turns:
         arguments: { root_cause: the network, component: tikv1, fault_class: network_latency, confidence: 0.6, outcome: no_action }
 "#;
 
-/// Returns the requests to models and to the shell, in order.
+/// Returns the answers of the model, its delays, and the results of commands, in order.
 fn calls(trial: &Trial) -> Vec<String> {
     let called = |kind: &EventKind| match kind {
         EventKind::ModelAnswered { calls, stop, text, .. } => {
@@ -235,8 +235,8 @@ fn repair_is_replayed_and_differences_are_reported() {
     assert!(shown.stdout.contains("has no answer to this request") && shown.stdout.contains("cassette"), "{shown}");
 }
 
-/// Returns the network of stand-ins whose clocks are slower than shipped, so that only the fault causes delays; a page is sent, because the
-/// detection time of a monitor is not the subject.
+/// Returns a project with a fault of the network, in which only the fault causes delays: the clocks of the stand-ins are slower than
+/// shipped. A page starts the agent, because the detection time of the monitor is not tested here.
 fn paged(scenario: &str, heal: &str) -> Project {
     let page = "page: { at: 1s, invariant: store_down, node: tikv1, text: it is slow }\n";
     let changes = [
@@ -265,7 +265,8 @@ fn partition_is_waited_out_and_replayed() {
     recorded_and_replayed(paged("partition_minority", "heal: 4s").file("script.yaml", WAITS), "partition_minority");
 }
 
-/// Session that is stored with the tests: no key, no server. `CHAOSRUN_BLESS=1` records it again, from the fake server.
+/// Replays a session that is stored with the tests, without a key and without a server. `CHAOSRUN_BLESS=1` records the session again from
+/// the fake server.
 #[test]
 fn stored_session_is_replayed() {
     if require::program("bwrap").is_none() {

@@ -1,4 +1,4 @@
-//! Tests of trials whose own tasks panic: each ends as a bug in chaosrun, with everything removed, and none is judged.
+//! Tests of trials whose own tasks panic. Each trial ends as a bug in chaosrun, without a judgement and with all its objects removed.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

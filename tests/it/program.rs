@@ -1,4 +1,4 @@
-//! Real program, run as a user runs it: `Program::new().store(temp).args([...]).run()`.
+//! Runs the real program as a user does: `Program::new().store(temp).args([...]).run()`.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -12,18 +12,18 @@ use chaosrun_event::{Event, EventKind, TrialFinished, TrialStarted, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Time limit that ends a broken test: no trial of these tests takes a tenth of it.
+/// Time limit that ends a broken test. No trial of these tests takes a tenth of it.
 const HUNG: Duration = Duration::from_secs(240);
 
 pub struct Program(Command);
 
 impl Program {
-    /// Runs from the project's root, without the settings of the developer's shell.
+    /// Returns a program that runs from the project's root, without the settings of the developer's shell.
     pub fn new() -> Self {
         Self::at(Path::new(env!("CARGO_BIN_EXE_chaosrun")))
     }
 
-    /// Runs another build of the program in the same way.
+    /// Returns another build of the program that runs in the same way.
     pub fn at(program: &Path) -> Self {
         let mut command = Command::new(program);
         command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -114,7 +114,7 @@ impl Live {
         kill(Pid::from_raw(self.pid()), signal).expect("it is there");
     }
 
-    /// Reads events up to the first that is wanted.
+    /// Reads events up to the first one that `wanted` accepts.
     pub fn until(&mut self, what: &str, wanted: impl Fn(&EventKind) -> bool) {
         loop {
             let line = self.stdout.recv_timeout(HUNG).unwrap_or_else(|_| panic!("never {what}: {:?}\n{}", self.words, self.seen));
@@ -134,7 +134,7 @@ impl Live {
         run.expect("it began")
     }
 
-    /// Reads lines of stdout up to the first that is wanted.
+    /// Reads lines of stdout up to the first one that `wanted` accepts.
     pub fn until_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let line = self.stdout.recv_timeout(HUNG).unwrap_or_else(|_| panic!("never {what}: {:?}\n{}", self.words, self.seen));
@@ -173,6 +173,8 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// Asserts the exit code.
+    ///
     /// # Panics
     /// Panics with the whole output if the exit code differs.
     #[track_caller]
@@ -297,7 +299,7 @@ impl Project {
         self
     }
 
-    /// Adds the repository's scenario with some text of it replaced.
+    /// Copies a scenario of the repository to the project, with some texts replaced.
     pub fn changed(self, scenario: &str, changes: &[(&str, &str)]) -> Self {
         self.copied(Path::new(env!("CARGO_MANIFEST_DIR")), scenario, changes)
     }

@@ -49,8 +49,8 @@ async fn a_real_prometheus_is_understood() {
     watched.down().await;
 }
 
-/// Returns metrics of a server that has run for `seconds`: constants, counters that grow evenly, and one that grows by its own value
-/// every second. The rate of the last over a short window is larger than over a long one by a factor that does not change.
+/// Returns metrics of a server that has run for `seconds`: constants, counters that grow evenly, and one counter that grows exponentially.
+/// For this counter, the ratio between the rates over a short and a long window is constant.
 fn metrics(seconds: f64) -> String {
     let mut text = String::new();
     for (a, b, value) in [("x", "1", 6.5), ("x", "2", 8.25), ("y", "1", -3.5), ("y", "2", 0.0), ("z", "1", 1e9)] {
@@ -80,14 +80,14 @@ fn metrics(seconds: f64) -> String {
 
 type Rows = BTreeMap<String, f64>;
 
-/// Returns the labels of a series that both sides have.
+/// Returns the labels of a series that chaosrun and Prometheus both have, as text.
 fn key<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut pairs: Vec<_> = labels.filter(|(name, _)| !matches!(*name, "__name__" | "job" | "instance")).collect();
     pairs.sort_unstable();
     format!("{pairs:?}")
 }
 
-/// Returns the answer of Prometheus, without rows that are not a number.
+/// Returns the answer of Prometheus, without rows whose value is NaN.
 async fn asked(url: &str, query: &str) -> Rows {
     let url = reqwest::Url::parse_with_params(&format!("{url}/api/v1/query"), [("query", query)]).unwrap();
     let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();

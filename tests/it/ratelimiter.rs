@@ -67,7 +67,7 @@ impl Rig {
         self.ask(limiter, Method::POST, "/check", json!({ "key": key })).await
     }
 
-    /// Waits for an answer.
+    /// Waits for an answer that `wanted` accepts, and returns its body.
     async fn until(&self, limiter: &str, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
         let began = Instant::now();
         loop {

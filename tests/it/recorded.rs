@@ -1,5 +1,5 @@
-//! Tests of `clusters/tikv.yaml` with answers in the format of real PD and TiKV (`tests/fixtures`). The stand-ins are part of chaosrun:
-//! only these tests prove that the file does not fit only them.
+//! Tests of `clusters/tikv.yaml` with answers in the format of real PD and TiKV (`tests/fixtures`). The stand-ins are part of chaosrun, so
+//! only these tests prove that the file also fits the real servers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -72,7 +72,7 @@ impl Recorded {
         }
     }
 
-    /// Sets the metrics after more requests of each kind, each of which took up to `seconds`.
+    /// Serves the metrics that result from `requests` more requests of each kind, each of which took up to `seconds`.
     fn serve(&self, requests: u64, seconds: f64) {
         let later = fixture("tikv/metrics.txt").lines().fold(String::new(), |text, line| {
             let longest = line.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse::<f64>().ok());

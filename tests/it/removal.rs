@@ -1,5 +1,5 @@
-//! Tests of removal: each layer is sufficient alone, with all others switched off; and no object is left of a runner that was killed while
-//! all faults are in force.
+//! Tests of removal. Each layer is sufficient alone, with all others switched off. A runner that is killed while all faults are in force
+//! leaves no object.
 
 use std::process::Command;
 use std::time::Duration;
@@ -144,7 +144,8 @@ fn workloads(run: &str) -> Vec<String> {
     docker(&[&["inspect", "-f", "{{.State.Pid}}"][..], &ids.iter().map(String::as_str).collect::<Vec<_>>()].concat())
 }
 
-/// Kills the runner of a cluster in containers whose links are cut: only `layer` heals them, and only the ledger removes the rest.
+/// Kills the runner of a cluster in containers whose links are cut. Only `layer` heals the links, and only the ledger removes the other
+/// objects.
 fn cut_in_containers(layer: &str) {
     if !engine() || super::require::program("nsenter").is_none() {
         return;
@@ -244,7 +245,8 @@ fn a_runner_killed_under_all_faults_leaves_nothing_in_containers() {
     }
 }
 
-/// Kills a runner while layers are mounted whose processes are blocked: they end with the supervisor, still mounted.
+/// Kills a runner while the processes of mounted layers are stopped. They end with the supervisor, and their mounts stay until
+/// `next_start`.
 fn layers_of_the_dead(next_start: impl FnOnce(&Project)) {
     if !super::require::fuse() {
         return;
@@ -284,8 +286,8 @@ fn the_next_start_unmounts_what_a_killed_layer_left() {
     });
 }
 
-/// Runs a trial in which the agent runs `command` at this time after the fault, when a store is dead; the goal is to escalate, and the
-/// agent does.
+/// Runs a trial with the goal `escalate`. The agent runs `command` as soon as a store is killed, `after` the start of the timeline, and
+/// then escalates.
 fn tampering(fault: &str, after: &str, command: &str, rest: &[&str]) -> super::program::Ran {
     let scenario = format!(
         "name: tampering\ncluster: clusters/tikv.yaml\ngoal: escalate\ntiming: {{ steady_for: 0s, detect_within: 60s, repair_within: 30s, stable_for: 1s }}

@@ -1,4 +1,5 @@
-//! Tests of the files that shipped clusters put into containers, without containers: every file is one that its program accepts.
+//! Tests of the files that shipped clusters put into containers. The tests run without containers, and check that the program of each file
+//! accepts it.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -23,7 +23,7 @@ fn lines() -> Vec<(&'static str, &'static str)> {
     SAMPLES.iter().chain(&*FILES).flat_map(lines).collect()
 }
 
-/// Returns the texts of the samples that are found in a program, whole between two line or text ends.
+/// Returns the texts that are found in a program as a complete line. Zero bytes also end a line.
 fn found<'a>(texts: &BTreeSet<&'a str>, program: &Path) -> BTreeSet<&'a str> {
     let bytes = fs::read(program).unwrap();
     let lines = bytes.split(|byte| matches!(byte, 0 | b'\n')).filter(|line| (30..2000).contains(&line.len()));

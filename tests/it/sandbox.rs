@@ -90,7 +90,7 @@ async fn only_the_nodes_can_be_reached() {
     rig.end().await;
 }
 
-/// push rbx; mov eax, 310; mov ebx, 0x10000000; int 0x80; pop rbx; ret.
+/// Python program that runs a 32-bit system call: `push rbx; mov eax, 310; mov ebx, 0x10000000; int 0x80; pop rbx; ret`.
 const OLD_GATE: &str = "import ctypes, mmap, platform, sys
 if platform.machine() != \"x86_64\": sys.exit(1)
 code = mmap.mmap(-1, 4096, prot=7)

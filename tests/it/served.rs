@@ -31,7 +31,7 @@ fn said(trial: &Trial) -> Vec<&str> {
     trial.kinds.iter().filter_map(line).collect()
 }
 
-/// Returns for each exchange, in the order of their ends, its text and usage, or its error.
+/// Returns text and usage of each exchange, or its error, in the order in which the exchanges end.
 fn exchanges(trial: &Trial) -> Vec<(String, Usage, String)> {
     let exchange = |kind: &EventKind| match kind {
         EventKind::ModelAnswered { text, thinking, calls, usage, usd, .. } => {

@@ -57,7 +57,7 @@ fn shares_cover_a_campaign_and_keep_pairs_together() {
     assert_eq!(ran.trial().started.yardstick, trial["yardstick"].as_str().unwrap(), "{ran}");
 }
 
-/// Runs a script of the docs as its scheduler would: `chaosrun` is on the PATH, the campaign is a small one.
+/// Runs a script of the documentation as its scheduler would. `chaosrun` is on the PATH, and the campaign is a small one.
 fn script(text: &str, folder: &Path, env: &[(&str, &str)]) {
     let program = Path::new(env!("CARGO_BIN_EXE_chaosrun")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());

@@ -176,7 +176,7 @@ impl Pds {
         self.try_send(member, Method::GET, path, None, None).await
     }
 
-    /// Returns an answer of the API, from any member that has it.
+    /// Sends a request to the API of a member, and returns the answer.
     async fn send(&self, member: usize, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let path = format!("/pd/api/v1{path}");
         self.try_send(member, method, &path, body, None).await.unwrap_or_else(|| panic!("no answer to {path}"))
@@ -200,7 +200,7 @@ impl Pds {
         .await
     }
 
-    /// Sends a store's heartbeat through a member; returns its orders.
+    /// Sends the heartbeat of a store to a member. Returns the orders for the store.
     async fn beat(&self, member: usize, store: u64) -> Orders {
         let heartbeat = StoreHeartbeat {
             id: store,
@@ -221,7 +221,7 @@ impl Pds {
         self.heartbeat(member, "/standin/store-heartbeat", &serde_json::to_value(heartbeat).unwrap()).await
     }
 
-    /// Sends heartbeats of the leaders of these regions.
+    /// Sends the region heartbeats of a store that leads these regions.
     async fn lead(&self, member: usize, store: u64, term: u64, regions: &[u64]) -> Orders {
         let regions = regions.iter().map(|id| region(*id, store, term)).collect();
         let heartbeats = RegionHeartbeats { store_id: store, regions };

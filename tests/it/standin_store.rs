@@ -180,8 +180,8 @@ struct Fact {
     unknown: Option<u64>,
 }
 
-/// Writes versions and reads them back through any store, until `stop`. A key whose last write is unknown is not used any more: that write
-/// may take effect at any later time, so later results would prove nothing.
+/// Writes versions and reads them back through any store, until `stop`. After a write with unknown result, the key is not used again: the
+/// write may take effect at any later time, so later results would prove nothing.
 async fn client(stores: Arc<Stores>, number: u64, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> BTreeMap<String, Fact> {
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     let mut facts: BTreeMap<String, Fact> = BTreeMap::new();

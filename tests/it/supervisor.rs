@@ -1,4 +1,4 @@
-//! Tests of the supervisor with real processes: after any end of the runner, none of its processes survives.
+//! Tests of the supervisor with real processes. After every kind of end of the runner, all its processes have ended.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 
-/// Shell that daemonises a process (double fork, own session), prints the pids of the daemon, of a plain child and of itself, and then
-/// waits forever.
+/// Shell that daemonises a process by a double fork with its own session. The shell prints the pids of the daemon, of a plain child and of
+/// itself, and then waits forever.
 const DAEMONS: &str = r#"
     sleep 1000 &
     plain=$!
@@ -320,7 +320,7 @@ fn folder_created_after_the_last_message_is_removed_too() {
     until("the folder goes with the runner", || !Path::new(made).exists());
 }
 
-/// Without `pipe`, a thread would have to watch the descriptors given to a child.
+/// Reads output through a pipe. With other descriptors, a thread would have to watch them.
 #[tokio::test]
 async fn output_is_read_without_a_thread() {
     use tokio::io::AsyncReadExt;

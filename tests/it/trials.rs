@@ -24,7 +24,7 @@ pub fn patient() -> Project {
     ];
     let mut slower_still = slower;
     (slower_still[1].0, slower_still[4].0) = ("wall: 8s", "repair_within: 8s");
-    // Given a timeout of a tenth of a second, elections never end if a process waits that long for the processor.
+    // With a shorter election timeout, elections never end if a process waits a tenth of a second for the processor.
     let calmer = [
         ("clock_scale: 0.05", "clock_scale: 0.2"),
         ("expect: item.value | default(0) <= 0.1", "expect: item.value | default(0) <= 10"),
@@ -210,10 +210,14 @@ fn shown_again(store: &Path, live: &Ran) {
 
 /// Returns the events of a trial without the parts that differ from run to run.
 ///
-/// Omitted, because their number or order depends on timing: samples of the workload, matched log lines, probes that begin and cease to
-/// answer, the nodes that start and end at the same time in `up` and `down`, and every invariant except that of the killed process (a slow
-/// machine sees more violations). The remaining events come from several tasks. The order within each task is part of the contract, the
-/// order between them is not: so each has its own strand.
+/// The number or order of these events depends on timing, so they are omitted:
+/// * samples of the workload, and matched log lines;
+/// * probes that begin and cease to answer;
+/// * nodes that start and end at the same time in `up` and `down`;
+/// * all invariants except that of the killed process, because a slow machine has more violations.
+///
+/// The remaining events come from several tasks. The order within each task is part of the contract, so each task has its own strand. The
+/// order between tasks is not part of the contract.
 fn redacted(events: &[Event]) -> String {
     const STRANDS: [&str; 6] = ["trial", "fault", "monitor", "node", "agent", "engine"];
     let mut strands: BTreeMap<&str, String> = BTreeMap::new();

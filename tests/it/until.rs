@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::program::{Program, Project, Ran};
 
-/// One agent makes a forbidden change; the others do nothing.
+/// Campaign in which one agent makes a forbidden change, and the others do nothing.
 const CAMPAIGN: &str = "
 name: two
 scenarios: [empty.yaml]
@@ -88,7 +88,7 @@ fn undecidable_run_is_refused_before_its_start() {
     assert!(!project.store().exists() || project.program("list").arg("runs").run().stdout.is_empty());
 }
 
-/// Starts a run whose agent waits until it is released.
+/// Returns a variant whose agent waits until the file `go` exists in the project.
 fn waits(project: &Project) -> String {
     let command = format!("until test -e {}; do sleep 0.05; done", project.path().join("go").display());
     format!("provider: scripted\nrules:\n  - commands: [\"{command}\"]\n    end: no_action\n")

@@ -51,8 +51,8 @@ impl Watched {
         }
     }
 
-    /// Runs all due probes once, and judges: `Holds`, `Broken` or `Unknown` by invariant, the worst of its items last. Also returns the
-    /// context of expressions, including `let`s.
+    /// Runs all due probes once, and judges the invariants. Returns the judgements of all items by invariant, and the context of
+    /// expressions, including `let`s.
     pub async fn look(&mut self) -> (BTreeMap<String, Vec<InvariantResult>>, Context) {
         self.observer.start_due(Instant::now());
         while !self.observer.is_idle() {

@@ -1,8 +1,8 @@
 //! Typed actions: operations that a cluster file declares for its system, performed with verification.
 //!
-//! The parameters of a call are parsed ([`params`]), and its preconditions are checked by observations made after the call. The
-//! steps then run ([`step`]), and the expected effect is awaited in observations made after them ([`perform()`]). Each stage
-//! emits events. The result text states the performed steps, or which component refused a step and why ([`told`]).
+//! The parameters of a call are parsed ([`chaosrun_scenario::params`]), and its preconditions are checked by observations made after the
+//! call. The steps then run (`step`), and the expected effect is awaited in observations made after them ([`perform()`]). Each stage emits
+//! events. The result text states the performed steps, or which component refused a step and why (`result`).
 
 pub mod describe;
 mod perform;

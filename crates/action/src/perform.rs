@@ -58,7 +58,7 @@ pub struct Performed {
     pub did: Vec<String>,
 }
 
-/// Performs a call as command number `command`. It ends at `deadline` at the latest, and at once when it is cancelled.
+/// Performs a call as command number `command`. The call ends at `deadline` at the latest, and immediately when it is cancelled.
 pub async fn perform(
     action_context: &ActionContext,
     call: &ActionCall,
@@ -181,7 +181,7 @@ impl Performance<'_> {
         None
     }
 
-    /// Performs a step and returns its request and the answer. The error says what could not be prepared.
+    /// Performs a step. Returns its request and the answer, or an error about the part that could not be prepared.
     async fn step(
         &mut self,
         action: &Action,
@@ -272,8 +272,7 @@ impl Performance<'_> {
         }
     }
 
-    /// Waits until the condition is true for observations made after `since`. Returns the elapsed time, or the observed value as
-    /// the error.
+    /// Waits until the condition is true for observations made after `since`. Returns the elapsed time. The error is the observed value.
     async fn becomes(
         &self,
         ensure: &Ensure,

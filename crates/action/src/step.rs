@@ -247,7 +247,7 @@ async fn change(action_context: &ActionContext, step: &NodeStep, node: &str) -> 
     }
 }
 
-/// Kills its process when the wait for it is cancelled.
+/// Process that is killed when the wait for it is cancelled.
 struct StepProcess(Option<Running>);
 
 impl Drop for StepProcess {

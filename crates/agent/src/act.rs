@@ -16,7 +16,7 @@ use chaosrun_scenario::model::Tool;
 /// Exit code of a malformed call, the same as in a shell.
 const MISUSE: i32 = 2;
 
-/// Performs an action. The second part of the result is set if a limit or an interrupt ended it.
+/// Performs an action. The second part of the result is set if a limit or an interrupt ended the action.
 pub(super) async fn act(task: &AgentTask, number: u32, call: &ActionCall, reasoning: String) -> (CommandRecord, Option<CommandCut>) {
     let command = call.text();
     task.emitter.emit(EventKind::CommandStarted { number, command: command.clone(), reasoning: reasoning.clone(), reported: false });

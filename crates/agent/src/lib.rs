@@ -1,9 +1,9 @@
 //! Agents, which repair the system. All agents share one loop, one shell tool and one audit. A provider decides the next turn.
 //!
-//! The loop ([`run()`]) asks a [`provider::AgentProvider`] for its next turn, runs the commands of the turn in the shell and enforces
-//! the limits. Before it returns, it ends all processes that the agent started. Providers without a model are `scripted` (rules
-//! of a variant's file), the controls `noop`, `restart_all` and `oracle`, and the commands of a `check`. The provider with a model is
-//! `talk`. [`outside`] runs external programs, which use the services of `endpoint` and `mcp`.
+//! The loop ([`run()`]) gets each turn from a [`provider::AgentProvider`], runs the commands of the turn in the shell and enforces the
+//! limits. Before it returns, it ends all processes that the agent started. Providers without a model are `scripted` (rules of a variant's
+//! file), the controls `noop`, `restart_all` and `oracle`, and the commands of a `check`. The provider with a model is `model_agent`.
+//! [`external_agent`] runs external programs, which use the services of `endpoint` and `mcp`.
 
 mod act;
 mod capture;

@@ -12,7 +12,7 @@ use chaosrun_action::ActionCall;
 use chaosrun_event::{AgentEnd, Blame, Diagnosis};
 use chaosrun_models::Spent;
 
-/// Decides turn after turn. The loop runs the turn, counts it and enforces the limits.
+/// Provider, which decides turn after turn. The loop runs the turn, counts it and enforces the limits.
 #[async_trait]
 pub trait AgentProvider: Send {
     /// Name of the provider in the variant's file: `scripted`, `noop`, ...
@@ -71,7 +71,7 @@ pub struct LostTime {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProviderTurn {
     pub actions: Vec<ProviderAction>,
-    /// Count against the limit of turns: 1, or 0 for a repetition and for an end.
+    /// Number that counts against the limit of turns: 0 for a repetition and for an end, otherwise 1.
     pub counts: u32,
 }
 

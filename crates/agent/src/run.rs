@@ -169,7 +169,7 @@ struct Session {
     commands: Vec<CommandRecord>,
     diagnoses: Vec<Diagnosis>,
     turns: u32,
-    /// True if the provider was blocked until its time was over.
+    /// True if the provider was waiting for a model server for most of the time limit, until the limit was reached.
     kept: bool,
 }
 
@@ -272,8 +272,8 @@ impl Session {
         (AgentEnd::Limit, format!("the time limit of {} was reached", humantime::format_duration(self.task.limits.wall)))
     }
 
-    /// Returns the end of an agent that ran out of time during a turn or a command. A provider that was blocked for most of the
-    /// time has not failed by itself.
+    /// Returns the end of an agent that ran out of time during a turn or a command. If the provider waited for a model server for most of
+    /// the time, the end is an error and not the agent's fault.
     fn cut_off(&mut self, provider: &dyn AgentProvider) -> Ended {
         let (end, detail) = self.out_of_time();
         match provider.kept_waiting().filter(|kept| kept.lost > self.task.limits.wall / 2) {

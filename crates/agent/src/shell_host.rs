@@ -22,7 +22,7 @@ const STARTED: Duration = Duration::from_secs(60);
 /// Time for a shell host to exit by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Largest number of bytes of stderr in the error if it does not start.
+/// Largest number of bytes of stderr in the error of a shell host that does not start.
 const LAST_WORDS: u64 = 4096;
 
 /// Capacity of the queue of messages from the shell host.

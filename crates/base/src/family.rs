@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 
-/// Environment variable that identifies a process that left its parent and its session: systemd's name for the same purpose, so it reveals
-/// nothing about chaosrun.
+/// Environment variable by which descendants are found after they left their parent and their session. Its name does not reveal chaosrun,
+/// because systemd uses the same name for the same purpose.
 pub const MARKER: &str = "INVOCATION_ID";
 
 /// Needed fields of `/proc/PID/stat`.
@@ -81,8 +81,9 @@ pub fn descendants(ancestor: u32) -> Vec<Descendant> {
     found
 }
 
-/// Returns the children of the calling process, which has one thread and the pid `own` and reaps them itself, so that none can be missed.
-/// Returns `None` if this kernel does not provide them.
+/// Returns the children of the calling process `own`. Returns `None` if this kernel does not provide them.
+///
+/// The list is complete only if the caller has one thread and reaps its children itself.
 #[must_use]
 pub fn children(own: u32) -> Option<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?;
@@ -95,13 +96,13 @@ pub fn all() -> impl Iterator<Item = ProcessStat> {
     entries.filter_map(|entry| ProcessStat::read(entry.file_name().to_str()?.parse().ok()?))
 }
 
-/// Marker in the environment with which a process was started.
+/// Value of [`MARKER`] in the environment with which a process was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marked {
     As(Vec<u8>),
     /// The process has no marker, or its environment may not be read.
     Not,
-    /// The process is executing another program at this moment: look again.
+    /// The process is executing another program at this moment, so the caller must read again.
     NotYet,
 }
 
@@ -119,8 +120,9 @@ pub fn marker(pid: u32) -> Marked {
 
 /// Returns true if a process really has no variables: `env_start` and `env_end`, the 50th and 51st field, are equal.
 ///
-/// The environment also reads as empty while an execve(2) has given the process new memory but no stack yet (`env_end` is 0), and when the
-/// opened memory has been replaced since (the new addresses differ).
+/// The environment also reads as empty in two other cases:
+/// * An execve(2) has given the process new memory but no stack yet. `env_end` is then 0.
+/// * The memory has been replaced since `environ` was opened. The new addresses then differ.
 fn has_no_environment(pid: u32) -> bool {
     // If the process is gone, there is nothing to wait for.
     let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return true };

@@ -21,13 +21,13 @@ pub const LENGTH: usize = 4;
 /// Maximum number of bytes read at once.
 const PIECE: usize = 16 * 1024;
 
-/// Message of a protocol.
+/// Message of a private protocol.
 pub trait WireMessage: Serialize + DeserializeOwned {
     /// Maximum length of a frame of this protocol without its first length field, in bytes. Longer frames are refused by sender and
     /// receiver.
     const LONGEST: usize = 4 << 20;
 
-    /// Returns the binary data that follows the JSON: a field of the message that serde skips.
+    /// Returns the field of the message that is sent as binary data after the JSON. serde skips this field.
     fn payload(&mut self) -> Option<&mut Bytes> {
         None
     }
@@ -85,7 +85,7 @@ pub fn parse<M: WireMessage>(mut frame: Bytes) -> io::Result<M> {
     Ok(message)
 }
 
-/// Takes the first message from the received bytes; `None` if it is incomplete.
+/// Takes the first message from the received bytes. Returns `None` if the message is incomplete.
 ///
 /// # Errors
 /// The received bytes are not a frame of this protocol.
@@ -144,7 +144,7 @@ impl<M: WireMessage> Reader<M> {
         decode(&mut self.arrived)
     }
 
-    /// Waits for the next message; `None` at the end of the stream.
+    /// Waits for the next message. Returns `None` at the end of the stream.
     ///
     /// # Errors
     /// The stream cannot be read, or the received bytes are not a frame of this protocol.
@@ -223,7 +223,7 @@ mod tests {
         ]
     }
 
-    /// Reader that returns its bytes in pieces of that size.
+    /// Reader that returns its bytes in pieces of a given size.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {

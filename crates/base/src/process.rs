@@ -1,4 +1,5 @@
-//! Process that owns something (a run in the record, containers), with a check that it is alive: a pid alone may have been reused.
+//! Identity of a process that owns a run in the record or containers. The identity shows whether the process is still alive; a pid alone
+//! may have been reused.
 
 use std::fs;
 
@@ -6,13 +7,13 @@ use nix::errno::Errno;
 use nix::sys::signal;
 use nix::unistd::Pid;
 
-/// Process on this machine since it was booted.
+/// Identity of a process on this machine: pid, start time and boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessId {
     pub pid: u32,
     /// Clock ticks between boot and the start of the process; `None` without `/proc`.
     pub started_ticks: Option<u64>,
-    /// Boot id: differs after every boot; empty if unavailable.
+    /// Boot id, which differs after every boot. Empty if unavailable.
     pub boot: String,
 }
 

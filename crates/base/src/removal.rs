@@ -10,7 +10,7 @@ pub enum RemovalLayer {
     Signal,
     /// Processes that read a pipe (the supervisor, a node's network sidecar) and remove everything when it closes.
     Supervisor,
-    /// Removal by the kernel after the death of all processes: parent-death signals, leases of rules, bypassed queues.
+    /// Removal by the kernel after the death of all processes: parent-death signals, leases of rules, queues that are bypassed.
     Kernel,
     /// Removal at the next start of objects found by their marks: containers by their labels, folders by their mark.
     Ledger,
@@ -59,13 +59,14 @@ fn is_among(layer: RemovalLayer, layers: &str) -> bool {
     layers.split(',').any(|name| name.trim() == layer.as_str())
 }
 
-/// Returns true if a run tears down its objects: at its own end, or because of a signal.
+/// Returns true if a run removes its objects at its end. `interrupted` means that a signal ended the run.
 #[must_use]
 pub fn tears_down(interrupted: bool) -> bool {
     if interrupted { RemovalLayer::Signal.works() } else { RemovalLayer::Guard.works() }
 }
 
-/// Returns the variable to pass on to a process with an environment of its own; usually `None`.
+/// Returns name and value of the variable that names the active layers, for processes that do not inherit it. Returns `None` if it is
+/// unset.
 #[must_use]
 pub fn passed_on() -> Option<(&'static str, String)> {
     Some((VARIABLE, of_tests(VARIABLE)?))

@@ -1,8 +1,8 @@
 //! Files embedded in the program: scenarios, variants, prompts, folders of images.
 //!
-//! `build.rs` packs each set of them into an archive, and all archives lie in one section of the program's file, [`SECTION`], with nothing
-//! else in it. The copy of the program for nodes and sandboxes is made without them by writing zeros over that section ([`erase`]). No
-//! search for individual texts is needed, and added files are covered automatically.
+//! `build.rs` packs each set of files into an archive. All archives lie in one section of the program file, [`SECTION`], which contains
+//! nothing else. The copy of the program for nodes and sandboxes has zeros in that section ([`erase`]). No search for individual texts is
+//! needed, and added files are covered automatically.
 
 use std::fs::File;
 use std::io;
@@ -42,7 +42,7 @@ fn next(archive: &mut &'static [u8]) -> Option<(&'static str, &'static str)> {
     Some((part().filter(|path| !path.is_empty())?, part()?))
 }
 
-/// Writes zeros over all samples of the program in `file`, which must be readable and writable.
+/// Writes zeros over all samples of the program in `file`. The file must be readable and writable.
 ///
 /// # Errors
 /// The file is no 64-bit program of Linux, or has no such section: then the position of the samples is unknown.
@@ -55,7 +55,7 @@ pub fn erase(file: &File) -> io::Result<()> {
     if erased { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "the program has no section of samples")) }
 }
 
-/// Returns offsets and sizes of the sections of samples, according to the section table of an ELF file.
+/// Returns offset and size in bytes of each section of samples, according to the section table of an ELF file.
 fn sections(file: &File) -> io::Result<Vec<(u64, usize)>> {
     const HEADER: usize = 64;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "not a 64-bit program of Linux");

@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// Returns the stream with that name: `chaos.kill.target`, `workload.client.3`.
+/// Returns the random stream with the name `name`, such as `chaos.kill.target` or `workload.client.3`.
 #[must_use]
 pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     // The context string separates these keys from all other uses of the hash.
@@ -14,13 +14,14 @@ pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hash.finalize().as_bytes())
 }
 
-/// Returns the name of the stream for a choice of a fault at its injection number `turn`, from 0.
+/// Returns the name of the stream for the choice `what` of the fault `id`. `turn` is the number of the injection, from 0.
 #[must_use]
 pub fn of_fault(id: &str, what: &str, turn: u32) -> String {
     if turn == 0 { format!("chaos.{id}.{what}") } else { format!("chaos.{id}.{turn}.{what}") }
 }
 
-/// Returns the name of the first choice, the targets. Groups of targets are chosen separately.
+/// Returns the name of the choice of targets. A fault with several groups of targets chooses each separately; `at` is the number of the
+/// group, from 0.
 #[must_use]
 pub fn of_target(at: usize) -> String {
     if at == 0 { "target".to_owned() } else { format!("group.{at}") }

@@ -47,7 +47,7 @@ impl fmt::Display for Panicked {
 impl std::error::Error for Panicked {}
 
 impl Panics {
-    /// Scope within the current one, if there is one.
+    /// Creates a scope within the current one, if there is one.
     #[must_use]
     pub fn within_current() -> Self {
         note_places();
@@ -65,7 +65,7 @@ impl Panics {
         CURRENT.scope(self.clone(), future).await
     }
 
-    /// First panic of the scope, or else of a scope around it.
+    /// Returns the first panic of the scope, or else of a scope around it.
     #[must_use]
     pub fn seen(&self) -> Option<Panicked> {
         self.0.first.borrow().clone().or_else(|| self.0.around.as_ref()?.seen())
@@ -131,7 +131,7 @@ pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     tokio::task::spawn_blocking(move || panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| pass_on(panics, payload)))
 }
 
-/// Future for a runtime or a set of tasks of another kind: its panics are reported as those of [`spawn`].
+/// Wraps a future for a runtime or a set of tasks of another kind. Its panics are reported like those of [`spawn`].
 pub fn watched<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let panics = Panics::current();
     async move {
@@ -144,7 +144,7 @@ pub fn watched<F: Future>(future: F) -> impl Future<Output = F::Output> {
     }
 }
 
-/// Reports a panic, and lets it go on to the handle of its task.
+/// Reports a panic, then resumes it, so that the handle of the task receives it too.
 fn pass_on(panics: Option<Panics>, payload: Box<dyn Any + Send>) -> ! {
     if let Some(panics) = panics {
         panics.report(&*payload);
@@ -155,7 +155,7 @@ fn pass_on(panics: Option<Panics>, payload: Box<dyn Any + Send>) -> ! {
 /// Runs the main future of a process that has no trials.
 ///
 /// # Errors
-/// A task of it panicked: the future is dropped then.
+/// One of its tasks panicked. The future is then dropped.
 pub async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let panics = Panics::within_current();
     tokio::select! {
@@ -165,7 +165,7 @@ pub async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
     }
 }
 
-/// Tasks that are waited for together.
+/// Set of tasks with one common wait for their end.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(TaskTracker);
 
@@ -183,7 +183,7 @@ impl Tasks {
         self.0.spawn(watched(future))
     }
 
-    /// Lets [`Tasks::wait`] return when no task runs.
+    /// Lets [`Tasks::wait`] return as soon as no task runs. Returns false if the set was already closed.
     pub fn close(&self) -> bool {
         self.0.close()
     }

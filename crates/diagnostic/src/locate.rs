@@ -8,14 +8,14 @@ use super::{Diagnostic, SourceFile, SourcePlace};
 use crate::yaml::places::{Places, source_range};
 use chaosrun_event::Spot;
 
-/// Files scanned so far, by address. Places hold the files, so the addresses stay valid.
+/// Files scanned so far, by address. Every place holds an `Arc` of its file, so the addresses stay valid.
 #[derive(Default)]
 pub(super) struct Locator {
     scanned: HashMap<*const SourceFile, Option<Places>>,
 }
 
 impl Locator {
-    /// Returns the bytes of a place, within one line and not empty unless the line is empty.
+    /// Returns the byte range of a place. The range ends within the line of its start, and is empty only at the end of a line.
     pub(super) fn span(&mut self, place: &SourcePlace) -> Range<usize> {
         let text = &place.file.text;
         let span = self.find(place).unwrap_or(0..0);
@@ -58,7 +58,7 @@ impl Locator {
 }
 
 impl SourcePlace {
-    /// Returns the line and column with the text of the line, as kept in a record.
+    /// Returns line, column and text of the line, in the form that a record stores.
     #[must_use]
     pub fn spot(&self) -> Spot {
         let span = Locator::default().span(self);

@@ -21,7 +21,7 @@ impl Default for RenderStyle {
     }
 }
 
-/// Longest part of a line that is shown.
+/// Longest part of a line that is shown, in bytes.
 const LONGEST: usize = 1000;
 
 /// Draws problems, each followed by an empty line.
@@ -137,8 +137,8 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-/// Returns one problem as a JSON object with `level`, `code`, `message` and, if it has a place, `file`, `line` and `column` (from 1,
-/// in characters), `end_column` and `text`.
+/// Returns one problem as a JSON object with `level`, `code` and `message`. A problem with a place also has `file`, `line`, `column`,
+/// `end_column` and `text`. Columns count characters from 1.
 #[must_use]
 pub fn json(problem: &Diagnostic) -> Value {
     let mut value = json!({ "level": problem.level, "code": problem.code, "message": problem.message });

@@ -42,7 +42,7 @@ pub struct Alternative {
 pub struct Grade {
     /// Number of submitted diagnoses.
     pub submitted: usize,
-    /// Grade of each fault; a single one without an `id` if nothing was wrong.
+    /// Grade of each fault. If there was no fault to find, a single grade without an `id`.
     pub faults: Vec<FaultGrade>,
     pub component: f64,
     pub fault_class: f64,
@@ -57,12 +57,12 @@ pub struct Grade {
 /// Diagnosis that fits a fault best.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultGrade {
-    /// Key of the fault below `chaos`; `None` if nothing was wrong.
+    /// Key of the fault below `chaos`. `None` if there was no fault to find.
     pub id: Option<String>,
     /// Nodes that the fault affected.
     pub nodes: Vec<String>,
     pub class: String,
-    /// Diagnosis of these nodes.
+    /// Statement of the diagnosis that fits best. `None` if no diagnosis was submitted.
     pub said: Option<AgentMessage>,
     pub component: Fit,
     pub fault_class: Fit,

@@ -62,8 +62,8 @@ impl Emitter {
         Self { trial: Some(trial), ..self.clone() }
     }
 
-    /// Returns the same sender with a function that is called for every event before it is sent, after the functions of earlier calls. The
-    /// function must be fast.
+    /// Returns the same sender with a further function, which must be fast. It is called for every event before the event is sent, after
+    /// the functions of earlier calls.
     #[must_use]
     pub fn tapped(&self, mut tap: impl FnMut(u64, &EventKind) + Send + 'static) -> Self {
         let before = self.tap.clone();

@@ -16,7 +16,7 @@ pub fn clock(us: u64) -> String {
     format!("{}h{:02}m", minutes / 60, minutes % 60)
 }
 
-/// Formats seconds without their unit, which follows the last of several values.
+/// Formats seconds without a unit, for lists of values with one unit at the end.
 pub fn bare_seconds(us: u64) -> String {
     format!("{:.1}", seconds(us))
 }

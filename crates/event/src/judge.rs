@@ -65,7 +65,8 @@ impl Cause {
         }
     }
 
-    /// Translates a grade by rules into these words: node and class both right, neither, or something between.
+    /// Translates a grade by rules into these words. Both node and class right give `Correct`, both wrong give `Wrong`, all else gives
+    /// `Partly`.
     #[must_use]
     pub fn of_grade(grade: &Grade) -> Self {
         match (grade.component, grade.fault_class) {

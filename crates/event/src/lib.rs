@@ -89,7 +89,7 @@ pub enum EventKind {
     },
     /// Trial of the plan that is recorded already. These events come before any trial starts.
     TrialKept(Box<ReusedTrial>),
-    /// Result of a comparison that the run decides: as soon as it is decided, otherwise at the end.
+    /// Result of a comparison that the run decides. Emitted as soon as the comparison is decided, otherwise at the end of the run.
     ComparisonAnswered(Box<ComparisonProgress>),
     /// No further trial is started; running trials end by themselves. Repeated if more trials become missing.
     RunStopped {
@@ -251,7 +251,8 @@ pub enum EventKind {
         place: String,
         recorded: String,
         now: String,
-        /// True if only output of the cluster differs, which varies between trials: the first prompt, or the output of commands.
+        /// True if the difference is only in output of the cluster, which varies between trials: in the first prompt, or in the output of
+        /// commands.
         told: bool,
         /// True if the request was not answered.
         fatal: bool,
@@ -361,7 +362,7 @@ pub enum EventKind {
         stream: String,
         text: String,
     },
-    /// Cost reported by the program itself. Only shown: the accounted cost was measured on the way to its models.
+    /// Cost reported by the program itself. Reports show it, but the accounted cost is the one measured on the way to the models.
     UsageReported {
         tokens: Option<u64>,
         usd: Option<f64>,
@@ -372,7 +373,7 @@ pub enum EventKind {
         stdout: Output,
         stderr: Output,
     },
-    /// Request of an agent program to a model through the proxy: belongs to the exchange that has just begun.
+    /// Request of an agent program to a model through the proxy. The request belongs to the exchange that has just begun.
     RequestPassed {
         exchange: u32,
         /// `anthropic`, `openai`.
@@ -581,7 +582,7 @@ pub enum NodeState {
     Created,
     Running,
     Paused,
-    /// Ended, by itself with a code or by a signal.
+    /// Ended by itself with an exit code, or by a signal.
     Exited {
         code: Option<i32>,
         signal: Option<i32>,
@@ -685,7 +686,8 @@ pub struct HistoryReport {
     pub durable: Option<bool>,
     pub why_unknown: Option<String>,
     pub final_reads: u64,
-    /// Client error-microseconds. Older records name this field `hurt_us`.
+    /// Client error-microseconds: time in which users were not served, weighted by the share of operations not served. Older records name
+    /// this field `hurt_us`.
     #[serde(alias = "hurt_us")]
     pub impact_us: u64,
 }

@@ -25,6 +25,8 @@ pub struct Reporters {
 }
 
 impl Reporters {
+    /// Starts the thread of the reporters.
+    ///
     /// # Errors
     /// The system has no further thread.
     pub fn start(reporters: Vec<Box<dyn Reporter>>) -> std::io::Result<Self> {

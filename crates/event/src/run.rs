@@ -61,7 +61,7 @@ pub struct Sought {
     pub metric: String,
     /// Non-inferiority margin, in the unit of the metric: a share, or a part of the score.
     pub margin: f64,
-    /// Probability that any of all answers is wrong.
+    /// Maximum probability that at least one of the comparisons has a wrong answer.
     pub alpha: f64,
     /// Number of comparisons among which `alpha` is shared.
     pub comparisons: usize,
@@ -107,7 +107,7 @@ pub enum AnswerWord {
 pub struct DeclaredPlan {
     /// Digest of the cases: equal plans have equal digests.
     pub digest: String,
-    /// Share K of N, if the run has only one.
+    /// Shard `K/N` of the plan as `(K, N)`. `None` if the run has the whole plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<(u32, u32)>,
     pub cases: Vec<PlannedCase>,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::{Event, EventKind, Reason, Stopped, TrialRole, Verdict};
 use chaosrun_base::ids::TrialId;
 
-/// Counts by verdict, those of the subject separately: neither controls nor checks affect the exit code. A trial counts once, by its last
-/// attempt; a trial that an earlier run has finished counts as one of this run.
+/// Counts of trials by verdict. Only the counts of the subject affect the exit code; controls and checks are counted separately in
+/// `beside`. A trial counts once, by its last attempt. A trial that an earlier run has finished counts as one of this run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     pub subject: BTreeMap<Verdict, usize>,

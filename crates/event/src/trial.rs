@@ -92,7 +92,7 @@ pub struct TrialFinished {
     pub diagnose_us: Option<u64>,
     /// Time from the ticket until the objective held.
     pub repair_us: Option<u64>,
-    /// Client error-seconds: the time during which users were not served.
+    /// Client error-time in microseconds: time in which users were not served, weighted by the share of operations not served.
     #[serde(alias = "hurt_us")]
     pub impact_us: Option<u64>,
     pub history: Option<HistoryReport>,

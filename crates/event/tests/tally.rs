@@ -1,4 +1,4 @@
-//! Counting the trials of a run.
+//! Tests of the counts of a run's trials.
 
 use std::collections::BTreeMap;
 

@@ -89,7 +89,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Evaluates a node. Null is a value here; only an operation on null makes it unknown.
+    /// Evaluates a node. Null is a value here. An operation on null gives unknown.
     pub(super) fn value(&mut self, node: &ExprNode) -> KnownNames<Value> {
         self.step(&node.range)?;
         match &node.kind {
@@ -367,7 +367,7 @@ impl GivenArguments {
     }
 }
 
-/// Returns the value, or, for an unknown mark, its reason with this place.
+/// Returns the value. If the value is an unknown mark, returns its reason with the place `range`.
 pub(super) fn known(value: Value, range: &Range<usize>) -> KnownNames<Value> {
     match unknown_of(&value) {
         Some(unknown) => Err(Unknown::at(unknown.why, range, unknown.reason.clone())),

@@ -222,7 +222,8 @@ fn templates_render_strictly() {
     assert!(Template::compile("{{ n", None, Scope::Observations, &["n".into()]).is_err());
 }
 
-/// Values 0 false, 1 unknown, 2 true: `and` is the minimum, `or` the maximum, `not` the reverse.
+/// Returns the value for 0 (false), 1 (unknown) or 2 (true). On these numbers `and` is the minimum, `or` the maximum, and `not` the
+/// reverse.
 fn value_of(truth: u8) -> Value {
     match truth {
         0 => Value::from(false),
@@ -266,7 +267,7 @@ proptest! {
         }
     }
 
-    /// More knowledge never turns true into false: a result that is known with unknown parts stays the same.
+    /// Tests that more knowledge never turns true into false: a result that is known with unknown parts stays the same.
     #[test]
     fn knowledge_is_monotone(a in 0_i64..6, b in 0_i64..6, hole in 0_usize..3) {
         let texts = ["a < b or b < 3", "a == b and b > 1", "not (a >= b)", "[a < 2, b < 2] | all", "a in [b, 1, 2]", "(a if b > 2 else b) > 2", "a < b < 4", "[a, b, 1] | max > 2"];

@@ -1,9 +1,9 @@
 //! Expression language: minijinja's syntax, compiled at load, evaluated to a value or to *unknown*.
 //!
-//! minijinja parses the text. This crate evaluates the tree, because minijinja's own evaluation gives wrong verdicts: for example,
-//! `null < 3` and `'931GiB' > 100` are true. Here a condition has three values (Kleene). Values that are absent, null, or from a
-//! failed or stale probe are [`Unknown`]; so is an ordered comparison of anything but two numbers. Unknown is never true. Filters
-//! without special handling of unknown values are minijinja's own.
+//! minijinja parses the text. This crate evaluates the tree, because minijinja's own evaluation gives wrong verdicts: for example, `null <
+//! 3` and `'931GiB' > 100` are true. Here a condition has three values (Kleene). Values that are absent, null, or from a failed or stale
+//! probe are [`Unknown`]. `<`, `<=`, `>` and `>=` are unknown unless both sides are numbers. Unknown is never true. Filters without special
+//! handling of unknown values are minijinja's own.
 //!
 //! | syntax | meaning |
 //! |---|---|

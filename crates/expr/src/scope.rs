@@ -1,4 +1,4 @@
-//! Scopes: names that an expression may use at each place of a file. Checked at load, and listed in the help of errors.
+//! Scopes: names that an expression may use at each place of a file. Names are checked at load, and listed in the help of errors.
 
 use std::fmt::Write;
 

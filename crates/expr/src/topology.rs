@@ -55,7 +55,7 @@ pub struct PortAddress {
     pub listen: SocketAddr,
     /// Only address ever advertised: nodes, clients and agents dial it (on `local` the relay's listener).
     pub advertised: SocketAddr,
-    /// Address of a port forwarder through which the runner reaches the node, if it can dial neither of the others.
+    /// Address of a port forwarder through which the runner reaches the node. `None` if the runner can dial the node directly.
     pub reach: Option<SocketAddr>,
 }
 
@@ -93,7 +93,7 @@ pub const NODE_FIELDS: &[&str] = &["name", "role", "index", "dir", "data", "disk
 
 /// Returns the context of `node`'s own templates, or of the whole cluster if no node is named.
 ///
-/// `scale` is the declared clock scale of stand-in nodes (1 if none is declared), `seed` that of the trial.
+/// `scale` is the declared clock scale of stand-in nodes, or 1 if none is declared. `seed` is the seed of the trial.
 #[must_use]
 pub fn node_context(topology: &Topology, node: Option<&str>, view: AddressView, scale: Option<f64>, seed: u64) -> Context {
     let nodes: Vec<Value> = topology.nodes.iter().map(|node| node_value(node, view)).collect();

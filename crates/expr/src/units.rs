@@ -1,7 +1,7 @@
 //! Quantities in human and program notation: durations, including those of Go, and sizes with binary and decimal units.
 
-/// Returns the seconds of `30m0s`, `1h0m10.5s`, `1m 30s`, `20s`, `500ms`, `1.5h` or `2 days`; none if the text is not a duration. A
-/// number without a unit is accepted only if it is `0`, as in Go.
+/// Returns the seconds of `30m0s`, `1h0m10.5s`, `1m 30s`, `20s`, `500ms`, `1.5h` or `2 days`. Returns `None` if the text is not a duration.
+/// A number without a unit is accepted only if it is `0`, as in Go.
 #[must_use]
 pub fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
@@ -41,7 +41,7 @@ fn unit_seconds(unit: &str) -> Option<f64> {
     })
 }
 
-/// Returns the bytes of `931.5GiB`, `64 MiB`, `200k`, `1.5GB`, `17B` or `17`; none if the text is not a size.
+/// Returns the bytes of `931.5GiB`, `64 MiB`, `200k`, `1.5GB`, `17B` or `17`. Returns `None` if the text is not a size.
 #[must_use]
 pub fn bytes(text: &str) -> Option<f64> {
     let (number, unit) = leading_number(text.trim())?;

@@ -48,8 +48,8 @@ impl Unknown {
         Box::new(Self { why, reason: reason.into(), range: range.clone() })
     }
 
-    /// Returns true if the file does not match the system, as opposed to a fault of the system. If this lasts, the trial says nothing
-    /// about the agent.
+    /// Returns true if the cause is a mismatch between the file and the system, not a fault of the system. If the mismatch lasts, the trial
+    /// says nothing about the agent.
     #[must_use]
     pub const fn is_malformed(&self) -> bool {
         matches!(self.why, UnknownReason::Absent | UnknownReason::Types | UnknownReason::Failed)

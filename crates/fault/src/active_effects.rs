@@ -59,12 +59,12 @@ impl ActiveEffects {
         computed(self.0.links.borrow().values().flatten())
     }
 
-    /// Waits until the fault has no effect on links; false if the trial is over.
+    /// Waits until the fault has no effect on links. Returns false if no change can follow.
     pub async fn lifted(&self, id: &str) -> bool {
         self.0.links.subscribe().wait_for(|faults| !faults.contains_key(id)).await.is_ok()
     }
 
-    /// Sets the effect of a fault on the clock of a node; none ends the effect.
+    /// Sets the effect of a fault on the clock of a node. `None` ends the effect.
     pub async fn clock(&self, cluster: &dyn Cluster, node: &str, id: &str, clock: Option<NodeClock>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let both =
@@ -78,7 +78,7 @@ impl ActiveEffects {
         done
     }
 
-    /// Sets the effect of a fault on the disk of a node; none ends the effect.
+    /// Sets the effect of a fault on the disk of a node. `None` ends the effect.
     pub async fn disk(&self, cluster: &dyn Cluster, node: &str, id: &str, fault: Option<DiskFault>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let all = self.of(node, |state| {
@@ -90,7 +90,7 @@ impl ActiveEffects {
         done
     }
 
-    /// Sets the load of a fault within the limits of a node; none ends the load.
+    /// Sets the load of a fault within the limits of a node. `None` ends the load.
     pub async fn stress(&self, cluster: &dyn Cluster, node: &str, id: &str, stress: Option<Stress>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let all = self.of(node, |state| {
@@ -106,7 +106,7 @@ impl ActiveEffects {
         done
     }
 
-    /// Sets the change of a fault to the definition of a node; none ends the change.
+    /// Sets the change of a fault to the definition of a node. `None` ends the change.
     pub async fn define(&self, cluster: &dyn Cluster, node: &str, id: &str, definition: Option<Redefinition>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let all = self.of(node, |state| {
@@ -122,7 +122,7 @@ impl ActiveEffects {
         done
     }
 
-    /// Waits until the fault has no effect on the node's disk, clock, limits or definition; false if the trial is over.
+    /// Waits until the fault has no effect on the node's disk, clock, limits or definition. Returns false if no change can follow.
     pub async fn left(&self, node: &str, id: &str) -> bool {
         let mut changed = self.0.changed.subscribe();
         loop {
@@ -152,7 +152,7 @@ impl ActiveEffects {
         change(nodes.entry(node.to_owned()).or_default())
     }
 
-    /// Repairs all links. The end of a trial does not wait for the end of its cluster.
+    /// Removes all effects on links at the end of a trial, while its cluster still runs. Errors are ignored.
     pub async fn mend(&self, cluster: &dyn Cluster) {
         let _turn = self.0.turn.lock().await;
         if self.0.links.send_replace(ByFault::default()).is_empty() {

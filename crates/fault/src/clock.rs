@@ -23,8 +23,10 @@ impl Clocked {
         Self { clock: NodeClock { offset_us, rate }, before: OnceLock::new() }
     }
 
-    /// Returns the reading, the change of the offset since before the injection that a process of the node sees, and the requested
-    /// change, both in microseconds.
+    /// Reads the clock of the first target. Returns three values:
+    /// * the reading;
+    /// * the measured change of the offset since before the injection, in microseconds;
+    /// * the requested change, in microseconds.
     async fn look(&self, context: &FaultContext) -> Result<(ClockReading, f64, f64), String> {
         let now = context.cluster.clock(context.first()).await.map_err(|error| error.to_string())?;
         let since = context.began.elapsed().as_secs_f64() * 1e6;
@@ -79,7 +81,7 @@ impl Injection for Clocked {
                     FaultFinding::new(ok, detail).with("offset_ms", seen / 1e3).with("asked_ms", asked / 1e3)
                 }
             };
-            // A skew below the accuracy of this measurement counts as felt when it is in force.
+            // A skew below the accuracy of this measurement counts as felt without a measured effect.
             let small = self.clock.offset_us.unsigned_abs() < 40_000 && (self.clock.rate - 1.0).abs() < f64::EPSILON;
             if found.ok || small || Instant::now() > deadline {
                 return FaultFinding { ok: found.ok || small, ..found };

@@ -23,7 +23,8 @@ pub(super) async fn restart(context: &FaultContext, by: Actor) -> Result<(), Clu
     each(&context.targets, async |node| context.cluster.restart(&node, GRACE, by).await).await
 }
 
-/// Checks that every target was started since the injection.
+/// Checks that the targets were started since the injection, in total at least once per target. `before` is the number of starts until
+/// then.
 pub(super) fn restarted(context: &FaultContext, before: Option<u32>) -> FaultFinding {
     let starts = context.starts().saturating_sub(before.unwrap_or_default());
     let wanted = u32::try_from(context.targets.len()).unwrap_or(u32::MAX);

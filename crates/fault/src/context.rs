@@ -27,7 +27,7 @@ pub trait ClusterObserver: Send + Sync {
 /// Notifications of new evaluations.
 #[async_trait]
 pub trait Changes: Send {
-    /// Waits for the next evaluation; false if there will be no more.
+    /// Waits for the next evaluation. Returns false if no evaluation will follow.
     async fn next(&mut self) -> bool;
 }
 
@@ -91,7 +91,7 @@ impl FaultContext {
         template.render(&self.expression_context(node, AddressView::Advertised)).map_err(|unknown| ClusterError::Template(unknown.reason))
     }
 
-    /// Waits until a condition over the observations is `wanted`; false if the observations end before.
+    /// Waits until a condition over the observations is `wanted`. Returns false if the observations end before.
     pub async fn becomes(&self, sign: &Expr, wanted: ConditionTruth) -> bool {
         let mut changes = self.observer.changes();
         loop {

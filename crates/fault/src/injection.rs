@@ -57,7 +57,7 @@ impl FaultFinding {
     }
 }
 
-/// Injection of a fault. It keeps the measurements from before, and proves the effect.
+/// Injection of a fault. It stores the measurements from before the fault, and proves the effect.
 #[async_trait]
 pub trait Injection: Send + Sync {
     /// Returns choices other than the targets, for the record.
@@ -75,7 +75,7 @@ pub trait Injection: Send + Sync {
     /// Checks once that the fault is in force.
     async fn installed(&self, context: &FaultContext) -> FaultFinding;
 
-    /// Counts its effects on processes other than the probes, where possible.
+    /// Counts the effects of the fault on processes other than the probes. Returns `None` if they cannot be counted.
     async fn hit(&self, _context: &FaultContext) -> Option<FaultFinding> {
         None
     }
@@ -86,15 +86,15 @@ pub trait Injection: Send + Sync {
     /// Removes the fault from outside.
     async fn heal(&self, context: &FaultContext) -> Result<(), ClusterError>;
 
-    /// Waits until the fault is gone, regardless of who removed it. None = no measurement could show that.
+    /// Waits until the fault is gone, regardless of who removed it. Returns `None` if no measurement could show that.
     async fn gone(&self, context: &FaultContext) -> Option<FaultFinding>;
 
-    /// Checks that the parts that an agent must not remove are still present; none if there is no such part.
+    /// Checks that the parts that an agent must not remove are still present. Returns `None` if there is no such part.
     async fn intact(&self, _context: &FaultContext) -> Option<FaultFinding> {
         None
     }
 
-    /// Returns the change of its strength over time.
+    /// Returns the change of the fault's strength over time. Returns `None` for a constant strength.
     fn ramp(&self) -> Option<Ramp> {
         None
     }

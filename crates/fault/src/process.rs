@@ -18,7 +18,7 @@ pub(super) trait OnProcess: std::fmt::Debug + Clone + Serialize + Send + Sync + 
     /// Activates the fault on a node.
     async fn inject(&self, cluster: &dyn Cluster, node: &str) -> Result<(), ClusterError>;
 
-    /// Returns the proof in the state of a node, in words; `Err` says what was found instead.
+    /// Checks the state of a node. Returns the proof in words if the fault is in force, otherwise the actual state as the error.
     fn installed(&self, status: &NodeStatus) -> Result<String, String> {
         ended(status)
     }
@@ -96,8 +96,8 @@ pub(super) fn ended(status: &NodeStatus) -> Result<String, String> {
     }
 }
 
-/// Returns an unaffected node for comparison, preferably of another role. Nodes of the same role may answer more slowly while one of
-/// them is gone (an election), which is not caused by the injection.
+/// Returns an unaffected node for comparison, preferably of another role. Nodes of the same role may answer more slowly while one of them
+/// is gone, for example because of an election. Such a delay would be no error of the injection.
 fn bystander(context: &FaultContext) -> Option<String> {
     let topology = context.cluster.topology();
     let role = topology.node(context.first()).map(|node| node.role.clone());
@@ -142,7 +142,7 @@ pub(super) async fn silence(context: &FaultContext) -> FaultFinding {
     }
 }
 
-/// Waits until the node does not answer; `Err` if it keeps answering.
+/// Waits until the node does not answer. Returns an error if the node still answers after [`FELT_WITHIN`].
 async fn silent_node(context: &FaultContext, node: &str) -> Result<String, String> {
     let deadline = Instant::now() + FELT_WITHIN;
     loop {
@@ -154,7 +154,7 @@ async fn silent_node(context: &FaultContext, node: &str) -> Result<String, Strin
     }
 }
 
-/// Waits until no target shows the fault any more and all targets answer. None if the trial is over before.
+/// Waits until no target shows the fault any more and all targets answer. Returns `None` if the trial ends before.
 pub(super) async fn answers_again(context: &FaultContext, gone: impl Fn(&NodeStatus) -> bool) -> Option<FaultFinding> {
     let mut changes = context.cluster.changes();
     loop {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use chaosrun_input::quantity::serialize_duration;
 
-/// Change from one value to another in steps, all within `over`. The first value applies immediately, the last one stays.
+/// Change from one value to another in steps, all within the time `over`. The first value applies immediately. The last value stays.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ramp {
     pub from: f64,

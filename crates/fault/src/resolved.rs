@@ -25,10 +25,10 @@ use chaosrun_input::{Checker, get};
 pub trait Chooser: Send + Sync {
     fn topology(&self) -> &Topology;
 
-    /// Returns random numbers for a choice with that purpose.
+    /// Returns the random stream of the choice `purpose`.
     fn stream(&self, purpose: &str) -> ChaCha8Rng;
 
-    /// Returns the nodes that a target means now, or a sentence that says why there are none.
+    /// Returns the nodes that a target selects now. The error says in one sentence why there is no such node.
     async fn nodes(&self, wanted: &Target, purpose: &str) -> Result<Vec<String>, String>;
 }
 
@@ -42,10 +42,11 @@ pub struct Choice {
 /// Fault whose parameters are resolved.
 #[async_trait]
 pub trait ResolvedFault: Debug + Send + Sync {
-    /// Returns the nodes that the fault is injected into; for links the side that is chosen first. Only groups have several targets.
+    /// Returns the targets of the fault. For a fault of links, this is the side that is chosen first. Only `groups` of a partition gives
+    /// several targets.
     fn targets(&self) -> Vec<&Target>;
 
-    /// Chooses the nodes and paths of an injection, or says in one sentence why it is impossible.
+    /// Chooses the nodes and paths of an injection. The error says in one sentence why there is no possible choice.
     async fn choose(&self, chooser: &dyn Chooser) -> Result<Choice, String> {
         let wanted = self.targets();
         let wanted = wanted.first().ok_or("no target")?;
@@ -91,7 +92,7 @@ impl Resolution {
 #[derive(Debug, Clone)]
 pub struct Fault {
     description: &'static FaultDescription,
-    /// Map that was read.
+    /// Map of parameters in the form of the file.
     parameters: Arc<Map<String, Value>>,
     resolved: Arc<dyn ResolvedFault>,
     decided: Arc<(&'static str, Value)>,
@@ -124,7 +125,7 @@ impl Fault {
         self.description
     }
 
-    /// Returns the name in scenario files.
+    /// Returns the name of the fault in scenario files.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.description.name

@@ -16,7 +16,7 @@ use chaosrun_input::{Checker, Document, RawAmount, RawDuration, RawRamp, RawRamp
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Heal {
-    /// The agent may repair it.
+    /// The agent may repair the fault.
     Agent,
     /// Only the environment could end the fault, but it does not.
     Never,
@@ -54,7 +54,7 @@ pub struct FaultGround<'a> {
 }
 
 impl FaultGround<'_> {
-    /// Returns the names of the nodes that `target` can mean; none for a `select`, which is known only at the injection.
+    /// Returns the names of the nodes that `target` can mean. Returns `None` for a `select`, which is known only at the injection.
     #[must_use]
     pub fn candidates(&self, target: &Target) -> Option<Vec<String>> {
         target::candidates(target, &self.nodes)
@@ -72,7 +72,7 @@ impl FaultGround<'_> {
     }
 }
 
-/// Fault that is being resolved. Keys are those of its own map.
+/// Context for resolving one fault. The keys of its methods are relative to `at`.
 pub struct Resolver<'a, 'd> {
     pub check: &'a mut Checker<'d>,
     /// Pointer of the map of its parameters.
@@ -109,7 +109,7 @@ impl Resolver<'_, '_> {
         self.check.within(&self.at.key(key), value, range, default)
     }
 
-    /// Returns a whole number; the default if none is given or it is outside the range.
+    /// Returns a whole number. Returns the default if there is no value, or if the value is outside the range.
     pub fn whole(&mut self, key: &str, value: Option<u32>, range: RangeInclusive<u32>, default: u32) -> u32 {
         whole(self.check, &self.at.key(key), value, range, default)
     }

@@ -14,7 +14,7 @@ pub(super) async fn put(context: &FaultContext, stress: Option<Stress>) -> Resul
     each(&context.targets, async |node| context.effects.stress(&*context.cluster, &node, &context.id, stress).await).await
 }
 
-/// Checks all targets; the first target without the load decides.
+/// Checks all targets, and returns the finding of the first target without the load, or of all targets.
 pub(super) async fn installed(context: &FaultContext, there: impl Fn(&StressReading) -> bool) -> FaultFinding {
     let mut told = Vec::new();
     for node in &context.targets {

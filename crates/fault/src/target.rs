@@ -70,8 +70,8 @@ pub enum Pick {
     All,
 }
 
-/// Returns the names of the nodes to choose from, in the order of the cluster. None for a `select`, whose value is known only at the
-/// injection.
+/// Returns the names of the nodes to choose from, in the order of the cluster. Returns `None` for a `select`, whose value is known only at
+/// the injection.
 #[must_use]
 pub fn candidates(target: &Target, nodes: &[FaultNode]) -> Option<Vec<String>> {
     let taken = |name: &str| !target.except.iter().any(|except| except == name);
@@ -147,7 +147,8 @@ pub fn target(check: &mut Checker, pointer: &Pointer, raw: &Short<RawTarget>, gr
     }
 }
 
-/// Resolves a target as [`target`] does, except that a role without a number, also as a word, means all of its nodes.
+/// Resolves a target like [`target`], with one difference: a role without a `pick` means all of its nodes, also if it is given as a single
+/// word.
 pub fn group(check: &mut Checker, pointer: &Pointer, raw: &Short<RawTarget>, ground: &FaultGround) -> Option<Target> {
     match raw {
         Short::Word(word) if ground.roles.iter().any(|role| role == word) && !ground.nodes.iter().any(|node| node.name == *word) => {
@@ -281,7 +282,7 @@ fn enough(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, target: &Targ
     check.wrong(&key, problem);
 }
 
-/// Reads `2`, `50%`, `majority`, `minority` or `all`; the error says what was expected.
+/// Parses `2`, `50%`, `majority`, `minority` or `all`. The error names the expected forms.
 fn pick_of(text: &str) -> Result<Pick, String> {
     let text = text.trim();
     match text {

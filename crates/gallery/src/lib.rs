@@ -1,4 +1,4 @@
-//! Hand-written streams: one trial of every kind a person may see, for the golden texts and the tests of the record.
+//! Hand-written event streams with trials of every kind that a user may see. The golden texts and the tests of the record use them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use chaosrun_event::{
     summary,
 };
 
-/// A stream under construction: every event a little later than the one before.
+/// Stream under construction. Every event is later than the previous one.
 pub struct GalleryStream {
     pub run: RunId,
     pub events: Vec<Arc<Event>>,
@@ -49,7 +49,7 @@ impl GalleryStream {
         stream
     }
 
-    /// One millisecond later.
+    /// Adds an event one millisecond after the previous one.
     pub fn push(&mut self, kind: EventKind) -> &mut Self {
         self.after(1_000, kind)
     }
@@ -78,7 +78,7 @@ impl GalleryStream {
         self
     }
 
-    /// A trial without anything in between.
+    /// Adds a trial without events between its start and its end.
     pub fn whole(&mut self, id: &str, started: TrialStarted, finished: TrialFinished) -> &mut Self {
         self.trial(id, started).end(finished)
     }
@@ -90,7 +90,7 @@ impl GalleryStream {
     }
 }
 
-/// A trial of an earlier run.
+/// Returns the event of a trial that an earlier run has finished.
 pub fn kept(number: usize, verdict: Verdict) -> EventKind {
     EventKind::TrialKept(Box::new(ReusedTrial {
         trial: trial_id(&format!("t-0d0d{number:04}")),
@@ -112,7 +112,7 @@ pub fn kept(number: usize, verdict: Verdict) -> EventKind {
     }))
 }
 
-/// A comparison that was decided.
+/// Returns the event of a comparison that was decided: `variant` is worse.
 pub fn answered(variant: &str, not_needed: usize) -> EventKind {
     EventKind::ComparisonAnswered(Box::new(ComparisonProgress {
         variant: variant.into(),
@@ -270,7 +270,7 @@ pub fn interrupted() -> TrialFinished {
     }
 }
 
-/// Every kind of status line.
+/// Returns a stream whose trials lead to every kind of status line.
 pub fn every_status() -> GalleryStream {
     let mut stream = GalleryStream::new("r-0000gady", 12);
     let long = "a_scenario_whose_name_says_all_that_happens_in_it";
@@ -353,7 +353,7 @@ fn nothing_known() -> TrialFinished {
     }
 }
 
-/// A whole trial with everything that can be told about one.
+/// Returns the stream of one complete trial that contains as many kinds of events as possible.
 pub fn told() -> GalleryStream {
     let mut stream = GalleryStream::new("r-0000t0ad", 1);
     stream.trial("t-3f9c0001", started("node_kill", "playbook", 7));
@@ -580,7 +580,7 @@ fn autopsy() -> Autopsy {
     }
 }
 
-/// They come to sqrt(0.85 x 0.5) = 0.65.
+/// Returns the parts of a score of sqrt(0.85 x 0.5) = 0.65.
 fn parts() -> Vec<ScorePart> {
     let part = |group, name: &str, weight, measured, value, why: &str| ScorePart {
         group,

@@ -10,7 +10,7 @@ pub(super) const TOOL: &str = "grade";
 /// Largest number of stored characters of the reasons.
 const REASONS: usize = 2_000;
 
-/// Returns true if all cited evidence was shown, according to the rules. Without cited evidence nothing is supported.
+/// Returns true if there is cited evidence and, according to the rules, all of it was shown to the agent.
 #[must_use]
 pub fn supported(grade: &Grade) -> bool {
     grade.quotes > 0 && grade.quotes_found == grade.quotes

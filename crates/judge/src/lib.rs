@@ -1,7 +1,7 @@
-//! Judge: a model that grades diagnoses of agents. Its grades are advice, stored apart from verdicts and scores, which they do not change.
+//! Judge: a model that grades diagnoses of agents. Its grades are advice. They are stored separately, and change no verdict and no score.
 //!
-//! [`gather`] makes one question per trial from its events. [`session`] asks those that have no stored answer. [`agreement`] compares the
-//! answers with the grades of the rules.
+//! [`gather`] makes one question per trial from its events. [`session`] asks the questions that have no stored answer. [`agreement`]
+//! compares the answers with the grades of the rules.
 
 pub mod agreement;
 mod answer;
@@ -14,5 +14,5 @@ pub use chaosrun_event::{Cause, JudgeAnswer as Answer, JudgeReply as Said, Judge
 pub use gather::{Gathered, JudgeQuestion, JudgeSelection, gather};
 pub use session::{JudgeInputs, JudgedTrial, Verdicts, judge};
 
-/// Version of the question and of the answer format. A new version asks again.
+/// Version of the question and of the answer format. Answers to questions of another version are not reused.
 pub(crate) const JUDGE_VERSION: u32 = 1;

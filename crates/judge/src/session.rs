@@ -24,7 +24,7 @@ const TRIES: u32 = 3;
 pub struct JudgeInputs<'a> {
     pub judge: &'a Judge,
     pub tape: Tape,
-    /// Asks again although an answer is stored.
+    /// True to ask again although an answer is stored.
     pub again: bool,
 }
 
@@ -77,7 +77,7 @@ pub enum JudgeEnd {
     Interrupted,
 }
 
-/// Asks all questions. Each answer is stored at once, since it has been paid for.
+/// Asks all questions. Each answer is stored immediately, because it has been paid for.
 ///
 /// # Errors
 /// The record cannot be read or written. Failures of the model are part of the result.
@@ -139,7 +139,7 @@ pub async fn judge(session: JudgeInputs<'_>, gathered: Gathered, database: &Data
     Ok(verdicts)
 }
 
-/// Returns the exhausted limit, if any, before another question is asked.
+/// Returns a message about the exhausted limit. Returns `None` if another question may be asked.
 fn within(judge: &Judge, verdicts: &Verdicts) -> Option<String> {
     let tokens = verdicts.usage.prompt() + verdicts.usage.output;
     match (judge.usd, judge.tokens) {

@@ -406,7 +406,8 @@ impl ModelBackend for ModelClient {
     }
 }
 
-/// Returns the server's time, because its clock may differ from the local one.
+/// Returns the time of the response according to its `date` header, because the server's clock may differ from the local one. Without this
+/// header, returns the local time.
 pub fn server_time(headers: &HeaderMap) -> Timestamp {
     wire::text(headers, "date").and_then(|date| rfc2822::parse(date).ok()).map_or_else(Timestamp::now, |date| date.timestamp())
 }

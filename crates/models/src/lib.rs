@@ -154,8 +154,8 @@ pub enum StopReason {
     Other(String),
 }
 
-/// Cost of a session so far. Shared with the code that may cancel an exchange, since a partial exchange counts as far as it
-/// arrived.
+/// Cost of a session so far. The code that may cancel an exchange shares the meter, because the received part of a cancelled exchange
+/// counts too.
 #[derive(Debug, Default)]
 pub struct CostMeter {
     spent: Mutex<Spent>,

@@ -13,7 +13,7 @@ use super::wire::Allowance;
 
 const FIRST: f64 = 16.0;
 const MOST: f64 = 128.0;
-/// Longest wait that a server can impose. The server repeats a longer one.
+/// Longest wait that a server can impose. A server that wants a longer wait refuses the next request too.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// Limiters of a process.
@@ -158,7 +158,7 @@ impl Core {
         Admission::Now
     }
 
-    /// Returns the reason for a wait, and its duration if known.
+    /// Returns the reason for a wait, and its duration, which is zero if unknown.
     fn why(&self, now: Instant) -> (String, Duration) {
         match &self.closed {
             Some((until, why)) if *until > now => (why.clone(), *until - now),

@@ -53,7 +53,7 @@ impl Advice {
     }
 }
 
-/// Decision after failed attempt `attempt`, counted from 1, at `elapsed` from the start of the first attempt.
+/// Decision after a failed attempt.
 #[derive(Debug, PartialEq)]
 pub enum Next {
     Again(Duration),
@@ -61,7 +61,8 @@ pub enum Next {
     GiveUp(Option<String>),
 }
 
-/// Returns the next step. `draw` is a random number between 0 and 1.
+/// Decides after failed attempt `attempt`, counted from 1. `elapsed` is the time since the start of the first attempt. `draw` is a random
+/// number between 0 and 1.
 #[must_use]
 pub fn next(retries: Retries, attempt: u32, elapsed: Duration, trouble: &AttemptError, advice: Advice, draw: f64) -> Next {
     // An empty account stays empty while we wait, even if the server advises a retry.

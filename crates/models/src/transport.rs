@@ -1,9 +1,9 @@
 //! Transports to a model: HTTP, recorded HTTP, or a cassette. The same client uses all of them.
 //!
 //! The HTTP client uses hyper and rustls directly instead of reqwest, because reqwest 0.13 cannot enable TLS for a single client
-//! (measured). It either adds the C library aws-lc-rs, or `Client::build` panics in every client of the process, including the
-//! stand-ins, until a provider is installed globally. It then fails on a machine without certificates
-//! (`No CA certificates were loaded from the system`), such as the container of a stand-in, even without TLS.
+//! (measured). One way to enable TLS adds the C library aws-lc-rs. With the other way, `Client::build` panics in every client of the
+//! process, including the stand-ins, until a provider is installed globally. Afterwards, even clients without TLS fail on a machine without
+//! certificates (`No CA certificates were loaded from the system`), such as the container of a stand-in.
 
 use std::pin::Pin;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! Wire formats: write requests to a model and parse responses, without IO, clock or stored keys.
+//! Wire formats: they write requests to a model and parse responses, without IO, clock or stored keys.
 
 use std::fmt;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub trait WireDialect: fmt::Debug + Send + Sync {
     fn allowances(&self, headers: &HeaderMap, now: Timestamp) -> Vec<Allowance>;
 }
 
-/// Dialect that this program also sends requests in.
+/// Dialect in which this program also sends requests.
 pub trait ModelWire: WireDialect {
     /// Returns the request body. The same conversation gives the same bytes, and a longer conversation keeps the bytes of its
     /// earlier part.

@@ -1,4 +1,5 @@
-//! Task that ticks: probes, judges, reports. Wakes at once when a node changes.
+//! Task of the monitor. It runs the probes at every tick, judges the answers and emits the changes. A change of a node starts an evaluation
+//! at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl Monitor {
 }
 
 impl MonitorHandle {
-    /// Returns the newest evaluation, and a way to wait for the next.
+    /// Returns the receiver of evaluations. It contains the newest evaluation and reports each further one.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<MonitorState> {
         self.state.clone()
@@ -111,13 +112,13 @@ impl MonitorHandle {
         context.await.ok()?
     }
 
-    /// Enables tickets: violations open tickets from now on, including present ones. Before this call they do not: a cluster that is
-    /// starting is no incident.
+    /// Enables tickets. From now on violations open tickets, including violations that exist already. Before this call they do not, because
+    /// a cluster that is starting is no incident.
     pub fn raise_tickets(&self) {
         let _ = self.requests.send(Request::Raise);
     }
 
-    /// Opens a ticket manually: a page.
+    /// Opens a ticket without a violated invariant (a page).
     pub fn page(&self, violation: Violation) {
         let _ = self.requests.send(Request::Page(Box::new(violation)));
     }

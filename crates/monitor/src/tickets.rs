@@ -24,7 +24,7 @@ pub struct Violation {
 struct Entry {
     ticket: Ticket,
     open: bool,
-    /// (invariant, item) -> true while it is violated.
+    /// True for each pair of invariant and item that is violated now.
     parts: IndexMap<(String, String), bool>,
 }
 
@@ -35,7 +35,7 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// Records the begin of a violation. Returns the event to emit, `None` if the violation is known already.
+    /// Records the start of a violation. Returns the event to emit, or `None` if the violation is already known.
     pub fn violated(&mut self, violation: Violation, now: Timestamp) -> Option<EventKind> {
         let part = (violation.invariant.clone(), violation.item.clone());
         let same = |entry: &Entry| match &violation.node {
@@ -88,7 +88,7 @@ impl Tickets {
         self.violated(violation, now)
     }
 
-    /// Returns all tickets; true for an open ticket.
+    /// Returns all tickets. The second value is true for an open ticket.
     pub fn all(&self) -> impl Iterator<Item = (&Ticket, bool)> {
         self.entries.iter().map(|entry| (&entry.ticket, entry.open))
     }

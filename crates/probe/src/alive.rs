@@ -1,4 +1,4 @@
-//! `alive:` probes: whether the node's process runs. Answered from the states that the cluster knows, without asking anybody.
+//! `alive:` probes: the node's process runs. The answer comes from the node states that the cluster knows, without a request to the node.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl ProbeKind for Alive {
 impl ObservationProbe for Alive {
     fn look(&self, site: &dyn ProbeSite) -> Result<ProbeReply, ProbeFailure> {
         let Some(state) = site.state() else { return Err(ProbeFailure::Told("no such node".into())) };
-        // The process of a paused node exists and does not serve: other probes show that.
+        // The process of a paused node exists but does not serve. Other probes show that.
         let (ok, text) = match state {
             NodeState::Running => (true, "running".to_owned()),
             NodeState::Paused => (true, "paused".to_owned()),

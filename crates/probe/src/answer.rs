@@ -1,4 +1,4 @@
-//! Answer of a probe, as expressions see it.
+//! Answer of a probe, in the form in which expressions see it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use super::kind::{ProbeFailure, ProbeReply};
 use super::metrics::MetricSeries;
 use chaosrun_expr::{Unknown, UnknownReason, Value, of_serde, unavailable};
 
-/// Answer of one probe about one node, or about the whole.
+/// Answer of one probe about one node, or about the whole cluster.
 #[derive(Debug, Clone)]
 pub struct ProbeAnswer {
     pub ok: bool,
     /// HTTP status, or the exit code of a command.
     pub status: Option<i64>,
-    /// Why there is no answer.
+    /// Reason why there is no answer.
     pub error: Option<String>,
     pub body: AnswerBody,
-    /// Node of an `any` probe that gave it.
+    /// Node that gave the answer to an `any` probe.
     pub by: Option<String>,
     pub at: Instant,
     pub took: Duration,
@@ -28,14 +28,14 @@ pub struct ProbeAnswer {
 #[derive(Debug, Clone)]
 pub enum AnswerBody {
     None,
-    /// A text that is JSON is both.
+    /// Valid JSON: the parsed value and the original text.
     Json(Value, Arc<str>),
     Text(Arc<str>),
-    /// A metric query, or lines of a log. The value may be null (nothing to tell) or unknown.
+    /// Series of a metric query, or matching lines of a log. The value is null if there are no series, and may be unknown.
     Rows {
         rows: Value,
         value: Value,
-        /// Warnings of the server about its own answer.
+        /// Warnings of the server about this answer.
         warnings: Vec<String>,
     },
 }
@@ -54,7 +54,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// Answer of a probe that was asked at `began`.
+    /// Converts the result of a probe that started at `began`.
     #[must_use]
     pub fn of(replied: Result<ProbeReply, ProbeFailure>, began: Instant) -> Self {
         match replied {
@@ -66,7 +66,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// A body that may be JSON.
+    /// Returns a text as a body, which is JSON if the text is valid JSON.
     #[must_use]
     pub fn body(text: &str) -> AnswerBody {
         match serde_json::from_str::<Value>(text) {
@@ -75,7 +75,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// Problem in words; none when the answer is ok.
+    /// Returns the problem in words. Returns `None` if the answer is ok.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         match (&self.error, self.status, &self.body) {
@@ -88,7 +88,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// Series of a metric query.
+    /// Returns the series of a metric query as rows.
     #[must_use]
     pub fn series(series: &[MetricSeries]) -> AnswerBody {
         #[derive(Serialize)]
@@ -101,8 +101,8 @@ impl ProbeAnswer {
         AnswerBody::Rows { rows: of_serde(&rows), value: Self::single(&values), warnings: Vec::new() }
     }
 
-    /// The value of the only series. Null: it was asked and answered, and there is nothing to tell (no request in the
-    /// window).
+    /// Returns the value of the only series. Returns null if there is no series, for example because no request fell into the window.
+    /// Several series give unknown.
     pub(super) fn single(values: &[f64]) -> Value {
         match values {
             [] => Value::from(()),
@@ -113,8 +113,8 @@ impl ProbeAnswer {
         }
     }
 
-    /// Value that expressions see. Fields of an answer that failed or is too old are unknown; fields that this kind of probe
-    /// never has are absent.
+    /// Returns the value that expressions see. Fields of a failed or stale answer are unknown. Fields that this kind of probe never has are
+    /// absent.
     #[must_use]
     pub fn value(&self, node: Option<&str>, stale_after: Duration, now: Instant) -> Value {
         let age = now.saturating_duration_since(self.at);
@@ -142,7 +142,7 @@ impl ProbeAnswer {
             AnswerBody::None => (),
             AnswerBody::Json(_, text) | AnswerBody::Text(text) => {
                 let json = match (&self.body, failed) {
-                    // The JSON of an error is no answer to what was asked: its fields would seem to be missing.
+                    // The JSON of an error lacks the expected fields, which would then appear to be missing in the system.
                     (_, Some(failed)) => unavailable(failed),
                     (AnswerBody::Json(json, _), None) => json.clone(),
                     _ => unavailable("the answer is not JSON"),
@@ -160,7 +160,7 @@ impl ProbeAnswer {
     }
 }
 
-/// Observation with unknown fields, except for those in `fields`.
+/// Returns an observation whose fields are unknown for `reason`, except those in `fields`.
 #[must_use]
 pub fn nothing_known(node: Option<&str>, reason: &str, mut fields: IndexMap<&'static str, Value>) -> Value {
     if let Some(node) = node {

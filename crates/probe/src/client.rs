@@ -1,9 +1,8 @@
-//! HTTP client of probes, readiness, faults and actions: sizes are limited, failures are put into words.
+//! HTTP client of probes, readiness, faults and actions. It limits the size of answers, and describes failures in words.
 //!
-//! Observations keep their connections, because they ask the same addresses several times a second. Everything else opens a
-//! connection per request: evidence and readiness must show that a node takes new connections, and a request that changes
-//! something must not be sent twice. hyper sends a request again when a *kept* connection turns out to be closed; on a new
-//! one it never does.
+//! Observations keep their connections, because they query the same addresses several times per second. All other requests open a
+//! connection each, for two reasons. Evidence and readiness must show that a node accepts new connections. A request with side effects must
+//! not be sent twice: hyper repeats a request if a *reused* connection turns out to be closed, but never on a new connection.
 
 use std::error::Error;
 use std::io;
@@ -21,21 +20,21 @@ use super::limits::{ANSWER, IDLE, READY_ANSWER};
 #[derive(Debug, Clone, Default)]
 pub struct HttpClient(Arc<Clients>);
 
-/// Clients are made when they are first needed: many a cluster has no HTTP.
+/// Clients with and without kept connections, each created at its first use, because many clusters need no HTTP.
 #[derive(Debug, Default)]
 struct Clients {
     kept: OnceLock<Result<Client, String>>,
     fresh: OnceLock<Result<Client, String>>,
 }
 
-/// Connections of a request, and the limit of its answer.
+/// Use of connections for a request, and the limit of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionPolicy {
-    /// For observations: a connection is kept for the next request.
+    /// For observations: the connection is kept for the next request.
     Kept,
-    /// For readiness and evidence: a new connection per request, and a smaller answer.
+    /// For readiness and evidence: a new connection per request, and a lower limit.
     Ready,
-    /// For requests that change something: a new connection per request.
+    /// For requests with side effects: a new connection per request.
     Once,
 }
 
@@ -58,8 +57,10 @@ pub struct HttpRequest {
 }
 
 impl HttpRequest {
+    /// Validates a request.
+    ///
     /// # Errors
-    /// In words: a URL, a method or a header that is none.
+    /// Message about an invalid URL, method or header.
     pub fn new(method: &str, url: &str, headers: &[(String, String)], body: Option<String>) -> Result<Self, String> {
         let parsed = Url::parse(url).map_err(|error| format!("`{url}` is not a URL: {error}"))?;
         if !parsed.has_host() {
@@ -76,7 +77,7 @@ impl HttpRequest {
     }
 }
 
-/// Answer of any status.
+/// Response with any status.
 #[derive(Debug, Clone)]
 pub struct HttpResponse {
     pub status: u16,
@@ -84,11 +85,11 @@ pub struct HttpResponse {
     pub took: Duration,
 }
 
-/// Request without an answer.
+/// Failure of a request that received no complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoAnswer {
     pub problem: String,
-    /// The connection was not made: the request certainly had no effect.
+    /// True if no connection was established, so that the request certainly had no effect.
     pub not_sent: bool,
 }
 
@@ -107,7 +108,7 @@ impl HttpClient {
 
     fn of(&self, connection: ConnectionPolicy) -> Result<&Client, FailedExchange> {
         let make = |kept: bool| {
-            // A proxy of the environment must not stand between the runner and loopback.
+            // A proxy named in the environment must not handle requests to loopback.
             let builder = Client::builder().no_proxy().redirect(Policy::none()).retry(reqwest::retry::never());
             let builder = if kept { builder.pool_idle_timeout(IDLE) } else { builder.pool_max_idle_per_host(0) };
             builder.build().map_err(|error| error.to_string())
@@ -119,7 +120,7 @@ impl HttpClient {
         made.as_ref().map_err(|problem| FailedExchange { failure: ProbeFailure::Other(problem.clone()), not_sent: true })
     }
 
-    /// Makes a request. The caller bounds the time.
+    /// Sends a request and reads the answer. The caller limits the time.
     pub(super) async fn exchange(&self, request: &HttpRequest, connection: ConnectionPolicy) -> Result<(u16, String), FailedExchange> {
         let mut builder = self.of(connection)?.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
         if let Some(body) = &request.body {
@@ -143,10 +144,10 @@ impl HttpClient {
         Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Makes a request on a connection of its own. It is sent at most once.
+    /// Sends a request on a new connection, at most once.
     ///
     /// # Errors
-    /// No answer within `timeout`, refused, reset, too large, or not a request that can be made; in words.
+    /// No answer within `timeout`, a refused or broken connection, an answer that is too long, or an invalid request.
     pub async fn request(
         &self,
         method: &str,
@@ -165,7 +166,7 @@ impl HttpClient {
     }
 }
 
-/// The first cause that is an IO error says what happened, otherwise the innermost cause.
+/// Describes an error by its first cause that is an IO error, otherwise by its innermost cause.
 fn failure(error: &reqwest::Error) -> ProbeFailure {
     let mut cause: &(dyn Error + 'static) = error;
     loop {
@@ -208,8 +209,8 @@ mod tests {
         true
     }
 
-    /// A server that counts connections and requests. It answers the first request of a connection as one that is kept open,
-    /// and closes the connection as soon as a second one arrives, without an answer.
+    /// Starts a server that counts connections and requests. It answers the first request of each connection and keeps the connection open.
+    /// At the second request, it closes the connection without an answer.
     async fn server() -> (String, Arc<(AtomicUsize, AtomicUsize)>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -237,7 +238,7 @@ mod tests {
     async fn post_of_an_action_opens_its_own_connection_and_is_sent_once() {
         let (url, counts) = server().await;
         let client = HttpClient::new();
-        // An observation leaves a connection in the pool, on which the server answers nothing any more.
+        // An observation leaves a connection in the pool, on which the server answers no further request.
         let observation = HttpRequest::new("GET", &url, &[], None).unwrap();
         client.exchange(&observation, ConnectionPolicy::Kept).await.unwrap();
         for sent in 2..12 {
@@ -245,7 +246,7 @@ mod tests {
             assert_eq!((answer.status, answer.text.as_str()), (200, "ok"));
             assert_eq!((counts.0.load(Ordering::SeqCst), counts.1.load(Ordering::SeqCst)), (sent, sent));
         }
-        // Evidence opens a new connection as well; a second observation uses the one that was kept.
+        // Evidence opens a new connection too. A second observation uses the connection that was kept.
         client.exchange(&observation, ConnectionPolicy::Ready).await.unwrap();
         assert_eq!(counts.0.load(Ordering::SeqCst), 12);
         client.exchange(&observation, ConnectionPolicy::Kept).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! `exec:` probes: a command in the node, or beside the runner. Exit code 0 is ok, its output is the answer.
+//! `exec:` probes: a command in the node, or beside the runner. Exit code 0 is ok; the output of the command is the answer.
 
 use std::sync::Arc;
 

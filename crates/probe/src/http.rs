@@ -82,7 +82,7 @@ impl ReadinessProbe for Exchange {
     }
 }
 
-/// Makes a request; the answer may be JSON.
+/// Sends a request and returns the answer, with its JSON if it has any.
 pub(super) async fn get(site: &dyn ProbeSite, request: &HttpRequest) -> Result<ProbeReply, ProbeFailure> {
     let (status, text) = site.http().exchange(request, site.connection()).await.map_err(|none| none.failure)?;
     Ok(ProbeReply::new((200..300).contains(&status), ProbeAnswer::body(&text)).with_status(i64::from(status)))

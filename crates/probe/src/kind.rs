@@ -1,4 +1,4 @@
-//! Definition of a probe: what every kind of probe provides, and what it is given.
+//! Definition of a probe: the interface of every kind of probe, and its inputs.
 
 use std::fmt;
 use std::ops::Deref;
@@ -20,10 +20,10 @@ use chaosrun_input::scalar::RawDuration;
 
 /// Parameters of one kind of probe, validated.
 pub trait ProbeKind: fmt::Debug + Send + Sync {
-    /// Prepares the probe for one node, or for none.
+    /// Prepares the probe for the target, which is one node or no node.
     ///
     /// # Errors
-    /// A template that cannot be rendered, or a target that the probe cannot look at; in words.
+    /// Message about a template that cannot be rendered, or about a target that this probe cannot observe.
     fn prepare(&self, target: &ProbeTarget<'_>) -> Result<Prepared, String>;
 
     /// Returns true if the probe has no meaning without a node.
@@ -31,32 +31,32 @@ pub trait ProbeKind: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Returns true if several nodes of an `any` probe may be asked at the same time.
+    /// Returns true if an `any` probe may query several nodes at the same time.
     fn hedged(&self) -> bool {
         false
     }
 
-    /// Returns true if the answer changes with the state of a node, so that it is looked at again at once when a node changes.
+    /// Returns true if the answer depends on the state of a node. The probe then runs again as soon as a node changes.
     fn follows_nodes(&self) -> bool {
         false
     }
 
-    /// Condition on the answer when a readiness probe declares none.
+    /// Condition on the answer for a readiness probe that declares no condition.
     fn ready_when(&self) -> &'static str {
         "error is none"
     }
 }
 
-/// Reading of one kind of probe from a cluster file.
+/// Kind of probe that is read from a cluster file.
 pub trait FromFile: ProbeKind + Serialize + Sized + 'static {
-    /// Value of the probe's key.
+    /// Raw value of the probe's key.
     type Raw;
 
     /// Reads and validates the parameters. `at` is the place of the value.
     fn read(raw: &Self::Raw, at: &Pointer, shared: &SharedKeys<'_>, check: &mut Checker<'_>) -> Option<Self>;
 }
 
-/// Keys beside a probe's own that some kinds of probe read.
+/// Keys beside the probe's own key that some kinds of probe read.
 #[derive(Debug, Default)]
 pub struct SharedKeys<'a> {
     /// Place of the whole probe.
@@ -65,7 +65,7 @@ pub struct SharedKeys<'a> {
     pub window: Option<&'a RawDuration>,
 }
 
-/// One probe of the model: its kind, and its printed form.
+/// Probe of the model: its kind and its printed form.
 #[derive(Debug, Clone)]
 pub struct ProbeSpec {
     /// Key in cluster files.
@@ -104,18 +104,18 @@ impl Serialize for ProbeSpec {
 /// Node that a probe is prepared for.
 #[derive(Debug)]
 pub struct ProbeTarget<'a> {
-    /// The node; none for a probe beside the runner.
+    /// Name of the node. `None` for a probe beside the runner.
     pub node: Option<&'a str>,
     /// Names that templates may use.
     pub context: &'a Context,
-    /// File that holds all the node has printed.
+    /// File with the complete output of the node.
     pub log: Option<PathBuf>,
-    /// Time that one answer may take.
+    /// Maximum time of one answer.
     pub timeout: Duration,
 }
 
 impl ProbeTarget<'_> {
-    /// Text of a template for this node.
+    /// Renders a template for this node.
     ///
     /// # Errors
     /// The reason why the template cannot be rendered.
@@ -123,7 +123,7 @@ impl ProbeTarget<'_> {
         template.render(self.context).map_err(|unknown| unknown.reason)
     }
 
-    /// Texts of several templates for this node.
+    /// Renders several templates for this node.
     ///
     /// # Errors
     /// The reason why a template cannot be rendered.
@@ -132,17 +132,17 @@ impl ProbeTarget<'_> {
     }
 }
 
-/// A probe with everything in place.
+/// Probe whose templates are rendered.
 #[derive(Debug, Clone)]
 pub enum Prepared {
-    /// Answered at once, from what the runner knows.
+    /// Probe that answers at once, from information of the runner.
     Look(Arc<dyn ObservationProbe>),
-    /// Answered by somebody who is asked.
+    /// Probe that sends a request or runs a command.
     Ask(Arc<dyn ReadinessProbe>),
 }
 
 pub trait ObservationProbe: fmt::Debug + Send + Sync {
-    /// Answers without asking anybody.
+    /// Answers without a request.
     ///
     /// # Errors
     /// The reason why there is no answer.
@@ -151,58 +151,58 @@ pub trait ObservationProbe: fmt::Debug + Send + Sync {
 
 #[async_trait]
 pub trait ReadinessProbe: fmt::Debug + Send + Sync {
-    /// Asks once. The caller bounds the time; a future that is dropped leaves nothing running.
+    /// Runs the probe once. The caller limits the time. Dropping the future stops everything that it started.
     ///
     /// # Errors
     /// The reason why there is no answer.
     async fn ask(&self, site: &dyn ProbeSite) -> Result<ProbeReply, ProbeFailure>;
 
-    /// Noun for what did not come in time.
+    /// Returns the noun of messages about an expected result that did not arrive in time.
     fn awaits(&self) -> &'static str {
         "answer"
     }
 
-    /// Returns true while one more answer is needed before the first means anything.
+    /// Returns true while one answer is not enough, and the next one must follow soon.
     fn needs_another(&self) -> bool {
         false
     }
 }
 
-/// Surroundings in which a probe is asked.
+/// Environment in which a probe runs.
 #[async_trait]
 pub trait ProbeSite: Send + Sync {
-    /// State of the node; none when there is no such node.
+    /// State of the node. `None` if there is no such node.
     fn state(&self) -> Option<NodeState>;
 
-    /// Runs a command in the node's directory and environment, or beside the runner when the probe is about no node. Its output
-    /// is cut at [`super::limits::OUTPUT`]. A command whose future is dropped is killed.
+    /// Runs a command with the node's directory and environment, or beside the runner if the probe has no node. The output is cut at
+    /// [`super::limits::OUTPUT`] bytes. If the future is dropped, the command is killed.
     async fn execute(&self, command: &[String]) -> Result<ExecutedCommand, String>;
 
     fn http(&self) -> &HttpClient;
 
-    /// Connections that requests use.
+    /// Returns the policy for the connections of requests.
     fn connection(&self) -> ConnectionPolicy;
 
-    /// Figures of the running workload.
+    /// Returns the statistics of the running workload. Returns `None` if no workload runs.
     fn figures(&self) -> Option<&dyn Figures> {
         None
     }
 }
 
-/// A command that ended.
+/// Result of a command that has ended.
 #[derive(Debug, Clone)]
 pub struct ExecutedCommand {
-    /// Exit code, or 128 plus the number of the signal that ended it.
+    /// Exit code, or 128 plus the number of the signal that ended the command.
     pub status: i64,
     pub output: String,
 }
 
-/// Figures of a workload.
+/// Statistics of a workload.
 pub trait Figures: Send + Sync {
-    /// Statistics over the last `window`, as JSON.
+    /// Returns the statistics of the last `window`, as JSON.
     fn window(&self, window: Duration) -> Json;
 
-    /// Time since the newest figure.
+    /// Returns the time since the newest statistics.
     fn age(&self) -> Duration;
 }
 
@@ -212,10 +212,10 @@ pub struct ProbeReply {
     pub ok: bool,
     /// HTTP status, or the exit code of a command.
     pub status: Option<i64>,
-    /// Error that was reported in place of an answer.
+    /// Error that was reported instead of an answer.
     pub error: Option<String>,
     pub body: AnswerBody,
-    /// Time for which the answer has been true already.
+    /// Age of the answer when it was received.
     pub age: Duration,
 }
 
@@ -236,18 +236,18 @@ impl ProbeReply {
 pub enum ProbeFailure {
     /// The connection was refused.
     Refused,
-    /// The connection was closed or reset; in the words of an observation.
+    /// The connection was closed or reset. Contains the description of the failure.
     Closed(String),
-    /// The answer is longer than the limit, in bytes.
+    /// The answer exceeds the limit. Contains the limit in bytes.
     TooLong(usize),
-    /// Another reason that follows `could not be asked: `.
+    /// Other reason, which messages append to `could not be asked: `.
     Other(String),
-    /// A reason that is a statement about the node.
+    /// Complete statement, which messages append to the name of the node.
     Told(String),
 }
 
 impl ProbeFailure {
-    /// Reason of an observation that failed.
+    /// Returns the reason in the form of an observation's error.
     #[must_use]
     pub fn observed(&self) -> String {
         match self {
@@ -257,7 +257,7 @@ impl ProbeFailure {
         }
     }
 
-    /// Statement about a node that is waited for; it follows the node's name.
+    /// Returns a statement for messages about a node that is not ready. Messages append the statement to the node's name.
     #[must_use]
     pub fn of_node(&self) -> String {
         match self {

@@ -1,9 +1,9 @@
 //! Probes: the ways to look at a node, one file per kind of probe. Observations and readiness use the same definitions.
 //!
-//! A file holds the parameters of its probe (serde, schema, validation) and its execution; `registry` has one line for it.
-//! A [`ProbeKind`] is what a cluster file declares, [`Prepared`] is the same with the addresses of one node in place, a
-//! [`ProbeSite`] gives it what lies outside: the node's state, its commands, the HTTP client. A probe that fails is an answer
-//! too: [`ProbeFailure`] says why, in the words of an observation or of a node that is waited for.
+//! A file holds the parameters of its probe (serde, schema, validation) and its execution. `registry` has one line per probe. A cluster
+//! file declares a [`ProbeKind`]. [`Prepared`] is the same probe with rendered templates for one node. A [`ProbeSite`] provides its
+//! environment: the state of the node, its commands, the HTTP client. A failed probe is an answer too: [`ProbeFailure`] has the reason, in
+//! the form of an observation's error or of a message about readiness.
 
 mod answer;
 mod client;

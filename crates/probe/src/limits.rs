@@ -1,12 +1,12 @@
-//! Limits of probes, in one place.
+//! Limits of all probes.
 
 use std::time::Duration;
 
-/// Bytes of an HTTP answer to an observation or an action. A probe reads status pages, not files.
+/// Maximum bytes of an HTTP answer to an observation or an action. Probes read status pages, not files.
 pub const ANSWER: usize = 8 << 20;
-/// Bytes of an HTTP answer to a readiness probe.
+/// Maximum bytes of an HTTP answer to a readiness probe.
 pub(crate) const READY_ANSWER: usize = 1 << 20;
-/// Bytes of a command's output.
+/// Maximum bytes of a command's output.
 pub const OUTPUT: usize = 1 << 20;
-/// Time for which an idle connection of observations is kept.
+/// Time for which an idle connection of observations stays open.
 pub const IDLE: Duration = Duration::from_secs(30);

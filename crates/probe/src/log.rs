@@ -1,4 +1,4 @@
-//! `log:` probes and `logs:` rules: patterns on a node's log, which is read as it grows.
+//! `log:` probes and `logs:` rules: patterns that are matched against a node's log while it grows.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,17 +18,17 @@ use chaosrun_diagnostic::Pointer;
 use chaosrun_expr::{Value, of_serde};
 use chaosrun_input::Checker;
 
-/// Bytes of a log that are read at once; a log that grows faster is read on at the next tick.
+/// Maximum bytes of a log that one call reads. The next call continues there.
 const CHUNK: u64 = 1 << 20;
-/// Matches that a probe keeps.
+/// Maximum number of matches that a probe keeps.
 const KEPT: usize = 1_000;
 
-/// A log file and how far it was read.
+/// Log file and the position up to which it was read.
 #[derive(Debug)]
 struct Tail {
     path: PathBuf,
     at: u64,
-    /// The beginning of a line whose end has not been written yet.
+    /// Beginning of a line whose end has not been written yet.
     partial: Vec<u8>,
 }
 
@@ -37,7 +37,8 @@ impl Tail {
         Self { path, at: 0, partial: Vec::new() }
     }
 
-    /// The whole lines written since the call before. A missing file is an empty one; a shorter one was begun anew.
+    /// Returns the complete lines written since the previous call. A missing file counts as empty. A file that has become shorter is read
+    /// from its start.
     fn lines(&mut self) -> std::io::Result<Vec<String>> {
         let mut file = match File::open(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -66,14 +67,14 @@ impl Tail {
     }
 }
 
-/// The named groups of a match.
+/// Returns the named groups of a match. Returns `None` if the line does not match.
 fn fields(pattern: &Regex, line: &str) -> Option<IndexMap<String, String>> {
     let captures = pattern.captures(line)?;
     let named = pattern.capture_names().flatten();
     Some(named.filter_map(|name| Some((name.to_owned(), captures.name(name)?.as_str().to_owned()))).collect())
 }
 
-/// Lines of the node's log that match, newest last, as rows of named groups.
+/// Parameters of a `log:` probe, whose rows are the matching lines of the node's log.
 #[derive(Debug, Clone, Serialize)]
 pub struct Log {
     pattern: String,
@@ -104,7 +105,7 @@ impl ProbeKind for Log {
     }
 }
 
-/// Log of one node, and its lines that matched.
+/// Log of one node, and its matching lines.
 #[derive(Debug)]
 struct NodeLog {
     tail: Tail,
@@ -120,7 +121,8 @@ impl ObservationProbe for Mutex<NodeLog> {
 }
 
 impl NodeLog {
-    /// Rows of the lines that matched within the window, newest last, each with `line`; the value is their number.
+    /// Returns a row for each line that matched within the window, newest last. A row has the named groups and `line`. The value is the
+    /// number of rows.
     fn read(&mut self, now: Instant) -> Result<ProbeReply, ProbeFailure> {
         let lines = self.tail.lines().map_err(|error| ProbeFailure::Told(format!("the log cannot be read: {error}")))?;
         for line in lines {
@@ -139,7 +141,7 @@ impl NodeLog {
     }
 }
 
-/// The `logs:` rules of a cluster on its nodes' logs.
+/// `logs:` rules of a cluster, applied to the logs of its nodes.
 #[derive(Debug, Default)]
 pub struct LogRules {
     watched: Vec<Watched>,
@@ -149,11 +151,11 @@ pub struct LogRules {
 struct Watched {
     node: String,
     tail: Tail,
-    /// Name and pattern.
+    /// Names and patterns.
     rules: Vec<(String, Regex)>,
 }
 
-/// A line that a rule matched.
+/// Line that matched a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogMatch {
     pub rule: String,
@@ -163,14 +165,14 @@ pub struct LogMatch {
 }
 
 impl LogRules {
-    /// Watches a node's log for these rules. A pattern that is not a regular expression was refused at load.
+    /// Adds a node's log with its rules.
     pub fn watch(&mut self, node: String, path: PathBuf, rules: Vec<(String, Regex)>) {
         if !rules.is_empty() {
             self.watched.push(Watched { node, tail: Tail::new(path), rules });
         }
     }
 
-    /// Matches since the call before. A log that cannot be read now is read at the next call.
+    /// Returns the matches since the previous call. If a log cannot be read now, the next call reads it.
     pub fn poll(&mut self) -> Vec<LogMatch> {
         let mut found = Vec::new();
         for Watched { node, tail, rules } in &mut self.watched {

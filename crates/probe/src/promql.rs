@@ -21,7 +21,7 @@ use chaosrun_expr::{Template, Unknown, UnknownReason, Value, of_serde};
 use chaosrun_input::Checker;
 use chaosrun_input::scalar::{RawDuration, Text};
 
-/// Samples of a range beyond this are more than Prometheus itself would give.
+/// Maximum number of samples of a range. Prometheus itself refuses more.
 const MOST_SAMPLES: u32 = 11_000;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -71,13 +71,13 @@ impl ProbeKind for Promql {
     }
 }
 
-/// A query to one server.
+/// Query to one server.
 #[derive(Debug)]
 struct Question {
-    /// Its address, without the path of the API.
+    /// Address of the server, without the path of the API.
     pub url: String,
     pub query: String,
-    /// Time to look back, and the steps; the newest value alone when none.
+    /// Time to look back, and the step. `None` queries only the newest value.
     pub range: Option<(Duration, Duration)>,
     pub timeout: Duration,
 }
@@ -92,7 +92,7 @@ impl ReadinessProbe for Question {
 }
 
 impl Question {
-    /// Address of the request. The server is told the timeout too, so that it does not go on when nobody waits any more.
+    /// Returns the URL of the request. The URL contains the timeout, so that the server stops when the caller no longer waits.
     fn address(&self, now: SystemTime) -> Result<String, String> {
         let base = self.url.trim_end_matches('/');
         let timeout = format!("{}ms", self.timeout.as_millis().max(1));
@@ -110,7 +110,7 @@ impl Question {
     }
 }
 
-/// Every answer has this around it.
+/// Object around every answer.
 #[derive(Deserialize)]
 struct Envelope {
     status: String,
@@ -130,14 +130,14 @@ enum Data {
     Vector(Vec<Instant>),
     Matrix(Vec<Range>),
     Scalar(Sample),
-    /// Kept apart from a scalar: its text need not be a number.
+    /// Separate from a scalar, because the text need not be a number.
     String((Json, String)),
 }
 
 #[derive(Deserialize)]
 struct Instant {
     metric: BTreeMap<String, String>,
-    /// Value; none for a native histogram, which stands under another key.
+    /// Value. `None` for a native histogram, which has another key.
     value: Option<Sample>,
 }
 
@@ -148,7 +148,7 @@ struct Range {
     values: Vec<Sample>,
 }
 
-/// `[1435781451.781, "1"]`: numbers are text, because JSON has no `NaN` and no `+Inf`.
+/// Sample such as `[1435781451.781, "1"]`. Values are text, because JSON has no `NaN` and no `+Inf`.
 struct Sample(f64);
 
 impl<'de> Deserialize<'de> for Sample {
@@ -175,12 +175,12 @@ struct Many {
     values: Vec<f64>,
 }
 
-/// Series of a server's answer. An answer that is not a success is a failed probe, in the server's own words.
+/// Reads a server's answer. An answer without success becomes a failed probe with the server's error message.
 fn read(reply: ProbeReply) -> ProbeReply {
     let (AnswerBody::Json(_, text) | AnswerBody::Text(text)) = &reply.body else { return reply };
     let told: Envelope = match serde_json::from_str(text) {
         Ok(told) => told,
-        // A proxy's page, or another service under that address.
+        // The page of a proxy, or of another service at this address.
         Err(_) if !reply.ok => return reply,
         Err(error) => {
             let problem = format!("this is not an answer of Prometheus: {error}");
@@ -196,7 +196,7 @@ fn read(reply: ProbeReply) -> ProbeReply {
     }
 }
 
-/// `NaN` is what nothing divided by nothing is: like a series that ended, it has nothing to tell.
+/// Converts the data of an answer. Samples with `NaN` (0 divided by 0) are omitted, like series that have ended.
 fn body(data: &Data, warnings: Vec<String>) -> AnswerBody {
     let nothing = BTreeMap::new();
     let (rows, value) = match data {
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use chaosrun_expr::{Context, Expr, Scope};
 
-    /// Reply as the HTTP probe hands it on.
+    /// Returns the reply as the HTTP probe passes it on.
     fn answered(status: i64, text: &str) -> ProbeAnswer {
         let reply = ProbeReply::new((200..300).contains(&status), ProbeAnswer::body(text)).with_status(status);
         ProbeAnswer::of(Ok(read(reply)), Clock::now())
@@ -246,7 +246,7 @@ mod tests {
         answered(200, &format!(r#"{{"status":"success","data":{data}}}"#))
     }
 
-    /// Result of an invariant over the answer `p`; none = unknown.
+    /// Evaluates the condition `text` over the answer `p`. Returns `None` if it is unknown.
     fn judge(answer: &ProbeAnswer, text: &str) -> Option<bool> {
         let expr = Expr::compile(text, None, Scope::Invariant, &["p".to_owned()]).unwrap_or_else(|problems| panic!("{problems:?}"));
         let mut context = Context::new();
@@ -273,7 +273,7 @@ mod tests {
         let range = ask(Some((Duration::from_secs(60), Duration::from_secs(6))));
         let moments = "start=1435781391.781&end=1435781451.781&step=6.000";
         assert_eq!(range, format!("http://127.0.0.1:9090/prom/api/v1/query_range?{query}&{moments}"));
-        // However fine the steps are, the server is not asked for more than it would give.
+        // For very small steps, the URL still requests no more samples than the server returns.
         assert!(ask(Some((Duration::from_secs(11_000), Duration::ZERO))).ends_with("step=1.000"));
         let bad = Question { url: "not an address".into(), query: "up".into(), range: None, timeout: Duration::from_secs(1) };
         assert!(bad.address(now).unwrap_err().contains("`not an address` is not the address"));

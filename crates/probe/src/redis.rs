@@ -1,4 +1,4 @@
-//! `redis:` probes: one command to a Redis server, its answer as JSON. The connection is kept for the next command.
+//! `redis:` probes: one command to a Redis server, whose answer becomes JSON. The connection is kept for the next command.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,7 +52,7 @@ impl ProbeKind for Redis {
     }
 }
 
-/// A server, and the command that it is sent.
+/// Server, and the command that the probe sends to it.
 #[derive(Clone)]
 pub struct RedisCommand {
     address: String,
@@ -72,12 +72,12 @@ impl RedisCommand {
         Self { address, command, kept: Arc::default() }
     }
 
-    /// Sends the command once. The caller bounds the time.
+    /// Sends the command once. The caller limits the time.
     ///
     /// # Errors
-    /// No connection, a connection that broke, or what the server says against the command.
+    /// No connection, a broken connection, or an error message of the server.
     pub async fn answer(&self) -> Result<Json, ProbeFailure> {
-        // A connection that is not given back (the time was over, it broke) is not used again: its answer may still be under way.
+        // After a timeout or a failure of the connection, the connection is not used again, because its answer may still arrive.
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut connection = match kept {
             Some(connection) => connection,
@@ -94,7 +94,7 @@ impl RedisCommand {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, ProbeFailure> {
-        // Only the third protocol tells maps from lists.
+        // Only version 3 of the protocol distinguishes maps from lists.
         let client = Client::open(format!("redis://{}/?protocol=resp3", self.address));
         let client = client.map_err(|error| ProbeFailure::Other(format!("`{}` is no address: {error}", self.address)))?;
         // The caller bounds the time.
@@ -110,7 +110,7 @@ impl ReadinessProbe for RedisCommand {
     }
 }
 
-/// A text that is JSON is both, as everywhere.
+/// Returns the body of an answer. A text that is valid JSON becomes JSON with its text.
 fn body(json: &Json) -> AnswerBody {
     match json {
         Json::String(text) => ProbeAnswer::body(text),
@@ -118,7 +118,7 @@ fn body(json: &Json) -> AnswerBody {
     }
 }
 
-/// An answer as JSON: lists, numbers, texts and maps as they are, bytes that are no text with marks in their place.
+/// Converts an answer to JSON. Bytes that are not UTF-8 become replacement characters.
 fn json(value: Value) -> Json {
     let text = |bytes: &[u8]| Json::String(String::from_utf8_lossy(bytes).into_owned());
     match value {
@@ -136,7 +136,7 @@ fn json(value: Value) -> Json {
             Json::Object(pairs.into_iter().map(|(name, value)| (key(name), json(value))).collect::<Map<_, _>>())
         }
         Value::Attribute { data, .. } => json(*data),
-        // Redis knows numbers that JSON does not.
+        // Redis has numbers that JSON does not have.
         Value::Double(number) => Number::from_f64(number).map_or(Json::Null, Json::Number),
         Value::Boolean(truth) => truth.into(),
         Value::ServerError(error) => error.to_string().into(),
@@ -173,7 +173,8 @@ mod tests {
         assert!(matches!(body(&json(bulk("role:master"))), AnswerBody::Text(text) if &*text == "role:master"));
     }
 
-    /// A server of one connection that gives these answers, and takes each for a command.
+    /// Starts a server that accepts one connection. Each `GET` receives the next of `answers`; after the last one the server closes the
+    /// connection.
     async fn server(answers: &'static [&'static str]) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -186,7 +187,7 @@ mod tests {
             while let Ok(read @ 1..) = stream.read(&mut chunk).await {
                 buffer.extend_from_slice(&chunk[..read]);
                 let text = String::from_utf8_lossy(&buffer).to_uppercase();
-                // The greeting is answered by itself, and its companions (the client's name) with it.
+                // The commands by which the client opens the connection have answers of their own.
                 let said = text.matches("HELLO").count() + text.matches("SETINFO").count();
                 let asked = text.matches("\r\nGET\r\n").count();
                 buffer.clear();
@@ -207,7 +208,7 @@ mod tests {
         let question = RedisCommand::new(server(&[":7\r\n", "-WRONGTYPE no such thing\r\n"]).await, vec!["GET".into(), "k".into()]);
         assert_eq!(question.answer().await, Ok(j!(7)));
         assert_eq!(question.answer().await, Err(ProbeFailure::Other("WRONGTYPE no such thing".into())));
-        // The server has hung up, and takes nobody any more.
+        // The server has closed the connection, and accepts no other.
         assert!(question.answer().await.is_err());
         let refused = question.answer().await.unwrap_err();
         assert_eq!((refused.observed().as_str(), refused.of_node().as_str()), ("refused", "refused the connection"));

@@ -1,4 +1,4 @@
-//! Registry of probes: one line per kind. The keys of a probe and of `ready` in cluster files are made from it.
+//! Registry of probes: one line per kind. The keys of a probe and of `ready` in cluster files are generated from it.
 
 use std::time::Duration;
 
@@ -49,20 +49,20 @@ macro_rules! probes {
             pub within: Option<RawDuration>,
         }
 
-        /// Kinds of probe that a node may be observed by.
+        /// Kinds of probe that observations may use.
         pub const OBSERVABLE: &[&str] = &[$(stringify!($both),)* $(stringify!($name),)*];
-        /// Kinds of probe that a node may be waited for by.
+        /// Kinds of probe that `ready` may use.
         pub const READY: &[&str] = &[$(stringify!($both),)*];
 
         impl RawProbe {
-            /// Kinds of probe that the file gives.
+            /// Returns the kinds of probe that the file specifies.
             #[must_use]
             pub fn given(&self) -> Vec<&'static str> {
                 let all = [$((stringify!($both), self.$both.is_some()),)* $((stringify!($name), self.$name.is_some()),)*];
                 all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
             }
 
-            /// Reads the first kind of probe that the file gives.
+            /// Reads the first kind of probe that the file specifies.
             pub fn read(&self, at: &Pointer, check: &mut Checker<'_>) -> Option<ProbeSpec> {
                 let shared = SharedKeys { at: at.clone(), expr: self.expr.as_deref(), window: self.window.as_ref() };
                 $(if let Some(raw) = &self.$both { return read::<$both_kind>(stringify!($both), raw, &shared, check); })*
@@ -72,14 +72,14 @@ macro_rules! probes {
         }
 
         impl RawReady {
-            /// Kinds of probe that the file gives.
+            /// Returns the kinds of probe that the file specifies.
             #[must_use]
             pub fn given(&self) -> Vec<&'static str> {
                 let all = [$((stringify!($both), self.$both.is_some()),)*];
                 all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
             }
 
-            /// Reads the first kind of probe that the file gives.
+            /// Reads the first kind of probe that the file specifies.
             pub fn read(&self, at: &Pointer, check: &mut Checker<'_>) -> Option<ProbeSpec> {
                 let shared = SharedKeys { at: at.clone(), ..SharedKeys::default() };
                 $(if let Some(raw) = &self.$both { return read::<$both_kind>(stringify!($both), raw, &shared, check); })*
@@ -123,12 +123,12 @@ fn read<K: FromFile>(name: &'static str, raw: &K::Raw, shared: &SharedKeys<'_>, 
     Some(ProbeSpec::new(name, K::read(raw, &shared.at.key(name), shared, check)?))
 }
 
-/// Time that a probe looks back.
+/// Returns the time that a probe looks back, by default 10 s.
 pub(super) fn window(shared: &SharedKeys<'_>, check: &mut Checker<'_>) -> Duration {
     check.duration(&shared.at.key("window"), shared.window, Duration::from_secs(10))
 }
 
-/// Prints a duration as people write it: `500ms`, `1m 30s`.
+/// Serialises a duration in human notation: `500ms`, `1m 30s`.
 pub(super) fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*value))
 }

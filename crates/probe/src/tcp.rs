@@ -1,4 +1,4 @@
-//! `tcp:` probes: whether a connection can be made.
+//! `tcp:` probes: a connection to the node can be established.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl ProbeKind for Tcp {
 }
 
 impl Tcp {
-    /// Probe of an address that is known already.
+    /// Returns a prepared probe of a known address.
     #[must_use]
     pub fn to(address: String) -> Prepared {
         Prepared::Ask(Arc::new(Connect { address }))

@@ -1,4 +1,4 @@
-//! `on: workload` probes: how well the running workload is served, over a window.
+//! `on: workload` probes: statistics of the running workload over a window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl ObservationProbe for WorkloadProbe {
         let Some(figures) = site.figures() else { return Err(ProbeFailure::Told("no workload runs".into())) };
         let json = figures.window(self.window);
         let reply = ProbeReply::new(true, AnswerBody::Json(of_serde(&json), json.to_string().into()));
-        // The figures of a workload that has ended grow old.
+        // The statistics of a workload that has ended become stale.
         Ok(ProbeReply { age: figures.age(), ..reply })
     }
 }

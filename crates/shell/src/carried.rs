@@ -7,7 +7,7 @@ use super::{Apart, Beside, DEPTH, Place, TOLD, clients};
 /// Largest number of wrappers that are removed from one command.
 const LAYERS: usize = 16;
 const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "zsh", "ksh"];
-/// Options of `docker run` without a value. All other options have one.
+/// Options of `docker run` that take no value. All other options take one.
 const ALONE: &[&str] = &[
     "--detach",
     "--init",
@@ -24,7 +24,7 @@ const ALONE: &[&str] = &[
 ];
 
 impl Apart<'_> {
-    /// Removes the wrappers of a command, records the command and returns its output.
+    /// Removes the wrappers of a command, records the remaining command and returns its output.
     pub(super) fn carried(&mut self, mut words: Vec<String>, beside: Beside, place: Place<'_>) -> Fed {
         if place.depth > DEPTH {
             words.truncate(TOLD);
@@ -218,7 +218,7 @@ impl Apart<'_> {
         line.map_or(Fed::Unknown, |line| self.line(&line, place.at(&host)))
     }
 
-    /// Records redirections that the calling shell performs outside the node.
+    /// Records redirections that the calling shell performs outside the node, as a command `:`.
     fn own_writes(&mut self, beside: &mut Beside, place: Place<'_>) {
         let writes = std::mem::take(&mut beside.writes);
         if !writes.is_empty() {
@@ -227,7 +227,7 @@ impl Apart<'_> {
     }
 }
 
-/// Appends the input of `xargs` to its command, or inserts it at the placeholder, if the input is known.
+/// Removes `xargs` and its options, then inserts the input at the placeholder, or appends it. Unknown input adds no words.
 fn with_input(mut words: Vec<String>, input: &Fed) -> Vec<String> {
     let mark = words.iter().skip(1).position(|word| word.starts_with("-I")).map(|at| &words[at + 1..]).and_then(|behind| {
         let attached = behind[0].strip_prefix("-I").filter(|mark| !mark.is_empty());
@@ -256,8 +256,8 @@ pub(super) fn off(words: &mut Vec<String>, valued: &[&str], more: usize) {
     words.drain(..more.min(words.len()));
 }
 
-/// Normalises global options and compose: `docker -H X container restart a` becomes `docker restart a`, and `docker compose exec`
-/// becomes much like `docker exec`.
+/// Removes global options, and unifies the notations of docker and compose. `docker -H X container restart a` becomes `docker restart a`.
+/// `docker compose exec a ls` becomes `docker exec a ls`.
 fn engine_words(words: &mut Vec<String>) {
     let composes = base(&words[0]) == "docker-compose";
     let mut rest = words.clone();
@@ -278,7 +278,7 @@ fn engine_words(words: &mut Vec<String>) {
     *words = rest;
 }
 
-/// Returns the value of the first of these options.
+/// Returns the value of the first option that is in `options`.
 fn behind(words: &[String], options: &[&str]) -> Option<String> {
     words.iter().enumerate().find_map(|(at, word)| match word.split_once('=') {
         Some((name, value)) if options.contains(&name) => Some(value.to_owned()),

@@ -1,4 +1,4 @@
-//! Store clients: connection options are removed, so that the verb comes first, and commands from standard input are included.
+//! Commands of store clients. Connection options are removed, so that the verb comes first. Commands from standard input are included.
 
 use super::carried::base;
 use super::fed::Fed;
@@ -106,7 +106,8 @@ pub(super) fn without_connection(mut words: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// Splits the input of a client without a verb into one command per line. Text sent to a port is appended to the sending command.
+/// Splits the input of a client without a verb into one command per line. For `psql` and programs that send text to a port, all input is
+/// appended to the command.
 pub(super) fn with_input(words: Vec<String>, input: &Fed) -> Vec<Vec<String>> {
     let Some(program) = words.first().map(String::as_str) else { return vec![words] };
     let by_line = matches!(program, "redis-cli" | "valkey-cli" | "pd-ctl") && words.len() == 1;

@@ -52,7 +52,7 @@ impl Fed {
     }
 }
 
-/// Filters, whose output is taken from their input.
+/// Programs whose output is assumed to equal their input.
 const FILTERS: &[&str] = &[
     "cat", "tee", "grep", "egrep", "fgrep", "rg", "sed", "head", "tail", "sort", "uniq", "tr", "cut", "envsubst", "nl", "rev", "tac",
     "column", "fold", "expand",
@@ -122,8 +122,8 @@ fn filled(format: &str, values: &[String]) -> String {
     unescaped(&text)
 }
 
-/// Files with known text, because a command has written it. Keyed by file name without folder, since the working directory is not
-/// tracked.
+/// Files whose text is known, because an earlier command wrote it. The key is the node and the file name without its folder, since the
+/// working directory is not tracked.
 #[derive(Debug, Default)]
 pub struct Scripts {
     texts: HashMap<(Option<String>, String), String>,

@@ -46,7 +46,7 @@ pub(super) struct HereText {
     pub nested: Vec<String>,
 }
 
-/// Parses a line. Returns its commands in order, and the bodies that they refer to.
+/// Parses a line. Returns its commands in order, and the bodies of here-documents that the commands refer to.
 pub(super) fn read(line: &str) -> (Vec<ReadCommand>, Vec<HereText>) {
     let mut lexer = Lexer::new(line);
     lexer.run();

@@ -23,11 +23,11 @@ const DEPTH: usize = 8;
 const MOST: usize = 2_000;
 /// Largest number of parsed characters in total.
 const LOOKED: usize = 1024 * 1024;
-/// Recorded characters of a line that is not parsed.
+/// Largest number of recorded characters of a line that is not parsed.
 const TOLD: usize = 200;
-/// Reserved words that a command may follow.
+/// Reserved words that come before a command.
 const BEFORE: &[&str] = &["if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "coproc"];
-/// Reserved words whose line is no command.
+/// Reserved words after which the rest is not recorded as a command.
 const HEADERS: &[&str] = &["for", "select", "case", "function", "in", "fi", "done", "esac", "}", "[[", "]]"];
 /// Reserved words that open a group. `CLOSERS` close one.
 const OPENERS: &[&str] = &["{", "if", "for", "while", "until", "case", "select"];
@@ -150,7 +150,7 @@ impl Apart<'_> {
         Fed::joined(as_file)
     }
 
-    /// Returns the input of a command from its innermost source.
+    /// Returns the input of a command. A here-document takes precedence over a file, a file over `<(...)`, and `<(...)` over a pipe.
     fn input(&self, command: &ReadCommand, bodies: &[HereText], as_file: Fed, piped: Fed, place: Place<'_>) -> Fed {
         let here = command.here.last().and_then(|at| bodies.get(*at)).map(|body| Fed::of(body.text.as_str()));
         let file = || command.reads.last().map(|file| self.scripts.read(place, file).map_or(Fed::Unknown, Fed::of));
@@ -163,7 +163,7 @@ impl Apart<'_> {
     }
 }
 
-/// Outputs of the commands of a line, and their destinations.
+/// Outputs of the commands of a line, by their groups.
 #[derive(Debug, Default)]
 struct Groups {
     said: Vec<Fed>,
@@ -190,7 +190,7 @@ impl Groups {
         self.open.push(self.said.len());
     }
 
-    /// Closes the last group. Returns its output if it is redirected.
+    /// Closes the last group. Returns its output if it is piped or redirected to a file.
     fn close(&mut self, piped: bool, to_file: bool) -> Fed {
         // The `)` of a `case` pattern closes no group.
         let from = self.open.pop().unwrap_or(self.said.len());

@@ -38,8 +38,7 @@ impl ModelApi {
         }
     }
 
-    /// Returns the longest answer that the request allows, in tokens, summed over all requested answers. Returns `None` if the
-    /// request sets no limit.
+    /// Returns the maximum total length of all requested answers, in tokens. Returns `None` if the request sets no limit.
     pub fn longest(self, body: &Value) -> Option<u64> {
         let names: &[&str] = match self {
             Self::Messages => &["max_tokens"],
@@ -54,8 +53,8 @@ impl ModelApi {
 /// Prefixes of the types of tools that a model's server runs itself. Most of these tools use the network.
 const OF_SERVERS: [&str; 7] = ["web_search", "web_fetch", "mcp", "code_execution", "code_interpreter", "file_search", "image_generation"];
 
-/// Returns the part of a request that would leave the sandbox, if any. The server would use the network, so no proxy sees that
-/// traffic and no price list covers it.
+/// Returns the name of a part of a request that makes the model's server use the network, such as a search. Such traffic would leave the
+/// sandbox: no proxy sees it, and no price list covers it.
 pub(super) fn reaches_out(body: &Value) -> Option<String> {
     let filled = |name: &str| body.get(name).is_some_and(|value| !value.is_null() && value.as_array().is_none_or(|all| !all.is_empty()));
     let of_server = |tool: &Value| {

@@ -101,8 +101,8 @@ impl RequestBudget {
         Ok(Some(Reserved { budget: Arc::clone(self), most }))
     }
 
-    /// Returns true if a reservation fits. Partial answers count twice, as spent and as reserved, so that the limit is enforced
-    /// rather too early than too late.
+    /// Returns true if a reservation fits. The received part of a running answer counts twice, as spent and as reserved. The limit is
+    /// therefore enforced too early rather than too late.
     fn fits(&self, spent: Spent, aside: Aside, most: Most) -> bool {
         let tokens = spent.usage.tokens().saturating_add(aside.tokens).saturating_add(most.tokens);
         let usd = spent.usd + aside.usd + most.usd;

@@ -152,7 +152,7 @@ impl Served {
         self.meter().spent()
     }
 
-    /// Returns a receiver of the limit that refused a request, once a limit has done so.
+    /// Returns a receiver of the exceeded limit, which is set as soon as a limit refuses a request.
     pub(super) fn refused(&self) -> watch::Receiver<Option<String>> {
         self.0.models.refused.subscribe()
     }
@@ -170,7 +170,7 @@ impl Served {
         self.0.models.cassette_failed.load(Ordering::Relaxed)
     }
 
-    /// Returns the error of the last exchange with a model if it failed for a reason that is not the agent's.
+    /// Returns the error of the last exchange with a model if it failed, unless the failure is the agent's fault.
     pub(super) fn failure(&self) -> Option<String> {
         self.outage().map(|outage| outage.why)
     }

@@ -42,9 +42,9 @@ pub(super) struct Models {
     pub tape: Tape,
     exchanges: AtomicU32,
     pub meter: Arc<CostMeter>,
-    /// Limit that refused a request to a model.
+    /// Limit that refused a request to a model. `None` until a request is refused.
     pub refused: watch::Sender<Option<String>>,
-    /// Current outage, since the last answer.
+    /// Outage since the last answer. `None` if no exchange has failed since then.
     pub outage: Mutex<Option<Outage>>,
     pub cassette_failed: AtomicBool,
 }

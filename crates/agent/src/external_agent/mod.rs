@@ -45,7 +45,7 @@ pub struct ExternalAgent {
     heard: Option<mpsc::Receiver<Heard>>,
     calls: Option<mpsc::Receiver<ToolUse>>,
     refused: watch::Receiver<Option<String>>,
-    /// Tool call whose result is the next command's, with the number of commands before it.
+    /// Tool call that waits for the result of the next command, with the number of commands before it.
     pending: Option<(ToolUse, usize)>,
     listener: Option<JoinHandle<()>>,
     over: CancellationToken,

@@ -131,7 +131,7 @@ impl OutputReader {
     }
 }
 
-/// Passes a line on. Returns false if the receiver is gone.
+/// Passes a line on. Returns false if the receiver is gone or the program is over.
 async fn pass(give: &mpsc::Sender<Heard>, heard: Heard, over: &CancellationToken) -> bool {
     tokio::select! {
         biased;

@@ -1,5 +1,5 @@
-//! Text that YAML misreads: expressions and templates that must be quoted. Each gets its own error with the quoted form to paste. The
-//! value is found by quoting and parsing again.
+//! Text that YAML misreads: expressions and templates that must be quoted. Each gets its own error with the quoted form to paste. To find
+//! the value, this module quotes it and parses the text again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::{Diagnostic, Pointer, SourceFile, SourcePlace};
 struct Candidate {
     /// Span of the value in bytes.
     span: Range<usize>,
-    /// Key, such as `expect` in `expect: ...`; none for an item of a list.
+    /// Key, such as `expect` in `expect: ...`. `None` for an item of a list.
     key: Option<String>,
 }
 
@@ -27,7 +27,7 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// Explains a syntax error at byte `at` if quoting one value of that line (or the two above it) removes it.
+/// Explains a syntax error at byte `at` if the error disappears when one value of that line, or of the two lines above, is quoted.
 pub(super) fn explain(file: &Arc<SourceFile>, at: usize) -> Option<Diagnostic> {
     let text = &file.text;
     let line_end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |found| at + found);

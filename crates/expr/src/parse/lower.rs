@@ -77,7 +77,7 @@ impl<'a> Lower<'a> {
         children.iter().filter_map(|child| self.statement(child)).collect()
     }
 
-    /// Converts a body whose own bindings end with it.
+    /// Converts a body. Names that the body binds are not available after it.
     fn block(&mut self, children: &[Stmt<'_>]) -> Vec<Statement> {
         let outside = self.locals.len();
         let body = self.statements(children);

@@ -1,4 +1,4 @@
-//! `corrupt`: in a share of the packets one bit is flipped. The receiver checks packets and drops the corrupt ones.
+//! `corrupt`: one bit is flipped in a share of the packets. The receiver checks packets and drops the corrupt ones.
 
 use async_trait::async_trait;
 

@@ -44,7 +44,8 @@ pub struct Parameters {
     pub percent: Option<RawRamped>,
 }
 
-/// Additional response time of a node that is throttled for most of 100 ms. Other nodes are not slower.
+/// Minimum difference between the response times of the node and of an unaffected node that shows throttling, at a throttling period of 100
+/// ms.
 const TURN: Duration = Duration::from_millis(25);
 /// Number of measurements per comparison.
 const LOOKS: usize = 9;
@@ -88,8 +89,8 @@ struct Burning {
 enum Look {
     /// Duration of a piece of work in the node, divided by its processor time.
     Stretch(f64),
-    /// Third quartile and maximum of several response times: on a busy machine a single answer says little. `beside` is the third
-    /// quartile of a node without a fault, measured in turns with this one.
+    /// Third quartile and maximum of several response times, because a single response time on a busy machine proves nothing. `beside` is
+    /// the third quartile of a node without a fault, measured alternately with this node.
     Answers { quarter: Duration, slowest: Duration, beside: Option<Duration> },
 }
 
@@ -173,8 +174,8 @@ impl Injection for Burning {
                 }
                 (Some(Look::Answers { quarter: before, slowest: slowest_before, .. }), Look::Answers { quarter, slowest, beside }) => {
                     let longer = |now: Duration, before: Duration| now >= before * 2 && now >= Duration::from_millis(10);
-                    // The delay of a busy machine was there before the fault, and twice this delay may exceed one throttling period.
-                    // But it also delays the other node's answers.
+                    // A delay of a busy machine already existed before the fault, and twice this delay may exceed one throttling period.
+                    // But it also delays the responses of the other node.
                     let apart = beside.is_some_and(|beside| quarter >= beside + TURN);
                     let ok = longer(quarter, *before) || longer(slowest, *slowest_before) || apart;
                     let found = FaultFinding::new(ok, answers(context, quarter, slowest)).time("quarter_before_ms", *before);

@@ -1,5 +1,5 @@
-//! `disk_pressure`: the disk of the node's data is filled. Space that an agent may free is taken by a visible file, other space by a
-//! file without a name.
+//! `disk_pressure`: the disk of the node's data is filled. A visible file takes space that an agent may free. A file without a name takes
+//! space that an agent must not free.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -290,8 +290,8 @@ impl Injection for Filling {
         }
     }
 
-    /// Checks that the space which an agent must not free is still taken. Its file is invisible to the agent, so freeing it means
-    /// access from outside the node.
+    /// Checks that the space that an agent must not free is still taken. The agent cannot see its file, so only access from outside the
+    /// node can free it.
     async fn intact(&self, context: &FaultContext) -> Option<FaultFinding> {
         let mut found = FaultFinding::yes("");
         for node in &context.targets {

@@ -47,7 +47,7 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
 #[derive(Debug, Clone, Serialize)]
 struct EnvChange {
     target: Target,
-    /// Values that replace the cluster file's; none removes the variable.
+    /// Values that replace those of the cluster file. `None` removes the variable.
     env: IndexMap<String, Option<Template>>,
 }
 

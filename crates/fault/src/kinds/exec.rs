@@ -76,7 +76,7 @@ struct Exec {
     command: Vec<Template>,
     /// Command that undoes the fault; empty if there is none.
     undo: Vec<Template>,
-    /// Condition that is true while the fault is felt. None = the end of the command is the only evidence.
+    /// Condition that is true while the fault is felt. With `None`, the end of the command is the only evidence.
     felt: Option<Box<Expr>>,
 }
 

@@ -104,7 +104,7 @@ struct Request {
     url: Template,
     headers: IndexMap<String, Template>,
     body: Option<Template>,
-    /// Condition over the response; any status below 400 unless given.
+    /// Condition over the response. `None` accepts any status below 400.
     expect: Option<Expr>,
 }
 
@@ -113,7 +113,7 @@ struct Http {
     target: Target,
     request: Request,
     undo: Option<Box<Request>>,
-    /// Condition that is true while the fault is felt. None = the response is the only evidence.
+    /// Condition that is true while the fault is felt. With `None`, the response is the only evidence.
     felt: Option<Box<Expr>>,
 }
 

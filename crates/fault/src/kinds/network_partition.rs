@@ -168,14 +168,14 @@ fn groups(to: &mut Resolver, pointer: &Pointer, read: &[Short<RawTarget>]) -> Op
     Some(found)
 }
 
-/// Cut links between nodes.
+/// Partition with its parameters resolved.
 #[derive(Debug, Clone, Serialize)]
 pub struct Partition {
     pub split: Split,
     /// Names of ports: only connections dialled to them. Empty = all.
     pub ports: Vec<String>,
-    /// True if only one direction is cut: for an isolation from the others to the targets, for groups from later groups to earlier
-    /// ones.
+    /// True if only one direction is cut. For an isolation, this is the direction from the others to the targets. For groups, it is the
+    /// direction from later groups to earlier ones.
     pub one_way: bool,
     pub mode: CutMode,
 }
@@ -233,7 +233,8 @@ impl ResolvedFault for Partition {
 
 struct Cut {
     paths: Vec<LinkPath>,
-    /// Watched pairs, one cut pair per target so that no isolated node is overlooked, and the round trip of the unaffected pair.
+    /// Result of the measurement before the fault: the watched pairs, one cut pair per target, and the round trip of the unaffected pair.
+    /// One pair per target ensures that no isolated node is overlooked.
     watched: OnceLock<(Watched, Vec<NodePair>, Option<Duration>)>,
 }
 
@@ -322,7 +323,7 @@ impl Injection for Cut {
         context.effects.links(&*context.cluster, context.seed, &context.id, &[]).await
     }
 
-    /// Waits until the fault is over and the pairs reach each other again, or another fault keeps them apart.
+    /// Waits until the fault is over and the pairs reach each other again. Returns `None` if another fault keeps them apart.
     async fn gone(&self, context: &FaultContext) -> Option<FaultFinding> {
         if !context.effects.lifted(&context.id).await {
             return None;

@@ -87,7 +87,7 @@ pub trait LinkEffect: Debug + Send + Sync {
 pub struct LinkFault {
     #[serde(serialize_with = "name")]
     kind: &'static dyn LinkEffect,
-    /// Senders. None = all nodes that do not receive.
+    /// Senders. `None` means all nodes that do not receive.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<Target>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,7 +131,7 @@ pub(crate) fn resolved(
     Some(Resolution::of(fault).under("link"))
 }
 
-/// Checks that there is a link between both sides for every choice of nodes. A side that is not named is all other nodes.
+/// Checks that there is a link between both sides for every choice of nodes. A side that the file omits consists of all other nodes.
 pub(crate) fn linked(to: &mut Resolver, senders: Option<&Target>, receivers: Option<&Target>) {
     let ground = to.ground;
     let mut named = Vec::new();
@@ -199,7 +199,8 @@ impl ResolvedFault for LinkFault {
     }
 }
 
-/// Chooses receivers and senders. A node has no link to itself: a node that would be alone on both sides is not chosen twice.
+/// Chooses receivers and senders. If both sides would be the same single node, another sender is chosen, because a node has no link to
+/// itself.
 async fn both(chooser: &dyn Chooser, to: &Target, from: &Target) -> Result<(Vec<String>, Vec<String>), String> {
     let (receivers, senders) = (chooser.nodes(to, "target").await?, chooser.nodes(from, "from").await?);
     if receivers != senders || receivers.len() != 1 {

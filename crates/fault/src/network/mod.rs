@@ -41,7 +41,7 @@ impl NodePair {
 #[derive(Debug, Clone)]
 pub struct Watched {
     pub hit: NodePair,
-    /// Time that the affected pair took to reach each other.
+    /// Time in which the affected pair connected before the fault.
     pub took: Duration,
     pub bystander: Option<NodePair>,
 }
@@ -65,8 +65,8 @@ pub(super) async fn watched(context: &FaultContext, paths: &[LinkPath]) -> Resul
     Ok(Watched { hit, took, bystander })
 }
 
-/// Returns the first pair that connects. Dials the first few pairs at once; a longer timeout is used only if no pair is quick, since
-/// some may be silent.
+/// Returns the first pair that connects. Dials the first few pairs concurrently, because some may not answer. A longer timeout is used only
+/// if no pair connects within the short one.
 async fn first_that_reaches(context: &FaultContext, pairs: Vec<NodePair>) -> Option<(NodePair, Duration)> {
     for timeout in [PROBE, PATIENT] {
         let dials = pairs.iter().take(8).map(async |pair| contact(context, pair, timeout).await.ok().map(|took| (pair.clone(), took)));
@@ -158,7 +158,7 @@ pub(super) async fn still_there(context: &FaultContext, paths: &[LinkPath]) -> O
     if wanted.is_empty() {
         return None;
     }
-    // A backend that does not answer is no sign of an agent's action.
+    // A backend that does not answer is no evidence of an agent's action.
     let found = read_back(context, &wanted).await.ok()?;
     let detail = format!("{} of {} directions are in force", found.len(), wanted.len());
     Some(FaultFinding::new(found.len() == wanted.len() || context.effects.paths() != ours, detail))

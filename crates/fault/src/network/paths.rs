@@ -112,8 +112,8 @@ fn apart(groups: &[Vec<String>], one_way: bool) -> BTreeSet<Direction> {
     cut
 }
 
-/// Returns the cut directions of a ring: each node hears its neighbours, half of a majority on either side, and each such set is
-/// different.
+/// Returns the cut directions of a ring. Each node receives only from its nearest neighbours on both sides, which form a majority together
+/// with the node. These majorities all differ.
 fn ring(nodes: &[String]) -> BTreeSet<Direction> {
     let count = nodes.len();
     let majority = count / 2 + 1;
@@ -131,7 +131,8 @@ fn ring(nodes: &[String]) -> BTreeSet<Direction> {
     cut
 }
 
-/// Returns one path per direction and port that one of the two nodes has; without ports, one for the whole link.
+/// Returns one path per direction and port, for ports that one of the two nodes has. Without ports, returns one path per direction for the
+/// whole link.
 fn paths(directions: BTreeSet<Direction>, ports: &[String], cut: Option<CutMode>, shape: Shape, topology: &Topology) -> Vec<LinkPath> {
     let has = |node: &str, port: &String| topology.node(node).is_some_and(|node| node.ports.contains_key(port));
     let mut paths = Vec::new();

@@ -164,7 +164,7 @@ pub(super) fn is_empty(message: &RawValue) -> bool {
     message.get() == r#"{"role":"assistant","content":[]}"#
 }
 
-/// Message that is reassembled from a stream. Its blocks are identical byte for byte.
+/// Message that is reassembled from a stream. The input of its tool calls is byte for byte the input that the server sent.
 #[derive(Default)]
 pub(super) struct MessagePieces {
     begun: bool,

@@ -15,7 +15,7 @@ use super::key::ApiKey;
 use super::wire::{self, Allowance, Assembly, AttemptError, Complaint, ModelWire, WireDialect};
 use super::{ConversationEntry, ModelFailure, ModelReply, Spec};
 
-/// Wire with its settings.
+/// Wire of the Messages API, with its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anthropic {
     pub version: Version,

@@ -22,7 +22,7 @@ struct Body<'a> {
     output_config: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
-    /// Requests automatic caching: the server places the mark on the last cacheable block, so blocks of the history never change.
+    /// Request for automatic caching. The server places the mark on the last cacheable block, so blocks of the history never change.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_control: Option<Value>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]

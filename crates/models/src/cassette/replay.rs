@@ -204,7 +204,8 @@ impl Transport for Replaying {
 }
 
 impl Replaying {
-    /// Compares a request with the recorded one. Returns a difference once per session and kind if the request can still be answered.
+    /// Compares a request with the recorded one. Returns an error if the cassette must not answer the request. A difference that permits an
+    /// answer is returned only once per session and kind.
     fn compare(&self, exchange: &Exchange, body: &[u8]) -> Result<Option<Divergence>, TransportError> {
         let at = format!("exchange {} of the cassette `{}`", exchange.seq, self.replay.cassette);
         if (exchange.wire.as_str(), exchange.path.as_str()) != (self.route.wire, self.route.path) {

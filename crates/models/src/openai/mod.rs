@@ -19,7 +19,7 @@ use super::key::ApiKey;
 use super::wire::{self, Allowance, Assembly, AttemptError, Complaint, ModelWire, WireDialect};
 use super::{ConversationEntry, ModelFailure, ModelReply, Spec};
 
-/// Wire with the settings in which servers differ.
+/// Wire of chat completions, with the settings in which servers differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenAi {
     pub limit: LimitName,

@@ -1,4 +1,4 @@
-//! Coverage of a cluster's invariants by the checks of scenarios. An invariant that was never violated may be impossible to violate.
+//! Coverage of a cluster's invariants by the checks of scenarios. An invariant that no check has violated may be impossible to violate.
 
 use indexmap::{IndexMap, IndexSet};
 
@@ -27,7 +27,7 @@ pub struct Unproven {
 }
 
 impl Coverage {
-    /// Adds a check that was carried out. `cheats`: its agent was expected neither to pass nor to do nothing.
+    /// Adds a finished check. `cheats` is true if the check expects that its agent acts and is caught by an invariant.
     pub fn add(
         &mut self,
         cluster: &str,

@@ -20,7 +20,7 @@ pub enum InvariantResult {
 pub enum Item {
     /// No item: `each` is absent, or its list is not available now.
     Whole,
-    /// Item identified by its node, or by its key in an object: it is missed when it disappears.
+    /// Item identified by its node, or by its key in an object. If the item disappears, it counts as broken.
     Named(String),
     /// Item identified by its position in the list, from 0: items without a node, or several of one node.
     At(usize),
@@ -111,7 +111,7 @@ fn items(list: &Value) -> Result<Vec<(Option<Value>, Value)>, Unknown> {
     Ok(entries.map(|item| (None, item)).collect())
 }
 
-/// Returns the node of an item (the value of `node:`, otherwise the item's own `.node`), and its judgement.
+/// Returns the node of an item and its judgement. The node is the value of `node:`, otherwise the item's own `.node`.
 fn judge_item(invariant: &Invariant, own: Option<Value>, topology: &Topology, context: &Context) -> (Option<String>, InvariantResult) {
     let value = match &invariant.node {
         Some(expr) => match expr.eval(context) {

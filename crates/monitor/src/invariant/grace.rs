@@ -43,9 +43,9 @@ impl GraceState {
         self.state == InvariantState::Violated || (self.state == InvariantState::Unknown && self.known == Some(Known::Violated))
     }
 
-    /// Returns true if the condition holds, or has not been broken for long enough. An unobservable condition is not fine, whatever its
-    /// state before: it neither opens a ticket nor passes. Only null is an answer (no data, such as no request in the window), and keeps
-    /// the state unchanged.
+    /// Returns true if the condition holds, or has not been broken for long enough. A condition that cannot be observed is not fine,
+    /// regardless of its state before: it opens no ticket and does not pass. Null is an exception, because it is an answer (no data, such
+    /// as no request in the window). Null keeps the known state.
     #[must_use]
     pub fn is_fine(&self) -> bool {
         match self.state {
@@ -72,10 +72,11 @@ pub struct Graces {
 }
 
 impl Graces {
-    /// Processes the judgements made at `now` (monotonic); returns the changes.
+    /// Processes the judgements made at `now` (monotonic). Returns the changes.
     ///
-    /// A list that cannot be read says nothing about its items: they are unknown, not gone. A named item that is missing from a readable
-    /// list is broken: a store that was removed from the list was not repaired. An item known only by its position ends.
+    /// * Items of a list that cannot be read are unknown, not gone.
+    /// * A named item that is missing from a readable list is broken: a store that was removed from the list was not repaired.
+    /// * An item that is identified only by its position ends.
     pub fn update(&mut self, cluster: &ClusterSpec, mut judged: Vec<EvaluatedInvariant>, now: Duration) -> Vec<Transition> {
         let absent = self.absent(cluster, &judged);
         // If there are any items, they represent their list.

@@ -64,7 +64,7 @@ impl Bench {
         Self { cluster, topology: Topology { nodes: nodes.collect() }, graces: Graces::default(), now: Duration::ZERO }
     }
 
-    /// Ticks 100 ms later: returns the changes as `node state`.
+    /// Runs the tick 100 ms after the previous one. Returns the changes as `node state`.
     fn tick(&mut self, stores: Option<Value>) -> Vec<String> {
         let mut context = Context::new();
         match stores {

@@ -30,7 +30,7 @@ pub struct ObserverConfig {
     pub http: HttpClient,
 }
 
-/// Surroundings of a probe: its node, as the cluster shows it.
+/// Environment of a probe: the cluster, and the node that the probe is about.
 #[derive(Clone)]
 struct Observed {
     node: Option<String>,
@@ -92,11 +92,11 @@ impl Drop for Started {
     }
 }
 
-/// Probe with the nodes it asks, in order of preference: one for `each`, all nodes of the role for `any`. Addresses are fixed for the whole
-/// trial, so all templates are rendered once.
+/// Probe with the nodes to query, in order of preference. A probe with `each` has one node, a probe with `any` all nodes of the role.
+/// Addresses are fixed for the whole trial, so all templates are rendered once.
 struct Poll {
     probe: usize,
-    /// Node that is asked; `None` for a probe that asks no node, or any node.
+    /// Node of the probe. `None` for a probe without a node, and for a probe that may query any of several nodes.
     node: Option<String>,
     asked: Vec<Observed>,
     how: ProbeMethod,
@@ -114,10 +114,10 @@ enum ProbeMethod {
     Broken(String),
 }
 
-/// Time to wait for one node before the others are asked too.
+/// Time to wait for one node before the others are queried too.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Poll that ended; must be passed to [`ProbeRunner::complete`].
+/// Finished poll, which must be passed to [`ProbeRunner::complete`].
 pub struct Completed {
     poll: usize,
     answer: ProbeAnswer,
@@ -177,7 +177,8 @@ impl ProbeRunner {
         }
     }
 
-    /// Answers the probes that only read the state of the cluster: after a node changed, before any node is asked.
+    /// Updates the probes that only read the state of the cluster. Called after a node has changed, so that these answers do not wait for
+    /// the next tick.
     pub fn look(&mut self) {
         for (poll, answer) in self.polls.iter().zip(&mut self.answers) {
             if let ProbeMethod::Looks(looks) = &poll.how
@@ -244,7 +245,7 @@ impl ProbeRunner {
     }
 }
 
-/// Prepares a probe for the nodes it asks.
+/// Prepares a probe for the nodes that it may query.
 fn prepared(probe: &Probe, group: &[Observed], scale: Option<f64>, seed: u64) -> Result<ProbeMethod, String> {
     let (mut looks, mut asks) = (Vec::new(), Vec::new());
     for Observed { node, cluster, .. } in group {
@@ -276,7 +277,7 @@ fn look(looks: &[Arc<dyn ObservationProbe>], sites: &[Observed]) -> ProbeAnswer 
     last
 }
 
-/// Nodes that one probe asks.
+/// Nodes that one probe may query.
 struct Group<'a> {
     asks: &'a [Arc<dyn ReadinessProbe>],
     sites: &'a [Observed],
@@ -305,8 +306,8 @@ impl Group<'_> {
         (last, None)
     }
 
-    /// Asks the node that last gave a good answer. If it fails or hesitates (a paused process accepts and never answers), all others are
-    /// asked as well, and the first good answer is taken.
+    /// Queries the node that last gave a good answer. If this node fails or does not answer soon, all others are queried too, and the first
+    /// good answer is taken. A paused process, for example, accepts connections but never answers.
     async fn hedged(&self, first: usize) -> (ProbeAnswer, Option<usize>) {
         let ask = |which: usize| self.ask(which);
         let patience = tokio::time::sleep((self.timeout / 4).min(PATIENCE));

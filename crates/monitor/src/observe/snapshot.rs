@@ -20,14 +20,14 @@ pub struct ProbeSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeState {
     pub probe: String,
-    /// Node that is asked; `None` for a probe that asks no node, or any node.
+    /// Node of the probe. `None` for a probe without a node, and for a probe that may query any of several nodes.
     pub node: Option<String>,
     pub ok: bool,
     pub problem: Option<String>,
 }
 
 impl ProbeSnapshot {
-    /// Adds a probe's answers, one for each node it asks, or a single one without a node name.
+    /// Adds a probe's answers: one per node, or a single one without a node name.
     pub(super) fn add(&mut self, probe: &Probe, answers: &[(Option<&str>, Option<&ProbeAnswer>)], now: Instant) {
         let mut items = Vec::with_capacity(answers.len());
         for (node, answer) in answers {

@@ -9,7 +9,7 @@ use super::scrapes::{KnownSeries, Scrapes};
 
 pub(super) type LabelSet = BTreeMap<String, String>;
 
-/// One line of a result. The name of the metric is not among the labels.
+/// Series of a result with its value. The labels do not contain the metric's name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricSeries {
     pub labels: Arc<LabelSet>,
@@ -21,11 +21,11 @@ enum Value {
     Vector(Vec<MetricSeries>),
 }
 
-/// Result as series; a plain number is one series without labels. Series whose value is not a number are left out: the window
-/// holds nothing to say about them.
+/// Evaluates a query to series. A plain number gives one series without labels. Series whose value is NaN are omitted, because the window
+/// has no data for them.
 ///
 /// # Errors
-/// Series that cannot be paired, in words.
+/// Message about series that cannot be paired.
 pub fn evaluate(query: &MetricQuery, scrapes: &Scrapes) -> Result<Vec<MetricSeries>, String> {
     let series = match value(query, scrapes)? {
         Value::Number(value) => vec![MetricSeries { labels: Arc::default(), value }],
@@ -85,16 +85,16 @@ fn select<'a>(selector: &'a Selector, scrapes: &'a Scrapes) -> impl Iterator<Ite
     scrapes.series().enumerate().filter(move |(_, known)| fits(known))
 }
 
-/// Growth of each counter over the window, and the seconds between its first and last scrape.
+/// Returns the growth of each counter over the window, and the seconds between the window's first and last scrape.
 fn increase(selector: &Selector, scrapes: &Scrapes, window: Duration) -> (Vec<MetricSeries>, f64) {
     let Some((base, seconds)) = scrapes.window(window) else { return (Vec::new(), 1.0) };
-    // A series that is younger than the window began at zero.
+    // A series that appeared within the window began at zero.
     let grown = |id: usize, known: &KnownSeries| known.grown() - base.get(id).copied().unwrap_or(0.0);
     let series = select(selector, scrapes).map(|(id, known)| MetricSeries { labels: known.labels(), value: grown(id, known) });
     (series.collect(), seconds)
 }
 
-/// The labels of a series that a group or a pair is known by.
+/// Returns the labels that identify the group or pair of a series.
 fn signature(labels: &query::LabelGrouping, series: &MetricSeries) -> LabelSet {
     series.labels.iter().filter(|(label, _)| labels.keeps(label)).map(|(label, value)| (label.clone(), value.clone())).collect()
 }
@@ -119,7 +119,7 @@ fn aggregate(how: Aggregate, labels: &query::LabelGrouping, series: Vec<MetricSe
     groups.into_iter().map(|(labels, values)| MetricSeries { labels: Arc::new(labels), value: fold(&values) }).collect()
 }
 
-/// One quantile per histogram. A histogram is the buckets that differ in `le` alone.
+/// Returns one quantile per histogram. Buckets that differ only in `le` form one histogram.
 fn histogram_quantile(quantile: f64, series: &[MetricSeries]) -> Vec<MetricSeries> {
     let but_bound = query::LabelGrouping::Except(vec!["le".into()]);
     let mut histograms: BTreeMap<LabelSet, Vec<(f64, f64)>> = BTreeMap::new();
@@ -137,7 +137,7 @@ fn histogram_quantile(quantile: f64, series: &[MetricSeries]) -> Vec<MetricSerie
     quantiles.collect()
 }
 
-/// `bucketQuantile` of Prometheus: linear within a bucket; not a number when nothing was counted.
+/// Computes a quantile like `bucketQuantile` of Prometheus, by linear interpolation within a bucket. Returns NaN if nothing was counted.
 fn within_buckets(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     buckets.dedup_by(|next, first| {
@@ -147,7 +147,7 @@ fn within_buckets(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
         }
         same
     });
-    // Counts that fall from one bucket to the next were read between two updates.
+    // A count below that of the previous bucket was read between two updates.
     let mut highest = f64::NEG_INFINITY;
     for (_, count) in &mut buckets {
         highest = highest.max(*count);
@@ -160,7 +160,7 @@ fn within_buckets(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
     }
     let rank = quantile * total;
     match finite.iter().position(|(_, count)| *count >= rank) {
-        // Values beyond the last finite bound are unknown.
+        // The distribution beyond the last finite bound is unknown, so this bound is the result, as in Prometheus.
         None => *highest_bound,
         Some(0) if finite[0].0 <= 0.0 => finite[0].0,
         Some(0) => finite[0].0 * (rank / finite[0].1),
@@ -194,7 +194,7 @@ fn binary(left: Value, operator: MetricOperator, labels: &query::LabelGrouping, 
     })
 }
 
-/// Values of one side of an operation by the labels they are paired by.
+/// Returns the values of one side of an operation, keyed by the labels that pair them.
 fn by_signature(labels: &query::LabelGrouping, series: Vec<MetricSeries>) -> Result<BTreeMap<LabelSet, f64>, String> {
     let mut found = BTreeMap::new();
     for one in series {
@@ -226,7 +226,7 @@ mod tests {
     fn rates_survive_a_restart_and_need_two_scrapes() {
         assert_eq!(run("rate(x[10s])", &[(0, "x 5")]), [0.0; 0]);
         assert_eq!(run("rate(x[10s])", &[(0, "x 5"), (10, "x 25")]), [2.0]);
-        // Reset: 5 -> 15 is 10, then from zero to 6.
+        // Reset: the counter grows from 5 to 15 (10), then from 0 to 6.
         assert_eq!(run("increase(x[10s])", &[(0, "x 5"), (5, "x 15"), (10, "x 6")]), [16.0]);
         // A counter that appears later began at zero.
         assert_eq!(run("increase(x[10s])", &[(0, "y 5"), (5, "x 15"), (10, "x 16")]), [16.0]);
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(run("histogram_quantile(0.99, sum by (le) (rate(h_bucket[10s])))", &[(0, before), (10, before)]), [0.0; 0]);
     }
 
-    /// Scrapes of a server that restarts at tick 13, two per second.
+    /// Returns a scrape of a server that restarts at tick 13. There are two ticks per second.
     fn scrape(tick: u32) -> String {
         let mut text = String::new();
         for (place, (kind, per_tick)) in [("raw_put", 7), ("raw_get", 3), ("kv_scan", 1)].into_iter().enumerate() {
@@ -261,7 +261,7 @@ mod tests {
         text
     }
 
-    /// Numbers that the query language before PromQL gave for the same scrapes, after ticks 0, 6, 12, 14 and 24.
+    /// Results that the earlier query language gave for the same scrapes, after ticks 0, 6, 12, 14 and 24.
     #[test]
     fn results_equal_those_of_the_former_query_language() {
         type Rows = [&'static [f64]; 5];
@@ -330,7 +330,7 @@ mod tests {
                     h_bucket{a=\"4\",le=\"1\"} 3\n\
                     h_bucket{a=\"5\",le=\"-1\"} 3\nh_bucket{a=\"5\",le=\"+Inf\"} 3\n\
                     h_bucket{a=\"6\",le=\"1\"} 10\nh_bucket{a=\"6\",le=\"2\"} 8\nh_bucket{a=\"6\",le=\"+Inf\"} 20\n";
-        // The third counted nothing, the fourth has no bucket for the rest, in the sixth a count falls.
+        // The third histogram counted nothing, the fourth has no `+Inf` bucket, and a count of the sixth falls.
         assert_eq!(run("histogram_quantile(0.75, h_bucket)", &[(0, text)]), [1.5, 2.0, -1.0, 2.0]);
         assert_eq!(run("histogram_quantile(0.5, h_bucket{a='6'})", &[(0, text)]), [1.0]);
         assert_eq!(run("max(histogram_quantile(0.75, h_bucket{a=~'[13]'}))", &[(0, text)]), [1.5]);

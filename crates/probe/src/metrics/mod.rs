@@ -1,12 +1,12 @@
 //! `metrics:` probes: Prometheus text, scraped by the runner, and a PromQL query over the scrapes of a window.
 //!
-//! The crate `promql_parser` parses the query, [`MetricQuery`] is the subset that is evaluated here, over the scrapes of one node:
-//! selectors with label matchers, `rate` and `increase`, aggregations, `histogram_quantile`, a few functions of numbers and
-//! arithmetic. Anything else is refused by name when the file is loaded. Three things differ from a Prometheus server:
-//! * `rate` and `increase` count from the first to the last scrape of the window and do not extrapolate to its borders, so that
-//!   the increase of a counter is a whole number.
+//! The crate `promql_parser` parses the query. [`MetricQuery`] is the supported subset: selectors with label matchers, `rate` and
+//! `increase`, aggregations, `histogram_quantile`, some functions of numbers, and arithmetic. Unsupported parts are refused by name when
+//! the file is loaded. A query sees the scrapes of one node. The evaluation differs from a Prometheus server in three points:
+//! * `rate` and `increase` count from the first to the last scrape of the window, without extrapolation to its borders. The increase of a
+//!   counter is therefore a whole number.
 //! * A counter that appears while the probe runs began at zero.
-//! * A sample that is not a number is left out.
+//! * A sample that is not a number is omitted.
 
 mod evaluate;
 mod query;
@@ -40,7 +40,7 @@ pub struct Metrics {
     expr: String,
 }
 
-/// Problem of one of the keys `metrics` and `expr` without the other.
+/// Returns the problem of a file that has only one of the keys `metrics` and `expr`.
 pub(super) fn unpaired(there: &str, missing: &str) -> Diagnostic {
     let help = "`metrics` is the address, `expr` the query: `histogram_quantile(0.99, sum by (le) (rate(NAME_bucket[10s])))`";
     Diagnostic::error("bad_probe", format!("`{there}` needs `{missing}`")).help(help)
@@ -72,7 +72,7 @@ impl ProbeKind for Metrics {
     }
 }
 
-/// Scrapes of one node.
+/// Probe of one node, with the scrapes so far.
 #[derive(Debug)]
 struct Scraped {
     request: HttpRequest,
@@ -94,7 +94,7 @@ impl ReadinessProbe for Scraped {
         Ok(ProbeReply { body: ProbeAnswer::series(&series), ..reply })
     }
 
-    /// A rate says nothing until there are two scrapes: the second does not wait its turn.
+    /// Returns true until there are two scrapes, because a rate needs two. The second scrape then follows immediately.
     fn needs_another(&self) -> bool {
         self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).needs_another(self.query.window())
     }

@@ -1,4 +1,4 @@
-//! Queries of `metrics:` probes: the subset of PromQL that is evaluated here, made from the parser's tree.
+//! Queries of `metrics:` probes: the supported subset of PromQL, converted from the parser's tree.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub enum MetricQuery {
     Select(Selector),
     /// Growth of counters over the window.
     Increase(Selector, Duration),
-    /// The same per second.
+    /// Growth per second.
     Rate(Selector, Duration),
     Aggregate(Aggregate, LabelGrouping, Box<MetricQuery>),
     HistogramQuantile(f64, Box<MetricQuery>),
@@ -29,7 +29,7 @@ pub struct Selector {
     pub matchers: Vec<Matcher>,
 }
 
-/// Labels that tell groups or pairs of series apart.
+/// Labels that distinguish groups or pairs of series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelGrouping {
     Only(Vec<String>),
@@ -74,7 +74,7 @@ pub enum MetricOperator {
     Power,
 }
 
-/// Problem of a query, and its place in the text (bytes).
+/// Problem of a query, and its byte range in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryError {
     pub message: String,
@@ -82,15 +82,15 @@ pub struct QueryError {
     pub help: Option<String>,
 }
 
-/// Parentheses deeper than this, or more operators, are refused: the parser's tree is walked by recursion.
+/// Maximum nesting of parentheses, and maximum number of operators, because the parser's tree is processed recursively.
 const MOST: usize = 100;
 
 const KNOWN: &str = "known: rate, increase, histogram_quantile, sum, min, max, avg, count (each with `by` or `without`), abs, ceil, floor, \
                      + - * / % ^";
 
 impl MetricQuery {
-    /// Parses PromQL and refuses by name what is not evaluated here. A query of the language before PromQL is refused with the
-    /// PromQL that means the same.
+    /// Parses PromQL, and refuses unsupported parts by name. For a query in the earlier query language, the error contains the equivalent
+    /// PromQL.
     ///
     /// # Errors
     /// The first problem, with its place.
@@ -116,7 +116,7 @@ impl MetricQuery {
         compiler.query(&parsed)
     }
 
-    /// Metrics that the query reads.
+    /// Returns the names of the metrics that the query reads.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
         match self {
@@ -127,7 +127,7 @@ impl MetricQuery {
         }
     }
 
-    /// Longest window that any part looks back.
+    /// Returns the longest window of all parts.
     #[must_use]
     pub fn window(&self) -> Duration {
         match self {
@@ -138,7 +138,7 @@ impl MetricQuery {
         }
     }
 
-    /// Returns true if buckets keep the label of their bound.
+    /// Returns true if the buckets in the result still have the label `le`.
     fn keeps_bounds(&self) -> bool {
         match self {
             Self::Number(_) | Self::Select(_) | Self::Rate(..) | Self::Increase(..) => true,
@@ -157,7 +157,7 @@ struct Compiler<'a> {
 type Compiled<T> = Result<T, QueryError>;
 
 impl Compiler<'_> {
-    /// Problem at the first place where `word` stands, or of the whole query.
+    /// Returns an error at the first occurrence of `word`, or at the whole query.
     fn wrong(&self, message: impl Into<String>, word: Option<&str>) -> QueryError {
         let part = |c: char| c.is_alphanumeric() || c == '_';
         let found = word.filter(|word| !word.is_empty()).and_then(|word| {
@@ -310,7 +310,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Place where a text holds more parentheses in each other, or more operators, than are walked.
+/// Returns the place where the limit [`MOST`] for nested parentheses or operators is exceeded.
 fn too_much(text: &str) -> Option<usize> {
     let (mut depth, mut operators) = (0_usize, 0);
     let mut quote = None;
@@ -336,8 +336,8 @@ fn too_much(text: &str) -> Option<usize> {
         .then_some(0)
 }
 
-/// PromQL of a query in the language before it, where `quantile(0.99, rate(h, 10s))` stood for
-/// `histogram_quantile(0.99, sum by (le) (rate(h_bucket[10s])))`.
+/// Translates a query of the earlier query language to PromQL. There, `quantile(0.99, rate(h, 10s))` meant `histogram_quantile(0.99, sum by
+/// (le) (rate(h_bucket[10s])))`.
 fn translated(text: &str) -> Option<String> {
     let quantile = Regex::new(r"(^|[^\w:])quantile\(\s*([0-9.]+)\s*,").ok()?;
     let Some(found) = quantile.captures(text) else { return Some(ranges(text, "")) };
@@ -353,7 +353,7 @@ fn translated(text: &str) -> Option<String> {
         (depth == 0).then_some(at)
     })?;
     let buckets = match Regex::new(r"^[A-Za-z_:][\w:]*").ok()?.find(inner[..end].trim()) {
-        // A selector alone.
+        // The quantile has only a selector.
         Some(name) if !inner[..end].contains('(') => {
             let trimmed = inner[..end].trim();
             format!("{}{}{}", name.as_str(), suffix(name.as_str()), &trimmed[name.end()..])
@@ -369,7 +369,7 @@ fn suffix(name: &str) -> &'static str {
     if name.ends_with("_bucket") { "" } else { "_bucket" }
 }
 
-/// `rate(NAME, WINDOW)` as `rate(NAME[WINDOW])`, with `_bucket` behind the name when it is asked for.
+/// Rewrites `rate(NAME, WINDOW)` as `rate(NAME[WINDOW])`, with `_bucket` appended to the name if `bucket` is not empty.
 fn ranges(text: &str, bucket: &str) -> String {
     let old = Regex::new(r"\b(rate|increase)\(\s*([A-Za-z_:][\w:]*)\s*(\{[^}]*\})?\s*,\s*([0-9]+[0-9a-z]*)\s*\)").expect("a valid pattern");
     let new = |found: &Captures<'_>| {

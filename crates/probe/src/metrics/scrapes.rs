@@ -1,6 +1,6 @@
-//! Memory of the scrapes of one node: every series once, and the growth of its counter up to moments of the window.
+//! Scrapes of one node: each series with its latest value, and its growth at several moments of the window.
 //!
-//! Series are told apart by their text, so labels are read once in a trial and not ten times a second.
+//! A series is identified by its text, so its labels are parsed once per trial and not at every scrape.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,36 +10,36 @@ use super::evaluate::LabelSet;
 use super::query::MetricQuery;
 use super::text::{labels_of, samples};
 
-/// Moments kept in a window: the beginning of a window is met to a 64th of its length.
+/// Maximum number of moments per window. The start of a window is therefore accurate to 1/64 of its length.
 const MOMENTS: u32 = 64;
-/// Series kept of one node. More than any system exports; protects from labels that never repeat.
+/// Maximum number of series per node. No system exports as many; the limit protects against labels whose values never repeat.
 const MOST: usize = 50_000;
-/// A tick that comes late must not shorten a window by a whole moment.
+/// Tolerance for a late tick, which must not shorten a window by a whole moment.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// The scrapes of one node that a query looks at.
+/// Scrapes of one node, as far as a query needs them.
 #[derive(Debug, Default)]
 pub struct Scrapes {
     ids: HashMap<Arc<str>, usize>,
     series: Vec<KnownSeries>,
-    /// When, and how far each series had grown then, by its place in `series`. Oldest first.
+    /// Moments, oldest first. Each has the growth of every series until then, by its index in `series`.
     moments: VecDeque<(Instant, Box<[f64]>)>,
     /// Number of scrapes so far.
     taken: u64,
     last: Option<Instant>,
 }
 
-/// One series.
+/// Series with its latest value and its growth.
 #[derive(Debug)]
 pub(super) struct KnownSeries {
     name: Box<str>,
     labels: Arc<LabelSet>,
     value: f64,
-    /// The last value that was a number.
+    /// Last value that was a number.
     counted: f64,
-    /// The scrape that had it last.
+    /// Number of the last scrape that contained the series.
     scrape: u64,
-    /// Growth since the first scrape. A counter that fell began again at zero: its process restarted.
+    /// Growth since the first scrape. If a counter falls, its process has restarted and the counter began again at zero.
     grown: f64,
 }
 
@@ -52,7 +52,7 @@ impl KnownSeries {
         Arc::clone(&self.labels)
     }
 
-    /// A label that is not there is empty, as in Prometheus.
+    /// Returns the value of a label. A missing label is empty, as in Prometheus.
     pub(super) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
@@ -63,7 +63,7 @@ impl KnownSeries {
 }
 
 impl Scrapes {
-    /// Takes in what `query` reads of a scrape.
+    /// Adds a scrape, as far as `query` reads it.
     pub fn push(&mut self, query: &MetricQuery, at: Instant, text: &str) {
         let names = query.names();
         let wanted = |name: &str| names.contains(&name);
@@ -118,7 +118,7 @@ impl Scrapes {
         }
     }
 
-    /// Returns true while a query over `window` has nothing to compare with.
+    /// Returns true while a query over `window` has fewer than two moments to compare.
     #[must_use]
     pub fn needs_another(&self, window: Duration) -> bool {
         !window.is_zero() && self.moments.len() < 2
@@ -128,12 +128,13 @@ impl Scrapes {
         self.series.iter()
     }
 
-    /// The value in the last scrape, when it was in it.
+    /// Returns the value in the last scrape. Returns `None` if the scrape does not contain the series, or if its value is NaN.
     pub(super) fn now(&self, known: &KnownSeries) -> Option<f64> {
         (known.scrape == self.taken && !known.value.is_nan()).then_some(known.value)
     }
 
-    /// Growth of every series up to the beginning of the window, and the seconds since. None while the window holds one scrape.
+    /// Returns the growth of every series up to the start of the window, and the seconds since then. Returns `None` while the window has
+    /// only one scrape.
     pub(super) fn window(&self, window: Duration) -> Option<(&[f64], f64)> {
         let last = self.last?;
         let within = |at: Instant| last.saturating_duration_since(at) <= window + SLACK;

@@ -1,4 +1,4 @@
-//! Prometheus' text exposition format, version 0.0.4, as far as samples go: name, labels, value.
+//! Text exposition format of Prometheus, version 0.0.4. Only samples are parsed: name, labels, value.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ pub(super) struct Sample<'a> {
     pub value: f64,
 }
 
-/// The samples whose name passes `wanted`. Lines that are not samples are skipped: a scrape with one bad line is still
-/// worth reading.
+/// Returns the samples whose name passes `wanted`. Lines that are not samples are skipped, because the rest of such a scrape is still
+/// valid.
 pub(super) fn samples(text: &str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Sample<'_>> {
     text.lines().filter_map(move |line| sample(line, &wanted))
 }
@@ -32,7 +32,7 @@ fn sample<'a>(line: &'a str, wanted: &impl Fn(&str) -> bool) -> Option<Sample<'a
     Some(Sample { key: &line[..end], name, value: number(value)? })
 }
 
-/// Bytes up to and with the brace that ends the labels: not one within quotes.
+/// Returns the number of bytes up to and including the brace that closes the labels. Braces within quotes do not count.
 fn closing(text: &str) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
@@ -48,7 +48,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The labels of a sample's key, sorted by name.
+/// Returns the labels of a sample's key, sorted by name.
 pub(super) fn labels_of(key: &str) -> Option<BTreeMap<String, String>> {
     match key.split_once('{') {
         Some((_, rest)) => labels(rest),
@@ -65,7 +65,7 @@ fn number(text: &str) -> Option<f64> {
     }
 }
 
-/// Reads `name="value",...}`.
+/// Parses `name="value",...}`.
 fn labels(mut rest: &str) -> Option<BTreeMap<String, String>> {
     let mut labels = BTreeMap::new();
     loop {

@@ -44,11 +44,11 @@ impl Tickets {
         };
         if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
             let before = entry.parts.insert(part, true);
+            entry.ticket.severity = entry.ticket.severity.max(violation.severity);
             if !entry.open {
                 entry.open = true;
                 return Some(EventKind::TicketReopened { ticket: entry.ticket.id, invariant: violation.invariant, node: violation.node });
             }
-            entry.ticket.severity = entry.ticket.severity.max(violation.severity);
             return (before != Some(true)).then(|| EventKind::TicketJoined {
                 ticket: entry.ticket.id,
                 invariant: violation.invariant,

@@ -77,12 +77,10 @@ impl Scrapes {
                 },
             };
             let known = &mut self.series[id];
-            let first = known.scrape == 0;
             known.value = sample.value;
             if sample.value.is_finite() {
                 known.grown += match sample.value - known.counted {
-                    // Counters of the first scrape existed before; counters that appear later began at zero.
-                    _ if first && self.taken == 1 => 0.0,
+                    unknown if unknown.is_nan() => 0.0,
                     fallen if fallen < 0.0 => sample.value,
                     grown => grown,
                 };
@@ -100,7 +98,9 @@ impl Scrapes {
         }
         let labels = Arc::new(labels_of(key)?);
         let id = self.series.len();
-        self.series.push(KnownSeries { name: name.into(), labels, value: 0.0, counted: 0.0, scrape: 0, grown: 0.0 });
+        // Counters of the first scrape existed before; counters that appear later began at zero.
+        let counted = if self.taken == 1 { f64::NAN } else { 0.0 };
+        self.series.push(KnownSeries { name: name.into(), labels, value: 0.0, counted, scrape: 0, grown: 0.0 });
         self.ids.insert(key.into(), id);
         Some(id)
     }

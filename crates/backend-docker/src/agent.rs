@@ -20,7 +20,7 @@ use super::sidecar::{Guard, Holder};
 use chaosrun_backend_local::port_forwarder::{ForwardTargets, PortForwarder};
 use chaosrun_cluster::{ClusterError, ExecRequest, Running, Workspace, WorkspaceSpec};
 
-/// User and group "nobody" of every Debian.
+/// User and group `nobody` of Debian images.
 const USER: &str = "65534:65534";
 const HOME: &str = "/work";
 /// Path of the docker proxy's socket in the agent's container.
@@ -42,7 +42,7 @@ const PROCESSES: i64 = 512;
 const CPUS: f64 = 1.0;
 /// Mount options of the agent's work folder, which is in memory.
 const FOLDER: &str = "size=256m,uid=65534,gid=65534,mode=0700";
-/// Mount options of its /tmp, which is in memory.
+/// Mount options of the container's `/tmp`, which is in memory.
 const TEMPORARY: &str = "size=128m,mode=1777";
 
 /// Idle command of the container: a shell, since it reaps orphans. It ignores SIGTERM, so that the agent cannot end its own container.
@@ -157,7 +157,8 @@ impl Agent {
         Ok(addresses)
     }
 
-    /// Writes read-only files for the agent into the volume. The root file system of its container is read-only, even for the runner.
+    /// Writes read-only files for the agent into the volume. The root file system of the agent's container is read-only, even for the
+    /// runner.
     async fn bring(&self, files: &IndexMap<String, String>) -> Result<(), ClusterError> {
         let failed = |source| ClusterError::Io { what: "the agent's files".into(), source };
         let archive = packed(files).map_err(failed)?;
@@ -170,7 +171,7 @@ impl Agent {
         self.inside.run(exec, Path::new(HOME)).await
     }
 
-    /// Kills everything in the container, since no process survives its first one.
+    /// Kills the first process of the container. All other processes end with it.
     pub async fn end(&self) -> Result<(), ClusterError> {
         drop(self.door.lock().unwrap_or_else(PoisonError::into_inner).take());
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();

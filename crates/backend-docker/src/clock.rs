@@ -18,13 +18,13 @@ use chaosrun_node::clock::{ClockReaders, look, program};
 /// Mount point of the shared memory in both containers.
 pub(super) const FOLDER: &str = "/run/tz";
 
-/// Size of that memory, in bytes.
+/// Size of the shared memory, in bytes.
 const SIZE: u32 = 256 << 10;
 
 /// Largest number of links followed to find a program.
 const LINKS: usize = 10;
 
-/// Additional environment of a node with a changeable clock. `before` is the node's own preload value.
+/// Returns the additional environment of a node with a changeable clock. `before` is the node's own preload value.
 pub(super) fn environment(before: Option<&str>) -> [(&'static str, String); 2] {
     let folder = Path::new(FOLDER);
     clock::environment(folder, &clock::page_in(folder), before)
@@ -59,8 +59,8 @@ impl ContainerNode {
         self.clock_sidecar()?.clock(ClockRequest::Set(clock)).await.map(drop)
     }
 
-    /// Clock reading by a command in the node. If the command is missing or the node does not run, the value last noted by its programs is
-    /// returned.
+    /// Reads the clock by a command in the node. If the command is missing or the node does not run, returns the value that the node's
+    /// programs have noted last.
     pub async fn clock(&self) -> Result<ClockReading, ClusterError> {
         let before = self.clock_seen().await?;
         let begin = clock::ours();
@@ -89,7 +89,7 @@ impl ContainerNode {
         self.sidecar.get().ok_or_else(|| self.conflict("has no holder yet"))
     }
 
-    /// Refuses a node whose program would not notice a change, by inspecting the program in the created container.
+    /// Inspects the program in the created container. Refuses a node whose program would ignore a change of its clock.
     pub async fn check_clock(&self) -> Result<(), ClusterError> {
         if !self.plan.clock {
             return Ok(());
@@ -116,7 +116,7 @@ impl ContainerNode {
         Ok(())
     }
 
-    /// First bytes of a file in the container, following links.
+    /// Returns the first bytes of a file in the container. Links are followed.
     async fn head(&self, mut path: PathBuf) -> Option<Vec<u8>> {
         for _ in 0..LINKS {
             let options = DownloadFromContainerOptionsBuilder::new().path(&path.to_string_lossy()).build();
@@ -150,7 +150,7 @@ fn places(program: &str, path: &str) -> Vec<PathBuf> {
     path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(program)).collect()
 }
 
-/// Target path of a link at `path`, without `..` components.
+/// Returns the target path of a link at `path`, without `..` components.
 fn followed(path: &Path, link: &Path) -> PathBuf {
     let mut to = PathBuf::new();
     for part in path.parent().unwrap_or(Path::new("/")).join(link).components() {

@@ -65,7 +65,7 @@ pub struct DockerOptions {
     /// Value of `trial.seed` in templates.
     pub seed: u64,
     pub emitter: Emitter,
-    /// Cluster without nodes in which programs of ours run, beside the containers.
+    /// Local cluster without nodes. It runs our own programs beside the containers.
     pub beside: LocalCluster,
 }
 
@@ -98,7 +98,7 @@ impl std::fmt::Debug for DockerCluster {
 }
 
 impl DockerCluster {
-    /// Creates the network, chooses addresses and renders everything; starts nothing.
+    /// Creates the network, chooses addresses and renders all templates. Starts nothing.
     ///
     /// # Errors
     /// The engine refuses the network, or a template fails.
@@ -205,7 +205,7 @@ impl DockerCluster {
         let after = async {
             for other in &role.after {
                 if let Some(ready) = ready.get(other.as_str()) {
-                    // The sender lives in the caller, longer than this task.
+                    // The caller owns the sender, which lives longer than this task.
                     let _ = ready.subscribe().wait_for(|ready| *ready).await;
                 }
             }
@@ -226,7 +226,7 @@ impl DockerCluster {
         Ok(())
     }
 
-    /// Starts forwarding to the role's nodes, where listeners exist.
+    /// Starts forwarding for the listeners of the role's nodes, if there are any.
     fn forward(&self, role: &model::Role) {
         let mut forwards = self.forwards.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (own, others): (Vec<_>, Vec<_>) = forwards.drain(..).partition(|(node, _, _)| role.nodes.contains(node));
@@ -367,8 +367,8 @@ impl Cluster for DockerCluster {
             node.ends();
         }
         let mut removed = std::pin::pin!(reap::clear(&self.shared.engine, ReapSelection::Trial(&self.trial), reap::PATIENTLY));
-        // Nodes that lose their data before they end would log errors until the end. But a node that waits for a slow disk may end only
-        // together with its layer.
+        // Nodes that lose their data before they end would log errors until their end. However, a node that waits for a slow disk may end
+        // only together with its layer.
         let layered = self.nodes.values().any(|node| node.plan.layer.is_some());
         let early = if layered { tokio::time::timeout(WITH_DATA, &mut removed).await.ok() } else { None };
         let last = async {
@@ -406,8 +406,8 @@ pub(super) fn named(name: &str) -> bollard::query_parameters::CreateContainerOpt
 type Ports = IndexMap<String, PortAddress>;
 type Forward = (String, TcpListener, SocketAddr);
 
-/// Addresses of the ports declared in the file, with one IP address per node. Where the engine's addresses cannot be dialled from here,
-/// each port gets a local listener.
+/// Returns the addresses of the ports declared in the file, with one IP address per node. If the engine's addresses cannot be dialled from
+/// here, each port gets a local listener.
 fn addresses(nodes: &[model::Node], network: &Network, direct: bool) -> Result<(Vec<Ports>, Vec<Forward>), ClusterError> {
     let mut forwards = Vec::new();
     let mut addresses = Vec::new();

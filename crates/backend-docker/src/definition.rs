@@ -32,7 +32,7 @@ impl ContainerNode {
         self.definition.lock().unwrap_or_else(PoisonError::into_inner).wanted.clone()
     }
 
-    /// Arguments and environment, without those of the image.
+    /// Returns the arguments and the environment, without those of the image.
     pub fn definition(&self) -> (Vec<String>, IndexMap<String, String>) {
         let wanted = self.wanted();
         let args = wanted.args.or_else(|| self.plan.args.clone()).unwrap_or_default();
@@ -47,7 +47,7 @@ impl ContainerNode {
         (args, env)
     }
 
-    /// Request to create the container.
+    /// Returns the request to create the container.
     pub fn body(&self) -> ContainerCreateBody {
         let wanted = self.wanted();
         let mut body = self.plan.workload(&self.net(), &self.container, &self.shared.labels);
@@ -71,7 +71,7 @@ impl ContainerNode {
             definition.wanted.clone()
         };
         let next = format!("{}-next", self.container);
-        // Left by an earlier, interrupted attempt.
+        // This container exists if an earlier attempt was interrupted.
         self.remove(&next).await?;
         let made = async {
             let api = self.shared.engine.api();
@@ -80,7 +80,7 @@ impl ContainerNode {
             self.carry_over(&next).await
         };
         if let Err(error) = made.await {
-            // Anything left is removed with the trial at the latest.
+            // A container that cannot be removed here is removed with the trial at the latest.
             let _ = self.remove(&next).await;
             return Err(error);
         }
@@ -121,7 +121,7 @@ impl ContainerNode {
     }
 }
 
-/// Topmost changed paths below `dir`, except those that contain `data`, which is a volume and not inspected.
+/// Returns the topmost changed paths below `dir`, except those that contain `data`. `data` is a volume, which the engine does not inspect.
 fn roots(changes: &[FilesystemChange], dir: &Path, data: &Path) -> Vec<PathBuf> {
     let above: Vec<&Path> = data.ancestors().skip(1).filter(|path| path.starts_with(dir)).collect();
     let is_above = |path: &Path| path == dir || above.contains(&path);

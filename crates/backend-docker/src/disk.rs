@@ -1,4 +1,4 @@
-//! Disks of nodes, through their network sidecars, which share them.
+//! Disks of nodes. They are controlled through the network sidecars, which mount the same volumes.
 
 use std::io;
 use std::path::PathBuf;
@@ -33,7 +33,8 @@ impl ContainerNode {
         }
     }
 
-    /// Returns the sidecar of a node whose volume has its own size. Without one the volume is on the engine's disk, which others use.
+    /// Returns the sidecar of a node whose volume has its own size. Any other volume is on the engine's disk, which other containers use
+    /// too.
     fn disk_sidecar(&self) -> Result<&Holder, ClusterError> {
         if self.plan.disk.is_none() {
             return Err(self.conflict("has no disk of its own: its cluster file declares no `disk`"));

@@ -48,7 +48,7 @@ pub struct EngineFacts {
     pub memory: u64,
     pub rootless: bool,
     /// True if containers' addresses can be dialled from here: the engine is reached by a unix socket, and its bridges are in this
-    /// process's network namespace. Both are false for Docker Desktop and for a rootless engine.
+    /// process's network namespace. False for Docker Desktop and for a rootless engine.
     pub local: bool,
     /// True if containers can use mounts of this process, since both are in the same mount namespace.
     pub mounts: bool,
@@ -58,7 +58,7 @@ impl Engine {
     /// Connects to the engine that the environment names.
     ///
     /// # Errors
-    /// There is no engine, access is denied, or it is too old.
+    /// There is no engine, access is denied, or the engine is too old.
     pub async fn connect() -> Result<Self, EngineError> {
         Self::connect_to(&Address::from_environment()?).await
     }
@@ -106,7 +106,7 @@ impl Engine {
     }
 }
 
-/// Checks that something listens, by a separate connection, whose error is more precise than the client library's.
+/// Checks that a process listens at the address. The error of this separate connection is more precise than that of the client library.
 async fn reach(address: &Address) -> Result<(), EngineError> {
     let attempt = async {
         match address {

@@ -13,7 +13,7 @@ use chaosrun_cluster::ClusterError;
 /// Oldest supported API: Docker Engine 20.10.
 pub(crate) const OLDEST_API: (usize, usize) = (1, 41);
 
-/// Error of an engine. Its display text states the problem; [`EngineError::help`] the remedy.
+/// Error of an engine. Its display text states the problem, and [`EngineError::help`] the remedy.
 #[derive(Debug, ThisError)]
 pub enum EngineError {
     /// Invalid address; `named` is its source: `DOCKER_HOST`, or a context.
@@ -59,7 +59,7 @@ pub enum PullProblem {
     Other,
 }
 
-/// Engine's own message, for a sentence that names the attempted action.
+/// Returns the engine's own message, for a sentence that names the attempted action.
 pub(super) fn words(error: &Error) -> String {
     match EngineError::from_api(String::new(), error) {
         EngineError::Refused { problem, .. } => problem,
@@ -218,7 +218,7 @@ fn build_help(problem: &str, lines: &[String]) -> String {
     }
 }
 
-/// Text of the error and its causes, without repetitions.
+/// Returns the text of the error and its causes, without repetitions.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

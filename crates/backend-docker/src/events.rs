@@ -72,9 +72,9 @@ pub(super) async fn follow(
                 None => break,
             }
         }
-        // One second earlier, since an older event may still arrive.
+        // The stream begins one second earlier, since an older event may still arrive.
         since = (newest / 1_000_000_000 - 1).max(1).to_string();
-        // The engine restarts, and there is no notification of its return.
+        // The engine may be restarting, and no notification announces its return.
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(AGAIN) => {}

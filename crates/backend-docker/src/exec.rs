@@ -1,4 +1,4 @@
-//! Commands in a container that can be killed: the engine itself cannot end a command that it has started.
+//! Commands in a container, started so that they can be killed. The engine itself cannot end a command that it has started.
 //!
 //! A command is therefore started by a shell that first prints its process number and then becomes the command. A marker in its environment
 //! identifies its descendants. In an image without a shell the command is started directly.
@@ -137,7 +137,7 @@ impl Inside {
             let mark: Arc<str> = mark.into();
             Box::new(move || {
                 let (inside, mark) = (inside.clone(), Arc::clone(&mark));
-                // Started at the call, not when the result is awaited.
+                // The kill starts at the call, not when the result is awaited.
                 let killed = task::spawn(async move { inside.kill(pid, &mark).await });
                 Box::pin(async move { drop(killed.await) })
             })
@@ -228,7 +228,8 @@ fn engine(error: &bollard::errors::Error) -> ClusterError {
     ClusterError::Engine(words(error))
 }
 
-/// First line printed by a command's shell, and output of the command that arrived before it: the two streams are not ordered.
+/// First line printed by a command's shell. `rest` is the stdout after this line. `errors` is the stderr that arrived before it, since the
+/// two streams are not ordered.
 enum Spoken {
     Word { word: String, rest: Bytes, errors: Vec<u8> },
     Nothing,
@@ -260,7 +261,7 @@ async fn spoken(output: &mut Output) -> Result<Spoken, bollard::errors::Error> {
     Ok(Spoken::Nothing)
 }
 
-/// Copies the output. If its reader is gone, the command is not stopped.
+/// Copies the output. The command is not stopped if the reader of its output is gone.
 async fn carry(mut output: Output, first: Bytes, errors: Vec<u8>, mut out: DuplexStream, mut err: DuplexStream) {
     let _ = err.write_all(&errors).await;
     let _ = out.write_all(&first).await;

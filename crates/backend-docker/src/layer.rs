@@ -1,6 +1,6 @@
-//! Layers under the data of nodes in containers. As on `local`, a process on this machine mounts them below the folder of the run. The
-//! engine gives them to a node's containers as a volume, and an image's files at that path are copied into it like into any volume. So only
-//! the volume belongs to the engine, and everything else is removed as on `local`.
+//! Layers under the data of nodes in containers. As on `local`, a process on this machine mounts a layer below the folder of the run. The
+//! engine mounts the layer into a node's containers as a volume. Files of an image at that path are copied into it, as into any volume.
+//! Only the volume belongs to the engine; everything else is removed as on `local`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -39,9 +39,9 @@ impl NodeCreationPlan {
 }
 
 impl DockerCluster {
-    /// Checks that the node's containers see the layer and not the folder below it: an engine may have other mounts than this process, or
-    /// the machine may forbid it. To be called when the node's container is created, since an image's files are only copied into an empty
-    /// volume.
+    /// Checks that the node's containers see the layer and not the folder below it. An engine may have other mounts than this process, or
+    /// the machine may forbid the mount. Must be called after the node's container was created, since the engine copies an image's files
+    /// only into an empty volume.
     pub(super) async fn check_layer(&self, node: &ContainerNode, sidecar: &Holder) -> Result<(), ClusterError> {
         let Some(at) = &node.plan.layer else { return Ok(()) };
         let unseen = |why: String| {

@@ -72,7 +72,7 @@ impl ClusterLinks {
         Ok(wanted)
     }
 
-    /// Packets from `from` to `to`, as the sidecar of `to` selects them.
+    /// Returns the selector of packets from `from` to `to`, for the sidecar of `to`.
     fn way(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>) -> Result<LinkSelector, ClusterError> {
         let node = |name: &str| self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()));
         let (from_address, _) = (node(from)?.plan.address, node(to)?);
@@ -84,7 +84,7 @@ impl ClusterLinks {
         Ok(LinkSelector { from: from_address, ports: ports.transpose()? })
     }
 
-    /// Active links, as read back from the kernels and the delaying threads.
+    /// Returns the active links, read back from the kernels and the delaying threads.
     pub async fn states(&self, topology: &Topology) -> Result<Vec<LinkState>, ClusterError> {
         let names: BTreeMap<Ipv4Addr, &String> = self.nodes.iter().map(|(name, node)| (node.plan.address, name)).collect();
         let asked = self.nodes.iter().filter_map(|(to, node)| Some((to, node.sidecar.get()?)));
@@ -118,7 +118,7 @@ impl ClusterLinks {
         self.sidecar(from)?.ping(address, port, how).await.map_err(|error| error.to_string())
     }
 
-    /// Measures throughput between ports of our own. With `port`, they are treated like that port's path.
+    /// Measures throughput between ports of our own. With `port`, the packets are treated like those of the path of that port.
     pub async fn throughput(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
         let like = self.way(topology, from, to, port).map_err(|error| error.to_string())?;
         let own = self.nodes.get(to).ok_or_else(|| format!("there is no {to}"))?.plan.address;
@@ -142,7 +142,7 @@ impl ClusterLinks {
     }
 }
 
-/// Numbers of a named port at both ends.
+/// Returns the numbers of a named port at both ends.
 fn ports(topology: &Topology, from: &str, to: &str, port: &str) -> Option<Ports> {
     let number = |node| Some(topology.node(node)?.ports.get(port)?.listen.port());
     let ports = Ports { ours: number(to), theirs: number(from) };

@@ -37,7 +37,7 @@ impl Network {
         Ipv4Addr::new(a, b, c, 1)
     }
 
-    /// Address of the node at `place` of the cluster file; the agent has the address after the last node.
+    /// Returns the address of the node at `place` in the cluster file. The agent has the address after the last node.
     pub fn address(&self, place: usize) -> Ipv4Addr {
         let [a, b, c] = self.base;
         let last = u8::try_from(place.min(MOST_NODES)).unwrap_or(u8::MAX);

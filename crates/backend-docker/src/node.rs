@@ -71,7 +71,7 @@ pub(super) struct ContainerNode {
     pub(super) definition: Mutex<DockerDefinition>,
     /// Lock that executes orders one after the other, as an engine does.
     turn: tokio::sync::Mutex<()>,
-    /// Source of the change in progress.
+    /// Actor of the change in progress.
     asked: Mutex<Option<Asked>>,
     start: Mutex<Start>,
     ending: AtomicBool,
@@ -81,7 +81,7 @@ pub(super) struct ContainerNode {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     by: Actor,
-    /// True if the order ends the node: a paused one is unpaused first.
+    /// True if the order ends the node. A paused node is unpaused before its end.
     ends: bool,
 }
 
@@ -157,7 +157,7 @@ impl ContainerNode {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { by, ends });
     }
 
-    /// Source of a change that the engine reports.
+    /// Returns the actor that caused a change which the engine reports.
     fn asker(&self, seen: ContainerChange) -> Actor {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let on_the_way = seen == ContainerChange::Unpaused && asked.is_some_and(|asked| asked.ends);
@@ -195,7 +195,7 @@ impl ContainerNode {
         self.until(|view| view.starts > before).await
     }
 
-    /// Copies the log, beginning before the start so that no line is missed.
+    /// Copies the log. The copy begins before the start of the node, so that no line is missed.
     async fn follow(&self) -> Result<(), ClusterError> {
         let io = |source| ClusterError::Io { what: format!("cannot write the log of `{}`", self.plan.name), source };
         let mut log = File::options().append(true).create(true).open(&self.plan.log).map_err(io)?;
@@ -303,7 +303,7 @@ impl ContainerNode {
         let state = match seen {
             ContainerChange::Started | ContainerChange::Unpaused => NodeState::Running,
             ContainerChange::Paused => NodeState::Paused,
-            // Interpreted like a shell does: the engine itself does not distinguish a signal from a code.
+            // The code is interpreted like a shell does, since the engine does not distinguish a signal from a code.
             ContainerChange::Died { code: code @ 129..=192 } => NodeState::Exited { code: None, signal: Some(code - 128) },
             ContainerChange::Died { code } => NodeState::Exited { code: Some(code), signal: None },
         };

@@ -1,4 +1,4 @@
-//! Definitions of a node's two containers: pure, from the rendered node.
+//! Definitions of a node's two containers, computed from the rendered node. Pure.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,7 +27,7 @@ pub(super) const NODE: &str = "chaosrun.node";
 /// Parent of the nodes' directories.
 pub(super) const DIRS: &str = "/srv";
 
-/// Mount point of the workload's volume in sidecars: they take space from it, and keep a volume in memory alive.
+/// Mount point of the workload's volume in sidecars. A sidecar takes space from the volume, and keeps a volume in memory alive.
 pub(super) const HELD: &str = "/held";
 
 /// Plan of a node before its creation.
@@ -43,7 +43,7 @@ pub(super) struct NodeCreationPlan {
     pub args: Option<Vec<String>>,
     pub env: Vec<String>,
     pub files: Vec<(PathBuf, String)>,
-    /// Name for our own program in the image, where it is linked.
+    /// Path at which this program is linked in the image, if the node runs this program.
     pub server: Option<PathBuf>,
     pub ulimits: Vec<(String, u64)>,
     pub cpus: Option<f64>,
@@ -95,14 +95,14 @@ impl NodeCreationPlan {
         }
     }
 
-    /// Mode of a data directory of limited size. Users other than root can write only where everybody may. Not sticky, so that they may
-    /// also delete files of others.
+    /// Returns the mode of a data directory of limited size. Users other than root can write only if everybody may write. The mode is not
+    /// sticky, so that they may also delete files of others.
     pub fn mode(&self) -> u32 {
         if matches!(self.user.as_deref().unwrap_or(&self.image.user), "" | "0" | "root") { 0o700 } else { 0o777 }
     }
 
-    /// Volume of the data directory: its layer, if there is one; in memory if its size is limited, since this is the only kind of fixed
-    /// size that needs no rights on the engine's host.
+    /// Returns the volume of the data directory. If there is a layer, the volume is bound to it. If the size is limited, the volume is in
+    /// memory, which is the only kind of limited volume that needs no rights on the engine's host.
     pub fn volume(&self, name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
         let made = |kind: &str, device: String, how: String| {
             [("type", kind.to_owned()), ("device", device), ("o", how)].map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -150,7 +150,8 @@ impl NodeCreationPlan {
         }
     }
 
-    /// Packs the node's directory with its files as an archive to unpack at `/`. Used once, so that changed files stay changed.
+    /// Packs the node's directory with its files as an archive to unpack at `/`. The archive is used once, so that changed files stay
+    /// changed.
     pub fn archive(&self, files: bool) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
         folders(&mut archive, &self.dir)?;
@@ -244,7 +245,7 @@ fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
     header
 }
 
-/// Archives contain no absolute paths.
+/// Returns the path relative to `/`, since archives contain no absolute paths.
 fn inside(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
@@ -258,7 +259,7 @@ fn folders(archive: &mut tar::Builder<Vec<u8>>, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Image of a node, which `prepare` has made before.
+/// Returns the image of a node, which `prepare` has made before.
 pub(super) fn image_of<'a>(
     node: &model::Node,
     images: &'a indexmap::IndexMap<model::ImageSource, Image>,

@@ -1,4 +1,4 @@
-//! Objects of ours in an engine, their owners, and their removal when the owner is gone.
+//! Objects that this program has created in an engine, their owners, and their removal when the owner is gone.
 
 use std::collections::HashMap;
 use std::fs;
@@ -41,7 +41,7 @@ pub fn owner() -> (String, String) {
 struct Owner {
     /// Machine; several machines may share an engine.
     machine: String,
-    /// Pid namespace: process numbers of another one have no meaning here.
+    /// Pid namespace of the owner. Process ids of another namespace have no meaning here.
     namespace: String,
     process: ProcessId,
 }
@@ -73,7 +73,7 @@ impl Owner {
         if self.process.boot == this.process.boot {
             self.namespace == this.namespace && !self.process.is_alive()
         } else {
-            // The machine was rebooted since. Nothing is known about a machine without a name.
+            // The machine was rebooted in the meantime. A machine without a name cannot be identified.
             self.machine == this.machine && self.machine != "-"
         }
     }
@@ -121,7 +121,7 @@ impl Reaped {
     }
 }
 
-/// Objects that [`reap`] would remove.
+/// Returns the objects that [`reap`] would remove.
 ///
 /// # Errors
 /// The engine does not answer.
@@ -210,7 +210,7 @@ pub async fn clear(engine: &Engine, which: ReapSelection<'_>, within: Duration) 
     }
 }
 
-/// Calls `remove` for all objects at once. Returns the removed ones, and the first problem. Objects that are already gone were removed by
+/// Calls `remove` for all objects at once. Returns the removed objects, and the first problem. Objects that no longer exist were removed by
 /// another process.
 async fn all<F: Future<Output = Result<(), EngineError>>>(
     names: Vec<String>,
@@ -236,7 +236,7 @@ async fn remove_container(engine: &Engine, name: String) -> Result<(), EngineErr
     if !error.is_conflict() {
         return Err(error);
     }
-    // Another process is removing it; its network can be removed afterwards.
+    // Another process is removing the container. Its network can be removed afterwards.
     let options = WaitContainerOptionsBuilder::default().condition("removed").build();
     let mut ends = std::pin::pin!(engine.api().wait_container(&name, Some(options)));
     while let Some(end) = ends.next().await {

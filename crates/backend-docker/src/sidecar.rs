@@ -25,15 +25,15 @@ pub use chaosrun_node::netns_sidecar::guard::Guard;
 pub use chaosrun_node::netns_sidecar::links::{InForce, LinkEffects as LinkPath, LinkSelector, Mode, Ports};
 pub use chaosrun_node::netns_sidecar::streams::SidecarStream;
 
-/// Upstream name server configured in the engine: the sidecar itself, which knows no names. With its own servers, a query for an unknown
-/// name would take the engine half a minute.
+/// Upstream name server that is configured in the engine: the sidecar, which answers NXDOMAIN. With other upstream servers, the engine
+/// would need half a minute for an unknown name.
 pub const DNS: &str = "127.0.0.53";
 
 /// Lock that orders the starts of sidecars on a network.
 #[derive(Debug, Clone, Default)]
 pub struct StartLock(Arc<tokio::sync::Mutex<()>>);
 
-/// Started sidecar. Cheap to clone. When the last clone is dropped, it heals and exits.
+/// Started sidecar. Cheap to clone. When the last clone is dropped, the sidecar heals and exits.
 #[derive(Debug, Clone)]
 pub struct Holder {
     client: SidecarClient,
@@ -41,8 +41,8 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Attaches to the created container, starts it, and waits until its program answers. `turn` ensures that only one is started on a
-    /// network at a time: an engine that starts several sometimes counts one too many, and then can never remove the network.
+    /// Attaches to the created container, starts it, and waits until its program answers. `turn` ensures that only one sidecar is started
+    /// on a network at a time. An engine that starts several at once sometimes counts one too many, and then can never remove the network.
     ///
     /// # Errors
     /// The engine refuses, or the program ends.
@@ -107,7 +107,7 @@ impl Holder {
         self.told(self.client.set_links(paths, seed, lease).await)
     }
 
-    /// Active paths, read back with their counters.
+    /// Returns the active paths, read back with their counters.
     pub async fn links(&self) -> Result<Vec<InForce>, ClusterError> {
         self.told(self.client.links().await)
     }
@@ -117,7 +117,8 @@ impl Holder {
         self.client.ping(to, port, how).await
     }
 
-    /// Bytes per second that arrive here when `sender`, which is at `like`, sends as fast as it can; `own` is the local address.
+    /// Measures the bytes per second that arrive here when `sender` sends as fast as possible. The packets are treated like those that
+    /// `like` selects. `own` is the local address.
     pub async fn receives(&self, own: Ipv4Addr, sender: &Self, like: LinkSelector, during: Duration) -> io::Result<f64> {
         let port = self.client.sink(like.ports.is_some().then_some(like), during).await?;
         let to = SocketAddrV4::new(own, port);
@@ -144,7 +145,7 @@ fn told(container: &str, error: &io::Error) -> ClusterError {
     ClusterError::Engine(format!("the holder `{container}`: {error}"))
 }
 
-/// Keeps the first part of error messages from the program, or from the engine in its place.
+/// Stores the beginning of error messages from the program, or from the engine.
 fn hear(complaint: &Mutex<String>, message: &Bytes) {
     let mut complaint = complaint.lock().unwrap_or_else(PoisonError::into_inner);
     if complaint.len() < 512 {

@@ -1,4 +1,4 @@
-//! Nodes that are kept busy: the requested load is applied after every start, until it is removed.
+//! Loads on nodes. The requested load is applied after every start of the node, until it is removed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ use chaosrun_cluster::fault_control::{Stress, StressReading, Worked};
 use chaosrun_event::NodeState;
 use chaosrun_node::burner::{BurnerReply, BurnerRequest};
 
-/// Processor time of the short piece of work.
+/// Processor time of the short piece of work that [`Stresses::work`] measures.
 const WORK: Duration = Duration::from_millis(40);
 
 /// Loads of all nodes of a cluster.
@@ -31,7 +31,7 @@ pub(super) struct Stresses {
     token: CancellationToken,
 }
 
-/// Both ends of the channels to a node's task.
+/// Channels to the task of a node, and the node's burner.
 #[derive(Debug, Clone)]
 struct RunningStress {
     wanted: Arc<watch::Sender<Wanted>>,
@@ -80,7 +80,7 @@ impl Stresses {
         }
     }
 
-    /// Task of a node; a new one is started only if `begin` is set.
+    /// Returns the channels to the task of a node. Starts the task if there is none and `begin` is set.
     fn kept(&self, node: &Arc<ContainerNode>, begin: bool) -> Option<RunningStress> {
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(&node.plan.name) && begin {
@@ -95,7 +95,7 @@ impl Stresses {
         all.get(&node.plan.name).cloned()
     }
 
-    /// Measurement of the burner, as seen by the engine's host.
+    /// Measures the burner, as seen by the engine's host.
     pub async fn reading(&self, node: &Arc<ContainerNode>) -> Result<StressReading, ClusterError> {
         let command = self.kept(node, false).and_then(|kept| kept.made.borrow().command.clone());
         let Some(command) = command else { return Ok(StressReading::default()) };
@@ -109,7 +109,7 @@ impl Stresses {
         Ok(found.map(Row::reading).unwrap_or_default())
     }
 
-    /// Runs the short piece of work. An existing burner does it if there is one, since starting another takes longer than the work.
+    /// Runs the short piece of work. An existing burner does the work, since starting another burner takes longer than the work.
     pub async fn work(&self, node: &Arc<ContainerNode>) -> Result<Worked, ClusterError> {
         match node.state() {
             NodeState::Running => {}
@@ -175,7 +175,7 @@ async fn keep(
                 }
                 seen = (starts, wanted.turn);
             }
-            // Either everything is as requested, or the node must start first.
+            // Either the load is as requested, or the node must start first.
             (Some(_), _) => {}
         }
         let command = burner.as_ref().map(|burner| burner.id.clone());
@@ -191,7 +191,7 @@ async fn keep(
     }
 }
 
-/// Changes the load of the current burner, or starts one. Returns `None` if the new one has ended already.
+/// Changes the load of the current burner, or starts a burner. Returns `None` if the new burner has ended already.
 async fn burn(tool: &ToolContainer, node: &ContainerNode, before: Option<Burner>, stress: Stress) -> Result<Option<Burner>, ClusterError> {
     let Stress { cores, percent, memory } = stress;
     let order = BurnerRequest::Load { cores, percent, memory };
@@ -231,8 +231,8 @@ impl Row {
         StressReading { running: !self.stopped, used, memory }
     }
 
-    /// Exact values from this machine's kernel, if the engine's host is this machine and the process with this pid is the same here. `ps`
-    /// counts in seconds, and includes the program's file in the memory.
+    /// Returns exact values from this machine's kernel, if the engine's host is this machine and the process with this pid is the same
+    /// here. `ps` counts in seconds, and its memory includes the program's file.
     fn exactly(&self) -> Option<(Duration, u64)> {
         let read = |what: &str| fs::read_to_string(format!("/proc/{}/{what}", self.pid)).ok();
         let here = read("cmdline")?.trim_end_matches('\0').replace('\0', " ");

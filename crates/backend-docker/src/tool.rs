@@ -1,7 +1,7 @@
-//! Our own program running in a node's container, within its limits from its first instruction on.
+//! This program, running in a node's container. The container's limits apply to it from its first instruction on.
 //!
-//! If the node itself is this program, the file exists there. Otherwise it is copied into the container with all its libraries, and its
-//! files are removed again before it begins its work.
+//! If the node itself is this program, the file exists there. Otherwise the program is copied into the container with all its libraries. It
+//! removes the copied files before it begins its work.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use chaosrun_base::task;
 use chaosrun_cluster::ClusterError;
 use chaosrun_node::burner::{BurnerReply, BurnerRequest};
 
-/// Safety limit for a container that has no processor time at all for the program.
+/// Safety limit for a container in which the program gets no processor time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) struct ToolContainer {
     bringing: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// Started burner. When it is dropped its stdin ends, and so does the program.
+/// Started burner. When the burner is dropped, its stdin ends, and the program exits.
 pub(super) struct Burner {
     /// Engine's id of the command.
     pub id: String,

@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::error::words;
 use chaosrun_cluster::{ClusterError, NodeUsage, ProcessInfo};
 
-/// Current usage of a container.
+/// Returns the current usage of a container.
 pub(super) async fn usage(engine: &Engine, container: &str) -> Result<NodeUsage, ClusterError> {
     let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
     let stats = engine.api().stats(container, Some(options)).next().await;
@@ -17,7 +17,8 @@ pub(super) async fn usage(engine: &Engine, container: &str) -> Result<NodeUsage,
     let stats = stats.map_err(|error| ClusterError::Engine(words(&error)))?;
     let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage).unwrap_or_default();
     let memory = stats.memory_stats.unwrap_or_default();
-    // Cached file pages that can be dropped do not count as the program's memory; cgroup v1 and v2 name them differently.
+    // Cached file pages that can be dropped do not count as memory of the program. Versions 1 and 2 of control groups name them
+    // differently.
     let dropped = memory.stats.as_ref().and_then(|stats| stats.get("total_inactive_file").or_else(|| stats.get("inactive_file")));
     let dropped = dropped.copied().unwrap_or_default();
     let processes = stats.pids_stats.and_then(|pids| pids.current).unwrap_or_default();
@@ -30,7 +31,7 @@ pub(super) async fn usage(engine: &Engine, container: &str) -> Result<NodeUsage,
     })
 }
 
-/// Processes of the container, by `ps` on the engine's host.
+/// Returns the processes of the container, listed by `ps` on the engine's host.
 pub(super) async fn processes(engine: &Engine, container: &str) -> Result<Vec<ProcessInfo>, ClusterError> {
     let options = TopOptionsBuilder::new().ps_args("-eo pid,ppid,user,time,etime,args").build();
     let top = engine.api().top_processes(container, Some(options)).await;

@@ -2,8 +2,8 @@
 //!
 //! Linux answers on all of 127.0.0.0/8, so every trial takes two neighbouring /24 nets: node number n advertises `127.a.b.n` (where the
 //! relay listens) and binds `127.a.(b+1).n`. The ports can therefore be those that the cluster file declares. Trials do not compete for
-//! ports, and no client's ephemeral port is in the way. The relay's listeners are bound here and kept through the trial, which reserves the
-//! pair of nets.
+//! ports, and no client's ephemeral port is in the way. The relay's listeners are bound here and stay bound during the trial, which
+//! reserves both nets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -20,11 +20,12 @@ pub struct Addressed {
     pub listeners: IndexMap<String, TcpListener>,
 }
 
-/// Number of nets tried before free ports replace the declared ones, since another program listens on those everywhere.
+/// Number of nets tried with the declared ports. After these nets, free ports replace the declared ones, since another program listens on
+/// the declared ports on all addresses.
 const NETS_TRIED: usize = 8;
 const NETS_TRIED_WITH_ANY_PORT: usize = 8;
 
-/// Chooses the addresses of all nodes and binds the advertised ones. They do not depend on the seed: two runs of one seed may be
+/// Chooses the addresses of all nodes and binds the advertised ones. The addresses do not depend on the seed: two runs of one seed may be
 /// concurrent, and no decision depends on an address.
 ///
 /// # Errors
@@ -60,7 +61,7 @@ fn one(node: &Node, second: u8, third: u8, number: u8, exact: bool) -> io::Resul
         };
         let advertised = listener.local_addr()?;
         let listen = SocketAddr::new(real, advertised.port());
-        // Checks that the node can bind it. No other program knows this net, so it stays free.
+        // Checks that the node can bind the address. No other program knows this net, so the address stays free.
         drop(TcpListener::bind(listen)?);
         addressed.ports.insert(name.clone(), PortAddress { listen, advertised, reach: None });
         addressed.listeners.insert(name.clone(), listener);

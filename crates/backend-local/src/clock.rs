@@ -50,7 +50,7 @@ fn head(path: &Path) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Creates library and page, before the node runs.
+/// Creates the library and the page, before the node runs.
 pub(super) fn prepare(plan: &NodeStartPlan) -> io::Result<()> {
     let Some(page) = &plan.clock else { return Ok(()) };
     clock::install(page.parent().unwrap_or(page))?;

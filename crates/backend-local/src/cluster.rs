@@ -78,7 +78,7 @@ impl std::fmt::Debug for LocalCluster {
 }
 
 impl LocalCluster {
-    /// Chooses addresses and renders everything; starts nothing, writes nothing. To be called within a runtime.
+    /// Chooses addresses, renders all templates and starts the relay. Starts no node and writes no file. Must be called within a runtime.
     ///
     /// # Errors
     /// No addresses are free, a template fails, or the relay cannot start.
@@ -120,7 +120,7 @@ impl LocalCluster {
         Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs, agent_dir, tools_dir, layers, door })
     }
 
-    /// Creates a cluster without nodes, in which programs of ours run beside a cluster of another backend.
+    /// Creates a cluster without nodes, in which our own programs run beside a cluster of another backend.
     ///
     /// # Errors
     /// See [`LocalCluster::new`].
@@ -129,7 +129,7 @@ impl LocalCluster {
         Self::new(Arc::new(none), options)
     }
 
-    /// Relay for link faults. Returns `None` if the cluster was built without one, or has no ports.
+    /// Returns the relay for link faults; `None` if the cluster was built without a relay, or has no ports.
     #[must_use]
     pub fn relay(&self) -> Option<&Relay> {
         self.shared.relay.as_ref()
@@ -154,7 +154,7 @@ impl LocalCluster {
     async fn start_role(&self, role: &model::Role, ready: &HashMap<&str, watch::Sender<bool>>) -> Result<(), ClusterError> {
         for other in &role.after {
             if let Some(ready) = ready.get(other.as_str()) {
-                // The sender lives in the caller, longer than this task.
+                // The caller owns the sender, which lives longer than this task.
                 let _ = ready.subscribe().wait_for(|ready| *ready).await;
             }
         }
@@ -399,7 +399,8 @@ impl Cluster for LocalCluster {
             relay.stop().await;
         }
         let dir = self.dir.clone();
-        // Not awaited, since removing large files takes long. Files left at the end of the run are removed with the work root.
+        // The removal is not awaited, since removing large files takes long. Files left at the end of the run are removed with the work
+        // root.
         task::spawn_blocking(move || {
             chaosrun_node::disk::mounts::detach_below(&dir);
             fs::remove_dir_all(dir)
@@ -409,7 +410,7 @@ impl Cluster for LocalCluster {
 }
 
 impl LocalCluster {
-    /// Path of our own program under a neutral name.
+    /// Creates our own program under a neutral name. Returns its path.
     pub(super) async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
         let work = Arc::clone(&self.work);
         task::spawn_blocking(move || work.make_server(role).map(|()| work.server(role))).await?
@@ -452,7 +453,7 @@ impl LocalCluster {
         clock::of(&self.node(name)?.plan)
     }
 
-    /// Clock reading by a command in the node's environment. Works also when the node does not run.
+    /// Reads the node's clock by a command in the node's environment. Works also if the node does not run.
     pub(super) async fn look_at_clock(&self, name: &str) -> Result<ClockReading, ClusterError> {
         let page = self.clock_page(name)?;
         let plan = &self.node(name)?.plan;
@@ -464,7 +465,7 @@ impl LocalCluster {
         reading.map_err(|why| ClusterError::Conflict { node: name.into(), problem: format!("cannot be asked for the time: {why}") })
     }
 
-    /// First process of the node.
+    /// Returns the pid of the node's first process.
     fn root(&self, name: &str) -> Result<u32, ClusterError> {
         let pid = self.node(name)?.view.borrow().pid;
         pid.ok_or_else(|| ClusterError::Conflict { node: name.into(), problem: "is not running".into() })

@@ -36,7 +36,7 @@ impl LocalDefinition {
         *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 
-    /// Arguments after the command, and the node's own environment, for the next start.
+    /// Returns the arguments after the command, and the node's own environment, for the next start.
     pub fn present(&self) -> (Vec<String>, IndexMap<String, String>) {
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut env = self.env.clone();
@@ -49,7 +49,7 @@ impl LocalDefinition {
         (changed.args.unwrap_or_else(|| self.args.clone()), env)
     }
 
-    /// Complete command line and environment.
+    /// Returns the complete command line and environment.
     pub fn start(&self) -> (Vec<OsString>, Environment) {
         let (args, env) = self.present();
         let argv = self.command.iter().cloned().chain(args).map(OsString::from).collect();

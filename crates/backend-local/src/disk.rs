@@ -1,6 +1,6 @@
 //! Disk of a node: the size limit of its data directory, as declared in the cluster file, and space taken from it. All functions block.
 //!
-//! A node is told its limit and counts the files in its directory, so space can only be taken by a file there. `hidden` therefore means a
+//! A node knows its limit and counts the files in its directory, so only a file in this directory takes space. Therefore `hidden` means a
 //! file that a plain `ls` does not show. Ballast uses real blocks, and is removed with the directory at the end.
 
 use std::fs::{self, File};
@@ -18,19 +18,19 @@ const LEFT_FREE: u64 = 1 << 30;
 /// Size of a block in the unit of `stat`.
 const BLOCK: u64 = 512;
 
-/// Usage of a data directory; `size` is its limit.
+/// Returns the usage of a data directory; `size` is its limit.
 pub(super) fn usage(data: &Path, size: u64) -> io::Result<DiskUse> {
     let used = held(data)?;
     Ok(DiskUse { size, used, free: size.saturating_sub(used).min(machine(data)?) })
 }
 
-/// Free space of the machine's own disk.
+/// Returns the free space of the machine's own disk, in bytes.
 fn machine(data: &Path) -> io::Result<u64> {
     let system = statvfs(data)?;
     Ok(system.blocks_available() * system.fragment_size())
 }
 
-/// Total length of all files, as nodes count it. Files that disappear during the scan are skipped.
+/// Returns the total length of all files, as nodes count it. Files that disappear during the scan are skipped.
 fn held(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for file in fs::read_dir(dir)? {
@@ -45,7 +45,7 @@ fn gone(error: io::Error) -> io::Result<u64> {
     if error.kind() == io::ErrorKind::NotFound { Ok(0) } else { Err(error) }
 }
 
-/// Possible paths of a ballast file, visible and hidden.
+/// Returns the possible paths of a ballast file: visible and hidden.
 fn places(data: &Path, name: &str) -> io::Result<[PathBuf; 2]> {
     if name.is_empty() || matches!(name, "." | "..") || name.contains(['/', '\0']) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is not the name of a file")));
@@ -75,19 +75,19 @@ pub(super) fn fill(data: &Path, size: u64, ballast: &Ballast) -> io::Result<u64>
     }
     let [visible, hidden] = &places;
     let place = if ballast.hidden { hidden } else { visible };
-    // Never overwrites a file that another program has created in the meantime.
+    // A file that another program has created in the meantime is never overwritten.
     let file = File::options().write(true).create_new(true).open(place)?;
     let length = i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
     if let Err(errno) = posix_fallocate(&file, 0, length) {
         let _ = fs::remove_file(place);
         return Err(errno.into());
     }
-    // Synced, so that a simulated loss of unsynced data does not remove it. Errors of file systems without sync are ignored.
+    // The file is synced, so that a simulated loss of unsynced data does not remove it. Errors of file systems without sync are ignored.
     let _ = file.sync_all();
     Ok(bytes)
 }
 
-/// Space taken, see [`chaosrun_cluster::FaultControl::ballast`].
+/// Returns the space taken, see [`chaosrun_cluster::FaultControl::ballast`].
 pub(super) fn ballast(data: &Path, name: &str) -> io::Result<u64> {
     let mut bytes = 0;
     for place in places(data, name)? {

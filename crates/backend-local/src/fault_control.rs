@@ -126,7 +126,7 @@ impl FaultControl for LocalCluster {
 }
 
 impl LocalCluster {
-    /// Size limit of the node's data, in bytes.
+    /// Returns the size limit of the node's data, in bytes.
     fn budget(&self, node: &str) -> Result<u64, ClusterError> {
         let placed = self.topology().node(node).ok_or_else(|| ClusterError::NoSuchNode(node.into()))?;
         placed.disk.ok_or_else(|| ClusterError::Conflict { node: node.into(), problem: "declares no `disk`".into() })

@@ -10,7 +10,8 @@ use nix::sys::stat::Mode;
 /// Largest file that is read, in bytes.
 const LONGEST: u64 = 64 << 20;
 
-/// Opens a file. The kernel keeps path resolution within `dir`: neither `..` nor a link, even one created concurrently, leads out.
+/// Opens a file. The kernel resolves the path within `dir`: neither `..` nor a link leads out of it, even if the link is created
+/// concurrently.
 fn open(dir: &Path, name: &str, flags: OFlag) -> io::Result<File> {
     let dir = File::open(dir)?;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -35,7 +36,7 @@ pub(super) fn read(dir: &Path, name: &str) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Writes a file, keeping owner and mode of an existing one.
+/// Writes a file. An existing file keeps its owner and mode.
 pub(super) fn write(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let mut file = open(dir, name, OFlag::O_WRONLY | OFlag::O_CREAT)?;
     file.set_len(0)?;

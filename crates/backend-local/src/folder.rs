@@ -1,7 +1,7 @@
 //! Folder of a run, created and removed such that its owner can be determined at every moment.
 //!
-//! It contains a marker file, the first file created and the last one removed, and is locked by its owners as long as they live. So an
-//! unlocked folder that has the marker, or is empty, belongs to a killed run.
+//! The folder contains a marker file, the first file created and the last one removed. The owners of the folder lock it as long as they
+//! live. Therefore an unlocked folder that has the marker, or is empty, belongs to a killed run.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
@@ -19,10 +19,11 @@ const MARKED: [u8; 16] = *b"\x1b\x9d\x07\xc4w\x88\xe0\x13\xfam\x92\x5e\x01\xb7\x
 /// Mode of the folder: only the owner sees its contents.
 const MODE: u32 = 0o700;
 
-/// Number of attempts: another process may take the folder for that of a dead run before it is locked, and remove it.
+/// Number of attempts to create the folder. Before the folder is locked, another process may take it for the folder of a dead run and
+/// remove it.
 const TRIES: u32 = 20;
 
-/// Creates the folder. Returns a lock to be held by the owner, or `None` where the file system has no locks.
+/// Creates the folder. Returns a lock to be held by the owner, or `None` if the file system has no locks.
 ///
 /// # Errors
 /// The folder exists, or cannot be created or written to.
@@ -70,7 +71,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Returns true if a run of this user created the folder, whether it lives or not.
+/// Returns true if a run of this user created the folder, even if that run has ended.
 #[must_use]
 pub fn is_ours(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -80,7 +81,7 @@ pub fn is_ours(path: &Path) -> bool {
     }
     match fs::read(path.join(MARK)) {
         Ok(mark) if mark == MARKED => true,
-        // The run was killed while it wrote the marker, or before.
+        // The run was killed while it wrote the marker, or before that.
         Ok(mark) => MARKED.starts_with(&mark) && is_bare(path, 1),
         Err(_) => known.mode() & 0o777 == MODE && is_bare(path, 0),
     }

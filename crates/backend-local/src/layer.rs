@@ -1,4 +1,4 @@
-//! Runner's client of the disk layers, also of those of nodes in containers.
+//! Runner's client of the disk layers, on this backend and under nodes in containers.
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
@@ -29,7 +29,7 @@ const FOLDER: &str = ".data";
 /// Role name of a layer's process: `disk-server`.
 pub(super) const ROLE: &str = "disk";
 
-/// Error for a manual fault on a node without a layer.
+/// Error message for a manual fault on a node without a layer.
 const WITHOUT: &str =
     "was started without a layer under its data: bring its cluster up from a scenario with a fault of this kind (`cluster up SCENARIO`)";
 
@@ -44,17 +44,17 @@ pub enum LayerStorage<'a> {
     Memory(u64),
 }
 
-/// Folder behind the layer of a node.
+/// Returns the folder behind the layer of a node.
 pub(super) fn behind(placed: &PlacedNode) -> PathBuf {
     placed.dir.with_file_name(FOLDER).join(&placed.name)
 }
 
-/// Paths for a node whose own folder is not on this machine: the folder behind its layer, and the layer's mount point.
+/// Returns paths for a node whose own folder is not on this machine: the folder behind its layer, and the layer's mount point.
 pub(super) fn places(dir: &Path, node: &str) -> [PathBuf; 2] {
     [dir.join(FOLDER).join(node), dir.join(node)]
 }
 
-/// Moves the node's data behind the layer.
+/// Moves the node's data to the folder behind the layer.
 pub(super) fn prepare(plan: &NodeStartPlan) -> io::Result<()> {
     let Some(behind) = &plan.layer else { return Ok(()) };
     if let Some(parent) = behind.parent() {
@@ -65,7 +65,7 @@ pub(super) fn prepare(plan: &NodeStartPlan) -> io::Result<()> {
     fs::set_permissions(&plan.data, Permissions::from_mode(0o700))
 }
 
-/// Command that runs the layer of a node.
+/// Returns the command that runs the layer of a node.
 pub(super) fn exec(program: &Path, behind: LayerStorage, at: &Path) -> ExecRequest {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (from, what) = match behind {
@@ -79,7 +79,7 @@ pub(super) fn exec(program: &Path, behind: LayerStorage, at: &Path) -> ExecReque
 type Input = FramedWrite<Box<dyn AsyncWrite + Send + Unpin>, Codec<LayerRequest>>;
 type Output = FramedRead<Box<dyn AsyncRead + Send + Unpin>, Codec<LayerReply>>;
 
-/// Running layer. It ends with its trial.
+/// Running layer. The layer ends with its trial.
 pub(super) struct RunningLayer {
     pipes: Mutex<(Input, Output)>,
 }
@@ -144,7 +144,7 @@ impl LocalCluster {
         try_join_all(mounted).await.map(drop)
     }
 
-    /// Mounts a layer at `at`, to which faults refer by the node's name. It ends with this cluster.
+    /// Mounts a layer at `at`. Faults refer to the layer by the node's name. The layer ends with this cluster.
     pub async fn mount_layer(&self, node: &str, behind: LayerStorage<'_>, at: &Path) -> Result<(), ClusterError> {
         let program = self.server(ROLE).await.map_err(failed(node))?;
         let exec = exec(&program, behind, at);
@@ -154,7 +154,7 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Paths for a node of another backend: the folder behind its layer, and the layer's mount point. This function creates neither.
+    /// Returns paths for a node of another backend: the folder behind its layer, and the layer's mount point. Creates neither of them.
     pub fn layer_places(&self, node: &str) -> [PathBuf; 2] {
         places(&self.dir, node)
     }

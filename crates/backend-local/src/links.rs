@@ -1,4 +1,4 @@
-//! Links, in terms of the relay.
+//! Link faults, applied by the relay.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub(super) async fn set(relay: Option<&Relay>, topology: &Topology, paths: &[Lin
         (None, None) => Ok(()),
         (None, Some(path)) => Err(conflict(path, &format!("has no links: {NO_RELAY}"))),
         (Some(relay), first) => match (relay.set(paths.to_vec(), seed).await, first) {
-            // Links that are gone count as healed.
+            // Links that no longer exist count as healed.
             (true, _) | (false, None) => Ok(()),
             (false, Some(path)) => Err(conflict(path, "has no links any more: the cluster is down")),
         },
@@ -66,7 +66,7 @@ pub(super) async fn reaches(
     }
 }
 
-/// Relay between two nodes, for a measurement.
+/// Returns the relay between two nodes, for a measurement.
 pub(super) fn between<'a>(relay: Option<&'a Relay>, topology: &Topology, from: &str, to: &str) -> Result<&'a Relay, String> {
     for name in [from, to] {
         topology.node(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()).to_string())?;

@@ -16,7 +16,7 @@ pub(super) fn open_log(plan: &NodeStartPlan) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Stdio of a node: an empty stdin, and the log as both outputs, so that no copy can lose a line.
+/// Returns the stdio of a node: an empty stdin, and the log as both outputs. No process copies the output, so no line is lost.
 pub(super) fn stdio(log: File) -> io::Result<[OwnedFd; 3]> {
     let null = File::open("/dev/null")?;
     let second = log.try_clone()?;

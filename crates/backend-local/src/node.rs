@@ -26,7 +26,7 @@ use chaosrun_cluster::{ClusterError, NodeChange};
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{Actor, EventKind, NodeState};
 
-/// Everything needed to start a node. Rendered once, the same at every start except for changes of its definition.
+/// Plan for the starts of a node. It is rendered once, and is the same at every start except for changes of the definition.
 #[derive(Debug)]
 pub(super) struct NodeStartPlan {
     pub name: String,
@@ -70,7 +70,7 @@ pub(super) struct NodeView {
     pub starts: u32,
     pub since: Instant,
     pub readiness: Readiness,
-    /// Environment with which its processes were started.
+    /// Environment with which the node's processes were started.
     pub env: Arc<Environment>,
 }
 
@@ -119,11 +119,11 @@ pub(super) struct NodeProcess {
     pub tree: u64,
     probing: AbortHandle,
     started: Instant,
-    /// Length of the log at its start.
+    /// Length of the log at the start of the process, in bytes.
     log_from: u64,
 }
 
-/// Last order to end the process: its source, and the signal.
+/// Last order to end the process: its actor, and the signal.
 struct Asked {
     by: Actor,
     signal: i32,
@@ -143,7 +143,7 @@ pub(super) struct NodeActor {
     /// Time at which a stop becomes a kill.
     deadline: Option<tokio::time::Instant>,
     at_exit: Vec<Reply>,
-    /// Pending restart after the exit, with its source and the waiting callers.
+    /// Pending restart after the exit: its actor, and the waiting callers.
     restart: Option<(Actor, Vec<Reply>)>,
     pub closed: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -272,7 +272,7 @@ impl NodeActor {
             relay.admit(&plan.name).map_err(|error| failed(format!("cannot listen at its advertised address: {error}")))?;
         }
         let tree = self.shared.client.new_tree();
-        // Registered before it runs, since it may dial before its start is reported.
+        // The tree is registered before its process runs, since the process may dial before its start is reported.
         self.shared.roster.insert(tree, &self.shared.client.marker(tree), Who::Node(plan.name.clone()));
         let (argv, env) = plan.definition.start();
         let env = Arc::new(env);
@@ -315,7 +315,7 @@ impl NodeActor {
             linger: false,
             on_exit: Box::new(move |ended| {
                 if let Some(inbox) = inbox {
-                    // The task ends only when nobody uses it any more.
+                    // The receiver is the task of the node, which ends only when no handle of it is left.
                     let _ = inbox.send(NodeMessage::Exited { tree, ended });
                 }
             }),
@@ -331,7 +331,7 @@ impl NodeActor {
                 Err(last) => Readiness::Late(last),
             };
             if let Some(inbox) = inbox.upgrade() {
-                // The task ends only when nobody uses it any more.
+                // The receiver is the task of the node, which ends only when no handle of it is left.
                 let _ = inbox.send(NodeMessage::Probed { tree, readiness });
             }
         });
@@ -374,7 +374,7 @@ impl NodeActor {
     /// Continues a paused process, so that it can receive a signal.
     async fn go_on(&mut self, tree: u64, by: Actor) {
         if self.paused {
-            // ESRCH: it has ended.
+            // ESRCH means that the process has ended.
             let _ = self.shared.client.signal(tree, libc::SIGCONT, Reach::Tree).await;
             self.paused = false;
             self.publish(NodeState::Running, Some(by), |_| ());
@@ -508,7 +508,7 @@ impl NodeActor {
     }
 }
 
-/// Waits until `time`; without a time it waits forever.
+/// Waits until `time`. Without a time, waits forever.
 async fn until(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

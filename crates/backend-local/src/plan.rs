@@ -66,7 +66,7 @@ pub(super) fn plan(
     })
 }
 
-/// Part of our environment that every process gets: no key, and no path that reveals chaosrun.
+/// Returns the environment that every process gets: PATH and LANG. It contains no key, and no path that reveals chaosrun.
 pub(super) fn clean() -> Vec<(OsString, OsString)> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     let neutral = std::env::split_paths(&path).filter(|dir| !tells(&dir.to_string_lossy()));

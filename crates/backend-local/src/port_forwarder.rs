@@ -1,5 +1,5 @@
-//! Runner's side of a sandbox's port forwarder: a socket on which connections to addresses are requested. Nodes are dialled; our own
-//! services answer directly.
+//! Runner's side of a sandbox's port forwarder: a socket on which connections to addresses are requested. The runner dials the nodes, and
+//! answers for its own services directly.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,17 +36,17 @@ pub struct ForwardTargets {
 }
 
 impl ForwardTargets {
-    /// Targets with services only and no nodes.
+    /// Returns targets with services only, without nodes.
     pub fn services(services: &[Service]) -> Self {
         Self { services: services.to_vec(), ..Self::default() }
     }
 
-    /// Adds nodes, which are dialled in the agent's name.
+    /// Adds nodes. Connections to them count as connections of the agent.
     pub(super) fn with_nodes(self, nodes: Vec<SocketAddr>, roster: Arc<Roster>) -> Self {
         Self { nodes, roster: Some(roster), ..self }
     }
 
-    /// Addresses on which a shell host has to listen.
+    /// Returns the addresses on which a shell host has to listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().copied().chain(self.services.iter().map(|service| service.address)).collect()
     }
@@ -55,7 +55,7 @@ impl ForwardTargets {
 impl PortForwarder {
     /// Listens at `path` for connections to the targets `behind`.
     pub fn open(path: &Path, behind: ForwardTargets) -> io::Result<Self> {
-        // Removes a socket left by an earlier one.
+        // Removes a socket that an earlier port forwarder has left.
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path)?;
         let behind = Arc::new(behind);
@@ -92,7 +92,7 @@ async fn carry(shell_host: UnixStream, behind: &ForwardTargets) -> io::Result<()
     let asked: Option<SocketAddr> = line.trim_end().parse().ok();
     if let Some(service) = behind.services.iter().find(|service| Some(service.address) == asked) {
         shell_host.write_all(&[THROUGH]).await?;
-        // The client sends no data before it gets this byte, so the buffered reader holds none.
+        // The client sends no data before it gets this byte, so the buffered reader contains no data.
         (service.serve)(shell_host.into_inner()).await;
         return Ok(());
     }

@@ -1,7 +1,7 @@
-//! Program that nodes run: a copy of this one under a neutral name and path, which only runs nodes.
+//! Program that nodes run: a copy of this program under a neutral name and path. The copy can only run nodes.
 //!
-//! An agent that finds the program of a node must not be able to read scenarios or schemas in it, nor learn from its name or path that it
-//! is being tested.
+//! An agent that finds the program of a node must not be able to read scenarios or schemas in it. The program's name and path must not
+//! reveal to the agent that it is being tested.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,14 +23,14 @@ const TRAILER: [u8; 16] = *b"\0nodes-only\0\0\0\0\x01";
 /// Word that must not appear in anything visible to a node or a shell.
 const OURS: &str = "chaosrun";
 
-/// Returns true if this process runs such a copy.
+/// Returns true if this process runs the copy for nodes.
 #[must_use]
 pub fn is_copy() -> bool {
-    // An unreadable program was not made here.
+    // A program that cannot be read is not such a copy.
     has_trailer(Path::new("/proc/self/exe")).unwrap_or(false)
 }
 
-/// Returns true if the file is such a copy.
+/// Returns true if the file is the copy for nodes.
 #[must_use]
 pub fn is_marked(path: &Path) -> bool {
     has_trailer(path).unwrap_or(false)
@@ -50,7 +50,7 @@ pub fn tells(text: &str) -> bool {
     text.to_ascii_lowercase().contains(OURS)
 }
 
-/// Folders for directories of runs; the first writable one is used.
+/// Returns the folders for directories of runs; the first writable one is used.
 #[must_use]
 pub fn places() -> Vec<PathBuf> {
     // `/tmp` is not the first, since it may be in memory, and data synced by a store should reach a disk.
@@ -58,7 +58,7 @@ pub fn places() -> Vec<PathBuf> {
     places.into_iter().filter(|place| !tells(&place.to_string_lossy())).collect()
 }
 
-/// Folder in which the directory of a run would be created now.
+/// Returns the folder in which the directory of a run would be created now.
 ///
 /// # Errors
 /// No temporary directory can be written to.
@@ -77,8 +77,8 @@ fn nowhere() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no temporary directory with a neutral path")
 }
 
-/// Prefix of the directory's name, followed by eight random letters. The markers of the run's processes begin with the same text, so that
-/// the folder of a dead run leads to its remaining processes.
+/// Prefix of the directory's name, followed by eight random letters. The markers of the run's processes begin with the same letters, so
+/// that the folder of a dead run leads to its remaining processes.
 const PREFIX: &str = "w";
 const RANDOM: usize = 8;
 
@@ -89,14 +89,14 @@ pub(crate) fn is_work_name(name: &str) -> bool {
     tail.is_some_and(|tail| tail.len() == RANDOM && tail.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Possible directories of the run whose process markers begin with `nonce`, the best place first.
+/// Returns the possible directories of the run whose process markers begin with `nonce`, the best place first.
 #[must_use]
 pub fn folders(nonce: &str) -> Vec<PathBuf> {
     let name: String = PREFIX.chars().chain(nonce.chars().take(RANDOM)).collect();
     places().into_iter().map(|place| place.join(&name)).collect()
 }
 
-/// Beginning of the markers of a run's processes, if the name is that of a run's directory.
+/// Returns the beginning of the markers of a run's processes, if the name is that of a run's directory.
 #[must_use]
 pub fn marker_of(name: &str) -> Option<&str> {
     is_work_name(name).then(|| name.strip_prefix(PREFIX)).flatten()
@@ -104,8 +104,8 @@ pub fn marker_of(name: &str) -> Option<&str> {
 
 /// Directory of a run that nodes may see: their directories and their program, but nothing of the runner.
 ///
-/// It lies outside of the project, whose own path may reveal its purpose. It is removed when dropped, or by the supervisor if the runner
-/// dies earlier.
+/// The directory lies outside of the project, whose own path may reveal its purpose. It is removed when the `WorkRoot` is dropped, or by
+/// the supervisor if the runner dies earlier.
 #[derive(Debug)]
 pub struct WorkRoot {
     path: PathBuf,
@@ -116,14 +116,13 @@ pub struct WorkRoot {
 }
 
 impl WorkRoot {
-    /// Creates the directory. `program` is used for `chaosrun` as the first word of a node's command. `hidden` are embedded texts
-    /// (scenarios, prompts) that are blanked in the copy if `program` is the file this process runs.
+    /// Creates the directory. `program` is the file that is copied for nodes whose command begins with the word `chaosrun`.
     ///
     /// # Errors
     /// No temporary directory can be written to.
     pub fn new(program: &Path, client: &SupervisorClient) -> io::Result<Self> {
         let mut last = nowhere();
-        // The supervisor knows these folders since its start, so a directory created now is removed in any case.
+        // The supervisor has known these folders since its start, so it removes a directory created now in any case.
         for path in folders(client.nonce()) {
             match folder::make(&path) {
                 Ok(lock) => {
@@ -141,7 +140,7 @@ impl WorkRoot {
         &self.path
     }
 
-    /// Path of a role's program after [`WorkRoot::make_server`]: `.../bin/tikv-server`.
+    /// Returns the path of a role's program after [`WorkRoot::make_server`]: `.../bin/tikv-server`.
     #[must_use]
     pub fn server(&self, role: &str) -> PathBuf {
         let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
@@ -167,7 +166,7 @@ impl WorkRoot {
         Ok(path)
     }
 
-    /// Creates one copy per run; all other names are links to it.
+    /// Creates the program at `path`. There is one copy per run; all other paths are links to it.
     fn make(&self, path: PathBuf) -> io::Result<()> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.contains(&path) {
@@ -205,7 +204,7 @@ fn copy(program: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Stands in for the samples, which this test program does not contain.
+    /// Replaces the samples, which this test program does not contain.
     #[used]
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".samples"))]
     static SAMPLE: [u8; 4] = *b"text";

@@ -54,7 +54,7 @@ impl ReadinessNode for ReadinessTarget {
         };
         let mut output = pipe::Receiver::from_owned_fd(ours.into()).map_err(failed)?;
         shared.client.spawn(spawn).await.map_err(|error| error.to_string())?;
-        // After the timeout the command is not needed any more.
+        // The command is not needed any more after the timeout.
         let _kill = OnDrop(|| shared.client.kill_now(own));
         let mut text = Vec::new();
         let limit = u64::try_from(limits::OUTPUT).unwrap_or(u64::MAX);

@@ -56,7 +56,7 @@ impl Roster {
         self.change(|entries| drop(entries.insert(tree, Entry { who, marker: marker.into(), root: None })));
     }
 
-    /// Stores the pid of a tree's first process, which saves most lookups a scan of /proc.
+    /// Stores the pid of a tree's first process, so that most lookups need no scan of /proc.
     pub(super) fn is_root(&self, tree: u64, pid: u32) {
         self.change(|entries| {
             if let Some(entry) = entries.get_mut(&tree) {
@@ -89,7 +89,7 @@ impl Roster {
     }
 
     fn holder(&self, inode: u64) -> Option<ConnectionSource> {
-        // A copy, since reading /proc takes up to milliseconds and starts must not wait for that.
+        // The entries are copied, since reading /proc takes up to milliseconds and starts must not wait for that.
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner).clone();
         let root = |entry: &&Entry| entry.root.is_some_and(|pid| pid_has_inode(pid, inode));
         if let Some(entry) = entries.values().find(root) {

@@ -1,8 +1,8 @@
 //! Sandbox of an agent beside processes: bubblewrap around the shell host, with access to the trial only.
 //!
-//! It has no network but its own loopback, on which the shell host forwards ports to the nodes, and no processes but its own. It can read
-//! the machine's programs, and write to memory of a fixed size. Process limits do not apply to root, so an agent started by root gets a
-//! unique user id. For other users the agent keeps their id, in a user namespace.
+//! The sandbox has no network except its own loopback, on which the shell host forwards ports to the nodes. It shows no processes except
+//! its own. The agent can read the machine's programs, and write to memory of a fixed size. Process limits do not apply to root, so an
+//! agent started by root gets a unique user id. For other users the agent keeps their id, in a user namespace.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -52,7 +52,7 @@ const SETTINGS: &[&str] = &[
 /// Time limit of an attempt.
 const TRIED: Duration = Duration::from_secs(10);
 
-/// Files and sockets of this machine that are made available.
+/// Files and sockets of this machine that are available in the sandbox.
 #[derive(Debug)]
 pub struct Brought<'a> {
     /// Program of the shell host, under a neutral name.
@@ -67,14 +67,14 @@ pub struct Brought<'a> {
     pub listen: Vec<SocketAddr>,
     /// Folder of the agent's files.
     pub files: &'a Path,
-    /// Folder for the generated files of its /etc.
+    /// Folder for the generated files of the sandbox's /etc.
     pub etc: &'a Path,
 }
 
 /// Creates a workspace within a sandbox. Blocks briefly.
 ///
 /// # Errors
-/// Bubblewrap or bash is missing, or its files cannot be written.
+/// Bubblewrap or bash is missing, or the generated files cannot be written.
 pub fn open_workspace(brought: &Brought) -> io::Result<Workspace> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing = |what: &str| io::Error::new(io::ErrorKind::NotFound, what.to_owned());
@@ -106,10 +106,10 @@ pub fn open_workspace(brought: &Brought) -> io::Result<Workspace> {
     Ok(Workspace { shell_host, sandbox: true, program: STATION.into(), files: FILES.into() })
 }
 
-/// Checks whether a sandbox is possible by creating one.
+/// Tests whether a sandbox is possible by creating one.
 ///
 /// # Errors
-/// A message with the reason why not.
+/// The reason why a sandbox is not possible.
 pub async fn tried() -> Result<(), String> {
     let bwrap =
         workspace::find(BWRAP, &std::env::var_os("PATH").unwrap_or_default()).ok_or("`bwrap` is not on the PATH: install bubblewrap")?;
@@ -150,7 +150,7 @@ impl Words {
     fn walls(&mut self, user: Option<u32>) {
         if user.is_some() {
             self.all(["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]);
-            // For the shell host only, which changes the user of the shell and ends its processes.
+            // These capabilities are for the shell host only, which changes the user of the shell and ends its processes.
             self.all(["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL"]);
         } else {
             self.all(["--unshare-all"]);
@@ -169,7 +169,7 @@ impl Words {
             self.all(["--perms", "0755", "--dir", dir]);
         }
         for (mode, size, at) in MEMORY {
-            // Writable for any user of the shell; the sandbox has no other users.
+            // The folder is writable for any user of the shell; the sandbox has no other users.
             let mode = if at == HOME && user.is_some() { "0777" } else { mode };
             self.all(["--perms", mode, "--size", size, "--tmpfs", at]);
         }

@@ -30,7 +30,7 @@ impl StdioEnds {
         Ok(Self { ours: (stdin, stdout, stderr), theirs: [stdin_theirs, stdout_theirs, stderr_theirs], resize: None })
     }
 
-    /// Stdio on a terminal, where all output arrives on stdout.
+    /// Creates stdio on a terminal, where all output arrives on stdout.
     pub fn terminal(size: Terminal) -> io::Result<Self> {
         let (master, slave) = terminal::open(size)?;
         let resize = Some(master.resizer());
@@ -39,7 +39,7 @@ impl StdioEnds {
     }
 }
 
-/// Our end, if there is one, and the child's.
+/// Returns our end of stdin, if there is one, and the child's end.
 fn stdin(exec: &ExecRequest) -> io::Result<(Stdin, OwnedFd)> {
     if exec.interactive {
         let (theirs, ours) = io::pipe()?;
@@ -53,7 +53,7 @@ fn stdin(exec: &ExecRequest) -> io::Result<(Stdin, OwnedFd)> {
         return Ok((Some(Box::new(pipe::Sender::from_owned_fd(ours.into())?)), theirs.into()));
     }
     let Some(bytes) = &exec.stdin else { return Ok((None, File::open("/dev/null")?.into())) };
-    // A memory file instead of a pipe, since no task has to feed it, whatever its size.
+    // The input is a memory file instead of a pipe, since no task has to feed it, whatever its size.
     let mut file = File::from(nix::sys::memfd::memfd_create(c"stdin", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;

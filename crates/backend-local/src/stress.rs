@@ -1,7 +1,7 @@
 //! Load of a node without resource limits of its own: the node is stopped for a part of the time.
 //!
-//! Such a node is not reported as paused, since that is a state of an engine. If the runner dies, the supervisor kills the node, stopped or
-//! not.
+//! Such a node is not reported as paused, since that is a state of an engine. If the runner dies, the supervisor kills the node, even if
+//! the node is stopped.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub(super) struct Duty {
 }
 
 impl Duty {
-    /// Creates a schedule, continuing the counters of the one before. Returns `None` for a load of zero.
+    /// Creates a schedule that continues the counters of the previous one. Returns `None` for a load of zero.
     pub fn new(stress: Stress, before: Option<&Self>, now: Instant) -> Option<Self> {
         let share = (stress.percent / 100.0).clamp(0.0, MOST);
         if share <= 0.0 || stress.cores <= 0.0 {
@@ -65,7 +65,7 @@ impl Duty {
         self.next = now + PERIOD;
     }
 
-    /// Reading of the load; `works` means that the node runs.
+    /// Returns the reading of the load; `works` means that the node runs.
     pub fn reading(&self, works: bool, now: Instant) -> StressReading {
         let standing = self.standing.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         StressReading { running: works, used: self.stood + standing, memory: 0 }
@@ -77,7 +77,7 @@ impl NodeActor {
         let before = self.duty.take();
         self.duty = stress.and_then(|stress| Duty::new(stress, before.as_ref(), Instant::now()));
         if let (None, true, Some(process)) = (&self.duty, before.is_some_and(|duty| duty.stands()), &self.process) {
-            // An error means that it has ended.
+            // An error means that the process has ended.
             let _ = self.shared.client.signal(process.tree, libc::SIGCONT, Reach::Tree).await;
         }
     }
@@ -90,12 +90,12 @@ impl NodeActor {
         let now = Instant::now();
         let Some(tree) = tree else { return duty.idle(now) };
         let signal = if duty.stands() { libc::SIGCONT } else { libc::SIGSTOP };
-        // An error means that it has ended, which is reported separately.
+        // An error means that the process has ended, which is reported separately.
         let delivered = self.shared.client.signal(tree, signal, Reach::Tree).await;
         if signal == libc::SIGSTOP && delivered.is_ok() { duty.stand(now) } else { duty.go(now) }
     }
 
-    /// Records that the node is gone, or paused by another order.
+    /// Records that the node does not run, or that another order has paused it.
     pub(super) fn not_standing(&mut self) {
         if let Some(duty) = &mut self.duty {
             duty.idle(Instant::now());

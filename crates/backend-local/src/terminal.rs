@@ -23,7 +23,7 @@ pub(super) struct Master(Arc<AsyncFd<File>>);
 pub(super) fn open(size: Terminal) -> io::Result<(Master, OwnedFd)> {
     let pty = openpty(Some(&winsize(size)), None)?;
     for fd in [&pty.master, &pty.slave] {
-        // Other started processes must not hold it open.
+        // Other started processes must not inherit the descriptor.
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     }
     fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -60,7 +60,7 @@ impl AsyncRead for Master {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
                 }
-                // The last process that had it open has closed it: the end of the output.
+                // The last process that had the terminal open has closed it, which is the end of the output.
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::EIO) => return Poll::Ready(Ok(())),
                 Ok(Err(error)) => return Poll::Ready(Err(error)),
                 Err(_would_block) => {}

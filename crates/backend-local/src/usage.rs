@@ -51,7 +51,7 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000) / constant(SysconfVar::CLK_TCK, 100))
 }
 
-/// Processes that descend from `root`, beginning with `root`.
+/// Returns the processes that descend from `root`, beginning with `root`.
 fn tree(supervisor: u32, root: u32) -> Vec<u32> {
     let others = family::descendants(supervisor).into_iter().filter(|one| one.through == root).map(|one| one.process.pid);
     let mut all = vec![root];
@@ -59,7 +59,7 @@ fn tree(supervisor: u32, root: u32) -> Vec<u32> {
     all
 }
 
-/// Usage of the tree that begins at `root`, a child of the supervisor.
+/// Returns the usage of the tree that begins at `root`, a child of the supervisor.
 pub(super) fn usage(supervisor: u32, root: u32) -> NodeUsage {
     let page = constant(SysconfVar::PAGE_SIZE, 4096);
     let stats: Vec<Stat> = tree(supervisor, root).into_iter().filter_map(Stat::of).collect();
@@ -72,14 +72,14 @@ pub(super) fn usage(supervisor: u32, root: u32) -> NodeUsage {
     }
 }
 
-/// Memory of the machine, since a node has no other limit here.
+/// Returns the memory of the machine in bytes, since a node has no other limit here.
 fn memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Processes of the same tree.
+/// Returns the processes of the tree that begins at `root`.
 pub(super) fn processes(supervisor: u32, root: u32) -> Vec<ProcessInfo> {
     let uptime = fs::read_to_string("/proc/uptime").ok().and_then(|text| text.split('.').next()?.parse::<u64>().ok()).unwrap_or(0);
     let mut users: HashMap<u32, String> = HashMap::new();

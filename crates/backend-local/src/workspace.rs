@@ -26,7 +26,7 @@ pub fn beside(dir: &Path, tools: Option<&Path>, engine: &Path, shell_host: &Path
     Ok(Workspace { shell_host: exec, sandbox: false, program: shell_host.to_owned(), files: files.to_owned() })
 }
 
-/// Makes the workspace's shell host listen on the addresses behind a port forwarder.
+/// Makes the workspace's shell host listen on `addresses` and forward connections to the port forwarder at `door`.
 pub(super) fn behind(workspace: &mut Workspace, door: &Path, addresses: &[SocketAddr]) {
     let listen = addresses.iter().flat_map(|address| ["--listen".to_owned(), address.to_string()]);
     workspace.shell_host.command.extend(["--door".to_owned(), door.to_string_lossy().into_owned()].into_iter().chain(listen));
@@ -51,7 +51,7 @@ fn no_bash() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no `bash` on the PATH: an agent's shell is one")
 }
 
-/// Environment of the agent's commands, with nothing of the runner's own.
+/// Returns the environment of the agent's commands. It contains no variable of the runner except PATH.
 pub(super) fn environment(path: String, dir: &Path, engine: &str) -> IndexMap<String, String> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     [
@@ -70,7 +70,7 @@ pub(super) fn environment(path: String, dir: &Path, engine: &str) -> IndexMap<St
     .collect()
 }
 
-/// Finds a program on a PATH. Where there is no `docker`, the shell needs our own small client.
+/// Finds an executable program on a PATH. Folders with a relative path are ignored.
 #[must_use]
 pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|file| executable(file))
@@ -80,7 +80,7 @@ fn executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// The runner's PATH for an agent: without folders that contain this program, which contains the scenarios.
+/// Returns the runner's PATH for an agent, without folders that contain this program, since it contains the scenarios.
 fn outward(tools: Option<&Path>, path: &OsStr) -> String {
     let own = |folder: &PathBuf| !folder.is_absolute() || executable(&folder.join("chaosrun"));
     let folders = tools.map(Path::to_owned).into_iter().chain(std::env::split_paths(path).filter(|folder| !own(folder)));

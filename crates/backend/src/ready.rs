@@ -1,4 +1,4 @@
-//! Readiness of a node: its declared probe, asked where the runner reaches it.
+//! Readiness of a node: sends the declared probe to the node's real address.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use chaosrun_event::NodeState;
 use chaosrun_expr::{ConditionTruth, Context, Expr, Value};
 use chaosrun_probe::{AnswerBody, ConnectionPolicy, ExecutedCommand, HttpClient, Prepared, ProbeReply, ProbeSite};
 
-/// The pauses between two questions grow from the first to the last: most nodes are ready within milliseconds, and one
-/// that is not must not be kept from it by being asked.
+/// Pause before the second probe of a node. Pauses grow up to [`LONGEST_PAUSE`]: most nodes are ready within milliseconds, and frequent
+/// probes must not slow down a node that needs longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// Time that one question may take.
+/// Time limit of one probe.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Readiness probe of a node, with its addresses in place.
+/// Readiness probe of a node, with rendered addresses.
 #[derive(Debug)]
 pub struct ReadinessPlan {
     pub probe: Prepared,
-    /// Condition on the answer; none if it is enough that the node answers well.
+    /// Condition on the answer. `None` means that any successful answer is enough.
     pub expect: Option<Expr>,
     pub within: Duration,
 }
@@ -30,14 +30,14 @@ pub struct ReadinessPlan {
 pub enum Readiness {
     Waiting,
     Ready,
-    /// Ended before it was ready, with the reason and its last words.
+    /// The node ended before it was ready. The text contains the reason and the last lines of its log.
     Ended(String),
-    /// Not in time.
+    /// The node was not ready in time. The text describes its last answer.
     Late(String),
 }
 
 impl Readiness {
-    /// Result, once the node is not waited for any more.
+    /// Converts the readiness to a result, when the wait for the node is over.
     pub fn settled(self, node: &str, within: Duration) -> Result<(), ClusterError> {
         match self {
             Self::Ready | Self::Waiting => Ok(()),
@@ -47,16 +47,16 @@ impl Readiness {
     }
 }
 
-/// Backend's view of the node that is asked.
+/// Node to be probed, as its backend implements it.
 #[async_trait]
 pub trait ReadinessNode: Send + Sync {
     fn runs(&self) -> bool;
 
-    /// Runs a command in the node's directory and environment, as [`ProbeSite::execute`].
+    /// Runs a command in the node's directory and environment, like [`ProbeSite::execute`].
     async fn execute(&self, command: &[String]) -> Result<ExecutedCommand, String>;
 }
 
-/// Asks nodes whether they are ready. One for all nodes of a trial.
+/// Prober for the readiness of nodes. A trial has one prober for all its nodes.
 #[derive(Debug, Default)]
 pub struct Prober {
     http: HttpClient,
@@ -90,7 +90,7 @@ impl Prober {
     /// Waits until the node answers as expected.
     ///
     /// # Errors
-    /// The last answer, in words, when that is not so in time.
+    /// Description of the last answer, if the node is not ready within the time of `plan`.
     pub async fn until_ready(&self, plan: &ReadinessPlan, node: &dyn ReadinessNode) -> Result<(), String> {
         let within = plan.within;
         // A late node is described by its last complete answer, not by the timeout of the last probe.
@@ -107,10 +107,10 @@ impl Prober {
         ready.map_err(|_| last)
     }
 
-    /// Asks once.
+    /// Sends one probe.
     ///
     /// # Errors
-    /// In words: what was answered and what was expected, or how it did not answer.
+    /// Description of the actual and the expected answer, or of the failure to answer.
     pub async fn ask(&self, plan: &ReadinessPlan, node: &dyn ReadinessNode, timeout: Duration) -> Result<(), String> {
         let site = Asked { http: &self.http, node };
         let begin = Instant::now();
@@ -125,7 +125,7 @@ impl Prober {
     }
 }
 
-/// Checks that an answer, or its absence, is what was expected; the error says why it is not.
+/// Checks that an answer, or its absence, is as expected. The error states the difference.
 fn judge(expect: Option<&Expr>, reply: Result<ProbeReply, String>, took: Duration) -> Result<(), String> {
     let Some(expect) = expect else { return reply.and_then(|reply| if reply.ok { Ok(()) } else { Err("does not run".into()) }) };
     let context = match &reply {

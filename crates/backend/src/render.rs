@@ -1,4 +1,4 @@
-//! The cluster file made concrete: command lines, files and probes of every node, with their addresses in place.
+//! Rendering of the cluster file: command lines, files and probes of every node, with their addresses.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use chaosrun_expr::{Context, Template};
 use chaosrun_probe::{Alive, Prepared, ProbeKind as _, ProbeTarget, Tcp};
 use chaosrun_scenario::model;
 
-/// The first word of a command that means this program itself.
+/// First word of a command that stands for this program itself.
 pub const OURSELVES: &str = "chaosrun";
 
-/// Time within which a node without a probe of its own must be ready.
+/// Time within which a node must be ready if its file declares no probe.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Nodes, addresses and directories; data directories are known only after [`nodes`].
+/// Returns the topology: nodes, addresses and directories. [`nodes`] sets the data directories later.
 pub fn topology(spec: &model::ClusterSpec, ports: impl IntoIterator<Item = IndexMap<String, PortAddress>>, dir: &Path) -> Topology {
     let placed = spec.nodes.iter().zip(ports).map(|(node, ports)| PlacedNode {
         name: node.name.clone(),
@@ -32,19 +32,19 @@ pub fn topology(spec: &model::ClusterSpec, ports: impl IntoIterator<Item = Index
     Topology { nodes: placed.collect() }
 }
 
-/// A node's declarations with its addresses in place.
+/// Declarations of a node, with rendered templates.
 #[derive(Debug)]
 pub struct Rendered {
-    /// The program as the file names it; empty when its image has one of its own.
+    /// Program as the file names it; empty if the node's image defines the program.
     pub command: Vec<String>,
     pub args: Vec<String>,
     pub env: IndexMap<String, String>,
-    /// Paths below the node's directory, and what is in them.
+    /// Files of the node: path relative to the node's directory, and content.
     pub files: Vec<(PathBuf, String)>,
     pub ready: ready::ReadinessPlan,
 }
 
-/// Renders everything of every node, in the order of the file.
+/// Renders all declarations of every node, in the order of the file.
 pub fn nodes(spec: &model::ClusterSpec, topology: &mut Topology, seed: u64) -> Result<Vec<Rendered>, ClusterError> {
     for (place, node) in spec.nodes.iter().enumerate() {
         let data =
@@ -88,7 +88,7 @@ fn readiness(node: &model::Node, placed: &PlacedNode, real: &Context) -> Result<
         prepared.map_err(|reason| ClusterError::Template(format!("`ready` of node `{}`: {reason}", node.name)))
     };
     let Some(ready) = &node.ready else {
-        // Without a probe a node is ready when it takes connections, or just runs when it has no port.
+        // A node without a declared probe is ready when it accepts connections. If it has no port either, it is ready when it runs.
         let probe = match placed.ports.values().next() {
             Some(port) => Tcp::to(port.probed().to_string()),
             None => prepared(Alive.prepare(&target))?,

@@ -1,4 +1,4 @@
-//! The last words of a node.
+//! Last lines of a node's log.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,7 +9,8 @@ const BYTES: u64 = 4096;
 const LINES: usize = 8;
 const WIDTH: usize = 200;
 
-/// The last lines of a file, none of what is before byte `from`, each indented by two; none when there are none.
+/// Returns the last lines of a file, each indented by two spaces, without text before byte `from`. Returns `None` if there are no such
+/// lines.
 #[must_use]
 pub fn last_lines(path: &Path, from: u64) -> Option<String> {
     let mut file = File::open(path).ok()?;
@@ -19,7 +20,7 @@ pub fn last_lines(path: &Path, from: u64) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    // Unless the beginning was reached the first line is only the end of one.
+    // If the text does not begin at `from`, its first line is incomplete and is left out.
     let whole = if begin > from { text.split_once('\n').map_or(&*text, |(_, rest)| rest) } else { &text };
     let lines: Vec<&str> = whole.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];

@@ -1,4 +1,4 @@
-//! Random delays: pure, and the same for the same stream of random numbers.
+//! Random delays. Pure: the same stream of random numbers gives the same delays.
 
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::fault_control::{Distribution, Shape};
 
-/// Shape of the Pareto distribution, as in netem's table. Adds half of the scale on average.
+/// Shape of the Pareto distribution, as in netem's table. The mean of the added delay is half of the scale.
 const PARETO_SHAPE: f64 = 3.0;
-/// Most extreme quantile that is drawn: one in a hundred thousand, 45 times the scale of a Pareto distribution.
+/// Most extreme quantile that is drawn: one in a hundred thousand, which adds 45 times the scale of a Pareto distribution.
 const FARTHEST: f64 = 1e-5;
 
 /// Sampler of successive delays for one stream of packets (or reads of a connection).

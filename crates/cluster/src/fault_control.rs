@@ -1,4 +1,5 @@
-//! Control of the effects of faults on a cluster, beneath the verbs of an engine: links, disks, clocks, processors, definitions.
+//! Control of the effects of faults on a cluster: links, disks, clocks, processors, definitions. A container engine has no operations for
+//! them.
 //!
 //! Each value is a *desired state*, applied as a whole: setting it again changes nothing, setting a smaller state heals. Several faults on
 //! one object are therefore combined into one state, and no fault undoes the work of another. The state in force can be read back, and its
@@ -30,8 +31,8 @@ pub enum CutMode {
 pub struct LinkPath {
     pub from: String,
     pub to: String,
-    /// Restricts the path to connections opened to the port of this name, on either end. `None` = all connections that no other path of the
-    /// pair names.
+    /// Restricts the path to connections opened to the port of this name, on either end. `None` = all connections to ports that no other
+    /// path of the pair names.
     pub port: Option<String>,
     pub cut: Option<CutMode>,
     pub shape: Shape,
@@ -80,7 +81,7 @@ fn is_nothing(share: &f64) -> bool {
     *share == 0.0
 }
 
-/// Serialisation of durations as people write them, to the nanosecond.
+/// Serialisation of durations as text such as `150ms`, exact to the nanosecond.
 mod spoken {
     use std::time::Duration;
 
@@ -116,17 +117,17 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// Returns true if the profile changes nothing.
+    /// Returns true if the shape changes nothing.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Self { distribution: self.distribution, ..Self::default() }
     }
 
-    /// Combines two profiles: delays add up, shares are those of independent events, the smaller rate counts.
+    /// Combines two shapes: delays add up, shares are those of independent events, the smaller rate counts.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let either = |one: f64, other: f64| 1.0 - (1.0 - one) * (1.0 - other);
-        // For properties with a single value, the profile with the wider jitter counts.
+        // For properties with a single value, the shape with the wider jitter counts.
         let wider = if other.jitter > self.jitter { other } else { self };
         Self {
             delay: self.delay + other.delay,
@@ -163,7 +164,7 @@ impl Distribution {
     }
 }
 
-/// Path in force, as it was read back.
+/// Active path, as it was read back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinkState {
     pub path: LinkPath,
@@ -187,8 +188,8 @@ pub struct LinkCounters {
     pub reset: u64,
 }
 
-/// Small exchanges between two nodes, made by probes of chaosrun in place of the nodes: data that `from` sends passes the path to `to`, the
-/// answer passes the path back.
+/// Result of pings between two nodes. Probes of chaosrun send the pings in place of the nodes: data that `from` sends passes the path to
+/// `to`, and the answer passes the path back.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pings {
     pub sent: u32,
@@ -210,7 +211,7 @@ pub struct Pinging {
     pub timeout: Duration,
 }
 
-/// Usage of a node's disk: the volume of its data directory, or the limit of the directory.
+/// Usage in bytes of a node's disk: the volume of its data directory, or the limit of the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUse {
     pub size: u64,
@@ -219,7 +220,7 @@ pub struct DiskUse {
     pub free: u64,
 }
 
-/// Space taken from a node's disk.
+/// Space that a fault takes from a node's disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballast {
     /// Name of the file in the data directory, which an agent can find.
@@ -232,7 +233,7 @@ pub struct Ballast {
 /// Effect of the disk layer under a node's data directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DiskFault {
-    /// Delay of each read; likewise of each write and sync.
+    /// Delay of each read. The next two fields are the delays of each write and of each sync.
     pub read_delay: Duration,
     pub write_delay: Duration,
     pub sync_delay: Duration,
@@ -271,7 +272,7 @@ pub struct DiskCounters {
     pub syncs: u64,
     pub delayed: u64,
     pub failed: u64,
-    /// Bytes that were written and never synced, and that a loss of unsynced writes has removed.
+    /// Number of bytes that were written but not synced, and that losses of unsynced writes have removed.
     pub lost: u64,
 }
 
@@ -283,7 +284,7 @@ pub struct NodeClock {
     pub rate: f64,
 }
 
-/// Clock values that the node's processes have read.
+/// Clock of a node, as its processes read it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClockReading {
     /// Offset that a process of the node sees now, from the real clock, in microseconds.
@@ -292,7 +293,7 @@ pub struct ClockReading {
     pub reads: u64,
 }
 
-/// Load within a node's own limits that does not come from the node.
+/// Load that a fault adds within the resource limits of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stress {
     /// Number of busy processors, each for `percent` (0 to 100) of the time. If a node has no limits of its own, the node stands still for
@@ -312,14 +313,14 @@ pub struct StressReading {
     pub memory: u64,
 }
 
-/// Short piece of work within a node's own limits.
+/// Time that a short piece of work took within a node's resource limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worked {
     pub cpu: Duration,
     pub wall: Duration,
 }
 
-/// Differences between a node's start and its cluster file. Applied at the next start of the node.
+/// Changes of a node's definition, relative to its cluster file. They apply from the next start of the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redefinition {
     /// Variables that replace those of the file; `None` = removed.
@@ -356,7 +357,7 @@ pub trait FaultControl: Send + Sync {
         Err(format!("{from} cannot be made to dial {to} within {timeout:?} here"))
     }
 
-    /// Measures round trips between two nodes; `port` = treated like connections to this port of `to`.
+    /// Measures round trips between two nodes. With `port`, the pings are treated like connections to this port of `to`.
     async fn ping(&self, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
         let _ = how;
         Err(format!("{from} cannot be made to ping {to} {} here", port.unwrap_or_default()))
@@ -391,7 +392,7 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no layer under its data")
     }
 
-    /// Removes all data that was written and not synced. The node's processes must be dead.
+    /// Removes all data that was written and not synced. The node's processes must be dead. Returns the number of removed bytes.
     async fn lose_unsynced(&self, node: &str) -> Result<u64, ClusterError> {
         not_here(node, "has no layer under its data")
     }
@@ -400,7 +401,7 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no layer under its data")
     }
 
-    /// Writes and syncs a small file beside the node's data: returns the duration, or the failure in words.
+    /// Writes and syncs a small file beside the node's data. Returns the duration, or the failure in words.
     async fn write_through(&self, node: &str) -> Result<Duration, String> {
         Err(format!("{node} has no layer under its data here"))
     }
@@ -446,7 +447,8 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "cannot be defined anew")
     }
 
-    /// Returns the arguments with which the node is started, after its command, and its environment, from the cluster file and the changes.
+    /// Returns the arguments (after the command) and the environment with which the node is started. They come from the cluster file and
+    /// its changes.
     async fn definition(&self, node: &str) -> Result<(Vec<String>, IndexMap<String, String>), ClusterError> {
         not_here(node, "cannot be looked into")
     }

@@ -20,7 +20,7 @@ use chaosrun_event::{Actor, NodeState};
 pub use chaosrun_expr::topology::{PlacedNode, PortAddress, Topology};
 pub use fault_control::{CutMode, Distribution, FaultControl, LinkCounters, LinkPath, LinkState, Pinging, Pings, Shape};
 
-/// Change of a node, reported at once (pidfd, engine event), not polled.
+/// Change of a node's state. Backends report it at once (pidfd, engine event), without polling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeChange {
     pub node: String,
@@ -43,7 +43,7 @@ pub struct NodeStatus {
 pub enum ClusterError {
     #[error("no such node `{0}`")]
     NoSuchNode(String),
-    /// Refusal as by a Docker Engine: starting a running node is permitted, pausing a stopped one is not.
+    /// Refusal like that of a Docker Engine: starting a running node is permitted, pausing a stopped one is not.
     #[error("node `{node}` {problem}")]
     Conflict { node: String, problem: String },
     #[error("node `{node}` was not ready within {within:?}: {last}")]
@@ -89,7 +89,7 @@ pub type Resizer = Box<dyn Fn(Terminal) -> BoxFuture<'static, ()> + Send + Sync>
 pub struct NodeUsage {
     /// Processor time of all its processes since they started.
     pub cpu: Duration,
-    /// Bytes of memory, and the limit.
+    /// Memory in use, in bytes.
     pub memory: u64,
     pub memory_limit: Option<u64>,
     pub processes: u32,
@@ -139,7 +139,7 @@ impl std::fmt::Debug for Service {
 /// Workspace of an agent: the information that its shell needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
-    /// Process that hosts the shell, as [`Cluster::spawn`] takes it: `node open_workspace` of this program, see [`chaosrun_node::shell_host`].
+    /// Process that hosts the shell, for [`Cluster::spawn`]: `node seat` of this program (`crates/node/src/shell_host/`).
     pub shell_host: ExecRequest,
     /// True if the agent can reach nothing but the trial.
     pub sandbox: bool,
@@ -184,7 +184,7 @@ impl std::fmt::Debug for Running {
 pub trait Cluster: FaultControl {
     fn topology(&self) -> &Topology;
 
-    /// Returns the present states; cheap.
+    /// Returns the present state of every node. Cheap.
     fn status(&self) -> Vec<NodeStatus>;
 
     /// Subscribes to every change from now on.
@@ -200,7 +200,7 @@ pub trait Cluster: FaultControl {
     async fn start(&self, node: &str, by: Actor) -> Result<(), ClusterError>;
     /// Sends SIGTERM, and SIGKILL after `grace`.
     async fn stop(&self, node: &str, grace: Duration, by: Actor) -> Result<(), ClusterError>;
-    /// Restarts a node. A paused node is resumed, as by a Docker Engine.
+    /// Restarts a node. A paused node is resumed, like a Docker Engine does.
     async fn restart(&self, node: &str, grace: Duration, by: Actor) -> Result<(), ClusterError>;
     /// Sends a signal; `signal` is a number of signal(7).
     async fn kill(&self, node: &str, signal: i32, by: Actor) -> Result<(), ClusterError>;
@@ -216,7 +216,8 @@ pub trait Cluster: FaultControl {
         Err(ClusterError::Io { what, source: std::io::ErrorKind::Unsupported.into() })
     }
 
-    /// Ends all processes that an agent has started, including those beyond the killers of its commands. Returns when none is left.
+    /// Ends all processes that an agent has started, including those that the killers of its commands do not reach. Returns when no process
+    /// is left.
     async fn close_workspace(&self) {}
 
     /// Returns the node's present resource usage.

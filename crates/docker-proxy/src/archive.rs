@@ -70,7 +70,7 @@ fn plain(path: &str) -> PathBuf {
     Path::new("/").join(path).components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }
 
-/// Returns the rest of a path below the node's directory, or `None` outside of it.
+/// Returns the part of a path below the node's directory; `None` for any other path.
 fn inside<'a>(container: &Container, path: &'a Path) -> Option<&'a str> {
     let rest = path.strip_prefix(&container.node.dir).ok()?;
     rest.components().all(|part| matches!(part, Component::Normal(_))).then(|| rest.to_str()).flatten()

@@ -31,7 +31,7 @@ struct ListQuery {
     filters: String,
 }
 
-/// Boolean of a query, read as the engine does: true for anything but empty, `0`, `no`, `false`, `none`.
+/// Boolean of a query, parsed like the engine does: false for an empty text, `0`, `no`, `false` and `none`, otherwise true.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(super) struct QueryFlag(pub bool);
@@ -183,7 +183,7 @@ pub(super) fn inspect(engine: &ProxyState, container: &Container) -> Response {
     .into_response()
 }
 
-/// Address that the node advertises, the same for every port and backend.
+/// Returns the address that the node advertises, the same for every port and backend.
 fn address(node: &PlacedNode) -> String {
     node.ports.values().next().map_or_else(String::new, |port| port.advertised.ip().to_string())
 }

@@ -25,21 +25,21 @@ use chaosrun_event::emit::Emitter;
 
 /// Largest body of a request in bytes.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// Largest body of a request that is refused anyway, such as the files of a build, in bytes.
+/// Largest body, in bytes, of a request that is refused in any case, such as the files of a build.
 const DROPPED_LIMIT: usize = 256 * 1024 * 1024;
 
-/// Container view of a node. It must not tell an agent what it is tested with.
+/// Node as an agent sees it. The view must not reveal what the agent is tested with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerView {
     pub image: String,
     /// Command shown by `docker ps`.
     pub command: Vec<String>,
-    /// Time between SIGTERM and SIGKILL when `stop` and `restart` give none.
+    /// Time between SIGTERM and SIGKILL if `stop` or `restart` specifies none.
     pub stop_grace: Duration,
 }
 
 impl ContainerView {
-    /// View derived from the role alone: image `<role>:local`, command `<role>`, the engine's default grace of 10 s.
+    /// Returns the view derived from the role alone: image `<role>:local`, command `<role>`, the engine's default grace of 10 s.
     #[must_use]
     pub fn neutral(node: &PlacedNode) -> Self {
         Self { image: format!("{}:local", node.role), command: vec![node.role.clone()], stop_grace: Duration::from_secs(10) }
@@ -227,7 +227,7 @@ impl ProxyState {
         found
     }
 
-    /// Converts a cluster error. Its text may name the runner's files, so it goes to the record and the agent gets `outward`.
+    /// Converts a cluster error. Its text may name files of the runner, so the text is only recorded, and the agent gets `outward`.
     pub fn failed(&self, error: &ClusterError, id: &str, outward: &str) -> EngineProblem {
         match error {
             ClusterError::NoSuchNode(node) => EngineProblem::no_such_container(node),
@@ -245,7 +245,7 @@ impl ProxyState {
     }
 }
 
-/// Reads the body of a request; with `drop` it is read and discarded.
+/// Reads the body of a request. With `drop`, reads and discards it.
 async fn whole(request: Request<Body>, drop: bool) -> Result<Request<Bytes>, EngineProblem> {
     let (parts, mut body) = request.into_parts();
     let mut kept = BytesMut::new();

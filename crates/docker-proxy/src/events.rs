@@ -23,7 +23,7 @@ use super::problem::EngineProblem;
 use chaosrun_cluster::Cluster;
 use chaosrun_event::NodeState;
 
-/// Number of events kept, the same as in an engine.
+/// Largest number of stored events, the same as in an engine.
 const KEPT: usize = 256;
 
 /// One event.
@@ -46,7 +46,7 @@ pub(super) struct EventHistory {
 }
 
 impl EventHistory {
-    /// Events from number `from` on.
+    /// Returns the stored events from number `from` on.
     fn since(&self, from: usize) -> Vec<Happened> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().filter(|happened| happened.number >= from).cloned().collect()
@@ -86,7 +86,7 @@ pub(super) fn follow(cluster: &Arc<dyn Cluster>, token: CancellationToken) -> (E
     (history, task)
 }
 
-/// Engine's event names for a change from one state to another, with exit codes.
+/// Returns the engine's event names for a change from one state to another, with exit codes.
 fn actions(before: Option<&NodeState>, now: &NodeState) -> Vec<(&'static str, Option<i32>)> {
     match (before, now) {
         (Some(NodeState::Paused), NodeState::Running) => vec![("unpause", None)],
@@ -111,7 +111,7 @@ struct Asked {
     filters: String,
 }
 
-/// Event filters, `{"event": ["die"], "container": {"pd1": true}}`: both forms are in use.
+/// Filters of events, `{"event": ["die"], "container": {"pd1": true}}`. Clients send the values of a key as a list or as a map.
 #[derive(Debug, Clone, Default)]
 struct Filters(IndexMap<String, Vec<String>>);
 

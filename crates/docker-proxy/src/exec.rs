@@ -22,7 +22,7 @@ use super::session::ExecSession;
 use chaosrun_cluster::{Resizer, Terminal};
 use chaosrun_event::NodeState;
 
-/// Number of execs remembered; the oldest ended ones are removed first.
+/// Largest number of stored execs. Beyond it, the oldest exec that does not run is removed.
 const REMEMBERED: usize = 1024;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -54,7 +54,7 @@ pub(super) enum ExecState {
     Ended { code: i32 },
 }
 
-/// One exec, kept from its creation to the end of the trial.
+/// Record of one exec, from its creation on.
 #[derive(Debug)]
 pub(super) struct ExecRecord {
     id: String,
@@ -166,7 +166,7 @@ pub(super) fn start(engine: &Arc<ProxyState>, id: &str, mut request: Request<Byt
     let asked: Start = read(request.body())?;
     let container = engine.find(&record.node)?;
     runs(engine, container, &container.id)?;
-    // The request that changes the state from created to running is the one that runs it.
+    // Only the request that changes the state from created to running runs the command.
     let mine = record.state.send_if_modified(|state| {
         let created = *state == ExecState::Created;
         if created {
@@ -191,7 +191,7 @@ pub(super) fn start(engine: &Arc<ProxyState>, id: &str, mut request: Request<Byt
         return Ok((StatusCode::OK, [(header::CONTENT_TYPE, content)], Body::from_stream(stream)).into_response());
     };
     engine.tasks.spawn(async move {
-        // Without an upgrade the client is gone. The command runs nevertheless, as on an engine.
+        // If the upgrade fails, the client is gone. The command runs nevertheless, as on an engine.
         match upgrade.await {
             Ok(upgraded) => {
                 let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));

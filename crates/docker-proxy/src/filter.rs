@@ -26,7 +26,7 @@ pub(super) struct Candidate<'a> {
 
 const STATUSES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
-/// Keys that the engine knows but that no node has; they match no container.
+/// Keys of filters that the engine knows but that no node has. A filter with such a key matches no container.
 const NEVER: [&str; 9] = ["before", "since", "expose", "publish", "health", "is-task", "isolation", "label", "volume"];
 
 /// Limit for the compiled form of an agent's pattern, in bytes.

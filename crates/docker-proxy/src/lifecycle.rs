@@ -30,7 +30,7 @@ struct Asked {
     signal: Option<String>,
 }
 
-/// Performs a verb. It runs to its end even when the client disconnects, as on a real engine; only the end of the proxy aborts it.
+/// Performs a verb. The verb runs to its end even when the client disconnects, as on a real engine. Only the end of the proxy aborts it.
 pub(super) async fn perform(engine: Arc<ProxyState>, verb: Lifecycle, name: String, text: &str, mut audit: Audit) -> Response {
     let text = text.to_owned();
     let tasks = engine.tasks.clone();

@@ -1,7 +1,7 @@
 //! `docker logs`: a node's log file in the engine's stream format.
 //!
-//! The file contains no times. An index that samples the sizes of all log files gives the time of a line with a precision of [`SAMPLE`]:
-//! enough for `--since`, `--until` and `--timestamps`.
+//! The file contains no times. An index that samples the sizes of all log files gives the time of a line with a precision of [`SAMPLE`],
+//! which is enough for `--since`, `--until` and `--timestamps`.
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -35,10 +35,10 @@ const SAMPLE: Duration = Duration::from_millis(200);
 /// Interval at which a followed file is checked.
 const FOLLOW: Duration = Duration::from_millis(50);
 
-/// Largest number of samples per node, enough for hours of a busy log. Beyond it every second sample is dropped.
+/// Largest number of samples per node, enough for hours of a busy log. Beyond this number every second sample is dropped.
 const SAMPLES: usize = 65_536;
 
-/// Longest line with one time stamp; a longer one is split.
+/// Longest line with one time stamp, in bytes. A longer line is split.
 const LINE: usize = 64 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,7 +108,7 @@ impl Index {
         }
     }
 
-    /// Time at which the byte at `offset` had been written. Returns the current time if no sample has seen it.
+    /// Returns the time at which the byte at `offset` had been written; the current time if no sample contains that byte.
     fn time(&self, node: &str, offset: u64) -> Timestamp {
         let Some(samples) = self.0.get(node) else { return Timestamp::now() };
         let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,7 +116,7 @@ impl Index {
         samples.get(place).map_or_else(Timestamp::now, |(_, at)| *at)
     }
 
-    /// Number of bytes that had been written by `at`.
+    /// Returns the number of bytes that had been written by `at`.
     fn size(&self, node: &str, at: Timestamp) -> u64 {
         let Some(samples) = self.0.get(node) else { return 0 };
         let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +209,7 @@ impl Tailing {
         file.seek(SeekFrom::Start(place)).await?;
         let mut line = Vec::new();
         loop {
-            // Read after the state, so that the node's last output is not missed.
+            // The state is read before the file, so that the node's last output is not missed.
             let alive = self.alive();
             if !self.pass_on(&mut file, &mut place, &mut line).await? {
                 return Ok(());
@@ -272,7 +272,7 @@ impl Tailing {
     }
 }
 
-/// Offset of the last `lines` lines within the first `end` bytes.
+/// Returns the offset of the last `lines` lines within the first `end` bytes.
 async fn beginning_of_last(file: &mut File, lines: usize, end: u64) -> io::Result<u64> {
     if lines == 0 {
         return Ok(end);

@@ -85,7 +85,7 @@ impl ProxyRoute {
         })
     }
 
-    /// Verb in the audit record.
+    /// Returns the name of the verb in the audit record.
     pub const fn verb(&self) -> &'static str {
         match self {
             Self::Ping => "ping",

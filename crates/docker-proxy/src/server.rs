@@ -24,7 +24,7 @@ use chaosrun_base::task::Tasks;
 use chaosrun_cluster::Cluster;
 use chaosrun_event::emit::Emitter;
 
-/// Largest number of concurrent connections; further ones wait in the kernel's queue.
+/// Largest number of concurrent connections. Further connections wait in the kernel's queue.
 const CONNECTIONS: usize = 256;
 
 /// Pause before the next attempt when accepting a connection failed.
@@ -40,7 +40,7 @@ pub enum DockerProxyError {
 #[derive(Debug)]
 pub struct DockerProxy;
 
-/// Running docker proxy. Ends with [`DockerProxyHandle::stop`]; if dropped without it, its tasks are told to end.
+/// Running docker proxy. Ends with [`DockerProxyHandle::stop`]. If the handle is dropped without it, the proxy's tasks are cancelled.
 #[derive(Debug)]
 pub struct DockerProxyHandle {
     socket: PathBuf,

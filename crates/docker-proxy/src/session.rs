@@ -19,13 +19,13 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// Longest wait for output after the command itself has ended.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Size of a terminal for which the client gives none.
+/// Size of a terminal if the client specifies none.
 const SCREEN: Terminal = Terminal { rows: 24, columns: 80 };
 
 /// Exit code of a command that cannot be executed, as in the real runtime.
 const NOT_EXECUTABLE: i32 = 126;
 
-/// Command with the connection attached to it.
+/// Session of one exec: state of the proxy, and record of the exec.
 pub(super) struct ExecSession {
     pub engine: Arc<ProxyState>,
     pub record: Arc<ExecRecord>,
@@ -55,7 +55,7 @@ impl ExecSession {
                 let resized = {
                     let mut screen = self.screen();
                     screen.resize = running.resize.take();
-                    // The client may have sent it while the command was starting.
+                    // The client may have sent the size while the command was starting.
                     screen.resize.as_ref().zip(screen.size).map(|(resize, size)| resize(size))
                 };
                 if let Some(resized) = resized {

@@ -186,7 +186,7 @@ const FULL: [Column; 8] = [
     Column::new("CMD", What::Command),
 ];
 
-/// Columns selected by the arguments of `ps`: those of `-o`, otherwise those of `-ef`.
+/// Returns the columns selected by the arguments of `ps`: those of `-o`, otherwise those of `-ef`.
 fn columns(arguments: &str) -> Result<Vec<Column>, EngineProblem> {
     let mut words = arguments.split_whitespace();
     let mut listed = None;

@@ -1,4 +1,4 @@
-//! Cluster of real processes for the tests of this folder and of the agent: no readiness, no relays, no supervisor.
+//! Cluster of real processes for the tests of this crate and of the agent. It has no readiness probes, no relays and no supervisor.
 
 use std::collections::BTreeMap;
 use std::io;

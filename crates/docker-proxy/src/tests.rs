@@ -17,7 +17,7 @@ use chaosrun_event::emit::{DispatcherMessage, Emitter};
 use chaosrun_event::{Actor, EventKind};
 use chaosrun_node::docker_cli as docker;
 
-/// Prints its name, then obeys SIGTERM at once.
+/// Script of a node: prints the node's name, then ends at once on SIGTERM.
 const NODE: &str = "echo $NODE one; echo $NODE two; trap 'exit 3' TERM; while :; do sleep 0.02; done";
 
 struct Rig {
@@ -39,7 +39,7 @@ enum Client {
     Stock,
 }
 
-/// Our own client, and the stock one if it is installed.
+/// Returns our own client, and the stock client if it is installed.
 fn clients() -> Vec<Client> {
     let stock = test_requirements::program("docker").is_some();
     if stock { vec![Client::Ours, Client::Stock] } else { vec![Client::Ours] }

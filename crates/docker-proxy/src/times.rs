@@ -21,7 +21,7 @@ pub(super) struct Times {
 
 type Table = Arc<IndexMap<String, Times>>;
 
-/// Readers' side of the times: cheap to read, updated by [`follow`].
+/// Reader of the times. Cheap to read, updated by [`follow`].
 #[derive(Debug, Clone)]
 pub(super) struct ClockReader {
     table: watch::Receiver<Table>,
@@ -30,7 +30,7 @@ pub(super) struct ClockReader {
 }
 
 impl ClockReader {
-    /// Times of the node, reconciled with its current status: the latest change may not have been processed yet.
+    /// Returns the times of the node. Takes the current status into account, since the latest change may not have been processed yet.
     pub fn of(&self, status: &NodeStatus) -> Times {
         let table = self.table.borrow();
         let mut times = table.get(&status.node).cloned().unwrap_or(Times { started: None, finished: None, state: NodeState::Created });
@@ -53,7 +53,7 @@ impl Times {
     }
 }
 
-/// Start of the current state.
+/// Returns the start of the current state.
 fn began(status: &NodeStatus) -> Timestamp {
     let since = SignedDuration::try_from(status.since).unwrap_or(SignedDuration::ZERO);
     Timestamp::now().checked_sub(since).unwrap_or_else(|_| Timestamp::now())
@@ -82,7 +82,7 @@ pub(super) fn follow(cluster: Arc<dyn Cluster>, token: CancellationToken) -> (Cl
     (ClockReader { table: reader, created }, task)
 }
 
-/// Next change. Returns `None` at the end, and `Err` if changes were missed.
+/// Returns the next change: `None` at the end, and `Err` if changes were missed.
 async fn next(changes: &mut broadcast::Receiver<NodeChange>, token: &CancellationToken) -> Option<Result<NodeChange, ()>> {
     tokio::select! {
         () = token.cancelled() => None,
@@ -101,7 +101,7 @@ fn resync(table: &mut IndexMap<String, Times>, status: &[NodeStatus]) {
     }
 }
 
-/// Formats a moment as the engine does; its zero time means "never".
+/// Formats a moment as the engine does. `None` becomes the engine's zero time, which means "never".
 pub(super) fn written(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "0001-01-01T00:00:00Z".into(), |at| at.to_string())
 }

@@ -25,7 +25,7 @@ struct Conversation {
     tag: String,
     /// Number of answers, by turn.
     used: Vec<u32>,
-    /// Number of failures before the next answer, by turn.
+    /// Number of errors sent so far before an answer, by turn.
     failed: Vec<u32>,
     requests: u64,
     answers: usize,
@@ -67,14 +67,14 @@ pub struct ChosenTurn {
 /// Reason why there is no turn for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoTurn {
-    /// The last message is the model's, which did not pause.
+    /// The last message of the request is the model's, although the model's last turn did not pause.
     Prefill,
     /// The script has no more turns.
     Exhausted { conversation: u64, request: u64 },
 }
 
 impl Conversations {
-    /// Chooses the turn for a request, and counts it as used. The conversation is busy until [`Self::finish`].
+    /// Chooses the turn for a request, and counts that turn as used. The conversation is busy until [`Self::finish`].
     ///
     /// # Errors
     /// No turn is left.
@@ -187,7 +187,7 @@ mod tests {
         all.finish(more.conversation, true, false);
         let over = all.choose(&script, &seen("hi", 2, &[&one.tag]), hash("3"));
         assert_eq!(over, Err(NoTurn::Exhausted { conversation: one.conversation, request: 3 }));
-        // Without calls: the conversation with the same number of answers.
+        // A request without calls continues the conversation with the same number of answers.
         let other = all.choose(&script, &seen("hi", 1, &[]), hash("4")).unwrap();
         assert_eq!((other.conversation, other.turn), (two.conversation, 1));
     }
@@ -204,7 +204,7 @@ mod tests {
         };
         assert_eq!([ask(false), ask(false), ask(false)], [(1, 0, true), (1, 0, true), (1, 0, false)]);
         assert_eq!([ask(false), ask(true)], [(1, 1, true), (1, 2, false)]);
-        // The answer was complete, so the same request is another agent's.
+        // The first answer was complete, so an equal request comes from another agent.
         assert_eq!(ask(true), (2, 0, true));
     }
 

@@ -60,7 +60,7 @@ impl AnswerApi {
     }
 }
 
-/// Valid request.
+/// Valid request of one of the APIs.
 enum InOrder {
     Messages(Box<anthropic::request::MessagesRequest>),
     Completions(Box<openai::request::ChatRequest>),
@@ -140,7 +140,7 @@ impl FakeServer {
         })
     }
 
-    /// Decides about a request; does everything except waiting.
+    /// Decides how a request is answered. Does everything except waiting for the latency.
     pub fn decide(
         self: &Arc<Self>,
         api: AnswerApi,

@@ -10,14 +10,14 @@ use futures_util::stream;
 use super::script::{CutAt, Malformed};
 use super::turn::Manners;
 
-/// One event of a stream, or a complete body.
+/// Event of a stream, or a complete body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamFrame {
     pub text: String,
     pub mark: Option<StreamMark>,
 }
 
-/// Significant event for clients.
+/// Mark of an event that is significant for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamMark {
     /// Reason why the model stopped.
@@ -26,7 +26,7 @@ pub enum StreamMark {
     End,
 }
 
-/// Pieces to send.
+/// Answer in pieces, with the interval between the pieces and the way in which the answer ends.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Delivery {
     pieces: Vec<Bytes>,
@@ -79,7 +79,7 @@ impl Delivery {
             None => text,
         };
         let length = text.len();
-        // Without events, the stop reason counts as somewhere in the middle, and the end as the last byte.
+        // A body has no events. Its middle stands for the stop reason, and its last byte stands for the end.
         let (middle, last) = (half(&text).to_owned(), text.char_indices().next_back().map_or(0, |(at, _)| at));
         let frames = vec![
             StreamFrame { text: middle.clone(), mark: None },
@@ -137,7 +137,7 @@ impl Delivery {
         self
     }
 
-    /// Body of the response; `flight` is notified with its last byte, and only if the answer is complete.
+    /// Returns the body of the response. Notifies `flight` just before the last byte, and only if the answer is complete.
     pub fn body(self, flight: impl Flight) -> Body {
         let sending = Sending { pieces: self.pieces.into_iter(), sent: false, every: self.every, ending: self.ending, over: false, flight };
         Body::from_stream(stream::unfold(sending, Sending::next))
@@ -167,7 +167,7 @@ impl<F: Flight> Sending<F> {
                 Ending::Clean => None,
                 Ending::Broken => {
                     if self.sent {
-                        // Earlier bytes are sent first; without any, not even the headers are sent.
+                        // Earlier bytes are sent before the error. If there are no earlier bytes, not even the headers are sent.
                         tokio::task::yield_now().await;
                     }
                     self.over = true;
@@ -179,7 +179,7 @@ impl<F: Flight> Sending<F> {
             tokio::time::sleep(self.every).await;
         }
         self.sent = true;
-        // Notified before the last byte is sent, since the client may send its next request as soon as it has it.
+        // Notified before the last byte is sent, since a client that has the last byte may send its next request at once.
         if self.ending == Ending::Whole && self.pieces.len() == 0 {
             self.flight.landed();
         }

@@ -122,7 +122,7 @@ impl Condition {
     /// Evaluates the condition. `None` is unknown.
     #[must_use]
     pub fn holds(&self, variables: &Variables) -> Option<bool> {
-        // The deciding value wins, then unknown.
+        // A deciding value determines the result. Without one, an unknown part makes the result unknown.
         let joined = |parts: &[Self], deciding: bool| {
             let values: Vec<_> = parts.iter().map(|part| part.holds(variables)).collect();
             if values.contains(&Some(deciding)) { Some(deciding) } else { (!values.contains(&None)).then_some(!deciding) }
@@ -141,7 +141,7 @@ impl Condition {
 struct Word<'a> {
     text: &'a str,
     start: usize,
-    /// Number of brackets around it; of a closing bracket, those around the pair.
+    /// Number of brackets around the word. For a closing bracket, the number of brackets around the pair.
     depth: usize,
 }
 

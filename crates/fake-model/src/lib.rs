@@ -1,8 +1,9 @@
 //! `chaosrun node model`: a fake model server that answers according to a script, in the wire formats of Anthropic and OpenAI.
 //!
-//! It is an independent implementation of the formats and shares no code with our clients. It accepts only requests that the real servers
-//! accept, refuses others with their wording, and misbehaves on demand in their ways: errors of every status, and answers that drip, break
-//! off or are malformed. `docs/fake-model.md` documents the script's keys.
+//! The server is an independent implementation of the formats and shares no code with our clients. It accepts only requests that the real
+//! servers accept, and refuses other requests with the wording of the real servers. On demand it misbehaves like the real servers: it sends
+//! errors of every status, and answers that arrive in small pieces, break off or are malformed. `docs/fake-model.md` documents the script's
+//! keys.
 
 mod args;
 

@@ -25,8 +25,9 @@ pub struct FakeUsage {
 }
 
 impl FakeUsage {
-    /// Combines the script's numbers with estimates for the rest: a quarter of the bytes. A prompt to be cached is read from the cache as
-    /// far as the conversation's previous prompt, and the rest is written.
+    /// Combines the script's numbers with estimates for the other numbers: a quarter of the bytes. If the prompt is to be cached, its
+    /// beginning, as long as the conversation's previous prompt, counts as read from the cache. The rest of the prompt counts as written to
+    /// the cache.
     #[must_use]
     pub fn new(given: RawUsage, seen: &RequestParts, said: &TurnAnswer, before: u64) -> Self {
         let thinking = given.thinking.unwrap_or_else(|| tokens(said.thinking.as_deref().map_or(0, str::len)));

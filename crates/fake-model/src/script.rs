@@ -30,7 +30,7 @@ pub struct RawScript {
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     pub requests: Option<u64>,
-    /// Tokens of prompts and answers together.
+    /// Tokens of prompts. Tokens of answers do not count.
     pub tokens: Option<u64>,
     pub per: Span,
 }

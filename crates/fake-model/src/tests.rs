@@ -88,7 +88,7 @@ fn messages_api_refuses_invalid_requests() {
         messages(json!([user(json!("x")), said(json!([call("a"), call("b")])), user(json!([result("b"), result("a"), text("so")]))]));
     let seen = asked(&paired, "2026-10-21").unwrap().seen;
     assert_eq!((seen.first.as_str(), seen.last.as_str(), seen.answers, seen.called), ("x", "x\nx\nso", 1, vec!["a".into(), "b".into()]));
-    // The older version accepts it, for a model that does.
+    // The older version accepts a temperature, for a model that accepts one.
     assert!(asked(&json!({ "model": "claude-haiku-4-5", "temperature": 0 }), "2023-06-01").is_ok());
     assert!(asked(&json!({ "temperature": 0 }), "2023-06-01").unwrap_err().contains("not supported by this model"));
 }

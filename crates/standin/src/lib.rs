@@ -1,4 +1,5 @@
-//! Programs of `chaosrun node ...`: a small real replicated store with the external interfaces of PD and TiKV, a rate limiter over Redis.
+//! Programs of `chaosrun node ...`: a small real replicated store with the external interfaces of PD and TiKV, and a rate limiter over
+//! Redis.
 
 pub mod log;
 pub mod pd;

@@ -58,7 +58,7 @@ impl LogLevel {
     }
 }
 
-/// Field of a line. A slice of fields is in source order; the dialect decides how they are printed.
+/// Field of a line. A slice of fields is in source order; the [`LogStyle`] decides how the fields are printed.
 pub type Field<'a> = (&'a str, &'a dyn Display);
 
 /// Log of a node. Cheap to clone.
@@ -168,8 +168,8 @@ impl NodeLog {
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }
 
-    /// Logger for the consensus crate, whose lines get this log's format. TiKV's lines have the crate's own `raft_id` and then the
-    /// `region_id`; etcd's begin with the `raft_id` in hex.
+    /// Returns a logger for the consensus crate, whose lines get this log's format. TiKV's lines have the crate's own field `raft_id` and
+    /// then the field `region_id`. The other styles print the `raft_id` in hex before the message.
     pub fn consensus(&self, raft_id: u64, region_id: u64) -> slog::Logger {
         let drain = Drain { log: self.clone(), raft_id, region_id };
         slog::Logger::root(slog::Fuse(drain), slog::o!())
@@ -208,7 +208,7 @@ impl slog::Drain for Drain {
                 record.msg().to_string()
             }
             LogStyle::Pd | LogStyle::Plain => {
-                // The crate's own field; here it stands before the message.
+                // The crate's own field `raft_id` is removed, because this style prints it before the message.
                 fields.retain(|(key, _)| key != "raft_id");
                 fields.reverse();
                 format!("{:x} {}", self.raft_id, record.msg())

@@ -53,8 +53,8 @@ impl WorkloadClient {
             let now = Instant::now();
             let planned = self.sequence.operation(number);
             number += self.sequence.clients();
-            // An operation delayed by a busy client counts from its due time, so that slow answers stay visible. The delay of an idle
-            // client is only that of its timer.
+            // An operation that a busy client starts late counts from its due time, so that slow answers stay visible. An operation of an
+            // idle client counts from its actual start, since its delay is only that of the timer.
             let intended = if free <= due { now } else { due };
             if now.duration_since(intended) > self.timeout {
                 let problem = Some("its client was stuck".into());

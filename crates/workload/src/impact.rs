@@ -6,10 +6,10 @@ use super::history::RecordedOperation;
 
 /// Returns the client error-seconds of a workload.
 ///
-/// Operations are due at fixed, even times (`rate` per second), whatever the system does. Each operation therefore stands for
-/// `1 / rate` seconds of its users' time. An operation is *served* if it was acknowledged within `timeout` of its due time. A
-/// compare-and-put that found another value counts as served as well. An operation that failed, got no answer in time, or could
-/// not be sent because its client was blocked, is not served. The impact is then:
+/// Operations are due at fixed, even times (`rate` per second), independent of the system. Each operation therefore stands for `1 / rate`
+/// seconds of its users' time. An operation is *served* if it was acknowledged within `timeout` of its due time. A compare-and-put that
+/// found another value counts as served as well. An operation that failed, got no answer in time, or could not be sent because its client
+/// was blocked, is not served. The impact is then:
 ///
 /// ```text
 /// impact = (operations not served) / rate  =  integral over time of the share of operations not served

@@ -158,7 +158,7 @@ impl DriverProgram {
         self.caller.clone()
     }
 
-    /// Closes its stdin, and kills the program if it does not end. All callers must be dropped before.
+    /// Closes the program's stdin, and kills the program if it does not end. All callers must be dropped before.
     pub(super) async fn end(self) {
         let Self { caller, mut running, tasks } = self;
         drop(caller);

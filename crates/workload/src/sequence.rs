@@ -43,7 +43,7 @@ impl OperationVerb {
         }
     }
 
-    /// Returns true if the verb changes the state. A change without an answer stays open forever.
+    /// Returns true if the verb changes the state. The outcome of a change without an answer stays unknown.
     #[must_use]
     pub const fn changes(self) -> bool {
         !matches!(self, Self::Read)

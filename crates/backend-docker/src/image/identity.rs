@@ -1,4 +1,4 @@
-//! Identity of an image: its tag for the engine, its digest for the yardstick.
+//! Identity of an image: its tag in the engine, and its digest, which is part of the yardstick (the digest that makes trials comparable).
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ impl ImageIdentity {
         let mut lineage = Hash::new();
         lineage.add(folder.origin.as_bytes()).add(packages.join(" ").as_bytes());
         if program.is_some() {
-            // Two builds of this program used side by side do not remove each other's images.
+            // Two builds of this program that are used side by side do not remove each other's images.
             lineage.add(own.as_bytes());
         }
         let lineage = format!("{}-{}", repository(&folder.name), &lineage.hex()[..12]);
@@ -62,12 +62,12 @@ impl ImageIdentity {
     }
 }
 
-/// Last part of a folder's name, in characters that an engine allows.
+/// Returns the last part of a folder's name, in characters that an engine allows.
 fn repository(folder: &str) -> String {
     let last = folder.rsplit('/').next().unwrap_or(folder);
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
     let name: String = last.chars().map(letter).collect();
-    // No repeated separators, and none at the ends.
+    // The name has no repeated separators, and no separator at its ends.
     let parts: Vec<&str> = name.split('-').filter(|part| !part.is_empty()).collect();
     if parts.is_empty() { "image".into() } else { parts.join("-") }
 }

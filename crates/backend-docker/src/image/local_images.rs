@@ -30,7 +30,7 @@ impl LocalImage {
     }
 }
 
-/// Lists all of them, newest first.
+/// Lists all locally built images, newest first.
 ///
 /// # Errors
 /// The engine does not answer.
@@ -54,7 +54,7 @@ pub async fn has(engine: &Engine, reference: &str) -> Result<bool, EngineError> 
     Ok(pull::look_up(engine, reference).await?.is_some())
 }
 
-/// Removes all that no container uses. Returns their names.
+/// Removes all locally built images that no container uses. Returns their names.
 ///
 /// # Errors
 /// The engine does not answer.

@@ -1,10 +1,10 @@
-//! This program within an image: reduced to the parts that a loader needs, with the C library it was built for beside it.
+//! This program within an image: a copy reduced to the parts that a loader needs, and the C library that the copy needs.
 //!
-//! A dynamically linked program needs a C library at least as new as the one it was linked with, and that of an image may be older. So the
-//! program comes with the libraries of this machine and a script, `fit`, which the Dockerfile runs once. The script does nothing if the
-//! program runs in the image as it is. Otherwise it installs this machine's complete C library (its parts only work together; programs
-//! linked with an older one work with a newer one). In both cases the program is started by its own path, so that no loader shows in the
-//! list of processes.
+//! A dynamically linked program needs a C library at least as new as the one it was linked with, and the C library of an image may be
+//! older. Therefore the program comes with the libraries of this machine and a script, `fit`, which the Dockerfile runs once. The script
+//! does nothing if the program runs in the image as it is. Otherwise it installs this machine's complete C library. The parts of a C
+//! library only work together, and programs linked with an older C library work with a newer one. In both cases the program is started by
+//! its own path, so that no loader shows in the list of processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -61,7 +61,7 @@ impl ProgramFiles {
                 let bytes = fs::read(&path).map_err(|source| failed(&path, source))?;
                 files.insert(format!("lib/{name}"), Bytes::from(bytes));
             }
-            // Stored under the name that programs ask for; the file itself may have another one.
+            // The file is stored under the name that programs ask for; its own name may differ.
             let path = Path::new(&interpreter);
             let bytes = fs::read(path).map_err(|source| failed(path, source))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -74,7 +74,8 @@ impl ProgramFiles {
     }
 }
 
-/// Folder of the [`carried`] program in a container. The loader's path must fit into the space of the program's own one.
+/// Folder of the [`carried`] program in a container. The path of the loader in this folder must not be longer than the program's original
+/// one.
 pub const FOLDER: &str = "/var/lib/upkeep";
 
 /// Packs the program for a container whose image does not contain it, as an archive to unpack at `/`. It runs in any image, with or without
@@ -89,7 +90,7 @@ pub fn carried(program: &Path, arch: &str) -> Result<Vec<u8>, EngineError> {
     if let Some(interpreter) = elf.interpreter(&server) {
         let name = Path::new(&interpreter).file_name().unwrap_or_default().to_string_lossy();
         let loader = files.remove(&format!("lib/{name}")).unwrap_or_default();
-        // The loader is also a library that others ask for by this name.
+        // The loader is also a library, which other libraries ask for by this name.
         files.insert(format!("lib/{name}"), loader.clone());
         files.insert("lib/ld.so".into(), loader);
         elf.interpret_by(&mut server, &format!("{FOLDER}/ld.so")).map_err(EngineError::Program)?;
@@ -106,7 +107,7 @@ pub fn carried(program: &Path, arch: &str) -> Result<Vec<u8>, EngineError> {
     archive.into_inner().map_err(packed)
 }
 
-/// Shared libraries of this process according to its memory map, and the other files of the same C library.
+/// Returns the shared libraries of this process according to its memory map, and the other files of the same C library.
 ///
 /// The program is a copy of the one this process runs, or was built beside it, so both need the same libraries.
 fn libraries(maps: &str) -> Vec<std::path::PathBuf> {
@@ -129,8 +130,8 @@ fn libraries(maps: &str) -> Vec<std::path::PathBuf> {
     all
 }
 
-/// Script that a Dockerfile runs with a command that tests the program. `loader` holds the loader's required path, and its name in our
-/// folder.
+/// Returns the script that a Dockerfile runs with a command that tests the program. `loader` holds the path at which the program needs the
+/// loader, and the loader's name in our folder.
 fn fit(loader: Option<(&str, &str)>) -> String {
     let check = "lib=$(dirname \"$0\")\nif \"$@\" >/dev/null 2>&1; then\n    rm -r \"$lib\"\n    exit 0\nfi\n";
     let Some((path, name)) = loader else {
@@ -199,7 +200,7 @@ impl Elf {
         }
     }
 
-    /// Path of the loader. Returns `None` for a static program.
+    /// Returns the path of the loader; `None` for a static program.
     fn interpreter(&self, bytes: &[u8]) -> Option<String> {
         let (_, offset, size) = self.segments.iter().find(|(kind, ..)| *kind == INTERPRETER)?;
         let text = bytes.get(*offset..offset.checked_add(*size)?)?;

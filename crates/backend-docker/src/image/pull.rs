@@ -75,7 +75,7 @@ fn is_registry(text: &str) -> bool {
     !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) && port.parse::<u16>().is_ok()
 }
 
-/// Digest of a pulled image: the registry's digest, or the image's id if no registry has it.
+/// Returns the digest of a pulled image: the registry's digest, or the image's id if no registry has it.
 pub(super) fn digest(image: &ImageInspect) -> String {
     let digests = image.repo_digests.iter().flatten();
     let known = digests.filter_map(|digest| digest.split_once('@').map(|(_, digest)| digest)).min();

@@ -17,7 +17,7 @@ const EXHAUSTED: Duration = Duration::from_millis(10);
 /// Serves a link until the relay is stopped.
 pub(super) async fn serve(link: RelayLink, reopened: Arc<Notify>, shared: Arc<Shared>) {
     let link = Arc::new(link);
-    // Registered again after each suspension: the readiness of a listener that was shut down stays "closed".
+    // The listener is registered again after each suspension, since the readiness of a listener that was shut down stays "closed".
     while let Ok(listener) = link.listener.try_clone().and_then(TcpListener::from_std) {
         let suspended = loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! Timers with a higher resolution than tokio's milliseconds, since a link's delay may be below one.
+//! Timers with a higher resolution than tokio's milliseconds, since a link's delay may be below a millisecond.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -36,7 +36,7 @@ struct Waiting {
 }
 
 impl AlarmClock {
-    /// Creates the clock. To be called within the runtime that will wait.
+    /// Creates the clock. Must be called within the runtime that will wait.
     pub(super) fn new() -> io::Result<Arc<Self>> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         // SAFETY: the timer owns its descriptor, and is only borrowed while the registration lasts.
@@ -44,11 +44,11 @@ impl AlarmClock {
         Ok(Arc::new(Self { timer, waiting: Mutex::default() }))
     }
 
-    /// Wakes the tasks whose alarms are due; never ends.
+    /// Wakes the tasks whose alarms are due. Never returns.
     pub(super) async fn ring(self: Arc<Self>) {
         // An error means that the runtime is being shut down.
         while let Ok(mut ready) = self.timer.readable().await {
-            // After the read it becomes ready again only at the next expiry.
+            // After the read the timer becomes ready again only at the next expiry.
             let _ = self.timer.get_ref().0.wait();
             ready.clear_ready();
             self.wake();
@@ -72,7 +72,7 @@ impl AlarmClock {
 
     fn arm(&self, due: Instant, now: Instant) {
         let after = due.saturating_duration_since(now).max(SOONEST);
-        // Fails only for invalid times.
+        // The call fails only for invalid times.
         let _ = self.timer.get_ref().0.set(Expiration::OneShot(TimeSpec::from_duration(after)), TimerSetTimeFlags::empty());
     }
 
@@ -89,7 +89,7 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// Ready from `due` on. Before that, the task is woken at `due`.
+    /// Returns ready from `due` on. Before that, the task is woken at `due`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
         let now = Instant::now();
         if due <= now {

@@ -1,4 +1,5 @@
-//! Connection: dialled through when its paths allow it, forwarded in both directions, reset when it breaks.
+//! Connection through the relay. The relay dials the target when the paths allow it, forwards both directions, and resets a broken
+//! connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -22,7 +23,7 @@ pub(super) struct ConnectionPair {
     pub(super) dialler: ConnectionSource,
     pub(super) listener: ConnectionSource,
     pub(super) port: String,
-    /// Number of the connection among those of the pair to this port, used to name its random streams.
+    /// Number of the connection among the connections of the pair to this port. Names the random streams of the connection.
     pub(super) number: u64,
 }
 
@@ -89,7 +90,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Forwards between two ends of our own, as if they were connected already, until both have ended.
+/// Forwards between two ends of our own, as if they were connected already. Returns when both have ended.
 pub(super) async fn between<C, S>(
     client: C,
     server: S,

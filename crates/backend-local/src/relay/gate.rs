@@ -1,7 +1,7 @@
 //! Listener that can refuse connections temporarily without giving up its port.
 //!
-//! A listening socket that is shut down for reading stops listening but stays bound, if its port was requested explicitly. So the kernel
-//! itself refuses connections, as for the port of a dead process, and no other process can take the address in the meantime.
+//! A listening socket that is shut down for reading stops listening but stays bound, if its port was requested explicitly. Therefore the
+//! kernel itself refuses connections, as for the port of a dead process, and no other process can take the address in the meantime.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -43,7 +43,7 @@ impl ConnectionGate {
         Arc::clone(&self.reopened)
     }
 
-    /// Makes the kernel refuse connections. Where that is impossible, they are accepted and reset as long as the target is dead.
+    /// Makes the kernel refuse connections. If that is impossible, connections are accepted and reset as long as the target is dead.
     pub(super) fn shut(&self) {
         let socket = SockRef::from(&self.listener);
         // A bound socket that allows reuse and does not listen would let others bind its address.

@@ -1,5 +1,5 @@
-//! Measurement of a path by connections of our own: round trips and bytes per second between two in-memory ends, which use the same code
-//! and the same paths as connections of nodes.
+//! Measurement of a path by connections of our own: round trips and bytes per second between two in-memory ends. These connections use the
+//! same code and the same paths as connections of nodes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ impl MeasuredRoute {
         self.shared.table.borrow().lane(&self.from, &self.to, &self.port).map_or_else(Shape::default, |lane| lane.path.shape)
     }
 
-    /// Opens two ends with the path between them, which ends with the tasks.
+    /// Opens two ends with the path between them. The path ends with `tasks`.
     fn open(&self, tasks: &mut JoinSet<()>) -> (DuplexStream, DuplexStream) {
         let (near, client) = duplex(BUFFER);
         let (server, far) = duplex(BUFFER);
@@ -74,7 +74,7 @@ pub(super) async fn ping(route: MeasuredRoute, how: Pinging) -> Result<Pings, St
                 Ok(count) => {
                     heard = (heard + count) % MESSAGE;
                     if heard == 0 {
-                        // A stream keeps the order, so this is the answer to the oldest open ping.
+                        // A stream keeps the order, so these bytes are the answer to the oldest open ping.
                         pings.answered.extend(sent.get(pings.answered.len()).map(Instant::elapsed));
                     }
                 }

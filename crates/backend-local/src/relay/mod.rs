@@ -73,7 +73,7 @@ const PROBE: u64 = u64::MAX;
 /// State shared by the parts of a relay.
 struct Shared {
     owners: Arc<dyn Owners>,
-    /// Changed only on the relay's thread, so that everything it does afterwards follows the new paths.
+    /// Active paths. They are changed only on the relay's thread, so that everything the thread does after a change follows the new paths.
     table: watch::Sender<Arc<Table>>,
     open: Mutex<Open>,
     /// Number of connections so far, by source, node and port.
@@ -150,7 +150,7 @@ impl Relay {
         });
         thread::Builder::new().name("relay".into()).spawn(move || {
             runtime.block_on(forwarding);
-            // Ends every task, and closes every listener and connection with them.
+            // Dropping the runtime ends every task, and with the tasks every listener and connection.
             drop(runtime);
             let _ = done.send(());
         })?;
@@ -174,32 +174,32 @@ impl Relay {
         set.await.is_some()
     }
 
-    /// Active paths, as the forwarding thread has them.
+    /// Returns the active paths, as the forwarding thread has them.
     pub async fn states(&self) -> Vec<LinkState> {
         let shared = Arc::clone(&self.shared);
         self.there(async move { shared.table.borrow().states() }).await.unwrap_or_default()
     }
 
-    /// Measures round trips between two ends of our own that take the places of two nodes, as connections to this port of `to` experience
-    /// them.
+    /// Measures round trips between two ends of our own, which replace two nodes. The pings are treated like connections to this port of
+    /// `to`.
     ///
     /// # Errors
-    /// A message, when the connection is reset.
+    /// A message, if the connection is reset.
     pub async fn ping(&self, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
         let route = MeasuredRoute::new(&self.shared, from, to, port);
         self.there(measure::ping(route, how)).await.ok_or(STOPPED)?
     }
 
-    /// Measures arriving bytes per second in the same way.
+    /// Measures arriving bytes per second between the same ends as [`Relay::ping`].
     ///
     /// # Errors
-    /// A message, when the connection is reset.
+    /// A message, if the connection is reset.
     pub async fn throughput(&self, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
         let route = MeasuredRoute::new(&self.shared, from, to, port);
         self.there(measure::throughput(route, during)).await.ok_or(STOPPED)?
     }
 
-    /// Dials `to`, an advertised address, as a process of `from` would, and waits until the relay has dialled through.
+    /// Dials the advertised address `to` as a process of `from` would. Returns when the relay has connected to the target.
     ///
     /// # Errors
     /// The connection is refused or reset. The caller has to limit the wait.
@@ -207,13 +207,13 @@ impl Relay {
         self.shared.probes.reach(from, to).await
     }
 
-    /// Makes the addresses of `node` refuse connections, like those of a dead process. Open connections end with the process itself. Where
-    /// a listener cannot be suspended, connections are accepted and reset instead.
+    /// Makes the addresses of `node` refuse connections, like those of a dead process. Open connections end with the process itself. If a
+    /// listener cannot be suspended, connections are accepted and reset instead.
     pub fn refuse(&self, node: &str) {
         self.gates.iter().filter(|gate| gate.node == node).for_each(ConnectionGate::shut);
     }
 
-    /// Reverts [`Relay::refuse`]. To be called before the node's process is started again.
+    /// Reverts [`Relay::refuse`]. Must be called before the node's process is started again.
     ///
     /// # Errors
     /// The system does not allow to listen at the address again.
@@ -221,13 +221,13 @@ impl Relay {
         self.gates.iter().filter(|gate| gate.node == node).try_for_each(ConnectionGate::open)
     }
 
-    /// Number of open connections, by (source, node, port) of the dialled address.
+    /// Returns the number of open connections, by (source, node, port) of the dialled address.
     #[must_use]
     pub fn connections(&self) -> BTreeMap<(ConnectionSource, String, String), usize> {
         self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Closes every listener and connection. Repeated calls have no effect.
+    /// Closes every listener and connection. Can be called repeatedly.
     pub async fn stop(&self) {
         self.cancel.cancel();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,4 +1,4 @@
-//! Owner of a socket, by the kernel's socket diagnosis (sock_diag(7)) and by /proc.
+//! Owner of a socket, according to the kernel's socket diagnosis (sock_diag(7)) and /proc.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,13 +23,13 @@ const INODE: usize = UID + 4;
 /// Kernel's data about a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketOwner {
-    /// The number of `socket:[N]` in /proc/PID/fd; never 0.
+    /// Number N of `socket:[N]` in /proc/PID/fd; never 0.
     pub inode: u64,
     pub uid: u32,
 }
 
-/// Owner of the TCP socket whose own address is `peer` and whose other end is `local`: seen from the accepting side, the dialling socket.
-/// One exact lookup of some microseconds, or /proc/net/tcp where the diagnosis is unavailable.
+/// Returns the owner of the TCP socket with the local address `peer` and the remote address `local`: for the accepting side, the dialling
+/// socket. The lookup takes some microseconds. If the diagnosis is unavailable, the function reads /proc/net/tcp.
 ///
 /// # Errors
 /// `NotFound` when the socket does not exist, or no process holds it any longer.
@@ -40,7 +40,7 @@ pub(crate) fn socket_owner(peer: SocketAddr, local: SocketAddr) -> io::Result<So
     })
 }
 
-/// Inode of [`socket_owner`].
+/// Returns the inode of [`socket_owner`].
 ///
 /// # Errors
 /// See [`socket_owner`].
@@ -48,8 +48,8 @@ pub(crate) fn socket_inode(peer: SocketAddr, local: SocketAddr) -> io::Result<u6
     socket_owner(peer, local).map(|owner| owner.inode)
 }
 
-/// Returns true if the process holds the socket, false also if the process is gone or may not be inspected. Takes about a microsecond per
-/// open descriptor.
+/// Returns true if the process holds the socket. Returns false if the process is gone or may not be inspected. Takes about a microsecond
+/// per open descriptor.
 #[must_use]
 pub(crate) fn pid_has_inode(pid: u32, inode: u64) -> bool {
     let path = format!("/proc/{pid}/fd");
@@ -77,7 +77,7 @@ fn diagnose(peer: SocketAddr, local: SocketAddr) -> io::Result<SocketOwner> {
     request.extend(local.port().to_be_bytes());
     request.extend(address(peer.ip()));
     request.extend(address(local.ip()));
-    // Any interface; "no cookie" is all ones.
+    // Any interface matches; "no cookie" is all ones.
     request.extend(0_u32.to_ne_bytes());
     request.extend([0xff; 8]);
 
@@ -97,7 +97,7 @@ fn diagnose(peer: SocketAddr, local: SocketAddr) -> io::Result<SocketOwner> {
     }
 }
 
-/// Sixteen bytes in network order, an IPv4 address in the first four.
+/// Converts an address to sixteen bytes in network order. An IPv4 address is in the first four bytes.
 fn address(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(ip) => {
@@ -109,7 +109,7 @@ fn address(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The same lookup in the kernel's table of all IPv4 connections.
+/// Does the same lookup in the kernel's table of all IPv4 connections.
 fn listed(peer: SocketAddr, local: SocketAddr) -> io::Result<SocketOwner> {
     let (SocketAddr::V4(peer), SocketAddr::V4(local)) = (peer, local) else { return Err(io::ErrorKind::NotFound.into()) };
     let hex = |address: std::net::SocketAddrV4| format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());

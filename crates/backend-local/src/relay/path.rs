@@ -25,7 +25,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Table with exactly these paths. Unchanged paths keep their counters and rate.
+    /// Returns a table with exactly these paths. Unchanged paths keep their counters and rate.
     pub(super) fn changed_to(&self, paths: Vec<LinkPath>, seed: u64) -> Self {
         let mut by_pair: HashMap<(String, String), Vec<Arc<ActivePath>>> = HashMap::new();
         for path in paths {
@@ -37,7 +37,7 @@ impl Table {
         Self { seed, by_pair }
     }
 
-    /// Path from `from` to `to` on connections to `port`. A node has no path to itself.
+    /// Returns the path from `from` to `to` on connections to `port`. A node has no path to itself.
     pub(super) fn lane(&self, from: &ConnectionSource, to: &ConnectionSource, port: &str) -> Option<Arc<ActivePath>> {
         let (ConnectionSource::Node(from), ConnectionSource::Node(to)) = (from, to) else { return None };
         let lanes = self.by_pair.get(&(from.clone(), to.clone())).filter(|_| from != to)?;
@@ -87,7 +87,7 @@ impl ActivePath {
         LinkState { path: self.path.clone(), counted: Some(self.state().counters) }
     }
 
-    /// Random stream for `what` on a connection: the same in every run, independent of other connections.
+    /// Returns the random stream for `what` on a connection. The stream is the same in every run, and independent of other connections.
     fn stream(&self, what: &str, connection: u64) -> rand_chacha::ChaCha8Rng {
         let LinkPath { from, to, port, .. } = &self.path;
         seed::stream(self.seed, &format!("link.{from}.{to}.{}.{connection}.{what}", port.as_deref().unwrap_or("*")))
@@ -97,13 +97,13 @@ impl ActivePath {
         DelaySampler::new(self.stream("delay", connection))
     }
 
-    /// Returns true if the connection is to be reset. A larger share includes all connections of a smaller one.
+    /// Returns true if the connection is to be reset. A larger share resets all connections that a smaller share resets.
     pub(super) fn dooms(&self, connection: u64) -> bool {
         let share = self.path.shape.reset;
         share > 0.0 && self.stream("reset", connection).random::<f64>() < share
     }
 
-    /// Largest number of bytes to read at once.
+    /// Returns the largest number of bytes to read at once.
     pub(super) fn longest_read(&self) -> Option<usize> {
         let bytes = (self.path.shape.rate? / READS_A_SECOND).max(SHORTEST_READ);
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))

@@ -1,4 +1,4 @@
-//! Connections of our own in the place of a node, which show what the node would experience.
+//! Connections of our own that replace connections of a node. They show what the node would experience.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ impl Probes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Source that the connection from `peer` represents, and the channel to notify when it was dialled through.
+    /// Returns the source that the connection from `peer` represents, and the channel to notify when the connection was dialled through.
     pub(super) fn take(&self, peer: SocketAddr) -> Option<(ConnectionSource, oneshot::Sender<()>)> {
         self.expected().remove(&peer)
     }
@@ -31,7 +31,7 @@ impl Probes {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let own = socket.local_addr()?;
         let (tell, through) = oneshot::channel();
-        // Announced before dialling, so that it is accepted under the right name.
+        // The connection is announced before dialling, so that it is accepted under the right name.
         self.expected().insert(own, (from, tell));
         let _announced = Announced(self, own);
         let _open = socket.connect(to).await?;

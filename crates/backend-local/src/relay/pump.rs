@@ -19,7 +19,7 @@ use chaosrun_cluster::{CutMode, Shape};
 const CHUNK: usize = 64 * 1024;
 /// Buffer limit of a delayed direction: the data in flight on a link of 10 ms at 400 MB/s. Beyond it the sender waits.
 const IN_FLIGHT: usize = 4 * 1024 * 1024;
-/// Upper limit of that buffer, where a path's delay and rate require more.
+/// Upper limit of that buffer, if a path's delay and rate require more.
 const MOST_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
 thread_local! {
@@ -43,7 +43,7 @@ struct Follows {
     in_flight: usize,
 }
 
-/// State of one direction. It outlives any change of the paths.
+/// State of one direction. The state outlives any change of the paths.
 pub(super) struct Pump {
     /// Number of the connection among those of the pair.
     number: u64,
@@ -77,7 +77,7 @@ impl Pump {
         }
     }
 
-    /// Switches to `lane`. Data in flight arrives no later than data sent from now on could.
+    /// Switches to `lane`. Data in flight arrives no later than data that is sent after the change.
     pub(super) fn follow(&mut self, lane: Option<Arc<ActivePath>>) {
         let same = match (&self.follows, &lane) {
             (Some(follows), Some(lane)) => Arc::ptr_eq(&follows.lane, lane),
@@ -114,12 +114,12 @@ impl Pump {
         self.broken && self.cut() != Some(CutMode::Drop)
     }
 
-    /// Delay of the next message, used for the handshake, which this code does not see.
+    /// Returns the delay of the next message. Used for the handshake, which the relay does not see.
     pub(super) fn delay(&mut self) -> Duration {
         self.follows.as_mut().map_or(Duration::ZERO, |follows| follows.scatter.delay(&follows.lane.path.shape))
     }
 
-    /// Ready when the sender's end has been passed on (or swallowed), or the connection has failed.
+    /// Forwards. Ready when the sender's end has been passed on (or swallowed), or the connection has failed.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -153,7 +153,7 @@ impl Pump {
             if let Some(end) = self.end {
                 ready!(delivered);
                 ready!(self.due.poll(cx, end));
-                // The other side may be gone already, which does not concern data sent before.
+                // The other side may be gone already, which does not affect data sent before.
                 let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                 self.closed = true;
                 return Poll::Ready(Ok(()));
@@ -204,7 +204,7 @@ impl Pump {
             let bytes = buffer.filled();
             let now = Instant::now();
             if bytes.is_empty() {
-                // In order: after all data in flight.
+                // The end stays in order: it follows all data in flight.
                 self.end = Some(self.arrival(0, now));
                 return Poll::Ready(Ok(()));
             }
@@ -234,7 +234,7 @@ impl Pump {
         })
     }
 
-    /// Arrival time of bytes that are read now. Never before bytes that were read earlier.
+    /// Returns the arrival time of bytes that are read now. They never arrive before bytes that were read earlier.
     fn arrival(&mut self, bytes: usize, now: Instant) -> Instant {
         let Some(Follows { lane, scatter, .. }) = &mut self.follows else { return now };
         let due = lane.let_in(bytes, now) + scatter.delay(&lane.path.shape);
@@ -273,7 +273,7 @@ impl Pump {
         Poll::Ready(())
     }
 
-    /// Reads a little and holds it, to notice the sender's data and its end. Ready when the sender has ended.
+    /// Reads a small number of bytes and holds them, to notice the sender's data and its end. Ready when the sender has ended.
     pub(super) fn poll_hold(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<()> {
         while self.queued < CHUNK && self.end.is_none() {
             let mut bytes = vec![0; CHUNK / 16];
@@ -301,7 +301,7 @@ impl Pump {
     }
 }
 
-/// Buffer limit of a path, such that its delay does not reduce its rate; 0 for a path without delay.
+/// Returns the buffer limit of a path, such that its delay does not reduce its rate; 0 for a path without delay.
 fn in_flight(shape: &Shape) -> usize {
     if shape.delay.is_zero() && shape.jitter.is_zero() && shape.rate.is_none() {
         return 0;

@@ -9,7 +9,7 @@ use chaosrun_cluster::{CutMode, LinkCounters, Shape};
 /// Safety limit of tests, far beyond every expected duration.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Lookup that takes every client for this node.
+/// Lookup that identifies every client as this node.
 struct Always(&'static str);
 
 impl Owners for Always {
@@ -142,7 +142,7 @@ fn dead_target_resets_refusing_one_refuses_and_the_port_stays() {
     let address = target.local_addr().expect("address");
     drop(target);
     assert_eq!(broken(&mut fixture.dial()), ErrorKind::ConnectionReset);
-    // Suspended and resumed several times, each time at the same address.
+    // The node is suspended and resumed several times, each time at the same address.
     for _ in 0..3 {
         fixture.relay.refuse("b");
         assert_eq!(TcpStream::connect(fixture.advertised).expect_err("refused").kind(), ErrorKind::ConnectionRefused);
@@ -233,7 +233,7 @@ fn data_in_flight_arrives_at_once_when_a_link_is_healed() {
     fixture.shape("a", "b", Shape { delay: Duration::from_secs(3600), rate: Some(1000), ..Shape::default() });
     say(&mut client, "long ");
     fixture.until_counted(|counted| counted.delayed == 1);
-    // Dialled while connecting takes two hours.
+    // This connection is dialled while connecting takes two hours.
     let mut late = fixture.dial();
     say(&mut late, "late");
     fixture.mend();
@@ -251,7 +251,7 @@ fn jitter_never_reorders_a_connection() {
     let sent: Vec<u8> = (0..2000_u32).flat_map(u32::to_le_bytes).collect();
     let expected = sent.clone();
     let writer = thread::spawn(move || {
-        // Each is a separate message, as far as the relay keeps up.
+        // Each chunk is a separate message, as far as the relay keeps up.
         client.set_nodelay(true).expect("set");
         sent.chunks(4).for_each(|four| client.write_all(four).expect("write"));
     });

@@ -13,7 +13,7 @@ use chaosrun_base::frame;
 /// Descriptors of stdin, stdout, stderr.
 pub type Stdio = [OwnedFd; 3];
 
-/// Sends as much of `frame` as fits, with the descriptors on its first byte. Gives the number of bytes sent.
+/// Sends as much of `frame` as fits, with the descriptors on its first byte. Returns the number of bytes sent.
 pub(crate) fn send_with(socket: BorrowedFd<'_>, frame: &[u8], stdio: &Stdio) -> io::Result<usize> {
     let raw: [RawFd; 3] = [stdio[0].as_raw_fd(), stdio[1].as_raw_fd(), stdio[2].as_raw_fd()];
     let control = [ControlMessage::ScmRights(&raw)];

@@ -64,7 +64,7 @@ pub struct Spawn {
     pub scope: u64,
     /// Tree with which this one dies and pauses.
     pub with: Option<u64>,
-    /// True if processes left behind may live on after the exit, until their tree or scope is killed.
+    /// True if processes left behind may continue to run after the exit, until their tree or scope is killed.
     pub linger: bool,
     /// Called when the first process has been reaped, on the client's task: it must not block.
     pub on_exit: OnExit,
@@ -108,7 +108,7 @@ enum Ask {
     },
 }
 
-/// Cheap, cloneable handle. When the last one is dropped, everything that was started ends.
+/// Handle of the supervisor. Cheap to clone. When the last clone is dropped, all started processes end.
 #[derive(Clone)]
 pub struct SupervisorClient {
     asks: mpsc::UnboundedSender<Ask>,
@@ -140,7 +140,7 @@ impl SupervisorClient {
         Ok(Self { asks, numbers: Arc::new(AtomicU64::new(1)), nonce, pid })
     }
 
-    /// Pid of the supervisor, the ancestor of every started process.
+    /// Returns the pid of the supervisor, the ancestor of every started process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
@@ -150,7 +150,7 @@ impl SupervisorClient {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns a new scope number, under which trees are killed together. After that no process can be started in it.
+    /// Returns a new scope number. All trees of a scope are killed together. After that no process can be started in the scope.
     #[must_use]
     pub fn new_scope(&self) -> u64 {
         self.number()
@@ -162,13 +162,13 @@ impl SupervisorClient {
         self.number()
     }
 
-    /// Value of [`super::MARKER`] in the environment of a tree's processes.
+    /// Returns the value of [`super::MARKER`] in the environment of a tree's processes.
     #[must_use]
     pub fn marker(&self, tree: u64) -> String {
         format!("{}{tree:016x}", self.nonce)
     }
 
-    /// Common beginning of the markers of all trees.
+    /// Returns the common beginning of the markers of all trees.
     #[must_use]
     pub fn nonce(&self) -> &str {
         &self.nonce
@@ -214,7 +214,7 @@ impl SupervisorClient {
         }
     }
 
-    /// Sends SIGKILL to everything in a tree and to the trees that live with it. Returns when no process is left.
+    /// Sends SIGKILL to all processes of a tree, and of the trees that die with it. Returns when no process is left.
     pub async fn kill(&self, tree: u64) {
         // Without a supervisor no process is left anyway.
         let _ = self.done(|request| SupervisorRequest::Kill { request, tree }).await;
@@ -299,12 +299,12 @@ impl Actor {
                 },
             }
         };
-        // The supervisor takes the end of our side as the order to end everything.
+        // The supervisor treats the end of our side as the order to end everything.
         let _ = self.write.shutdown().await;
         while let Some(report) = reports.recv().await {
             self.report(report);
         }
-        // Its socket is closed, so it ends now. It leaves processes behind only if it was killed itself.
+        // The supervisor's socket is closed, so the supervisor ends now. It leaves processes behind only if it was killed itself.
         if !self.child.wait().is_ok_and(|status| status.success()) {
             sweep(&self.nonce);
         }

@@ -55,8 +55,8 @@ pub fn start(frame: &SpawnFrame, stdio: Stdio) -> Result<u32, (i32, String)> {
     }
 }
 
-/// Number of attempts while the program is busy: a newly written program is, as long as a process holds it open for writing, which another
-/// fork of the runner does until its exec.
+/// Number of attempts while the program is busy. A newly written program is busy as long as a process has it open for writing. Another fork
+/// of the runner has it open until its exec.
 const BUSY_TRIES: u32 = 50;
 
 /// Prepares the child, before it executes the program.
@@ -80,7 +80,7 @@ fn prepare(supervisor: Pid, leashed: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Explains an error. `ENOENT` has several causes, and the actual one is named.
+/// Explains an error. `ENOENT` has several causes; the explanation names the actual one.
 fn explain(program: &OsStr, dir: &OsStr, error: &io::Error) -> String {
     let name = program.to_string_lossy();
     if !Path::new(dir).is_dir() {

@@ -30,7 +30,7 @@ const LONGEST: u16 = 32;
 
 /// Serves until the runner is gone, then kills all descendants and returns.
 ///
-/// `runner` is the pid that must be the parent. `folders` are the directories that it may create for the run.
+/// `runner` is the pid that must be the parent. `folders` are the directories that the runner may create for the run.
 ///
 /// # Errors
 /// The kernel refuses a needed feature (subreaper, signalfd, the socket).
@@ -45,7 +45,7 @@ pub fn serve(socket: UnixStream, runner: u32, folders: Vec<PathBuf>) -> io::Resu
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     // Ctrl-C at the terminal is for the runner only. Fails only for a group leader, which is separate already.
     let _ = setsid();
-    // Needed if the socket was inherited by a process that outlives the runner.
+    // This signal is needed if the socket was inherited by a process that outlives the runner.
     if RemovalLayer::Kernel.works() {
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
     }
@@ -64,7 +64,7 @@ struct Supervisor {
     socket: UnixStream,
     signals: SignalFd,
     trees: Trees,
-    /// Possible locations of a directory that the runner had no time to register.
+    /// Possible directories of the run, for a runner that had no time to register one.
     folders: Vec<PathBuf>,
     /// Directories to remove at the end.
     remove: Vec<(PathBuf, Option<Flock<File>>)>,
@@ -208,7 +208,7 @@ impl Supervisor {
 
 /// Reaps one ended child. Returns its pid, its exit code, and the signal that ended it or 0.
 ///
-/// Does not use `nix`, which treats an end by a real-time signal as an error and so loses the child.
+/// The function does not use `nix`, which treats an end by a real-time signal as an error and thus loses the child.
 fn reap() -> Option<(u32, i32, i32)> {
     let mut status = 0;
     loop {

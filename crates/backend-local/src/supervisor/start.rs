@@ -1,4 +1,4 @@
-//! Runner's side before it has a runtime: starts the supervisor, to be attached later.
+//! Runner's side before it has a runtime: starts the supervisor. A client is attached later.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use super::SupervisorClient;
 
 /// Running supervisor that waits for its first request.
 ///
-/// If it is dropped without being attached, its socket closes and it ends.
+/// If the supervisor is dropped without being attached, its socket closes and it ends.
 #[derive(Debug)]
 pub struct Supervisor {
     pub(super) socket: UnixStream,
@@ -21,8 +21,8 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts this program as supervisor.
     ///
-    /// To be called on the main thread before there is a second one: the kernel ties the supervisor to the thread that started it, and only
-    /// the main thread lives as long as the process.
+    /// Must be called on the main thread before there is a second one. The kernel ties the supervisor to the thread that started it, and
+    /// only the main thread lives as long as the process.
     ///
     /// # Errors
     /// The system refuses a socket or a process, or is not Linux.
@@ -43,14 +43,14 @@ impl Supervisor {
 
         // Random bits from the end of the uuid; its beginning is the time.
         let nonce = uuid::Uuid::now_v7().simple().to_string()[16..].to_owned();
-        // The supervisor is told the possible directories before any of them exists.
+        // The supervisor gets the possible directories before any of them exists.
         let folders = crate::program::folders(&nonce).into_iter().flat_map(|path| ["--folder".into(), path.into_os_string()]);
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg0("supervisor")
             .args(["supervise", "--runner", &std::process::id().to_string()])
             .args(folders)
-            // Processes it starts can read its environment and directory, which must therefore be empty.
+            // Processes that the supervisor starts can read its environment and directory, which must therefore be empty.
             .env_clear()
             .envs(chaosrun_base::removal::passed_on())
             .current_dir("/")
@@ -69,13 +69,13 @@ impl Supervisor {
         Err(io::Error::new(io::ErrorKind::Unsupported, "the `local` backend needs Linux (subreaper, pidfd, /proc)"))
     }
 
-    /// Pid of the supervisor.
+    /// Returns the pid of the supervisor.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Attaches an asynchronous client. To be called within a tokio runtime.
+    /// Attaches an asynchronous client. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// The socket cannot be registered with the runtime.

@@ -120,7 +120,7 @@ impl Trees {
         result
     }
 
-    /// Marks a tree for its end; `request` is answered when it is gone.
+    /// Marks a tree for its end. `request` is answered when no process of the tree is left.
     pub fn kill(&mut self, request: u64, id: u64) {
         let trees = self.closure(id);
         self.kill_all(request, trees);
@@ -150,7 +150,7 @@ impl Trees {
         }
     }
 
-    /// The tree and the trees that live with it.
+    /// Returns the tree and the trees that die with it.
     fn closure(&self, id: u64) -> BTreeSet<u64> {
         let with = self.known.iter().filter(|(other, tree)| tree.with == id || **other == id);
         with.map(|(id, _)| *id).collect()
@@ -160,7 +160,7 @@ impl Trees {
         !self.doomed.is_empty()
     }
 
-    /// Returns true if a scan is useful: while a first process is dying, its children cannot be reaped here yet.
+    /// Returns true if a scan is useful. While the first process of a doomed tree is still dying, its children cannot be reaped here.
     pub fn roots_gone(&self) -> bool {
         !self.doomed.iter().any(|id| self.known.get(id).is_some_and(|tree| tree.live))
     }
@@ -174,7 +174,7 @@ impl Trees {
             let Some(owner) = owner.filter(|owner| self.doomed.contains(owner)) else { continue };
             left.insert(owner);
             if !process.ended() {
-                // Gone in between, or not permitted; the next scan decides.
+                // An error means that the process is gone, or that the signal is not permitted; the next scan decides.
                 let _ = send(process.pid, libc::SIGKILL);
             }
         }
@@ -190,14 +190,14 @@ impl Trees {
         }
     }
 
-    /// Returns true if no process of a doomed tree is left, without a scan of `/proc`: every descendant descends through a child, and a
+    /// Returns true if no process of a doomed tree is left. No scan of `/proc` is needed: every descendant descends through a child, and a
     /// tree's first process has only its own tree below it.
     fn nothing_left(&self) -> bool {
         let others = |child: &u32| self.roots.get(child).is_some_and(|id| !self.doomed.contains(id));
         childless() || family::children(self.supervisor).is_some_and(|children| children.iter().all(others))
     }
 
-    /// Answers of requests whose trees are gone.
+    /// Returns the answers to requests whose trees are gone.
     pub fn answers(&mut self) -> Vec<Report> {
         let mut answers = Vec::new();
         self.waiting.retain(|waiting| {
@@ -210,7 +210,7 @@ impl Trees {
         answers
     }
 
-    /// Kills every descendant, of any tree. Returns true if there was one that could be killed.
+    /// Kills every descendant, of any tree. Returns true if there was a descendant that could be killed.
     pub fn kill_everything(&mut self) -> bool {
         for root in self.roots.keys() {
             // See `doom`.
@@ -223,7 +223,7 @@ impl Trees {
         some
     }
 
-    /// All descendants with their trees, as far as known. Observations are kept for the next scan.
+    /// Returns all descendants with their trees, as far as known. Stores the observations for the next scan.
     fn look(&mut self) -> Vec<(ProcessStat, Option<u64>)> {
         let mut through: HashMap<u32, Option<u64>> = HashMap::new();
         let mut seen = HashMap::new();

@@ -1,14 +1,13 @@
-//! Messages between runner and supervisor: small frames of length-prefixed fields.
+//! Messages between runner and supervisor, sent as frames of [`chaosrun_base::frame`].
 //!
-//! Encoded by hand because arguments and environments are bytes, not text, and because the supervisor should stay small. On the socket each
-//! frame follows its length (u32, big endian).
+//! Arguments and environments are bytes, not text, so they are the payload behind the JSON of a frame.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use chaosrun_base::frame::WireMessage;
 
-/// From the runner.
+/// Message from the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisorRequest {
@@ -20,7 +19,7 @@ pub enum SupervisorRequest {
     Kill { request: u64, tree: u64 },
     /// Kills all trees of a scope at once, and refuses later spawns in it.
     KillScope { request: u64, scope: u64 },
-    /// Directory to remove when the runner dies without having removed it.
+    /// Registers a directory, which the supervisor removes if the runner dies without having removed it.
     RemoveAtEnd(#[serde(skip)] Bytes),
 }
 
@@ -30,7 +29,7 @@ pub enum SupervisorRequest {
 pub enum Reach {
     /// Process group of the first process.
     Group,
-    /// All processes of the tree, daemonised ones included, and of the trees that live with it.
+    /// All processes of the tree, including daemonised ones, and of the trees that die with it.
     Tree,
 }
 
@@ -38,23 +37,23 @@ pub enum Reach {
 pub struct SpawnFrame {
     /// Number chosen by the runner, never used twice.
     pub tree: u64,
-    /// Scope that is killed together at the end: a trial.
+    /// Scope, such as a trial, whose trees are killed together at the end.
     pub scope: u64,
     /// Tree with which this one dies, for a command inside a node; 0 means none.
     pub with: u64,
-    /// True if processes left behind by the first process may live on after its exit.
+    /// True if processes left behind by the first process may continue to run after its exit.
     pub linger: bool,
-    /// The value of [`super::MARKER`] in the environment.
+    /// Value of [`super::MARKER`] in the environment.
     pub marker: String,
     /// Number of arguments in `words`.
     pub arguments: usize,
-    /// The program, its directory, the arguments (the first is only what the program is called), then names and values of the
-    /// environment in turns. A zero byte stands between two of them.
+    /// Program, its directory, the arguments (the first is only the name of the process), then alternating names and values of the
+    /// environment. They are separated by zero bytes.
     #[serde(skip)]
     pub words: Bytes,
 }
 
-/// From the supervisor.
+/// Message from the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
@@ -80,7 +79,7 @@ pub enum Report {
     },
 }
 
-/// A frame holds twice what the kernel takes as arguments and environment.
+/// Requests may be 4 MiB long, twice the size that the kernel usually accepts as arguments and environment.
 impl WireMessage for SupervisorRequest {
     fn payload(&mut self) -> Option<&mut Bytes> {
         match self {

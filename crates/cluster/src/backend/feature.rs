@@ -6,13 +6,13 @@
 pub enum Feature {
     /// Rules with sets, counters and timeouts in a network namespace.
     Nftables,
-    /// Decisions on packets by a program.
+    /// Queues in which a program decides about each packet.
     Nfqueue,
     /// File systems implemented by a program: slow and failing disks.
     Fuse,
     /// File systems implemented by a program and mounted into containers.
     SharedFuse,
-    /// Sandbox without root.
+    /// User namespaces, for a sandbox without root.
     UserNamespaces,
 }
 
@@ -34,7 +34,7 @@ impl Feature {
 /// Mechanism of a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
-    /// Description: `SIGSTOP to the process group`.
+    /// Description, such as `SIGSTOP to the process group`.
     pub how: &'static str,
     pub needs: &'static [Feature],
 }

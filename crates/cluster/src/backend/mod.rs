@@ -1,8 +1,8 @@
 //! Backends as data: all properties of a backend that files, plans and reports need.
 //!
 //! A backend is a [`Description`] and a constructor of its clusters. The descriptions of the backends that ship with the program are here,
-//! one file each; constructors belong to the layer that starts clusters (`run::backend`). [`register`] is called there for any other
-//! backend. No other code compares backends with each other: code asks for the capability that it needs.
+//! one file each. Constructors belong to the layer that starts clusters (`crates/engine/src/run/backend.rs`), which calls [`register`] for
+//! any other backend. No other code compares backends with each other: code asks for the capability that it needs.
 
 mod docker;
 mod feature;
@@ -24,7 +24,7 @@ pub use local::LOCAL;
 /// Properties of a backend.
 #[derive(Debug)]
 pub struct Description {
-    /// Name in files, options and records, and of the sections of files that hold on this backend alone.
+    /// Name in files, options and records. A section of a file that applies to one backend only has the name of this backend.
     pub name: &'static str,
     /// Explanation for `--help`.
     pub about: &'static str,
@@ -40,10 +40,10 @@ pub struct Description {
     pub own_disks: bool,
     /// True if percentages of memory refer to the limit that a node's file declares.
     pub memory_limits: bool,
-    /// Memory of a node whose file declares no limit, in bytes: the memory of a trial is the sum over its nodes.
+    /// Memory of a node whose file declares no limit, in bytes. The memory of a trial is the sum over its nodes.
     pub node_memory: u64,
-    /// Mechanisms of faults, by the name of the fault, the preferred one first. The files of faults contain the mechanisms for the backends
-    /// that ship with the program; a fault without any mechanism is refused.
+    /// Mechanisms of faults by the name of the fault, the preferred mechanism first. For the backends that ship with the program, the files
+    /// of faults contain the mechanisms instead. A fault without any mechanism is refused.
     pub ways: &'static [(&'static str, &'static [Way])],
 }
 
@@ -51,7 +51,7 @@ pub struct Description {
 #[derive(Clone, Copy)]
 pub struct Backend(&'static Description);
 
-/// Known backends in the order in which they are listed, with their names.
+/// Known backends in the order in which they are listed, and their names.
 struct Registry {
     backends: &'static [Backend],
     names: &'static [&'static str],

@@ -1,4 +1,5 @@
-//! Signatures of thinking: each contains a digest of everything before it. A changed history is detected at once, without stored state.
+//! Signatures of thinking blocks. Each signature contains a digest of the conversation before the block. A changed history is therefore
+//! detected without stored state.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
@@ -23,13 +24,13 @@ impl Prefix {
         prefix
     }
 
-    /// Adds a block. The distribution of one role's blocks over messages does not matter.
+    /// Adds a block. The digest does not depend on how consecutive blocks of one role are distributed over messages.
     pub fn add(&mut self, role: &str, block: &Value) {
         self.line(role);
         self.line(&canonical(block));
     }
 
-    /// Signature of thinking at this position.
+    /// Returns the signature of a thinking block at this position.
     #[must_use]
     pub fn sign(&self, thinking: &str) -> String {
         let mut hasher = self.0.clone();
@@ -44,7 +45,7 @@ impl Prefix {
         self.0.update(b"\n");
     }
 
-    /// Digest of everything so far.
+    /// Returns the digest of everything added so far.
     #[must_use]
     pub fn hash(&self) -> blake3::Hash {
         self.0.finalize()

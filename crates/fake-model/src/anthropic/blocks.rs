@@ -11,11 +11,11 @@ use crate::problem::ApiProblem;
 
 const MOST: usize = 100_000;
 
-/// Consecutive messages of one side, combined.
+/// Consecutive messages of one role, combined.
 #[derive(Debug)]
 pub struct CombinedMessage<'a> {
     pub role: &'a str,
-    /// Index in the request.
+    /// Index of the first of these messages in the request.
     pub index: usize,
     pub blocks: Vec<Block<'a>>,
 }
@@ -27,7 +27,8 @@ pub struct Block<'a> {
     pub value: Cow<'a, Value>,
 }
 
-/// Reads the messages and combines consecutive ones of one side. With `per_turn`, a system message may set the effort from then on.
+/// Reads the messages, and combines consecutive messages of one role. With `per_turn`, a system message may set the effort of the turns
+/// after it.
 ///
 /// # Errors
 /// The refusal.
@@ -176,7 +177,7 @@ fn ids<'a>(message: &'a CombinedMessage<'_>, kind: &str, key: &str) -> Vec<(&'a 
     of_kind.filter_map(|block| Some((block.path.as_str(), block.value.get(key)?.as_str()?))).collect()
 }
 
-/// Checks that every call has its result at the beginning of the next message, and every result its call.
+/// Checks that every call has its result at the beginning of the next message, and that every result belongs to a call.
 fn pairs(messages: &[CombinedMessage<'_>]) -> Result<(), ApiProblem> {
     let mut known: BTreeSet<&str> = BTreeSet::new();
     for (at, message) in messages.iter().enumerate() {

@@ -24,7 +24,7 @@ pub struct MessagesRequest {
     /// Digest of everything before the answer.
     pub prefix: Prefix,
     pub thinking: ThinkingDisplay,
-    /// Reported changes to thinking blocks that no longer fit.
+    /// Reports of dropped thinking blocks: their signatures do not match the conversation before them.
     pub transformations: Vec<Value>,
 }
 
@@ -76,7 +76,7 @@ pub fn version(headers: &HeaderMap) -> Result<ApiVersion, ApiProblem> {
     }
 }
 
-/// Checks the key, given by one of two headers, never both.
+/// Checks the API key. A request sends the key in one of two headers, never in both.
 ///
 /// # Errors
 /// The refusal.

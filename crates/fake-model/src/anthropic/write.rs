@@ -146,7 +146,7 @@ pub fn frames(reply: &FakeReply, asked: &MessagesRequest) -> Vec<StreamFrame> {
     frames
 }
 
-/// One event, named by the type in its data.
+/// Event, named by the type in its data.
 #[must_use]
 pub fn event(data: &Value) -> StreamFrame {
     let name = data["type"].as_str().unwrap_or_default();

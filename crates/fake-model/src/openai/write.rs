@@ -19,14 +19,14 @@ fn finish_reason(reply: &FakeReply) -> &str {
     }
 }
 
-/// Refusal of the model instead of an answer.
+/// Returns the model's refusal, if the turn refuses instead of answering.
 pub fn refusal(reply: &FakeReply) -> Option<String> {
     let refused = reply.said.stop == Stop::Refusal;
     let words = || reply.said.refusal.clone().and_then(|(_, explanation)| explanation).unwrap_or_else(|| "I can't help with that.".into());
     refused.then(words)
 }
 
-/// Usage; prompt tokens are counted completely here, cached or not.
+/// Returns the usage. The number of prompt tokens includes cached tokens.
 fn usage(of: FakeUsage) -> Value {
     json!({
         "prompt_tokens": of.prompt(),
@@ -116,7 +116,7 @@ pub fn frames(reply: &FakeReply, asked: &ChatRequest, created: i64) -> Vec<Strea
     frames
 }
 
-/// One event without a name.
+/// Event without a name.
 #[must_use]
 pub fn data(value: &Value) -> StreamFrame {
     StreamFrame { text: format!("data: {value}\n\n"), mark: None }

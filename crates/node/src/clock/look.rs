@@ -11,7 +11,7 @@ use chaosrun_cluster::{ExecRequest, Running};
 /// Longest run time of the program.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Command to run in a node's environment: prints nanoseconds since 1970.
+/// Returns the command to run in a node's environment. The command prints nanoseconds since 1970.
 #[must_use]
 pub fn exec() -> ExecRequest {
     ExecRequest {
@@ -21,11 +21,11 @@ pub fn exec() -> ExecRequest {
     }
 }
 
-/// Reads the output of [`exec`], which was started at `begin` of our clock. `noted` returns the library's own note and is called after the
-/// command has ended.
+/// Reads the clock of a node from the output of [`exec`]. `begin` is the start time of the command by the clock of this process, in
+/// nanoseconds since 1970. `noted` returns the notes of the clock library, and is called after the command has ended.
 ///
 /// # Errors
-/// A message, when the command printed no time: a node may lack the program.
+/// A message if the command printed no time. A node may lack the program `date`.
 pub async fn reading(
     begin: i64,
     running: Running,

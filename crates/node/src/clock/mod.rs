@@ -1,10 +1,11 @@
 //! Clocks of nodes: a small library that a node's programs load before the C library, and a page of memory that contains the clock
 //! settings. The page is a file, so that clocks change while programs run, and stay changed when programs restart.
 //!
-//! Only programs that ask the C library are affected. Static programs and Go programs ask the kernel, and are refused with a reason
-//! ([`program`]). The duration of sleeps and relative timeouts does not change; absolute deadlines move with the clock.
+//! Only programs that read the time through the C library are affected. Static programs and Go programs ask the kernel, so a change of
+//! their clocks is refused with a reason ([`program`]). The duration of sleeps and relative timeouts does not change; absolute deadlines
+//! move with the clock.
 //!
-//! All of this is visible to an agent that looks at a node, so no name reveals its purpose.
+//! An agent that inspects a node can see the library and the page, so no name reveals their purpose.
 
 pub mod look;
 pub mod page;
@@ -29,7 +30,7 @@ pub const PAGE: &str = "TZPAGE";
 /// Environment variable of chaosrun's own clock readings: they are not counted as reads of the node.
 pub(crate) const QUIET: &str = "TZQUIET";
 
-/// Environment variables of a node. `before` is the node's own value of `LD_PRELOAD`.
+/// Returns the environment variables of a node. `before` is the node's own value of `LD_PRELOAD`.
 #[must_use]
 pub fn environment(folder: &Path, page: &Path, before: Option<&str>) -> [(&'static str, String); 2] {
     let library = folder.join(NAME).to_string_lossy().into_owned();
@@ -40,7 +41,7 @@ pub fn environment(folder: &Path, page: &Path, before: Option<&str>) -> [(&'stat
     [("LD_PRELOAD", all), (PAGE, page.to_string_lossy().into_owned())]
 }
 
-/// Path of the page in a folder that belongs to one node.
+/// Returns the path of the page in a folder that belongs to one node.
 #[must_use]
 pub fn page_in(folder: &Path) -> PathBuf {
     folder.join("page")
@@ -49,7 +50,7 @@ pub fn page_in(folder: &Path) -> PathBuf {
 /// Writes the library into `folder`.
 ///
 /// # Errors
-/// The library cannot be written, or there is none for this system.
+/// The library cannot be written, or the program contains no library for this system.
 pub fn install(folder: &Path) -> io::Result<()> {
     if LIBRARY.is_empty() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "clocks of nodes can be changed on Linux alone"));
@@ -61,8 +62,9 @@ pub fn install(folder: &Path) -> io::Result<()> {
     fs::set_permissions(&path, Permissions::from_mode(0o755))
 }
 
-/// Offset of a node's clock from ours, in microseconds. `shown` is the time printed between `begin` and `end` of our clock, all in
-/// nanoseconds since 1970. The library's own note is exact, and is used when the two agree.
+/// Returns the offset of a node's clock from the clock of this process, in microseconds. `shown` is the time that the node printed between
+/// `begin` and `end`. All parameters are in nanoseconds; the last three are times since 1970. The offset noted by the library is exact, and
+/// is used if it agrees with `shown`.
 fn offset(noted: Option<i64>, shown: i64, begin: i64, end: i64) -> i64 {
     // Tolerance between the library's note and the printed time, which another process produced.
     const SLACK: i64 = 1_000_000;
@@ -74,7 +76,7 @@ fn offset(noted: Option<i64>, shown: i64, begin: i64, end: i64) -> i64 {
     offset / 1000
 }
 
-/// Our clock, in nanoseconds since 1970.
+/// Returns the time of this process's clock, in nanoseconds since 1970.
 #[must_use]
 pub fn ours() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

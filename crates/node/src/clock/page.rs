@@ -1,7 +1,7 @@
-//! Page of a node: the settings of its programs' clocks, and counters of their readings.
+//! Page of a node: the settings of the clocks of its programs, and counters of clock readings.
 //!
-//! One of its two slots is active. A change writes the other slot first and then switches, so that no program reads a half-written change.
-//! It is written as a file; the kernel keeps file and mappings consistent.
+//! One of the two slots of the page is active. A change writes the other slot first and then switches, so that no program reads a
+//! half-written change. The page is written as a file; the kernel keeps the file and its mappings consistent.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -21,13 +21,13 @@ const SLOT: usize = 40;
 const READS: u64 = 192;
 const SEEN: u64 = 200;
 
-/// Marker: the wall clock was not read since it was set.
+/// Marker: no program has read the wall clock since it was set.
 const UNSEEN: i64 = i64::MIN;
 
-/// Delay until a change takes effect, in nanoseconds. By then it is visible everywhere, so that no clock goes back.
+/// Delay until a change takes effect, in nanoseconds. By then all programs see the change, so that no clock goes back.
 const AHEAD: i64 = 2_000_000;
 
-/// Accepted rates: slower ones cannot be told from a stopped clock, faster ones not from a jump.
+/// Range of accepted rates. A slower clock looks like a stopped clock, and a faster clock looks like a jump.
 const RATES: std::ops::RangeInclusive<f64> = 0.001..=1000.0;
 
 /// Amounts added to the clocks, in nanoseconds; see `shim.c`.
@@ -65,8 +65,8 @@ impl Slot {
         bytes
     }
 
-    /// Settings that follow these, from `now` of the monotonic clock on. Clocks other than the wall clock continue from their current value
-    /// and keep what they have gained.
+    /// Returns the settings that replace these settings from `now` of the monotonic clock on. Clocks other than the wall clock continue
+    /// from their current value.
     fn then(self, clock: Option<NodeClock>, now: i64) -> Self {
         let (offset, drift) = clock.map_or((0, 0.0), |clock| (clock.offset_us.saturating_mul(1000), clock.rate - 1.0));
         if now < self.since {
@@ -80,10 +80,10 @@ impl Slot {
     }
 }
 
-/// Notes of programs since the clock was set.
+/// Notes that programs have written to the page since the clock was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ClockReaders {
-    /// Number of readings that could have been changed: of the wall clock, and of other clocks while the rate is changed.
+    /// Number of readings that the settings affect: of the wall clock, and of other clocks while their rate is changed.
     pub reads: u64,
     /// Offset of the wall clock from the true time at the last reading, in nanoseconds.
     pub offset_ns: Option<i64>,
@@ -96,7 +96,8 @@ pub struct ClockPage {
 }
 
 impl ClockPage {
-    /// Creates a page with true clocks, replacing an existing one. Every user may write to it, since programs count in it.
+    /// Creates a page with true clocks, replacing an existing one. Every user may write to the page, since programs write their notes
+    /// there.
     ///
     /// # Errors
     /// The page cannot be written.
@@ -169,7 +170,7 @@ fn monotonic() -> io::Result<i64> {
 mod tests {
     use super::*;
 
-    /// Value that `shim.c` derives from a monotonic clock.
+    /// Returns the value that `shim.c` derives from a monotonic clock.
     fn told(slot: &Slot, now: i64) -> i64 {
         let gone = now - slot.since;
         #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "small numbers")]

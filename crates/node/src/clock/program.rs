@@ -1,11 +1,12 @@
-//! Check from the head of a program's file whether its clock can be changed. Pure.
+//! Check by the first bytes of a program's file whether the clock of the program can be changed. Pure.
 
 /// Number of bytes of a file that the check needs.
 pub const HEAD: usize = 64 << 10;
 
 /// Returns the reason why a program's clock cannot be changed; it follows the text `its clock cannot be changed: `.
 ///
-/// A script is accepted here, since its interpreter is unknown. A file that is no program is accepted as well, and fails elsewhere.
+/// A script is accepted, since its interpreter is unknown here. A file that is no program is accepted as well, because its start fails
+/// anyway.
 #[must_use]
 pub fn refusal(head: &[u8]) -> Option<String> {
     if !head.starts_with(b"\x7fELF") {

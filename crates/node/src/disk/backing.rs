@@ -1,4 +1,4 @@
-//! Files and folders behind the layer, by the inode numbers that the kernel uses, and the operations on them.
+//! Files and folders behind the layer, and the operations on them. The kernel refers to each file by its inode number.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -77,7 +77,7 @@ impl LayerState {
         })
     }
 
-    /// Takes back all unsynced changes. The returned numbers are the kernel's.
+    /// Undoes all unsynced changes. The returned inode numbers are those that the kernel uses.
     pub fn lose(&self) -> io::Result<Loss> {
         let mut loss = lock(&self.undo).lose()?;
         self.faults.lost(loss.bytes);
@@ -86,7 +86,7 @@ impl LayerState {
         Ok(loss)
     }
 
-    /// Converts the kernel's number to an inode number; the kernel uses a fixed number for the root.
+    /// Converts a number of the kernel to an inode number of the backing folder. The kernel uses a fixed number for the root.
     pub fn inside(&self, number: INodeNo) -> u64 {
         if number == INodeNo::ROOT { self.root } else { number.0 }
     }
@@ -104,7 +104,7 @@ impl LayerState {
         Ok(PathBuf::from(path(&*self.file(folder)?)).join(name))
     }
 
-    /// Looks a path up and counts one more reference of the kernel to it.
+    /// Looks up a path, and counts one more reference of the kernel to the file.
     pub fn found(&self, path: &Path) -> io::Result<FileAttr> {
         let file = opened(path)?;
         let attributes = self.attributes(&file)?;
@@ -140,7 +140,7 @@ impl LayerState {
         })
     }
 
-    /// Makes a new file or folder belong to the user who created it.
+    /// Changes the owner of a new file or folder to the user who created it.
     pub fn give(&self, path: &Path, to: (u32, u32)) -> io::Result<FileAttr> {
         let meta = fs::symlink_metadata(path)?;
         if (meta.uid(), meta.gid()) != to {
@@ -195,7 +195,7 @@ impl LayerState {
 
     pub fn sync(&self, number: INodeNo, handle: FileHandle, data_only: bool) -> io::Result<()> {
         let open = self.handle(handle)?;
-        // Changes made during the sync are recorded anew.
+        // Forgotten before the sync, so that changes made during the sync are recorded as unsynced.
         lock(&self.undo).forget(self.inside(number));
         if data_only { open.file.sync_data() } else { open.file.sync_all() }
     }

@@ -16,7 +16,7 @@ pub(super) struct ActiveDiskFault {
 struct State {
     fault: Option<DiskFault>,
     counters: DiskCounters,
-    /// Accumulated share of failures: grows by the error rate with each operation; when it reaches 1 an operation fails.
+    /// Accumulated share of failures. Grows by the error rate with each operation; when it reaches 1 an operation fails.
     due: f64,
 }
 
@@ -79,7 +79,7 @@ impl ActiveDiskFault {
         })
     }
 
-    /// Refuses a change of anything but the content of an open file, which [`ActiveDiskFault::meet`] refuses.
+    /// Refuses a change while the fault is read-only. Writes to open files are refused by [`ActiveDiskFault::meet`] instead.
     pub fn change(&self) -> io::Result<()> {
         self.with(|State { fault, counters, .. }| {
             if !fault.as_ref().is_some_and(|fault| fault.read_only) {

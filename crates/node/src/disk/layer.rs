@@ -27,7 +27,7 @@ const KEPT: Duration = Duration::from_secs(1);
 pub(super) struct DiskLayer(pub Arc<LayerState>);
 
 impl DiskLayer {
-    /// Does `work` after its delay, on a separate thread, so that other operations do not wait.
+    /// Calls `work` after the delay of the fault, on a separate thread, so that other operations do not wait.
     fn after(&self, fate: OperationEffect, work: impl FnOnce(&LayerState, Result<(), Errno>) + Send + 'static) {
         let allowed = fate.errno.map_or(Ok(()), |errno| Err(Errno::from_i32(errno)));
         let shared = Arc::clone(&self.0);

@@ -1,4 +1,5 @@
-//! Folder in memory of a fixed size that nobody else can find: it is in no visible mount namespace, and is freed when this process ends.
+//! Folder in memory with a fixed size. No other process can find it, since it is in no mount namespace of another process. It is freed when
+//! this process ends.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Removal of mounts: before a folder is removed, all layers mounted below it are detached, whether their processes live or not.
+//! Removal of mounts. Before a folder is removed, all layers mounted below it are detached, even if their processes still run.
 
 use std::fs;
 use std::path::{Path, PathBuf};

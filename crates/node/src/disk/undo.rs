@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::backing::reopened;
 
-/// Largest amount of old content kept for all files, in bytes. Beyond it a file is synced, as a kernel would do by itself.
+/// Largest size of old content in memory, over all files, in bytes. A file that would exceed it is synced, as a kernel would do by itself.
 const MOST: u64 = 64 << 20;
 
 /// State of a file before one change.
@@ -34,7 +34,7 @@ struct Made {
     name: OsString,
 }
 
-/// Unsynced changes by inode number. The file stays open here, so its number is not reused.
+/// Unsynced changes by inode number. Every changed file stays open here, so that its number is not reused.
 #[derive(Default)]
 pub(super) struct Undo {
     changed: BTreeMap<u64, Changed>,
@@ -137,7 +137,7 @@ impl Undo {
             }
         }
         for made in std::mem::take(&mut self.made).into_values() {
-            // The file may have been removed since.
+            // The file may have been removed in the meantime.
             let _ = fs::remove_file(PathBuf::from(super::backing::path(&made.at)).join(&made.name));
             loss.names.push((made.folder, made.name));
         }

@@ -1,4 +1,4 @@
-//! Requests on stdin and replies on stdout of a layer, one line of JSON each.
+//! Requests on stdin and replies on stdout of a layer, as frames of [`chaosrun_base::frame`].
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use chaosrun_cluster::fault_control::{DiskCounters, DiskFault};
 pub enum LayerRequest {
     /// Sets the fault. `None` passes all operations on unchanged.
     Set(Option<DiskFault>),
-    /// Takes back all unsynced changes.
+    /// Undoes all unsynced changes.
     Lose,
     Counters,
 }
@@ -18,7 +18,7 @@ pub enum LayerRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerReply {
-    /// First line: the layer is mounted.
+    /// First message: the layer is mounted.
     Ready,
     Done,
     /// Number of bytes lost.

@@ -1,4 +1,4 @@
-//! Commands: the engine calls of each, and the output for the answers.
+//! Commands: the engine calls of each command, and the output for the engine's answers.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const CONTAINERS: &str = "[OPTIONS] CONTAINER [CONTAINER...]";
 /// Command that performs one operation on each given container.
 struct Each {
     usage: CommandUsage,
-    /// Verb of the engine.
+    /// Operation of the engine: last part of the path `/containers/ID/VERB`.
     verb: &'static str,
     /// Flag whose value is passed on, and its name in the query.
     option: Option<(&'static str, &'static str)>,
@@ -40,7 +40,8 @@ fn known(name: &str) -> Option<Each> {
     })
 }
 
-/// Commands of the docker CLI that the engine refuses: the call is made, so that it is recorded and the refusal comes from the engine.
+/// Commands of the docker CLI that the engine refuses: command, method and path. The call is made, so that it is recorded and the engine
+/// refuses it.
 const REFUSED: [(&str, &str, &str); 29] = [
     ("attach", "POST", "/containers/{}/attach"),
     ("build", "POST", "/build"),

@@ -44,7 +44,7 @@ pub(super) fn exec(words: &[String], client: &EngineClient, streams: &mut Comman
     if interactive && tty && !std::io::stdin().is_terminal() {
         return Err(CommandFailure::new(1, "the input device is not a TTY"));
     }
-    // The CLI queries the container first; the same call keeps the record the same.
+    // The docker CLI queries the container first. This client makes the same call, so that the record of calls is the same.
     client.ask("GET", &format!("/containers/{}/json", encoded(name)), None)?;
     let config = json!({
         "User": given.get("user").unwrap_or_default(),
@@ -70,7 +70,7 @@ pub(super) fn exec(words: &[String], client: &EngineClient, streams: &mut Comman
     }
     if let (true, EngineBody::Open(reader), Some(stdin)) = (interactive, &answer.body, streams.stdin.take()) {
         let stream = reader.get_ref().try_clone()?;
-        // Ends with the process: a thread that waits for input cannot be joined.
+        // The thread ends with the process, since a thread that waits for input cannot be joined.
         std::thread::spawn(move || type_in(stdin, &stream));
     }
     if tty {

@@ -11,7 +11,7 @@ use super::CommandFailure;
 /// Version of the API for all requests.
 const VERSION: &str = "/v1.41";
 
-/// Maximum size of an answer's head in bytes; below, that of a JSON body.
+/// Maximum sizes in bytes: of the head of an answer, and of a JSON body.
 const HEAD_LIMIT: u64 = 64 * 1024;
 const BODY_LIMIT: u64 = 16 * 1024 * 1024;
 
@@ -87,7 +87,8 @@ impl EngineClient {
 
     /// Returns true if the path is a directory according to the engine.
     pub(super) fn is_directory(&self, path: &str) -> bool {
-        // The answer's head would contain it, but this client reads no heads: no archive can be made of a directory.
+        // The engine answers 400, because it makes no archive of a directory. The head of its answer would say more, but this client reads
+        // no heads.
         matches!(self.send("GET", path, None, false), Ok(answer) if answer.status == 400)
     }
 

@@ -51,7 +51,7 @@ impl From<io::Error> for CommandFailure {
     }
 }
 
-/// Returns true if this process was called as `docker`; it is then only the client.
+/// Returns true if this process was called as `docker`. The process is then only the docker client.
 #[must_use]
 pub fn is_called(program: Option<&OsStr>) -> bool {
     program.is_some_and(|program| Path::new(program).file_name() == Some(OsStr::new("docker")))
@@ -86,7 +86,7 @@ pub fn run(arguments: &[String], host: Option<&str>, mut streams: CommandStreams
     code
 }
 
-/// Parses `unix:///run/engine.sock`; without a value, the usual socket of an engine.
+/// Returns the path of the engine's socket from a value such as `unix:///run/engine.sock`. Without a value, returns the usual path.
 pub fn socket(host: Option<&str>) -> Result<PathBuf, CommandFailure> {
     match host.filter(|host| !host.is_empty()) {
         None => Ok(PathBuf::from("/var/run/docker.sock")),

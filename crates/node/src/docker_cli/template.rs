@@ -38,7 +38,7 @@ impl GoTemplate {
     }
 }
 
-/// Parses until the end of the text, or of the `range` (true).
+/// Parses until the end of the text or until `{{end}}`. Returns true if the parts end at `{{end}}`.
 fn parts(whole: &str, rest: &mut &str) -> Result<(Vec<Part>, bool), TemplateProblem> {
     let mut found = Vec::new();
     while let Some((text, tail)) = rest.split_once("{{") {

@@ -27,10 +27,11 @@ use chaosrun_base::frame::Codec;
 use chaosrun_base::task;
 use chaosrun_cluster::{Pinging, Pings};
 
-/// Callback that explains why a sidecar has ended, when only its transport knows. Called once, after the pipes have ended.
+/// Callback that returns the reason why a sidecar has ended, as far as its transport knows. Called once, after the pipes have ended.
 pub type Epitaph = Box<dyn FnOnce() -> String + Send>;
 
-/// Connection to a network sidecar. Cheap to clone. When the last clone is dropped the sidecar's stdin ends; it then heals and exits.
+/// Connection to a network sidecar. Cheap to clone. When the last clone is dropped, the sidecar's stdin ends, and the sidecar heals and
+/// exits.
 #[derive(Clone, Debug)]
 pub struct SidecarClient {
     shared: Arc<Shared>,
@@ -57,7 +58,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl SidecarClient {
-    /// Connects to a sidecar that has been started, or will be.
+    /// Connects to a sidecar that runs or will be started.
     ///
     /// # Errors
     /// The sidecar ends, or speaks another version.
@@ -112,7 +113,7 @@ impl SidecarClient {
         let carrier = self.shared.streams.open(stream);
         let (mut give, take) = oneshot::channel();
         let client = self.clone();
-        // If the caller stops waiting, the attempt is abandoned.
+        // The attempt is abandoned if the caller stops waiting.
         task::spawn(async move {
             let answered = tokio::select! {
                 answered = client.call(SidecarRequest::Dial { stream, to }) => answered,
@@ -135,7 +136,7 @@ impl SidecarClient {
         expect_done(&listening?)
     }
 
-    /// Bytes received and sent by the namespace.
+    /// Returns the bytes received and sent by the namespace.
     pub async fn traffic(&self) -> io::Result<(u64, u64)> {
         match self.call(SidecarRequest::Traffic).await? {
             SidecarReply::Traffic { received, sent } => Ok((received, sent)),
@@ -148,7 +149,7 @@ impl SidecarClient {
         self.done(SidecarRequest::SetLinks { paths, seed, lease_ms: millis(lease) }).await
     }
 
-    /// Active paths, read back from the kernel.
+    /// Returns the active paths, read back from the kernel.
     pub async fn links(&self) -> io::Result<Vec<InForce>> {
         match self.call(SidecarRequest::Links).await? {
             SidecarReply::Links(paths) => Ok(paths),
@@ -191,7 +192,7 @@ impl SidecarClient {
         }
     }
 
-    /// Bytes per second that arrived at the sink on this port.
+    /// Returns the bytes per second that arrived at the sink on this port.
     pub async fn sunk(&self, port: u16) -> io::Result<f64> {
         match self.call(SidecarRequest::Sunk { port }).await? {
             SidecarReply::Sunk(rate) => Ok(rate),
@@ -209,7 +210,7 @@ impl SidecarClient {
         self.cancel.cancel();
     }
 
-    /// Returns true if the sidecar has ended, or was told to.
+    /// Returns true if the sidecar has ended, or if [`Self::close`] was called.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.cancel.is_cancelled() || self.shared.gone.get().is_some()
@@ -235,13 +236,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Pending request. It is removed when nobody waits for it any more.
+/// Pending request. The request is removed when no caller waits for it any more.
 struct Asked<'a>(&'a Shared, u32);
 
 impl<'a> Asked<'a> {
     fn new(shared: &'a Shared, id: u32, give: oneshot::Sender<Answered>) -> Self {
         let mut pending = lock(&shared.pending);
-        // Checked under the lock: the code that ends all requests either finds this one, or was earlier and is seen here.
+        // Checked under the lock. The code that ends all requests either finds this request, or has set `gone` before.
         if shared.gone.get().is_none() {
             pending.insert(id, give);
         }

@@ -1,7 +1,7 @@
-//! Ballast: space taken from the volume that this container shares with its node, and given back.
+//! Ballast: space taken from the volume that this container shares with its node, and freed later.
 //!
-//! A visible file is not kept open here, so that deleting it in the node frees its space. A hidden file has no name: only the open file
-//! exists, and its space is freed when this program ends, in whatever way.
+//! This program does not keep a visible file open, so that deleting the file in the node frees its space. A hidden file has no name: only
+//! the open file exists. Its space is freed when this program ends, for whatever reason.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -28,14 +28,14 @@ pub enum DiskRequest {
     Use {
         dir: PathBuf,
     },
-    /// Takes this many bytes under this name, replacing an earlier amount; 0 gives them back.
+    /// Takes this many bytes under this name, replacing an earlier amount; 0 frees the space.
     Fill {
         dir: PathBuf,
         name: String,
         bytes: u64,
         hidden: bool,
     },
-    /// Space that the file still takes.
+    /// Asks for the space that the file still takes.
     Held {
         dir: PathBuf,
         name: String,
@@ -73,7 +73,7 @@ impl DiskActor {
         take
     }
 
-    /// Gives all space back. Returns when that is done.
+    /// Frees all space. Returns when that is done.
     pub fn heal(&mut self) {
         if let Some((questions, thread)) = self.0.take() {
             drop(questions);
@@ -104,7 +104,7 @@ fn disk_use(dir: &Path) -> io::Result<DiskReply> {
 
 #[derive(Debug)]
 enum Piece {
-    /// Inode of the file: a different file of that name is not ours.
+    /// Inode of the file. Another file that has the same name later is not part of the ballast.
     Visible(u64),
     Hidden(File),
 }
@@ -184,7 +184,7 @@ fn path(dir: &Path, name: &str) -> io::Result<PathBuf> {
 
 fn visible(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // Flags so that a pipe or a link placed there by somebody is neither waited for nor followed.
+    // With these flags, the call neither waits for a pipe nor follows a link at this path.
     options.write(true).create(true).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
     let file = options.open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("something else has that name")) }
@@ -203,8 +203,8 @@ fn nameless(dir: &Path, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Changes owner and mode as if a program of the node had written the file. If that is not allowed the node can still delete it: as root,
-/// or because everybody may write to the directory.
+/// Changes owner and mode as if a program of the node had written the file. If that is not permitted, the node can still delete the file:
+/// as root, or because every user may write to the directory.
 fn give_to_the_node(file: &File, dir: &Path) {
     let others = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| entry.ok()?.metadata().ok());
     let owner = fs::metadata(dir).into_iter().chain(others).map(|found| (found.uid(), found.gid())).find(|(user, _)| *user != 0);
@@ -223,7 +223,7 @@ fn space(found: &fs::Metadata) -> u64 {
     found.blocks() * 512
 }
 
-/// Makes the file take this much space, or as much as there is. Returns the amount taken.
+/// Resizes the file until it takes this much space, or all space that is free. Returns the space taken, in bytes.
 fn sized(file: &File, dir: &Path, bytes: u64) -> io::Result<u64> {
     let mut at = file.metadata()?.len();
     if bytes < at {

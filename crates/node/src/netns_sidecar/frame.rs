@@ -1,10 +1,7 @@
-//! Frames on the wire: length-prefixed, requests and answers as JSON, streams as raw bytes.
+//! Frames between runner and sidecar, in the format of [`chaosrun_base::frame`]. Bytes of a stream are the payload of a frame.
 //!
-//! ```text
-//! length u32 (of all that follows) | kind u8 | id u32 | payload
-//! ```
-//! Big endian. The id belongs to a request or a stream. Streams opened by the runner have odd ids, and those accepted by the sidecar have
-//! even ones, so that neither side needs to ask for an id.
+//! The first number of each message is the id of a request or of a stream. Streams opened by the runner have odd ids, and those accepted by
+//! the sidecar have even ones, so that neither side needs to ask for an id.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -19,9 +16,9 @@ pub const LONGEST: usize = 256 << 10;
 #[serde(rename_all = "snake_case")]
 pub enum SidecarFrame {
     Request(u32, SidecarRequest),
-    /// To the request with that id.
+    /// Answer to the request with this id.
     Answer(u32, Result<SidecarReply, SidecarRefusal>),
-    /// A new stream was accepted by the listener requested under the given id.
+    /// A new stream was accepted: id of the request for the listener, and id of the stream.
     Accepted(u32, u32),
     /// Bytes of a stream, within the credit its receiver has given.
     Data(u32, #[serde(skip)] Bytes),

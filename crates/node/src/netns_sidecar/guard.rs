@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::nft;
 
 const TABLE: &str = "guard";
-/// Number of rules in [`ruleset`], compared when it is read back.
+/// Number of rules in [`ruleset`], checked when the ruleset is read back.
 const RULES: usize = 6;
 
 /// Allowed destinations: the subnet except its gateway, which is the host.
@@ -26,7 +26,7 @@ pub struct Guard {
 /// Formats the ruleset.
 ///
 /// # Errors
-/// The subnet is invalid; it becomes part of the text.
+/// The subnet is invalid. It is checked because it becomes part of the text.
 fn ruleset(guard: &Guard) -> io::Result<String> {
     let (address, bits) = guard.subnet.split_once('/').unwrap_or((&guard.subnet, "32"));
     let valid = address.parse::<Ipv4Addr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= 32);

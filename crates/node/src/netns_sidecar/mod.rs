@@ -1,8 +1,8 @@
 //! Network sidecar: a small program in a separate container that owns a node's network namespace, and the runner's client of it.
 //!
-//! It is driven over stdin and stdout, so that any engine works and no rights on the engine's host are needed. When it is told to, when its
-//! stdin ends (the runner died) or at SIGTERM, it heals everything that it has installed and exits. Only the guard stays: as long as
-//! processes remain in the namespace there must be no way out.
+//! The runner controls the sidecar over stdin and stdout, so that any engine works and no rights on the engine's host are needed. The
+//! sidecar heals everything that it has installed and exits: on request, at SIGTERM, or when its stdin ends because the runner died. Only
+//! the guard stays, since packets must not leave the namespace as long as processes remain in it.
 //!
 //! Reading order: [`frame`] (the wire), [`verbs`] (requests and answers), [`streams`] (connections over the wire, with credits), `serve`
 //! (the program), [`guard`], [`links`] with `delay`, over `netlink` and `nft` (effects on the namespace), `probe` (measurements), `names`

@@ -1,7 +1,8 @@
-//! Name server that knows no names.
+//! Name server that answers every query with NXDOMAIN.
 //!
-//! The engine's own name server resolves neighbours and forwards other names from within the namespace. There the guard stops it, and a
-//! query would take half a minute. With this server as its upstream it answers at once that the name does not exist.
+//! The engine's own name server resolves neighbours. It forwards other names from within the namespace, where the guard stops the query and
+//! the client would wait for half a minute. With this server as its upstream, the engine's server answers at once that the name does not
+//! exist.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,7 +28,7 @@ pub(super) async fn serve() -> io::Result<()> {
     Ok(())
 }
 
-/// Builds the answer NXDOMAIN with the question repeated. Returns `None` if the packet is no question (RFC 1035, 4.1).
+/// Builds the answer NXDOMAIN, which repeats the question. Returns `None` if the packet is not a question (RFC 1035, 4.1).
 fn reply(query: &[u8]) -> Option<Vec<u8>> {
     let [id_high, id_low, flags_high, _, 0, 1, ..] = *query else { return None };
     let mut rest = query.get(12..)?;
@@ -61,7 +62,7 @@ mod tests {
         let mut query = vec![0xab, 0xcd, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 1];
         query.extend_from_slice(b"\x07example\x03com\x00\x00\x01\x00\x01");
         let question = query[12..].to_vec();
-        // An additional record, as of EDNS, is not repeated.
+        // An additional record, such as that of EDNS, is not repeated.
         query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
         let reply = reply(&query).unwrap();
         assert_eq!(reply[..12], [0xab, 0xcd, 0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]);

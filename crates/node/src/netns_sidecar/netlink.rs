@@ -26,10 +26,10 @@ const NESTED: u16 = 0x8000;
 pub(super) struct NetlinkHeader {
     pub kind: u16,
     pub flags: u16,
-    /// Sequence number; answers repeat that of their question.
+    /// Sequence number; an answer has the number of its question.
     pub sequence: u32,
     pub family: u8,
-    /// Number of the resource, where the subsystem uses one.
+    /// Number of the resource, if the subsystem uses one.
     pub resource: u16,
 }
 
@@ -45,7 +45,7 @@ impl<'a> NetlinkMessage<'a> {
         attributes(self.body.get(GENERIC..).unwrap_or_default())
     }
 
-    /// Result, if the message is an acknowledgement or an error.
+    /// Returns the result, if the message is an acknowledgement or an error.
     pub fn outcome(self) -> Option<io::Result<()>> {
         let number = self.body.first_chunk::<4>().filter(|_| self.kind == ERROR)?;
         let number = i32::from_ne_bytes(*number);
@@ -150,7 +150,7 @@ mod tests {
         let found: Vec<_> = all[0].attributes().collect();
         assert_eq!((found.len(), found[0]), (2, (1, &b"odds!"[..])));
         assert_eq!(find(found[1].1, 3), Some(&[4; 4][..]));
-        // Truncated at any point, it is not read beyond its end.
+        // A message that is truncated at any point is not read beyond its end.
         for end in 0..bytes.len() {
             assert!(messages(&bytes[..end]).count() <= 1, "{end}");
             for message in messages(&bytes[..end]) {

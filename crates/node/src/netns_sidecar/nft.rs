@@ -1,4 +1,4 @@
-//! Program `nft`: rulesets in, JSON out.
+//! Client of the program `nft`: passes rulesets to the program, and reads its JSON output.
 
 use std::io;
 use std::process::Stdio;
@@ -35,7 +35,7 @@ pub(super) async fn load(ruleset: &str) -> io::Result<()> {
     nft(&["-f", "-"], ruleset).await.map(drop)
 }
 
-/// All objects of the table `inet NAME`, as in libnftables-json(5).
+/// Returns all objects of the table `inet NAME`, as in libnftables-json(5).
 pub(super) async fn list(table: &str) -> io::Result<Vec<Value>> {
     objects(&nft(&["-j", "list", "table", "inet", table], "").await?)
 }

@@ -1,4 +1,4 @@
-//! Main program: one thread, one task per stream, one task for all changes of the namespace.
+//! Main program of the sidecar: one thread, one task per stream, and one task for all changes of the namespace.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -33,7 +33,7 @@ use chaosrun_cluster::Pings;
 
 /// Capacity of the queue of frames to be written.
 pub(super) const QUEUE: usize = 64;
-/// Largest number of accepted connections at a time. Further ones wait in the kernel.
+/// Largest number of accepted connections at a time. Further connections wait in the kernel.
 const ACCEPTED: usize = 256;
 /// Shortest lease of a probe's port, so that a probe does not shorten the lease of a link. The runner renews leases well before they end.
 const GUEST_MS: u64 = 10_000;
@@ -145,7 +145,7 @@ fn answer(id: u32, answer: io::Result<SidecarReply>) -> SidecarFrame {
     SidecarFrame::Answer(id, answer.map_err(SidecarRefusal::from))
 }
 
-/// Task that changes the namespace. It is never cancelled, and ends with the process after it has healed.
+/// Task that changes the namespace. It is never cancelled. After it has healed, it ends with the process.
 async fn keep(mut asked: mpsc::Receiver<Change>, out: mpsc::Sender<SidecarFrame>) {
     let mut links = NamespaceLinks::default();
     let mut sinks: HashMap<u16, JoinHandle<io::Result<f64>>> = HashMap::new();
@@ -177,7 +177,7 @@ async fn keep(mut asked: mpsc::Receiver<Change>, out: mpsc::Sender<SidecarFrame>
                 return;
             }
         };
-        // Sent by a separate task: healing must not depend on a reader.
+        // A separate task sends the answer, since healing must not depend on a reader.
         spawn_answer(&out, id, std::future::ready(outcome));
     }
 }

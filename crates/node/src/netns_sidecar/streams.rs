@@ -1,7 +1,7 @@
 //! Streams: connections multiplexed over one pair of pipes, with the same code on both sides.
 //!
 //! Each direction of each stream has a window: the receiver buffers at most that many bytes for a slow reader, and the sender waits for
-//! credit before it sends more. So the reader of the wire never waits for a stream, and a stuck stream does not block others.
+//! credit before it sends more. Therefore the reader of the pipe never waits for a stream, and a stuck stream does not block others.
 
 use std::collections::HashMap;
 use std::io;
@@ -42,7 +42,7 @@ struct Entry {
 pub struct OpenStreams {
     open: Arc<Mutex<HashMap<u32, Entry>>>,
     out: mpsc::Sender<SidecarFrame>,
-    /// Reason why all streams are over.
+    /// Reason why all streams have ended.
     gone: Arc<OnceLock<String>>,
 }
 
@@ -56,14 +56,14 @@ impl OpenStreams {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers the stream `id`: from now on its frames are delivered to it.
+    /// Registers the stream `id`. From now on, frames of this id are delivered to the returned carrier.
     #[must_use]
     pub fn open(&self, id: u32) -> Carrier {
         let (sender, inbox) = mpsc::unbounded_channel();
         let (credit, granted) = (Arc::new(Semaphore::new(WINDOW)), Arc::new(AtomicUsize::new(WINDOW)));
         let entry = Entry { inbox: sender, credit: Arc::clone(&credit), granted: Arc::clone(&granted) };
         let mut entries = self.entries();
-        // After the end no stream is registered; its inbox is closed from the beginning.
+        // No stream is registered after the end of the connection; the inbox of the carrier is then closed from the beginning.
         if self.gone.get().is_none() {
             entries.insert(id, entry);
         }
@@ -142,13 +142,13 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// Resolves when the other side resets the stream before it was answered.
+    /// Resolves when the other side resets the stream before the stream was answered.
     pub async fn abandoned(&mut self) {
         // No other frame can arrive for a stream that was not answered yet.
         while matches!(self.inbox.recv().await, Some(Inbound::Data(_) | Inbound::End)) {}
     }
 
-    /// Resets the stream before it was used.
+    /// Resets the stream, which was not used.
     pub async fn abandon(self) {
         let _ = self.streams.out.send(SidecarFrame::Reset(self.id)).await;
     }
@@ -235,7 +235,7 @@ impl Drop for Carrier {
     }
 }
 
-/// Local end of a stream. When dropped, it is closed in both directions after all written data has been sent.
+/// Local end of a stream. When dropped, the stream is closed in both directions after all written data has been sent.
 #[derive(Debug)]
 pub struct SidecarStream {
     inner: DuplexStream,
@@ -280,7 +280,7 @@ impl AsyncWrite for SidecarStream {
 mod tests {
     use super::*;
 
-    /// Two connected sides, whose frames are passed on by a task that never waits for a stream.
+    /// Creates two connected sides. A task that never waits for a stream passes on their frames.
     fn pair() -> (OpenStreams, OpenStreams) {
         let ((a_out, mut a_frames), (b_out, mut b_frames)) = (mpsc::channel(4), mpsc::channel(4));
         let (a, b) = (OpenStreams::new(a_out), OpenStreams::new(b_out));

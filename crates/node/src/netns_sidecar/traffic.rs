@@ -2,9 +2,9 @@
 
 use std::io;
 
-/// Bytes received and sent by all interfaces except loopback.
+/// Returns the bytes received and sent by all interfaces except loopback.
 pub(super) fn traffic() -> io::Result<(u64, u64)> {
-    // The file shows the namespace of this process, whoever has mounted /proc.
+    // The file shows the namespace of this process, independent of the process that has mounted /proc.
     Ok(parse(&std::fs::read_to_string("/proc/self/net/dev")?))
 }
 

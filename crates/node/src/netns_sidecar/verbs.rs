@@ -17,7 +17,7 @@ pub const VERSION: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SidecarRequest {
-    /// First request.
+    /// Asks for the version of the sidecar. Must be the first request.
     Hello,
     /// Installs the guard: packets may leave only to neighbours. The answer follows after it was installed and read back.
     Guard(Guard),
@@ -47,8 +47,8 @@ pub enum SidecarRequest {
         port: Option<u16>,
         how: Pinging,
     },
-    /// Opens a sink for one connection, whose packets are treated like those of `like` if given. The answer has its port; the result is
-    /// requested by that port.
+    /// Opens a sink for one connection. Its packets are treated like those of `like`, if given. The answer has the port of the sink. The
+    /// result is requested with this port.
     Sink {
         like: Option<LinkSelector>,
         during_ms: u64,

@@ -27,7 +27,7 @@ const STARTED: Duration = Duration::from_secs(30);
 /// Settings for a shell without a user at a terminal.
 const SETTLE: &str = "PS1= PS2=; unset HISTFILE PROMPT_COMMAND; set +H +o history; shopt -u checkwinsize\n";
 
-/// Read ends of both outputs. They outlive a shell, since its jobs do.
+/// Read ends of both outputs. They outlive a shell, since background jobs of the shell outlive it too.
 pub(super) struct Outputs {
     pub stdout: PipeReader,
     pub stderr: PipeReader,
@@ -82,7 +82,7 @@ impl Bash {
                 confinement.enter()
             })
         };
-        // Reaped by its number, together with all other children.
+        // The process is reaped by its pid, together with all other children.
         let pid = command.spawn()?.id();
         let life = pidfd(pid)?;
         drop((command, told));
@@ -112,7 +112,7 @@ impl Bash {
         self.life.as_fd()
     }
 
-    /// Current directory of the shell, where a replacement continues.
+    /// Returns the current directory of the shell, in which a replacement continues.
     pub fn dir(&self) -> Option<PathBuf> {
         std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok().filter(|dir| dir.is_dir())
     }
@@ -159,7 +159,7 @@ impl Bash {
                 Ok(written) => drop(self.rest.drain(..written)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The shell has ended, which the parent process is told separately.
+                // The shell has ended. This program notices that separately.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.rest.clear(),
                 Err(error) => return Err(error),
             }
@@ -214,7 +214,7 @@ pub(super) fn present(pipe: &mut PipeReader) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Directory in which a shell starts.
+/// Returns the directory in which a shell starts.
 pub(super) fn home() -> PathBuf {
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).unwrap_or_else(|| OsString::from("/"));
     PathBuf::from(home)

@@ -1,4 +1,4 @@
-//! Byte pipe between stdin and stdout and an address at which the runner serves.
+//! Byte pipe between the process's stdin and stdout and an address at which the runner serves.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::thread;
 /// Copies bytes in both directions until the other end has closed its side.
 ///
 /// # Errors
-/// Nothing listens at the address, or one of the connections breaks.
+/// The address refuses the connection, or one of the connections breaks.
 pub fn pipe(at: SocketAddr) -> io::Result<()> {
     let mut from = TcpStream::connect(at)?;
     let mut to = from.try_clone()?;

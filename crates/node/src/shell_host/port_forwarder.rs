@@ -11,7 +11,7 @@ use chaosrun_base::task;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Byte that the runner sends after it has connected to an address; without it the connection failed.
+/// Byte that the runner sends after it has connected to an address. Any other byte means that the connection failed.
 pub const THROUGH: u8 = b'+';
 pub const REFUSED: u8 = b'-';
 
@@ -36,7 +36,8 @@ pub(super) fn open(door: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
             std::future::pending::<()>().await;
         };
         if runtime.block_on(task::guard(serving)).is_err() {
-            // The panic is printed. An agent without its nodes would be judged; the end of the station is seen by the runner.
+            // The panic has been printed. The process ends, so that the runner notices. Otherwise the agent would be judged although its
+            // nodes are unreachable.
             std::process::abort();
         }
     })?;

@@ -18,9 +18,9 @@ pub(super) struct AgentProgram {
     life: OwnedFd,
     pub stdout: PipeReader,
     pub stderr: PipeReader,
-    /// True per output if no process can write to it any more.
+    /// One value per output: true if no process can write to it any more.
     pub silent: [bool; 2],
-    /// Exit code, before the rest of the output has been passed on.
+    /// Exit code of the program. It is set before the rest of the output has been passed on.
     pub code: Option<i32>,
 }
 
@@ -39,17 +39,17 @@ impl AgentProgram {
         // SAFETY: only system calls are made between fork and exec.
         unsafe {
             command.pre_exec(move || {
-                // Signals to its process group must reach neither this program nor the shell.
+                // Signals to the process group of the program must reach neither this process nor the shell.
                 nix::unistd::setsid()?;
                 confinement.enter()
             })
         };
-        // Reaped by its number, together with all other children.
+        // The process is reaped by its pid, together with all other children.
         let pid = command.spawn()?.id();
         Ok(Self { pid, life: pidfd(pid)?, stdout, stderr, silent: [false; 2], code: None })
     }
 
-    /// Descriptors to poll: both outputs and the end of the process.
+    /// Returns the descriptors to poll: both outputs and the end of the process.
     pub fn fds(&self) -> [Option<BorrowedFd<'_>>; 3] {
         let [out, err] = self.silent;
         [(!out).then(|| self.stdout.as_fd()), (!err).then(|| self.stderr.as_fd()), self.code.is_none().then(|| self.life.as_fd())]

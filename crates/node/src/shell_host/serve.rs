@@ -28,10 +28,11 @@ use chaosrun_base::frame::Reader;
 /// Largest number of bytes read at once.
 const PIECE: usize = 64 * 1024;
 
-/// Output that jobs print between two commands is passed on with the next command: the last bytes, at most this many per output.
+/// Largest number of bytes per output that is stored for jobs that print between two commands. Only the last bytes are stored. They are
+/// passed on with the next command.
 const LATE: usize = 64 * 1024;
 
-/// Longest time that a shell may hold on to an interrupted command before it is killed.
+/// Longest time for which an interrupted command may continue. After this time the shell is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Exit code of a program that cannot be started, as shells report it.
@@ -90,7 +91,7 @@ struct Station {
 
 struct Present {
     began: Began,
-    /// Time of the interrupt, and number of attempts since.
+    /// Time of the interrupt, and number of attempts since then to end the command.
     ending: Option<(Instant, u32)>,
     stderr: Sieve,
 }
@@ -213,7 +214,7 @@ impl Station {
         Ok(())
     }
 
-    /// Reads available output of the program beside the shell.
+    /// Reads the available output of the program beside the shell.
     fn heard(&mut self, ready: [bool; 2]) -> io::Result<()> {
         let Some(program) = &mut self.program else { return Ok(()) };
         if ready[0] {
@@ -233,7 +234,7 @@ impl Station {
         Ok(())
     }
 
-    /// Reports the end of the program, after the output it has printed by then. Processes that it left behind may print more, which is
+    /// Reports the end of the program, after the output that the program has printed. Output of processes that it has left behind is
     /// ignored.
     fn concluded(&mut self) -> io::Result<()> {
         let Some(program) = &mut self.program else { return Ok(()) };
@@ -263,7 +264,7 @@ impl Station {
 
     fn interrupt(&mut self) -> io::Result<()> {
         if self.present.as_ref().is_none_or(|present| present.ending.is_some()) {
-            // The command has ended in the meantime, which the runner was told.
+            // The command has ended in the meantime, and the runner has received its end.
             return Ok(());
         }
         self.drain()?;
@@ -274,7 +275,7 @@ impl Station {
     }
 
     /// Tries once more to end the command. A shell handles SIGINT itself when no process runs below it, or when its child dies of SIGINT
-    /// too. So signals to the child and to the shell alternate, until one of them reaches the shell at the right moment.
+    /// too. Signals to the child and to the shell alternate, until one of them reaches the shell at the right moment.
     fn press(&mut self) -> io::Result<()> {
         let Some(present) = &mut self.present else { return Ok(()) };
         let Some((since, round)) = &mut present.ending else { return Ok(()) };
@@ -323,7 +324,7 @@ impl Station {
         if passed.is_empty() { Ok(()) } else { tell(ShellMessage::Stderr(passed.into())) }
     }
 
-    /// Passes on what both outputs hold now.
+    /// Passes on the bytes that are in the pipes of both outputs now.
     fn drain(&mut self) -> io::Result<()> {
         let bytes = bash::present(&mut self.outputs.stdout)?;
         self.printed(0, &bytes)?;
@@ -331,7 +332,7 @@ impl Station {
         self.printed(1, &bytes)
     }
 
-    /// Reports the end of the command. `fresh` means that its shell ended too and was replaced.
+    /// Reports the end of the command. `fresh` means that the shell of the command ended too and was replaced.
     fn ended(&mut self, code: i32, fresh: bool) -> io::Result<()> {
         self.drain()?;
         let Some(mut present) = self.present.take() else { return Ok(()) };
@@ -379,7 +380,7 @@ impl Station {
     /// Kills all descendants after the end of the requests.
     fn end() {
         let own = std::process::id();
-        // Mostly the shell is the only one. Below it, or if it is the child of another thread, the whole of `/proc` must be read.
+        // The shell is usually the only child. To find its descendants, or a child of another thread, the whole of `/proc` must be read.
         let mut known = family::children(own).filter(|children| !children.is_empty());
         loop {
             while reaped().is_some() {}
@@ -429,7 +430,7 @@ fn reaped() -> Option<(u32, i32)> {
 struct Began {
     /// Clock ticks since boot, as in `/proc/PID/stat`.
     ticks: u64,
-    /// Newest process at that time: within one tick the pids decide.
+    /// Newest process at that time. Processes that start within the same clock tick are distinguished by their pids.
     last: u32,
 }
 
@@ -447,7 +448,7 @@ impl Began {
         process.started > self.ticks || (process.started == self.ticks && process.pid > self.last)
     }
 
-    /// Kills all processes started since. They are all stopped first, so that none can start another one in the meantime.
+    /// Kills all processes that were started after the command. They are all stopped first, so that none of them can start another one.
     fn kill_all(&self, shell: u32) {
         let mut stopped = HashSet::new();
         loop {
@@ -467,7 +468,7 @@ impl Began {
         }
     }
 
-    /// Processes started since by the command or its descendants, not by earlier jobs.
+    /// Returns the processes that the command or its descendants have started, without those of earlier jobs.
     fn descendants(&self, shell: u32) -> Vec<Pid> {
         let own = std::process::id();
         let mut ours = HashSet::from([own, shell]);

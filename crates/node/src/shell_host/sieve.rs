@@ -18,7 +18,7 @@ pub(super) struct Sieve {
 }
 
 impl Sieve {
-    /// Returns the bytes that certainly come from the command. The rest is held back until it is clear.
+    /// Returns the bytes that certainly come from the command. Holds back the other bytes until their origin is clear.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.held);
         all.extend_from_slice(bytes);
@@ -44,14 +44,14 @@ impl Sieve {
         passed
     }
 
-    /// Returns the bytes held back. `exited` means that the shell has printed its farewell.
+    /// Returns the bytes held back. `exited` means that the shell has printed its message at exit, which is removed.
     pub fn end(&mut self, exited: bool) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         if exited && held == FAREWELL { Vec::new() } else { held }
     }
 }
 
-/// Returns true if a line is such a message, or the beginning of one.
+/// Returns true if the line, as far as it reaches, begins like [`COMPLAINT`].
 fn complains(line: &[u8]) -> bool {
     let known = line.len().min(COMPLAINT.0.len());
     line[..known] == COMPLAINT.0[..known]

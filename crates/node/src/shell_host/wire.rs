@@ -1,4 +1,4 @@
-//! Messages between runner and shell host: a length (u32, big endian), a tag, and the content.
+//! Messages between runner and shell host, as frames of [`chaosrun_base::frame`]. Commands and outputs are the payload of a frame.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ pub const LONGEST: usize = 4 << 20;
 pub enum ShellRequest {
     /// Runs a command, a text without zero bytes. Only one command runs at a time.
     Run(#[serde(skip)] Bytes),
-    /// Ends the processes of the running command. The reply is its `Ended`.
+    /// Ends the processes of the running command. The reply is the `Ended` of that command.
     Interrupt,
     /// Starts a program beside the shell, once. The bytes are a script that another shell reads.
     Program(#[serde(skip)] Bytes),

@@ -1,4 +1,4 @@
-//! Scheduler state of the PD leader: the durable state, and the contents of heartbeats since this member leads.
+//! Scheduler state of the PD leader: the durable state, and the contents of heartbeats since this member became leader.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct PdCluster {
     pub operators: Operators,
     /// True on the leader. Followers keep a copy and log nothing.
     leading: bool,
-    /// Time at which this member became leader. Stores do not count as silent before a new leader could hear them.
+    /// Time at which this member became leader. The silence of a store is counted from this time at the earliest.
     took_over: Nanos,
 }
 
@@ -89,13 +89,13 @@ impl PdCluster {
         }
     }
 
-    /// Data that the other members get, so that a new leader does not start without it.
+    /// Returns the data that the leader copies to the other members. A new leader starts with this copy.
     #[must_use]
     pub fn memory(&self) -> Memory {
         Memory { stats: self.stats.clone(), regions: self.regions.iter().cloned().collect() }
     }
 
-    /// Takes the leader's data. Regions of an older term never replace newer ones, and a leader ignores the data.
+    /// Takes the data of the leader. Regions of an older term never replace newer ones. A member that leads ignores the data.
     pub fn remember(&mut self, memory: Memory) {
         if self.leading {
             return;
@@ -106,7 +106,7 @@ impl PdCluster {
         }
     }
 
-    /// Processes a store's heartbeat. Returns the command that must be committed first, if any.
+    /// Returns the command that must be committed before a store's heartbeat is processed, if any.
     #[must_use]
     pub fn before_heartbeat(&self, heartbeat: &StoreHeartbeat) -> Option<StateCommand> {
         let store = StoreMeta::from(heartbeat);
@@ -164,7 +164,7 @@ impl PdCluster {
         self.schedule();
     }
 
-    /// Stores that became silent and are not recorded as such in the log.
+    /// Returns one command per store that became silent and is not yet recorded as silent in the log.
     #[must_use]
     pub fn newly_silent(&self) -> Vec<StateCommand> {
         self.stores()
@@ -242,7 +242,7 @@ impl PdCluster {
         }
     }
 
-    /// Reason why a region gets no peer on a store. Every store has a peer of every region, so there always is a reason.
+    /// Returns the reason why a region gets no peer on a store. Every store has a peer of every region, so there always is a reason.
     #[must_use]
     pub fn refuse_peer(&self, region_id: u64, from: Option<u64>, store: u64) -> OperatorRefusal {
         let on = |region: &RegionHeartbeat, store: u64| region.peers.iter().find(|peer| peer.store_id == store).cloned();
@@ -336,7 +336,7 @@ fn is_unhealthy(region: &RegionHeartbeat, peer: &Peer) -> bool {
     region.pending_peers.contains(peer) || region.down_peers.iter().any(|(down, _)| down == peer)
 }
 
-/// Zap writes an operator as a JSON string, which the log format then quotes again.
+/// Quotes an operator like zap, the logger of PD: as a JSON string. The log format then quotes the result again.
 fn quoted(operator: &LeaderTransfer) -> String {
     serde_json::Value::from(operator.to_string()).to_string()
 }

@@ -67,7 +67,7 @@ impl Consensus {
     /// Commits a command. The state published afterwards includes its effect.
     ///
     /// # Errors
-    /// Those of [`Handle::propose`].
+    /// Errors of [`Handle::propose`].
     pub async fn commit(&self, command: &StateCommand) -> Result<CommandEffect, ProposeError> {
         let entry = serde_json::to_vec(command).map_err(|_| ProposeError::Dropped)?;
         let answer = self.handle.propose(GROUP, entry).await?;
@@ -77,7 +77,7 @@ impl Consensus {
     /// Waits until this member, as leader, has applied everything committed before the call.
     ///
     /// # Errors
-    /// Those of [`Handle::read_barrier`].
+    /// Errors of [`Handle::read_barrier`].
     pub async fn barrier(&self) -> Result<(), ReadError> {
         self.handle.read_barrier(GROUP).await
     }

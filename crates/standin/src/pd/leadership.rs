@@ -13,9 +13,10 @@ use super::proposal_queue::ProposalQueue;
 use super::timing::{AnchoredClock, PdTiming, nanos};
 use crate::log::NodeLog;
 
-/// Renewals of the lease within its length.
+/// Number of renewals within the length of a lease.
 const RENEWALS: u32 = 4;
-/// Share of the lease after which a renewal is abandoned for the next one, since its messages may be lost.
+/// Divisor of the lease's length: a renewal is abandoned after `lease / PATIENCE`. The next renewal follows, since messages may have been
+/// lost.
 const PATIENCE: u32 = 2;
 
 /// View of the leadership, available to all tasks.

@@ -20,9 +20,9 @@ use super::timing::{AnchoredClock, PdTiming};
 use crate::log::{LogLevel, LogStyle, NodeLog};
 use crate::raft::{GroupConfig, Host, HostConfig, LOG_LIMIT, Unobserved};
 
-/// Longest wait for requests in progress when a member is told to end.
+/// Longest time to hand the lead over to another member after a signal to end.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Rounds of the leader's periodic work within a store's heartbeat interval.
+/// Number of rounds of the leader's periodic work per heartbeat interval of a store.
 const TICKS: u32 = 10;
 
 /// Runs until killed. An error is logged as one FATAL line.
@@ -128,7 +128,7 @@ async fn serve(settings: PdSettings, log: &NodeLog) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     log.info("Got signal to exit", &[]);
-    // The other members then need not wait for an election.
+    // If this member gives up the lead, the other members need not wait for an election.
     let _ = timeout(FAREWELL, http::resign(&app)).await;
     handle.stop().await;
     log.info("close server", &[]);

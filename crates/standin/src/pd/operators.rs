@@ -200,7 +200,7 @@ pub struct OperatorAnswer {
     status: u8,
 }
 
-/// All operators of the leader: at most one running per region, and ended ones for a while.
+/// All operators of the leader: at most one running operator per region, and operators that ended recently.
 #[derive(Debug, Default)]
 pub struct Operators {
     running: BTreeMap<u64, LeaderTransfer>,
@@ -266,7 +266,7 @@ impl Operators {
         *self.counts.entry((desc, event)).or_default() += 1;
     }
 
-    /// Orders for the leaders of `regions`.
+    /// Returns the orders of the running operators to the leaders of `regions`.
     pub fn orders<'a>(&'a self, regions: impl Iterator<Item = u64> + 'a) -> impl Iterator<Item = TransferLeader> + 'a {
         regions.filter_map(|region| self.running.get(&region)).map(|op| TransferLeader { region_id: op.region, to: op.to.clone() })
     }

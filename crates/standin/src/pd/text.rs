@@ -69,7 +69,8 @@ pub(crate) fn rfc3339(unix_nanos: i64) -> String {
     timestamp(unix_nanos).to_string()
 }
 
-/// Formats like `time.Time.String()`: `2026-06-21 11:00:00.1 +0000 UTC m=+3600.1`. The last part is the seconds since the process began.
+/// Formats like `time.Time.String()`: `2026-06-21 11:00:00.1 +0000 UTC m=+3600.1`. The last part is the number of seconds since the process
+/// began.
 #[must_use]
 pub(crate) fn go_time(unix_nanos: i64, since_start: i64) -> String {
     let at = Offset::UTC.to_datetime(timestamp(unix_nanos));
@@ -84,7 +85,7 @@ fn timestamp(unix_nanos: i64) -> Timestamp {
 /// Serialises a float like Go: a whole number as an integer, where serde would add `.0`.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Errors of the serializer.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference to the field")]
 pub(crate) fn go_float<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     #[expect(clippy::cast_possible_truncation, reason = "only whole numbers far inside the range of i64 take this way")]

@@ -1,4 +1,4 @@
-//! Compaction of the log: the groups' states are saved one after the other, then the log restarts behind them.
+//! Compaction of the log: the groups' states are saved one after the other, then the log restarts behind the saved states.
 
 use std::io;
 use std::path::PathBuf;
@@ -93,8 +93,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Postpones the compaction for want of space: the log continues to grow, and the next attempt follows when it has grown by the same
-    /// amount again.
+    /// Postpones the compaction because the disk has no space. The log continues to grow, and the next attempt follows when the log has
+    /// grown by `limit` bytes again.
     fn put_off(&mut self) {
         self.log.warn("no room to compact the raft log", &[("bytes", &self.wal.bytes())]);
         self.checkpoint.running = false;

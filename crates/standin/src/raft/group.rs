@@ -29,14 +29,15 @@ pub(super) struct Group {
     pub(super) applied: (u64, u64),
     /// Index and term of the newest snapshot on disk.
     pub(super) saved: (u64, u64),
-    /// True if the commit index changed since the hard state was last written. It may be lost, so it waits for the next frame.
+    /// True if the commit index changed since the hard state was last written. A crash may lose the commit index, so the hard state is
+    /// written with the next frame.
     pub(super) hard_waits: bool,
     proposals: VecDeque<Proposal>,
     /// Reads not yet passed to Raft.
     asked: Vec<ReadReply>,
-    /// Reads passed to Raft under this context, waiting for a quorum to confirm the leadership.
+    /// Reads passed to Raft, by context. They wait for a quorum to confirm the leadership.
     issued: BTreeMap<u64, Vec<ReadReply>>,
-    /// Reads allowed as soon as this index is applied.
+    /// Confirmed reads, each with the index that must be applied before they are answered.
     confirmed: Vec<(u64, Vec<ReadReply>)>,
     next_context: u64,
     heard: BTreeMap<u64, Instant>,
@@ -118,7 +119,7 @@ impl Group {
         }
     }
 
-    /// Passes the reads requested since the last batch to Raft, as one.
+    /// Passes all reads requested since the last batch to Raft, as one read.
     pub(super) fn issue_reads(&mut self) {
         // A new leader drops read requests until an entry of its own term is committed.
         if self.asked.is_empty() || !self.leads() || !self.node.raft.commit_to_current_term() {
@@ -129,7 +130,7 @@ impl Group {
         self.issued.insert(self.next_context, std::mem::take(&mut self.asked));
     }
 
-    /// Processes a message of another peer. Errors mean that it was for another peer, or arrived too late.
+    /// Processes a message of another peer. Ignores errors: they mean that the message was for another peer, or arrived too late.
     pub(super) fn step(&mut self, message: Message) {
         if message.to != self.node.raft.id || !self.peers.contains_key(&message.from) {
             return;
@@ -173,7 +174,7 @@ impl Group {
         Ok(())
     }
 
-    /// Continues with a ready whose entries and hard state are on disk. Returns the number of applied entries.
+    /// Processes a `Ready` whose entries and hard state are on disk. Returns the number of applied entries.
     pub(super) fn finish(&mut self, mut ready: Ready, network: &mut HostLinks) -> usize {
         let store = self.node.mut_store();
         if let Some(hard) = ready.hs() {
@@ -269,7 +270,7 @@ impl Group {
         self.status.send_replace(self.describe());
     }
 
-    /// Publishes that this host takes no part for now and does not know the leader.
+    /// Publishes a status without a leader, in which this host is a follower. Used while the host takes no part in the consensus.
     pub(super) fn publish_mute(&self) {
         let status = GroupStatus { role: RaftRole::Follower, leader_peer: None, leader_host: None, serving: false, ..self.describe() };
         self.status.send_replace(GroupStatus { peers: BTreeMap::new(), ..status });

@@ -90,7 +90,7 @@ pub struct GroupStatus {
     pub peer: u64,
     pub role: RaftRole,
     pub term: u64,
-    /// Peer voted for in this term; 0 means none.
+    /// Peer that this peer voted for in this term; 0 means no vote.
     pub vote: u64,
     pub leader_peer: Option<u64>,
     pub leader_host: Option<u64>,
@@ -126,7 +126,7 @@ pub struct PeerStatus {
     pub paused: bool,
     pub pending_snapshot: u64,
     pub recent_active: bool,
-    /// Time at which its last message arrived in this process; `None` for never.
+    /// Time at which the last message of the peer arrived in this process; `None` if no message has arrived.
     pub heard: Option<Instant>,
 }
 
@@ -307,7 +307,7 @@ impl Handle {
         self.events.subscribe()
     }
 
-    /// Returns true while the log cannot be written for want of space. The host then takes no part in the consensus.
+    /// Returns true while the log cannot be written because the disk is full. The host then takes no part in the consensus.
     #[must_use]
     pub fn disk_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)

@@ -72,7 +72,7 @@ struct Link {
     up: Arc<AtomicBool>,
     waiting: Arc<AtomicUsize>,
     pending: Vec<u8>,
-    /// (group, peer) of the messages in `pending`.
+    /// Pairs (group, peer) of the messages in `pending`.
     meant: BTreeSet<(u64, u64)>,
 }
 
@@ -140,7 +140,7 @@ impl HostLinks {
         }
     }
 
-    /// Passes queued messages to the links. Returns the (group, peer) whose messages were lost.
+    /// Passes queued messages to the links. Returns the pairs (group, peer) whose messages were lost.
     pub(super) fn flush(&mut self) -> BTreeSet<(u64, u64)> {
         for (host, link) in &mut self.links {
             if link.pending.is_empty() {
@@ -289,7 +289,7 @@ impl Dialer {
     }
 }
 
-/// Adds a rare but important input to the thread's queue, waiting while that is full.
+/// Adds an input that must not be lost to the queue of the host's thread. Waits while the queue is full.
 async fn tell(shared: &Shared, mut input: Input) {
     while let Err(TrySendError::Full(back)) = shared.inbox.try_send(input) {
         input = back;

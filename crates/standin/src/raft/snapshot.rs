@@ -1,4 +1,4 @@
-//! Group states on disk: `snap-<group>-<index>`, put in place by a rename; the newest counts.
+//! Group states on disk: files `snap-<group>-<index>`, put in place by a rename. Only the newest file of a group is used.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -169,7 +169,7 @@ async fn two_of_three_hosts_continue_and_one_alone_does_not() {
     let alone = trio.leader(4).await;
     let other = *trio.running.keys().find(|host| **host != alone.id()).unwrap();
     trio.stop(other).await;
-    // Requested while it still believes that it leads: it gives up by itself, with an unknown outcome.
+    // This host still believes that it leads. The proposal ends without help from outside, with an unknown outcome.
     let outcome = timeout(Duration::from_secs(20), alone.propose(4, b"c".to_vec())).await.unwrap();
     assert_eq!(outcome, Err(ProposeError::Unknown));
     assert_eq!(alone.propose(4, b"d".to_vec()).await, Err(ProposeError::NotLeader { leader_host: None }));

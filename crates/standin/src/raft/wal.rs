@@ -155,7 +155,7 @@ impl Wal {
         }
         // The data read may never have been synced, and later data depends on it.
         file.sync_all()?;
-        // Left if the process died between renaming the new segment and removing the old one.
+        // Older segments exist if the process died between renaming the new segment and removing the old one.
         for (_, older) in segments {
             fs::remove_file(older)?;
         }
@@ -219,7 +219,7 @@ impl Wal {
     }
 }
 
-/// Returns true if a write failed for want of space.
+/// Returns true if a write failed because the disk was full.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }

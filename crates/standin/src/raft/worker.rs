@@ -1,4 +1,4 @@
-//! Thread of the host: takes queued inputs, steps the groups, writes one frame, and continues with the actions it allows.
+//! Thread of the host: takes queued inputs, steps the groups, writes one frame, and then does what Raft permits after the write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -176,7 +176,7 @@ impl Worker {
             if group.node.raft.state != StateRole::Follower {
                 continue;
             }
-            // Refused only where it cannot be won.
+            // Raft refuses the campaign only if it cannot be won.
             let _ = group.node.campaign();
             self.dirty.insert(group.id);
         }
@@ -206,7 +206,7 @@ impl Worker {
             }
             for (id, ready) in readies {
                 let Some(group) = self.groups.get_mut(&id) else { continue };
-                // Only the commit index changed. It may be lost, so it waits for the next frame.
+                // If only the commit index changed, it waits for the next frame, because it may be lost.
                 group.hard_waits |= !must_sync && ready.hs().is_some();
                 let began = Instant::now();
                 let applied = group.finish(ready, &mut self.network);
@@ -226,7 +226,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes a group's ready, and adds to the batch what must be on disk before the group continues.
+    /// Takes the `Ready` of a group. Adds to the batch the data that must be on disk before the group continues.
     fn collect(&mut self, id: u64, batch: &mut Batch) -> Result<Option<Ready>, End> {
         let Some(group) = self.groups.get_mut(&id) else { return Ok(None) };
         group.issue_reads();
@@ -277,7 +277,7 @@ impl Worker {
         }
     }
 
-    /// One tick of a host whose disk is full: it neither sends to nor listens to its peers, which elect other leaders.
+    /// Waits for one tick while the disk is full. The host neither sends to nor listens to its peers, which elect other leaders.
     fn wait_for_room(&mut self) -> Result<(), End> {
         if !self.full.swap(true, Ordering::Relaxed) {
             self.log.error("disk is full, the raft log cannot be written", &[("dir", &self.dir.display())]);

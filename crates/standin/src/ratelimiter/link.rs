@@ -1,6 +1,6 @@
-//! Connection to Redis: maintained by a task that reconnects, with the state of Redis on it.
+//! Connection to Redis, maintained by a task that reconnects, and the last known state of Redis.
 //!
-//! No request waits for a connection. Without one, every request fails at once, and the node refuses.
+//! Requests never wait for a connection. Without a connection every request to Redis fails at once, and the node refuses.
 
 use std::time::{Duration, Instant};
 
@@ -90,7 +90,8 @@ impl Link {
         }
     }
 
-    /// Connects, and checks every `look` whether Redis still answers, or at once when requested. Never ends.
+    /// Maintains the connection: checks whether Redis still answers, at intervals of `look` and at once after a failed request. Never
+    /// returns.
     pub async fn keep(&self, look: Duration, log: &NodeLog) {
         loop {
             let connection = self.view.borrow().connection.clone();

@@ -36,7 +36,7 @@ impl Default for LimiterMetrics {
 #[derive(Debug, Clone, Default)]
 pub struct ScrapeState {
     pub redis_up: bool,
-    /// Nodes of the registry as last read, each with its presence.
+    /// Ids of the nodes of the registry as last read, with true for each node that is up.
     pub nodes: Vec<(String, bool)>,
     pub active_counters: usize,
 }

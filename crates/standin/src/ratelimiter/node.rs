@@ -71,7 +71,7 @@ async fn serve(args: Args, log: &NodeLog) -> anyhow::Result<()> {
     };
     log.info("rate limiter stops", &[("signal", &name)]);
     end.cancel();
-    // The time for pending answers, and for the removal from Redis, is over.
+    // The node ends in any case, even if answers or its removal from Redis are still pending.
     let _ = timeout(FAREWELL, server).await;
     let _ = timeout(FAREWELL, node.books.leave(&node.settings.id)).await;
     Ok(())

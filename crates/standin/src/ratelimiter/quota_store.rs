@@ -21,7 +21,7 @@ pub struct QuotaDecision {
     pub rest: Duration,
 }
 
-/// Key with its counts.
+/// Key with its number of requests and its rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counter {
     pub key: String,
@@ -78,7 +78,7 @@ impl QuotaStore {
         &self.link
     }
 
-    /// Counts a request for `key` if it is allowed. `rule` applies where none was set manually.
+    /// Counts a request for `key` if it is allowed. `rule` applies if no rule was set manually for the key.
     ///
     /// # Errors
     /// No answer: the request may have been counted, and must not be allowed.

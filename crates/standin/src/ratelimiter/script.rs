@@ -1,9 +1,10 @@
-//! Atomic scripts for Redis. Times are Redis' own, in milliseconds, so that nodes with different clocks share one.
+//! Atomic scripts for Redis. Times come from the clock of Redis, in milliseconds, so that differences between the clocks of the nodes do
+//! not matter.
 //!
 //! | key | content |
 //! |---|---|
-//! | `ratelimiter:window:KEY` | sorted set with one entry per allowed request, scored by its time; decides |
-//! | `ratelimiter:journal:KEY` | the same, for the management API |
+//! | `ratelimiter:window:KEY` | sorted set with one entry per allowed request, scored by its time; the script decides by this set |
+//! | `ratelimiter:journal:KEY` | sorted set with the same entries, for the management API |
 //! | `ratelimiter:sequence:KEY` | makes the entries unique |
 //! | `ratelimiter:keys` | hash: key -> `limit window_ms when`, of the last request |
 //! | `ratelimiter:limits` | hash: key -> `limit window_ms`, set manually |
@@ -16,8 +17,8 @@ pub const PREFIX: &str = "ratelimiter";
 /// the last two being the default rule. Returns `{allowed, count, limit, window_ms, wait_ms, rest_ms}`: the time that a blocked request has
 /// to wait (-1 = forever), and the time until the oldest entry leaves.
 ///
-/// An entry leaves when it is *older* than the window, so two entries exactly one window apart, in milliseconds, still share one: rounding
-/// never allows one too many.
+/// An entry leaves when it is *older* than the window. Two entries exactly one window apart (in milliseconds) therefore still share a
+/// window, and rounding never allows one request too many.
 pub(crate) const CHECK: &str = r"
 local key, node, limit, window = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local set = redis.call('HGET', KEYS[5], key)
@@ -49,8 +50,8 @@ for place = 1, 3 do redis.call('PEXPIRE', KEYS[place], window + 1000) end
 return {1, count + 1, limit, window, 0, leaves(0)}
 ";
 
-/// Script that lists counters. `KEYS`: keys, limits. `ARGV`: prefix. Returns `{key, journal, window, limit, window_ms}` of every key in use
-/// or with a rule of its own, and forgets keys that were not used for a long time.
+/// Script that lists counters. `KEYS`: keys, limits. `ARGV`: prefix. Returns `{key, journal, window, limit, window_ms}` of every key that
+/// is in use or has a rule of its own. Removes keys that were not used for a long time.
 pub(crate) const COUNTERS: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -145,7 +145,8 @@ async fn ask(
     }
 }
 
-/// Waits for news about the region's leader, at most until one more attempt is due.
+/// Waits until this store's information about the region's leader changes. The wait ends after one tick, or after `left` if that is
+/// shorter.
 async fn wait_for_news(store: &Store, region: u64, left: Duration) {
     let Some(mut status) = store.raft.watch(region) else { return };
     let known = {
@@ -153,7 +154,7 @@ async fn wait_for_news(store: &Store, region: u64, left: Duration) {
         (status.term, status.leader_host, status.serving)
     };
     let news = status.wait_for(|now| (now.term, now.leader_host, now.serving) != known);
-    // The news may have arrived between the attempt and here.
+    // The information may have changed between the attempt and this call, so the wait is limited to one tick.
     let pause = store.settings.clock.raft().tick.min(left);
     tokio::select! {
         _ = news => {}
@@ -244,7 +245,7 @@ async fn write_here(store: &Store, region: u64, command: &KvCommand) -> (Attempt
 async fn forward(store: &Store, request: &Request, leader: u64) -> Attempt {
     let Some(address) = store.raft.note(leader) else { return Attempt::NotLeader("the leader's address is not known yet") };
     let marks = [(FORWARDED, "1"), (header::CONTENT_TYPE.as_str(), "application/octet-stream")];
-    // Longer than the leader's own limit, so that its answer counts while it has one.
+    // Longer than the leader's own limit, so that an answer of the leader arrives in time even at that limit.
     let limit = limit(store) + store.settings.clock.raft().election();
     let target = (address.as_str(), request.path.as_str());
     let outcome = tokio::select! {
@@ -268,7 +269,8 @@ async fn forward(store: &Store, request: &Request, leader: u64) -> Attempt {
     }
 }
 
-/// Ends when another store leads the region, after a delay for the old leader to answer, which may be stopped for long.
+/// Waits until another store leads the region, and then for two more ticks, in which the old leader may still answer. An old leader that is
+/// stopped would not answer for a long time.
 async fn deposed(store: &Store, region: u64, leader: u64) {
     let Some(mut status) = store.raft.watch(region) else { return std::future::pending().await };
     let _ = status.wait_for(|status| status.leader_host.is_some_and(|host| host != leader)).await;

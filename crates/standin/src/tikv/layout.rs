@@ -50,7 +50,7 @@ impl Layout {
         self.regions
     }
 
-    /// Ids as PD would have assigned them: a region, then its peers.
+    /// Returns the id of the region at `place`. Ids are as PD would have assigned them: each region, followed by its peers.
     fn id(&self, place: u64) -> u64 {
         (place + 1) * (self.stores.len() as u64 + 1)
     }
@@ -60,7 +60,7 @@ impl Layout {
         place * 256 / self.regions
     }
 
-    /// Region of a client's key.
+    /// Returns the id of the region that contains a client's key.
     #[must_use]
     pub fn region_of(&self, key: &str) -> u64 {
         let byte = u64::from(blake3::hash(key.as_bytes()).as_bytes()[0]);

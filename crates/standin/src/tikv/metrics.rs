@@ -12,7 +12,7 @@ const DEFAULT_BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 #[derive(Debug)]
 pub struct Histogram {
     bounds: Vec<f64>,
-    /// Observations up to each bound, and above the last.
+    /// Number of observations per bucket, not cumulative. The last bucket has no upper bound.
     counts: Vec<AtomicU64>,
     nanos: AtomicU64,
 }

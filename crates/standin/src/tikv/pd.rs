@@ -148,7 +148,7 @@ impl PdClient {
                     Err(RecvError::Closed) => return,
                 },
             };
-            // One election rarely comes alone, so other changes are sent together with it.
+            // Elections often occur together, so the changes since the last heartbeat are sent as one.
             while let Ok(_) | Err(TryRecvError::Lagged(_)) = events.try_recv() {}
             loop {
                 let led = self.led(&mut memory);

@@ -8,7 +8,7 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Share of slow writes from which the score doubles every round.
 const FULL_RATIO: f64 = 0.1;
 
-/// Slow score; counts writes, and ends a round when it is due.
+/// Slow score. Counts the writes of a round, and ends the round when it is due.
 #[derive(Debug)]
 pub struct SlowScore(Mutex<State>);
 

@@ -109,7 +109,7 @@ fn value(seen: OperationValue) -> Option<i64> {
     }
 }
 
-/// Returns the smallest number of acknowledged adds that can sum up to `deficit`. At least so many are lost.
+/// Returns the smallest number of acknowledged adds that can sum up to `deficit`. At least this number of adds is lost.
 fn fewest(adds: &[&RecordedOperation], deficit: i64) -> u64 {
     let mut deltas: Vec<_> = adds.iter().filter(|add| add.outcome == OperationOutcome::Acknowledged).map(|add| delta(add)).collect();
     deltas.sort_unstable_by(|a, b| b.cmp(a));

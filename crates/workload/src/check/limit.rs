@@ -1,9 +1,10 @@
 //! Check of rate limits: the number of allowed requests against the limit. The check needs only the answers of the system.
 //!
-//! A limiter counts a request at some time between its invocation and its answer, which no client can determine. A limit of `L`
-//! in any window of length `W` allows at most `k * L` requests in any `k * W`. A violation is therefore proven in any order if
-//! more than `k * L` allowed requests have both their invocation and their answer within one interval of `k * W`. Requests
-//! without an answer may have been allowed as well, which could only increase the count, so they are ignored.
+//! A limiter counts a request at some time between its invocation and its answer, which no client can determine. A limit of `L` in any
+//! window of length `W` allows at most `k * L` requests in any interval of length `k * W`. A violation is therefore proven, regardless of
+//! the order in which requests were counted, if more than `k * L` allowed requests have both their invocation and their answer within one
+//! interval of length `k * W`. Requests without an answer may have been allowed as well. They could only increase the count, so they are
+//! ignored.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

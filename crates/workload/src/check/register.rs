@@ -217,7 +217,7 @@ mod tests {
         let checked = check(&story.history(Model::Register), &sequence(Model::Register));
         assert_eq!((checked.lost, checked.read, checked.unread), (0, 1, 0));
         assert_eq!(checked.anomalies, ["1 stale read during the run", "1 read of a write that had been refused"]);
-        // Left by another run with the same seed, before this run wrote it.
+        // Another run with the same seed left this value before this run wrote it.
         let value = story.write(1, 10, 20, OperationOutcome::Acknowledged);
         story.read(1, 5, 6, OperationValue::Value(value));
         let checked = check(&story.history(Model::Register), &sequence(Model::Register));

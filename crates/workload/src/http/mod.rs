@@ -1,4 +1,4 @@
-//! HTTP operations as declared in the cluster file. A client stays with one node and changes it after a bad answer.
+//! HTTP operations as declared in the cluster file. A client uses one node, and changes to the next node after a bad answer.
 
 mod connection;
 

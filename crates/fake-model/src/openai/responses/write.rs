@@ -19,7 +19,7 @@ struct Item {
     steps: Vec<Value>,
 }
 
-/// Usage; prompt tokens are counted completely here, cached or not.
+/// Returns the usage. The number of prompt tokens includes cached tokens.
 fn usage(of: FakeUsage) -> Value {
     json!({
         "input_tokens": of.prompt(),
@@ -73,7 +73,7 @@ fn reasoning(reply: &FakeReply, asked: &ResponsesRequest, thought: &str) -> Item
         whole["summary"] = json!([part(thought)]);
     }
     if asked.encrypts {
-        // Only the server could read it.
+        // Only the server could read the encrypted content.
         empty["encrypted_content"] = "".into();
         whole["encrypted_content"] = blake3::hash(format!("{id} {thought}").as_bytes()).to_hex().as_str().into();
     }
@@ -203,7 +203,7 @@ pub fn frames(reply: &FakeReply, asked: &ResponsesRequest, created: i64) -> Vec<
     events.push(json!({ "type": kind, "response": finished(reply, asked, created, output) }));
     let mut frames: Vec<StreamFrame> = events.into_iter().enumerate().map(|(at, event)| numbered(event, at)).collect();
     if let Some(last) = frames.last_mut() {
-        // It has the reason why the model stopped; together with the following empty line it is the end of the answer.
+        // The last event contains the reason why the model stopped. The empty line after the event is the end of the answer.
         last.text.truncate(last.text.len() - 2);
         last.mark = Some(StreamMark::Stop);
     }
@@ -211,7 +211,7 @@ pub fn frames(reply: &FakeReply, asked: &ResponsesRequest, created: i64) -> Vec<
     frames
 }
 
-/// Event that replaces the one with this number when the answer fails.
+/// Returns the event that replaces event number `at` when the answer fails.
 #[must_use]
 pub fn failed(reply: &FakeReply, asked: &ResponsesRequest, created: i64, problem: &ApiProblem, at: usize) -> StreamFrame {
     let mut response = shell(reply, asked, created);

@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(all.iter().map(|message| message.kind).collect::<Vec<_>>(), [PACKET, VERDICT]);
         assert_eq!(queued(all[0]), Some(Queued { id: 9, mark: 7, bytes: b"ether" }));
         assert_eq!(queued(all[1]), None);
-        // Truncated at any point, it is not read beyond its end.
+        // A message that is truncated at any point is not read beyond its end.
         for end in 0..bytes.len() {
             assert!(messages(&bytes[..end]).filter_map(queued).count() <= 1);
         }

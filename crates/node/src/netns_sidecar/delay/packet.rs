@@ -11,7 +11,7 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// One direction of a connection, as its receiver sees it: address of the sender, its port, own port.
+/// One direction of a connection, as its receiver sees it: address of the sender, port of the sender, port of the receiver.
 pub type Flow = (Ipv4Addr, u16, u16);
 
 /// Needed fields of a TCP segment's header.

@@ -1,4 +1,4 @@
-//! Fate of the packets of one path. Pure: the time is a parameter, and all randomness comes from the seed.
+//! Treatment of the packets of one path. Pure: the time is a parameter, and all randomness comes from the seed.
 //!
 //! Packets stay in order, with three exceptions. With jitter, a later packet may overtake an earlier one when its delay is shorter (as with
 //! netem), unless a rate makes all of them queue. A packet selected by `reorder` is held back and overtaken. A duplicate directly follows
@@ -15,12 +15,13 @@ use chaosrun_base::seed;
 use chaosrun_cluster::Shape;
 use chaosrun_cluster::delay_sampler::DelaySampler;
 
-/// Longest time that packets wait for a rate, or longer while [`BACKLOG_BYTES`] wait. Packets beyond it are lost, as in any full queue.
+/// Longest time for which packets wait because of a rate. If the rate is low, [`BACKLOG_BYTES`] may wait longer. Further packets are lost,
+/// as in any full queue.
 const BACKLOG: Duration = Duration::from_millis(250);
-/// Bytes that may wait for a low rate longer than [`BACKLOG`].
+/// Number of bytes that may wait for a low rate longer than [`BACKLOG`].
 const BACKLOG_BYTES: u64 = 32 << 10;
 
-/// Largest number of remembered connections. Beyond it all are forgotten, and each may be selected again.
+/// Largest number of remembered connections. Beyond this number all are forgotten, and each connection may be selected again.
 const REMEMBERED: usize = 65_536;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct PacketActions {
     pub shape: Shape,
     dice: LossModel,
     scatter: DelaySampler,
-    /// Fate of the previous packet.
+    /// True if the previous packet was lost; `None` before the first packet.
     lost: Option<bool>,
     /// Time at which all packets admitted by the rate have left.
     free: Duration,
@@ -113,8 +114,8 @@ impl PacketActions {
         PacketAction::Passes(Passage { at, twice, flipped: corrupt.then_some(bit), late })
     }
 
-    /// Decides about loss. A packet either shares the fate of the previous one or draws its own, so that the mean loss is the same in both
-    /// cases.
+    /// Decides about loss. With the probability `loss_correlation`, a packet has the same fate as the previous one. Otherwise its own fate
+    /// is drawn, so that the mean loss does not depend on the correlation.
     fn loses(&mut self) -> bool {
         let same = chance(&mut self.dice.loss, self.shape.loss_correlation);
         let own = chance(&mut self.dice.loss, self.shape.loss);
@@ -142,7 +143,7 @@ impl PacketActions {
         !*self.spared.entry(segment.flow).or_insert_with(|| !chance(die, share))
     }
 
-    /// Time at which the last byte of the packet has passed the rate limit. Returns `None` when the queue is full.
+    /// Returns the time at which the last byte of the packet has passed the rate limit. Returns `None` when the queue is full.
     fn admit(&mut self, now: Duration, length: usize) -> Option<Duration> {
         let Some(rate) = self.shape.rate.filter(|rate| *rate > 0) else {
             self.free = now;
@@ -176,7 +177,7 @@ mod tests {
         PacketActions::new(shape, 7, "a>b")
     }
 
-    /// Decisions about packets that arrive one millisecond apart.
+    /// Decides about packets that arrive one millisecond apart.
     fn all(shape: Shape, count: u64) -> Vec<PacketAction> {
         let mut fate = fate(shape);
         (0..count).map(|n| fate.decide(ms(n), 1000, None)).collect()

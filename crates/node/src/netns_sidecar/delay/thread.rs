@@ -1,4 +1,4 @@
-//! Thread that delays packets. A separate thread, not a task of the runtime, for exact timers.
+//! Thread that delays packets. It is not a task of the runtime, because its timers must be exact.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -76,7 +76,7 @@ struct Table {
 struct Shared {
     table: Mutex<Table>,
     wake: EventFd,
-    /// Zero of all times.
+    /// Start of the clock by which all times of the thread are measured.
     began: Instant,
     /// Error that ended the thread.
     ended: Mutex<Option<String>>,
@@ -152,12 +152,12 @@ impl Delayer {
             table.waiting.push(done);
         }
         if self.0.wake.write(1).is_ok() {
-            // The thread ends only when the kernel has removed its queue together with the packets in it.
+            // The wait is limited: if the thread has ended, the kernel has removed the queue together with its packets.
             let _ = tokio::time::timeout(Duration::from_millis(100), told).await;
         }
     }
 
-    /// Shape and counters of the path with this mark.
+    /// Returns the shape and the counters of the path with this mark.
     pub fn get(&self, mark: u32) -> Option<(Shape, LinkCounters)> {
         let table = self.0.table();
         table.paths.get(&mark).map(|entry| (entry.fate.shape, entry.counted))

@@ -1,5 +1,5 @@
 //! Elements of the table's maps and sets, the only part of the table that changes. They are changed in one kernel transaction and read back
-//! with their counters. Over netlink, since starting a program would take longer than the change.
+//! with their counters. The module uses netlink, since starting a program would take longer than the change.
 //!
 //! Layouts are those of `linux/netfilter/nf_tables.h`.
 
@@ -80,7 +80,7 @@ impl Elements {
         Ok(Self { socket: netlink::open()?, sequence: 0, buffer: vec![0; 64 << 10] })
     }
 
-    /// Sets exactly these lanes, all of them or none. Returns after the kernel's acknowledgement.
+    /// Puts exactly `lanes` into the maps and sets, all of them or none. Returns after the kernel's acknowledgement.
     pub fn put(&mut self, lanes: &[KernelPath], lease_ms: u64) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let change = change(lanes, lease_ms, self.sequence);
@@ -106,7 +106,7 @@ impl Elements {
         Ok(found)
     }
 
-    /// Packets and bytes that each cut has stopped since it was set.
+    /// Returns the packets and bytes that each cut has stopped since it was set.
     pub fn counted(&mut self) -> io::Result<BTreeMap<(u32, Mode), (u64, u64)>> {
         let mut counted = BTreeMap::new();
         for mode in Mode::ALL {
@@ -135,7 +135,7 @@ impl Elements {
         self.exchange(&question, each).map_err(problem)
     }
 
-    /// Sends messages and reads to the end of the answer.
+    /// Sends messages and reads the answer to its end.
     fn exchange(&mut self, messages_out: &[u8], mut each: impl FnMut(NetlinkMessage<'_>)) -> io::Result<()> {
         sendto(self.socket.as_raw_fd(), messages_out, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         loop {
@@ -148,7 +148,7 @@ impl Elements {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            // Rest of an earlier answer is ignored.
+            // The rest of an earlier answer is ignored.
             for message in messages(&self.buffer[..length]).filter(|message| message.sequence == self.sequence) {
                 match message.outcome() {
                     Some(outcome) => return outcome,
@@ -244,7 +244,7 @@ fn counter(expression: &[u8]) -> Option<(u64, u64)> {
     Some((number(COUNTER_PACKETS)?, number(COUNTER_BYTES)?))
 }
 
-/// Returns true for the kernel's own queue expression, or that of its older tables.
+/// Returns true if the expression sends packets to a queue: the kernel's own queue expression, or the NFQUEUE target of older tables.
 fn queues(expression: &[u8]) -> bool {
     let target = || find(find(expression, EXPRESSION_DATA)?, TARGET_NAME);
     match find(expression, EXPRESSION_NAME) {
@@ -262,7 +262,7 @@ mod tests {
 
     const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
-    /// Number of elements by set, as they are sent.
+    /// Returns the number of elements sent per set.
     fn filled(lanes: &[KernelPath]) -> Vec<(String, usize)> {
         let bytes = change(lanes, 9000, 3);
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Links: effects on packets from neighbours, applied on the receiving side. A sender would notice at once a loss in its own queue.
+//! Links: effects on packets from neighbours, applied on the receiving side. A sender would notice a loss on its own side at once.
 //!
 //! One kernel table holds all links and is changed as a whole. Its rules never change ([`ruleset`]); only the elements of its maps and sets
 //! do ([`elements`]). The kernel removes each element when its lease ends, so links heal even if all programs die. The kernel cuts links by
@@ -33,7 +33,7 @@ pub enum Mode {
     Reject,
 }
 
-/// Listening port of connections, by the end that listens.
+/// Listening port of connections, on one of the two ends or on both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ports {
     /// Port in this namespace.
@@ -42,14 +42,14 @@ pub struct Ports {
     pub theirs: Option<u16>,
 }
 
-/// Selection of packets: those that `from` sends to this node. Without ports, all packets from there that no other path selects.
+/// Selector of packets that `from` sends to this node. Without ports it selects all of these packets that no other path selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LinkSelector {
     pub from: Ipv4Addr,
     pub ports: Option<Ports>,
 }
 
-/// Effects on the packets of a way.
+/// Effects on the packets that `way` selects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkEffects {
     pub way: LinkSelector,
@@ -77,13 +77,14 @@ pub(super) struct NamespaceLinks {
     /// True if the rule that sends marked packets to the queue exists.
     queues: bool,
     delayer: Option<Delayer>,
-    /// Mark of each way that was ever active, counted from 1.
+    /// Mark of each selector that was ever active, counted from 1.
     marks: BTreeMap<LinkSelector, u32>,
     paths: Vec<LinkEffects>,
     seed: u64,
-    /// Counts of the kernel before its sets were last refilled.
+    /// Counts of the kernel before its sets were refilled for the last time.
     before: BTreeMap<(u32, Mode), (u64, u64)>,
-    /// Ports of our own probes, each with the way whose packets theirs are treated like.
+    /// Probes of this program, by the neighbour's address and the local port. The effects of the selector apply to the packets of the
+    /// probe.
     guests: BTreeMap<(Ipv4Addr, u16), LinkSelector>,
 }
 
@@ -91,7 +92,7 @@ impl NamespaceLinks {
     /// Creates the empty table and the queue rule, so that later only elements have to be set.
     ///
     /// # Errors
-    /// The kernel lacks a feature. It is tried again when links are set.
+    /// The kernel lacks a feature. [`Self::set`] tries again.
     pub async fn prepare(&mut self) -> io::Result<()> {
         self.table().await?;
         self.queue().await
@@ -141,7 +142,7 @@ impl NamespaceLinks {
         ruleset::MARK | self.marks.get(&way).copied().unwrap_or_default()
     }
 
-    /// Configures the delayer before the kernel sends packets to it.
+    /// Configures the delayer. Must precede the change that lets the kernel send packets to it.
     async fn shape(&mut self, paths: &[LinkEffects]) -> io::Result<()> {
         if self.delayer.is_none() {
             self.delayer = Some(Delayer::start(ruleset::OWN)?);
@@ -181,7 +182,7 @@ impl NamespaceLinks {
         KernelPath { way: path.way, mark: self.mark(path.way), cut: path.cut }
     }
 
-    /// Kernel state, with counters since each cut was set.
+    /// Returns the kernel's state, with counters since each cut was set.
     fn kernel(&mut self) -> io::Result<KernelLinks> {
         let Some(elements) = &mut self.elements else { return Ok(KernelLinks::default()) };
         let mut found = elements.found()?;
@@ -197,7 +198,7 @@ impl NamespaceLinks {
         (packets + before, bytes + longer)
     }
 
-    /// Active paths: present in the kernel and, if shaped, in the delayer as well.
+    /// Returns the active paths: those in the kernel and, if shaped, in the delayer as well.
     pub fn in_force(&mut self) -> io::Result<Vec<InForce>> {
         if self.paths.is_empty() {
             return Ok(Vec::new());
@@ -232,13 +233,13 @@ impl NamespaceLinks {
         if self.paths.is_empty() { Ok(()) } else { self.load(&self.paths.clone(), lease_ms).await }
     }
 
-    /// Forgets a probe's port. Its element stays until the next change or the end of its lease, without effect since no process listens
-    /// there.
+    /// Forgets a probe's port. The element of the port stays until the next change or until its lease ends. It has no effect, since no
+    /// process listens on the port.
     pub fn leave(&mut self, port: u16) {
         self.guests.retain(|(_, of), _| *of != port);
     }
 
-    /// Removes all effects and releases delayed packets. The empty table stays, since the kernel drops queued packets when it is deleted.
+    /// Removes all effects and releases delayed packets. The empty table stays, since deleting the table would drop queued packets.
     pub async fn mend(&mut self) -> io::Result<()> {
         self.paths.clear();
         let mended = self.elements.as_mut().map_or(Ok(()), |elements| elements.put(&[], 0));
@@ -261,8 +262,8 @@ impl NamespaceLinks {
     }
 }
 
-/// Adds (`-A`) or removes (`-D`) the rule that sends marked packets to the queue. With iptables, since some kernels lack this feature for
-/// `nft`.
+/// Adds (`-A`) or removes (`-D`) the rule that sends marked packets to the queue. The function uses `iptables`, since some kernels lack
+/// this feature for `nft`.
 async fn queue(how: &str) -> io::Result<()> {
     let mark = format!("{:#x}/{:#x}", ruleset::MARK, ruleset::MARKS);
     let number = delay::NUMBER.to_string();

@@ -17,13 +17,13 @@ pub(crate) const MARKS: u32 = 0xff00_0000;
 /// Mark of packets that this program sends.
 pub const OWN: u32 = 0x5f00_0000;
 
-/// Deletes the table. The first statement creates it, so that the deletion also works when it does not exist.
+/// Text that deletes the table. Its first statement creates the table, so that the deletion succeeds if the table does not exist.
 pub(crate) const REMOVAL: &str = "table inet links\ndelete table inet links\n";
 
 impl Mode {
     pub const ALL: [Self; 3] = [Self::Stall, Self::Drop, Self::Reject];
 
-    /// Name of the set of cut paths, which counts packets.
+    /// Returns the name of the set of cut paths, which counts packets.
     pub fn set(self) -> &'static str {
         match self {
             Self::Stall => "stalled",
@@ -32,7 +32,7 @@ impl Mode {
         }
     }
 
-    /// Name of the same set without counters, for rules that let packets through.
+    /// Returns the name of the same set without counters, for rules that let packets through.
     pub fn quiet(self) -> &'static str {
         match self {
             Self::Stall => "stalled_quiet",
@@ -50,7 +50,7 @@ pub struct KernelPath {
     pub cut: Option<Mode>,
 }
 
-/// Map, and the key in it.
+/// Key of an element, with the map that contains the element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MapKey {
     Peer(Ipv4Addr),
@@ -70,14 +70,14 @@ impl MapKey {
     }
 }
 
-/// Keys under which the mark of a way is stored.
+/// Returns the keys under which the mark of a selector is stored.
 pub fn keys(LinkSelector { from, ports }: LinkSelector) -> Vec<MapKey> {
     let Some(Ports { ours, theirs }) = ports else { return vec![MapKey::Peer(from)] };
     let theirs = theirs.map(|port| MapKey::Theirs(from, port));
     theirs.into_iter().chain(ours.map(|port| MapKey::Ours(from, port))).collect()
 }
 
-/// Text of the table. A set with counters counts every lookup, so packets that are let through are looked up in a set without counters.
+/// Returns the text of the table. A set with counters counts every lookup, so packets that pass are looked up in a set without counters.
 pub fn table() -> String {
     let mut text = format!("{REMOVAL}table inet {TABLE} {{\n");
     text.push_str("  map peers { type ipv4_addr : mark; flags timeout; }\n");

@@ -1,4 +1,4 @@
-//! Round trips of ICMP echoes, or of TCP handshakes, of which only the first packet in each direction is timed.
+//! Round trips of ICMP echoes, or of TCP handshakes. Only the first packet in each direction of a handshake is timed.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -21,7 +21,7 @@ const AFTER: Duration = Duration::from_millis(2);
 /// Receive buffer for answers, in bytes.
 const ANSWERS: usize = 8 << 20;
 
-/// Sends pings to `to`, or makes connections to `port` if given. Refused ones count as unanswered.
+/// Sends pings to `to`, or makes connections to `port` if given. Refused connections count as unanswered.
 pub fn ping(to: Ipv4Addr, port: Option<u16>, how: Pinging) -> io::Result<Pings> {
     let _ = nix::sys::prctl::set_timerslack(1);
     match port {
@@ -52,7 +52,7 @@ impl Schedule {
         })
     }
 
-    /// Time until the next ping is due, or until the limit of the last answer. Returns `None` when that is over.
+    /// Returns the time until the next ping is due, or until the time limit of the last answer. Returns `None` after that limit.
     fn left(&self) -> Option<Duration> {
         let left = |at: Duration| at.saturating_sub(self.began.elapsed());
         if self.sent < self.count {
@@ -97,7 +97,7 @@ fn echoes(to: Ipv4Addr, how: Pinging) -> io::Result<Pings> {
             match (&socket).read(&mut answer) {
                 Ok(_) => heard.take(u16::from_be_bytes([answer[6], answer[7]]), Instant::now()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Reported once when the neighbour is unreachable.
+                // This error is reported once if the neighbour is unreachable.
                 Err(_) => {}
             }
         }
@@ -167,7 +167,8 @@ impl Heard {
         self.pings.answered.push(took);
     }
 
-    /// Time for which answers may still arrive; `None` when it is over. Duplicates of the last answer may arrive a little later.
+    /// Returns the time for which answers may still arrive; `None` when this time is over. Duplicates of the last answer may arrive a
+    /// little later.
     fn left(&mut self, schedule: &Schedule) -> Option<Duration> {
         self.pings.sent = u32::from(schedule.sent);
         let left = schedule.left()?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Longest wait for the sender, which was told when the sink was ready.
+/// Longest wait for the sender, which starts when the sink is ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Listener that counts arriving bytes.
@@ -27,7 +27,7 @@ impl Sink {
         Ok(self.0.local_addr()?.port())
     }
 
-    /// Bytes per second, from the first arriving byte for `during`. Returns 0 when nothing arrives.
+    /// Measures bytes per second, from the first arriving byte for `during`. Returns 0 when nothing arrives.
     pub fn measure(self, during: Duration) -> io::Result<f64> {
         use std::os::fd::AsFd as _;
         let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
@@ -56,19 +56,19 @@ impl Sink {
                 Err(error) => return Err(error),
             }
         }
-        // The first bytes mark the start; without further ones they are the whole result.
+        // The first bytes mark the start. If no further bytes arrive, the first bytes are the whole result.
         if bytes == 0 {
             (bytes, took) = (first, during);
         }
         #[expect(clippy::cast_precision_loss, reason = "bytes of some seconds")]
         let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
-        // Closes with a reset, so that data in flight does not arrive later.
+        // The socket closes with a reset, so that data in flight does not arrive later.
         SockRef::from(&connection).set_linger(Some(Duration::ZERO))?;
         Ok(rate)
     }
 }
 
-/// Sends a little longer than the measurement takes, or until the other side closes.
+/// Sends data for a little longer than the measurement takes, or until the other side closes the connection.
 pub fn pour(to: SocketAddrV4, during: Duration) -> io::Result<()> {
     let began = Instant::now();
     let mut connection = TcpStream::connect_timeout(&to.into(), PATIENCE)?;

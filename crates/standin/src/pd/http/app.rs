@@ -76,7 +76,7 @@ impl App {
         Self(Arc::new(config))
     }
 
-    /// Time until which a request may wait for a leader.
+    /// Returns the time until which a request that arrives now may wait for a leader.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.timing.redirect_wait()
@@ -98,8 +98,8 @@ impl App {
         Ok(self.office.ask(question).await)
     }
 
-    /// Answers about the stores. A silent store is recorded in the log before it is shown, so that a store once shown as Disconnected stays
-    /// so under a new leader.
+    /// Answers about the stores. A silent store is recorded in the log before an answer shows it. A store that was shown as Disconnected
+    /// therefore stays Disconnected under a new leader.
     pub async fn stores(&self, answer: impl Fn(&mut PdCluster) -> Response + Clone + Send + 'static) -> Response {
         loop {
             let answer = answer.clone();
@@ -130,7 +130,7 @@ impl App {
     /// Commits a command.
     ///
     /// # Errors
-    /// The response if the command was not, or may not have been, committed.
+    /// The response if the command was not committed, or if that is unknown.
     pub async fn commit(&self, command: &StateCommand) -> Result<CommandEffect, Response> {
         match tokio::time::timeout(self.timing.request(), self.consensus.commit(command)).await {
             Ok(Ok(outcome)) => Ok(outcome),

@@ -133,7 +133,7 @@ fn relay(response: reqwest::Response) -> Response {
     relayed
 }
 
-/// Headers without those of a single connection.
+/// Returns the headers without those that apply to a single connection only.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE, header::TE, header::TRAILER] {

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::app::App;
 use super::reply;
 
-/// Validity of a result: several concurrent requests cause one round of pings.
+/// Time for which a result is valid, so that concurrent requests cause one round of pings.
 const FRESH: Duration = Duration::from_millis(100);
-/// Shortest time limit for an answer, whatever the scale of periods.
+/// Shortest time limit for an answer, independent of the scale of periods.
 const LEAST_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Reachability of the given client URLs, in order.

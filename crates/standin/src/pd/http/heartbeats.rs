@@ -75,7 +75,7 @@ pub async fn memory(State(app): State<App>) -> Response {
     app.cluster(|cluster| reply::compact(&cluster.memory())).await
 }
 
-/// Registers this member's client URL with the others, once.
+/// Registers this member's client URL in the replicated state. Returns as soon as the URL is registered.
 pub async fn register(app: App) {
     let me = app.members.me().id;
     let member = app.myself();
@@ -98,8 +98,8 @@ pub async fn register(app: App) {
     }
 }
 
-/// Keeps a follower's copy of the leader's memory, so that a new leader does not start with an empty map. A new leader is queried at once:
-/// a newly started member has no data yet, and may be the next leader.
+/// Copies the leader's [`Memory`] to this member at intervals, so that a new leader does not start with an empty map of regions. The copy
+/// is also made at once when the leader changes. A newly started member has no data yet, and may be the next leader.
 pub async fn follow(app: App) {
     let me = app.members.me().id;
     let round = app.timing.store_heartbeat() / 2;

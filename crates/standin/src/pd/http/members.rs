@@ -69,7 +69,7 @@ pub async fn resign(State(app): State<App>) -> Response {
     }
 }
 
-/// Next member that answers, in the circular order from this one.
+/// Returns the id of the next healthy member after this one, in the circular order of the ids.
 async fn successor(app: &App) -> Option<u64> {
     let me = app.members.me().id;
     let healthy = health::members(app).await;
@@ -77,7 +77,7 @@ async fn successor(app: &App) -> Option<u64> {
     alive.map(|(member, _)| member.id).min_by_key(|id| (*id < me, *id))
 }
 
-/// Transfers the lead, if this member has it, before it ends.
+/// Transfers the lead to another member before this member ends, if this member leads.
 pub(crate) async fn resign_quietly(app: &App) {
     if app.consensus.is_leader()
         && let Some(next) = successor(app).await

@@ -81,7 +81,7 @@ fn stores(cluster: &PdCluster, families: &mut Families) {
     for view in cluster.stores() {
         let unhealthy = view.silence > nanos(cluster.timing.unhealthy());
         let slow = view.stats.is_some_and(super::super::stores::StoreStats::is_slow);
-        // A store counts under exactly one of these.
+        // A store counts in exactly one of these families.
         let counted = match view.state {
             StoreState::Down => "store_down_count",
             StoreState::Disconnected if unhealthy => "store_unhealth_count",
@@ -135,7 +135,7 @@ fn regions(cluster: &PdCluster, families: &mut Families) {
     families.family("pd_regions_status", "gauge", "Status of the regions.");
     for check in RegionCheck::ALL {
         let count = cluster.regions.iter().filter(|region| check.matches(region)).count();
-        // `empty-region-count`, but `miss-peer-region-count`.
+        // The check `empty-region` has the label `empty-region-count`, and the check `miss-peer` has the label `miss-peer-region-count`.
         let kind = format!("{}-region-count", check.name().trim_end_matches("-region"));
         families.sample("pd_regions_status", &[("type", &kind)], count);
     }

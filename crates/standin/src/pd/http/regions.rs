@@ -45,7 +45,7 @@ pub async fn count(State(app): State<App>) -> Response {
     app.cluster(|cluster| reply::ok(&json!({"count": cluster.regions.len(), "regions": null}))).await
 }
 
-/// Parameter with two accepted names.
+/// Returns the parameter `end_key`, or its other accepted name `endkey`.
 fn end_key(query: &QueryParameters) -> &[u8] {
     if query.has("end_key") { query.bytes("end_key") } else { query.bytes("endkey") }
 }

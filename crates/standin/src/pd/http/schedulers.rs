@@ -78,7 +78,8 @@ async fn evict(app: &App, store: u64) -> Response {
     }
 }
 
-/// Removes a scheduler: `evict-leader-scheduler-1` removes one store from it, `evict-leader-scheduler` the whole.
+/// Removes a scheduler: `evict-leader-scheduler-1` removes store 1 from the scheduler, `evict-leader-scheduler` removes the whole
+/// scheduler.
 pub async fn remove(State(app): State<App>, Path(name): Path<String>) -> Response {
     if let Some(refusal) = not_bootstrapped(&app) {
         return refusal;

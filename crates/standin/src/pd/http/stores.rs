@@ -70,8 +70,8 @@ pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
     }
 }
 
-/// Refuses to take a store offline, which needs as many other stores as a region has replicas. Stores are counted by state, so a dead one
-/// counts. The regions of the stand-in are on all stores, so no store can ever be removed.
+/// Refuses to take a store offline. PD permits this only if as many other stores remain as a region has replicas. Silent stores are
+/// included in this number, as in PD. Every region of the stand-in is on all stores, so no store can ever be removed.
 fn refuse_removal(cluster: &PdCluster, id: u64) -> Response {
     if cluster.store(id).is_none() {
         return no_store(id);

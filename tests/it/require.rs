@@ -5,59 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use chaosrun_backend_docker::engine::Engine;
-<<<<<<< HEAD
 use test_requirements::NEEDS;
 pub use test_requirements::{missing, program};
-=======
-
-/// Requirement of tests. `name` is its name in `CHAOSRUN_REQUIRE`.
-pub struct Need {
-    pub name: &'static str,
-    pub what: &'static str,
-    /// Command or step that provides it.
-    pub how: &'static str,
-}
-
-const fn need(name: &'static str, what: &'static str, how: &'static str) -> Need {
-    Need { name, what, how }
-}
-
-/// Every name that `CHAOSRUN_REQUIRE` may list; `all` stands for all of them. `.ci/run` requires all. Unit tests require `docker` and
-/// `python3`.
-pub const NEEDS: [Need; 21] = [
-    need("bash", "Bash", "apt-get install bash"),
-    need("bwrap", "bubblewrap, and user namespaces for it", "apt-get install bubblewrap"),
-    need("cc", "a C compiler", "apt-get install gcc libc6-dev"),
-    need("claude", "Claude Code below /usr", ".ci/run installs it"),
-    need("codex", "Codex below /usr", ".ci/run installs it"),
-    need("docker", "the stock Docker client", "apt-get install docker.io"),
-    need("engine", "a Docker Engine", "apt-get install docker.io, and start it"),
-    need("etcd", "etcd", "apt-get install etcd-server"),
-    need("fuse", "/dev/fuse, and root or fusermount3", "apt-get install fuse3"),
-    need("image", "the base image of containers", "a registry, or as root: apt-get install debootstrap"),
-    need("mount", "the right to mount a file system", "run the tests as root"),
-    need("nsenter", "nsenter, and root", "apt-get install util-linux"),
-    need("perl", "Perl", "apt-get install perl"),
-    need("prometheus", "Prometheus", "apt-get install prometheus"),
-    need("promtool", "promtool", "apt-get install prometheus"),
-    need("python3", "Python 3", "apt-get install python3"),
-    need("redis-server", "Redis", "apt-get install redis-server"),
-    need("release", "a release build of this program", "cargo build --release"),
-    need("script", "script, which makes a terminal", "apt-get install bsdutils"),
-    need("sdk", "the SDKs of model APIs in target/sdk", "just sdk"),
-    need("sh", "a shell", "apt-get install dash"),
-];
-
-/// Returns the path of a program. Without it the calling test is skipped, or fails if `CHAOSRUN_REQUIRE` lists the program.
-pub fn program(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
-    if found.is_none() {
-        missing(program, "it is not on the PATH");
-    }
-    found
-}
->>>>>>> h-c
 
 /// Returns the path of a program below `/usr`: other folders of a PATH are not in the sandbox of an agent.
 pub fn installed(name: &str) -> Option<PathBuf> {
@@ -147,49 +96,6 @@ pub fn release() -> Option<PathBuf> {
     Some(program)
 }
 
-<<<<<<< HEAD
-=======
-/// Notes that the running test is skipped because `name` is missing.
-///
-/// # Panics
-/// Panics if `CHAOSRUN_REQUIRE` lists the name, or if [`NEEDS`] does not.
-pub fn missing(name: &str, why: &str) {
-    static LISTED: Once = Once::new();
-    assert!(NEEDS.iter().any(|need| need.name == name), "`{name}` is not in the list of what tests need");
-    let required = std::env::var("CHAOSRUN_REQUIRE").unwrap_or_default();
-    let required = required.split(',').any(|word| [name, "all"].contains(&word.trim()));
-    assert!(!required, "`{name}` is required: {why}");
-    LISTED.call_once(|| {
-        // SAFETY: `list` neither unwinds nor calls `exit`.
-        let _ = unsafe { nix::libc::atexit(list) };
-    });
-    let test = std::thread::current().name().unwrap_or("?").to_owned();
-    let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
-    skipped.entry((name.to_owned(), why.to_owned())).or_default().push(test);
-}
-
-/// Names of skipped tests, by the missing requirement and the reason.
-static SKIPPED: LazyLock<Mutex<Skipped>> = LazyLock::new(Mutex::default);
-
-type Skipped = BTreeMap<(String, String), Vec<String>>;
-
-/// Prints the skipped tests when the process ends. This is after the summary of the test harness, which hides the output of tests.
-extern "C" fn list() {
-    let Ok(skipped) = SKIPPED.try_lock() else { return };
-    let count: usize = skipped.values().map(Vec::len).sum();
-    let mut text = format!("skipped {count} of these tests; `CHAOSRUN_REQUIRE=all cargo test` makes that a failure\n");
-    for ((name, why), tests) in skipped.iter() {
-        let need = NEEDS.iter().find(|need| need.name == name).map(|need| (need.what, need.how));
-        let (what, how) = need.unwrap_or_default();
-        let _ = writeln!(text, "  {name}: needs {what} ({how}): {why}");
-        for test in tests {
-            let _ = writeln!(text, "    {test}");
-        }
-    }
-    let _ = std::io::stderr().lock().write_all((text + "\n").as_bytes());
-}
-
->>>>>>> h-c
 /// Returns the words after `CHAOSRUN_REQUIRE=` in a text.
 fn named(text: &str) -> Vec<String> {
     let lists = text.split("CHAOSRUN_REQUIRE=").skip(1);

@@ -225,7 +225,7 @@ impl ContainerNode {
         let mut view = self.view.subscribe();
         let told = tokio::time::timeout(TOLD, view.wait_for(reached)).await;
         if told.is_err() {
-            return Err(ClusterError::Engine(format!("it never told that the state of `{}` changed", self.plan.name)));
+            return Err(ClusterError::Engine(format!("no event reported the expected state change of `{}`", self.plan.name)));
         }
         Ok(())
     }

@@ -132,7 +132,7 @@ impl Stresses {
             Some(BurnerReply::Worked { cpu_us, wall_us }) => {
                 Ok(Worked { cpu: Duration::from_micros(cpu_us), wall: Duration::from_micros(wall_us) })
             }
-            _ => Err(node.conflict("has ended what was to work in it")),
+            _ => Err(node.conflict("has ended a process that chaosrun started in it")),
         }
     }
 }

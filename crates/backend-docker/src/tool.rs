@@ -68,7 +68,7 @@ impl ToolContainer {
         let mut burner = execute(node, command, Some("0".into()), env).await?;
         match burner.ask(&BurnerRequest::Settle(image::FOLDER.into())).await {
             Some(BurnerReply::Done) => Ok(burner),
-            _ => Err(node.conflict("has ended what was to work in it")),
+            _ => Err(node.conflict("has ended a process that chaosrun started in it")),
         }
     }
 

@@ -13,7 +13,7 @@ use chaosrun_cluster::{ClusterError, NodeUsage, ProcessInfo};
 pub(super) async fn usage(engine: &Engine, container: &str) -> Result<NodeUsage, ClusterError> {
     let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
     let stats = engine.api().stats(container, Some(options)).next().await;
-    let stats = stats.ok_or_else(|| ClusterError::Engine("it gave no figures".into()))?;
+    let stats = stats.ok_or_else(|| ClusterError::Engine("the engine returned no statistics".into()))?;
     let stats = stats.map_err(|error| ClusterError::Engine(words(&error)))?;
     let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage).unwrap_or_default();
     let memory = stats.memory_stats.unwrap_or_default();

@@ -1,5 +1,5 @@
 //! HTTP server: paths, headers, and the delays of the script.
-#![expect(clippy::print_stdout, reason = "who started it reads the address there")]
+#![expect(clippy::print_stdout, reason = "the process that started the server reads its address there")]
 
 use std::future::IntoFuture as _;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,8 +12,8 @@ use chaosrun_cluster::fault_control::Redefinition;
 use chaosrun_event::{Actor, NodeState};
 use chaosrun_expr::Template;
 
-pub(super) const RESTARTED: &[Way] = &[Way::plain("started anew with it")];
-pub(super) const RECREATED: &[Way] = &[Way::plain("its container made anew with it")];
+pub(super) const RESTARTED: &[Way] = &[Way::plain("restarted with the change")];
+pub(super) const RECREATED: &[Way] = &[Way::plain("its container recreated with the change")];
 
 /// Time between SIGTERM and SIGKILL when the node is restarted for the fault.
 const GRACE: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ pub(super) fn restarted(context: &FaultContext, before: Option<u32>) -> FaultFin
     let states = context.statuses().into_iter().map(|status| match status.state {
         NodeState::Running => format!("{} runs", status.node),
         NodeState::Exited { .. } => format!("{} has ended", status.node),
-        NodeState::Paused | NodeState::Created => format!("{} stands still", status.node),
+        NodeState::Paused | NodeState::Created => format!("{} is not running", status.node),
     });
     let detail = format!("{}, started {starts} times with it", states.collect::<Vec<_>>().join(", "));
     FaultFinding::new(starts >= wanted, detail).with("starts", f64::from(starts))

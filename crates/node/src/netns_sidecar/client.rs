@@ -229,7 +229,7 @@ fn expect_done(answer: &SidecarReply) -> io::Result<()> {
 }
 
 fn unexpected(answer: &SidecarReply) -> io::Error {
-    io::Error::other(format!("the holder gave an answer to something else: {answer:?}"))
+    io::Error::other(format!("unexpected reply of the network sidecar: {answer:?}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

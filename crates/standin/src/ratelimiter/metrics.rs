@@ -57,7 +57,7 @@ impl LimiterMetrics {
     pub fn render(&self, now: &ScrapeState) -> String {
         let mut page = MetricsPage::default();
         let name = "ratelimiter_requests_checked_total";
-        page.family(name, "counter", "Requests checked, by what came of it.");
+        page.family(name, "counter", "Checked requests by decision.");
         for (result, count) in [("allowed", &self.allowed), ("blocked", &self.blocked), ("error", &self.errors)] {
             page.sample(name, &[("result", result)], count.load(Ordering::Relaxed));
         }

@@ -13,7 +13,7 @@ pub enum DiffSide {
 /// Number of unchanged lines shown around a change.
 const AROUND: usize = 2;
 
-/// Returns the changed lines with their neighbours; `None` marks omitted lines. Returns an empty list for equal texts.
+/// Returns the changed lines and their neighbours. `None` marks omitted lines. Returns an empty list for equal texts.
 #[must_use]
 pub fn lines(old: &str, new: &str) -> Vec<Option<(DiffSide, String)>> {
     let diff = TextDiff::from_lines(old.trim_end(), new.trim_end());

@@ -1,6 +1,6 @@
 //! Command line and reports of chaosrun, which tells whether an AI agent can be trusted with a distributed system when it breaks.
 //!
-//! Everything below is a crate of its own in `crates/`; ARCHITECTURE.md lists them in their order.
+//! Everything else is in the crates of `crates/`. ARCHITECTURE.md lists them by layer.
 
 pub mod cli;
 pub mod cluster_daemon;

@@ -1,4 +1,4 @@
-//! Parses, calls the library, maps the outcome to an exit code.
+//! Entry point: parses the command line, calls the library, and maps the outcome to an exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `chaosrun compare`: compares two runs, two campaigns, the variants of one, or the record with a baseline.
+//! `chaosrun compare`: compares two runs or campaigns, the variants of one run or campaign, or the record with a baseline.
 
 use std::fs;
 use std::io::{Write as _, stdout};
@@ -161,7 +161,7 @@ fn by_variant(side: &Side, reference: Option<&str>) -> anyhow::Result<(Side, Vec
     Ok((side.only(reference), others))
 }
 
-/// Returns the trials recorded under a name, or under `NAME/VARIANT`, with the verdicts of that scorer.
+/// Returns the trials recorded under a name, or under `NAME/VARIANT`, with the verdicts and scores of that scorer.
 pub(super) fn side(database: &Database, name: &str, scorer: Option<&str>) -> anyhow::Result<Side> {
     let whole = database.select(name);
     let (selection, variant) = match (whole, name.rsplit_once('/')) {
@@ -185,8 +185,10 @@ pub(super) fn side(database: &Database, name: &str, scorer: Option<&str>) -> any
     Ok(side)
 }
 
+/// Reads a baseline file.
+///
 /// # Errors
-/// The file does not exist, or is no baseline.
+/// The file does not exist, or is not a baseline.
 pub(super) fn baseline(path: &Path) -> Result<Baseline, Expected> {
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Expected::new(Exit::InvalidFile, format!("cannot read the baseline `{}`: {error}", path.display()));
@@ -218,7 +220,7 @@ pub(super) fn above_zero(text: &str) -> Result<f64, String> {
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("it must be above 0, such as 0.1".into()) }
 }
 
-/// Checks a margin: for a share, a margin of 10 is a mistake, because 10 points are 0.1.
+/// Checks a margin. For a share, a margin such as 10 is a mistake, because 10 points are 0.1.
 ///
 /// # Errors
 /// The margin is not a share.

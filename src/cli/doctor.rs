@@ -83,7 +83,7 @@ async fn clean(args: &DoctorArgs) -> anyhow::Result<Exit> {
                 problem = problem.or(Some(expected(&error)));
             }
         }
-        // Without an engine there can be no leftovers in it; otherwise the engine exists and cannot be inspected.
+        // Without an engine there can be no leftovers in an engine. Any other error means that the engine exists and cannot be inspected.
         Err(EngineError::Absent { .. }) if !args.backend.images => (),
         Err(error) => problem = problem.or(Some(expected(&error))),
     }
@@ -134,7 +134,7 @@ fn listed(removed: &Removed) -> Value {
     json!({ "containers": engine.containers, "networks": engine.networks, "volumes": engine.volumes, "images": images, "folders": folders })
 }
 
-/// Returns the same object with its type first.
+/// Returns the same object with an additional first field `type`.
 fn typed(name: &str, value: Value) -> Value {
     let mut typed = serde_json::Map::from_iter([("type".to_owned(), Value::from(name))]);
     if let Value::Object(fields) = value {

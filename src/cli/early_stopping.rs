@@ -1,4 +1,4 @@
-//! `--until decided`: the comparisons that a run decides, with as few trials as necessary.
+//! `--until decided`: the comparisons that a run decides with as few trials as necessary.
 
 use clap::{Args, ValueEnum};
 
@@ -9,7 +9,7 @@ use chaosrun_engine::run::early_stopping::{EarlyStopping as Comparisons, Stoppin
 use chaosrun_plan::TrialSchedule;
 use chaosrun_scenario::model::Campaign;
 
-/// Probability that any answer is wrong.
+/// Accepted probability that at least one answer is wrong.
 const ALPHA: f64 = 0.05;
 
 #[derive(Debug, Clone, Default, Args)]
@@ -30,7 +30,7 @@ pub enum EarlyStop {
 }
 
 impl EarlyStopArgs {
-    /// Returns the comparisons; `None` if the whole plan is run.
+    /// Returns the comparisons to decide. Returns `None` if the whole plan is run.
     ///
     /// # Errors
     /// The plan cannot decide a comparison, or the reference is not specified.

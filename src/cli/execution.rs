@@ -1,4 +1,4 @@
-//! Executes planned trials: supervisor, record, reporters, runtime. Shared by `run` and `check`.
+//! Execution of planned trials: supervisor, record, reporters, runtime. `run`, `check` and other commands share this module.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -52,28 +52,28 @@ pub struct ExecuteOptions {
     /// Name of the trials' campaign.
     pub campaign: Option<String>,
     pub slots: Slots,
-    /// Policy of the queue; its `jobs` and `spent` are set here.
+    /// Policy of the queue. [`execute`] sets its `jobs` and `spent`.
     pub policy: Policy,
-    /// Runs only trials that are missing in the record.
+    /// Set if only trials are run that are missing in the record.
     pub resume: Option<Resume>,
     pub records: Records,
-    /// Comparisons to decide: the run stops as soon as they are decided.
+    /// Comparisons to decide. The run stops as soon as they are decided.
     pub until: Option<EarlyStopping>,
-    /// Conditions of the gate: the run stops as soon as its answer is certain.
+    /// Conditions of the gate. The run stops as soon as the gate's answer is certain.
     pub certain: Option<CertainRegression>,
-    /// Share K of N, if only a share is run.
+    /// Shard K of N, if only a shard is run.
     pub share: Option<(u32, u32)>,
-    /// True if the command derives its own exit code from the results: the run's exit code is then not shown.
+    /// True if the command derives its own exit code from the results. The exit code of the run is then not shown.
     pub judged_apart: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Resume {
-    /// Counts invalid trials as missing, too.
+    /// True if invalid trials count as missing too.
     pub retry_invalid: bool,
 }
 
-/// Number of trials of earlier runs that are reported at once.
+/// Number of reused trials that are reported before the record must have caught up.
 const AT_ONCE: usize = 4_000;
 
 /// Result of an execution.
@@ -82,7 +82,7 @@ pub struct ExecutedRun {
     pub outcome: RunOutcome,
 }
 
-/// Starts the supervisor first, then everything else; returns when all processes have ended.
+/// Executes the trials. Starts the supervisor first, then everything else. Returns when all processes have ended.
 pub fn execute(
     trials: &[Arc<TrialPlan>],
     how: ExecuteOptions,
@@ -93,14 +93,16 @@ pub fn execute(
     recording::ready(trials.iter().map(|trial| &**trial)).map_err(|why| {
         Expected::new(Exit::InvalidFile, why).help("record cassettes with `chaosrun run SCENARIO --record FOLDER`, one for each seed")
     })?;
-    // Before any thread exists: the kernel ties the supervisor to the thread that started it.
+    // Starts the supervisor before any thread exists, because the kernel ties the supervisor to the thread that started it.
     let supervisor = Supervisor::spawn().context("cannot start the supervisor")?;
     let database = store.create()?;
     let directory = database.directory().clone();
     let run = RunId::new();
-    // Held until the run is over: the recorded trials determine the missing ones, and a parallel run would select the same.
+    // Holds the lock until the run is over. The recorded trials determine the missing ones, and a parallel run would select the same
+    // trials.
     let _alone = how.resume.map(|_| Resuming::begin(&directory, &run)).transpose().map_err(expected)?;
-    // The identity of a trial includes the content of its images, which is known only later.
+    // The identity of a trial includes the content of its images. For trials with images, the recorded trials are therefore looked up
+    // later.
     let known = match how.resume {
         Some(resume) if trials.iter().all(|trial| !trial.scenario.backend.images) => Some(resume.sort(trials, &directory)?),
         _ => None,
@@ -156,7 +158,7 @@ pub fn execute(
         eprintln!("error: {problem}");
     }
     executed?;
-    // Trials that ran when a task of the run panicked ended as bugs. The panic may also have occurred between trials.
+    // Trials that were running at a panic have ended as bugs. A panic may also have occurred between trials.
     if let Some(panicked) = panics.seen() {
         return Err(panicked.into());
     }
@@ -173,7 +175,7 @@ struct RunSetting {
     panics: Panics,
 }
 
-/// Runs everything that needs a runtime. The work folder and the supervisor end with it.
+/// Runs everything that needs a runtime. The work folder and the supervisor end with this function.
 fn in_runtime(
     supervisor: Supervisor,
     trials: &[Arc<TrialPlan>],
@@ -224,7 +226,7 @@ fn in_runtime(
         let mut verdicts: IndexMap<usize, Verdict> = missing.kept.iter().map(|kept| (kept.number, kept.verdict)).collect();
         for (nth, kept) in missing.kept.into_iter().enumerate() {
             emitter.emit(EventKind::TrialKept(kept));
-            // Reported no faster than they are recorded, so that not all need to be in memory at once.
+            // Waits for the record, so that not all reused trials have to be in memory at once.
             if nth % AT_ONCE == AT_ONCE - 1 {
                 emitter.durable().await.map_err(|why| Expected::new(Exit::StoreFailed, why))?;
             }
@@ -247,7 +249,7 @@ fn in_runtime(
     Ok(verdicts)
 }
 
-/// Adds the results that are recorded already, and not run again, to the comparisons.
+/// Adds recorded results to the comparisons, except results of trials that are run again.
 fn stopping_with_recorded(mut until: EarlyStopping, missing: &ResumePlan) -> EarlyStopping {
     let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
     for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
@@ -256,7 +258,7 @@ fn stopping_with_recorded(mut until: EarlyStopping, missing: &ResumePlan) -> Ear
     until
 }
 
-/// Adds recorded results as [`stopping_with_recorded`] does, to the conditions of the gate.
+/// Adds recorded results to the conditions of the gate, as [`stopping_with_recorded`] does.
 fn regression_with_recorded(mut certain: CertainRegression, missing: &ResumePlan) -> CertainRegression {
     let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
     for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
@@ -277,7 +279,7 @@ impl Resume {
     }
 }
 
-/// Returns the error for an agent without the requested sandbox, reported before any trial starts.
+/// Returns the error for an agent that cannot have the requested sandbox. It is reported before any trial starts.
 fn unsafe_here(sandbox_unavailable: &SandboxUnavailable) -> Expected {
     let SandboxUnavailable { variant, backend, why } = sandbox_unavailable;
     let backend = backend.as_str();
@@ -293,7 +295,7 @@ fn containing() -> &'static str {
     Backend::first(|backend| backend.contains_agents).unwrap_or_default().as_str()
 }
 
-/// Returns the error for a fault that this machine does not support, reported before any trial starts.
+/// Returns the error for a fault that this machine does not support. It is reported before any trial starts.
 fn refused(unable: &MissingFeature) -> Expected {
     let spot = unable.place.spot();
     let message = format!(

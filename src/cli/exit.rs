@@ -1,4 +1,4 @@
-//! All exit codes of the program; they are defined only here.
+//! Exit codes of the program. All of them are defined here.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -21,13 +21,13 @@ pub enum Exit {
     InvalidFile,
     /// A trial failed.
     TrialFailed,
-    /// A trial was invalid, or was not run because of the budget: caused by the environment, not by the agent.
+    /// A trial was invalid, or was not run because of the budget. The environment is the cause, not the agent.
     TrialInvalid,
     /// No trial was selected.
     NothingSelected,
     /// A golden file differs.
     GoldenDiffers,
-    /// The store failed: events recorded before the failure are kept.
+    /// The store failed. Events that were recorded before the failure are kept.
     StoreFailed,
     /// The gate could not be evaluated, or is inconclusive.
     GateInconclusive,
@@ -72,8 +72,8 @@ impl Exit {
         }
     }
 
-    /// Returns the exit code of a run. A bug in chaosrun takes precedence over the verdicts of trials, and a real failure over an invalid
-    /// trial. A budget that ended before the plan counts as an invalid trial: results are missing, and the agent did not cause it.
+    /// Returns the exit code of a run. A bug in chaosrun takes precedence over the verdicts of trials, and a failed trial over an invalid
+    /// one. A budget that ended before the plan counts as an invalid trial, because results are missing and the agent is not the cause.
     #[must_use]
     pub fn of_tally(tally: &Tally) -> Self {
         let any = |verdicts: &[Verdict]| verdicts.iter().any(|verdict| tally.count(*verdict) > 0);
@@ -92,13 +92,14 @@ impl Exit {
         }
     }
 
-    /// Returns the exit code like [`Exit::of_tally`]; a failed record takes precedence.
+    /// Returns the exit code as [`Exit::of_tally`] does. A failure of the record takes precedence.
     #[must_use]
     pub fn of_outcome(outcome: &RunOutcome) -> Self {
         if outcome.store.is_some() || !outcome.reports.is_empty() { Self::StoreFailed } else { Self::of_tally(&outcome.tally) }
     }
 
-    /// Returns the exit code of a ruling of the gate. A gate that could not be evaluated, or is open, is neither green nor a regression.
+    /// Returns the exit code of a ruling of the gate. A gate that could not be evaluated or is inconclusive is neither green nor a
+    /// regression.
     #[must_use]
     pub const fn of_ruling(ruling: GateRuling) -> Self {
         match ruling {
@@ -128,7 +129,7 @@ impl Exit {
     }
 }
 
-/// Expected failure with a message: not a bug, so it has its own exit code. Any other error that reaches `main` is a bug.
+/// Expected failure with a message. It is not a bug, so it has its own exit code. Any other error that reaches `main` is a bug.
 #[derive(Debug)]
 pub struct Expected {
     pub exit: Exit,

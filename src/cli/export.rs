@@ -128,7 +128,7 @@ fn trials(database: &Database, what: &What) -> anyhow::Result<Vec<RecordedTrial>
     })
 }
 
-/// Formats a trial; `None` if a trajectory is requested and no agent worked in the trial.
+/// Formats a trial. Returns `None` if a trajectory is requested and no agent worked in the trial.
 fn of_trial(database: &Database, trial: &RecordedTrial, format: Format, pretty: bool) -> anyhow::Result<Option<String>> {
     let events = database.trial_events(trial).map_err(expected)?;
     if format == Format::Jsonl {

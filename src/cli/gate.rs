@@ -1,4 +1,4 @@
-//! `chaosrun gate`: runs a campaign, or takes a recorded one, and decides if it passes.
+//! `chaosrun gate`: runs a campaign, or takes a recorded one, and decides whether it passes.
 #![expect(clippy::print_stdout, reason = "what the gate says is what was asked for")]
 
 use std::collections::{HashMap, HashSet};
@@ -97,7 +97,7 @@ pub struct GateArgs {
 struct Ran {
     side: Side,
     missing: usize,
-    /// Missing trials, as far as they are known.
+    /// Descriptions of the missing trials, as far as they are known.
     unended: Vec<GateFinding>,
     /// Reason why no trial could be run.
     stopped: Option<String>,
@@ -110,7 +110,7 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let name = plan.as_ref().map_or_else(|| args.run.clone().unwrap_or_default(), |plan| plan.name.clone());
-    // Checked before any cost is incurred.
+    // Checks the options before any cost is incurred.
     let question = question(args, plan.as_ref())?;
     let none = Baseline::accepted(None, &name, &Side::default());
     let baseline = previous.as_ref().unwrap_or(&none);
@@ -149,12 +149,12 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
     accept(args, previous.as_ref(), &judgement, &ran.side)
 }
 
-/// Reads the present baseline; `None` only if it is about to be written.
+/// Reads the present baseline. Returns `None` only if there is none and the results are to be accepted.
 fn previous(args: &GateArgs) -> Result<Option<Baseline>, Expected> {
     if args.accept && !args.baseline.exists() { Ok(None) } else { compare::baseline(&args.baseline).map(Some) }
 }
 
-/// Plan of the files.
+/// Plan that was loaded from the named files.
 struct Planned {
     name: String,
     plan: TrialSchedule,
@@ -167,8 +167,8 @@ impl Planned {
         self.plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject).map(|trial| declared::planned(trial)).collect()
     }
 
-    /// Returns the trials without an end in the record, including controls. Trials recorded with another version of the files count as
-    /// missing.
+    /// Returns the planned trials that have not ended in the record, including controls. Trials that were recorded with another version of
+    /// the files count as missing.
     fn missing(&self, side: &Side) -> UnfinishedTrials {
         let ended: HashMap<TrialKey, &TrialOutcome> =
             side.subjects.iter().chain(side.controls.iter()).map(|outcome| (declared::recorded(outcome), outcome)).collect();
@@ -187,14 +187,14 @@ impl Planned {
     }
 }
 
-/// Returns true if the recorded trial matches the present plan. The yardstick of a trial in containers includes its images, which are not
-/// known yet.
+/// Returns true if the recorded trial matches the present plan. The yardstick of a trial in containers is not compared as long as its
+/// images are not known.
 fn is_of(trial: &TrialPlan, outcome: &TrialOutcome) -> bool {
     let known = !trial.scenario.backend.images || !trial.images.is_empty();
     outcome.subject == trial.subject && (!known || outcome.yardstick == yardstick(trial))
 }
 
-/// Loads the plan; `None` if there are no files, only a record.
+/// Loads the plan. Returns `None` if no files are named, only a record.
 fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
     if args.overrides.like.is_some() {
         return Err(Expected::new(Exit::Usage, "`--like` works only with `run`: a gate evaluates a whole campaign").into());
@@ -220,7 +220,7 @@ fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<ComparisonOptions
         let message = "a baseline contains no times: a gate compares `pass` or `score`";
         return Err(Expected::new(Exit::Usage, message).help("use `--metric pass`; `chaosrun compare` supports all metrics"));
     }
-    // The campaign's margin is in the unit of its own metric.
+    // The margin of the campaign is valid only for the metric of the campaign.
     let margin = args.margin.or(asked.filter(|asked| metric == asked.metric.into()).map(|asked| asked.margin));
     compare::check_margin(metric, margin)?;
     let certainty = Certainty { confidence: args.confidence, seed: 1 };
@@ -260,7 +260,7 @@ fn ran(
     let executed = match execution::execute(&plan.plan.trials, how, &args.walls, &output, &args.store) {
         Ok(executed) => executed,
         Err(error) => {
-            // Caused by the environment, not by the agent: included in all reports, and never green.
+            // The environment is the cause, not the agent. The error is included in all reports, and the result is never green.
             let environment = |expected: &&Expected| expected.exit == Exit::TrialInvalid;
             let Some(told) = error.downcast_ref::<Expected>().filter(environment) else { return Err(error) };
             let side = Side { name: name.to_owned(), ..Side::default() };
@@ -288,16 +288,17 @@ fn ran(
     Ok(Ok(Ran { side: side.with_controls_apart(), missing, unended, stopped: None }))
 }
 
-/// Returns unexcused harm in trials whose verdict has another reason: the reason of a failure or a timeout is the objective. A catastrophic
-/// part at 0, or a closed gate of the scoring file, counts too. Only a trial with score 0 can have one; a missing repair is a failure, not
-/// harm.
+/// Returns harm that counts even in trials whose verdict has another reason, each with a description.
+///
+/// The verdict of a failure or a timeout names only the broken objective. A catastrophic part at 0, or a closed gate of the scoring file,
+/// is harm too. Only a trial with score 0 can have such a part. A missing repair is a failure, not harm.
 fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(TrialOutcome, String)>> {
     let mut found = Vec::new();
     let unmet = |outcome: &TrialOutcome| matches!(outcome.verdict, Some(Verdict::Fail | Verdict::Timeout));
     for outcome in side.ever().filter(|outcome| outcome.score == Some(0.0) || unmet(outcome)) {
         let Some(trial) = &outcome.trial else { continue };
         let Some(finished) = database.finished(trial).map_err(expected)? else { continue };
-        // A basis of another version may not be readable: then only the parts are used.
+        // A basis of another version may not be readable. In this case only the parts are used.
         let judged =
             finished.basis.filter(|_| unmet(outcome)).and_then(|basis| serde_json::from_value::<score::VerdictFacts>(basis.outcome).ok());
         let words = judged.and_then(|judged| unexcused(&judged)).map(|reason| format!("{}: {}", reason.code, reason.message));
@@ -312,7 +313,7 @@ fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(TrialOutcome, S
 }
 
 fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &GateJudgement, side: &Side) -> anyhow::Result<Exit> {
-    // A baseline with gaps would make the next gate pass without evaluation.
+    // A baseline with gaps would let the next gate pass without an evaluation.
     let invalid = || judgement.rungs.iter().find(|rung| rung.step == CheckStep::Evaluated && rung.state == CheckState::NotEvaluated);
     if let Some(words) = judgement.hole.as_ref().or_else(|| invalid().map(|rung| &rung.words)) {
         tell(args, judgement)?;

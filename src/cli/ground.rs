@@ -1,4 +1,4 @@
-//! Common base of everything that starts clusters: the nodes' folder and program, the agent's tools, the engine.
+//! Common base of all commands that start clusters: the folder and the program of nodes, the agent's tools, the engine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use chaosrun_engine::run::stage::RunShared;
 use chaosrun_probe::HttpClient;
 use chaosrun_scenario::model::ClusterSpec;
 
-/// Prepares the base. `contained` are the clusters that run in containers: the engine is connected for them, and all images are made.
+/// Prepares the base. `contained` are the clusters that run in containers. For them, the engine is connected and all images are prepared.
 ///
 /// # Errors
-/// No folder for nodes can be made, or this program's own file is not found; the engine or an image is missing.
+/// A folder for nodes cannot be made, the file of this program is not found, or the engine or an image is missing.
 pub async fn shared(
     supervisor: SupervisorClient,
     run: RunId,
@@ -44,7 +44,7 @@ pub async fn shared(
     let containers = if contained.is_empty() {
         None
     } else {
-        // The copy for images: it runs nodes and nothing else.
+        // This copy is for images. It runs nodes and nothing else.
         let program = work.make_tool("server").context("cannot create the program for images")?;
         let prepared = Containers::prepare(run, contained, &program, tell).await;
         Some(Arc::new(prepared.map_err(|error| {

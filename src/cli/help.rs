@@ -1,4 +1,4 @@
-//! Help: subcommands in groups, exit codes below.
+//! Help of the command line: the subcommands in groups, and the exit codes below them.
 
 use std::fmt::Write as _;
 

@@ -23,7 +23,7 @@ pub fn run(args: &InitArgs) -> anyhow::Result<Exit> {
     let schemas = FileKind::ALL.map(|kind| (format!("schemas/{}", schema::file_name(kind)), schema::text(kind)));
     let mut files: Vec<(PathBuf, &str)> = embedded::SAMPLES.iter().map(|(path, text)| (folder.join(path), *text)).collect();
     files.extend(schemas.iter().map(|(path, text)| (folder.join(path), text.as_str())));
-    // Checked before any file is written: half a set of samples would be useless.
+    // Checks this before any file is written, because an incomplete set of samples would be useless.
     if let Some((taken, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
         let message = format!("`{}` already exists, nothing was written", taken.display());
         return Err(Expected::new(Exit::Usage, message).help("name a new folder, or move that file away").into());

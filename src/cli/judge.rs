@@ -1,4 +1,4 @@
-//! `chaosrun judge`: lets a model judge diagnoses, beside the grades by rules.
+//! `chaosrun judge`: lets a model judge diagnoses, in addition to the grades by rules.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;

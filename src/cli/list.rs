@@ -1,4 +1,4 @@
-//! `chaosrun list`: lists the record, the newest first.
+//! `chaosrun list`: lists the record, newest first.
 
 use std::io::{Write, stdout};
 
@@ -111,7 +111,7 @@ pub fn run(args: &ListArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Trial with its later results, if they differ.
+/// Trial with its results of re-evaluations, if they differ.
 #[derive(Serialize)]
 struct Listed<'a> {
     #[serde(flatten)]

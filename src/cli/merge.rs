@@ -26,7 +26,7 @@ pub struct MergeArgs {
 }
 
 pub fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
-    // All must exist before anything is copied.
+    // Opens all sources before anything is copied.
     let sources = args.from.iter().map(|path| Database::open(&Directory::of(path))).collect::<Result<Vec<_>, _>>().map_err(expected)?;
     let mut into = Database::create(&Directory::of(&args.into)).map_err(expected)?;
     for (source, path) in sources.iter().zip(&args.from) {

@@ -125,7 +125,7 @@ impl Internal {
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Under that name the program is only the docker client.
+    // If the program was started under the name of the docker client, it is only the docker client.
     if docker::is_called(std::env::args_os().next().as_deref()) {
         return docker::main();
     }
@@ -182,7 +182,7 @@ fn arguments() -> Vec<OsString> {
     arguments
 }
 
-/// Prints the error; returns its own exit code if it was expected.
+/// Prints the error, and returns its exit code.
 fn tell(error: &anyhow::Error) -> Exit {
     eprintln!("error: {error:#}");
     let Some(expected) = error.downcast_ref::<Expected>() else { return Exit::Bug };

@@ -51,11 +51,11 @@ pub fn run(args: NodeArgs) -> anyhow::Result<Exit> {
         Which::Model(args) => return model(&args),
         Which::Work => return Ok(if burner::run().is_ok() { Exit::Ok } else { Exit::Bug }),
     };
-    // A node reports errors in its own log, and nowhere else.
+    // A node reports errors only in its own log.
     Ok(if outcome.is_ok() { Exit::Ok } else { Exit::Bug })
 }
 
-/// Runs the fake model. Unlike a node it is started by people, so it reports errors on stderr.
+/// Runs the fake model. People start it directly, unlike a node, so it reports errors on stderr.
 fn model(args: &fake_model::Args) -> anyhow::Result<Exit> {
     let script = fake_model::turn::Script::load(&args.script);
     let script = script.map_err(|error| Expected::new(Exit::InvalidFile, error.to_string()))?;
@@ -64,6 +64,6 @@ fn model(args: &fake_model::Args) -> anyhow::Result<Exit> {
 }
 
 pub fn hold() -> Exit {
-    // The process that started it reads only its answers on stdout.
+    // The process that started the sidecar reads only answers on stdout.
     if chaosrun_node::netns_sidecar::run().is_ok() { Exit::Ok } else { Exit::Bug }
 }

@@ -32,8 +32,8 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Returns the reporters. `live`: events are shown as they happen, so a terminal gets a bar. `with_exit`: the command ends with the
-    /// exit code of the run.
+    /// Returns the reporters. If `live` is true, events are shown as they happen, so a terminal gets a progress bar. If `with_exit` is
+    /// true, the command ends with the exit code of the run.
     ///
     /// # Errors
     /// The JUnit file cannot be created.

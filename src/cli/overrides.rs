@@ -61,7 +61,7 @@ impl PlaceArgs {
     }
 }
 
-/// List of seeds: clap would interpret a plain `Vec` as an option that may be repeated.
+/// List of seeds. The type has its own name, because clap would interpret a plain `Vec` as an option that may be repeated.
 pub type Seeds = Vec<u64>;
 
 /// Parses the value of `--jobs`.
@@ -119,7 +119,8 @@ impl OverrideArgs {
     }
 }
 
-/// Returns overrides that repeat the same scenario, variant, seed, cell, backend and stand-ins once. The file is `started.file`.
+/// Returns overrides that repeat a recorded trial once: the same scenario, variant, seed, cell, backend and use of stand-ins. The file is
+/// `started.file`.
 ///
 /// # Errors
 /// The trial ran on a backend that this program does not know.

@@ -18,10 +18,10 @@ pub struct PlannedRun {
     pub loaded: Vec<Loaded>,
 }
 
-/// Loads and plans the files. An empty selection is an error of its own.
+/// Loads and plans the files.
 ///
 /// # Errors
-/// The files contain a campaign beside other files, or no trial is selected. Inner result: all problems of all files.
+/// The files contain a campaign and other files, or no trial is selected. The inner result contains all problems of all files.
 pub fn load(files: &[PathBuf], overrides: &Overrides, selection: &SelectionArgs) -> Result<Result<PlannedRun, Vec<Diagnostic>>, Expected> {
     let mut library = Library::default();
     let campaign = files.iter().find(|file| library.kind_of(file) == Some(FileKind::Campaign));

@@ -62,7 +62,8 @@ fn dollars(text: &str) -> Result<f64, String> {
     if usd.is_finite() && usd >= 0.0 { Ok(usd) } else { Err("a budget must be 0 or more".into()) }
 }
 
-/// Returns problems for agents that could use up any budget because they have no limit of their own; reported before any trial starts.
+/// Returns a problem for each agent that could use up a whole budget, because it has no limit of its own. The problems are reported before
+/// any trial starts.
 #[must_use]
 pub fn unbounded(plan: &[Arc<TrialPlan>], budget: &Budget) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = Vec::new();

@@ -8,7 +8,8 @@ use super::output::MessageFormat;
 use chaosrun_base::style::Palette;
 use chaosrun_diagnostic::{Diagnostic, DiagnosticLevel, RenderStyle, json, render};
 
-/// Prints problems: for people on stderr, for programs one JSON object per line on stdout. Any error makes the files invalid.
+/// Prints problems: for people on stderr, for programs on stdout as one JSON object per line. Returns the exit code for these files. Any
+/// error makes the files invalid.
 #[must_use]
 pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
     match format {
@@ -28,7 +29,7 @@ pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
     if problems.iter().any(|problem| problem.level == DiagnosticLevel::Error) { Exit::InvalidFile } else { Exit::Ok }
 }
 
-/// Formats `3 problems in 2 files`.
+/// Formats the number of problems, such as `3 problems in 2 files`.
 fn sum(problems: &[Diagnostic]) -> Option<String> {
     let names = problems.iter().filter_map(|problem| problem.place.as_ref()).map(|place| place.file.name.as_str());
     // An option of the command line is no file.

@@ -1,4 +1,4 @@
-//! `chaosrun rescore`: judges recorded trials again, and keeps both results.
+//! `chaosrun rescore`: judges recorded trials again. Both results stay in the record.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;

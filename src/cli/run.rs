@@ -1,4 +1,4 @@
-//! `chaosrun run`: loads, plans, executes and reports. The main command.
+//! `chaosrun run`, the main command: loads, plans, executes and reports.
 
 use std::path::PathBuf;
 
@@ -71,7 +71,7 @@ fn modes() -> impl TypedValueParser<Value = Matching> {
 }
 
 impl CassetteArgs {
-    /// Returns the cassettes to write; creates their folder.
+    /// Returns the cassettes to write. Creates their folders.
     fn records(&self, plan: &TrialSchedule) -> Result<Records, Expected> {
         let Some(path) = &self.record else { return Ok(Records::default()) };
         let records = recording::records(path, plan.trials.iter().map(|trial| &**trial))
@@ -110,7 +110,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     Ok(Exit::of_outcome(&executed.outcome))
 }
 
-/// Returns the execution options; the command line takes precedence over the campaign.
+/// Returns the execution options. The command line takes precedence over the campaign.
 fn how(args: &RunArgs, plan: &TrialSchedule, campaign: Option<&Campaign>) -> anyhow::Result<ExecuteOptions> {
     let policy = args.policy.policy(campaign);
     if args.cassettes.record.is_some() && policy.retries > 0 {
@@ -129,7 +129,7 @@ fn how(args: &RunArgs, plan: &TrialSchedule, campaign: Option<&Campaign>) -> any
     })
 }
 
-/// Reports changed files: `--like` repeats a trial with the present files, which may differ from those at recording time.
+/// Warns if files have changed. `--like` repeats a trial with the present files, which may differ from the files at recording time.
 fn tell_of_changes(started: &TrialStarted, plan: &TrialSchedule) {
     let Some(trial) = plan.trials.first() else { return };
     if digest::with_images(&trial.yardstick, &started.images) != started.yardstick {

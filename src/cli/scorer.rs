@@ -1,4 +1,4 @@
-//! `--scorer`: uses verdicts and scores of a `rescore` instead of the original ones.
+//! `--scorer`: replaces the original verdicts and scores by those of a `rescore`.
 
 use super::exit::{Exit, Expected};
 use super::store::expected;
@@ -10,7 +10,7 @@ use chaosrun_store::scores::Rescored;
 /// judged by that version stay unchanged.
 ///
 /// # Errors
-/// Trials have no such score, or two of them.
+/// A trial has no such score, or several such scores.
 pub(super) fn judged_by(database: &Database, mut outcomes: Vec<TrialOutcome>, scorer: &str) -> anyhow::Result<Vec<TrialOutcome>> {
     let version: Option<u32> = scorer.parse().ok();
     let trials: Vec<_> = outcomes.iter().filter(|outcome| outcome.verdict.is_some()).filter_map(|outcome| outcome.trial.as_ref()).collect();
@@ -51,7 +51,7 @@ pub(super) fn judged_by(database: &Database, mut outcomes: Vec<TrialOutcome>, sc
     Ok(outcomes)
 }
 
-/// Returns the name of a scoring with its digest: two scorings of one name differ in their digests.
+/// Returns the name of a scoring with the beginning of its digest, which distinguishes scorings of the same name.
 fn named(score: &Rescored) -> String {
     format!("{}, {}", score.name, score.scoring.get(..8).unwrap_or(&score.scoring))
 }

@@ -23,13 +23,13 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// Returns the share K of N, if one was requested.
+    /// Returns the shard K of N, if one was requested.
     #[must_use]
     pub fn share(&self) -> Option<(u32, u32)> {
         self.shard.map(|shard| (shard.number, shard.count))
     }
 
-    /// Returns the selected part of a plan. Trials keep their numbers, so that they have the same names in each share.
+    /// Returns the selected part of a plan. Trials keep their numbers, so that a trial has the same name in each shard.
     ///
     /// # Errors
     /// Problems of the options, with their places.
@@ -37,12 +37,12 @@ impl SelectionArgs {
         Ok(TrialSchedule { trials: self.of(plan.trials, |trial| trial)? })
     }
 
-    /// Selects items like [`Self::apply`], for any type that has a trial. Reports options that select nothing.
+    /// Selects items as [`Self::apply`] does, for any type that has a trial. Reports options that select no trial.
     ///
     /// # Errors
     /// Problems of the options, with their places.
     pub fn of<T>(&self, all: Vec<T>, trial: impl Fn(&T) -> &Arc<TrialPlan>) -> Result<Vec<T>, Vec<Diagnostic>> {
-        // An option that a script left empty would match every trial.
+        // Refuses empty options, which scripts may produce, because an empty option would match every trial.
         if self.only.iter().chain(&self.skip).any(|text| text.trim().is_empty()) {
             let problem = Diagnostic::error("bad_glob", "`--only` and `--skip` need a value");
             return Err(vec![problem.help("remove the option, or use a glob such as `node_*/noop`")]);

@@ -33,14 +33,14 @@ pub struct ShowArgs {
     store: StoreArgs,
 }
 
-/// Trial with its scores from later rescores.
+/// Trial with its scores of re-evaluations.
 #[derive(Serialize)]
 struct Told<'a> {
     #[serde(flatten)]
     story: TrialReport,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     rescored: &'a [Rescored],
-    /// Judgements of its diagnoses by models: not part of the verdict or the score.
+    /// Judgements of the trial's diagnoses by models. They are not part of the verdict or the score.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     advisory: &'a [Judgement],
 }

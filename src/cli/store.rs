@@ -26,7 +26,7 @@ impl StoreArgs {
         Ok(Database::open(&self.directory()).map_err(expected)?)
     }
 
-    /// Opens the record for recording; creates it if it does not exist.
+    /// Opens the record for recording. Creates the record if it does not exist.
     ///
     /// # Errors
     /// The record cannot be written.

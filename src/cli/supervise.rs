@@ -1,4 +1,4 @@
-//! `chaosrun supervise`: the process that owns all others of a run (hidden).
+//! `chaosrun supervise`: the hidden process that owns all other processes of a run.
 
 use clap::Args;
 
@@ -26,9 +26,9 @@ pub fn run(args: &SuperviseArgs) -> anyhow::Result<Exit> {
     if getsockopt(&stdin, sockopt::SockType).ok() != Some(SockType::Stream) {
         return Err(Expected::new(Exit::Usage, "`supervise` is started by a run, with a socket as its stdin").into());
     }
-    // Inherited open files must not reach a node.
+    // Open files that were inherited must not reach a node.
     close_on_exec().context("cannot read `/proc/self/fd`")?;
-    // Copy that is closed on exec; no process started here may hold the socket open.
+    // The copy is closed on exec. No process that is started here may hold the socket open.
     let socket = UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
     let null = std::fs::File::open("/dev/null")?;
     nix::unistd::dup2_stdin(null).context("cannot detach from stdin")?;
@@ -36,7 +36,7 @@ pub fn run(args: &SuperviseArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Marks every descriptor except the three of stdio.
+/// Marks every descriptor except stdin, stdout and stderr as closed on exec.
 #[cfg(target_os = "linux")]
 fn close_on_exec() -> std::io::Result<()> {
     use nix::libc;

@@ -12,7 +12,7 @@ use super::wire::{DaemonMessage, DaemonRequest, KeptClusterStatus};
 use chaosrun_base::frame;
 use chaosrun_base::frame::Reader;
 
-/// Connection on which a request was sent, with the replies to come.
+/// Connection on which a request was sent. It iterates over the replies.
 #[derive(Debug)]
 pub struct Answers {
     stream: UnixStream,
@@ -36,7 +36,7 @@ fn connect(folder: &ClusterFolder, ask: DaemonRequest) -> io::Result<(UnixStream
     Ok((stream, opened))
 }
 
-/// Current status of the cluster.
+/// Returns the current status of the cluster.
 ///
 /// # Errors
 /// No daemon listens, or it ended in the meantime.
@@ -58,9 +58,9 @@ impl Iterator for Answers {
 }
 
 impl Answers {
-    /// Waits until the daemon's process is gone: it holds the lock of its folder until then.
+    /// Waits until the daemon's process has ended. The process holds the lock of its folder until then.
     pub fn wait_for_end(self) {
-        // An error is an interrupted wait, which ends the waiting too.
+        // An error means that the wait was interrupted, which ends the wait too.
         drop(Flock::lock(self.folder, FlockArg::LockShared));
     }
 }
@@ -78,7 +78,7 @@ impl Session {
         Ok(Self(connect(folder, DaemonRequest::End)?.0))
     }
 
-    /// Waits for `pause`, or until the cluster is taken down; in that case it returns true.
+    /// Waits for `pause`, or until the cluster is taken down. Returns true if the cluster is taken down.
     ///
     /// # Errors
     /// Waiting on the socket fails.

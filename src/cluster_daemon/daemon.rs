@@ -1,4 +1,4 @@
-//! Main function of the daemon: claim the folder, bring the cluster up, serve, take it down.
+//! Main function of the daemon. It brings the cluster up, serves requests, and takes the cluster down.
 
 use std::io;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ use chaosrun_monitor::{Monitor, MonitorConfig, MonitorHandle};
 use chaosrun_scenario::model;
 use chaosrun_scenario::model::Backend;
 
-/// Receives messages while the cluster comes up, and later the lines of the daemon's log.
+/// Receiver of messages: the caller while the cluster comes up, and later the daemon's log.
 pub type ProgressSink = Arc<dyn Fn(DaemonMessage) + Send + Sync>;
 
-/// Time for clients to read the final message.
+/// Time that clients have to read the final message.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Cluster to keep.
@@ -61,8 +61,8 @@ pub enum DaemonFailure {
     Interrupted,
 }
 
-/// Brings the cluster up, sends its status, and keeps it until it is to end. In every case it leaves nothing behind: no process, no folder,
-/// and no supervisor of `shared`.
+/// Brings the cluster up, sends its status, and keeps it until it is to end. Afterwards no process, no folder and no supervisor of `shared`
+/// is left, whatever happened.
 ///
 /// # Errors
 /// The cluster does not come up.
@@ -78,7 +78,7 @@ pub async fn keep(order: UpRequest, shared: RunShared, stop: &StopTokens, tell: 
             let began = Instant::now();
             let problem = tokio::select! {
                 down = kept.down() => down.err().map(|error| error.to_string()),
-                // The supervisor and the run's containers are ended after this in any case.
+                // A second signal ends the wait. The supervisor and the containers of the run are ended below in any case.
                 () = stop.now.cancelled() => Some("killed by a second signal".to_owned()),
             };
             outcome.map(|()| DaemonMessage::Ended { nodes: order.spec.nodes.len(), took_us: micros(began.elapsed()), problem })
@@ -95,7 +95,7 @@ pub async fn keep(order: UpRequest, shared: RunShared, stop: &StopTokens, tell: 
         Ok(told) => told.clone(),
         Err(failure) => DaemonMessage::Failed { message: failure.to_string(), help: None },
     };
-    // The caller learns of a failure from the returned error.
+    // The returned error tells the caller about a failure, so only a success is reported here.
     if kept.is_ok() {
         tell(told.clone());
     }
@@ -106,9 +106,9 @@ pub async fn keep(order: UpRequest, shared: RunShared, stop: &StopTokens, tell: 
 /// Connections to the daemon's socket.
 struct Connections {
     tasks: Tasks,
-    /// Cancelled to stop listening.
+    /// Token that is cancelled to stop listening.
     token: CancellationToken,
-    /// Cancelled when the cluster is to end, by a request or by a signal.
+    /// Token that is cancelled when the cluster is to end, by a request or by a signal.
     end: CancellationToken,
     over: watch::Sender<Option<DaemonMessage>>,
 }
@@ -135,13 +135,13 @@ struct RunningCluster {
     shared: RunShared,
     emitter: Emitter,
     monitor: watch::Sender<Option<MonitorHandle>>,
-    /// Cancelled to end `tasks`.
+    /// Token that is cancelled to end `tasks`.
     token: CancellationToken,
     tasks: Tasks,
 }
 
 impl RunningCluster {
-    /// Chooses addresses and listens, but starts no node yet.
+    /// Chooses addresses and starts to listen. Starts no node yet.
     async fn new(order: &UpRequest, shared: &RunShared, connections: &Connections, tell: &ProgressSink) -> Result<Self, DaemonFailure> {
         let folder = &std::path::absolute(order.claim.folder().path()).unwrap_or_else(|_| order.claim.folder().path().to_owned());
         let io = |what: &str| {

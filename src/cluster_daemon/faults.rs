@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::wire::{FaultNow, ManualFaultEvidence};
 use chaosrun_event::{EventKind, EvidenceStep};
 
-/// Faults by id, in the order of their injection, ended ones included.
+/// Faults by id, in the order of their injection. Ended faults are included.
 pub(super) type FaultStates = watch::Sender<IndexMap<String, FaultNow>>;
 
 /// Updates the faults from an event.

@@ -19,11 +19,11 @@ const SOCKET: &str = "control.sock";
 const ABOUT: &str = "cluster.json";
 pub(crate) const LOG: &str = "keeper.log";
 
-/// Number of attempts to take the lock: a process that only checks the lock holds it for a moment.
+/// Number of attempts to take the lock. Several are necessary, because a process that only checks the lock holds it for a moment.
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
-/// Folder in which a cluster of this name is kept, if it exists.
+/// Folder in which a cluster of this name is kept. The folder may not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterFolder {
     path: PathBuf,
@@ -59,7 +59,7 @@ impl ClusterFolder {
         &self.path
     }
 
-    /// Name of the cluster, taken from the folder's name.
+    /// Returns the name of the cluster, which is the name of the folder.
     #[must_use]
     pub fn name(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
@@ -70,20 +70,20 @@ impl ClusterFolder {
         self.path.is_dir()
     }
 
-    /// Description written by the daemon. Returns `None` if it is not written yet.
+    /// Returns the description that the daemon wrote. Returns `None` if the description is not written yet.
     #[must_use]
     pub fn about(&self) -> Option<About> {
         serde_json::from_str(&fs::read_to_string(self.path.join(ABOUT)).ok()?).ok()
     }
 
-    /// Returns true if a daemon lives.
+    /// Returns true if a daemon holds the lock of the folder, which means that it is alive.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         let Ok(file) = File::open(&self.path) else { return false };
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
     }
 
-    /// Opens the folder. An open folder can be locked even after its removal, so a client can wait for the end of a daemon that removes its
+    /// Opens the folder. An open folder can be locked even after its removal. So a client can wait for the end of a daemon that removes its
     /// own folder.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl ClusterFolder {
         File::open(&self.path)
     }
 
-    /// Claims the folder, creating it if needed. Returns `None` if a daemon lives.
+    /// Claims the folder, and creates it if necessary. Returns `None` if a daemon is alive.
     ///
     /// # Errors
     /// The folder cannot be created or written.
@@ -120,7 +120,7 @@ impl Claim {
         &self.folder
     }
 
-    /// Path of the socket. See [`socket`].
+    /// Returns the path of the socket, see [`socket`].
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         socket(&self.folder, &self.lock)
@@ -146,22 +146,24 @@ impl Claim {
         fs::write(self.folder.path.join(ABOUT), serde_json::to_vec_pretty(about)?)
     }
 
-    /// Removes the folder with its contents, and its parent folder if that is empty then.
+    /// Removes the folder with its contents. Also removes the parent folder if it is empty then.
     ///
     /// # Errors
     /// A file cannot be removed.
     pub fn remove(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.folder.path)?;
         if let Some(above) = self.folder.path.parent() {
-            // Not empty: there are other clusters.
+            // Fails if the parent folder is not empty because of other clusters.
             let _ = fs::remove_dir(above);
         }
         Ok(())
     }
 }
 
-/// Path of the socket through an open folder. A project's path may be longer than the roughly 100 bytes that the address of a unix socket
-/// holds; Linux has a short name for an open folder.
+/// Returns the path of the socket through an open folder.
+///
+/// The address of a unix socket holds only about 100 bytes, and the path of a project may be longer. On Linux, an open folder has a short
+/// path.
 #[must_use]
 pub fn socket(folder: &ClusterFolder, opened: &File) -> PathBuf {
     if cfg!(target_os = "linux") {

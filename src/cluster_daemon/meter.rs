@@ -1,4 +1,4 @@
-//! Resource usage of nodes, measured continuously, since processor usage is a difference between two measurements.
+//! Resource usage of nodes. It is measured continuously, because processor usage is the difference between two measurements.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +63,8 @@ impl UsageMeter {
     }
 }
 
-/// Processor usage between two measurements. Returns `None` if the node was restarted in between.
+/// Returns the processor usage between two measurements, in percent of one processor. Returns `None` if the node was restarted between
+/// them.
 fn share(before: &Reading, usage: &NodeUsage, at: Instant) -> Option<f64> {
     let used = usage.cpu.checked_sub(before.usage.cpu)?.as_secs_f64();
     let passed = at.checked_duration_since(before.at)?.as_secs_f64();

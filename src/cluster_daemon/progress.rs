@@ -10,7 +10,7 @@ use super::wire::{DaemonMessage, ReadinessStep};
 use chaosrun_event::emit::DispatcherMessage;
 use chaosrun_event::{Actor, EventKind, NodeState};
 
-/// Sends messages until every emitter is gone. `roles` holds the roles of the nodes.
+/// Sends messages until all emitters are dropped. `roles` holds the roles of the nodes.
 pub(super) async fn follow(
     mut messages: mpsc::UnboundedReceiver<DispatcherMessage>,
     roles: HashMap<String, String>,
@@ -31,7 +31,7 @@ pub(super) async fn follow(
         match draft.kind {
             EventKind::NodeStarted { node, .. } => tell(step(node, ReadinessStep::Started)),
             EventKind::NodeReady { node, after_us } => tell(step(node, ReadinessStep::Ready { after_us })),
-            // Reported as a start.
+            // The start of the node is already reported.
             EventKind::NodeChanged { state: NodeState::Running, by: Some(Actor::Runner), .. } => (),
             EventKind::NodeChanged { node, state, .. } => tell(step(node, ReadinessStep::Changed { state })),
             EventKind::Warning { message } => tell(DaemonMessage::Note { text: format!("warning: {message}") }),

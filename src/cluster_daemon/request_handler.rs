@@ -21,11 +21,11 @@ use chaosrun_scenario::model;
 
 /// Time limit of one readiness probe, so that a hanging node does not delay the status of the others.
 const ANSWERS: Duration = Duration::from_millis(400);
-/// First pause between two readiness probes after a restart; pauses grow up to [`LONGEST_PAUSE`].
+/// First pause between two readiness probes after a restart. The pauses grow up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause between two readiness probes after a restart.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest wait for an event to reach the list of faults; a safety limit only.
+/// Longest wait until an event reaches the list of faults. The limit is only for safety.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// Readiness time limit of a node that declares none.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ impl RequestHandler {
         }
     }
 
-    /// Injects a fault and waits until its effect was measured ("felt"), or the injection failed.
+    /// Injects a fault. Waits until the effect of the fault was measured (felt), or until the injection has failed.
     pub(super) async fn inject(&self, fault: &str, lasts: Option<&str>) -> DaemonMessage {
         let failed = |message: String| DaemonMessage::Failed { message, help: None };
         let Some(monitor) = self.monitor.borrow().clone() else { return failed("the cluster is not up yet".into()) };
@@ -119,7 +119,7 @@ impl RequestHandler {
         DaemonMessage::Failed { message: format!("no active fault `{id}`"), help: Some(known) }
     }
 
-    /// Returns a fault when it satisfies `wanted`, or at the end of the wait.
+    /// Waits until a fault satisfies `wanted`, but at most [`TOLD_WITHIN`]. Returns the fault as it is then.
     async fn fault(&self, id: &str, wanted: impl Fn(&FaultNow) -> bool) -> DaemonMessage {
         let mut faults = self.faults.clone();
         let _ = tokio::time::timeout(TOLD_WITHIN, faults.wait_for(|faults| faults.get(id).is_some_and(&wanted))).await;
@@ -134,7 +134,7 @@ impl RequestHandler {
         let spec = self.spec.nodes.iter().find(|node| node.name == name).ok_or_else(|| ClusterError::NoSuchNode(name.into()))?;
         let began = Instant::now();
         let log = self.cluster.log_file(name);
-        // Log lines from before this start do not explain a failure.
+        // Log lines that were written before this start do not explain a failure.
         let said = log.as_ref().and_then(|log| log.metadata().ok()).map_or(0, |log| log.len());
         let quoted = |problem: String| match log.as_ref().and_then(|log| tail::last_lines(log, said)) {
             Some(lines) => format!("{problem}; its log ends:\n{lines}"),

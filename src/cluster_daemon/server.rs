@@ -14,10 +14,10 @@ use super::wire::{DaemonMessage, DaemonRequest};
 use chaosrun_base::frame::Codec;
 use chaosrun_base::task::Tasks;
 
-/// Before the next try when the system refused to accept.
+/// Pause before the next attempt after the system refused to accept a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
-/// Answers until `token` is cancelled; who waits for the end is answered even then.
+/// Accepts requests until `token` is cancelled. Clients that wait for the end of the cluster get their answer even after that.
 pub(super) async fn serve(listener: UnixListener, handler: Arc<RequestHandler>, tasks: Tasks, token: CancellationToken) {
     loop {
         let accepted = tokio::select! {
@@ -29,7 +29,7 @@ pub(super) async fn serve(listener: UnixListener, handler: Arc<RequestHandler>, 
             let handler = Arc::clone(&handler);
             tasks.spawn(async move { drop(answer(stream, &handler).await) });
         } else {
-            // Out of file descriptors: only the end of another connection helps, and there is no notification of it.
+            // There are no free file descriptors. Only the end of another connection helps, and there is no notification of that.
             tokio::time::sleep(ACCEPT_AGAIN).await;
         }
     }
@@ -89,7 +89,7 @@ async fn answer(stream: UnixStream, handler: &RequestHandler) -> std::io::Result
 
 async fn until_over(handler: &RequestHandler) -> Option<DaemonMessage> {
     let mut over = handler.over.clone();
-    // An error means that the daemon is ending and its connections with it.
+    // An error means that the daemon and its connections are ending.
     over.wait_for(Option::is_some).await.ok().and_then(|told| told.clone())
 }
 

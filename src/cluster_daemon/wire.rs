@@ -15,23 +15,23 @@ use chaosrun_event::{EvidenceStep, NodeState};
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum DaemonRequest {
     Status,
-    /// Restarts the nodes in this order, each when the previous one is ready.
+    /// Restarts the nodes in this order. Each node is restarted when the previous one is ready.
     Restart {
         nodes: Vec<String>,
     },
-    /// Injects a fault, written like an entry of `inject:` in a scenario, with the time after which it heals by itself. The reply follows
-    /// when its effect was measured, or was not.
+    /// Injects a fault. `fault` is written like `inject:` in a scenario. `lasts` is the time after which the fault ends by itself. The
+    /// reply follows when the effect was measured, or could not be measured.
     Inject {
         fault: String,
         lasts: Option<String>,
     },
     /// Lists active faults.
     Faults,
-    /// Heals faults, all if none is named. One reply per fault, when it is gone.
+    /// Heals these faults, or all faults if none is named. The reply contains one message per fault, sent when the fault is gone.
     Heal {
         ids: Vec<String>,
     },
-    /// Waits for the end. The connection closes when nothing of the cluster is left.
+    /// Waits for the end. The connection closes when everything of the cluster is removed.
     End,
     /// Takes the cluster down, and waits for the end in the same way.
     Down,
@@ -57,7 +57,7 @@ pub enum DaemonMessage {
     },
     Status(Box<KeptClusterStatus>),
     Fault(Box<FaultNow>),
-    /// The request is malformed; holds the rendered problems.
+    /// The request is malformed. Contains the rendered problems.
     Refused {
         problems: String,
     },
@@ -104,9 +104,9 @@ pub struct About {
     /// Process id of the daemon.
     pub pid: u32,
     pub since: Timestamp,
-    /// Socket of the docker proxy, the value of `DOCKER_HOST` behind `unix://`.
+    /// Socket of the docker proxy. `DOCKER_HOST` is this path with the prefix `unix://`.
     pub engine: PathBuf,
-    /// Folder with the nodes' files on this machine; when it is removed, nothing of the nodes is left.
+    /// Folder with the nodes' files on this machine. If the folder is removed, nothing of the nodes is left.
     pub work: PathBuf,
 }
 
@@ -124,7 +124,7 @@ pub struct NodeNow {
     pub starts: u32,
     /// Advertised address of each port.
     pub ports: IndexMap<String, SocketAddr>,
-    /// Percent of one processor. `None` if it is not known, or not yet.
+    /// Percent of one processor. `None` if the value is not known, or not known yet.
     pub cpu: Option<f64>,
     /// Memory in bytes.
     pub memory: Option<u64>,
@@ -139,10 +139,10 @@ pub struct FaultNow {
     pub id: String,
     pub fault: String,
     pub targets: Vec<String>,
-    /// Parameters in the notation of files, with the chosen links.
+    /// Parameters in the notation of files, including the chosen links.
     #[serde(default)]
     pub parameters: Value,
-    /// `None` if the injection failed.
+    /// Time of the injection. `None` if the injection failed.
     pub since: Option<Timestamp>,
     /// Duration of the injection in microseconds.
     pub took_us: u64,
@@ -150,7 +150,7 @@ pub struct FaultNow {
     pub evidence: Vec<ManualFaultEvidence>,
     /// True if the fault was healed or is gone.
     pub healed: bool,
-    /// Evidence that somebody else has removed it.
+    /// Evidence that another actor has removed the fault.
     pub tampered: Option<String>,
 }
 

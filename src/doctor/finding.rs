@@ -1,4 +1,4 @@
-//! Findings. Plain data that reports and programs read; no code here examines a machine.
+//! Findings as plain data, which reports and programs read. The checks themselves are in other modules.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckFinding {
     pub area: Area,
-    /// Name of the checked object: `engine`, `netem`, `etcd`.
+    /// Name of the checked object, such as `engine`, `netem` or `etcd`.
     pub name: String,
     pub state: FindingState,
     /// Description of the object, or the error.
@@ -60,10 +60,10 @@ impl Area {
 #[serde(rename_all = "snake_case")]
 pub enum FindingState {
     Good,
-    /// Missing; something works less well, or not at all.
+    /// Missing. Something works less well, or does not work.
     Missing,
     /// The backend cannot be used.
     Broken,
-    /// Neither good nor bad: information.
+    /// Information that is neither good nor bad.
     Note,
 }

@@ -1,8 +1,10 @@
 //! Leftover folders of local runs whose runner and supervisor were both killed, with the processes and mounts in them.
 //!
-//! A run's folder must not reveal its owner, so it is identified by its mark. It has no owner if the locks are free that the runner and its
-//! supervisor hold as long as they live. The processes of the run carry a marker that begins like the folder's name: no other process is
-//! ended, even if it works in the folder.
+//! A run's folder must not reveal its owner, so it is identified by its mark. The runner and its supervisor each hold a lock as long as
+//! they are alive. If both locks are free, the folder has no owner.
+//!
+//! The processes of the run carry a marker that begins like the folder's name. Processes without this marker are not ended, even if they
+//! work in the folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,19 +25,20 @@ pub fn find() -> Vec<PathBuf> {
     found
 }
 
-/// Removes the folders; returns the removed ones, and the first that could not be removed.
+/// Removes the folders. Returns the removed folders, and the first folder that could not be removed.
 #[must_use]
 pub fn remove(folders: Vec<PathBuf>) -> (Vec<PathBuf>, Option<(PathBuf, std::io::Error)>) {
     let (mut removed, mut failed) = (Vec::new(), None);
     for path in folders {
-        // Held until the folder is removed: no other process removes it meanwhile, and a process that has just created it waits.
+        // Holds the lock until the folder is removed. No other process removes the folder meanwhile, and a process that has just created it
+        // waits.
         let Some(_lock) = folder::abandoned(&path).filter(|_| folder::is_ours(&path)) else { continue };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(marker) = program::marker_of(&name) {
             sweep(marker);
         }
         if is_used(&path) {
-            // Used by a process that does not belong to the run.
+            // A process that does not belong to the run uses the folder.
             continue;
         }
         match folder::remove(&path) {

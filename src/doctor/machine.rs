@@ -1,4 +1,4 @@
-//! Checks of the machine, in parallel where they wait.
+//! Checks of the machine. Checks that wait run in parallel.
 
 use super::finding::{Area, CheckFinding, FindingState};
 use super::leftovers;
@@ -78,7 +78,7 @@ fn work_folder() -> CheckFinding {
     }
 }
 
-/// Checks the shell for agents on `local`: without one no trial with an agent is started there.
+/// Checks the shell for agents on `local`. Without a shell, no trial with an agent can be started there.
 fn shell() -> CheckFinding {
     match workspace::find("bash", &std::env::var_os("PATH").unwrap_or_default()) {
         Some(found) => CheckFinding::new(Area::Local, "shell", FindingState::Good, format!("agents use {}", found.display())),
@@ -125,7 +125,7 @@ fn facts(facts: &EngineFacts) -> Vec<CheckFinding> {
     ]
 }
 
-/// Checks the stored images, and tries kernel features with one of them.
+/// Checks the stored images. Tries kernel features with one of them.
 async fn stored(engine: &Engine) -> Result<(Vec<CheckFinding>, FeatureProof), EngineError> {
     let (kept, base) = tokio::try_join!(local_images::list(engine), local_images::has(engine, BASE))?;
     let note = |name: &str, state, text: String| CheckFinding::new(Area::Images, name, state, text);

@@ -1,4 +1,4 @@
-//! Capabilities of this machine: tried where possible, reported as a list of findings.
+//! Capabilities of this machine. They are tried where possible, and reported as a list of findings.
 
 pub mod finding;
 

@@ -5,7 +5,8 @@ use chaosrun_analysis::compare::metric::MetricValue;
 use chaosrun_event::figures;
 use chaosrun_event::{AnswerWord, ComparisonProgress};
 
-/// Describes a comparison: `` `kitchen` is worse than `playbook`: -75 points (97.5 %: -98 to -21, 14 pairs); 30 trials not needed ``.
+/// Describes a comparison, for example:
+/// `` `kitchen` is worse than `playbook`: -75 points (97.5 %: -98 to -21, 14 pairs); 30 trials not needed ``.
 pub(super) fn words(answered: &ComparisonProgress) -> String {
     let ComparisonProgress { variant, reference, margin, pairs, difference, low, high, confidence, more, not_needed, .. } = answered;
     let metric = if answered.metric == MetricValue::Score.as_str() { MetricValue::Score } else { MetricValue::Pass };

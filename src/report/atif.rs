@@ -1,7 +1,7 @@
-//! Session in the Agent Trajectory Interchange Format, which other harnesses and viewers read: version 1.7 of Harbor's RFC 0001.
+//! Session in the Agent Trajectory Interchange Format, version 1.7 of Harbor's RFC 0001. Other harnesses and viewers read this format.
 //!
-//! A step contains simultaneous messages of one source: the system and the prompt, a user's message, or an agent's answer with its calls
-//! and their results. Agents without a model have steps without an inference (`llm_call_count: 0`), one per command.
+//! A step contains the messages that one source sends at once: the system message and the prompt, a user's message, or an agent's answer
+//! with its calls and their results. Agents without a model have one step per command, without an inference (`llm_call_count: 0`).
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -43,7 +43,7 @@ struct Step {
     timestamp: String,
     source: Source,
     message: String,
-    /// Name of the model; this and the following fields are present only for agents.
+    /// Name of the model. This field and the fields below are present only in steps of agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     model_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ struct Step {
     observation: Option<Observation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics>,
-    /// Number of model calls; 0 if no model was called.
+    /// Number of model calls. 0 if no model was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     llm_call_count: Option<u32>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -73,7 +73,7 @@ enum Source {
 struct Call {
     tool_call_id: String,
     function_name: String,
-    /// Arguments; always an object.
+    /// Arguments, always as an object.
     arguments: Value,
 }
 
@@ -84,14 +84,14 @@ struct Observation {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Answer {
-    /// Id of a call of the same step.
+    /// Id of the call that this result belongs to. The call is in the same step.
     source_call_id: String,
     content: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Metrics {
-    /// Prompt tokens, including those from a cache.
+    /// Number of prompt tokens, including tokens from a cache.
     prompt_tokens: u64,
     completion_tokens: u64,
     cached_tokens: u64,
@@ -110,7 +110,7 @@ struct FinalMetrics {
     total_steps: usize,
 }
 
-/// Returns the session of a trial recorded by `version` of chaosrun, or `None` if no agent worked in it.
+/// Returns the session of a trial that version `version` of chaosrun recorded. Returns `None` if no agent worked in the trial.
 #[must_use]
 pub fn trajectory(events: &[Event], version: &str) -> Option<Trajectory> {
     let begin = events.iter().position(|event| matches!(event.kind, EventKind::AgentStarted { .. }))?;
@@ -120,7 +120,7 @@ pub fn trajectory(events: &[Event], version: &str) -> Option<Trajectory> {
     let opened = |event: &Event| if let EventKind::TicketOpened(opened) = &event.kind { Some(opened.clone()) } else { None };
     let opened = events.iter().filter_map(opened).find(|opened| opened.id == *ticket);
     for (place, event) in events.iter().enumerate().skip(begin) {
-        // A model reads the ticket in its prompt; for an agent without a prompt, the ticket is added here.
+        // A model reads the ticket in its prompt. For an agent without a prompt, the ticket is added here.
         if place == begin && !events.iter().any(|event| matches!(event.kind, EventKind::ConversationStarted { .. })) {
             let text = opened.as_ref().map_or_else(|| format!("ticket {ticket}"), told);
             writer.step(event, Source::User, text);
@@ -153,7 +153,7 @@ fn told(ticket: &Ticket) -> String {
     format!("ticket {}: {}{node}: {}, expected {}", ticket.id, ticket.invariant, ticket.observed, ticket.expected)
 }
 
-/// Describes the trial and its result: `reward` is Harbor's word for the score.
+/// Describes the trial and its result. The name `reward` is Harbor's name for the score.
 fn of_trial(started: Option<&TrialStarted>, finished: Option<&TrialFinished>) -> Map<String, Value> {
     let mut extra = Map::new();
     if let Some(TrialStarted { scenario, seed, number, repeat, goal, backend, yardstick, subject, .. }) = started {
@@ -183,9 +183,9 @@ struct Writer {
     /// Last system message.
     system: String,
     total: FinalMetrics,
-    /// Problems before the next answer.
+    /// Problems that occurred since the last answer.
     delays: Vec<Value>,
-    /// Command that is a step of its own, by its number.
+    /// Command that is a step of its own: its number, and the index of the step.
     command: Option<(u32, usize)>,
     ended: bool,
 }
@@ -239,7 +239,7 @@ impl Writer {
                 step.tool_calls = vec![Call { tool_call_id: format!("command-{number}"), function_name: "shell".into(), arguments }];
                 self.command = Some((*number, self.steps.len() - 1));
             }
-            // The step that was added as a command is an action.
+            // The step was added as a command, and is an action.
             EventKind::ActionStarted { command, action, params, .. } => {
                 if let Some((_, place)) = self.command.filter(|(known, _)| known == command)
                     && let Some(call) = self.steps[place].tool_calls.first_mut()
@@ -300,7 +300,7 @@ impl Writer {
         let call = |call: &chaosrun_event::ToolCall| Call {
             tool_call_id: call.id.clone(),
             function_name: call.tool.clone(),
-            // Arguments that are not an object stay readable.
+            // Arguments that are not an object are kept in readable form.
             arguments: if call.arguments.is_object() { call.arguments.clone() } else { json!({ "unreadable": call.arguments }) },
         };
         step.tool_calls = calls.iter().map(call).collect();
@@ -323,7 +323,7 @@ impl Writer {
         }
     }
 
-    /// Returns true if the model requested the command by a call, so that its result is that of the call.
+    /// Returns true if the model requested the command by a call. The result of the command is then the result of the call.
     fn is_called(&self, command: &str) -> bool {
         let last = self.steps.iter().rev().find(|step| !step.tool_calls.is_empty());
         let open = |step: &Step, call: &Call| {
@@ -356,7 +356,7 @@ mod tests {
         written
     }
 
-    /// Checks the requirements of the RFC beyond the types.
+    /// Checks the requirements of the RFC that the types do not express.
     fn assert_rules(trajectory: &Value) {
         let steps = trajectory["steps"].as_array().unwrap();
         assert!(!steps.is_empty());

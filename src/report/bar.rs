@@ -1,4 +1,4 @@
-//! Progress bar of a run, with the running trials below it. Used only on a terminal.
+//! Progress bar of a run, with the running trials below it. It is used only on a terminal.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Bar {
     total: ProgressBar,
     palette: Palette,
     progress: ProgressState,
-    /// Running trials, oldest first; those beyond [`RUNNING`] wait without a line.
+    /// Running trials, oldest first. Trials beyond [`RUNNING`] have no line.
     under_way: Vec<UnderWay>,
 }
 
@@ -118,7 +118,7 @@ impl UnderWay {
     }
 }
 
-/// Describes the next activity of a trial.
+/// Describes the activity that an event begins. Returns `None` for events that are not shown.
 fn doing(kind: &EventKind) -> Option<String> {
     Some(match kind {
         EventKind::PhaseStarted { phase } => phase.as_str().to_owned(),
@@ -133,7 +133,7 @@ fn doing(kind: &EventKind) -> Option<String> {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // Both templates are constants above; a mistake in one would be visible at once, and affects only the appearance.
+    // Both templates are constants. A mistake in a template would be visible at once, and affects only the appearance.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
 }
 

@@ -10,10 +10,11 @@ use chaosrun_base::style::{Palette, Tone};
 use chaosrun_event::NodeState;
 use chaosrun_event::figures;
 
-/// Columns of a role's and of a node's name.
+/// Width of the columns with the names of roles and nodes.
 const NAME: usize = 12;
 
-/// Formats `tikv, local with stand-ins, up for 12m   scenarios/clusters/tikv.yaml` and one line per node. `now` is the reference for ages.
+/// Formats a head line and one line per node. The head line is like
+/// `tikv, local with stand-ins, up for 12m   scenarios/clusters/tikv.yaml`. Ages are relative to `now`.
 #[must_use]
 pub fn status(status: &KeptClusterStatus, now: Timestamp, palette: Palette) -> String {
     let mut lines = vec![head(&status.about, if status.up { "up for" } else { "starting for" }, now)];
@@ -23,7 +24,7 @@ pub fn status(status: &KeptClusterStatus, now: Timestamp, palette: Palette) -> S
         Ends { role, name, state: name + 11, ready: name + 17, since: name + 24, starts: name + 32, cpu: name + 39, memory: name + 45 };
     let heads = ["ROLE", "NODE", "STATE", "READY", "SINCE", "STARTS", "CPU", "MEM", "PORTS"].map(|head| (Tone::Faint, head.to_owned()));
     lines.push(end.row(heads));
-    // Long names leave no room for ports beside them: the ports are then shown below.
+    // If names are long, there is no room for the ports beside them. The ports are then shown below.
     let widest = status.nodes.iter().flat_map(|node| ports(node.ports.values())).map(|port| layout::width(&port)).max();
     let beside = end.memory + 2 + widest.unwrap_or(0) <= WIDTH;
     for node in &status.nodes {
@@ -51,7 +52,8 @@ pub fn status(status: &KeptClusterStatus, now: Timestamp, palette: Palette) -> S
     layout::render(&lines, palette)
 }
 
-/// Describes a cluster whose daemon died without ending it; `about` is the daemon's description of the cluster, if it was written.
+/// Describes a cluster whose daemon crashed before it ended the cluster. `about` is the daemon's description of the cluster, if it was
+/// written.
 #[must_use]
 pub fn dead(name: &str, about: Option<&About>, now: Timestamp, palette: Palette) -> String {
     let line = match about {
@@ -62,7 +64,7 @@ pub fn dead(name: &str, about: Option<&About>, now: Timestamp, palette: Palette)
     layout::render(&[line, LayoutLine::labelled("next").plain(next)], palette)
 }
 
-/// Lists the next commands for a cluster that has just started.
+/// Lists suggested next commands for a cluster that has just started.
 #[must_use]
 pub(crate) fn next_steps(status: &KeptClusterStatus, palette: Palette) -> String {
     let mut lines = vec![LayoutLine::new()];
@@ -94,7 +96,7 @@ fn head(about: &About, state: &str, now: Timestamp) -> LayoutLine {
     line.put(Tone::Faint, file)
 }
 
-/// Columns at which texts begin (the first three) or end.
+/// Columns at which the texts of a row begin (the first three) or end (the others).
 struct Ends {
     role: usize,
     name: usize,
@@ -142,7 +144,7 @@ fn state(node: &NodeNow) -> (Tone, String) {
     }
 }
 
-/// Formats ports as `127.1.2.3:2379,2380`: each address once with all its ports.
+/// Formats ports such as `127.1.2.3:2379,2380`. Each address is written once, with all its ports.
 fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut last = None;
@@ -157,7 +159,7 @@ fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<String> {
     words
 }
 
-/// Wraps words into lines; a word that is wider than a line has a line of its own.
+/// Wraps words into lines. A word that is wider than a line gets a line of its own.
 fn wrap(words: &[String], columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
@@ -196,7 +198,7 @@ fn bytes(bytes: u64) -> String {
     if amount < 9.95 && unit != "B" { format!("{amount:.1}{unit}") } else { format!("{amount:.0}{unit}") }
 }
 
-/// Describes the progress of a node during the start: `ready after 0.3 s`.
+/// Describes a step of a node during the start, such as `ready after 0.3 s`.
 #[must_use]
 pub fn step(role: &str, node: &str, step: &crate::cluster_daemon::wire::ReadinessStep, palette: Palette) -> String {
     use crate::cluster_daemon::wire::ReadinessStep;

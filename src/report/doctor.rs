@@ -8,11 +8,11 @@ use chaosrun_engine::support::{FaultSupport, Support};
 /// Column at which the texts of findings begin.
 const NAME: usize = 11;
 const TEXT: usize = 27;
-/// Column at which the backends' columns of the table begin, and the maximum width of each.
+/// First column of the table's columns for backends. `COLUMN` is the maximum width of each.
 const BACKENDS: usize = 24;
 const COLUMN: usize = 26;
 
-/// Formats the findings. `findings` are in the order of their areas; the faults precede the leftovers of dead runs.
+/// Formats the findings. `findings` are in the order of their areas. The table of faults is printed before the leftovers of dead runs.
 #[must_use]
 pub fn text(findings: &[CheckFinding], faults: &[FaultSupport], palette: Palette) -> String {
     let mut lines = Vec::new();

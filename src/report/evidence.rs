@@ -1,4 +1,4 @@
-//! Requested parameters of a fault and its evidence, as lines under its name.
+//! Parameters of a fault and its evidence, as lines below the name of the fault.
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -9,12 +9,12 @@ use chaosrun_base::style::Tone;
 use chaosrun_event::EvidenceStep;
 use chaosrun_event::{figures, timeline};
 
-/// Column at which texts begin after their names.
+/// Column at which texts begin, after their names.
 pub(super) const NAMES: usize = 12;
-/// Name of the chosen links among the recorded parameters.
+/// Recorded parameter that contains the chosen links.
 const CHOSEN: &str = "chosen";
 
-/// Formats `  felt      text`, wrapped.
+/// Formats a name and a text such as `  felt      text`, wrapped.
 pub(super) fn named(name: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
     beside(LayoutLine::new().plain("  ").put(Tone::Faint, name).to(NAMES), tone, text)
 }
@@ -33,7 +33,7 @@ pub(super) fn evidence(step: EvidenceStep, ok: bool, after_us: u64, detail: &str
     let tone = if ok { Tone::Plain } else { Tone::Fail };
     let after = format!("{}after {}", if ok { "" } else { "no: " }, figures::short(after_us));
     let word = timeline::step_word(step);
-    // The values before, now and for comparison are aligned below each other.
+    // Aligns the values before, now and for comparison below each other.
     let parts: Vec<&str> = detail.split("; ").collect();
     if let [whole] = parts.as_slice() {
         return named(word, tone, &format!("{after}: {whole}"));
@@ -43,7 +43,7 @@ pub(super) fn evidence(step: EvidenceStep, ok: bool, after_us: u64, detail: &str
     lines
 }
 
-/// Formats links: `tikv3 ↔ pd1 pd2`; links with the same ends are merged. `chosen` is a list of `FROM -> TO`.
+/// Formats links such as `tikv3 ↔ pd1 pd2`. Links with the same ends are merged. `chosen` is a list of texts `FROM -> TO`.
 fn links(chosen: &Value) -> Vec<String> {
     let names = chosen.as_array().into_iter().flatten().filter_map(Value::as_str).filter_map(|name| name.split_once(" -> "));
     let mut senders: IndexMap<&str, Vec<&str>> = IndexMap::new();
@@ -52,7 +52,7 @@ fn links(chosen: &Value) -> Vec<String> {
     }
     let mut groups: IndexMap<Vec<&str>, Vec<&str>> = IndexMap::new();
     for (to, mut from) in senders {
-        // The path of a port and the path of the whole link have the same ends.
+        // Removes duplicates, because the path of a port and the path of the whole link have the same ends.
         from.sort_unstable();
         from.dedup();
         groups.entry(from).or_default().push(to);
@@ -63,7 +63,7 @@ fn links(chosen: &Value) -> Vec<String> {
     let told = groups.iter().enumerate().filter_map(|(at, (from, to))| {
         let (left, right) = (from.join(" "), to.join(" "));
         match groups.get_full(to) {
-            // Already included in the reverse direction.
+            // The link is already included in the opposite direction.
             Some((other, _, back)) if back == from && other < at => None,
             Some((_, _, back)) if back == from => Some(format!("{left} ↔ {right}")),
             _ => Some(format!("{left} → {right}")),

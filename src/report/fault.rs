@@ -8,7 +8,8 @@ use super::layout::{self, LayoutLine, printable};
 use crate::cluster_daemon::wire::FaultNow;
 use chaosrun_base::style::{Palette, Tone};
 
-/// Formats `f1  latency  tikv1  in force for 12s`, and one line per piece of evidence. `now` is the reference for ages.
+/// Formats a head line and one line per piece of evidence. The head line is like `f1  latency  tikv1  active for 12s`. Ages are relative to
+/// `now`.
 #[must_use]
 pub fn fault(fault: &FaultNow, now: Timestamp, palette: Palette) -> String {
     let age = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);

@@ -1,4 +1,4 @@
-//! Recorded values in the notation of one line of YAML: `delay: 50ms, to: { role: tikv, pick: 1 }`.
+//! Recorded values as one line of YAML, such as `delay: 50ms, to: { role: tikv, pick: 1 }`.
 
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ pub(super) fn flow(value: &Value) -> String {
     }
 }
 
-/// Formats a string, unquoted if YAML reads it as the same text.
+/// Formats a string. The string is unquoted if YAML reads the unquoted string as the same text.
 fn text(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '%' | '+' | '-' | ' ' | '=' | '(' | ')' | ';');
     let begins = word.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '/');

@@ -1,4 +1,4 @@
-//! Human-readable output: status lines of ended trials, a bar while trials run (on a terminal), the summary at the end.
+//! Human-readable output: status lines of ended trials, a bar while trials run (on a terminal), and the summary at the end.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use chaosrun_event::figures;
 use chaosrun_event::reporter::Reporter;
 use chaosrun_event::{Event, EventKind};
 
-/// Reporter that writes to `out`, which is stderr in production: stdout is for data.
+/// Reporter that writes to `out`. In production this is stderr, because stdout is for data.
 pub struct Human<W> {
     out: W,
     palette: Palette,
@@ -22,17 +22,17 @@ pub struct Human<W> {
 }
 
 impl<W: Write + Send> Human<W> {
-    /// Creates a reporter without a bar: its output does not depend on the destination.
+    /// Creates a reporter without a bar. Its output does not depend on the destination.
     pub fn new(out: W, palette: Palette) -> Self {
         Self { out, palette, lines: Lines::default(), summary: SummaryReporter::default(), bar: None, with_exit: true }
     }
 
-    /// Creates a reporter with a bar on stderr; `out` must be stderr too.
+    /// Creates a reporter with a bar on stderr. `out` must be stderr too.
     pub fn with_bar(out: W, palette: Palette) -> Self {
         Self { bar: Some(Bar::new(palette)), ..Self::new(out, palette) }
     }
 
-    /// Sets if the run's exit code is shown: false if the command derives its own exit code from the results.
+    /// Sets whether the exit code of the run is shown. It is not shown if the command derives its own exit code from the results.
     #[must_use]
     pub fn telling_exit(self, with_exit: bool) -> Self {
         Self { with_exit, ..self }
@@ -77,7 +77,7 @@ impl<W: Write + Send> Reporter for Human<W> {
     }
 }
 
-/// Formats the first line: `run r-5k3mz9q2: 200 trials of five on local, 2 at a time (auto: 2 cores)`.
+/// Formats the first line, such as `run r-5k3mz9q2: 200 trials of five on local, 2 at a time (auto: 2 cores)`.
 fn beginning(kind: &EventKind) -> Option<String> {
     let EventKind::RunStarted { run, trials, backend, jobs, jobs_by, campaign, .. } = kind else { return None };
     let campaign = campaign.as_ref().map(|name| format!(" of {}", printable(name))).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! `--junit FILE`: one suite per scenario, one case per trial, for CI servers.
 //!
-//! A subject that does not pass is a failure, an invalid trial an error; a control or a check is `skipped`, because its verdict says
-//! nothing about the subject. A trial is one case, by its last attempt; earlier invalid attempts are its reruns.
+//! A subject that does not pass is a failure, and an invalid trial is an error. A control or a check is `skipped`, because its verdict says
+//! nothing about the subject. A trial is one case, with the result of its last attempt. Earlier invalid attempts are the reruns of the
+//! case.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,7 +27,7 @@ pub struct JUnit {
     under_way: IndexMap<TrialId, TrialStarted>,
     /// Test cases with their scenarios.
     cases: IndexMap<TrialId, (String, TestCase)>,
-    /// Last attempt of each trial, by the trial's number; earlier invalid attempts become its reruns.
+    /// Last attempt of each trial, by the trial's number.
     last: HashMap<usize, TrialId>,
     earlier: HashMap<usize, Vec<TestRerun>>,
     /// Comparisons that the run was to decide.
@@ -76,7 +77,7 @@ impl JUnit {
         report
     }
 
-    /// Makes an earlier attempt of a trial a rerun of its last one, without a case of its own.
+    /// Makes an earlier attempt of a trial a rerun of its last attempt, without a case of its own.
     fn supersede(&mut self, number: usize) {
         let Some((_, case)) = self.last.remove(&number).and_then(|trial| self.cases.shift_remove(&trial)) else { return };
         let mut rerun = TestRerun::new(NonSuccessKind::Error);
@@ -115,7 +116,7 @@ impl JUnit {
     }
 }
 
-/// Trial that a case is named after.
+/// Trial that gives a case its name.
 struct Tried<'a> {
     number: usize,
     scenario: &'a str,
@@ -198,7 +199,7 @@ fn case(trial: &TrialId, started: &Tried, status: TestCaseStatus) -> TestCase {
     case
 }
 
-/// Returns the case of a comparison. With or without an answer it is no failure: an open comparison is `skipped`.
+/// Returns the case of a comparison. A comparison is never a failure. An undecided comparison is `skipped`.
 fn comparison(answer: &ComparisonProgress) -> TestCase {
     let words = answered::words(answer);
     let status = match answer.answer {

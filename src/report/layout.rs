@@ -1,4 +1,4 @@
-//! Lines of at most 80 columns, formatted as plain text and coloured last.
+//! Lines of at most 80 columns. They are formatted as plain text, and coloured last.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ pub(super) const WIDTH: usize = 80;
 /// Column at which text begins after a label (`  why    text`).
 pub(super) const TEXT: usize = 9;
 
-/// Line in pieces.
+/// Line that consists of pieces, each with its tone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LayoutLine {
     pieces: Vec<(Tone, String)>,
@@ -23,12 +23,12 @@ impl LayoutLine {
         Self::default()
     }
 
-    /// Begins a line with a label: `  why    `.
+    /// Begins a line with a label, such as `  why    `.
     pub(super) fn labelled(label: &str) -> Self {
         Self::new().put(Tone::Plain, "  ").put(Tone::Faint, label).to(TEXT)
     }
 
-    /// Appends text, which must be free of control characters: see [`printable`].
+    /// Appends text. The text must not contain control characters, see [`printable`].
     pub(super) fn put(mut self, tone: Tone, text: impl Into<String>) -> Self {
         let text = text.into();
         self.width += width(&text);
@@ -40,7 +40,7 @@ impl LayoutLine {
         self.put(Tone::Plain, text)
     }
 
-    /// Adds spaces up to a column; at least one if the column is already passed.
+    /// Adds spaces up to a column. Adds one space if the column is already passed.
     pub(super) fn to(self, column: usize) -> Self {
         let missing = column.saturating_sub(self.width);
         let missing = if missing == 0 && self.width > column { 1 } else { missing };
@@ -65,12 +65,12 @@ impl LayoutLine {
     }
 }
 
-/// Renders lines as text, each with its line end.
+/// Renders lines as text, each with a line end.
 pub(super) fn render(lines: &[LayoutLine], palette: Palette) -> String {
     lines.iter().map(|line| line.render(palette) + "\n").collect()
 }
 
-/// Formats `  why    text`, wrapped at words, with further lines aligned under the text.
+/// Formats a label and a text such as `  why    text`. The text is wrapped at words, and further lines are aligned below the text.
 pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for part in wrap(text, WIDTH - TEXT) {
@@ -80,7 +80,7 @@ pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
     lines
 }
 
-/// Adds text after `line`, wrapped, with further lines at the column where it began.
+/// Adds text after `line`, wrapped. Further lines begin at the same column as the text.
 pub(super) fn beside(line: LayoutLine, tone: Tone, text: &str) -> Vec<LayoutLine> {
     let column = line.width();
     let mut first = Some(line);
@@ -94,7 +94,7 @@ pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Makes control characters visible in text from other sources (commands, nodes, models), so that it cannot control the terminal.
+/// Makes control characters visible in texts of other sources (commands, nodes, models). Such texts can then not control the terminal.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);
@@ -111,7 +111,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Limits text to `columns`, with an ellipsis at the end if it was wider.
+/// Limits text to `columns`. If the text is wider, it ends with an ellipsis.
 pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
@@ -121,7 +121,7 @@ pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Limits text to `columns`, with an ellipsis at the beginning if it was wider: the end of a path is the most informative.
+/// Limits text to `columns`. If the text is wider, it begins with an ellipsis, because the end of a path is the most informative part.
 pub(super) fn fit_end(text: &str, columns: usize) -> Cow<'_, str> {
     let mut over = width(text).saturating_sub(columns);
     if over == 0 {
@@ -137,7 +137,7 @@ pub(super) fn fit_end(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(format!("…{}", rest.as_str()))
 }
 
-/// Returns the longest prefix of at most `columns`.
+/// Returns the longest beginning of the text with at most `columns`.
 fn head(text: &str, columns: usize) -> &str {
     let mut used = 0;
     for (place, c) in text.char_indices() {
@@ -149,7 +149,7 @@ fn head(text: &str, columns: usize) -> &str {
     text
 }
 
-/// Wraps text at words; a word that is wider than a line is broken. Never empty.
+/// Wraps text at words. A word that is wider than a line is broken. The result has at least one line.
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let text = printable(text);
     let mut lines = Vec::new();
@@ -160,7 +160,7 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
         }
         while width(word) > columns {
             let part = head(word, columns);
-            // A single character is wider than a line.
+            // Stops if a single character is wider than a line.
             if part.is_empty() {
                 break;
             }

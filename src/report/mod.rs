@@ -1,6 +1,6 @@
-//! Consumers of the stream of events: one per file, each based only on the events.
+//! Consumers of the event stream, one per file. Each consumer uses only the events.
 //!
-//! The record is the only other consumer ([`chaosrun_store`]), so all live output can be reproduced by `replay`.
+//! The record is the only other consumer ([`chaosrun_store`]), so `replay` can reproduce all live output.
 
 mod answered;
 mod evidence;

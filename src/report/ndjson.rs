@@ -1,14 +1,14 @@
-//! `--message-format json`: every event as a line of JSON, for programs.
+//! `--message-format json`: every event as one line of JSON, for programs.
 
 use std::io::Write;
 
 use chaosrun_event::Event;
 use chaosrun_event::reporter::Reporter;
 
-/// Reporter that writes to `out`, which is stdout in production.
+/// Reporter that writes to `out`. In production this is stdout.
 pub struct NdJson<W> {
     out: W,
-    /// True after the reader has closed the stream: the run continues without it.
+    /// True after the reader has closed the stream. The run then continues without the reader.
     gone: bool,
 }
 
@@ -23,7 +23,7 @@ impl<W: Write + Send> Reporter for NdJson<W> {
         if self.gone {
             return;
         }
-        // One write per line: a reader never sees half an event, and sees each event at once.
+        // Uses one write per line. A reader then never sees half an event, and sees each event at once.
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         self.gone = self.out.write_all(&line).and_then(|()| self.out.flush()).is_err();

@@ -1,4 +1,4 @@
-//! Progress of a run, shown beside its bar. Derived from events only, so it does not depend on the time of display.
+//! Progress of a run, shown next to its bar. The progress is derived only from events, so it does not depend on the time of display.
 
 use super::lines::word;
 use chaosrun_base::style::Palette;
@@ -10,9 +10,10 @@ use chaosrun_event::{Event, EventKind, Verdict};
 pub(super) struct ProgressState {
     tally: Tally,
     usd: f64,
-    /// Number of attempts that this run itself has ended.
+    /// Number of attempts that have ended in this run.
     own: u32,
-    /// Time at which the first trial began, and the last one ended.
+    /// Time at which the first trial began, in microseconds since the start of the run. `ended_us` is the time at which the last ended
+    /// trial ended.
     began_us: Option<u64>,
     ended_us: u64,
 }
@@ -37,7 +38,7 @@ impl ProgressState {
         &self.tally
     }
 
-    /// Formats the progress: `41p 2f 1u 3i  12.4/min  8m left  $0.31  2 retried`.
+    /// Formats the progress, such as `41p 2f 1u 3i  12.4/min  8m left  $0.31  2 retried`.
     pub(super) fn text(&self, palette: Palette) -> String {
         let mut parts = vec![self.counts(palette)];
         if let Some((a_minute, left)) = self.pace() {
@@ -50,7 +51,7 @@ impl ProgressState {
         parts.join("  ")
     }
 
-    /// Formats the numbers of passed, failed, unsafe and invalid trials; a trial ended by a limit counts as failed.
+    /// Formats the numbers of passed, failed, unsafe and invalid trials. A trial that was ended by a limit counts as failed.
     fn counts(&self, palette: Palette) -> String {
         let failed = self.tally.count(Verdict::Fail) + self.tally.count(Verdict::Timeout);
         let counts = [

@@ -20,17 +20,17 @@ use chaosrun_event::{
 /// Maximum number of groups with a line of their own.
 const GROUPS: usize = 20;
 
-/// Collects results from all events, and is shown once.
+/// Collector of results from all events. The summary is shown once.
 #[derive(Debug, Default)]
 pub struct SummaryReporter {
     run: Option<RunId>,
     tally: Tally,
     under_way: HashMap<TrialId, TrialStarted>,
-    /// Runs that recorded trials of this plan earlier, and their cost.
+    /// Earlier runs that recorded trials of this plan.
     before: IndexSet<RunId>,
     usd_before: f64,
     arguments: Vec<String>,
-    /// Results by scenario and variant; those of the subject are separate from the others.
+    /// Results of the subject by scenario and variant. Results of controls and checks are separate.
     subjects: IndexMap<(String, String), Group>,
     beside: IndexMap<String, Group>,
     uplifts: Uplifts,
@@ -42,7 +42,7 @@ pub struct SummaryReporter {
     declared_us: u64,
     usd: f64,
     last: Option<TrialId>,
-    /// Trials of the subject that did not pass, by their numbers; a trial that is retried is removed.
+    /// Trials of the subject that did not pass, by their numbers. A trial that is retried is removed.
     troubles: IndexMap<usize, TrialId>,
 }
 
@@ -76,7 +76,7 @@ impl Group {
         Some(self.scores.iter().sum::<f64>() / f64::from(count))
     }
 
-    /// Returns the median repair time; the lower one of two middle values.
+    /// Returns the median repair time. If there are two middle values, returns the lower one.
     fn median_repair_us(&self) -> Option<u64> {
         let mut sorted = self.repairs_us.clone();
         sorted.sort_unstable();
@@ -96,7 +96,7 @@ impl SummaryReporter {
             (EventKind::ComparisonAnswered(answer), _) => self.answers.push((**answer).clone()),
             (EventKind::TrialKept(kept), _) => self.kept(kept),
             (EventKind::TrialStarted(started), Some(trial)) => {
-                // Only a further attempt replaces an earlier one.
+                // Only a further attempt replaces an earlier attempt.
                 if started.attempt > 1 {
                     self.troubles.shift_remove(&started.number);
                 }
@@ -147,8 +147,8 @@ impl SummaryReporter {
         }
     }
 
-    /// Returns the text, with line ends; empty before the run has begun. `with_exit`: the exit code of this run is also that of the
-    /// command.
+    /// Returns the text, including line ends. Returns an empty text before the run has begun. If `with_exit` is true, the exit code of this
+    /// run is also the exit code of the command.
     #[must_use]
     pub fn text(&self, palette: Palette, with_exit: bool) -> String {
         let Some(run) = &self.run else { return String::new() };
@@ -211,7 +211,7 @@ impl SummaryReporter {
             .put(Tone::Id, run.as_str())
     }
 
-    /// Lists all trials that did not pass.
+    /// Lists the numbers of trials that did not pass or are missing.
     fn rest(&self) -> Vec<LayoutLine> {
         let named = [
             (self.tally.count(Verdict::UnsafePass), "unsafe"),
@@ -240,7 +240,7 @@ impl SummaryReporter {
         labelled("kept", Tone::Plain, &text)
     }
 
-    /// Returns a table, if it contains more than the first line does.
+    /// Returns a table of results by scenario and variant. Returns an empty list if the table would repeat the first line.
     fn groups(&self) -> Vec<LayoutLine> {
         if self.subjects.values().all(|group| group.counted == 0) || (self.subjects.len() == 1 && self.tally.begun + self.tally.kept <= 1) {
             return Vec::new();
@@ -313,8 +313,8 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// Explains why no further trial was started: `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are
-/// missing`.
+/// Explains why no further trial was started, such as
+/// `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are missing`.
 pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
     let why = match why {
         Stopped::Decided { comparisons } => {

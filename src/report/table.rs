@@ -10,7 +10,7 @@ use chaosrun_event::{AgentEnd, Verdict};
 use chaosrun_store::row::{RecordState, RecordedTrial, Run};
 use chaosrun_store::sessions::AgentSession;
 
-/// Formats trials. `now` is the reference for ages.
+/// Formats trials as a table. Ages are relative to `now`.
 #[must_use]
 pub fn trials(trials: &[RecordedTrial], now: Timestamp, palette: Palette) -> String {
     let columns = |line: LayoutLine, texts: [(Tone, String); 4]| {
@@ -49,7 +49,7 @@ pub fn trials(trials: &[RecordedTrial], now: Timestamp, palette: Palette) -> Str
     layout::render(&lines, palette)
 }
 
-/// Formats runs. `now` is the reference for ages.
+/// Formats runs as a table. Ages are relative to `now`.
 #[must_use]
 pub fn runs(runs: &[Run], now: Timestamp, palette: Palette) -> String {
     let mut lines =
@@ -84,7 +84,7 @@ pub fn runs(runs: &[Run], now: Timestamp, palette: Palette) -> String {
     layout::render(&lines, palette)
 }
 
-/// Formats sessions. `now` is the reference for ages.
+/// Formats sessions as a table. Ages are relative to `now`.
 #[must_use]
 pub fn sessions(sessions: &[AgentSession], now: Timestamp, palette: Palette) -> String {
     let numbers = |line: LayoutLine, texts: [String; 5]| {

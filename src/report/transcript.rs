@@ -1,4 +1,4 @@
-//! Transcript of an agent's session: prompts, thinking, messages and commands, their results and cost.
+//! Transcript of an agent's session: prompts, thinking, messages and commands, with their results and cost.
 
 use super::layout::{self, LayoutLine, WIDTH, printable};
 use chaosrun_base::style::{Palette, Tone};
@@ -18,11 +18,11 @@ const LINES: usize = 4;
 #[derive(Debug, Clone, Copy)]
 pub struct TranscriptStyle {
     pub palette: Palette,
-    /// True for whole texts instead of their beginnings and summaries.
+    /// True if whole texts are shown. False if only beginnings and summaries are shown.
     pub full: bool,
 }
 
-/// Returns the events of a trial that belong to its agent: from its start to its end, without events that only the monitor saw.
+/// Returns the events of a trial that belong to its agent, from the start of the agent to its end. Omits events that only the monitor saw.
 #[must_use]
 pub fn session(events: &[Event]) -> Vec<&Event> {
     let Some(first) = events.iter().position(|event| matches!(event.kind, EventKind::AgentStarted { .. })) else { return Vec::new() };
@@ -52,12 +52,12 @@ fn of_agent(kind: &EventKind) -> bool {
         | EventKind::TicketClosed { .. }
         | EventKind::WorkloadSample { .. }
         | EventKind::HistoryChecked(_) => false,
-        // Unknown kinds belong to agents, or are worth a line.
+        // Events of other kinds belong to agents, or are informative enough for a line.
         _ => true,
     }
 }
 
-/// Returns the text, with line ends; `None` if no agent worked in this trial.
+/// Returns the text, including line ends. Returns `None` if no agent worked in this trial.
 #[must_use]
 pub fn text(events: &[Event], look: TranscriptStyle) -> Option<String> {
     let session = session(events);
@@ -108,18 +108,18 @@ impl Page {
         self.under(line, Tone::Plain, text);
     }
 
-    /// Continues the paragraph above.
+    /// Continues the paragraph above with more text.
     fn more(&mut self, tone: Tone, text: &str) {
         if !text.trim().is_empty() {
             self.under(LayoutLine::new().to(TEXT), tone, text);
         }
     }
 
-    /// Adds text of other sources below a line: each of its lines is wrapped, and only the first ones are shown.
+    /// Adds text of other sources below a line. Each line of the text is wrapped, and only the first lines are shown.
     fn under(&mut self, line: LayoutLine, tone: Tone, text: &str) {
         let mut parts: Vec<String> = Vec::new();
         for part in text.trim_end().lines() {
-            // Leading blanks are significant in the output of programs.
+            // Keeps leading blanks, which are significant in the output of programs.
             let indent: String = part.chars().take_while(|c| *c == ' ').take(20).collect();
             let wrapped = layout::wrap(part, WIDTH - TEXT - indent.len());
             parts.extend(wrapped.into_iter().map(|part| format!("{indent}{part}")));
@@ -163,7 +163,7 @@ impl Page {
                         self.put(at, Tone::Plain, label, said);
                     }
                 }
-                // Commands are shown below, when they are run.
+                // Omits calls of commands, which are shown below when they are run.
                 for call in calls.iter().filter(|call| !is_command(&call.tool)) {
                     self.put(at, Tone::Strong, "calls", &called(call));
                 }
@@ -226,7 +226,7 @@ impl Page {
         }
     }
 
-    /// Shows the cost of an answer, in small print.
+    /// Shows the cost of an answer, in faint text.
     fn cost(&mut self, at: u64, kind: &EventKind) {
         let EventKind::ModelAnswered { exchange, stop, usage, usd, took_us, .. } = kind else { return };
         let cached = if usage.cache_read > 0 { format!(", {} of it cached", figures::count(usage.cache_read)) } else { String::new() };

@@ -1,5 +1,5 @@
-//! Uplift of agents between the noop and oracle controls, measured by the seconds in which users were not served: seed by seed, where the
-//! controls ran.
+//! Uplift of agents: their position between the controls `noop` and `oracle`. The uplift is measured by the seconds in which users were not
+//! served. It is computed seed by seed, for seeds that both controls ran.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,13 +13,13 @@ use chaosrun_score::uplift;
 
 /// Maximum number of groups with a line of their own.
 const GROUPS: usize = 10;
-/// Controls that define uplift 0 and 1.
+/// Controls that define the uplifts 0 and 1.
 const CONTROLS: [&str; 2] = ["noop", "oracle"];
 
 /// Properties that must be equal for two trials to be a pair.
 type Pair = (String, String, String, u64, usize);
 
-/// Collects `impact` of all trials that were not invalid.
+/// Collector of the impact of all trials that were not invalid.
 #[derive(Debug, Default)]
 pub(super) struct Uplifts {
     /// Impact by scenario and variant.
@@ -45,7 +45,7 @@ impl Uplifts {
         }
     }
 
-    /// Formats the scenarios in which both controls ran: in others, no uplift was requested.
+    /// Formats the scenarios in which both controls ran. In other scenarios no uplift was requested.
     pub(super) fn lines(&self) -> Vec<LayoutLine> {
         let mut lines = Vec::new();
         let asked = |scenario: &String| CONTROLS.iter().all(|control| self.ran.contains(&(scenario.clone(), (*control).to_owned())));

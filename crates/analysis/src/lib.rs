@@ -1,4 +1,5 @@
-//! Analysis of recorded trials: comparison, gate, goldens, scoring of earlier records. Pure, apart from reading the record.
+//! Analysis of recorded trials: comparison, gate, goldens, scoring of earlier records. Only the scoring of earlier records reads and writes
+//! the record. All other functions are pure.
 
 pub mod compare;
 pub mod gate;

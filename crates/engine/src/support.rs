@@ -1,4 +1,4 @@
-//! Support of faults by backends, derived from the needs of the faults and the features of the machine. Pure.
+//! Support of faults by backends, derived from the needs of the faults and the features of the machine. The functions are pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use chaosrun_fault::{FaultDescription, Feature};
 use chaosrun_scenario::model::Backend;
 
-/// Features of a machine: the checked ones, each with the reason if it is missing.
+/// Features of a machine that were checked. A missing feature has a reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Abilities {
     /// Unusable backends by name, with the reason.
@@ -33,7 +33,7 @@ pub enum Support {
     },
 }
 
-/// Row of the table.
+/// Row of the table of support: one fault on all backends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FaultSupport {
     pub fault: String,
@@ -42,7 +42,7 @@ pub struct FaultSupport {
     pub on: IndexMap<&'static str, Support>,
 }
 
-/// Returns the whole table.
+/// Returns the table of support, with one row per fault.
 #[must_use]
 pub fn table(kinds: &[&FaultDescription], abilities: &Abilities) -> Vec<FaultSupport> {
     let row = |kind: &&FaultDescription| FaultSupport {

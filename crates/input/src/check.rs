@@ -12,7 +12,7 @@ use chaosrun_diagnostic::yaml;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_expr::{Expr, Scope, Template};
 
-/// File that is being resolved, with the problems found so far.
+/// File that is being resolved, and the problems found so far.
 pub struct Checker<'a> {
     pub doc: &'a Document,
     pub problems: Vec<Diagnostic>,
@@ -63,7 +63,7 @@ impl<'a> Checker<'a> {
         self.wrong(pointer, problem);
     }
 
-    /// Returns a duration; the default when none is given or it cannot be read.
+    /// Returns a duration. Returns the default if no duration is given or it cannot be read.
     pub fn duration(&mut self, pointer: &Pointer, raw: Option<&RawDuration>, default: Duration) -> Duration {
         self.maybe_duration(pointer, raw).unwrap_or(default)
     }
@@ -103,7 +103,7 @@ impl<'a> Checker<'a> {
         count
     }
 
-    /// Returns a number within a range; the default when none is given or it is outside.
+    /// Returns a number within a range. Returns the default if no number is given or it is outside the range.
     pub fn within(&mut self, pointer: &Pointer, value: Option<f64>, range: std::ops::RangeInclusive<f64>, default: f64) -> f64 {
         let Some(value) = value else { return default };
         if range.contains(&value) {
@@ -118,7 +118,7 @@ impl<'a> Checker<'a> {
         default
     }
 
-    /// Compiles an expression over the names of `scope` and the `known` ones.
+    /// Compiles an expression. It may use the names of `scope` and the names in `known`.
     pub fn expr(&mut self, pointer: &Pointer, text: &Text, scope: Scope, known: &[String]) -> Option<Expr> {
         let place = self.place(pointer);
         self.asked_names(&text.0, &place);
@@ -166,7 +166,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Compiles a template over the names of `scope` and the `known` ones.
+    /// Compiles a template. It may use the names of `scope` and the names in `known`.
     pub fn template(&mut self, pointer: &Pointer, text: &Text, scope: Scope, known: &[String]) -> Option<Template> {
         let place = self.place(pointer);
         self.asked_names(&text.0, &place);
@@ -208,7 +208,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks a name that expressions use.
+    /// Checks that a name is valid in expressions.
     pub fn identifier(&mut self, pointer: &Pointer, noun: &str, name: &str) {
         if !names::is_identifier(name) {
             let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name {noun}"));
@@ -224,7 +224,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks that each name stands in a list only once.
+    /// Checks that no name occurs twice in a list.
     pub fn no_duplicates(&mut self, pointer: &Pointer, list: &[String]) {
         for (at, name) in list.iter().enumerate() {
             if list[..at].contains(name) {
@@ -234,7 +234,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Returns an HTTP method; GET when none is given.
+    /// Returns an HTTP method, or GET if none is given.
     pub fn method(&mut self, pointer: &Pointer, raw: Option<&str>) -> String {
         const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
         let Some(method) = raw else { return "GET".to_owned() };

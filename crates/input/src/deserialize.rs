@@ -55,7 +55,8 @@ struct At<'p, 'de> {
 }
 
 impl<'de> At<'_, 'de> {
-    /// Adds the place to an error that has none; `expected` goes before the type's own words.
+    /// Adds the pointer and the found value to an error without a pointer. `expected`, if given, replaces the type that the visitor
+    /// expected.
     fn located<T>(self, result: Result<T, Error>, expected: Option<&str>) -> Result<T, Error> {
         result.map_err(|mut error| {
             if error.at.is_none() {
@@ -89,7 +90,8 @@ impl<'de> At<'_, 'de> {
 
     /// Visits the value if it `fits`; otherwise returns an error with the expected type.
     fn only<V: Visitor<'de>>(self, fits: bool, expected: &str, visitor: V) -> Result<V::Value, Error> {
-        // The type names of numbers are Rust names; other visitors may know better than the caller which types they accept.
+        // The visitors of numbers expect types with Rust names, so `expected` replaces these names. Other visitors may describe the
+        // expected types better than the caller.
         let own = self.value.is_number().then_some(expected);
         if fits { self.visit(visitor, own) } else { self.located(Err(Error::wrong_type(expected, None)), None) }
     }

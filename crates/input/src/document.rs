@@ -1,4 +1,4 @@
-//! File as JSON with overrides applied. It keeps the place where each value was written.
+//! File as JSON with overrides applied, and the place where each value was written.
 
 use std::sync::Arc;
 
@@ -7,27 +7,28 @@ use serde_json::{Map, Value};
 use chaosrun_diagnostic::yaml;
 use chaosrun_diagnostic::{Diagnostic, PathStep, Pointer, SourceFile, SourcePlace};
 
-/// Values of one file. Backend sections, matrix cells and `--set` change the values; the places follow.
+/// Values of one file. Backend sections, matrix cells and `--set` change the values, and the document records the origins of the new
+/// values.
 #[derive(Debug, Clone)]
 pub struct Document {
     pub file: Arc<SourceFile>,
     pub value: Value,
     /// Values that were written elsewhere: current pointer, and the file and pointer of their origin.
     moves: Vec<(Pointer, Arc<SourceFile>, Pointer)>,
-    /// Items of lists removed by deserialization, by their first index: later items moved up.
+    /// Original pointers of list items that deserialization removed. Later items of these lists moved up.
     removed: Vec<Pointer>,
-    /// All pointers removed by deserialization.
+    /// Original pointers of all values that deserialization removed.
     gone: Vec<Pointer>,
 }
 
 impl Document {
-    /// Reads a file. The problems are those of YAML only. The document is returned if the syntax is valid.
+    /// Reads a file. Returns a document if the syntax is valid. The problems are problems of YAML only.
     pub fn read(file: &Arc<SourceFile>) -> (Option<Self>, Vec<Diagnostic>) {
         let (value, problems) = yaml::read(file);
         (value.map(|value| Self { file: Arc::clone(file), value, moves: Vec::new(), removed: Vec::new(), gone: Vec::new() }), problems)
     }
 
-    /// Returns a document of values that are in no file.
+    /// Returns a document whose values are in no file.
     #[must_use]
     pub fn of(file: &Arc<SourceFile>, value: Value) -> Self {
         Self { file: Arc::clone(file), value, moves: Vec::new(), removed: Vec::new(), gone: Vec::new() }
@@ -55,7 +56,7 @@ impl Document {
         SourcePlace { on_key: true, ..self.place(pointer) }
     }
 
-    /// Returns the keys of a map in the file, including those that deserialization refused.
+    /// Returns the keys of a map in the file, including keys that deserialization removed.
     pub fn keys(&self, section: &str) -> Vec<String> {
         let left = self.value.get(section).and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned();
         let gone = self.gone.iter().filter_map(|gone| match gone.0.as_slice() {
@@ -65,7 +66,7 @@ impl Document {
         left.chain(gone).collect()
     }
 
-    /// Returns true if deserialization removed a value from that section, so that not all of its names are known.
+    /// Returns true if deserialization removed a value from that section. Then not all names of the section are known.
     #[must_use]
     pub fn lost(&self, section: &str) -> bool {
         self.gone.iter().any(|gone| matches!(gone.0.first(), Some(PathStep::Key(key)) if key == section))
@@ -142,7 +143,7 @@ impl Document {
         }
     }
 
-    /// Returns the pointer with the indexes before items were removed.
+    /// Returns the pointer that the value had before deserialization removed list items.
     pub fn before_removals(&self, pointer: &Pointer) -> Pointer {
         if self.removed.is_empty() {
             return pointer.clone();

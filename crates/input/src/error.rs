@@ -20,7 +20,7 @@ pub enum TypeMismatch {
         name: String,
         known: &'static [&'static str],
     },
-    /// Wrong type. Both texts are plain words: `a list`, ``number `5` ``. Without `found`, the message is about the value itself.
+    /// Wrong type. Both texts are plain words: `a list`, ``number `5` ``. The deserializer sets `found` if it is `None`.
     WrongType {
         expected: String,
         found: Option<String>,

@@ -1,8 +1,7 @@
-//! Reading of files: documents that know their places, values that people write in more than one way, and checks that collect every
-//! problem.
+//! Reading of files: documents that know the places of their values, values with several notations, and checks that collect all problems.
 //!
-//! Reading order: [`Document`] (a file as JSON), [`deserialize`] (typed values, with errors as data), [`scalar`] (values in their
-//! written form), [`quantity`] (their meanings), [`Checker`] (problems with places).
+//! Reading order: [`Document`] (a file as JSON), [`deserialize`] (typed values, with errors as data), [`scalar`] (values in their written
+//! form), [`quantity`] (meanings of written values), [`Checker`] (problems with places).
 
 mod check;
 mod deserialize;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-/// Returns the known name nearest to `name`, within two edits.
+/// Returns the known name nearest to `name`, if it is at most two edits away.
 pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|candidate| (if renamed(name) == Some(candidate) { 0 } else { strsim::osa_distance(name, candidate) }, candidate))
-        // Two edits turn any two-letter word into any other.
+        // Two edits turn any two-letter word into any other, so the distance must be less than the length.
         .filter(|(distance, candidate)| *distance <= 2 && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -27,13 +27,14 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     list
 }
 
-/// Returns true if the name is valid in expressions and on the command line: a letter, then letters, digits and `_`.
+/// Returns true if the name is valid in expressions and on the command line. A valid name is a letter or `_`, then letters, digits and `_`.
 #[must_use]
 pub(crate) fn is_identifier(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Returns true if the name is valid for nodes and roles, which become host names: lowercase letters, digits and `-`.
+/// Returns true if the name is valid for nodes and roles, which become host names. A valid name has at most 40 lowercase letters, digits
+/// and `-`. It starts with a letter and does not end with `-`.
 #[must_use]
 pub fn is_host_name(name: &str) -> bool {
     name.len() <= 40

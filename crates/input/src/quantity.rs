@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-/// Longest duration: a thousand days. Sums of such values cannot overflow.
+/// Longest duration, 1000 days. Sums of such durations cannot overflow.
 const LONGEST: Duration = Duration::from_secs(1000 * 24 * 3600);
 
 /// Reads a duration such as `500ms`, `2s`, `1m 30s` or `0s`.

@@ -1,4 +1,4 @@
-//! Values that people write in more than one way.
+//! Values with several notations.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,20 +8,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-/// An expression, a template or a plain word. Whole numbers and truth values are taken as they are written;
-/// `1.10` is not, for it would silently become `1.1`.
+/// An expression, a template or a plain word. Whole numbers and truth values are accepted. `1.10` is rejected, because it would silently
+/// become `1.1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub String);
 
-/// `500ms`, `2s`, `1m 30s`.
+/// Duration as written: `500ms`, `2s`, `1m 30s`.
 #[derive(Debug, Clone)]
 pub struct RawDuration(pub String);
 
-/// `512MiB`, `1GB`, or a number of bytes.
+/// Size as written: `512MiB`, `1GB`, or a number of bytes.
 #[derive(Debug, Clone)]
 pub struct RawSize(pub String);
 
-/// `200k`, `1M`, or a whole number.
+/// Count as written: `200k`, `1M`, or a whole number.
 #[derive(Debug, Clone)]
 pub struct RawCount(pub String);
 
@@ -93,7 +93,7 @@ text_like!(RawPick, "a number, a percentage such as `50%`, `majority`, `minority
     "pattern": r"^([0-9]+|[0-9]+(\.[0-9]+)?%|majority|minority|all)$"
 });
 
-/// A number with or without a unit, where no unit can be mistaken: `10`, `2.5`, `10%`, `50ms`, `10mbit`.
+/// Number as written, with or without a unit, where the unit cannot be mistaken: `10`, `2.5`, `10%`, `50ms`, `10mbit`.
 #[derive(Debug, Clone)]
 pub struct RawAmount(pub String);
 
@@ -133,7 +133,7 @@ impl JsonSchema for RawAmount {
     }
 }
 
-/// One value for as long as the fault lasts, or several one after the other.
+/// One value for as long as the fault lasts, or a ramp of several values in succession.
 #[derive(Debug, Clone)]
 pub enum RawRamped {
     Constant(String),

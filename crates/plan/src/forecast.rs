@@ -1,4 +1,4 @@
-//! Forecast of a plan: its time, and the tokens and dollars of its models, estimated from similar recorded trials. Pure.
+//! Forecast of a plan: its time, and the tokens and dollars of its models, estimated from similar recorded trials. The functions are pure.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -25,7 +25,7 @@ pub struct Forecast {
     pub models: Vec<ModelCost>,
 }
 
-/// All trials of a scenario on a backend that have the same values set.
+/// All trials of one scenario on one backend with the same cell values.
 #[derive(Debug, Clone, Serialize)]
 pub struct CellForecast {
     pub scenario: String,
@@ -47,10 +47,10 @@ pub struct CellForecast {
 pub struct Wall {
     /// Duration with `jobs` trials in parallel, in microseconds.
     pub expected_us: u64,
-    /// Number of trials estimated by the median of trials with the same yardstick and subject.
+    /// Number of trials estimated by the median of recorded trials with the same yardstick and subject.
     pub by_same: usize,
-    /// Number of trials estimated by the median of trials of the scenario on that backend: of the same subject if there are any, else
-    /// of all.
+    /// Number of trials estimated by the median of recorded trials of the scenario on that backend. Trials of the same subject are used if
+    /// there are any, otherwise trials of all subjects.
     pub by_scenario: usize,
     /// Number of trials without history, estimated by the longest time that the declared timing allows.
     pub by_timing: usize,
@@ -65,7 +65,7 @@ pub struct ModelCost {
     pub history: usize,
     pub tokens: Option<u64>,
     pub usd: Option<f64>,
-    /// Most tokens that the limits of its trials allow; none = no limit.
+    /// Most tokens that the limits of the variant's trials allow. `None` means no limit.
     pub most_tokens: Option<u64>,
     pub most_usd: Option<f64>,
 }
@@ -248,7 +248,8 @@ mod tests {
         let second = 1_000_000;
         let unknown = forecast(&plan, &[], 1).wall;
         assert_eq!((unknown.by_same, unknown.by_scenario, unknown.by_timing), (0, 0, 12));
-        // node_kill: 1 s steady, 0.5 s, 5 s to detect, 8 s to repair, 2 s stable; false_alarm: 1 s, 1 s, 8 s, 2 s.
+        // node_kill: 1 s steady, 0.5 s until the fault, 5 s to detect, 8 s to repair, 2 s stable. false_alarm: 1 s steady, 1 s until the
+        // page, 8 s to repair, 2 s stable.
         let alarm = longest(&plan.trials[2].scenario).as_secs_f64();
         assert!((longest(&first.scenario).as_secs_f64() - 16.5).abs() < 1e-9 && (10.0..14.0).contains(&alarm), "{alarm}");
         let known = [past(first, 9 * second), past(first, 3 * second), past(first, 4 * second)];

@@ -1,4 +1,4 @@
-//! Planning of a run: cells of the matrix, seeds, repeats and variants become trials before any of them starts. Pure.
+//! Planning of a run: cells of the matrix, seeds, repeats and variants become trials before any of them starts. The functions are pure.
 
 pub use chaosrun_scenario::digest;
 pub mod declared;
@@ -60,8 +60,8 @@ pub fn campaign(loaded: &LoadedCampaign) -> TrialSchedule {
     in_turn(&loaded.scenarios)
 }
 
-/// Plans scenarios seed by seed, their cells in turn, with all variants of one seed together. An interrupted run therefore leaves
-/// complete pairs, and about as many of each cell.
+/// Plans scenarios seed by seed, and their cells in turn. All variants of one seed and cell are adjacent. An interrupted run therefore
+/// leaves complete pairs, and about equally many of each cell.
 #[must_use]
 pub fn in_turn(all: &[Loaded]) -> TrialSchedule {
     let cells: Vec<(&Loaded, Planned)> =
@@ -81,7 +81,7 @@ pub fn in_turn(all: &[Loaded]) -> TrialSchedule {
     TrialSchedule { trials }
 }
 
-/// A cell with its digests, which are the same for all its seeds.
+/// Cell with its digests. The digests are the same for all seeds.
 struct Planned<'c> {
     cell: &'c Cell,
     yardstick: String,
@@ -144,7 +144,7 @@ pub fn checks(loaded: &Loaded) -> Vec<CheckPlan> {
     plans
 }
 
-/// Nodes that the faults of a trial will hit, by fault id; none if they are chosen only at the injection.
+/// Nodes that the faults of a trial will hit, by fault id. `None` means that they are chosen only at the injection.
 pub type Targets = IndexMap<String, Option<Vec<String>>>;
 
 #[cfg(test)]

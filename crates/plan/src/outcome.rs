@@ -1,4 +1,4 @@
-//! Results of recorded trials, as far as plans, forecasts and comparisons need them.
+//! Results of recorded trials, with the data that plans, forecasts and comparisons need.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use chaosrun_event::{ReasonCode, TrialRole, Verdict};
 /// Result of one recorded trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialOutcome {
-    /// Id of the trial; none if it is known only from a baseline.
+    /// Id of the trial. `None` if the trial is known only from a baseline.
     pub trial: Option<TrialId>,
     pub run: Option<RunId>,
-    /// Place in the plan of its run, from 1; 0 for a baseline.
+    /// Number of the trial in the plan of its run, from 1. It is 0 for a baseline.
     pub number: usize,
     pub scenario: String,
     pub file: String,
@@ -31,7 +31,7 @@ pub struct TrialOutcome {
     pub cell: String,
     pub yardstick: String,
     pub subject: String,
-    /// Verdict; none if the trial is running or was cut off.
+    /// Verdict. `None` if the trial is running or was cut off.
     pub verdict: Option<Verdict>,
     pub score: Option<f64>,
     pub scorer_version: Option<u32>,
@@ -54,7 +54,7 @@ pub struct Past {
     pub subject: String,
     pub verdict: Verdict,
     pub wall_us: u64,
-    /// Tokens used; none if no model was asked.
+    /// Tokens used. `None` if the trial asked no model.
     pub tokens: Option<u64>,
     pub usd: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! Statistical power of the comparisons of a plan, known before the run is paid for. Pure.
+//! Statistical power of the comparisons of a plan, known before the run costs anything. The functions are pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,11 +16,11 @@ pub const ALPHA: f64 = 0.05;
 pub const POWER: f64 = 0.8;
 /// Assumed pass rate of an agent with too little history.
 const ASSUMED: f64 = 0.95;
-/// Fewest recorded trials from which a pass rate is estimated.
+/// Smallest number of recorded trials from which a pass rate is estimated.
 const ENOUGH: usize = 20;
-/// Fewest pairs that can show a difference: with 5, even a variant that wins all of them is not significant, since `2 / 2^5 > 0.05`.
+/// Smallest number of pairs that can show a difference. With 5 pairs, even 5 wins of one variant are not significant: `2 / 2^5 > 0.05`.
 pub const FEWEST: usize = 6;
-/// Most pairs that the computation uses: larger numbers take too long to compute, and show at least as much.
+/// Largest number of pairs that the computation uses. Larger numbers take too long to compute, and their power is at least as high.
 pub const MOST_PAIRS: usize = 1_000;
 
 /// Statistical power of a plan's pairs for the pass rate of agents.
@@ -32,18 +32,18 @@ pub struct PowerEstimate {
     pub variants: Vec<String>,
     /// Pass rate of an agent, 0 to 1.
     pub rate: f64,
-    /// Number of recorded trials behind `rate`; none = assumed.
+    /// Number of recorded trials from which `rate` is estimated. `None` if `rate` is assumed.
     pub rate_of: Option<usize>,
     pub margin: f64,
-    /// Probability that two equal agents are shown not to differ by the margin.
+    /// Probability that the comparison of two equal agents shows that the subject is not worse by the margin.
     pub non_inferior: f64,
-    /// Number of pairs that show non-inferiority with [`POWER`].
+    /// Number of pairs that shows non-inferiority with probability [`POWER`].
     pub needed: Option<usize>,
-    /// Smallest drop of the pass rate that is shown with [`POWER`].
+    /// Smallest drop of the pass rate that the pairs show with probability [`POWER`].
     pub smallest_drop: Option<f64>,
 }
 
-/// Computes the power of a plan. None if the plan has no judged trials.
+/// Computes the power of a plan. Returns `None` if the plan has no judged trials.
 #[must_use]
 pub fn strength(plan: &TrialSchedule, compare: Option<&Compare>, past: &[Past]) -> Option<PowerEstimate> {
     let judged = || plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject);
@@ -59,10 +59,10 @@ pub fn strength(plan: &TrialSchedule, compare: Option<&Compare>, past: &[Past]) 
     if groups.is_empty() {
         return None;
     }
-    // If variants are compared with each other, one alone is no pair.
+    // If variants are compared with each other, a seed with one variant is no pair.
     let fewest = variants.len().min(2);
     let pairs = groups.values().filter(|judged| **judged >= fewest).count();
-    // The rate is that of the reference variant, or of the only variant.
+    // Uses the rate of the reference variant, or of the only variant.
     let who = compare.map(|compare| compare.reference.as_str()).or(if variants.len() == 1 { Some(variants[0].as_str()) } else { None });
     let subjects: HashSet<&str> =
         plan.trials.iter().filter(|trial| Some(trial.scenario.variant.name.as_str()) == who).map(|trial| trial.subject.as_str()).collect();
@@ -71,7 +71,7 @@ pub fn strength(plan: &TrialSchedule, compare: Option<&Compare>, past: &[Past]) 
         past.iter().filter(|one| subjects.contains(one.subject.as_str()) && scenarios.contains(one.scenario.as_str())).collect();
     let passed = known.iter().filter(|one| one.verdict == Verdict::Pass).count();
     let (rate, rate_of) = if known.len() >= ENOUGH {
-        // Counts half a pass and half a failure more (Jeffreys), so that 20 of 20 does not count as certainty.
+        // Adds half a pass and half a failure (Jeffreys), so that 20 passes of 20 do not count as certainty.
         ((count(passed) + 0.5) / (count(known.len()) + 1.0), Some(known.len()))
     } else {
         (ASSUMED, None)

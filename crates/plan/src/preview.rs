@@ -9,7 +9,8 @@ pub(super) fn targets(scenario: &Scenario, seed: u64) -> Targets {
     scenario.chaos.iter().map(|chaos| (chaos.id.clone(), turn(chaos, &scenario.cluster, seed, 0))).collect()
 }
 
-/// Returns the nodes that a fault hits at injection number `turn`, from 0; none if the choice depends on the cluster's state then.
+/// Returns the nodes that a fault hits at injection number `turn`, from 0. Returns `None` if the choice depends on the state of the cluster
+/// at the injection.
 fn turn(chaos: &Chaos, cluster: &ClusterSpec, seed: u64, turn: u32) -> Option<Vec<String>> {
     let mut chosen = Vec::new();
     for (at, wanted) in chaos.fault.targets().into_iter().enumerate() {
@@ -56,7 +57,7 @@ mod tests {
         noise: true
     ";
 
-    /// Injections ordered by time: latest time, fault, turn and nodes.
+    /// Injections ordered by time. Each has its latest time, its fault id, its turn and its nodes.
     type Schedule = Vec<(Duration, String, u32, Vec<String>)>;
 
     fn schedule(chaos: &str, seed: u64) -> Schedule {

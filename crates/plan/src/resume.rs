@@ -23,7 +23,7 @@ pub struct TrialIdentity<'a> {
     pub repeat: usize,
     pub backend: &'a str,
     pub role: TrialRole,
-    /// JSON with sorted keys.
+    /// Values of the matrix as JSON with sorted keys.
     pub cell: Cow<'a, str>,
 }
 
@@ -87,7 +87,7 @@ pub struct RecordedAttempt {
 /// Progress of a recorded trial.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RecordedState {
-    /// The trial has ended. Its `number` is the one at recording time.
+    /// The trial has ended. Its `number` is its number in the plan of the recorded run.
     Ended(Box<ReusedTrial>),
     /// Its runner was killed.
     CutOff,
@@ -95,10 +95,10 @@ pub enum RecordedState {
     Running { trial: TrialId, run: RunId },
 }
 
-/// Plan, divided into trials that are kept, running and to be run.
+/// Plan, divided into recorded trials, trials that are running and trials to be run.
 #[derive(Debug, Clone, Default)]
 pub struct ResumePlan {
-    /// Recorded trials, each with its place in this plan. Includes invalid trials that are tried again.
+    /// Recorded trials with their numbers in this plan. Includes invalid trials that are tried again.
     pub kept: Vec<Box<ReusedTrial>>,
     /// Trials to be run, in the order of the plan.
     pub trials: Vec<Arc<TrialPlan>>,
@@ -111,9 +111,8 @@ pub struct ResumePlan {
 
 /// Comparison of a plan with the record. It reads the recorded trials in the order in which they began.
 ///
-/// Trials with a verdict are kept. Interrupted trials have no verdict that counts and cut-off trials have no verdict: both are run
-/// again.
-/// Invalid trials are kept, or tried again on request.
+/// Trials with a valid verdict are reused. Cut-off trials have no verdict, and the verdict of interrupted trials does not count: both are
+/// run again. Other invalid trials are reused, or tried again on request.
 #[derive(Debug)]
 pub struct Comparing<'a> {
     plan: &'a [Arc<TrialPlan>],
@@ -156,7 +155,7 @@ impl<'a> Comparing<'a> {
                 kept.number = trial.number;
                 kept
             };
-            // Takes the newest record of each trial: a plan that names a trial twice needs two records.
+            // Takes the newest record of the trial and removes it. A plan that contains a trial twice therefore needs two records.
             if let Some(kept) = known.valid.pop() {
                 self.found.kept.push(here(kept));
                 continue;
@@ -182,7 +181,7 @@ impl<'a> Comparing<'a> {
 struct Known {
     valid: Vec<Box<ReusedTrial>>,
     invalid: Vec<Box<ReusedTrial>>,
-    /// Highest attempt number that has ended.
+    /// Highest attempt number of the ended attempts.
     attempts: u32,
 }
 

@@ -8,7 +8,7 @@ use chaosrun_diagnostic::{RenderStyle, render};
 use chaosrun_event::Verdict;
 use chaosrun_scenario::{LoadedCampaign, Overrides, load_campaign};
 
-/// Campaign with these variants.
+/// Loads a campaign with these variants.
 pub fn planned(campaign: &str, variants: &[&str]) -> LoadedCampaign {
     let overrides = Overrides { variants: variants.iter().map(ToString::to_string).collect(), ..Overrides::default() };
     load_campaign(Path::new(campaign), &overrides).unwrap_or_else(|problems| panic!("{}", render(&problems, RenderStyle::default())))

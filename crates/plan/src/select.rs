@@ -1,4 +1,4 @@
-//! Selection of trials from a plan, by their properties and by shards. Pure.
+//! Selection of trials from a plan, by their properties and by shards. The functions are pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,8 @@ use chaosrun_diagnostic::{Diagnostic, PathStep};
 use chaosrun_expr::{Context, Expr, Scope, Unknown};
 use chaosrun_scenario::{argument, parse_path};
 
-/// Selection of trials: those that any `only` pattern matches and no `skip` pattern matches; of these, one shard.
+/// Selection of trials. A trial is selected if it matches any `only` pattern and no `skip` pattern. Without `only` patterns, all trials
+/// match. The selection may be limited to one shard.
 #[derive(Debug, Clone, Default)]
 pub struct TrialFilter {
     only: Vec<Pattern>,
@@ -24,7 +25,7 @@ pub struct TrialFilter {
 #[derive(Debug)]
 pub struct Selected<T> {
     pub kept: Vec<T>,
-    /// Options that matched no trial: probably mistyped.
+    /// Options that matched no trial, and are probably mistyped.
     pub idle: Vec<String>,
 }
 
@@ -46,7 +47,7 @@ impl TrialFilter {
     /// Returns the selected trials, in their order and with their numbers.
     ///
     /// # Errors
-    /// An expression that is unknown for every trial: it names values that no trial has.
+    /// An expression whose value is unknown for every trial, because it names values that no trial has.
     pub fn apply<T>(&self, all: Vec<T>, trial: impl Fn(&T) -> &TrialPlan) -> Result<Selected<T>, Vec<Diagnostic>> {
         let contexts: Vec<Context> = all.iter().map(|one| context(trial(one))).collect();
         let mut problems = Vec::new();
@@ -81,7 +82,7 @@ impl TrialFilter {
     }
 }
 
-/// Pattern of one `--only` or `--skip`.
+/// Pattern of one `--only` or `--skip` option.
 #[derive(Debug, Clone)]
 struct Pattern {
     option: &'static str,
@@ -203,8 +204,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Returns the trials of this shard. All variants of one seed in one cell stay together, so that they can be paired. Such groups
-    /// are dealt out in the order of a hash, so shards have similar sizes and similar content.
+    /// Returns the trials of this shard. All variants of one seed in one cell stay together, so that they can be paired. These groups are
+    /// distributed to the shards in turn, in the order of a hash. So the shards have similar sizes and similar content.
     fn of<T>(self, all: Vec<T>, trial: impl Fn(&T) -> &TrialPlan) -> Vec<T> {
         let mut groups: BTreeMap<[u8; 32], u32> = all.iter().map(|one| (group(trial(one)), 0)).collect();
         for (place, share) in groups.values_mut().zip((1..=self.count).cycle()) {

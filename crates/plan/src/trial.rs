@@ -25,14 +25,14 @@ pub struct TrialPlan {
     /// Number of the attempt, from 1: an invalid trial may be tried again.
     pub attempt: u32,
     pub role: TrialRole,
-    /// The values of the matrix's paths, without `seed` and `agent.variant`.
+    /// Values of the matrix by path, without `seed` and `agent.variant`.
     pub cell: IndexMap<String, Value>,
     /// Digest of everything that must be equal for a comparison: scenario, cluster, scoring, semantics.
     pub yardstick: String,
-    /// Digest of the compared object: the variant.
+    /// Digest of the variant, which is the object that comparisons compare.
     pub subject: String,
     pub targets: Targets,
-    /// Digests of its images by role, known once the images are present; empty on `local`.
+    /// Digests of the trial's images by role. They are known once the images are present. Empty on `local`.
     pub images: IndexMap<String, String>,
 }
 

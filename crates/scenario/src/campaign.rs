@@ -25,7 +25,7 @@ use chaosrun_input::unknown;
 #[derive(Debug, Clone)]
 pub struct LoadedCampaign {
     pub campaign: Arc<Campaign>,
-    /// Scenarios in the order of the file, once per backend.
+    /// Scenarios in the order of the file. A scenario with several backends occurs once per backend.
     pub scenarios: Vec<Loaded>,
 }
 
@@ -60,7 +60,7 @@ struct Named {
 }
 
 impl Loader<'_> {
-    /// Loads the campaign at `path`; none if its file is not usable.
+    /// Loads the campaign at `path`. Returns `None` if its file is not usable.
     pub(super) fn campaign(&mut self, path: &Path) -> Option<LoadedCampaign> {
         let mut doc = self.document(path)?;
         let (raw, mut problems) = typed::<RawCampaign>(&mut doc);
@@ -155,7 +155,8 @@ impl Loader<'_> {
             if let Ok(path) = path::parse("controls") {
                 let value = Value::from(controls.clone());
                 let setting = Setting { path, value, file: place.file, from: place.pointer, whole: doc.key_place(&key) };
-                // Goes into `set`, not `beneath`: the controls that run beside a trial do not distinguish it.
+                // Adds the setting to `set`, not to `beneath`, because the controls that run beside a trial do not make the trial
+                // different.
                 asked.set.insert(0, setting);
             }
         }
@@ -172,7 +173,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Adds the settings of a `set` map; for equal paths, the later one wins.
+    /// Adds the settings of a `set` map. For equal paths, the later setting wins.
     fn set(&mut self, asked: &mut CliRequest, doc: &Document, pointer: &Pointer, set: &IndexMap<String, Value>) {
         /// Paths that have their own keys in a campaign.
         const OWN: [(&str, &str); 5] =
@@ -197,8 +198,8 @@ impl Loader<'_> {
         }
     }
 
-    /// Refuses trials that are named twice, which would be paid for and counted twice, and two scenarios with one name, which could
-    /// not be told apart.
+    /// Refuses trials that are named twice, because they would be paid for and counted twice. Refuses two scenarios with the same name,
+    /// because they could not be distinguished.
     fn refuse_twice(&mut self, named: &[Named]) {
         let mut known: IndexMap<String, Vec<(usize, &[u64])>> = IndexMap::new();
         let mut yardsticks: IndexMap<String, (String, usize)> = IndexMap::new();
@@ -242,7 +243,7 @@ impl Loader<'_> {
                 known.push(&scenario.variant.name);
             }
         }
-        // The command line may leave the reference out. Broken files are reported already.
+        // The command line may select other variants than the reference. Broken files are reported already.
         let asked = !self.overrides.variants.is_empty() || self.overrides.replay.is_some();
         if !asked && self.problems.is_empty() && !known.contains(&compare.reference.as_str()) {
             let problem = unknown("unknown_variant", "variant", &compare.reference, known);
@@ -257,7 +258,7 @@ fn twice_named(scenario: &Scenario, seed: u64, here: &Named, there: &Named) -> D
     problem.help("remove one of them, use other seeds, or use `set` to make them differ")
 }
 
-/// Returns text such as `also named at x.yaml:7`.
+/// Returns text such as `also at x.yaml:7`.
 fn also(place: &SourcePlace) -> String {
     let spot = place.spot();
     format!("also at {}:{}", spot.file, spot.line)

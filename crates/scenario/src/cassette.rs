@@ -1,4 +1,4 @@
-//! Discovery of cassettes and the trials they were recorded in. Only the first line of each file is read.
+//! Discovery of cassettes, and of the trials in which they were recorded. Only the first line of each file is read.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -20,7 +20,7 @@ pub struct CassetteHead {
     pub of: Option<CassetteOrigin>,
 }
 
-/// Trial that a cassette was recorded in, with the files of its agent. Replay reads no other files.
+/// Trial in which a cassette was recorded, with the files of its agent. A replay reads no other files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CassetteOrigin {
     pub scenario: String,
@@ -33,9 +33,9 @@ pub struct CassetteOrigin {
     pub subject: String,
     /// Text of the variant's file.
     pub file: String,
-    /// Texts of its templates, by the keys that name them.
+    /// Texts of the variant's templates, by the keys that name them.
     pub templates: IndexMap<String, String>,
-    /// Texts of the files that its program needs, by their names in the program's folder.
+    /// Texts of the files that the variant's program needs, by their names in the program's folder.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub files: IndexMap<String, String>,
 }
@@ -54,7 +54,7 @@ pub(crate) const ENDING: &str = "jsonl";
 /// Returns the cassette at `path`, or all cassettes of that folder, sorted by name.
 ///
 /// # Errors
-/// One sentence: there is no cassette, or one of the files is not a valid cassette of a trial.
+/// Returns one sentence: there is no cassette, or one of the files is not a valid cassette of a trial.
 pub fn shelf(path: &Path) -> Result<Vec<(PathBuf, CassetteOrigin)>, String> {
     let shown = path.display();
     let failed = |error: std::io::Error| format!("cannot read the cassette `{shown}`: {}", chaosrun_diagnostic::io_words(&error));
@@ -70,7 +70,7 @@ pub fn shelf(path: &Path) -> Result<Vec<(PathBuf, CassetteOrigin)>, String> {
     files.into_iter().map(|file| origin(&file).map(|origin| (file, origin))).collect()
 }
 
-/// Returns true if the path is that of a cassette file, not of a folder.
+/// Returns true if the path is the path of a cassette file, not of a folder.
 #[must_use]
 pub fn is_one(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == ENDING)

@@ -31,7 +31,7 @@ impl CassetteReplay {
         !self.tapes(variant).is_empty()
     }
 
-    /// Returns the cassettes of one variant. Unreadable cassettes are reported where the variants are chosen.
+    /// Returns the cassettes of one variant. Ignores unreadable cassettes, which are reported when the variants are chosen.
     fn tapes(&self, variant: &str) -> Tapes {
         shelf(&self.path).unwrap_or_default().into_iter().filter(|(_, origin)| origin.variant == variant).collect()
     }
@@ -71,7 +71,7 @@ pub(super) fn of_variant(raw: &RawVariant, from: &Path) -> Result<Tapes, String>
     chosen(shelf(path)?, raw.of.as_deref())
 }
 
-/// Returns the cassettes of one variant.
+/// Returns the cassettes of the variant `of`. Without `of`, all cassettes must be of one variant.
 fn chosen(mut tapes: Tapes, of: Option<&str>) -> Result<Tapes, String> {
     let mut variants: Vec<String> = Vec::new();
     for (_, origin) in &tapes {
@@ -157,7 +157,7 @@ impl Loader<'_> {
         Some(variant)
     }
 
-    /// Returns the recorded variant for a variant's file; see [`Self::taped`]. Its own name and limits take precedence over the
+    /// Returns the recorded variant for a variant's file, see [`Self::taped`]. The name and the limits in the file take precedence over the
     /// recorded ones.
     pub(super) fn taped_file(&mut self, own: Variant, raw: &RawVariant, doc: &Document, path: &Path) -> Option<Variant> {
         let place = doc.place(&Pointer::default().key("cassette"));

@@ -1,4 +1,4 @@
-//! Check of files without a run: reports every problem of every file, and reads each file once.
+//! Check of files without a run. The check reads each file once, and reports every problem of every file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ impl Library {
                 for (standin, _) in forms.into_iter().filter(|(_, wanted)| *wanted) {
                     let form = Overrides { backend: Some(backend), standin, ..as_written.clone() };
                     let found = self.check_one(&form, kind, path, backend);
-                    // A scenario may name a backend before its cluster supports it.
+                    // A scenario may name a backend before its cluster supports the backend.
                     problems.extend(found.into_iter().filter(|problem| problem.code != "no_image"));
                 }
             }
@@ -48,7 +48,7 @@ impl Library {
         sorted(problems)
     }
 
-    /// Checks one file. `backend` is used for a cluster that is checked by itself; a scenario names its own backend.
+    /// Checks one file. `backend` is used for a cluster file. A scenario names its own backend.
     fn check_one(&mut self, form: &Overrides, kind: FileKind, path: &Path, backend: Backend) -> Vec<Diagnostic> {
         let mut loader = Loader::new(self, form);
         match kind {
@@ -87,7 +87,7 @@ impl Loader<'_> {
     }
 }
 
-/// Reports duplicate names. Trials are recorded and compared by the scenario's name, runs by the campaign's.
+/// Reports duplicate names. Trials are recorded and compared by the name of the scenario, and runs by the name of the campaign.
 fn duplicate_name(doc: &Document, kind: FileKind, names: &mut BTreeMap<(FileKind, String), SourcePlace>, problems: &mut Vec<Diagnostic>) {
     let Some(name) = doc.value.get("name").and_then(serde_json::Value::as_str) else { return };
     let place = doc.place(&Pointer::default().key("name"));

@@ -1,4 +1,4 @@
-//! Requested changes to a scenario from outside its file: from the command line, and with lower priority from a campaign.
+//! Changes to a scenario that are requested from outside its file: by the command line and, with lower priority, by a campaign.
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub(super) struct CliRequest {
     pub beneath: Vec<Setting>,
     /// Settings of the command line, which apply to all scenarios.
     pub set: Vec<Setting>,
-    /// Limits in addition to those of the scenario; the smallest applies.
+    /// Limits in addition to the limits of the scenario. The smallest limit applies.
     pub limits: LimitsOverride,
     /// Values of the only cell to run.
     pub cell: Option<IndexMap<String, Value>>,

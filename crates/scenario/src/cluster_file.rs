@@ -1,4 +1,4 @@
-//! Cluster without a scenario: loaded from a cluster file, or from the scenario that names it.
+//! Cluster without a scenario. It is loaded from a cluster file, or from a scenario that names a cluster file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::resolve;
 use chaosrun_diagnostic::{Diagnostic, sorted};
 use chaosrun_input::Document;
 
-/// Cluster, with the scenario's settings for running it.
+/// Cluster, with the settings for running it.
 #[derive(Debug, Clone)]
 pub struct ClusterRequest {
     pub cluster: Arc<ClusterSpec>,
@@ -60,7 +60,7 @@ pub fn load_cluster(path: &Path, overrides: &Overrides) -> Result<ClusterRequest
     }
 }
 
-/// Returns the name of that cluster, even if the files now have other problems.
+/// Returns the name of the cluster that [`load_cluster`] would load, even if the files have problems.
 ///
 /// # Errors
 /// A file does not exist.

@@ -8,10 +8,10 @@ use chaosrun_diagnostic::yaml;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_input::{Document, TypeMismatch, deserialize, get, get_mut, names};
 
-/// Most problems reported per file, which bounds the work.
+/// Largest number of problems that are reported per file. It limits the work.
 const ROUNDS: usize = 100;
 
-/// Deserializes a document. Invalid values are removed from it.
+/// Deserializes a document. Removes invalid values from the document.
 pub fn typed<T: DeserializeOwned>(doc: &mut Document) -> (Option<T>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let mut gone: Vec<Pointer> = Vec::new();
@@ -47,7 +47,7 @@ pub fn typed<T: DeserializeOwned>(doc: &mut Document) -> (Option<T>, Vec<Diagnos
     (None, problems)
 }
 
-/// Returns the pointer of the nearest existing value: a single word has no content to remove.
+/// Returns the pointer of the nearest existing value at or above `pointer`. A single word has no content that could be removed.
 fn nearest(doc: &Document, pointer: &Pointer) -> Pointer {
     let mut near = pointer.clone();
     while !near.0.is_empty() && get(&doc.value, &near).is_none() {
@@ -56,8 +56,8 @@ fn nearest(doc: &Document, pointer: &Pointer) -> Pointer {
     near
 }
 
-/// Handles a key without a value that is the rest of a value that YAML split at its commas. Joins the value again, so that its
-/// content can be checked too.
+/// Handles a key without a value. Such a key can be the rest of a value that YAML split at its commas. The value is joined again, so that
+/// its content can be checked too.
 fn split(doc: &mut Document, left_over: &Pointer, name: &str) -> Option<Diagnostic> {
     let (_, above) = left_over.0.split_last().filter(|_| get(&doc.value, left_over).is_some_and(Value::is_null))?;
     let place = doc.place(left_over);
@@ -85,7 +85,7 @@ fn describe(doc: &Document, pointer: &Pointer, mismatch: &TypeMismatch) -> Diagn
             .at(doc.key_place(pointer))
             .label(format!("expected `{name}` in this map")),
         TypeMismatch::UnknownVariant { name, known } => {
-            // The path stops at the parent: the word is the value itself, or the key of this map.
+            // The path ends at the parent. The word is the value itself, or a key of this map.
             let keyed = pointer.key(name.as_str());
             let place = if get(&doc.value, &keyed).is_some() { doc.key_place(&keyed) } else { doc.place(pointer) };
             let what = pointer.last_key().unwrap_or("value");
@@ -107,7 +107,7 @@ fn describe(doc: &Document, pointer: &Pointer, mismatch: &TypeMismatch) -> Diagn
     }
 }
 
-/// Returns advice for text that YAML read as another type (quote it), and for numbers that need a unit.
+/// Returns advice about numbers that need a unit, and about text that YAML read as another type and that must be quoted.
 fn advice(doc: &Document, pointer: &Pointer, expected: &str) -> Option<String> {
     let value = get(&doc.value, pointer)?;
     let place = doc.place(pointer);

@@ -1,12 +1,12 @@
-//! Digests of trials. *Yardstick*: everything that must be equal for a comparison. *Subject*: the compared object.
+//! Digests of trials. The *yardstick* covers everything that must be equal for a comparison. The *subject* covers the compared object.
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::model::{ClusterSpec, Scenario, Scoring, Variant};
 
-/// Version of all code that decides a verdict or a score. Raise it when the same files would be judged differently; a release that
-/// keeps it keeps all baselines.
+/// Version of all code that decides a verdict or a score. Raise the version if the same files would be judged differently. Baselines stay
+/// valid as long as the version stays the same.
 pub const SEMANTICS: u32 = 3;
 
 /// Returns the digest of the scenario without its variant, the cluster, the scoring and the semantics.
@@ -32,7 +32,7 @@ pub fn with_images(yardstick: &str, images: &IndexMap<String, String>) -> String
     if images.is_empty() { yardstick.to_owned() } else { digest(&json!({ "yardstick": yardstick, "images": images })) }
 }
 
-/// Returns the digest of the variant, including the actions of the cluster if it may use them.
+/// Returns the digest of the variant. Includes the actions of the cluster if the variant may use them.
 #[must_use]
 pub fn subject(variant: &Variant, cluster: &ClusterSpec) -> String {
     let mut value = serde_json::to_value(variant).unwrap_or_default();
@@ -45,28 +45,28 @@ pub fn subject(variant: &Variant, cluster: &ClusterSpec) -> String {
     digest(&value)
 }
 
-/// Returns the digest of the scoring: the parts, the gates and the rules on commands.
+/// Returns the digest of the scoring, which covers the parts, the gates and the rules on commands.
 #[must_use]
 pub fn scoring(scoring: &Scoring) -> String {
     digest(&serde_json::to_value(scoring).unwrap_or_default())
 }
 
-/// Returns the digest of the rules on commands of a scoring. Facts computed with one scoring hold for all scorings with the same
-/// digest.
+/// Returns the digest of the rules on commands of a scoring. Facts that were computed with one scoring are valid for all scorings with the
+/// same digest.
 #[must_use]
 pub fn of_commands(scoring: &Scoring) -> String {
     digest(&json!({ "forbidden": scoring.forbidden, "autopsy": &*scoring.autopsy }))
 }
 
-/// Returns the first 128 bits of the digest in hexadecimal.
+/// Returns the first 128 bits of the digest, in hexadecimal.
 pub fn digest(value: &Value) -> String {
     let mut text = String::new();
     canonical(value, &mut text);
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// Appends JSON with sorted keys and without blanks. The order of keys in a file does not affect the verdict, except where the model
-/// keeps them in lists.
+/// Appends the value as JSON with sorted keys and without white space. The order of keys in a file does not affect the verdict. If an order
+/// matters, the model contains a list.
 pub fn canonical(value: &Value, text: &mut String) {
     match value {
         Value::Object(map) => {

@@ -1,8 +1,8 @@
-//! Samples embedded in the binary: the last place where names are looked up, and the files that `init` writes.
+//! Samples embedded in the binary. Names are looked up in them last, and `init` writes them to files.
 
 use std::sync::LazyLock;
 
-/// Path from the project's root and content of all files below `scenarios/`, `variants/` and `prompts/`.
+/// Samples as pairs of path and content: all files below `scenarios/`, `variants/` and `prompts/`. Paths are relative to the project root.
 pub static SAMPLES: LazyLock<Vec<(&'static str, &'static str)>> = LazyLock::new(|| chaosrun_base::samples::archive!("samples.bin"));
 
 /// Returns the sample at that path.

@@ -33,20 +33,20 @@ impl FileKind {
         }
     }
 
-    /// Returns the kind with its article: `a scenario`, `an autopsy`.
+    /// Returns the kind with its article, such as `a scenario` or `an autopsy`.
     #[must_use]
     pub fn with_article(self) -> String {
         let article = if self.as_str().starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         format!("{article} {}", self.as_str())
     }
 
-    /// Returns the kind of a file; none if the file cannot be read.
+    /// Returns the kind of a file. Returns `None` if the file cannot be read.
     #[must_use]
     pub fn of_file(path: &Path) -> Option<Self> {
         Library::default().kind_of(path)
     }
 
-    /// Returns the kind by the keys that only this kind has, or by the folder if the file has none of them.
+    /// Returns the kind of a file. The kind follows from keys that only one kind has. Without such a key, the kind follows from the folder.
     #[must_use]
     pub fn of(path: &Path, value: Option<&Value>) -> Self {
         let marks: [(Self, &[&str]); 6] = [
@@ -72,7 +72,7 @@ impl FileKind {
         }
     }
 
-    /// Returns the maps of this kind that may have sections.
+    /// Returns the pointers of the maps that may have sections, in a file of this kind.
     pub(super) fn sections(self, doc: &Document) -> Vec<chaosrun_diagnostic::Pointer> {
         let root = chaosrun_diagnostic::Pointer::default();
         let mut found = Vec::new();
@@ -82,7 +82,7 @@ impl FileKind {
             }
         }
         if matches!(self, Self::Scenario | Self::Cluster) {
-            // The root comes last, so that keys added by its section are not searched again.
+            // The root is the last item, so that keys added by its section are not searched again.
             found.push(root);
         }
         found

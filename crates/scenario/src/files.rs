@@ -1,4 +1,5 @@
-//! Lookup and reading of files: first beside the file that names them, then up to the project's root, then in the binary.
+//! Lookup and reading of files. A file is searched beside the file that names it, then in the folders up to the project root, then in the
+//! binary.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,7 +18,7 @@ pub(crate) const EMBEDDED: &str = "embedded:";
 #[derive(Debug, Default)]
 pub struct Files {
     read: HashMap<PathBuf, Arc<SourceFile>>,
-    /// Files by name and folder of the file that names them; for a missing file, the places that were searched.
+    /// Files by their names and by the folder of the file that names them. For a missing file, the value is the list of searched places.
     found: HashMap<(String, PathBuf), Result<Arc<SourceFile>, Vec<String>>>,
     /// Names of variants by the folder of the file that may name them.
     variants: HashMap<PathBuf, Arc<[String]>>,
@@ -26,14 +27,14 @@ pub struct Files {
 /// Reason why a file is not available.
 #[derive(Debug)]
 pub enum NoFile {
-    /// No file of that name, with the places that were searched.
+    /// A file of that name does not exist. Contains the places that were searched.
     Missing(Vec<String>),
     /// The file exists, but is not usable.
     Unusable(Box<Diagnostic>),
 }
 
 impl Files {
-    /// Reads the file at `path`, or the embedded one if the path begins with `embedded:`.
+    /// Reads the file at `path`. If the path begins with `embedded:`, the file is an embedded one.
     ///
     /// # Errors
     /// The file does not exist, is too large, is not UTF-8, or cannot be read.
@@ -54,7 +55,7 @@ impl Files {
     /// Finds `name` for a file at `from`.
     ///
     /// # Errors
-    /// The errors of [`Self::read`]; if the file is in none of the places, all of these places.
+    /// The errors of [`Self::read`]. If the file was not found, the error lists all searched places.
     pub fn find(&mut self, name: &str, from: &Path) -> Result<Arc<SourceFile>, NoFile> {
         let key = (name.to_owned(), folder_of(from));
         if let Some(known) = self.found.get(&key) {
@@ -99,7 +100,7 @@ fn places(name: &str, from: &Path) -> Vec<PathBuf> {
         for folder in folders(from) {
             places.push(folder.join(name));
         }
-        // A scenario may be outside of `scenarios/`, but the files it names are usually there.
+        // A scenario may be outside of `scenarios/`, but the files that it names are usually there.
         if let Some(root) = folders(from).last().filter(|root| root.join("scenarios").is_dir()) {
             let place = root.join("scenarios").join(name);
             if !places.contains(&place) {
@@ -116,7 +117,7 @@ fn places(name: &str, from: &Path) -> Vec<PathBuf> {
     places
 }
 
-/// Returns the places of a folder `name` that a file at `from` names, nearest first.
+/// Returns the places where a folder `name` may be that a file at `from` names, nearest first.
 #[must_use]
 pub fn places_of_folder(name: &str, from: &Path) -> Vec<PathBuf> {
     if Path::new(name).is_absolute() {
@@ -128,7 +129,7 @@ pub fn places_of_folder(name: &str, from: &Path) -> Vec<PathBuf> {
     folders(from).into_iter().map(|folder| folder.join(name)).collect()
 }
 
-/// Returns the file's own folder, then its parents up to the project's root; only its own folder if there is no project.
+/// Returns the folder of the file, then its parents up to the project root. Without a project, returns only the folder of the file.
 fn folders(from: &Path) -> Vec<PathBuf> {
     let own = from.parent().unwrap_or(Path::new("")).to_owned();
     let Ok(absolute) = std::path::absolute(if own.as_os_str().is_empty() { Path::new(".") } else { &own }) else { return vec![own] };
@@ -137,7 +138,7 @@ fn folders(from: &Path) -> Vec<PathBuf> {
     let here = std::env::current_dir().unwrap_or_default();
     let mut folders = vec![own];
     for folder in &ups[1..=root] {
-        // Relative to the working directory, as the user would write it.
+        // The path is relative to the working directory, as the user would write it.
         folders.push(folder.strip_prefix(&here).map_or_else(|_| folder.to_path_buf(), Path::to_path_buf));
     }
     folders
@@ -147,7 +148,7 @@ fn is_root(folder: &Path) -> bool {
     ["scenarios", "Cargo.toml", ".git", ".chaosrun"].iter().any(|mark| folder.join(mark).exists())
 }
 
-/// Returns the folder of a file, which decides how its names are resolved.
+/// Returns the folder of a file. Names in the file are resolved from this folder.
 fn folder_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).to_owned()
 }
@@ -187,7 +188,7 @@ fn read_text(path: &Path, name: &str) -> Result<String, NoFile> {
     if about.len() > LIMIT {
         return Err(too_large(megabytes(about.len())));
     }
-    // A file that is not a regular file may have no length and no end.
+    // Limits the read, because a file that is not a regular file may have no length and no end.
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LIMIT {

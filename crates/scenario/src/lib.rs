@@ -1,7 +1,7 @@
-//! Files that a user writes: load (IO) -> yaml -> raw -> resolve (pure) -> model.
+//! Files that a user writes, in the steps: load (IO) -> yaml -> raw -> resolve (pure) -> model.
 //!
-//! A file is read as JSON ([`yaml`]), changed by overrides ([`chaosrun_input::Document`], [`overrides`]), deserialized ([`raw`],
-//! [`typed`]) and resolved ([`resolve`]) into the [`model`]. Only [`load`] and [`files`] read files.
+//! A file is read as JSON ([`yaml`]), changed by overrides ([`chaosrun_input::Document`], [`overrides`]), deserialized ([`raw`], [`typed`])
+//! and resolved ([`resolve`]) into the [`model`]. Only [`files`] and [`cassette`] read files.
 
 pub mod digest;
 pub mod params;

@@ -13,7 +13,7 @@ use super::model::{AutopsyRules, Backend, ClusterSpec, Scoring, Variant};
 use chaosrun_diagnostic::{Diagnostic, sorted};
 use chaosrun_input::Document;
 
-/// Files read and resolved so far. Keys include the parts of the command line that affect the result.
+/// Files read and resolved so far. The keys include the parts of the command line that affect the result.
 #[derive(Debug, Default)]
 pub struct Library {
     pub(super) files: Files,
@@ -22,14 +22,14 @@ pub struct Library {
     pub(super) scorings: Shelf<Arc<Scoring>>,
     pub(super) autopsies: Shelf<Arc<AutopsyRules>>,
     pub(super) variants: Shelf<Arc<Variant>>,
-    /// Stand-in use of clusters (true if the cluster runs with stand-ins), by cluster file and form of the run.
+    /// True for each cluster that runs with stand-ins, by cluster file and form of the run.
     pub(super) standins: HashMap<String, bool>,
 }
 
 /// Resolved files of one kind, by their keys.
 pub(super) type Shelf<T> = HashMap<String, Resolved<T>>;
 
-/// Resolved file; without a value if the file is not usable.
+/// Resolved file. The value is `None` if the file is not usable.
 #[derive(Debug)]
 pub(super) struct Resolved<T> {
     pub value: Option<T>,
@@ -52,7 +52,7 @@ impl Library {
         }
     }
 
-    /// Returns the kind of a file; none if the file cannot be read.
+    /// Returns the kind of a file. Returns `None` if the file cannot be read.
     pub fn kind_of(&mut self, path: &Path) -> Option<FileKind> {
         let (doc, _) = self.document(path).ok()?;
         Some(FileKind::of(path, doc.as_ref().map(|doc| &doc.value)))

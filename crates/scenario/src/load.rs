@@ -1,4 +1,4 @@
-//! Loading of a scenario with everything that a run needs. Only this module and `files` read files.
+//! Loading of a scenario with everything that a run needs. All files except cassettes are read by `files`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -26,25 +26,25 @@ use chaosrun_input::{Document, names};
 /// Changes requested by the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Variants that replace the file's variant.
+    /// Variants that replace the variant of the file.
     pub variants: Vec<String>,
-    /// Seeds that replace the file's seeds.
+    /// Seeds that replace the seeds of the file.
     pub seeds: Option<Vec<u64>>,
     pub backend: Option<Backend>,
-    /// Uses stand-ins where the cluster has them, also on a backend that can run the real programs.
+    /// True if stand-ins are used where the cluster has them, even on a backend that can run the real programs.
     pub standin: bool,
-    /// Settings `PATH=VALUE`, as given.
+    /// Settings `PATH=VALUE`, as given on the command line.
     pub set: Vec<String>,
     pub repeat: Option<usize>,
     /// Values of the only cell to run.
     pub cell: Option<IndexMap<String, Value>>,
-    /// Recorded sessions that replace models: their variants, and their seeds unless others are given.
+    /// Cassettes that replace models. The recorded variants are used. The recorded seeds are used unless `seeds` is set.
     pub replay: Option<CassetteReplay>,
-    /// Most trials that one file may plan. Default: [`matrix::MOST`].
+    /// Largest number of trials that one file may plan. Default: [`matrix::MOST`].
     pub max_trials: Option<usize>,
 }
 
-/// Scenario file with all files that it names, in every cell of its matrix.
+/// Scenario file with all files that it names, resolved for every cell of its matrix.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub cells: Vec<Cell>,
@@ -55,7 +55,7 @@ pub struct Loaded {
 /// One cell of the matrix.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// Values by path, without `seed` and `agent.variant`; empty without a matrix.
+    /// Values by path, without `seed` and `agent.variant`. Empty without a matrix.
     pub values: IndexMap<String, Value>,
     /// The scenario with each judged variant.
     pub subjects: Vec<Arc<Scenario>>,
@@ -72,7 +72,7 @@ impl Loaded {
     }
 }
 
-/// Rules on commands that apply if a scoring file names no others.
+/// Default file of the rules on commands, for scoring files that name no other.
 pub(super) const AUTOPSY: &str = "scoring/autopsy.yaml";
 
 /// Loads a scenario and all files that it names.
@@ -83,7 +83,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic
     Library::default().load(path, overrides)
 }
 
-/// One load from a library, with the problems of the files it needs.
+/// Loader of one file, with the problems of all files that it needs.
 pub(super) struct Loader<'a> {
     pub(super) library: &'a mut Library,
     pub(super) overrides: &'a Overrides,
@@ -97,8 +97,8 @@ impl<'a> Loader<'a> {
         Self { library, overrides, problems: Vec::new(), told: HashSet::new() }
     }
 
-    /// Returns the resolved file under `key`, and resolves it on first use. Its problems are reported once per load, even if another
-    /// load resolved the file.
+    /// Returns the resolved file under `key`, and resolves the file on first use. Problems of the file are reported once per load, even if
+    /// another load resolved the file.
     pub(super) fn shared<T: Clone>(
         &mut self,
         shelf: fn(&mut Library) -> &mut Shelf<T>,
@@ -113,7 +113,7 @@ impl<'a> Loader<'a> {
             }
             return value;
         }
-        // Problems of the files that this file needs are reported with it, also if another file needs them too.
+        // Collects the problems of all files that this file needs, even if another file needs them too.
         let (before, told) = (std::mem::take(&mut self.problems), std::mem::take(&mut self.told));
         let value = make(self);
         let problems = std::mem::replace(&mut self.problems, before);
@@ -203,8 +203,8 @@ impl<'a> Loader<'a> {
         Some(loaded)
     }
 
-    /// Returns the scenario with its sections for stand-ins or real programs. These depend on its cluster, which the settings may
-    /// name.
+    /// Returns the scenario with its sections for stand-ins or real programs merged. The settings may name the cluster, and the cluster
+    /// decides which sections apply.
     fn with_programs(&mut self, doc: &Document, path: &Path, backend: Backend, settings: &[&Setting]) -> Document {
         let mut doc = doc.clone();
         let pointer = Pointer::default().key("cluster");
@@ -376,7 +376,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Refuses calls of actions that the cluster does not declare. Only here are both the cluster and the variants known.
+    /// Refuses calls of actions that the cluster does not declare. The check is here because both the cluster and the variants are known
+    /// here.
     fn refuse_unfit_actions(&mut self, scenarios: &[Arc<Scenario>]) {
         for scenario in scenarios {
             let cluster = &scenario.cluster;
@@ -558,10 +559,10 @@ fn wanted(raw: &RawScenario, variants: &[(String, SourcePlace)], own: &str) -> V
     names
 }
 
-/// Returns the values of a recorded cell that are not from the matrix: a campaign set them.
+/// Returns the values of a recorded cell that are not from the matrix. A campaign had set them.
 fn recorded_settings(doc: &Document, asked: &CliRequest) -> Vec<Setting> {
     let Some(cell) = &asked.cell else { return Vec::new() };
-    // The problems of the matrix are reported when it is read the second time.
+    // Ignores problems of the matrix. They are reported when the matrix is read again.
     let matrix = Matrix::read(doc, &asked.fixed(), usize::MAX, &mut Vec::new());
     cell.iter().filter(|(path, _)| !matrix.varies(path)).filter_map(|(path, value)| overrides::recorded(path, value)).collect()
 }
@@ -576,7 +577,7 @@ pub(super) fn at_name(problem: Diagnostic, place: &SourcePlace) -> Diagnostic {
     if problem.place.is_some() { problem } else { problem.at(place.clone()) }
 }
 
-/// Returns the problem of a missing file, with the places searched and the probable name.
+/// Returns the problem of a missing file, with the searched places and the probable name.
 pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
     let searched = match no_file {
         NoFile::Unusable(problem) => return *problem,
@@ -616,7 +617,7 @@ mod tests {
         for path in scenarios.filter(|path| !shared.iter().any(|folder| path.starts_with(folder))) {
             for (backend, standin) in [(Backend::LOCAL, false), (Backend::DOCKER, false), (Backend::DOCKER, true)] {
                 let overrides = Overrides { backend: Some(backend), standin, ..Overrides::default() };
-                // From the folder, and from the binary.
+                // Loads each file from its folder and from the binary.
                 for whole in [format!("{}/{path}", concat!(env!("CARGO_MANIFEST_DIR"), "/../..")), format!("embedded:{path}")] {
                     match load(Path::new(&whole), &overrides) {
                         Ok(loaded) => assert_eq!(loaded.cells.len(), 1),
@@ -632,7 +633,7 @@ mod tests {
         refused.dedup();
         refused.sort_by_key(|(path, backend, standin)| (*path, backend.as_str(), *standin));
         let expected = [
-            // Real stores have no disk of their own.
+            // Real stores have no disk of limited size.
             ("scenarios/disk_pressure.yaml", Backend::DOCKER, false),
             // A relay does not see packets.
             ("scenarios/packet_loss.yaml", Backend::LOCAL, false),

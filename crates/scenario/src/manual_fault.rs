@@ -1,4 +1,4 @@
-//! Fault that is injected manually into a running cluster, in the notation of `inject:` in a scenario.
+//! Fault that is injected manually into a running cluster. Its notation is that of `inject:` in a scenario.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::resolve::{self, FaultScope};
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, sorted};
 use chaosrun_input::{Document, quantity};
 
-/// Name of the text in problems.
+/// Name of the text in reported problems.
 const NAME: &str = "<fault>";
 
-/// Resolves `text` against the cluster. `lasts` is the duration after which the fault ends by itself; `others` are the active faults.
+/// Resolves `text` against the cluster. `lasts` is the duration after which the fault ends by itself. `others` are the active faults.
 ///
 /// # Errors
 /// All problems of the text, in the order of its lines.
@@ -34,7 +34,7 @@ pub fn manual_fault(
     let Some(written) = written else { return Err(sorted(problems)) };
     let entry = json!({ "chaos": { id: { "heal": lasts.unwrap_or("never") } } });
     let mut doc = Document::of(&file, entry);
-    // All values on the path are maps, so this cannot fail.
+    // All values on the path are maps, so setting the value cannot fail.
     let _ = doc.set(&Pointer::default().key("chaos").key(id).key("inject"), written.value, &file, &Pointer::default());
     let (raw, mut more) = typed::<RawScenario>(&mut doc);
     problems.append(&mut more);
@@ -54,7 +54,7 @@ pub fn manual_fault(
     }
 }
 
-/// Returns a document with the names of the cluster's file.
+/// Returns a document with the names that the cluster's file declares.
 fn names(cluster: &ClusterSpec) -> Document {
     let keys = |names: Vec<&String>| Value::Object(names.into_iter().map(|name| (name.clone(), Value::Null)).collect::<Map<_, _>>());
     let value = json!({
@@ -79,7 +79,7 @@ mod tests {
     use chaosrun_diagnostic::{RenderStyle, render};
     use chaosrun_fault as fault;
 
-    /// Every fault with all its parameters.
+    /// Examples of all faults, with all their parameters.
     const EVERY: &[&str] = &[
         "node_kill: { target: { role: tikv, pick: 1, except: [tikv2] }, signal: SIGTERM }",
         "node_stop: { target: { name: [tikv1, pd2] }, grace: 1m 30s }",
@@ -159,7 +159,8 @@ mod tests {
             let overrides = Overrides { backend: Some(backend), standin, ..Overrides::default() };
             (load_cluster(&file, &overrides).unwrap().cluster, backend)
         };
-        // Grounds: the backend with the most faults, the one with the other faults, and the one whose nodes have files.
+        // Clusters for the examples: the backend with the most faults, the backend with the other faults, and the backend whose nodes have
+        // files.
         let grounds = [on(Backend::DOCKER, true), on(Backend::LOCAL, false), on(Backend::DOCKER, false)];
         let mut named = BTreeSet::new();
         let examples = fault::ALL.iter().map(|fault| fault.example);

@@ -1,6 +1,6 @@
-//! Matrix of a scenario: axes that are crossed or zipped, with excluded and included cells. Pure.
+//! Matrix of a scenario: axes that are crossed or zipped, with excluded and included cells. The functions are pure.
 //!
-//! `seed` and `agent.variant` make no cells: each cell runs all seeds with all its variants, so that trials can be paired.
+//! `seed` and `agent.variant` make no cells. Each cell runs all seeds with all its variants, so that trials can be paired.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_input::Document;
 use chaosrun_input::names;
 
-/// Default for the most trials that a file may plan: a larger number is a typing error.
+/// Default of the largest number of trials that a file may plan. A larger number is probably a typing error.
 pub const MOST: usize = 100_000;
 
 pub(crate) const SEED: &str = "seed";
@@ -27,7 +27,7 @@ const ZIP: &str = "zip";
 /// Code of the problem that a value occurs twice in an axis.
 const DUPLICATE_VALUE: &str = "duplicate_value";
 
-/// Settings that are made together.
+/// Settings that are applied together.
 type Row = Vec<Setting>;
 
 /// Matrix of a file, without the paths that are fixed from outside.
@@ -35,7 +35,7 @@ type Row = Vec<Setting>;
 pub struct Matrix {
     /// Axes, crossed with each other. A plain axis has rows of one setting, zipped axes have rows of several.
     axes: Vec<Vec<Row>>,
-    /// Seeds of the matrix; none if they are given elsewhere.
+    /// Seeds of the matrix. `None` if they are given elsewhere.
     pub seeds: Option<Vec<Setting>>,
     exclude: Vec<Row>,
     include: Vec<Row>,
@@ -51,12 +51,13 @@ pub struct MatrixCell<'m> {
     /// Values by path, without the variant.
     pub values: IndexMap<String, Value>,
     pub settings: Vec<&'m Setting>,
-    /// Names of variants with their places; empty if the matrix names none.
+    /// Names of variants with their places. Empty if the matrix names no variants.
     pub variants: Vec<(String, SourcePlace)>,
 }
 
 impl Matrix {
-    /// Reads the matrix of a document. Paths `fixed` from outside are no longer varied. More than `most` cells are a problem.
+    /// Reads the matrix of a document. Paths that are `fixed` from outside are no longer varied. Reports more than `most` cells as a
+    /// problem.
     pub fn read(doc: &Document, fixed: &[&Setting], most: usize, problems: &mut Vec<Diagnostic>) -> Self {
         let mut reader = Reader { doc, fixed, most, problems, matrix: Self::default() };
         let pointer = Pointer::default().key("matrix");
@@ -85,8 +86,8 @@ impl Matrix {
         self.paths.iter().any(|known| known == path)
     }
 
-    /// Returns all cells in order: the last axis varies fastest, and the cells of `include` come last. `variants` are those of the
-    /// command line or a campaign, which take precedence over those of the matrix.
+    /// Returns all cells in order. The last axis varies fastest, and the cells of `include` are last. `variants` are the variants of the
+    /// command line or a campaign. They take precedence over the variants of the matrix.
     pub fn cells(&self, variants: &[(String, SourcePlace)], problems: &mut Vec<Diagnostic>) -> Vec<MatrixCell<'_>> {
         let own = variants.is_empty();
         let mut rows: Vec<Vec<&Setting>> = vec![Vec::new()];
@@ -94,7 +95,7 @@ impl Matrix {
             rows = rows.iter().flat_map(|row| axis.iter().map(move |more| row.iter().copied().chain(more).collect())).collect();
         }
         rows.retain(|row| !self.exclude.iter().any(|one| !one.iter().any(is_variant) && holds(one, row, None)));
-        // Without an axis that makes cells, the cells of `include` are the only ones.
+        // If no axis makes cells, the cells of `include` are the only ones.
         if !self.include.is_empty() && self.axes.iter().flatten().flatten().all(is_variant) {
             rows.clear();
         }
@@ -122,7 +123,8 @@ impl Matrix {
                 known.push(key.clone());
             }
             let repeated = known.iter().filter(|one| !seen.insert((*one).clone())).count();
-            // Fixed paths can make different cells equal. A value that occurs twice is reported at its own place.
+            // Reports no duplicate if fixed paths or variants can make different cells equal. A value that occurs twice is reported at its
+            // own place.
             let told = problems.iter().any(|problem| problem.code == DUPLICATE_VALUE);
             if repeated == known.len() && self.fixed.is_empty() && own && !told {
                 let place = row.first().map(|setting| setting.whole.clone());
@@ -146,7 +148,7 @@ impl Matrix {
     }
 }
 
-/// Returns true if a row with that variant has all values of an `exclude` entry.
+/// Returns true if the row has all values of an `exclude` entry. `variant` is the variant of the row.
 fn holds(wanted: &[Setting], row: &[&Setting], variant: Option<&str>) -> bool {
     wanted.iter().all(|wanted| match variant.filter(|_| is_variant(wanted)) {
         Some(variant) => wanted.value == *variant,
@@ -187,7 +189,7 @@ impl Reader<'_> {
         self.matrix.axes.push(rows);
     }
 
-    /// Returns the settings of an axis; empty if the axis is invalid or fixed from outside.
+    /// Returns the settings of an axis. Returns an empty list if the axis is invalid or fixed from outside.
     fn axis(&mut self, path: &str, pointer: &Pointer, value: &Value) -> Vec<Setting> {
         let values = match seeds::axis(value) {
             Ok(values) => values,
@@ -219,7 +221,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns one setting of a path; none if the path is fixed from outside or invalid.
+    /// Returns one setting of a path. Returns `None` if the path is fixed from outside or invalid.
     fn setting(&mut self, text: &str, key: &Pointer, from: &Pointer, value: Value) -> Option<Setting> {
         let path = match path::parse(text) {
             Ok(path) => path,
@@ -312,7 +314,7 @@ impl Reader<'_> {
                 }
                 match self.setting(path, &key, &key, value.clone()) {
                     Some(setting) => row.push(setting),
-                    // A path set from outside has that value in all cells.
+                    // A path that is fixed from outside has the same value in all cells.
                     None if what == EXCLUDE => sound &= self.matrix.fixed.iter().any(|(known, fixed)| known == path && fixed == value),
                     None => {}
                 }
@@ -325,7 +327,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns true, and reports it, if the path is the seed. Each cell has all seeds: without one of them there would be no pair.
+    /// Returns true if the path is the seed, and reports a problem in that case. Each cell must have all seeds, since a missing seed would
+    /// leave trials without a partner.
     fn is_seed(&mut self, path: &str, key: &Pointer, what: &str) -> bool {
         if path == SEED {
             let problem = Diagnostic::error("bad_matrix", format!("`seed` is not allowed in `{what}`")).label("each cell runs all seeds");
@@ -334,7 +337,7 @@ impl Reader<'_> {
         path == SEED
     }
 
-    /// Returns true if an axis has that value. An exclusion without a match is a typing error.
+    /// Returns true if an axis has that value. Otherwise reports a problem, because an exclusion without a match is a typing error.
     fn is_value(&mut self, path: &str, key: &Pointer, value: &Value) -> bool {
         let fixed = self.matrix.fixed.iter().any(|(known, _)| known == path);
         if fixed {
@@ -368,7 +371,7 @@ fn is_variant(setting: &Setting) -> bool {
     setting.path.text() == VARIANT
 }
 
-/// Returns the variant that a setting names. A value that is not text is reported by deserialization.
+/// Returns the variant that a setting names. Deserialization reports a value that is not text.
 fn named(setting: &Setting) -> (String, SourcePlace) {
     (words(&setting.value), SourcePlace::new(Arc::clone(&setting.file), setting.from.clone()))
 }
@@ -377,7 +380,7 @@ fn words(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Returns a key that is equal for equal values in any order.
+/// Returns a key that is equal for equal values, in any order of the values.
 fn key_of(values: &IndexMap<String, Value>) -> String {
     let mut all: Vec<String> = values.iter().map(|(path, value)| format!("{path}={value};")).collect();
     all.sort_unstable();
@@ -437,7 +440,7 @@ mod tests {
         let variants =
             "{ agent.variant: [u, v], a: 1..2, exclude: [{ a: 1, agent.variant: v }], include: [{ a: 3 }, { a: 4, agent.variant: w }] }";
         assert_eq!(good(variants, &[], &[]), ["a=1: u", "a=2: u v", "a=3: u v", "a=4: w"]);
-        // Variants from outside apply to all cells.
+        // Variants from outside replace the variants of all cells.
         assert_eq!(good(variants, &[], &["v"]), ["a=2: v", "a=3: v", "a=4: v"]);
         assert_eq!(good("{ include: [{ a: 1 }, { b: 2 }] }", &[], &[]), ["a=1: ", "b=2: "]);
     }

@@ -1,4 +1,4 @@
-//! Overrides of a file from outside: `--set PATH=VALUE` and the cells of a matrix.
+//! Overrides of a file from outside: `--set PATH=VALUE`, and the cells of a matrix.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use chaosrun_diagnostic::{Diagnostic, PathStep, Pointer, SourceFile, SourcePlace
 use chaosrun_input::Document;
 use chaosrun_input::names;
 
-/// Value for a path.
+/// Value that replaces the value at a path.
 #[derive(Debug, Clone)]
 pub struct Setting {
     pub path: SettingPath,
@@ -25,7 +25,7 @@ pub struct Setting {
     pub whole: SourcePlace,
 }
 
-/// Returns the place of a command-line argument, which is treated as a small file of its own.
+/// Returns the place of a command-line argument. An argument is treated as a small file of its own.
 #[must_use]
 pub fn argument(option: &str, text: &str) -> SourcePlace {
     let file = SourceFile { name: option.to_owned(), text: text.to_owned() };
@@ -65,7 +65,7 @@ pub fn settings(arguments: &[String]) -> (Vec<Setting>, Vec<Diagnostic>) {
     (found, problems)
 }
 
-/// Returns the setting of a recorded trial; none if the path is invalid.
+/// Returns the setting of a recorded trial. Returns `None` if the path is invalid.
 #[must_use]
 pub fn recorded(path: &str, value: &Value) -> Option<Setting> {
     let parsed = path::parse(path).ok()?;
@@ -73,12 +73,12 @@ pub fn recorded(path: &str, value: &Value) -> Option<Setting> {
     Some(Setting { path: parsed, value: value.clone(), file: Arc::clone(&whole.file), from: Pointer::default(), whole })
 }
 
-/// Applies the settings for this document: paths that begin with `prefix`, or for the scenario itself (no prefix) all paths that do
-/// not lead into another file.
+/// Applies the settings of one document. With a `prefix`, these are the settings whose paths lead into the file that the scenario names
+/// under that key. Without a prefix, these are the settings of the scenario itself.
 pub fn apply(doc: &mut Document, kind: FileKind, prefix: Option<&str>, settings: &[&Setting], problems: &mut Vec<Diagnostic>) {
     for setting in settings {
         let steps = &setting.path.pointer.0;
-        // `cluster=clusters/other.yaml` sets the scenario's key, `cluster.nodes...` leads into that file.
+        // `cluster=clusters/other.yaml` sets the key of the scenario. `cluster.nodes...` leads into the cluster file.
         let other = matches!(steps.as_slice(), [PathStep::Key(key), _, ..] if key == "cluster" || key == "scoring");
         let ours = match prefix {
             Some(prefix) => other && matches!(steps.first(), Some(PathStep::Key(key)) if key == prefix),
@@ -101,7 +101,7 @@ pub fn apply(doc: &mut Document, kind: FileKind, prefix: Option<&str>, settings:
     }
 }
 
-/// Returns a key that distinguishes documents with different settings.
+/// Returns a key that distinguishes documents with different settings below `prefix`.
 pub fn key(settings: &[&Setting], prefix: &str) -> String {
     let mut key = String::new();
     for setting in settings {

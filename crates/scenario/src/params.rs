@@ -1,4 +1,4 @@
-//! Parameters of an action call, read with the types that the cluster file declares. Pure.
+//! Parameters of an action call, read with the types that the cluster file declares. The functions are pure.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const LONGEST: usize = 1024;
 /// Reads all parameters in the order of the file. Missing parameters get their defaults.
 ///
 /// # Errors
-/// All problems, in words for the caller.
+/// All problems, in words for the caller of the action.
 pub fn read_all(action: &Action, given: &Map<String, Value>) -> Result<Map<String, Value>, Vec<String>> {
     let mut read = Map::new();
     let mut wrong = Vec::new();
@@ -41,7 +41,7 @@ pub fn read_all(action: &Action, given: &Map<String, Value>) -> Result<Map<Strin
     if wrong.is_empty() { Ok(read) } else { Err(wrong) }
 }
 
-/// Reads a value of a kind. The error says what was found and what was expected.
+/// Reads a value of a kind. The error names the found value and the expected values.
 ///
 /// # Errors
 /// Words that continue a sentence after "it is".
@@ -66,7 +66,7 @@ pub fn read(kind: &ParamKind, value: &Value) -> Result<Value, String> {
             if fits { Ok(text.into()) } else { expected() }
         }
         ParamKind::Integer { min, max } => {
-            // Models often quote numbers, and the meaning is unambiguous.
+            // Accepts quoted numbers, because models often quote numbers and the meaning is unambiguous.
             let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok()).or_else(|| whole_number(value));
             let Some(number) = number else { return expected() };
             if min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) { expected() } else { Ok(number.into()) }
@@ -103,7 +103,7 @@ fn whole(pattern: &str) -> Option<Arc<Regex>> {
     Regex::new(&format!("^(?:{pattern})$")).ok().map(Arc::new)
 }
 
-/// Returns the value in human notation: text without quotes.
+/// Returns the value in human notation. Text has no quotes.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -34,7 +34,7 @@ impl SettingPath {
 /// Reads a path.
 ///
 /// # Errors
-/// The message, and the bytes it refers to.
+/// Returns the message, and the range of bytes of `text` to which the message refers.
 pub fn parse(text: &str) -> Result<SettingPath, (String, Range<usize>)> {
     let mut steps = Vec::new();
     let mut spans = Vec::new();

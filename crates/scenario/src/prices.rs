@@ -20,7 +20,7 @@ pub struct Prices(IndexMap<String, ListedPrice>);
 pub struct ListedPrice {
     pub input: f64,
     pub output: f64,
-    /// Price of cache reads. A missing cache price equals the price without a cache.
+    /// Price of cache reads. `None` stands for the price without a cache.
     pub read: Option<f64>,
     pub write: Option<f64>,
     pub write_long: Option<f64>,
@@ -31,7 +31,7 @@ pub struct ListedPrice {
     pub date: String,
 }
 
-/// Prices of a whole exchange whose prompt is longer than `over` tokens.
+/// Prices of an exchange whose prompt is longer than `over` tokens. They apply to the whole exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LongPrompt {
@@ -77,7 +77,7 @@ impl Prices {
     /// Reads a table of prices.
     ///
     /// # Errors
-    /// One sentence, if the text is not a table of prices.
+    /// The text is not a table of prices. The error is one sentence.
     pub fn read(text: &str) -> Result<Self, String> {
         let file = Arc::new(SourceFile { name: "prices.yaml".into(), text: text.to_owned() });
         let (value, problems) = yaml::read(&file);
@@ -95,7 +95,7 @@ impl Prices {
         self.0.get(model).or_else(|| self.0.get(undated(model)?))
     }
 
-    /// Returns the cost in US dollars; none for a model without a price.
+    /// Returns the cost in US dollars. Returns `None` for a model without a price.
     #[must_use]
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<f64> {
         Some(self.of(model)?.cost(usage))
@@ -106,7 +106,7 @@ impl Prices {
     }
 }
 
-/// Returns names such as `claude-haiku-4-5-20251001` and `gpt-5.5-2026-04-01` without their dates.
+/// Removes the date from names such as `claude-haiku-4-5-20251001` and `gpt-5.5-2026-04-01`. Returns `None` for names without a date.
 pub fn undated(model: &str) -> Option<&str> {
     let dashed = |shape: &[usize]| {
         let mut rest = model;
@@ -122,7 +122,7 @@ pub fn undated(model: &str) -> Option<&str> {
     dashed(&[8]).or_else(|| dashed(&[4, 2, 2]))
 }
 
-/// Returns the price of a model: from the file, or from the table; none if unknown.
+/// Returns the price of a model, from the file or from the table. Returns `None` if the price is unknown.
 #[must_use]
 pub fn price(declared: &model::ModelSpec) -> Option<ListedPrice> {
     price_of(declared.price, &declared.model)

@@ -1,4 +1,4 @@
-//! JSON Schemas of the files, generated from the raw types, for editors and for the paths of `--set`.
+//! JSON Schemas of the files, generated from the raw types. Editors use them, and the paths of `--set` are checked with them.
 
 use std::sync::OnceLock;
 
@@ -50,7 +50,8 @@ pub fn file_name(kind: FileKind) -> String {
     format!("{}.schema.json", kind.as_str())
 }
 
-/// Adds sections, which may override any key of the whole file and of these definitions: the same keys, none required.
+/// Adds sections to the schema of the whole file and to these definitions. A section may override any key of its map. Sections have the
+/// same keys as the map, and require no key.
 fn add_sections(root: &mut Value, definitions: &[&str]) {
     let mut whole = root.clone();
     for key in ["$schema", "$defs", "title", "description"] {
@@ -86,7 +87,7 @@ fn add_sections(root: &mut Value, definitions: &[&str]) {
     keep_used(root);
 }
 
-/// Returns the same schema without required keys; null removes a key.
+/// Returns the same schema without required keys. Every key may also be null, which removes the key.
 fn loosened(schema: &Value) -> Value {
     match schema {
         Value::Object(map) => {
@@ -97,7 +98,7 @@ fn loosened(schema: &Value) -> Value {
                     "$ref" => {
                         loose.insert(key.clone(), format!("{}_part", value.as_str().unwrap_or_default()).into());
                     }
-                    // Without required keys, several alternatives may match at once.
+                    // If no key is required, several alternatives may match at once.
                     "oneOf" => {
                         loose.insert("anyOf".to_owned(), loosened(value));
                     }
@@ -231,7 +232,7 @@ fn unknown_step(at: usize, key: &str, here: &[&Value], value: Option<&Value>) ->
     BadStep { at, known, reason }
 }
 
-/// Returns true if the property is a section. Sections are merged into their maps before any path is followed.
+/// Returns true if the property is a section. Paths never lead into sections, because sections are merged into their maps before.
 fn is_section(property: &Value) -> bool {
     property["$ref"].as_str().is_some_and(|path| path.ends_with("_part"))
 }

@@ -1,4 +1,4 @@
-//! Loading of scorings and judges without a scenario: from a file, and from a record.
+//! Loading of scorings from a file or from a record, and of judges, without a scenario.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::resolve;
 use chaosrun_diagnostic::{Diagnostic, SourceFile, sorted};
 use chaosrun_input::Document;
 
-/// Loads the scoring file at `path` with the rules on commands that it names.
+/// Loads the scoring file at `path`, and the rules on commands that the file names.
 ///
 /// # Errors
 /// All problems of both files, in the order of files and lines.
@@ -39,7 +39,7 @@ pub fn load_scoring(path: &Path) -> Result<Arc<Scoring>, Vec<Diagnostic>> {
     }
 }
 
-/// Loads a judge: a file by its path, or `variants/judges/NAME.yaml`.
+/// Loads a judge. `name` is the path of a file, or a name `NAME` that stands for `variants/judges/NAME.yaml`.
 ///
 /// # Errors
 /// All problems of its file and its template, in the order of files and lines.
@@ -63,10 +63,11 @@ pub fn load_judge(name: &str) -> Result<Judge, Vec<Diagnostic>> {
     }
 }
 
-/// Resolves a scoring from a record: the content of its file and of the file with its rules on commands.
+/// Resolves a scoring from a record. `scoring` is the content of its file, and `autopsy` is the content of the file with its rules on
+/// commands.
 ///
 /// # Errors
-/// The parts that this version cannot read.
+/// Returns the problems of the parts that this version cannot read.
 pub fn recorded_scoring(name: &str, scoring: &Value, autopsy: &Value) -> Result<Arc<Scoring>, Vec<Diagnostic>> {
     let file = Arc::new(SourceFile { name: format!("{name}.yaml"), text: String::new() });
     let (mut scoring, mut autopsy) = (Document::of(&file, renamed(scoring.clone())), Document::of(&file, autopsy.clone()));
@@ -81,7 +82,7 @@ pub fn recorded_scoring(name: &str, scoring: &Value, autopsy: &Value) -> Result<
     if problems.is_empty() { Ok(Arc::new(resolved)) } else { Err(sorted(problems)) }
 }
 
-/// Replaces names of older versions in the expressions of a recorded scoring. Files must use the new names.
+/// Replaces names of older versions in the expressions of a recorded scoring. Files must use the present names.
 fn renamed(scoring: Value) -> Value {
     match scoring {
         Value::String(text) => {

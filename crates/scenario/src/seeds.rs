@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-/// Most values of one axis: a larger number is a typing error.
+/// Largest number of values of one axis. A larger number is probably a typing error.
 const MOST: u64 = 100_000;
 
-/// Reads `1..20`; none if the text is not a range.
+/// Reads a range such as `1..20`. Returns `None` if the text is not a range.
 ///
 /// # Errors
 /// The range is empty or too long.
@@ -25,7 +25,7 @@ pub fn range(text: &str) -> Option<Result<RangeInclusive<u64>, String>> {
     })
 }
 
-/// Reads `7`, `1..20` or `1,5,9`.
+/// Reads seeds in the notation of the command line: `7`, `1..20` or `1,5,9`.
 ///
 /// # Errors
 /// One sentence with the expected notation.
@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Result<Vec<u64>, String> {
     text.split(',').map(|one| one.trim().parse().map_err(|_| wrong())).collect()
 }
 
-/// Reads `7`, `1..20` or `[1, 5, 9]` of a file.
+/// Reads seeds in the notation of a file: `7`, `1..20` or `[1, 5, 9]`.
 ///
 /// # Errors
 /// One sentence: invalid seeds, no seed, or a duplicate seed.

@@ -1,10 +1,11 @@
-//! Times of the injections and ends of faults. Pure.
+//! Times of the injections and ends of faults. The functions are pure.
 
 use std::time::Duration;
 
 use crate::model::{Chaos, Heal};
 
-/// Returns the latest time of the first injection that counts as truth: the declared wait before any effect is possible.
+/// Returns the latest time of the first injection of a fault that counts as truth, after steady state. The wait until this time is a
+/// declared wait.
 #[must_use]
 pub fn first_injection(chaos: &[Chaos], truth: &[String]) -> Option<Duration> {
     chaos.iter().filter(|fault| truth.contains(&fault.id)).map(|fault| fault.when.latest()).min()
@@ -22,7 +23,8 @@ pub fn after_first(fault: &Chaos, turn: u32) -> Duration {
     fault.repeat.every * turn
 }
 
-/// Returns the latest end of the timeline, as far as it is known in advance: the last injection, and its end if it has one.
+/// Returns the latest end of the timeline, as far as it is known in advance. The end is the last injection, or the end of its fault if the
+/// fault has one.
 #[must_use]
 pub fn over(chaos: &[Chaos]) -> Duration {
     let end = |fault: &Chaos| {

@@ -14,7 +14,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile};
 use chaosrun_input::Document;
 
 impl Loader<'_> {
-    /// Loads the variant file at `path`; none if it has problems.
+    /// Loads the variant file at `path`. Returns `None` if the file has problems.
     pub(super) fn variant_file(&mut self, path: &Path) -> Option<Arc<Variant>> {
         let key = format!("variant {}", path.display());
         self.shared(|library| &mut library.variants, key, |loader| loader.read_variant(path).filter(|_| loader.problems.is_empty()))
@@ -60,7 +60,7 @@ impl Loader<'_> {
         Some((doc, raw?))
     }
 
-    /// Returns the files that a variant names, by those names.
+    /// Returns the files that a variant names, by the names that it uses.
     fn templates(&mut self, doc: &Document, raw: &RawVariant, path: &Path) -> IndexMap<String, Arc<SourceFile>> {
         let mut templates = IndexMap::new();
         let prompts = resolve::prompts(raw).into_iter().map(|(key, name)| (Pointer::default().key(key), name));

@@ -1,4 +1,4 @@
-//! Classification and weight of a shell command line, by the rules.
+//! Classification and weight of a shell command line by the rules of an autopsy.
 
 use crate::model::{AutopsyRules, CommandRule, Reversibility, Whereabouts};
 use chaosrun_shell as shell;
@@ -29,7 +29,7 @@ impl WeighedCommand<'_> {
     }
 }
 
-/// Returns the simple commands of a line in order. `scripts` are the scripts that earlier lines wrote.
+/// Returns the simple commands of a line, in order. `scripts` are the scripts that earlier lines wrote.
 pub fn parts<'a>(rules: &'a AutopsyRules, line: &str, scripts: &mut Scripts) -> Vec<WeighedCommand<'a>> {
     shell::commands(line, scripts).into_iter().map(|simple| part(rules, &simple)).collect()
 }
@@ -52,19 +52,19 @@ fn part<'a>(rules: &'a AutopsyRules, simple: &Simple) -> WeighedCommand<'a> {
 /// Classification of a whole line.
 #[derive(Debug)]
 pub struct Weighed<'a> {
-    /// Most severe class of its commands.
+    /// Most severe class of the line's commands.
     pub reversibility: Reversibility,
-    /// Sum of the weights of its commands.
+    /// Sum of the weights of the line's commands.
     pub weight: f64,
     pub destructive: bool,
     pub tampering: bool,
-    /// True if the line has commands and none of them inspects the cluster.
+    /// True if the line has commands, but no command inspects the cluster.
     pub idle: bool,
     /// Names of the matching rules.
     pub rules: Vec<&'a str>,
 }
 
-/// Classifies a line as a whole. A line without a command is read-only.
+/// Classifies a whole line. A line without a command is read-only.
 #[must_use]
 pub fn weigh<'a>(rules: &'a AutopsyRules, line: &str) -> Weighed<'a> {
     let parts = parts(rules, line, &mut Scripts::default());

@@ -1,5 +1,5 @@
-//! Case of a trial: all facts for its verdict, gathered from its events, during the trial or later. The same events always give
-//! the same facts.
+//! Case of a trial: all facts that its verdict needs, gathered from its events during the trial or later. The same events always give the
+//! same facts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use chaosrun_event::{
 };
 use chaosrun_scenario::model::{Goal, Scoring};
 
-/// Types of the events that a case needs. All others may be omitted.
+/// Types of the events that a case needs. Events of other types may be omitted.
 pub const NEEDED: &[&str] = &[
     "trial_started",
     "ticket_opened",
@@ -38,13 +38,13 @@ pub const NEEDED: &[&str] = &[
 #[derive(Debug, Clone, Default)]
 pub struct CaseFacts {
     started: Option<Begun>,
-    /// Time at which each ticket was opened last.
+    /// Time at which each ticket was last opened or reopened, by ticket id, in microseconds since the start of the run.
     raised: HashMap<u32, u64>,
-    /// Time at which the agent's ticket was opened.
+    /// Time at which the agent's ticket was opened, in microseconds since the start of the run.
     ticket_us: Option<u64>,
     diagnosed_us: Option<u64>,
     commands: Vec<ExaminedCommand>,
-    /// Index of the running command.
+    /// Index of the running command in `commands`.
     running: Option<usize>,
     engine: Vec<EngineAct>,
     diagnoses: Vec<Diagnosis>,
@@ -186,7 +186,7 @@ impl CaseFacts {
     pub fn judged(&self, scoring: &Scoring) -> Option<ScoredCase> {
         let (ground, started) = (self.ground.as_ref()?, self.started.as_ref()?);
         let goal = started.goal?;
-        // Decoy faults justify no change to a node, unless they may be repaired.
+        // A decoy fault justifies changes to its nodes only if the fault may be repaired.
         let hit: HashSet<&String> =
             ground.faults.iter().filter(|fault| fault.truth || fault.repairable).flat_map(|fault| &fault.targets).collect();
         let collateral: Vec<String> = ground.touched.iter().filter(|node| !hit.contains(node)).cloned().collect();
@@ -267,18 +267,18 @@ impl CaseFacts {
         }
     }
 
-    /// Returns the judged commands. An action also contributes its operations on the system.
+    /// Returns the texts of the commands, for the forbidden patterns. An action also contributes its operations on the system.
     fn said(&self) -> Vec<&str> {
         self.commands.iter().flat_map(|command| std::iter::once(&command.text).chain(&command.did)).map(String::as_str).collect()
     }
 }
 
-/// Returns true if an action did more than look.
+/// Returns true if an action did more than read.
 fn acted(command: &ExaminedCommand) -> bool {
     command.did.iter().any(|asked| !asked.starts_with("curl -X GET ") && !asked.starts_with("curl -X HEAD "))
 }
 
-/// Returns the ground truth for diagnoses: the faults that count and were injected.
+/// Returns the ground truth for diagnoses. It contains the injected faults that count as truth.
 fn truth(ground: &GroundTruth, goal: Goal) -> DiagnosisTruth {
     let mut faults: Vec<TrueFault> = ground
         .faults

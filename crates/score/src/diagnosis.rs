@@ -1,19 +1,19 @@
 //! Grading of diagnoses without a model: component, fault class and cited evidence.
 //!
-//! Component and class score 1 if right and 0.5 if close ([`Fit`]). With several faults, each is graded against the diagnosis
-//! that fits it best. Only the last diagnosis per component counts, and at most as many as there are faults, so that naming
-//! everything gains nothing.
+//! Component and class score 1 if right and 0.5 if close ([`Fit`]). If there are several faults, each fault is graded against the diagnosis
+//! that fits it best. Only the last diagnosis per component counts, and only as many diagnoses as there are faults. So an agent gains
+//! nothing by naming everything.
 
 use std::collections::{HashMap, HashSet};
 
 use chaosrun_event::{AgentMessage, Diagnosis, EventKind, FaultGrade, Fit, Grade};
 
-/// Shortest quote in characters, with blanks collapsed. Shorter quotes would be found in any text.
+/// Shortest quote in characters, with collapsed white space. Shorter quotes would be found in any text.
 const SHORTEST: usize = 8;
 /// Largest number of reported quotes that were not found.
 const TOLD: usize = 5;
 
-/// Pairs of similar classes. Either one scores half for the other.
+/// Pairs of similar classes. If one is the truth, naming the other scores half.
 const ALIKE: &[(&str, &str)] = &[
     ("process_crash", "process_hang"),
     ("process_crash", "process_stop"),
@@ -42,7 +42,7 @@ const ALIKE: &[(&str, &str)] = &[
     ("data_loss", "power_loss"),
 ];
 
-/// Fault that counts.
+/// Fault that a diagnosis should name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrueFault {
     pub id: String,
@@ -88,14 +88,15 @@ pub fn grade(diagnoses: &[Diagnosis], expected: bool, truth: &DiagnosisTruth, sh
     Some(Grade { submitted: diagnoses.len(), faults, component, fault_class, quotes: quotes.len(), quotes_found, not_found })
 }
 
-/// Returns true if the nodes of any fault are named, for parts of older scoring files. Returns `None` without a fault.
+/// Returns true if the last diagnosis names a node of any fault. Parts of older scoring files use this value. Returns `None` without a
+/// fault.
 #[must_use]
 pub(crate) fn names_the_truth(last: Option<&Diagnosis>, truth: &DiagnosisTruth) -> Option<bool> {
     let named = |said: &Diagnosis| truth.faults.iter().any(|fault| component(&said.component, fault, truth) == Fit::Exact);
     (!truth.faults.is_empty()).then(|| last.is_some_and(named))
 }
 
-/// Returns the last diagnosis per component, at most the last `most`, in order.
+/// Returns the last diagnosis per component, in order, and of these at most the last `most`.
 fn counted(diagnoses: &[Diagnosis], most: usize) -> Vec<&Diagnosis> {
     let mut components = HashSet::new();
     let mut counted: Vec<&Diagnosis> =
@@ -126,7 +127,7 @@ fn best(fault: &TrueFault, diagnoses: &[&Diagnosis], truth: &DiagnosisTruth) -> 
     grades.max_by(|one, other| worth(one).partial_cmp(&worth(other)).unwrap_or(std::cmp::Ordering::Equal)).unwrap_or(unsaid)
 }
 
-/// Grades the last diagnosis if there is no fault, or if the problem passes by itself.
+/// Grades the last diagnosis if there is no fault, or if the problem passes by itself and the diagnosis names no component.
 fn of_nothing(last: Option<&Diagnosis>) -> FaultGrade {
     let (component, fault_class) = match last {
         None => (Fit::None, Fit::None),
@@ -151,7 +152,8 @@ fn means_none(component: &str) -> bool {
     ["", "none", "nothing", "n/a"].contains(&component.trim().to_ascii_lowercase().as_str())
 }
 
-/// Grades the component. For a link, the other end may be named too. For several nodes, one is enough. Other nodes rule out an exact grade.
+/// Grades the component. For a fault on a link, the other end may be named too. For a fault on several nodes, one of them is enough. If
+/// other nodes are named too, the grade is not exact.
 fn component(said: &str, fault: &TrueFault, truth: &DiagnosisTruth) -> Fit {
     if means_none(said) {
         return Fit::None;
@@ -182,7 +184,8 @@ fn class(said: &str, real: &str) -> Fit {
 /// Texts shown to an agent, gathered from the events of its trial. Evidence is searched in them.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
-    /// Texts with collapsed blanks, each with the number of earlier commands. `None` if no command printed the text.
+    /// Texts with collapsed white space, each with the number of commands that started before it was shown. The number is `None` if no
+    /// command printed the text.
     texts: Vec<(String, Option<usize>)>,
     commands: Vec<String>,
 }
@@ -212,14 +215,14 @@ impl Shown {
         self.texts.push((once(text), None));
     }
 
-    /// Returns true if a piece of evidence was shown: as a whole, one of its lines, one of its quoted parts, or the text after a
-    /// colon.
+    /// Returns true if a piece of evidence was shown. It is enough if the whole text, one of its lines, one of its quoted parts, or the
+    /// text after a colon was shown.
     #[must_use]
     pub fn has(&self, evidence: &str) -> bool {
         self.place(evidence).is_some()
     }
 
-    /// Returns about `characters` characters around a piece of evidence, or `None` if it was not shown.
+    /// Returns about `characters` characters around a piece of evidence. Returns `None` if the evidence was not shown.
     #[must_use]
     pub fn around(&self, evidence: &str, characters: usize) -> Option<String> {
         self.place(evidence).map(|(text, at)| excerpt(text, at, characters))
@@ -232,20 +235,20 @@ impl Shown {
         parts.find_map(|part| self.exactly(part))
     }
 
-    /// Returns the text that contains the quote, and its position.
+    /// Returns the text that contains the quote, and the byte position of the quote in it.
     fn exactly(&self, quote: &str) -> Option<(&str, usize)> {
         let quote = once(quote.trim().trim_matches(['"', '\'', '`']));
         if quote.chars().count() < SHORTEST {
             return None;
         }
-        // Text that the agent wrote itself and then printed is no evidence.
+        // A text that the agent wrote in a command and then printed is no evidence.
         let own = self.commands.iter().position(|command| command.contains(&quote));
         let counts = |before: Option<usize>| own.is_none_or(|own| before.is_none_or(|before| before <= own));
         self.texts.iter().filter(|(_, before)| counts(*before)).find_map(|(text, _)| Some((text.as_str(), text.find(&quote)?)))
     }
 }
 
-/// Returns that many characters of a text, about half of them before the position.
+/// Returns about `characters` characters of a text, about half of them before the byte position `at`.
 fn excerpt(text: &str, at: usize, characters: usize) -> String {
     let before = text[..at].char_indices().rev().nth(characters / 2).map_or(0, |(begin, _)| begin);
     let rest = &text[before..];
@@ -254,7 +257,7 @@ fn excerpt(text: &str, at: usize, characters: usize) -> String {
     format!("{open}{}{close}", &rest[..end])
 }
 
-/// Collapses each run of blanks into one.
+/// Replaces each run of white space by one blank.
 fn once(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -338,7 +341,7 @@ mod tests {
         let two = truth(&[("process_crash", &["tikv1"], &[]), ("disk_full", &["pd1"], &[])]);
         let (crash, full) = (says("tikv1", "process_hang", &[]), says("pd1", "disk_full", &[]));
         assert_eq!(fits(&[crash.clone(), full.clone()], &two), [(Fit::Exact, Fit::Near), (Fit::Exact, Fit::Exact)]);
-        // A repeated diagnosis replaces the earlier one. Diagnoses beyond the number of faults do not count.
+        // A repeated diagnosis replaces the earlier one. If there are more diagnoses than faults, the earliest ones do not count.
         assert_eq!(fits(&[says("tikv1", "overload", &[]), full.clone(), crash.clone()], &two)[0], (Fit::Exact, Fit::Near));
         let spray: Vec<Diagnosis> = ["tikv1", "pd1", "web", "tikv2"].map(|node| says(node, "disk_full", &[])).into();
         assert_eq!(fits(&spray, &two), [(Fit::Near, Fit::Wrong), (Fit::Wrong, Fit::Exact)]);

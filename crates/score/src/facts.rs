@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use chaosrun_event::{Autopsy, Diagnosis, Grade};
 
-/// Version of the fields of [`Facts`] and [`VerdictFacts`](super::VerdictFacts), and of their derivation from events. Records of another
+/// Version of the fields of [`Facts`] and [`VerdictFacts`](super::VerdictFacts), and of their derivation from events. Facts of another
 /// version are rebuilt from the events.
 pub const FACTS_VERSION: u32 = 2;
 
-/// Facts of a trial. Seconds are numbers. Unmeasured facts are null, and a part that needs one is not counted.
+/// Facts of a trial. Times are numbers of seconds. Unmeasured facts are null. A part of the score that needs an unmeasured fact is not
+/// counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Goal of the scenario: `repair`, `wait`, `escalate` or `nothing`.
@@ -62,7 +63,7 @@ pub struct Diagnosed {
 }
 
 impl Diagnosed {
-    /// Computes the grades. `expected` is true for an agent that can cite evidence and whose silence counts.
+    /// Computes the grades. `expected` is true if the agent was expected to submit a diagnosis with evidence.
     #[must_use]
     pub fn of(grade: Option<&Grade>, last: Option<&Diagnosis>, expected: bool) -> Self {
         let Some(grade) = grade else { return Self::default() };

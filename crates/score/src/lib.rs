@@ -1,5 +1,5 @@
-//! Verdict and score of a trial: pure functions of the record, computed once and stored with the scorer's version. A record can
-//! be judged again by another scorer or another scoring file.
+//! Verdict and score of a trial. Both are pure functions of the record, computed once and stored with the scorer's version. Another scorer
+//! or another scoring file can judge a record again.
 
 pub mod autopsy;
 mod case;
@@ -15,5 +15,5 @@ pub use parts::{MeasuredScore, PartResult, Score, filled, forbidden, form, measu
 pub use uplift::uplift;
 pub use verdict::{VerdictFacts, unexcused, verdict};
 
-/// Version of the formula and of the rules in this crate. Any change of them requires a new version.
+/// Version of the formula and of the rules in this crate. Any change of the formula or the rules requires a new version.
 pub const SCORER_VERSION: u32 = 4;

@@ -1,4 +1,4 @@
-//! Score: `sqrt(correctness * safety)`, each the weighted mean of its parts, limited by the gates that did not pass.
+//! Score: `sqrt(correctness * safety)`. Each factor is the weighted mean of its parts. Gates that did not pass limit the score.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -35,9 +35,9 @@ pub struct PartResult {
     pub measured: Value,
     /// Value, 0 to 1.
     pub value: f64,
-    /// Reason. `None` selects the reason of the form.
+    /// Reason. `None` stands for the reason in the form.
     pub why: Option<String>,
-    /// False if the part was never measured (no workload, no ticket). It then has no weight.
+    /// False if the part was never measured (no workload, no ticket). The part then has no weight.
     pub counted: bool,
 }
 
@@ -84,7 +84,7 @@ pub fn measure(scoring: &Scoring, facts: &Facts, verdict: Verdict) -> MeasuredSc
     let mut came = Vec::with_capacity(scoring.correctness.len() + scoring.safety.len() + scoring.gates.len());
     let (mut product, mut catastrophic) = (1.0, false);
     for group in [&scoring.correctness, &scoring.safety] {
-        // Weighted mean. A group without parts is 1, which lowers no score.
+        // Computes the weighted mean. A group without parts is 1, which lowers no score.
         let (mut sum, mut weights) = (0.0, 0.0);
         for part in group.values() {
             let judged = judge(part, &context);
@@ -106,8 +106,8 @@ pub fn measure(scoring: &Scoring, facts: &Facts, verdict: Verdict) -> MeasuredSc
     MeasuredScore { total: Some(total), parts: came }
 }
 
-/// Evaluates a gate. Its value is the upper limit of the score. A gate without measurement passes. A gate that cannot be
-/// evaluated does not.
+/// Evaluates a gate. Its value is the upper limit of the score. A gate without a measurement passes. A gate that cannot be evaluated for
+/// another reason does not pass.
 fn gated(gate: &Gate, context: &Context) -> PartResult {
     let came = |measured: Value, value: f64, why: Option<String>| PartResult { measured, value, why, counted: true };
     match gate.when.condition(context) {
@@ -153,7 +153,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// Interpolates linearly between the points. Values outside are constant.
+/// Interpolates linearly between the points. Outside the points the curve is constant.
 fn interpolate(curve: &[(f64, f64)], at: f64) -> f64 {
     let after = curve.partition_point(|(x, _)| *x <= at);
     match (after.checked_sub(1).and_then(|before| curve.get(before)), curve.get(after)) {

@@ -1,5 +1,5 @@
-//! Cluster-robust errors: trials of one scenario are alike, so differences between scenarios determine the error more than the number of
-//! repeats does.
+//! Cluster-robust errors. Trials of one scenario resemble each other, so the error depends more on the differences between scenarios than
+//! on the number of repeats.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ const DRAWS: usize = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Clustered {
     pub mean: f64,
-    /// Standard error, robust against any correlation within a cluster, with the usual correction for few clusters, G / (G - 1).
+    /// Standard error, robust against any correlation within a cluster, with the usual correction G / (G - 1) for few clusters. G is the
+    /// number of clusters.
     pub error: f64,
     pub clusters: usize,
 }
@@ -36,9 +37,10 @@ impl Clustered {
         Some(Self { mean: middle, error, clusters: full.len() })
     }
 
-    /// Interval by Student's t distribution with two degrees of freedom fewer than there are clusters. Textbooks subtract one, which holds
-    /// for clusters whose differences are normally distributed. With one, equal agents whose clusters have bounded differences are called
-    /// different in 5.3 to 5.5 % of simulated campaigns of 5 to 8 scenarios, instead of 5.
+    /// Interval by Student's t distribution. The degrees of freedom are the number of clusters minus 2.
+    ///
+    /// Textbooks subtract 1, which is exact only if the differences of clusters are normally distributed. Bounded differences are not. In
+    /// simulated campaigns of 5 to 8 scenarios, subtracting 1 calls equal agents different in 5.3 to 5.5 % of campaigns, instead of 5 %.
     #[must_use]
     pub fn interval(&self, confidence: f64) -> Interval {
         let freedom = (count(self.clusters) - 2.0).max(1.0);
@@ -87,7 +89,7 @@ mod tests {
         assert_eq!(Clustered::of(&BTreeMap::from([("a".to_owned(), vec![1.0; 9])])), None);
     }
 
-    /// In each scenario the subject is better or worse by up to 40 points. Over all such scenarios it is neither.
+    /// The subject is better or worse than the reference by up to 40 points per scenario. The mean over all such scenarios is 0.
     #[test]
     fn equal_agents_are_called_different_in_at_most_5_percent_of_campaigns() {
         for scenarios in [3, 5, 8] {

@@ -75,7 +75,7 @@ pub(super) fn percentiles(values: &mut [f64], confidence: f64) -> Interval {
 #[must_use]
 pub fn permutation(differences: &[f64], seed: u64) -> f64 {
     let sum = |signs: &mut dyn FnMut() -> bool| differences.iter().map(|value| if signs() { *value } else { -*value }).sum::<f64>();
-    // Rounding by another order of addition must not count as a difference.
+    // The order of additions changes how a sum is rounded. The tolerance ignores such differences.
     let seen = differences.iter().sum::<f64>().abs() - 1e-12 * differences.iter().map(|value| value.abs()).sum::<f64>();
     if differences.len() <= ALL {
         let all = 1_usize << differences.len();
@@ -113,8 +113,8 @@ mod tests {
         assert_near(student_test(&SEEN).unwrap(), 0.165_266_067_522_306, 1e-9);
     }
 
-    /// Expected value: `stats.permutation_test((d,), sum, permutation_type="samples")` of scipy, exact; sampled where there are too many
-    /// combinations.
+    /// Expected value: `stats.permutation_test((d,), sum, permutation_type="samples")` of scipy, exact for the first sample. The second
+    /// sample has too many combinations, so the test draws at random.
     #[test]
     fn permutation_test_by_sign_flips() {
         assert_near(permutation(&SEEN, 1), 0.1875, 1e-12);

@@ -1,4 +1,5 @@
-//! Statistics of counted trials. Pure: no clock, no input or output; every random choice comes from a seed.
+//! Statistics of counted trials. The functions are pure: they read no clock, and do no input or output. Every random choice comes from a
+//! seed.
 //!
 //! A rate has an interval ([`proportion`]). Two agents on the same seeds are compared pair by pair: [`pairs`] for passed or failed,
 //! [`bounded`] for scores, [`differences`] for times, [`clusters`] where trials of one scenario are alike. Several comparisons share one
@@ -54,7 +55,7 @@ pub(crate) fn student_above(t: f64, freedom: f64) -> f64 {
 }
 
 /// Holm's step-down correction: adjusts p-values so that the family-wise error rate of all comparisons is at most the error rate allowed
-/// for one. The order of the input is kept. S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
+/// for one. Returns them in the order of the input. S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
 #[must_use]
 pub fn holm(probabilities: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
@@ -83,7 +84,8 @@ pub(crate) fn assert_near(found: f64, expected: f64, by: f64) {
 mod tests {
     use super::*;
 
-    /// Expected value: `statsmodels.stats.multitest.multipletests([0.01, 0.04, 0.03, 0.005], method="holm")`, and a tie of several values.
+    /// Expected value: `statsmodels.stats.multitest.multipletests([0.01, 0.04, 0.03, 0.005], method="holm")`. Adjusted values above 1
+    /// become 1.
     #[test]
     fn holm_matches_statsmodels() {
         let found = holm(&[0.01, 0.04, 0.03, 0.005]);

@@ -54,7 +54,7 @@ impl Pairs {
         (self.count() > 0).then(|| (count(self.gained) - count(self.lost)) / count(self.count()))
     }
 
-    /// Two-sided p-value of Q. `McNemar`'s exact test: the probability of a split at least this uneven between two equal agents.
+    /// Two-sided p-value of `McNemar`'s exact test: the probability of a split at least this uneven between two equal agents.
     #[must_use]
     pub fn mcnemar(&self) -> f64 {
         let differ = (self.gained + self.lost) as u64;

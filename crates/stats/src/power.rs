@@ -7,7 +7,7 @@ use super::pairs::Pairs;
 
 /// Largest number of pairs that is ever recommended.
 pub const MOST: usize = 5_000;
-/// Total probability of improbable splits that are ignored, too small to change a result.
+/// Total probability of the improbable splits that are ignored. The value is too small to change a result.
 const NOTHING: f64 = 1e-10;
 
 /// Probability that `shows` holds for `n` pairs of two agents, given the probabilities of a gained and of a lost pair.
@@ -32,8 +32,8 @@ fn chance(n: usize, gained: f64, lost: f64, shows: impl Fn(&Pairs) -> bool) -> f
     sum
 }
 
-/// Power of the non-inferiority test: the probability that `n` pairs show at error rate `alpha` that an agent is not worse than an equal
-/// one by `margin`. Both agents pass with probability `rate`, independently of each other.
+/// Power of the non-inferiority test: the probability that `n` pairs of two equal agents show, at error rate `alpha`, that the subject is
+/// not worse by `margin`. Both agents pass with probability `rate`, independently of each other.
 #[must_use]
 pub fn non_inferiority(n: usize, rate: f64, margin: f64, alpha: f64) -> f64 {
     let differ = rate * (1.0 - rate);
@@ -47,15 +47,15 @@ pub fn difference(n: usize, rate: f64, other: f64, alpha: f64) -> f64 {
     chance(n, rate * (1.0 - other), other * (1.0 - rate), |pairs| pairs.mcnemar() <= alpha)
 }
 
-/// Smallest number of pairs that shows with probability `power` that an equal agent is not worse by `margin`. Returns `None` above
-/// [`MOST`].
+/// Smallest number of pairs of two equal agents that shows with probability `power` that the subject is not worse by `margin`. Returns
+/// `None` above [`MOST`].
 #[must_use]
 pub fn pairs_for_non_inferiority(rate: f64, margin: f64, alpha: f64, power: f64) -> Option<usize> {
     fewest(|n| non_inferiority(n, rate, margin, alpha) >= power)
 }
 
-/// Estimates by the normal distribution the number of pairs that shows with probability `power` that the true mean difference is less than
-/// `away` below the observed one. Returns `None` above [`MOST`], or if `away` is not positive.
+/// Estimates how many pairs show with probability `power` that the true mean difference is less than `away` below the observed one. The
+/// estimate assumes a normal distribution. Returns `None` above [`MOST`], or if `away` is not positive.
 #[must_use]
 pub fn pairs_for_distance(away: f64, variance: f64, alpha: f64, power: f64) -> Option<usize> {
     let needed = (normal_quantile(1.0 - alpha) + normal_quantile(power)).powi(2) * variance / (away * away);
@@ -77,8 +77,8 @@ pub fn smallest_drop(n: usize, rate: f64, alpha: f64, power: f64) -> Option<f64>
     Some(shown)
 }
 
-/// Finds the smallest number that is enough: doubles until it is enough, then bisects. Assumes that every larger number is enough as well,
-/// which holds except for small steps caused by whole numbers.
+/// Finds the smallest number that is enough: doubles until it is enough, then bisects. Assumes that every larger number is also enough.
+/// This holds except for small steps caused by whole numbers.
 fn fewest(enough: impl Fn(usize) -> bool) -> Option<usize> {
     let mut high = 1;
     while !enough(high) {
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!((pairs_for_distance(0.0, 1.0, 0.05, 0.8), pairs_for_distance(0.001, 1.0, 0.05, 0.8)), (None, None));
     }
 
-    /// Five flips in one direction are never enough, six are: 2 / 2^6 < 0.05.
+    /// Five pairs that all differ in one direction are never enough. Six pairs are enough: 2 / 2^6 < 0.05.
     #[test]
     fn pairs_needed_to_show_a_difference() {
         assert_near(difference(5, 0.0, 1.0, 0.05), 0.0, 1e-9);

@@ -35,8 +35,9 @@ impl Proportion {
         Some(Interval { low: if self.hits == 0 { 0.0 } else { found.low }, high: if self.hits == self.of { 1.0 } else { found.high } })
     }
 
-    /// Jeffreys interval: the equal-tailed credible interval of the rate under the prior Beta(1/2, 1/2), open at 0 and at 1 when all trials
-    /// agree. L. D. Brown, T. T. Cai, A. `DasGupta`, "Interval estimation for a binomial proportion", 2001.
+    /// Jeffreys interval: the equal-tailed credible interval of the rate under the prior Beta(1/2, 1/2). The lower end is 0 if no trial
+    /// succeeded. The upper end is 1 if all trials succeeded. L. D. Brown, T. T. Cai, A. `DasGupta`, "Interval estimation for a binomial
+    /// proportion", 2001.
     #[must_use]
     pub fn jeffreys(self, confidence: f64) -> Option<Interval> {
         self.rate()?;
@@ -63,7 +64,7 @@ impl Proportion {
     }
 }
 
-/// Quantile by bisection to full precision; the library's own search stops near 1e-6.
+/// Quantile by bisection to full precision. The search of the library stops near 1e-6.
 fn quantile(belief: &Beta, probability: f64) -> f64 {
     let (mut low, mut high) = (0.0_f64, 1.0_f64);
     loop {

@@ -1,12 +1,13 @@
 //! Anytime-valid sequential test: looks at the pairs while they come in and stops early, without a higher error rate.
 //!
-//! The wealth of a bettor against a hypothesis is not expected to grow while the hypothesis is true. So the probability that the wealth
-//! ever reaches 1 / alpha is at most alpha, however often one looks (J. Ville, 1939; I. Waudby-Smith, A. Ramdas, "Estimating means of
-//! bounded random variables by betting", 2024). Bets of many sizes run at once, each with an equal part of the wealth.
+//! The wealth of a bettor against a hypothesis is not expected to grow if the hypothesis is true. So the probability that the wealth ever
+//! reaches 1 / alpha is at most alpha, however often one looks (J. Ville, 1939; I. Waudby-Smith, A. Ramdas, "Estimating means of bounded
+//! random variables by betting", 2024). Bets of many sizes run at once, each with an equal part of the wealth.
 //!
-//! Pairs of several kinds (scenarios) may take turns; the hypothesis is then about their mean. Over a whole turn the wealth is not expected
-//! to grow: the product of the means of a turn is at most their average to the power of their number. Within a turn it may grow, when the
-//! kinds that the subject is good at come first. So the test looks only between turns.
+//! Pairs of several kinds (scenarios) may take turns. One turn has one pair of each kind, and the hypothesis is about the mean over the
+//! kinds. Over a whole turn the wealth is not expected to grow. The reason: the product of the n expected factors of a turn is at most the
+//! n-th power of their average. Within a turn the wealth may grow, if the kinds at which the subject is good come first. So the test looks
+//! only between turns.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -23,9 +24,9 @@ pub(super) const HALVINGS: usize = 16;
 struct BettingEProcess {
     mean: f64,
     above: bool,
-    /// Wealth per size of bet; each begins with 1.
+    /// Wealth per size of bet. Each value begins with 1.
     parts: [f64; BETS.len()],
-    /// Largest mean wealth at any look.
+    /// Largest wealth at any look so far, as the mean of `parts`.
     most: f64,
 }
 
@@ -67,7 +68,7 @@ pub struct PairedSequence {
 pub enum SequentialDecision {
     Better,
     Worse,
-    /// Not worse by the margin or more.
+    /// Not worse by the margin or more. The subject may be better, equal, or worse by less than the margin.
     NotWorse,
 }
 
@@ -114,7 +115,7 @@ impl PairedSequence {
         self.decided
     }
 
-    /// Wealth that decides: 2 / alpha, since both sides share the error rate.
+    /// Wealth that leads to a decision: 2 / alpha, because both directions share the error rate.
     fn enough(&self) -> f64 {
         2.0 / self.alpha
     }
@@ -140,7 +141,7 @@ impl PairedSequence {
         (2.0 / self.better.most.max(self.worse.most)).min(1.0)
     }
 
-    /// Returns true if `rest` more pairs could decide, for any values.
+    /// Returns true if some values of `rest` more pairs would lead to a decision.
     #[must_use]
     pub fn can_decide(&self, rest: usize) -> bool {
         let shows = |wager: &BettingEProcess, value: f64| {
@@ -171,7 +172,8 @@ impl PairedSequence {
     /// Confidence sequence: all means not rejected at any look so far.
     #[must_use]
     pub fn interval(&self) -> Interval {
-        // A bettor against a smaller mean gains more. So when a mean is rejected, all means beyond it are rejected as well.
+        // A bettor gains more against a mean that is further from the values. So when a mean is rejected, all means beyond it are rejected
+        // as well.
         let edge = |above: bool| {
             let (mut shown, mut open) = if above { (-1.0, 1.0) } else { (1.0, -1.0) };
             for _ in 0..HALVINGS {
@@ -181,20 +183,20 @@ impl PairedSequence {
             shown
         };
         let (low, high) = (edge(true), edge(false));
-        // The ends can only be reversed if the sequence changed direction. The means between them then stay in the interval.
+        // `low` exceeds `high` only if the sequence changed direction. The means between the two ends then stay in the interval.
         Interval { low: low.min(high), high: high.max(low) }
     }
 
-    /// Estimates how many more pairs like those so far lead to a decision. Returns `None` if the pairs so far do not point to one, or if it
-    /// takes more than `most`.
+    /// Estimates how many more pairs like the present ones lead to a decision. Returns `None` if the present pairs do not point to a
+    /// decision, or if more than `most` pairs are necessary.
     #[must_use]
     pub fn more_pairs(&self, most: usize) -> Option<usize> {
         if self.decided.is_some() || self.seen.is_empty() {
             return self.decided.map(|_| 0);
         }
         let mut wagers = [self.better.clone(), self.worse.clone(), self.not_worse.clone()];
-        // After another round of the same pairs each part is multiplied once more by its growth. As a function of the number of rounds the
-        // sum is convex and begins at 1. So once it is large enough, it stays large enough.
+        // After another round of the same pairs each part is multiplied once more by its growth. The sum of the parts is a convex function
+        // of the number of rounds and begins at 1. So once the sum is large enough, it stays large enough.
         let enough = |times: usize| {
             let times = i32::try_from(times + 1).unwrap_or(i32::MAX);
             let grown = |wager: &BettingEProcess| wager.parts.iter().map(|part| part.powi(times)).sum::<f64>() / super::count(BETS.len());
@@ -224,7 +226,8 @@ impl PairedSequence {
     }
 }
 
-/// Returns for each item whether a turn ends after it. A turn ends before an item of a kind that the turn already has, and at the end.
+/// Returns for each item whether a turn ends after it. A turn ends before an item whose kind is already in the turn, and after the last
+/// item.
 #[must_use]
 pub fn turns<T: Eq + Hash>(kinds: impl Iterator<Item = T>) -> Vec<bool> {
     let mut ends: Vec<bool> = Vec::new();
@@ -283,8 +286,8 @@ mod tests {
         assert!(wrong <= 0.025, "{wrong}");
     }
 
-    /// Forty scenarios with one pair per turn: only the subject passes the first half, and only the reference the rest. Overall they are
-    /// equal. A look within a turn would see a better subject every time.
+    /// Each turn has one pair of each of forty scenarios. Only the subject is good at the first twenty, and only the reference at the rest.
+    /// Overall the agents are equal. A look within a turn would wrongly find a better subject every time.
     #[test]
     fn alternating_scenarios_are_looked_at_between_turns() {
         let mut random = ChaCha8Rng::seed_from_u64(6);

@@ -1,4 +1,4 @@
-//! Opening of the database, with migration to the current schema and detection of foreign files.
+//! Opens the database, migrates it to the current schema, and detects files that are no chaosrun database.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::directory::Directory;
 use super::error::StoreError;
 use super::project;
 
-/// Migrations. A released step never changes; each change of the schema is a further step.
+/// Migrations. A released step never changes. Each change of the schema is a further step.
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema/1_events.sql")),
     M::up(include_str!("schema/2_campaigns.sql")),
@@ -25,7 +25,7 @@ const STEPS: &[M<'static>] = &[
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
-/// Longest wait of a writer for another writer. Transactions are short, so this is reached only when a disk hangs.
+/// Longest wait of a writer for another writer. Transactions are short, so a writer waits this long only if a disk hangs.
 const BUSY: Duration = Duration::from_secs(30);
 
 /// Open database.
@@ -89,7 +89,7 @@ fn latest() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// Schema version of a database; 0 for a new one.
+/// Returns the schema version of a database. The version of a new database is 0.
 fn schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|error| StoreError::database(path, error))?;
     if found > latest() {
@@ -98,7 +98,7 @@ fn schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     Ok(found)
 }
 
-/// Migrates the schema under a lock of the operating system, which is released when the process ends.
+/// Migrates the schema while it holds a lock. The operating system releases the lock if the process ends.
 fn migrate(connection: &mut Connection, directory: &Directory) -> Result<(), StoreError> {
     let path = directory.database();
     let unwritable = |source| StoreError::Unwritable { path: directory.path().to_path_buf(), source };

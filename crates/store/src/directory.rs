@@ -9,7 +9,7 @@ use chaosrun_base::ids::{RunId, TrialId};
 /// Default directory of the record.
 pub const DEFAULT: &str = ".chaosrun";
 
-/// Directory `.chaosrun`, or the one given by `--store`.
+/// Directory of the record: `.chaosrun`, or the directory given by `--store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
@@ -49,37 +49,37 @@ impl Directory {
         self.path.join(&self.file)
     }
 
-    /// Lock file for creating and migrating the schema, so that two runners that start at once do not both do it.
+    /// Returns the lock file for creating and migrating the schema. Two runners that start at once therefore do not both migrate.
     pub(super) fn lock(&self) -> PathBuf {
         self.path.join("lock")
     }
 
-    /// Lock file of a resumed run. Each database file in the directory has its own.
+    /// Returns the lock file of a resumed run. Each database file in the directory has its own lock file.
     pub(super) fn resuming(&self) -> PathBuf {
         let mut name = self.file.clone().into_os_string();
         name.push(".resume.lock");
         self.path.join(name)
     }
 
-    /// Folder of a trial's full outputs and logs that are too long for events. This function does not create it.
+    /// Returns the folder for the artifacts of a trial: outputs and logs that are too long for events. Does not create the folder.
     #[must_use]
     pub fn artifacts(&self, run: &RunId, trial: &TrialId) -> PathBuf {
         self.of_run(run).join(trial.as_str())
     }
 
-    /// Folder with the artifacts of all trials of a run.
+    /// Returns the folder with the artifacts of all trials of a run.
     #[must_use]
     pub(super) fn of_run(&self, run: &RunId) -> PathBuf {
         self.path.join("runs").join(run.as_str())
     }
 
-    /// Folder with one subfolder per cluster kept outside of trials. This function does not create it.
+    /// Returns the folder with one subfolder per cluster that is kept outside of trials. Does not create the folder.
     #[must_use]
     pub fn clusters(&self) -> PathBuf {
         self.path.join("clusters")
     }
 
-    /// Creates the directory with a `.gitignore` inside: a record belongs to a machine, not to a repository.
+    /// Creates the directory with a `.gitignore` inside, because a record belongs to a machine, not to a repository.
     ///
     /// # Errors
     /// The path is not a directory, or it cannot be created or written.

@@ -24,7 +24,7 @@ pub enum StoreError {
     /// An event that this version cannot read.
     #[error("event {seq} of run `{run}` cannot be read: {problem}")]
     Unreadable { run: String, seq: u64, problem: String },
-    /// Two databases have a run of one name.
+    /// Two databases contain different runs with the same id.
     #[error("run `{run}` in `{}` and run `{run}` in `{}` are different runs: they differ from event {seq}", from.display(), into.display())]
     Differs { run: String, from: PathBuf, into: PathBuf, seq: u64 },
     #[error("trial `{trial}` of run `{run}` in `{}` has the same ID as a trial of another run in `{}`", from.display(), into.display())]
@@ -35,7 +35,7 @@ pub enum StoreError {
     Resuming { path: PathBuf, holder: String },
     #[error("no {what} begins with `{prefix}`")]
     Unknown { what: &'static str, prefix: String, help: Option<String> },
-    /// `candidates` are the first few.
+    /// Several ids have the prefix. `candidates` contains the first of them.
     #[error("`{prefix}` is ambiguous, it matches {count} {what}s: {}", candidates.join(", "))]
     Ambiguous { what: &'static str, prefix: String, count: usize, candidates: Vec<String> },
 }
@@ -58,7 +58,7 @@ impl StoreError {
         }
     }
 
-    /// Suggestion how to continue.
+    /// Returns a suggestion how to continue, if there is one.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

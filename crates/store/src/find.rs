@@ -1,4 +1,4 @@
-//! Lookup of ids by prefix: any unambiguous beginning, with or without `t-` or `r-`.
+//! Lookup of ids by prefix. A prefix is any unambiguous beginning of an id, with or without `t-` or `r-`.
 
 use rusqlite::params;
 

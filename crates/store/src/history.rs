@@ -8,7 +8,7 @@ use chaosrun_event::Verdict;
 pub use chaosrun_plan::outcome::Past;
 
 impl Database {
-    /// Returns counted trials of these scenarios, and of these subjects in any scenario.
+    /// Returns the counted trials of these scenarios, and of these subjects in any scenario.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -26,7 +26,7 @@ impl Database {
         let mut past = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
             let verdict: String = row.get(4).map_err(failed)?;
-            // A verdict that only a newer version knows is ignored.
+            // Ignores verdicts that only a newer version knows.
             let Some(verdict) = Verdict::from_name(&verdict) else { continue };
             past.push(Past {
                 scenario: row.get(0).map_err(failed)?,

@@ -1,4 +1,4 @@
-//! Answers of judge models about diagnoses, stored apart from grades by rules.
+//! Answers of judge models about diagnoses, stored separately from the grades by rules.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use chaosrun_base::ids::TrialId;
 use chaosrun_event::{JudgeReply as Said, Judgement};
 
 impl Database {
-    /// Returns the stored answer of this judge to the same prompt, about any trial.
+    /// Returns the stored answer of this judge to the same prompt. The answer may be about another trial.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -23,7 +23,7 @@ impl Database {
         json.map(|json| self.read_said(&json)).transpose()
     }
 
-    /// Stores a judge's answer about a trial, replacing an earlier answer of the same judge.
+    /// Stores a judge's answer about a trial. Replaces an earlier answer of the same judge about the same trial.
     ///
     /// # Errors
     /// The database cannot be written.

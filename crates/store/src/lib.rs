@@ -1,7 +1,7 @@
 //! Record: all events of all runs in one SQLite database, `.chaosrun/chaosrun.db`.
 //!
-//! The `events` table is the truth; `runs` and `trials` are derived from it for quick lists and can be rebuilt. One recorder thread per run
-//! writes. Any process may read, and several runs may record into one database at once.
+//! The `events` table is the source of truth. `runs` and `trials` are derived from `events` for quick lists, and can be rebuilt. Each run
+//! has one recorder thread, which writes. Any process may read, and several runs may record into one database at once.
 
 pub mod directory;
 pub mod error;

@@ -1,5 +1,5 @@
-//! Merging of records from several machines. A run is identified by its events: it is copied once, recognised by its id, and refused if a
-//! different run has that id.
+//! Merging of records from several machines. A run is identified by its id and its events. A run is copied once. If a different run has the
+//! same id, the merge is refused.
 
 use std::fs;
 use std::io;
@@ -25,23 +25,23 @@ pub struct Merged {
     pub there: usize,
 }
 
-/// Relation of a run in the other database to the run with the same id in this one.
+/// The runs are equal, or this database has more events of the run. Nothing is copied.
 enum Standing {
     Missing,
     /// Equal, or this database has more of it: nothing to copy.
     There,
-    /// This database has only a beginning of the run: it was merged before it had ended.
+    /// This database has only the beginning of the run, because the run was merged before it had ended.
     Behind {
         last: u64,
     },
 }
 
 impl Database {
-    /// Copies everything from `from` that is missing here: runs with their events, trials, scores and artifacts. If one run is refused,
+    /// Copies everything that is missing here from `from`: runs with their events, trials, scores and artifacts. If one run is refused,
     /// nothing is copied.
     ///
     /// # Errors
-    /// A run or a trial has the id of a different one here, or one of the databases cannot be read or written.
+    /// A run or a trial of `from` has the id of a different run or trial here, or one of the databases cannot be read or written.
     pub fn merge(&mut self, from: &Self) -> Result<Merged, StoreError> {
         let (here, there) = (self.directory.database(), from.directory.database());
         let mut merged = Merged::default();
@@ -57,7 +57,7 @@ impl Database {
                 Standing::Behind { last } => wanted.push((run, last)),
             }
         }
-        // Artifacts are copied first, so that a run in the database is always complete.
+        // Copies artifacts first, so that a run in the database is always complete.
         for (run, _) in &wanted {
             copy_folder(&from.directory.of_run(run), &self.directory.of_run(run))?;
         }
@@ -92,7 +92,7 @@ impl Database {
                 }
             }
         }
-        // Rows that belong to no run, such as scores given later, are added if missing.
+        // Adds missing rows that belong to no run, such as scores of a re-evaluation.
         for table in tables.iter().filter(|table| !table.of_runs) {
             transaction.execute(&table.sql("INSERT OR IGNORE", ""), []).map_err(failed)?;
         }
@@ -131,7 +131,7 @@ impl Database {
         found.optional().map(Option::flatten).map_err(|error| self.failed(error))
     }
 
-    /// Finds a trial of the run whose id already belongs to another run here.
+    /// Returns the first trial of the run whose id already belongs to another run here.
     fn taken(&self, from: &Self, run: &RunId) -> Result<Option<String>, StoreError> {
         let mut trials = from.connection.prepare_cached("SELECT trial FROM trials WHERE run = ?").map_err(|error| from.failed(error))?;
         let mut rows = trials.query([run.as_str()]).map_err(|error| from.failed(error))?;
@@ -145,7 +145,7 @@ impl Database {
         Ok(None)
     }
 
-    /// Digest of all events of a run up to `last`.
+    /// Returns the digest of all events of a run up to the sequence number `last`.
     fn digest(&self, run: &RunId, last: u64) -> Result<blake3::Hash, StoreError> {
         let mut hash = blake3::Hasher::new();
         each_event(&self.connection, run, last, |_, event| {
@@ -175,7 +175,7 @@ impl Database {
     }
 }
 
-/// Table other than `events`. It may be derived from events, but copying is faster than rebuilding it.
+/// Table other than `events`. Some tables are derived from events, but copying them is faster than rebuilding them.
 struct Table {
     name: String,
     columns: String,
@@ -187,13 +187,13 @@ struct Table {
 impl Table {
     fn sql(&self, insert: &str, condition: &str) -> String {
         let Self { name, columns, .. } = self;
-        // In the row order of the other database, since row order tells which item of a list is newest.
+        // Inserts in the row order of the other database, since the row order tells which item of a list is newest.
         let order = if self.has_rowid { "ORDER BY rowid" } else { "" };
         format!("{insert} INTO main.{name} ({columns}) SELECT {columns} FROM source.{name} {condition} {order}")
     }
 }
 
-/// Lists the tables. Both databases have the current schema, so their tables are the same.
+/// Returns the tables. Both databases have the current schema, so they have the same tables.
 fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     let sql = "SELECT list.name, list.wr, group_concat(columns.name), max(columns.name = 'run')
         FROM pragma_table_list AS list JOIN pragma_table_info(list.name) AS columns
@@ -205,7 +205,7 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     statement.query_map([], table)?.collect()
 }
 
-/// Passes each event of a run to `each` as bytes, with a length before each field, until `each` returns false.
+/// Passes the events of a run to `each`, as bytes with a length before each field. Stops if `each` returns false.
 fn each_event(connection: &Connection, run: &RunId, last: u64, mut each: impl FnMut(u64, Vec<u8>) -> bool) -> rusqlite::Result<()> {
     let sql = "SELECT seq, at, elapsed_us, coalesce(trial, ''), json FROM events WHERE run = ?1 AND seq <= ?2 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -232,7 +232,7 @@ fn same(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Copies files that are missing or shorter. Each file gets its final name only when it is complete.
+/// Copies files that are missing or shorter. A file gets its final name only when the file is complete.
 fn copy_folder(from: &Path, into: &Path) -> Result<(), StoreError> {
     let uncopied = |path: &Path| {
         let path = path.to_path_buf();
@@ -301,7 +301,7 @@ mod tests {
         let (one, two) = (stream("r-1", "t-1", Verdict::Pass), stream("r-2", "t-2", Verdict::Fail));
         record(&a, &one, 99);
         record(&b, &one, 99);
-        // The run was interrupted: its trial has no end.
+        // The run was interrupted, so its trial has no end.
         record(&b, &two, 3);
         let artifacts = Directory::of(&b).artifacts(&two.run, &gallery::trial_id("t-2"));
         fs::create_dir_all(artifacts.join("logs")).unwrap();
@@ -323,7 +323,7 @@ mod tests {
         database.rebuild().unwrap();
         assert_eq!(copied, everything(&database), "as if it had been recorded here");
 
-        // Merged while the run continued, and again after its end.
+        // Merges the run while it continues, and again after its end.
         let whole = temp.path().join("whole");
         record(&whole, &two, 99);
         assert_eq!(merge(&all, &[&whole]).unwrap(), [Merged { runs: 1, trials: 1, events: 2, there: 0 }]);
@@ -332,14 +332,14 @@ mod tests {
         assert_eq!(trial.verdict, Some(Verdict::Fail));
     }
 
-    /// Two machines ran the same trial. In either order of merging, the later attempt counts as the last.
+    /// Two machines ran the same trial. The later attempt counts as the last, in either order of merging.
     #[test]
     fn order_of_merging_does_not_matter() {
         let temp = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b"].map(|name| temp.path().join(name));
         let file = concat!(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."), "/scenarios/empty.yaml");
         let plan = chaosrun_plan::plan(&load(file.as_ref(), &Overrides::default()).unwrap()).trials;
-        // The times are 05.5Z and 05.5005Z, which sort in the opposite order as texts.
+        // The times are 05.5Z and 05.5005Z, which sort as texts in the opposite order.
         let (mut one, mut two) = (GalleryStream::new("r-1", 1), GalleryStream::new("r-2", 1));
         one.after(498_000, gallery::answered("a", 0)).whole("t-0d0d0001", plan[0].started(), gallery::failed()).finish(false);
         two.after(498_500, gallery::kept(1, Verdict::Fail)).whole("t-2", plan[0].started(), gallery::finished(Verdict::Pass)).finish(false);

@@ -1,4 +1,4 @@
-//! Outcomes of trials without their events: enough to compare a hundred thousand trials.
+//! Outcomes of trials without their events. They suffice for the comparison of a hundred thousand trials.
 
 use jiff::Timestamp;
 use rusqlite::{Row, params};
@@ -11,10 +11,10 @@ use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_event::{DeclaredPlan, EventKind, Sought, TrialFinished, TrialRole, Verdict};
 pub use chaosrun_plan::outcome::{TrialOutcome, cell};
 
-/// Largest number of campaigns listed when an unknown name is given.
+/// Largest number of campaigns listed in the error about an unknown name.
 const NAMED: usize = 5;
 
-/// Whose trials.
+/// Runs whose trials are selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutcomeSelection {
     Run(RunId),
@@ -22,7 +22,7 @@ pub enum OutcomeSelection {
     Campaign(String),
 }
 
-/// Run with the values that comparisons need.
+/// Run, with the values that comparisons need.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Invocation {
     pub run: RunId,
@@ -74,7 +74,7 @@ impl Database {
         }
     }
 
-    /// Names of campaigns, newest first.
+    /// Returns the names of campaigns, newest first.
     fn campaigns(&self) -> Result<Vec<String>, StoreError> {
         let failed = |error| self.failed(error);
         let sql = "SELECT campaign FROM runs WHERE campaign IS NOT NULL GROUP BY campaign ORDER BY max(rowid) DESC";
@@ -106,8 +106,8 @@ impl Database {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// Returns all attempts of all trials except those of role `check`, in the order in which they started. Trials reused from earlier runs
-    /// are included.
+    /// Returns all attempts of all trials except those of role `check`, in the order in which they started. Includes trials that were
+    /// reused from earlier runs.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -123,12 +123,13 @@ impl Database {
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
         let rows = statement.query_map(params![of.run(), of.campaign()], |row| Ok((row::instant(row, 25)?, outcome(row)?)));
         let mut found: Vec<(String, TrialOutcome)> = rows.and_then(Iterator::collect).map_err(failed)?;
-        // Merged rows are in the order of merging. The rows are usually sorted already, and then this costs less than an ORDER BY.
+        // Sorts the trials by their start, because merged rows are in the order of merging. Usually the rows are sorted already, and the
+        // sort costs less than an ORDER BY.
         found.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(found.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    /// Returns the event that ended a trial, or `None` if it has no end.
+    /// Returns the event that ended a trial. Returns `None` if the trial has not ended.
     ///
     /// # Errors
     /// The database or the event cannot be read.
@@ -164,7 +165,7 @@ fn outcome(row: &Row<'_>) -> rusqlite::Result<TrialOutcome> {
         attempt: row.get(7)?,
         backend: row.get(8)?,
         role: if role == TrialRole::Subject.as_str() { TrialRole::Subject } else { TrialRole::Control },
-        // Almost no trial has a cell.
+        // Avoids parsing, because almost all cells are empty.
         cell: match row.get_ref(10)?.as_str()? {
             "{}" => "{}".to_owned(),
             _ => cell(&row::json(row, 10)?),

@@ -1,4 +1,4 @@
-//! Derived tables: the change that each event makes to them. Recording and rebuilding use the same function.
+//! Derived tables: the change that each event makes to them. Recording and rebuilding use the same functions.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -8,7 +8,7 @@ use super::row;
 use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_event::{Event, EventKind, TrialFinished, TrialStarted};
 
-/// Converts a number to SQLite's signed integer; real values never exceed it.
+/// Converts a number to SQLite's signed integer. Real values never exceed its range.
 pub(super) fn int(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
@@ -86,7 +86,7 @@ fn trial_started(connection: &Connection, run: &RunId, trial: &TrialId, event: &
     Ok(())
 }
 
-/// Marks earlier attempts of a trial, including those reused from earlier runs, as replaced for this run.
+/// Marks the earlier attempts of a trial in this run as replaced. Reused attempts of earlier runs are removed from this run.
 fn supersede(connection: &Connection, run: &RunId, started: &TrialStarted) -> rusqlite::Result<()> {
     let place = params![run.as_str(), int(started.number)];
     connection.prepare_cached("UPDATE trials SET superseded = 1 WHERE run = ? AND number = ?")?.execute(place)?;
@@ -123,7 +123,7 @@ fn trial_finished(connection: &Connection, trial: &TrialId, event: &Event, finis
     Ok(())
 }
 
-/// Rebuilds the derived tables in one transaction: a reader sees either the old or the new tables.
+/// Rebuilds the derived tables in one transaction. A reader therefore sees either the old or the new tables.
 pub(super) fn rebuild(database: &mut Database) -> Result<(), StoreError> {
     let path = database.directory.database();
     let failed = |error| StoreError::database(&path, error);

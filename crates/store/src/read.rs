@@ -9,18 +9,18 @@ use super::row::{self, EVENT_COLUMNS, RUN_COLUMNS, RUN_TABLES, RecordState, Reco
 use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_event::{Event, Verdict};
 
-/// Selection of trials. Empty selects all; patterns are GLOBs (`node_*`).
+/// Selection of trials. An empty selection selects all trials. `scenario` and `variant` are GLOB patterns such as `node_*`.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub run: Option<RunId>,
-    /// Name of a campaign: selects the trials of all its runs.
+    /// Name of a campaign. The trials of all runs of the campaign are selected.
     pub campaign: Option<String>,
     pub scenario: Option<String>,
     pub variant: Option<String>,
     pub verdicts: Vec<Verdict>,
     /// States to select, including running and interrupted trials.
     pub states: Vec<RecordState>,
-    /// Includes controls and checks.
+    /// True if controls and checks are selected too.
     pub all_roles: bool,
     pub limit: usize,
 }
@@ -77,7 +77,7 @@ impl Database {
         Ok((counts, trials))
     }
 
-    /// Returns trials, newest first.
+    /// Returns the selected trials, newest first.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -166,8 +166,8 @@ impl Database {
     /// The database or an event in it cannot be read.
     pub fn trial_events(&self, trial: &RecordedTrial) -> Result<Vec<Event>, StoreError> {
         let mut events = Vec::new();
-        // The events of a trial lie between its first and its last, possibly mixed with events of other trials, so no index on trials is
-        // needed.
+        // The events of a trial lie between its first and its last event, possibly mixed with events of other trials. So the query needs no
+        // index on trials.
         let last = trial.last_seq.map_or(i64::MAX, super::project::int);
         self.read_events(&trial.run, trial.first_seq, last, Some(&trial.trial), |event| events.push(event))?;
         Ok(events)
@@ -204,7 +204,7 @@ impl Database {
 }
 
 impl Filter {
-    /// SQL condition for a run or a campaign, including trials reused from earlier runs.
+    /// Returns the SQL condition for a run or a campaign. Includes trials that were reused from earlier runs.
     fn place_condition(&self) -> String {
         let of_run = "(trials.run = ?1 OR trial IN (SELECT trial FROM kept WHERE run = ?1))";
         let of_campaign = "(trials.run IN (SELECT run FROM runs WHERE campaign = ?2)
@@ -217,7 +217,8 @@ impl Filter {
         }
     }
 
-    /// SQL condition for verdicts. The database cannot tell which trials without a verdict still run, so that is filtered later.
+    /// Returns the SQL condition for verdicts. The database cannot tell which trials without a verdict are still running, so states are
+    /// filtered later.
     fn verdict_condition(&self) -> String {
         if self.takes_all() {
             return "TRUE".into();

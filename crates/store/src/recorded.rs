@@ -1,4 +1,4 @@
-//! Recorded trials of a plan, looked up by the digests of their contents, so that the size of the record does not matter.
+//! Recorded trials of a plan. Trials are looked up by the digests of their contents, so the size of the record does not matter.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ const COLUMNS: &str = "yardstick, subject, seed, repeat, trials.backend, role, c
      score, reason_code, reason, repair_us, trials.wall_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot, trials.started";
 
 impl Database {
-    /// Returns which trials of a plan are recorded, and which are missing.
+    /// Divides the trials of a plan into recorded, running and missing trials. `retry_invalid` adds invalid trials to the missing ones.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -37,7 +37,7 @@ impl Database {
         for (yardstick, subject) in &digests {
             let rows = statement.query_map([&**yardstick, subject], |row| Ok((row::instant(row, 25)?, one(row)?)));
             let mut found: Vec<(String, RecordedAttempt)> = rows.and_then(Iterator::collect).map_err(failed)?;
-            // Merged rows are in the order of merging.
+            // Sorts by the start of the trials, because merged rows are in the order of merging.
             found.sort_by(|(one, _), (other, _)| one.cmp(other));
             for (_, recorded) in found {
                 comparing.recorded(recorded);

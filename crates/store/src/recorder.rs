@@ -1,7 +1,7 @@
-//! Recorder: one thread per run that writes its events in batches, in their order.
+//! Recorder: one thread per run writes the events of the run in batches, in their order.
 //!
-//! A batch is written at once when it begins or ends a trial or the run, or announces a fault, otherwise within [`LINGER`]. An event that
-//! announces a fault is on disk (fsync) before [`Recorder::durable`] answers.
+//! A batch is written at once if it contains the begin or the end of a trial or of the run, or announces a fault. Any other batch is
+//! written within [`LINGER`]. An event that announces a fault is on disk (fsync) before [`Recorder::durable`] answers.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -18,13 +18,13 @@ use chaosrun_base::ids::RunId;
 use chaosrun_base::process::ProcessId;
 use chaosrun_event::{Event, EventKind};
 
-/// Longest wait of an event for others to be written with it.
+/// Longest time that an event waits for other events of its batch.
 const LINGER: Duration = Duration::from_millis(50);
 /// Largest number of events in a batch.
 const BATCH: usize = 1_000;
-/// Capacity of the queue to the recorder. When it is full the dispatcher waits for the disk; the engine never does.
+/// Capacity of the queue to the recorder. If the queue is full, the dispatcher waits for the disk. The engine never waits.
 const QUEUE: usize = 8_192;
-/// Number of events kept in memory after a failure. The end of a run may make room on a full disk; they are written then.
+/// Largest number of events kept in memory after a failure. They are written at the end of the run, which may make room on a full disk.
 const KEPT: usize = 100_000;
 
 /// Channel for the answer to one [`Recorder::durable`].
@@ -38,7 +38,7 @@ enum Message {
     Durable(DurableReply),
 }
 
-/// Sending side of the recorder. Dropping it without [`Recorder::finish`] still writes everything sent.
+/// Sending side of the recorder. If it is dropped without [`Recorder::finish`], all events that were sent are still written.
 #[derive(Debug)]
 pub struct Recorder {
     tx: SyncSender<Message>,
@@ -46,8 +46,9 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Writes to disk which process records the run, and starts the thread. `failed` is called once, from that thread, with the reason when
-    /// an event cannot be written. The caller should then end the run gracefully.
+    /// Records on disk which process writes the run, and starts the thread.
+    ///
+    /// If an event cannot be written, the thread calls `failed` once, with the reason. The caller should then end the run gracefully.
     ///
     /// # Errors
     /// The database cannot be written, or the thread cannot be started.
@@ -71,12 +72,12 @@ impl Recorder {
         Ok(Self { tx, thread })
     }
 
-    /// Queues an event. Waits only when the disk is far behind.
+    /// Queues an event. Waits only if the disk is far behind.
     pub fn record(&self, event: Arc<Event>) {
         let _ = self.tx.send(Message::Event(event));
     }
 
-    /// Answers when everything recorded before is on disk, or with the reason why it is not.
+    /// Answers when all events recorded so far are on disk, or with the reason why they are not.
     pub fn durable(&self, answer: DurableReply) {
         match self.tx.try_send(Message::Durable(answer)) {
             Err(TrySendError::Full(message)) => drop(self.tx.send(message)),
@@ -87,7 +88,7 @@ impl Recorder {
     /// Writes all remaining events and ends the thread.
     ///
     /// # Errors
-    /// The first failure, even if all events could be written in the end.
+    /// The first failure, even if all events were written in the end.
     pub fn finish(self) -> Result<(), StoreError> {
         drop(self.tx);
         match self.thread.join() {
@@ -104,7 +105,7 @@ struct Writer {
     failed: Option<Failed>,
     failure: Option<StoreError>,
     pending: Vec<Arc<Event>>,
-    /// True if committed data is not yet synced to disk.
+    /// True if committed data may not be on disk yet.
     unsynced: bool,
 }
 
@@ -165,7 +166,7 @@ impl Writer {
         }
     }
 
-    /// Writes all pending events; on a full disk as many as fit.
+    /// Writes all pending events. If the disk is full, writes as many events as fit.
     fn write(&mut self, synced: bool) -> Result<(), StoreError> {
         if self.pending.is_empty() {
             return Ok(());
@@ -191,7 +192,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Syncs earlier commits. SQLite syncs only with a commit that writes something, so a counter is incremented.
+    /// Syncs earlier commits to disk. SQLite syncs only at a commit that writes something, so a counter is incremented.
     fn sync_committed(&mut self) -> Result<(), StoreError> {
         if self.unsynced {
             sync(&self.database, true)?;
@@ -211,7 +212,7 @@ impl Writer {
         self.failure.get_or_insert(error);
     }
 
-    /// Writes the remaining events, also after a failure: the disk may have room again after the trials were torn down.
+    /// Writes the remaining events, even after a failure. The disk may have room again after the trials were torn down.
     fn last_write(&mut self) {
         if let Err(error) = self.write(false) {
             self.fail(error);
@@ -223,7 +224,7 @@ impl Writer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
     CanWait,
-    /// Write at once: the event survives a killed runner, but not a power loss.
+    /// Write at once. The event then survives a killed runner, but not a power loss.
     Now,
     /// Write and sync to disk.
     Synced,
@@ -243,7 +244,7 @@ impl Urgency {
     }
 }
 
-/// Sets the sync mode. In WAL mode FULL syncs every commit, NORMAL only checkpoints.
+/// Sets the sync mode. In WAL mode, FULL syncs every commit, and NORMAL syncs only checkpoints.
 fn sync(database: &Database, synced: bool) -> Result<(), StoreError> {
     let sql = if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
     let connection = &database.connection;
@@ -252,7 +253,7 @@ fn sync(database: &Database, synced: bool) -> Result<(), StoreError> {
 }
 
 fn insert(connection: &rusqlite::Connection, run: &RunId, events: &[Arc<Event>]) -> rusqlite::Result<()> {
-    // Immediate: a transaction that reads before it writes could not wait for another writer.
+    // Starts an immediate transaction. A transaction that reads before it writes could not wait for another writer.
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     {
         let mut insert =
@@ -349,7 +350,8 @@ mod tests {
         assert!(database.find_trial("r-2c").unwrap_err().help().unwrap().contains("`r-2c` is a run"));
     }
 
-    /// A child process records, reports it and is then killed. Its trials are present and marked as interrupted.
+    /// A child process records trials, waits until they are on disk, and is killed. Its trials are present, and the unfinished one is
+    /// marked as cut off.
     #[test]
     fn a_killed_runner_leaves_its_trials_cut_off() {
         const CHILD: &str = "CHAOSRUN_TEST_RECORD_INTO";

@@ -1,4 +1,5 @@
-//! Limit of one resumed run at a time per record: the record decides what is missing, and two resumed runs would run the same trials.
+//! Lock that allows one resumed run at a time per record. The record decides which trials are missing, so two resumed runs would run the
+//! same trials.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -10,7 +11,8 @@ use super::directory::Directory;
 use super::error::StoreError;
 use chaosrun_base::ids::RunId;
 
-/// Lock held from before the plan is sorted until the end of the run. The operating system releases it when the process ends.
+/// Lock that is held from before the comparison of plan and record until the end of the run. The operating system releases it when the
+/// process ends.
 #[derive(Debug)]
 pub struct Resuming(#[expect(dead_code, reason = "it is only held")] Flock<File>);
 
@@ -18,7 +20,7 @@ impl Resuming {
     /// Takes the lock.
     ///
     /// # Errors
-    /// Another run holds it (the error names that run), or the directory cannot be written.
+    /// Another run holds the lock (the error names that run), or the directory cannot be written.
     pub fn begin(directory: &Directory, run: &RunId) -> Result<Self, StoreError> {
         let path = directory.resuming();
         let unwritable = |source: io::Error| StoreError::Unwritable { path: path.clone(), source };
@@ -31,7 +33,7 @@ impl Resuming {
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut holder = String::new();
-                // The holder of the lock may not yet have written its name.
+                // The holder of the lock may not have written its name yet.
                 let known = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
                 let holder = if known { holder.trim().to_owned() } else { "another process".to_owned() };
                 Err(StoreError::Resuming { path: directory.path().to_path_buf(), holder })

@@ -20,7 +20,7 @@ pub enum RecordState {
     Finished,
     /// The runner is alive.
     Running,
-    /// The runner ended without recording an end, since it was killed.
+    /// The runner was killed before it recorded an end.
     CutOff,
 }
 
@@ -99,7 +99,7 @@ pub(super) const TRIAL_COLUMNS: &str = "trial, trials.run, first_seq, last_seq, 
      declared_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot, attempt, diagnose_us, scorer_version";
 pub(super) const TRIAL_TABLES: &str = "trials LEFT JOIN runs ON runs.run = trials.run LEFT JOIN runners ON runners.run = trials.run";
 
-/// Reads an event from [`EVENT_COLUMNS`], which begin at column `first`.
+/// Reads an event from the columns [`EVENT_COLUMNS`], which begin at column `first`.
 pub(super) fn event(run: &str, row: &Row<'_>, first: usize, path: &Path) -> Result<Event, StoreError> {
     let failed = |error| StoreError::database(path, error);
     let seq: u64 = row.get(first).map_err(failed)?;
@@ -177,12 +177,12 @@ pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<RecordedTrial> {
     })
 }
 
-/// Reads an instant as text without its `Z`. In this form texts sort by time, whatever the number of fraction digits.
+/// Reads an instant as text without its `Z`. Texts in this form sort by time, for any number of fraction digits.
 pub(super) fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(row.get_ref(column)?.as_str()?.trim_end_matches('Z').to_owned())
 }
 
-/// Derives the state. `runner` is the first of the columns pid, started_ticks, boot.
+/// Derives the state. `runner` is the index of the first of the columns `pid`, `started_ticks` and `boot`.
 pub(super) fn state(row: &Row<'_>, finished: bool, run_finished: bool, runner: usize) -> rusqlite::Result<RecordState> {
     if finished {
         return Ok(RecordState::Finished);
@@ -211,7 +211,7 @@ where
     text.map(|text| text.parse()).transpose().map_err(|error: T::Err| damaged(column, error))
 }
 
-/// Code of a trial's reason, from its text in a record.
+/// Reads the code of a trial's reason.
 pub(super) fn code(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<ReasonCode>> {
     Ok(row.get::<_, Option<String>>(column)?.map(ReasonCode::from))
 }

@@ -1,4 +1,4 @@
-//! Scores given later by a re-evaluation: their inputs, and their storage beside the original scores.
+//! Scores of re-evaluations: their inputs, and their storage beside the original scores.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use chaosrun_scenario::model::Scoring;
 use chaosrun_score as score;
 use chaosrun_score::PartResult;
 
-/// Finished trial with the input of its score.
+/// Finished trial, with the input of its score.
 #[derive(Debug, Clone)]
 pub struct ScoreInput {
     pub trial: TrialId,
@@ -29,11 +29,11 @@ pub struct ScoreInput {
     pub verdict: Verdict,
     pub score: Option<f64>,
     pub scorer_version: u32,
-    /// Its `trial_finished` event as JSON.
+    /// `trial_finished` event of the trial, as JSON.
     pub json: String,
 }
 
-/// Score given later.
+/// Score of a re-evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rescored {
     pub scorer_version: u32,
@@ -49,7 +49,7 @@ pub struct Rescored {
 }
 
 impl Rescored {
-    /// Returns true if verdict or score differ from the original ones.
+    /// Returns true if the verdict or the score differs from the original ones.
     #[must_use]
     pub fn differs(&self, verdict: Verdict, score: Option<f64>) -> bool {
         self.verdict != verdict || differ(self.score, score)
@@ -65,7 +65,7 @@ pub fn differ(one: Option<f64>, other: Option<f64>) -> bool {
     }
 }
 
-/// Reason, parts of the score, and the source of the re-evaluation.
+/// Details of a score: reason, parts, and the source of the re-evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreDetail {
     /// Name of the scoring.
@@ -77,7 +77,7 @@ pub struct ScoreDetail {
     pub from: String,
 }
 
-/// Texts that all scores by one scoring have in common, stored once.
+/// Texts that all scores of one scoring have in common. They are stored once.
 #[derive(Debug)]
 pub struct ScoreForm {
     /// Digest of the JSON.
@@ -103,8 +103,8 @@ impl ScoreForm {
     }
 }
 
-/// Stored differences of a score from the form: `[measured, value]` for each part, or `[measured, value, why, counted]` for a part with its
-/// own explanation.
+/// Stored differences of a score from the form. A part is `[measured, value]`, or `[measured, value, why, counted]` if it has its own
+/// explanation.
 #[derive(Serialize, Deserialize)]
 struct Differing {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +166,7 @@ pub struct Declared {
     pub autopsy: serde_json::Value,
 }
 
-/// Selection of trials. Empty selects all.
+/// Selection of trials. An empty selection selects all trials.
 #[derive(Debug, Clone, Default)]
 pub struct ScoreFilter {
     pub run: Option<RunId>,
@@ -192,8 +192,8 @@ impl Database {
         Ok(found)
     }
 
-    /// Passes each finished trial to `each` in one pass, in recorded order, with trials that a run or a campaign reused from earlier ones.
-    /// The JSON is left empty unless requested.
+    /// Passes each finished trial to `each` in one pass, in recorded order. Includes trials that a run or a campaign reused from earlier
+    /// runs. The JSON is empty unless `with_json` is true.
     ///
     /// # Errors
     /// The database cannot be read, or the error of `each`.
@@ -217,7 +217,7 @@ impl Database {
         let mut statement = self.connection.prepare(&sql).map_err(failed)?;
         let mut rows = statement.query(params![chosen.run.as_ref().map(RunId::as_str), chosen.campaign]).map_err(failed)?;
         let path = self.directory.database();
-        // Usually the same as those of the previous trial.
+        // Avoids allocations, because the names are usually those of the previous trial.
         let (mut scenario, mut variant): (Arc<str>, Arc<str>) = ("".into(), "".into());
         let same = |last: &mut Arc<str>, text: &str| {
             if **last != *text {
@@ -243,8 +243,8 @@ impl Database {
         Ok(())
     }
 
-    /// Passes the events of the given types to `each`, all events of a trial together when the trial has ended. One pass; only the events
-    /// of concurrent trials are held in memory.
+    /// Passes the events of the given types to `each`. All events of a trial are passed together when the trial has ended. The events are
+    /// read in one pass, and only the events of concurrent trials are held in memory.
     ///
     /// # Errors
     /// The database cannot be read, or the error of `each`.
@@ -286,14 +286,14 @@ impl Database {
         Ok(())
     }
 
-    /// Stores scores, replacing those of the same scorer and scoring.
+    /// Stores scores. Replaces scores of the same scorer and scoring.
     ///
     /// # Errors
     /// The database cannot be written.
     pub fn keep_scores(&self, scores: &[ToKeep], at: Timestamp) -> Result<(), StoreError> {
         let failed = |error| self.failed(error);
-        // A score lost in a power failure can be recomputed, so no commit waits for the disk and checkpoints are large. A batch stays in
-        // memory (64 MB) until it is complete.
+        // A score that is lost in a power failure can be recomputed. So no commit waits for the disk, and checkpoints are large. A batch
+        // stays in memory (64 MB) until it is complete.
         for pragma in ["PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 16000", "PRAGMA cache_size = -65536"] {
             self.connection.prepare_cached(pragma).and_then(|mut pragma| pragma.query([])?.next().map(drop)).map_err(failed)?;
         }
@@ -329,7 +329,7 @@ impl Database {
         transaction.commit().map_err(failed)
     }
 
-    /// Returns the later scores of these trials, by trial.
+    /// Returns the scores of re-evaluations of these trials, by trial.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -379,7 +379,7 @@ fn rescored(row: &rusqlite::Row<'_>, path: &Path) -> Result<Rescored, StoreError
     })
 }
 
-/// Stored event with the fields needed for a score.
+/// Stored event, with the fields that a score needs.
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub elapsed_us: u64,
@@ -433,7 +433,7 @@ mod tests {
             database.to_judge(&chosen, true, &mut each).unwrap();
             trials
         };
-        // Its events belong to the run that executed it.
+        // The events of the reused trial belong to the run that executed it.
         assert_eq!(judged(Some(&two), None), ["t-0d0d0001 of r-1", "t-2 of r-2"]);
         assert_eq!(judged(None, Some("nightly")), judged(Some(&two), None));
         assert_eq!((judged(Some(&one), None).len(), judged(None, None).len()), (1, 3));

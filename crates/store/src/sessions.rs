@@ -1,4 +1,4 @@
-//! Sessions of agents, one per trial, derived from their events.
+//! Sessions of agents, derived from their events. A trial has at most one session.
 
 use jiff::Timestamp;
 use rusqlite::params;
@@ -15,7 +15,7 @@ use chaosrun_event::{AgentEnd, Event, EventKind, Verdict};
 /// Work of one agent from start to end.
 #[derive(Debug, Clone, Serialize)]
 pub struct AgentSession {
-    /// Id of the trial, which has one agent.
+    /// Id of the trial. A trial has one agent.
     pub session: TrialId,
     pub run: RunId,
     pub started: Timestamp,
@@ -34,7 +34,7 @@ pub struct AgentSession {
     pub exchanges: u32,
     pub tokens: u64,
     pub usd: f64,
-    /// `None` while the agent works, or if its runner was killed.
+    /// `None` while the agent works, or if the runner was killed.
     pub end: Option<AgentEnd>,
     pub detail: Option<String>,
     pub took_us: Option<u64>,
@@ -43,7 +43,7 @@ pub struct AgentSession {
 }
 
 impl Database {
-    /// Returns sessions, newest first. Trials without an agent are left out.
+    /// Returns the sessions of the selected trials, newest first. Omits trials without an agent.
     ///
     /// # Errors
     /// The database or an event in it cannot be read.
@@ -58,7 +58,7 @@ impl Database {
         Ok(sessions)
     }
 
-    /// Returns the session of a trial, or `None` if no agent worked in it.
+    /// Returns the session of a trial. Returns `None` if no agent worked in the trial.
     ///
     /// # Errors
     /// The database or an event in it cannot be read.
@@ -70,7 +70,7 @@ impl Database {
         Ok(session)
     }
 
-    /// Reads the events that a session is derived from.
+    /// Reads the events from which a session is derived.
     fn agent_events(&self, trial: &RecordedTrial) -> Result<Vec<Event>, StoreError> {
         let failed = |error| self.failed(error);
         let sql = format!(
@@ -124,7 +124,7 @@ fn take(session: &mut Option<AgentSession>, trial: &RecordedTrial, event: Event)
             session.usd += usd;
         }
         EventKind::CommandStarted { .. } => session.commands += 1,
-        // The final event also counts failed requests, which cost as well.
+        // The final event also counts failed requests, which also cost tokens and dollars.
         EventKind::AgentFinished { end, detail, turns, took_us, tokens, usd } => {
             (session.turns, session.tokens, session.usd) = (turns, tokens, usd);
             (session.end, session.detail, session.took_us) = (Some(end), Some(detail), Some(took_us));

@@ -1,4 +1,4 @@
-//! Tests of scenarios: each has its expected verdicts, and together they show that every invariant can be violated.
+//! Tests of scenarios. Each test has its expected verdicts. Together, the tests show that every invariant can be violated.
 #![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
 
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ struct Proof {
     check: CheckPlan,
     /// Recorded trials that do not have to be run again.
     recorded: Vec<RecordedTrial>,
-    /// Positions in the plan of the trials to run now.
+    /// Numbers in the plan of the trials that have to be run now.
     numbers: Vec<usize>,
     verdicts: Vec<Verdict>,
 }
@@ -41,7 +41,7 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf], library: &mut Library) 
         if library.kind_of(file) != Some(FileKind::Scenario) {
             continue;
         }
-        // A backend other than the file's own applies only to files that are named explicitly.
+        // A requested backend that differs from the file's own backend applies only to files that are named explicitly.
         if let (Some(asked), Some(own)) = (args.place.backend, library.backend_of(file))
             && asked != own
             && !args.paths.contains(file)
@@ -54,7 +54,7 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf], library: &mut Library) 
         }
         match library.load(file, &overrides) {
             Ok(loaded) => checks.extend(plan::checks(&loaded)),
-            // Another backend than the file's was requested: faults that it does not support are no mistake of the file.
+            // If a backend was requested, faults that it does not support are no mistake of the file.
             Err(found) if args.place.backend.is_some() && found.iter().all(|problem| problem.code == NOT_HERE) => {
                 left_out += 1;
                 if human {
@@ -122,22 +122,22 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf], library: &mut Library) 
             println!("{}", proof.line());
         }
     }
-    // Invariants not covered by some scenarios may be covered by others.
+    // Checks the coverage only if whole folders were tested. Invariants that some scenarios do not cover may be covered by others.
     let whole = selected && left_out == 0 && args.paths.iter().any(|path| path.is_dir());
     let unproven = if whole && wrong == 0 { uncovered(&args.store.open()?, &proofs, human)? } else { 0 };
     Ok(match exit {
-        // Verdicts of checks are judged here, not like those of a run.
+        // The verdicts of checks are judged here. They do not give the exit code of a run.
         Exit::StoreFailed | Exit::Interrupted => exit,
         _ if wrong + unproven > 0 => Exit::TrialFailed,
         _ => Exit::Ok,
     })
 }
 
-/// Code of problems that only this backend has.
+/// Code of the problem that a backend does not support a fault.
 const NOT_HERE: &str = "fault_not_here";
 
-/// Returns the recorded trials that already prove a check: with the same yardstick and subject, in sufficient number, all with expected
-/// verdicts.
+/// Returns the recorded trials that already prove a check. They have the same yardstick and subject, suffice in number, and all have
+/// expected verdicts.
 fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result<Vec<RecordedTrial>> {
     let trial = &check.trial;
     let mut found = database.trials_of(&trial.yardstick, &trial.subject).map_err(expected)?;
@@ -148,8 +148,8 @@ fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result
     Ok(if enough && right { found } else { Vec::new() })
 }
 
-/// Returns true if there are verdicts, all equal, and one of the expected ones: if two are permitted, all trials of one proof must have the
-/// same.
+/// Returns true if there are verdicts, all verdicts are equal, and the verdict is one of the expected ones. If two verdicts are expected,
+/// all trials of one proof must still have the same verdict.
 fn are_right(verdicts: &[Verdict], expect: &[Verdict]) -> bool {
     verdicts.first().is_some_and(|first| expect.contains(first) && verdicts.iter().all(|verdict| verdict == first))
 }
@@ -177,13 +177,14 @@ impl Proof {
         format!("{word}  {name:<38} {found}, expected {}{known}", wanted.join(" or "))
     }
 
-    /// Returns true if the agent was expected to be caught: it is neither expected to pass nor to do nothing.
+    /// Returns true if the check runs an agent that must be caught. Such a check does not expect a pass, and its agent does more than
+    /// nothing.
     fn cheats(&self) -> bool {
         !self.check.expect.contains(&Verdict::Pass) && !matches!(self.check.trial.scenario.variant.provider, Provider::Noop)
     }
 }
 
-/// Prints the invariants that no check has violated, and the safeguards that no cheat has broken. Returns their number.
+/// Prints the invariants that no check has violated, and the safeguards that no cheating agent has broken. Returns the number of both.
 fn uncovered(database: &Database, proofs: &[Proof], human: bool) -> anyhow::Result<usize> {
     let mut coverage = Coverage::default();
     for proof in proofs {

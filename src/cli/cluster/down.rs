@@ -40,7 +40,7 @@ pub fn run(args: &DownArgs) -> anyhow::Result<Exit> {
     let mut answers = answers;
     let told = answers.find_map(|told| match told {
         Ok(DaemonMessage::Ended { nodes, took_us, problem }) => Some((nodes, took_us, problem)),
-        // The cluster was still starting: the start was ended with everything it had started.
+        // The cluster was still starting. Its start was cancelled, and everything that was started has ended.
         Ok(DaemonMessage::Failed { .. }) => Some((0, 0, None)),
         _ => None,
     });
@@ -57,7 +57,7 @@ pub fn run(args: &DownArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Handles a daemon that does not listen: it has ended meanwhile, or it died.
+/// Handles a daemon that does not listen, because it has ended in the meantime or has crashed.
 fn ended_before(folder: &ClusterFolder) -> anyhow::Result<Exit> {
     let name = folder.name();
     let unwritable =
@@ -72,7 +72,7 @@ fn ended_before(folder: &ClusterFolder) -> anyhow::Result<Exit> {
     };
     let left = outlived(&claim);
     if claim.dead.as_ref().is_some_and(|dead| Backend::named(&dead.backend).is_some_and(|backend| backend.images)) {
-        // If this fails, the folder stays as a reminder.
+        // If this fails, the folder stays, so that `down` can be tried again.
         reap()?;
     }
     claim.remove().map_err(unwritable)?;
@@ -83,7 +83,7 @@ fn ended_before(folder: &ClusterFolder) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Removes the containers, networks and volumes of all daemons and runs that died.
+/// Removes the containers, networks and volumes of all crashed daemons and runs.
 fn reap() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let reaped = runtime.block_on(task::guard(async {
@@ -99,8 +99,8 @@ fn reap() -> anyhow::Result<()> {
     })
 }
 
-/// Waits until the supervisor has ended the processes of a dead daemon; returns true if that takes too long. The supervisor removes the
-/// nodes' folder last.
+/// Waits until the supervisor has ended the processes of a dead daemon. Returns true if this takes too long. The supervisor removes the
+/// folder of the nodes last.
 pub(super) fn outlived(claim: &Claim) -> bool {
     let Some(dead) = &claim.dead else { return false };
     let began = Instant::now();

@@ -88,7 +88,7 @@ pub fn run(args: &FaultArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Sends a request, and prints every fault of the reply. A fault that is not felt, or cannot be removed, is a failure.
+/// Sends a request, and prints every fault of the reply. A fault that is not felt or cannot be removed makes the command fail.
 fn asked(which: &Which, ask: DaemonRequest, format: MessageFormat) -> anyhow::Result<Exit> {
     let folder = match which.folder() {
         Ok(folder) => folder,

@@ -1,4 +1,4 @@
-//! `chaosrun keep`: the process that keeps a cluster (hidden), and the same in the foreground.
+//! `chaosrun keep`: the hidden process that keeps a cluster. `cluster up --foreground` does the same in the foreground.
 
 use std::fs::File;
 use std::io::Read;
@@ -35,10 +35,10 @@ pub struct KeepArgs {
     what: What,
 }
 
-/// Keeps a cluster, and reports its start on stdout. Until the cluster is up, the end of stdin ends it.
+/// Keeps a cluster, and reports its start on stdout. Until the cluster is up, the end of stdin ends the cluster.
 pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
-    // A Ctrl-C at the terminal is meant for the process that started this one. The call fails only for a group's leader, which is already
-    // separate.
+    // A Ctrl-C at the terminal is meant for the process that started this one. The call fails only for the leader of a process group, which
+    // is separate already.
     let _ = nix::unistd::setsid();
     let up = Arc::new(AtomicBool::new(false));
     let stop = StopTokens::default();
@@ -46,13 +46,13 @@ pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
         let up = Arc::clone(&up);
         Arc::new(move |told| {
             let is_up = matches!(told, DaemonMessage::Status(_));
-            // Set before the report: a reader disconnects at once, which must not be taken for giving up.
+            // `up` is set before the report. A reader may disconnect at once, and the end of stdin must then not end the cluster.
             if up.fetch_or(is_up, Ordering::SeqCst) {
-                // The reader is gone: this is written to the daemon's log.
+                // The reader has disconnected, so the message is written to the daemon's log.
                 super::put(&(serde_json::to_string(&told).unwrap_or_default() + "\n"));
                 return;
             }
-            // An error means that the reader has gone and does not need the report.
+            // An error means that the reader has disconnected and does not need the report.
             let _ = frame::send(&mut std::io::stdout().lock(), told);
             if is_up {
                 let _ = nix::unistd::dup2_stdout(std::io::stderr());
@@ -80,8 +80,8 @@ pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Redirects stderr to the daemon's log. The process that started this one may wait for the end of its own stderr, which the supervisor
-/// inherits too.
+/// Redirects stderr to the daemon's log. The caller may wait for the end of its own stderr, which the supervisor would otherwise inherit
+/// too.
 fn to_log(claim: &Claim) -> std::io::Result<()> {
     let log = File::options().create(true).append(true).open(claim.folder().path().join(LOG))?;
     Ok(nix::unistd::dup2_stderr(&log)?)
@@ -101,7 +101,7 @@ pub(super) fn foreground(what: &What, format: MessageFormat) -> anyhow::Result<E
                 show(status, format);
                 eprintln!("Ctrl-C stops the cluster");
             }
-            // Reported once, as the error of the whole command.
+            // A failure is reported once, as the error of the whole command.
             DaemonMessage::Failed { .. } => (),
             told => tell(told),
         })
@@ -117,13 +117,15 @@ pub(super) fn foreground(what: &What, format: MessageFormat) -> anyhow::Result<E
     }
 }
 
-/// End requested before the cluster was up: there is nothing to report.
+/// Error for an end that was requested before the cluster was up. There is nothing to report.
 #[derive(Debug, thiserror::Error)]
 #[error("ended before the cluster was ready")]
 struct Interrupted;
 
-/// Loads the files, claims the folder, keeps the cluster. `signals` is called with each signal's number, `claimed` with the emptied folder,
-/// `beside` once a second thread may exist.
+/// Loads the files, claims the folder and keeps the cluster.
+///
+/// `signals` is called at each signal, with the number of signals so far. `claimed` is called with the emptied folder. `beside` is called
+/// as soon as a second thread may exist.
 fn hold(
     what: &What,
     stop: &StopTokens,
@@ -133,7 +135,7 @@ fn hold(
     beside: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let alone = scenario::load_cluster(&what.file, &what.overrides());
-    // The process that started this one has loaded the same files, and reported all problems then.
+    // The caller has loaded the same files, and has reported all problems.
     let alone = alone.map_err(|_| Expected::new(Exit::InvalidFile, format!("`{}` has just changed", what.file.display())))?;
     let directory = what.store.directory();
     directory.make().map_err(crate::cli::store::expected)?;
@@ -142,7 +144,7 @@ fn hold(
     let claim = folder.claim().map_err(unwritable)?.ok_or_else(|| already(&folder))?;
     super::down::outlived(&claim);
     claim.clear().and_then(|()| claimed(&claim)).map_err(unwritable)?;
-    // Before any thread exists: the kernel ties the supervisor to the thread that started it.
+    // Starts the supervisor before any thread exists, because the kernel ties the supervisor to the thread that started it.
     let supervisor = Supervisor::spawn().context("cannot start the supervisor")?;
     beside();
     let order = UpRequest { spec: alone.cluster, backend: alone.backend, file: what.file.display().to_string(), seed: alone.seed, claim };
@@ -163,7 +165,7 @@ fn hold(
             }
         };
         let shared = shared.inspect_err(|_| {
-            // The error of the cluster is more informative than that of an empty folder that stays.
+            // The error of the cluster is more informative than an error about an empty folder that stays.
             let _ = order.claim.remove();
         })?;
         let kept = cluster_daemon::keep(order, shared, stop, Arc::clone(tell)).await;
@@ -176,7 +178,7 @@ fn hold(
     panics.seen().map_or(kept, |panicked| Err(panicked.into()))
 }
 
-/// Ends the cluster as a signal does, because a task that it needs may be gone.
+/// Ends the cluster if a task panics, because the cluster may need that task.
 fn end_on_panic(panics: &Panics, stop: &StopTokens) {
     let (panics, gently) = (panics.clone(), stop.gently.clone());
     task::spawn(async move {

@@ -51,13 +51,13 @@ pub fn run(args: &LogsArgs) -> anyhow::Result<Exit> {
         // The logs of a dead daemon stay until they are removed.
         Err(_) => left(&folder, args.node.as_deref())?,
     };
-    // Each line is prefixed with a name, unless a single node was requested.
+    // Prefixes each line with the name of its node, unless a single node was requested.
     let prefixed = args.node.as_ref().is_none_or(|name| nodes.iter().any(|(node, _)| node != name));
     let width = nodes.iter().map(|(node, _)| node.len()).max().unwrap_or(0);
     let prefix = |node: &str| if prefixed { format!("{node:width$} | ") } else { String::new() };
     let mut logs: Vec<Log> = nodes.into_iter().filter_map(|(node, path)| Log::open(prefix(&node), &path, args.tail)).collect();
     loop {
-        // Checked before the last read, so that no last line is missed.
+        // Checks for the end before the last read, so that no last line is missed.
         let over = match &mut vigil {
             Some(vigil) => vigil.is_over_within(LOOK_AGAIN).unwrap_or(true),
             None => true,
@@ -103,7 +103,7 @@ impl Log {
         Some(Self { prefix, file: BufReader::new(file), begun: Vec::new() })
     }
 
-    /// Returns the new lines since the last call; at the end also an incomplete one.
+    /// Returns the new lines since the last call. If `last` is true, also returns an incomplete line.
     fn more(&mut self, last: bool) -> String {
         let mut text = String::new();
         while self.file.read_until(b'\n', &mut self.begun).is_ok_and(|read| read > 0) || (last && !self.begun.is_empty()) {
@@ -120,7 +120,7 @@ impl Log {
     }
 }
 
-/// Returns the offset of the last `lines` lines of a file.
+/// Returns the offset at which the last `lines` lines of a file begin.
 fn last_lines(file: &mut File, lines: usize) -> std::io::Result<u64> {
     let len = file.metadata()?.len();
     let mut window = END;
@@ -129,7 +129,7 @@ fn last_lines(file: &mut File, lines: usize) -> std::io::Result<u64> {
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
         (&*file).take(len - from).read_to_end(&mut bytes)?;
-        // The end of the last line does not end a line before it.
+        // Skips a line break at the end of the file, because no line begins after it.
         let ends = bytes.iter().enumerate().rev().filter(|(at, byte)| **byte == b'\n' && at + 1 < bytes.len());
         let begins = if lines == 0 { Some(bytes.len()) } else { ends.map(|(at, _)| at + 1).nth(lines - 1) };
         match begins {

@@ -91,7 +91,7 @@ fn not_kept(file: &str) -> Expected {
     expected.help("start it with `chaosrun cluster up FILE`; `chaosrun cluster status` lists the running clusters")
 }
 
-/// Returns the error for a daemon that no longer listens, although it is alive or has not ended normally.
+/// Returns the error for a daemon that does not listen, although it has not ended normally.
 fn died(folder: &ClusterFolder) -> Expected {
     let expected = Expected::new(Exit::TrialInvalid, format!("the daemon of the cluster `{}` has crashed", folder.name()));
     expected.help(format!("`chaosrun cluster down {}` removes its resources", folder.name()))

@@ -1,4 +1,4 @@
-//! `chaosrun cluster restart`: restarts nodes of a kept cluster, one after the other.
+//! `chaosrun cluster restart`: restarts nodes of a kept cluster, one after another.
 
 use clap::Args;
 

@@ -77,12 +77,12 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Returns the state of a cluster; `None` if it has ended meanwhile.
+/// Returns the state of a cluster. Returns `None` if the cluster has ended in the meantime.
 fn look(folder: &ClusterFolder) -> Option<Seen> {
     match client::status(folder) {
         Ok(status) => Some(Seen::Lives(Box::new(status))),
         Err(_) if folder.is_kept() => {
-            // The daemon is just starting or ending; the next refresh will show its state.
+            // The daemon is just starting or ending. The next refresh will show its state.
             client::status(folder).ok().map(|status| Seen::Lives(Box::new(status)))
         }
         Err(_) => folder.exists().then(|| Seen::Died(folder.about())),

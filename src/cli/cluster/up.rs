@@ -65,7 +65,7 @@ impl What {
         }
     }
 
-    /// Returns the same specification as arguments.
+    /// Returns the same specification as arguments of the daemon.
     fn arguments(&self) -> Vec<std::ffi::OsString> {
         let mut words = vec![self.file.clone().into_os_string(), "--store".into(), self.store.directory().path().into()];
         if let Some(backend) = self.place.backend {
@@ -92,7 +92,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<Exit> {
         Ok(alone) => alone,
         Err(found) => return Ok(problems::tell(&found, args.message_format)),
     };
-    // Checked here first: starting a daemon only to fail would be slow.
+    // Checks this first, because starting a daemon only to fail would be slow.
     let folder = ClusterFolder::of(&args.what.store.directory(), &alone.cluster.name);
     if folder.is_kept() {
         return Err(already(&folder).into());
@@ -114,10 +114,10 @@ enum UpEvent {
     Interrupted,
 }
 
-/// Starts the daemon and reads its messages until the cluster is up, or the daemon has ended. An open stdin tells the daemon that its
+/// Starts the daemon, and reads its messages until the cluster is up or the daemon has ended. The open stdin tells the daemon that its
 /// caller still waits.
 async fn start(what: &What, folder: &ClusterFolder) -> anyhow::Result<UpEvent> {
-    // Not `current_exe` if `/proc` exists: the file may have been replaced since this process was started.
+    // Uses `/proc/self/exe` if possible. The file at `current_exe` may have been replaced since this process was started.
     let own = Path::new("/proc/self/exe");
     let program = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
     let mut child = tokio::process::Command::new(program)
@@ -141,7 +141,7 @@ async fn start(what: &What, folder: &ClusterFolder) -> anyhow::Result<UpEvent> {
         let Some(told) = told else { break };
         match told? {
             DaemonMessage::Status(status) if waiting.is_some() => return Ok(UpEvent::Up(status)),
-            // The cluster came up at the moment at which it was given up, and would be kept.
+            // The cluster came up just as it was given up. Without a request it would be kept.
             DaemonMessage::Status(_) => {
                 if let Ok(mut answers) = client::ask(folder, DaemonRequest::Down) {
                     answers.by_ref().for_each(drop);

@@ -1,4 +1,4 @@
-//! `golden check`: runs trials, or takes recorded ones, and compares them with their goldens.
+//! `golden check`: runs trials, or takes recorded trials, and compares them with their goldens.
 #![expect(clippy::print_stdout, reason = "what differs is what was asked for")]
 
 use std::collections::HashSet;
@@ -96,7 +96,7 @@ pub(super) fn check(args: &GoldenCheckArgs) -> anyhow::Result<Exit> {
     Ok(worst)
 }
 
-/// Runs the trials named by the arguments; returns an exit code if files are invalid.
+/// Runs the trials that the arguments name. Returns an exit code if files are invalid.
 fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     let mut wanted: Vec<(PathBuf, Overrides)> = Vec::new();
     for file in &args.scenarios {
@@ -145,7 +145,8 @@ fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     Ok(Ok(ran.collect()))
 }
 
-/// Returns the trials of an ended run, with their present files. Trials without a golden are included, but not alone.
+/// Returns the trials of an ended run, planned from the present files. Trials of agents that are not deterministic are included, unless all
+/// trials are of this kind.
 fn recorded(args: &GoldenCheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     let database = args.store.open()?;
     let run = database.find_run(prefix).map_err(expected)?;
@@ -164,8 +165,10 @@ fn recorded(args: &GoldenCheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<R
     Ok(Ok(ran))
 }
 
-/// Returns the starts of a run's trials with all their events, in the order of the plan: the last attempt of each. Checks of scenarios have
-/// no goldens. A golden belongs to a seed: only the first repetition is compared with it.
+/// Returns the trials of a run in the order of the plan, each with its start and all its events. Each trial is represented by its last
+/// attempt.
+///
+/// Checks of scenarios have no goldens. A golden belongs to a seed, so only the first repetition is compared with it.
 fn all_of(database: &Database, run: &RunId) -> anyhow::Result<Vec<(TrialStarted, Vec<Event>)>> {
     let filter = Filter { run: Some(run.clone()), all_roles: true, limit: usize::MAX, ..Filter::default() };
     let mut found = Vec::new();
@@ -182,7 +185,7 @@ fn all_of(database: &Database, run: &RunId) -> anyhow::Result<Vec<(TrialStarted,
 
 fn last_of_each(mut trials: Vec<RecordedTrial>) -> Vec<RecordedTrial> {
     trials.retain(|trial| trial.role != "check" && trial.repeat == 1);
-    // Trials that were cut off do not replace trials that have ended.
+    // Sorts trials that were cut off first, so that they do not replace trials that have ended.
     trials.sort_by_key(|trial| (trial.verdict.is_some(), trial.started));
     let mut known = HashSet::new();
     let identity = |trial: &RecordedTrial| {
@@ -201,10 +204,10 @@ fn overrides(of: &GoldenTrial, given: &OverrideArgs) -> Result<Overrides, Expect
     Ok(overrides)
 }
 
-/// Checks that the agent is deterministic: the behaviour of models and programs varies between trials.
+/// Checks that the agent is deterministic. Models and external programs behave differently in each trial.
 fn deterministic(plan: &TrialPlan) -> Result<(), Expected> {
     let variant = &plan.scenario.variant;
-    // A program that asks no model may behave randomly, too.
+    // A program that asks no model may behave randomly too.
     let lives = variant.provider.asks() || matches!(variant.provider, Provider::Command(_));
     if !lives || variant.provider.cassettes().is_some() {
         return Ok(());
@@ -221,13 +224,13 @@ enum Found {
         old: String,
         new: String,
     },
-    /// The trial says nothing about the agent: there is nothing to store.
+    /// The trial says nothing about the agent, so there is nothing to compare or store.
     Invalid(String),
     /// The trial cannot have a golden.
     Skipped(String),
 }
 
-/// Compares a trial with its golden. Writes a difference beside the golden, and removes an earlier pending one.
+/// Compares a trial with its golden. Writes a difference beside the golden, and removes an earlier pending difference.
 fn compare(folder: &Path, name: &str, plan: &TrialPlan, events: &[Event]) -> anyhow::Result<Found> {
     let finished = events.iter().find_map(|event| if let EventKind::TrialFinished(finished) = &event.kind { Some(finished) } else { None });
     if finished.is_none_or(|finished| finished.verdict == Verdict::Invalid) {

@@ -21,7 +21,7 @@ pub(super) struct DecideArgs {
     folder: FolderArgs,
 }
 
-/// Returns the pending snapshots: file, name, and the golden each would replace.
+/// Returns the pending snapshots: path, name, and content. A golden with that name would be replaced.
 fn waiting(args: &DecideArgs) -> Result<Vec<(PathBuf, String, GoldenSnapshot)>, Expected> {
     let mut found = Vec::new();
     for (path, new) in files(&args.folder.folder, PENDING)? {
@@ -38,7 +38,7 @@ fn waiting(args: &DecideArgs) -> Result<Vec<(PathBuf, String, GoldenSnapshot)>, 
     Ok(found)
 }
 
-/// Writes the golden anew: `cargo insta` may have added fields to the header.
+/// Writes the golden anew, because `cargo insta` may have added fields to the header.
 fn take(path: &Path, name: &str, new: &GoldenSnapshot) -> Result<(), Expected> {
     let golden = path.with_file_name(format!("{name}{ACCEPTED}"));
     fs::write(&golden, new.to_text()).map_err(|error| unusable(&golden, &error))?;

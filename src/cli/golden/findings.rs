@@ -1,4 +1,4 @@
-//! Golden findings of a gate: the trials that differ from their goldens. Writes no files.
+//! Golden findings of a gate: the trials that differ from their goldens. The gate writes no files of goldens.
 
 use std::fs;
 use std::io;
@@ -33,7 +33,7 @@ pub(in crate::cli) fn findings(
     // Controls of the matrix are judged only if there are no other trials.
     let only_controls = subjects().all(|plan| is_control(&plan.scenario.variant.name));
     let judged = subjects().filter(|plan| only_controls || !is_control(&plan.scenario.variant.name));
-    // A golden belongs to a seed: only the first repetition is compared with it.
+    // A golden belongs to a seed, so only the first repetition is compared with it.
     for plan in judged.filter(|plan| plan.repeat == 1) {
         let path = folder.join(format!("{}{ACCEPTED}", snapshot::name(plan)));
         let text = match fs::read_to_string(&path) {

@@ -74,7 +74,7 @@ fn shown(old: &str, new: &str, palette: Palette) -> String {
     text
 }
 
-/// Returns the files with that ending and their contents, by name. A missing folder has none.
+/// Returns the files with that ending and their contents, sorted by name. Returns an empty list if the folder is missing.
 fn files(folder: &Path, ending: &str) -> Result<Vec<(PathBuf, GoldenSnapshot)>, Expected> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(folder) {

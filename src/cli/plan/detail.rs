@@ -13,7 +13,7 @@ use chaosrun_scenario::model::{Heal, Limits, Repeat, Timing, Trigger, TriggerEve
 /// Number of characters shown of a digest.
 const DIGEST: usize = 8;
 
-/// Lists the cells one after the other, independent of the order in which trials are started.
+/// Lists the cells one after another, regardless of the order in which trials are started.
 pub fn text(plan: &TrialSchedule) -> String {
     let mut cells: IndexMap<(&str, &str), Vec<&TrialPlan>> = IndexMap::new();
     for trial in &plan.trials {

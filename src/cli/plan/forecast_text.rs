@@ -55,7 +55,7 @@ fn model(cost: &ModelCost) -> String {
     }
 }
 
-/// Formats `at most $10.00, 4,000,000 tokens by the limits`.
+/// Formats the limits of the cost, such as `at most $10.00, 4,000,000 tokens by the limits`.
 fn most(cost: &ModelCost) -> String {
     let usd = cost.most_usd.map(figures::usd);
     let tokens = cost.most_tokens.map(|tokens| format!("{} tokens", figures::count(tokens)));
@@ -65,7 +65,7 @@ fn most(cost: &ModelCost) -> String {
 
 fn against(budget: &Budget, forecast: &Forecast) -> String {
     let models = &forecast.models;
-    // Recorded cost if known, otherwise the limit; `None` without a limit.
+    // Uses the recorded cost if it is known, otherwise the limit. The sum is `None` if a model has neither.
     let usd: Option<f64> = models.iter().map(|cost| cost.usd.or(cost.most_usd)).sum();
     let tokens: Option<u64> = models.iter().map(|cost| cost.tokens.or(cost.most_tokens)).sum();
     let mut limits = Vec::new();

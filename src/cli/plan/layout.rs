@@ -7,7 +7,7 @@ use serde_json::Value;
 
 pub const WIDTH: usize = 80;
 
-/// Adds `  label    text`; long text continues below its beginning.
+/// Adds a line `  label    text`. Long text continues on further lines below the beginning of the text.
 pub fn labelled(text: &mut String, label: &str, words: &str) {
     const BEGIN: usize = 11;
     let mut line = format!("  {label:<9}");
@@ -32,7 +32,7 @@ pub fn words(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
-/// Formats `3m 20s`, to the second; below ten seconds to a tenth.
+/// Formats a duration such as `3m 20s` to the second. Durations below ten seconds are formatted to a tenth of a second.
 pub fn about(us: u64) -> String {
     let tenths = us.saturating_add(50_000) / 100_000;
     if tenths < 100 {

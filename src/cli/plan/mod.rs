@@ -82,7 +82,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Returns the recorded results of similar trials; empty without a record.
+/// Returns the recorded results of similar trials. Returns an empty list without a record.
 fn history(plan: &TrialSchedule, store: &StoreArgs) -> anyhow::Result<Vec<Past>> {
     let database = match Database::open(&store.directory()) {
         Ok(database) => database,
@@ -203,7 +203,7 @@ mod tests {
         ];
         let text = texts.join("---\n");
         assert!(text.lines().all(|line| line.chars().count() <= layout::WIDTH), "{text}");
-        // Digests change with their content.
+        // Replaces digests, because they change with their content.
         let digests = regex::Regex::new("[0-9a-f]{8}").unwrap();
         insta::assert_snapshot!(digests.replace_all(&text, "[digest]"));
     }

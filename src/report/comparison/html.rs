@@ -12,7 +12,7 @@ use chaosrun_cluster::backend::is_default;
 use chaosrun_stats::Interval;
 
 const STYLE: &str = include_str!("html.css");
-/// Width of the plots, in their own units.
+/// Width of a plot, in units of its drawing.
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 22.0;
 
@@ -70,7 +70,7 @@ fn subject(page: &mut String, comparison: &Comparison, compared: &Compared) {
     page.push_str("</section>\n");
 }
 
-/// Adds a line with its interval for all pairs and for each scenario, on one scale.
+/// Adds one plot for all pairs and one per scenario. All plots have the same scale.
 fn plots(page: &mut String, comparison: &Comparison, compared: &Compared) {
     let metric = comparison.metric;
     let mut rows: Vec<(String, &Effect, Option<f64>)> = Vec::new();
@@ -109,7 +109,7 @@ fn plots(page: &mut String, comparison: &Comparison, compared: &Compared) {
     page.push_str("</tbody>\n</table>\n");
 }
 
-/// Common scale of the diagrams of a table.
+/// Common scale of the plots of a table.
 struct Scale {
     most: f64,
     margin: f64,
@@ -121,7 +121,7 @@ impl Scale {
         (value / self.most).mul_add(0.5, 0.5).clamp(0.0, 1.0) * WIDTH
     }
 
-    /// Draws an effect: the band is the margin, the line the interval, the dot the observed value.
+    /// Draws an effect. The band is the margin, the line is the interval, and the dot is the observed value.
     fn picture(&self, effect: &Effect) -> String {
         let Interval { low, high } = effect.interval.unwrap_or(Interval { low: effect.difference, high: effect.difference });
         let away = if self.metric.lower_is_better() { (-high, -low) } else { (low, high) };

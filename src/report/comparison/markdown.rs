@@ -77,7 +77,7 @@ fn subject(text: &mut String, comparison: &Comparison, compared: &Compared) {
     text.push('\n');
 }
 
-/// Escapes user-chosen names so that they do not become tables or tags.
+/// Escapes names that users chose, so that they do not become tables or tags.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -15,7 +15,7 @@ use chaosrun_stats::proportion::Proportion;
 
 use chaosrun_event::figures;
 
-/// Row of the scorecard: the measure, the values of reference and subject, the difference.
+/// Row of the scorecard: the title of a measure, its values for reference and subject, and the difference.
 struct Measure {
     title: &'static str,
     reference: String,
@@ -28,7 +28,7 @@ fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> V
     let mut measures = Vec::new();
     for metric in MetricValue::ALL {
         let (theirs, ours) = (reference.means.get(&metric), subject.means.get(&metric));
-        // Neither side asks a model, so there is no cost to report.
+        // Omits costs if neither side asks a model.
         let nothing = |mean: Option<&Mean>| mean.is_none_or(|mean| mean.mean == 0.0);
         if theirs.is_none() && ours.is_none()
             || (matches!(metric, MetricValue::Tokens | MetricValue::Usd) && nothing(theirs) && nothing(ours))
@@ -62,7 +62,7 @@ fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> V
     measures
 }
 
-/// Formats a rate: `55/60 92 % [82, 97]`.
+/// Formats a rate with its interval, such as `55/60 92 % [82, 97]`.
 fn rate(card: &Scorecard) -> String {
     match (card.rate, card.interval) {
         (Some(rate), Some(Interval { low, high })) => {
@@ -73,7 +73,7 @@ fn rate(card: &Scorecard) -> String {
     }
 }
 
-/// Formats counts: `19/20`; `None` if the counts would be too long for a column.
+/// Formats counts such as `19/20`. Returns `None` if the text would be too long for a column.
 fn counts(of: Proportion) -> Option<String> {
     (of.of < 1_000).then(|| format!("{}/{}", of.hits, of.of))
 }
@@ -93,7 +93,7 @@ fn value(metric: MetricValue, value: f64) -> String {
     }
 }
 
-/// Formats a difference: `-12 [-21, -3]`.
+/// Formats a difference with its interval, such as `-12 [-21, -3]`.
 fn difference(metric: MetricValue, difference: f64, interval: Option<Interval>) -> String {
     use chaosrun_analysis::compare::answer::signed;
     let unit = if metric == MetricValue::Pass { " pt" } else { "" };
@@ -103,20 +103,20 @@ fn difference(metric: MetricValue, difference: f64, interval: Option<Interval>) 
     }
 }
 
-/// Lists the trials excluded from rates: `1 invalid, 3 cut off, 2 tried again`.
+/// Lists the numbers of trials that are excluded from rates, such as `1 invalid, 3 not finished, 2 retried`.
 fn apart(card: &Scorecard) -> String {
     let parts = [(card.invalid, "invalid"), (card.unfinished, "not finished"), (card.superseded, "retried")];
     let told: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     told.join(", ")
 }
 
-/// Lists verdicts: `pass 36, fail 3`.
+/// Lists the numbers of verdicts, such as `pass 36, fail 3`.
 fn verdicts(card: &Scorecard) -> String {
     let word = |verdict: &Verdict| verdict.as_str();
     card.verdicts.iter().map(|(verdict, count)| format!("{} {count}", word(verdict))).collect::<Vec<_>>().join(", ")
 }
 
-/// Lists comparisons that were made although their sides differ.
+/// Lists warnings about the comparison, such as a comparison in spite of different yardsticks.
 fn warnings(comparison: &Comparison) -> Vec<String> {
     let told = |refused: &chaosrun_analysis::compare::yardstick::IncomparableSides| {
         let scenarios: Vec<&str> = refused.mismatches.iter().map(|mismatch| mismatch.scenario.as_str()).collect();
@@ -132,7 +132,7 @@ fn warnings(comparison: &Comparison) -> Vec<String> {
     comparison.across_yardsticks.iter().map(told).chain(early).collect()
 }
 
-/// Describes pairs that could not be formed; `None` if all could.
+/// Describes the pairs and trials that are left out. Returns `None` if nothing is left out.
 fn left_out(left: &chaosrun_analysis::compare::pairing::LeftOut) -> Option<String> {
     let parts = [
         (left.invalid, "with an invalid trial"),

@@ -1,4 +1,4 @@
-//! Comparison in at most 80 columns: the answer, the changes, the scorecard, the scenarios.
+//! Comparison as text of at most 80 columns: the answer, the changes, the scorecard, the scenarios.
 
 use super::{apart, counts, difference, left_out, measures, warnings};
 use crate::report::layout;

@@ -1,4 +1,4 @@
-//! GitHub's workflow commands: an annotation at the scenario's file for each finding of the gate.
+//! Workflow commands of GitHub: each finding of the gate becomes an annotation at the scenario's file.
 
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ pub fn judgement(judgement: &GateJudgement) -> String {
     text
 }
 
-/// Escapes text for the runner, so that no user text begins a command of its own.
+/// Escapes text, so that no text of a user becomes a workflow command.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

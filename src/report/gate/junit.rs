@@ -1,4 +1,4 @@
-//! Gate report for CI servers: one test case per check, and one per scenario and variant.
+//! Gate report for CI servers, with one test case per check, and one per scenario and variant.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -7,7 +7,7 @@ use chaosrun_analysis::gate::cases::CaseResults;
 use chaosrun_analysis::gate::checks::{CheckState, GateCheck, GateFinding};
 use chaosrun_analysis::gate::judge::GateJudgement;
 
-/// Writes the report.
+/// Returns the report as XML.
 ///
 /// # Errors
 /// The report cannot be written as XML.
@@ -44,12 +44,12 @@ fn of_rung(rung: &GateCheck) -> TestCase {
     case
 }
 
-/// Returns the test case of a scenario and variant: the findings of the checks about it.
+/// Returns the test case of a scenario and variant. It contains the findings of the checks about this case.
 fn of_case(judgement: &GateJudgement, seen: &CaseResults) -> TestCase {
     let name = seen.name();
     let found = |state: CheckState| {
         let rungs = judgement.rungs.iter().filter(move |rung| rung.state == state);
-        // Findings about a variant as a whole are assigned to the cases that passed less often.
+        // Assigns findings about a whole variant to those cases of the variant that passed less often than before.
         let fewer = seen.before.is_some_and(|before| seen.now.rate() < before.rate());
         let of_it = |finding: &&GateFinding| finding.case == name || (fewer && finding.case == seen.variant);
         rungs.flat_map(|rung| &rung.findings).filter(of_it).collect::<Vec<_>>()

@@ -46,7 +46,7 @@ pub fn judgement(judgement: &GateJudgement) -> String {
     text
 }
 
-/// Formats a sentence in which names are between backticks; those are not escaped.
+/// Formats a sentence. Names between backticks are not escaped.
 fn prose(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let whole = text.matches('`').count().is_multiple_of(2);

@@ -9,7 +9,7 @@ use chaosrun_analysis::gate::cases::CaseResults;
 use chaosrun_analysis::gate::checks::CheckState;
 use chaosrun_stats::proportion::Proportion;
 
-/// Returns the word for the state of a check in a table.
+/// Returns the word that stands for the state of a check in a table.
 const fn word(state: CheckState) -> &'static str {
     match state {
         CheckState::Passed => "ok",
@@ -25,7 +25,7 @@ fn rate(proportion: Proportion) -> String {
     format!("{}/{}", proportion.hits, proportion.of)
 }
 
-/// Returns the remark on a case beside its numbers.
+/// Returns the remark that is shown next to the numbers of a case.
 fn remark(case: &CaseResults) -> String {
     let mut told = Vec::new();
     if case.control {
@@ -48,7 +48,7 @@ mod tests {
     use chaosrun_analysis::gate::sample::{BaselineDifference, judged};
     use chaosrun_base::style::Palette;
 
-    /// Covers an unchanged variant, a variant that has become worse, and an engine that is off.
+    /// Covers an unchanged variant, a variant that has become worse, and an engine that does not answer.
     #[test]
     fn every_output_is_as_drawn() {
         let settings = [

@@ -1,4 +1,4 @@
-//! Gate report in at most 80 columns: the checks in their order, then the cases.
+//! Gate report as text of at most 80 columns: the checks in their order, then the cases.
 
 use super::{rate, remark, word};
 use crate::cli::exit::Exit;

@@ -1,4 +1,4 @@
-//! Section on the agent's actions: its commands with their output, and its calls to the docker proxy.
+//! Section on the agent's actions: commands with their output, and calls to the docker proxy.
 
 use super::super::layout::{self, LayoutLine, WIDTH, printable};
 use super::{ShowOptions, beside, heading};
@@ -8,7 +8,7 @@ use chaosrun_event::figures;
 use chaosrun_event::timeline::changes;
 use chaosrun_event::trial_report::{CommandEnd, TrialReport};
 
-/// Number of lines shown of the beginning, and of the end, of an output, unless all are requested.
+/// Number of lines that are shown at the beginning of an output, unless all are requested. `LAST` is the number at the end.
 const FIRST: usize = 8;
 const LAST: usize = 4;
 /// Maximum number of engine calls shown, unless all are requested.
@@ -44,13 +44,13 @@ pub(super) fn commands(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLin
     lines
 }
 
-/// Formats output; `mark` distinguishes stdout (`|`) from stderr (`!`).
+/// Formats an output. `mark` distinguishes stdout (`|`) from stderr (`!`).
 fn output(mark: &str, output: &Output, view: &ShowOptions) -> Vec<LayoutLine> {
     let marked = |tone: Tone, text: &str| {
         let line = LayoutLine::new().to(INDENT).put(Tone::Faint, mark).plain(" ");
         let text = printable(text);
         let room = WIDTH - line.width();
-        // Uncut lines can be copied; cut ones keep the page readable.
+        // Shows whole lines if all is requested, so that they can be copied. Otherwise cuts lines, so that the page stays readable.
         if view.full { line.put(tone, text) } else { line.put(tone, layout::fit(&text, room)) }
     };
     let all: Vec<&str> = output.text.lines().collect();
@@ -81,7 +81,7 @@ pub(super) fn engine_calls(story: &TrialReport, view: &ShowOptions) -> Vec<Layou
     let head = heading("engine calls").put(Tone::Faint, format!(" {} in all", figures::count(story.engine_calls.len() as u64)));
     let mut lines = vec![head];
     let shown = if view.full { usize::MAX } else { CALLS };
-    // Calls that change something are never omitted in favour of calls that only read.
+    // Omits calls that only read before calls that change something.
     let looks = story.engine_calls.iter().filter(|call| !changes(&call.verb)).count();
     let mut looks_left = shown.saturating_sub(story.engine_calls.len() - looks);
     let mut hidden = 0;

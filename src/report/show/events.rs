@@ -7,7 +7,8 @@ use chaosrun_event::Event;
 use chaosrun_event::figures;
 use chaosrun_event::trial_report;
 
-/// Lists the events, in full if the view is, otherwise each cut to one line. Times are relative to the trial's start.
+/// Lists the events. In a full view, events are shown in full. Otherwise each event is cut to one line. Times are relative to the start of
+/// the trial.
 #[must_use]
 pub fn events(events: &[Event], view: &ShowOptions) -> String {
     let zero_us = events.first().map_or(0, |event| event.elapsed_us);

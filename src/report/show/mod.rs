@@ -1,4 +1,4 @@
-//! Detailed report of one trial: its proofs with their times, the agent's actions, and the explanation of the score.
+//! Detailed report of one trial: the proofs with their times, the agent's actions, and the explanation of the score.
 
 mod autopsy;
 mod commands;
@@ -20,21 +20,21 @@ use chaosrun_store::scores::Rescored;
 #[derive(Debug, Clone)]
 pub struct ShowOptions {
     pub palette: Palette,
-    /// True for whole outputs and long lists instead of their beginnings.
+    /// True if outputs and long lists are shown in full. False if only their beginnings are shown.
     pub full: bool,
-    /// Path of the trial's files.
+    /// Folder with the files of the trial.
     pub artifacts: PathBuf,
     /// Run of the trial.
     pub run: String,
     /// State of a trial without an end: `RUNNING` or `CUT OFF`.
     pub without_end: &'static str,
-    /// Scores from later rescores.
+    /// Scores of re-evaluations.
     pub rescored: Vec<Rescored>,
-    /// Judgements of its diagnoses by models.
+    /// Judgements of the trial's diagnoses by models.
     pub advisory: Vec<Judgement>,
 }
 
-/// Returns the text, with line ends.
+/// Returns the text, including line ends.
 #[must_use]
 pub fn text(story: &TrialReport, view: &ShowOptions) -> String {
     let sections = [

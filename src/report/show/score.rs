@@ -38,7 +38,7 @@ pub(super) fn score(story: &TrialReport) -> Vec<LayoutLine> {
     lines
 }
 
-/// Lists the open gates in one line, and each closed gate with its reason.
+/// Lists the open gates on one line, and each closed gate with its reason.
 fn gates(finished: &TrialFinished) -> Vec<LayoutLine> {
     let gates = || finished.parts.iter().filter(|part| part.group == ScoreGroup::Gates);
     let open: Vec<&str> = gates().filter(|gate| gate.value >= 1.0).map(|gate| gate.name.as_str()).collect();
@@ -55,7 +55,7 @@ fn gates(finished: &TrialFinished) -> Vec<LayoutLine> {
     lines
 }
 
-/// Lists differing results of later scorers or scorings.
+/// Lists results of re-evaluations that differ from the original result.
 pub(super) fn rescored(story: &TrialReport, rescored: &[Rescored]) -> Vec<LayoutLine> {
     let Some(finished) = &story.finished else { return Vec::new() };
     let mut lines = Vec::new();
@@ -100,7 +100,7 @@ fn total(score: f64, finished: &TrialFinished) -> LayoutLine {
     line.plain(layout::fit(&printable(&formula), 56)).put(Tone::Faint, format!(" scorer {}", finished.scorer_version))
 }
 
-/// Formats a part: `repair_time   1.89 -> 0.95 x 2   why`.
+/// Formats a part, such as `repair_time   1.89 -> 0.95 x 2   why`.
 fn row(part: &ScorePart) -> Vec<LayoutLine> {
     let measured = figures::value(&part.measured);
     let tone = match part.value {
@@ -145,7 +145,7 @@ fn note(score: f64, finished: &TrialFinished) -> Vec<LayoutLine> {
     beside(LayoutLine::new().plain("  ").put(Tone::Warning, "note "), Tone::Plain, &text)
 }
 
-/// Returns the groups in the order in which they appear.
+/// Returns the groups, in the order in which they appear.
 fn groups(finished: &TrialFinished) -> Vec<ScoreGroup> {
     let mut groups = Vec::new();
     for part in &finished.parts {

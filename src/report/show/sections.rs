@@ -1,4 +1,4 @@
-//! Sections: head, phases, faults, tickets, timeline, agent, diagnosis, history, files.
+//! Sections of the report: head, phases, faults, tickets, timeline, agent, diagnosis, history, files.
 
 use super::super::evidence::{NAMES, asked, evidence, named};
 use super::super::judge;
@@ -49,7 +49,7 @@ pub(super) fn about(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> 
     lines
 }
 
-/// Lists each phase with its start, its duration, the part of it that the scenario declared, and its proof.
+/// Lists each phase with its start, its duration, its declared wait, and its proof.
 pub(super) fn phases(story: &TrialReport) -> Vec<LayoutLine> {
     if story.phases.is_empty() {
         return Vec::new();
@@ -154,7 +154,7 @@ pub(super) fn timeline(story: &TrialReport) -> Vec<LayoutLine> {
             _ => Tone::Faint,
         };
         let line = LayoutLine::new().ending(10, Tone::Plain, figures::relative(moment.at_us)).to(12).put(tone, moment.what).to(22);
-        // Shortened for an overview: long texts are complete in their own sections, or in `--events`.
+        // Shortens long texts for an overview. They are complete in their own sections, or with `--events`.
         lines.push(line.plain(layout::fit(&printable(&moment.text), WIDTH - 22)));
     }
     lines
@@ -207,7 +207,7 @@ pub(super) fn diagnoses(story: &TrialReport) -> Vec<LayoutLine> {
     lines
 }
 
-/// Lists the judgements of the diagnoses by models: advice, beside the grades by rules.
+/// Lists the judgements of the diagnoses by models. They are advice, in addition to the grades by rules.
 pub(super) fn advisory(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     let grade = story.finished.as_ref().and_then(|finished| finished.diagnosis.as_ref());
     judge::of_trial(&view.advisory, grade.map(chaosrun_judge::Cause::of_grade))

@@ -12,19 +12,19 @@ use chaosrun_stats::power::MOST;
 /// Power for which the number of further pairs is computed.
 const POWER: f64 = 0.8;
 
-/// Conclusion that the pairs so far support.
+/// Conclusion that the present pairs support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum ComparisonAnswer {
     Better,
     Worse,
-    /// No difference is shown, and one as large as the margin is ruled out.
+    /// No difference is shown, and a difference as large as the margin is ruled out.
     NoDifference,
-    /// Not worse by the margin; a benefit is not ruled out.
+    /// The subject is not worse by the margin. A benefit is not ruled out.
     NotWorse,
     /// No difference is shown, and a loss of the size of the margin is not ruled out.
     Inconclusive {
-        /// Approximate number of further pairs that would decide. `None` if it exceeds a practical limit.
+        /// Approximate number of further pairs that would lead to a decision. `None` if it exceeds a practical limit.
         more: Option<usize>,
     },
 }
@@ -38,7 +38,7 @@ pub struct Conclusion {
 }
 
 impl ComparisonAnswer {
-    /// Derives the answer. `p` is the p-value of the effect, corrected when several are compared.
+    /// Derives the answer. `p` is the p-value of the effect. It is corrected if several effects are compared.
     #[must_use]
     pub fn of(effect: &Effect, p: f64, margin: f64, certainty: Certainty) -> Self {
         // Rates and levels are decimals, so a value on the boundary counts as inside.
@@ -53,8 +53,8 @@ impl ComparisonAnswer {
     }
 }
 
-/// Estimates the number of further pairs until the subject is shown to be worse, or not worse by the margin, whichever is nearer to the
-/// observation.
+/// Estimates how many further pairs show that the subject is worse, or that it is not worse by the margin. The smaller of both numbers is
+/// returned.
 #[must_use]
 pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<usize> {
     if let Some(sequence) = &effect.sequence {
@@ -67,7 +67,7 @@ pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<
         None => distance(margin + effect.gain(), alpha),
     };
     let worse = distance(-effect.gain(), alpha / 2.0);
-    // When all pairs are alike the variance is 0, but an exact test still needs a minimum number of pairs.
+    // If all pairs are alike, the variance is 0, but an exact test still needs a minimum number of pairs.
     let needed = match (effect.split, &effect.bounded) {
         (Some(split), _) => not_worse.into_iter().chain(worse).min()?.max(decided_at(split, margin, alpha)?),
         (None, bounds) => {
@@ -79,7 +79,7 @@ pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<
     Some(needed.saturating_sub(effect.pairs).max(1))
 }
 
-/// Smallest number of pairs that decides if further pairs are distributed like those so far.
+/// Smallest number of pairs that leads to a decision, provided that further pairs are distributed like the present ones.
 fn decided_at(seen: Pairs, margin: f64, alpha: f64) -> Option<usize> {
     let of = seen.count().max(1);
     let part = |hits: usize, pairs: usize| (hits * pairs + of / 2) / of;
@@ -91,8 +91,8 @@ fn decided_at(seen: Pairs, margin: f64, alpha: f64) -> Option<usize> {
 }
 
 impl Conclusion {
-    /// Builds the sentence. `subject` is the displayed name of the subject; `corrected` is the number of comparisons that `p` is corrected
-    /// for.
+    /// Builds the sentence. `subject` is the displayed name of the subject. `corrected` is the number of comparisons for which `p` is
+    /// corrected.
     #[must_use]
     pub fn of(effect: &Effect, p: f64, margin: f64, certainty: Certainty, subject: &str, corrected: usize) -> Self {
         let answer = ComparisonAnswer::of(effect, p, margin, certainty);
@@ -122,8 +122,8 @@ impl Conclusion {
     }
 }
 
-/// Formats the observed effect: `it passes 12 points less often (95 %: -21 to -3, 60 pairs)`. With `each_side`, the interval has the whole
-/// error on each side, as needed to rule a loss out.
+/// Formats the observed effect: `it passes 12 points less often (95 %: -21 to -3, 60 pairs)`. If `each_side` is true, the interval has the
+/// whole error rate on each side, as a test for a loss needs.
 fn seen(effect: &Effect, certainty: Certainty, each_side: bool) -> String {
     let Effect { metric, difference, pairs, .. } = effect;
     let (interval, of) = if each_side { (effect.one_sided, " each side") } else { (effect.interval, "") };
@@ -249,7 +249,7 @@ mod tests {
         );
     }
 
-    /// At 95 % confidence, 25 equal pairs are the fewest that rule out a drop of 10 points.
+    /// The smallest number of equal pairs that rules out a drop of 10 points at 95 % confidence is 25.
     #[test]
     fn more_pairs_when_nothing_differs() {
         let more = more_pairs(&effect(6, 0, 0), 0.1, CERTAINTY).unwrap();
@@ -257,7 +257,7 @@ mod tests {
         assert!(6 + more == 25 && enough(25) && !enough(24), "{more}");
     }
 
-    /// Six flips in one direction are the fewest that McNemar's exact test calls a difference.
+    /// The smallest number of lost pairs that McNemar's exact test calls a difference is six.
     #[test]
     fn more_pairs_when_all_are_lost() {
         assert_eq!(more_pairs(&effect(2, 0, 2), 0.1, CERTAINTY), Some(4));
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn shown_drop_needs_no_more_pairs() {
         assert_eq!(ComparisonAnswer::of(&effect(60, 0, 9), 0.0039, 0.1, CERTAINTY), ComparisonAnswer::Worse);
-        // After correction for many comparisons it is not shown any more.
+        // After correction for many comparisons, the drop is no longer shown.
         assert!(matches!(ComparisonAnswer::of(&effect(60, 0, 9), 0.2, 0.1, CERTAINTY), ComparisonAnswer::Inconclusive { .. }));
     }
 }

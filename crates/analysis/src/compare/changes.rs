@@ -1,4 +1,4 @@
-//! Trials of the same seed with different results on both sides: the first place to look.
+//! Trial pairs with different verdicts on the two sides. These trials should be inspected first.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::pairing::TrialPair;
 use chaosrun_base::ids::TrialId;
 use chaosrun_event::Verdict;
 
-/// Direction of a change; the order of the variants is the order in reports.
+/// Direction of a change. Reports list changes in the order of these variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -27,14 +27,14 @@ pub struct VerdictChange {
     pub repeat: usize,
     pub was: Verdict,
     pub is: Verdict,
-    /// Reason why the subject did not pass, or why the reference did not when the subject did.
+    /// Reason why the subject did not pass. If the subject passed, the reason why the reference did not pass.
     pub reason: Option<String>,
     /// `None` if the trial is known from a baseline file only.
     pub reference_trial: Option<TrialId>,
     pub subject_trial: Option<TrialId>,
 }
 
-/// Changes of all pairs: losses first, the largest first within each direction.
+/// Returns the changes of all pairs. Losses are first. Within each direction, the largest changes are first.
 #[must_use]
 pub fn of(pairs: &[TrialPair<'_>]) -> Vec<VerdictChange> {
     let mut changes: Vec<VerdictChange> = pairs.iter().filter_map(change).collect();
@@ -70,14 +70,14 @@ fn change(pair: &TrialPair<'_>) -> Option<VerdictChange> {
 }
 
 impl VerdictChange {
-    /// Commands that show both trials.
+    /// Returns the commands that show both trials.
     #[must_use]
     pub fn shows(&self) -> Vec<String> {
         [&self.reference_trial, &self.subject_trial].into_iter().flatten().map(|trial| format!("chaosrun show {trial}")).collect()
     }
 }
 
-/// Rank of a verdict. A failure and a time-out rank equally: the goal was not reached.
+/// Rank of a verdict. A failure and a time-out have the same rank, because neither reached the goal.
 const fn rank(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Pass => 0,

@@ -1,4 +1,4 @@
-//! A whole comparison: one reference, one or several subjects, their scorecards, and the effects over their pairs.
+//! Whole comparison: one reference, one or several subjects, their scorecards, and the effects over their pairs.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub struct ComparisonOptions {
 }
 
 impl ComparisonOptions {
-    /// Non-inferiority margin for a metric.
+    /// Returns the non-inferiority margin for a metric.
     fn margin_of(&self, metric: MetricValue) -> f64 {
         self.margin.filter(|_| metric == self.metric).unwrap_or_else(|| metric.default_margin())
     }
@@ -51,7 +51,7 @@ pub struct Comparison {
     pub subjects: Vec<Compared>,
     /// Mismatches of yardsticks that were accepted on request.
     pub across_yardsticks: Vec<IncomparableSides>,
-    /// Early-stopping target of a side, if any. Errors then hold at any number of looks.
+    /// Early-stopping target of a side, if any. The error rates then hold for any number of looks at the results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early: Option<Sought>,
 }
@@ -65,13 +65,13 @@ pub struct Compared {
     /// Number of pairs in which both trials count.
     pub pairs: usize,
     pub left_out: LeftOut,
-    /// `None` when no pair has a value of the metric.
+    /// `None` if no pair has a value of the metric.
     pub conclusion: Option<Conclusion>,
     /// P-value, corrected for the number of subjects.
     pub p_adjusted: Option<f64>,
     /// Effects of all metrics, in the order of a scorecard.
     pub effects: Vec<Effect>,
-    /// Effect on the metric when scenarios are treated as a sample.
+    /// Effect on the metric if scenarios are treated as a sample.
     pub across_scenarios: Option<Across>,
     pub scenarios: Vec<Row>,
     pub changes: Vec<VerdictChange>,
@@ -157,7 +157,7 @@ impl Compared {
             conclusion: effect.as_ref().map(|(effect, p)| Conclusion::of(effect, *p, margin, certainty, &side.name, comparisons)),
             p_adjusted: effect.map(|(_, p)| p),
             effects,
-            // With early stopping the number of pairs per scenario depends on the results, so this error would not be valid.
+            // If a run stopped early, the number of pairs per scenario depends on the results. This error would then not be valid.
             across_scenarios: if early { None } else { Across::of(metric, &pairing.counted, certainty.confidence) },
             scenarios: rows(&pairing.counted, question, early),
             changes: changes::of(&pairing.finished),

@@ -1,4 +1,4 @@
-//! Effects of runs that stopped early. The number of pairs depends on the results, so only anytime-valid errors are correct.
+//! Effects of runs that stopped early. The number of pairs depends on the results, so only anytime-valid error rates are correct.
 
 use super::effect::{Certainty, Effect};
 use super::metric::MetricValue;
@@ -7,15 +7,16 @@ use super::side::Side;
 use chaosrun_event::Sought;
 use chaosrun_stats::sequential::{PairedSequence, turns};
 
-/// Early-stopping target of the runs of these sides. Returns `None` if no run was to stop early.
+/// Returns the early-stopping target of the runs of these sides. Returns `None` if no run had a target.
 #[must_use]
 pub fn sought<'a>(sides: impl IntoIterator<Item = &'a Side>) -> Option<Sought> {
     let asked = sides.into_iter().flat_map(|side| &side.invocations).filter_map(|invocation| invocation.until.as_ref());
     asked.max_by_key(|sought| sought.comparisons).cloned()
 }
 
-/// Returns the effect with an anytime-valid interval and p-value, adjusted for `comparisons` comparisons. The caller later corrects the
-/// p-values of `together` of them. Metrics without bounds (times, tokens, dollars) stay unchanged.
+/// Returns the effect with an anytime-valid interval and p-value. `comparisons` comparisons share the error rate. The caller later corrects
+/// the p-values of `together` comparisons, so that part of the correction is left to the caller. Metrics without bounds (times, tokens,
+/// dollars) stay unchanged.
 #[must_use]
 pub fn held(effect: Effect, pairs: &[TrialPair<'_>], margin: f64, certainty: Certainty, comparisons: usize, together: usize) -> Effect {
     let metric = effect.metric;
@@ -23,7 +24,7 @@ pub fn held(effect: Effect, pairs: &[TrialPair<'_>], margin: f64, certainty: Cer
         return effect;
     }
     let mut pairs: Vec<&TrialPair<'_>> = pairs.iter().collect();
-    // The order in which the run looked at them.
+    // Sorts the pairs in the order in which the run looked at them.
     pairs.sort_by_key(|pair| pair.subject.number);
     let ends = turns(pairs.iter().map(|pair| (&pair.subject.scenario, &pair.subject.backend, &pair.subject.cell)));
     let share = chaosrun_stats::count(comparisons.max(1));
@@ -79,7 +80,7 @@ mod tests {
         };
         assert!(wider(MetricValue::Pass) && wider(MetricValue::Score) && !wider(MetricValue::ImpactS));
 
-        // All trials of the other scenario fail, too, which is a shown difference.
+        // All trials of the other scenario fail too, which is a shown difference.
         subject.subjects.iter_mut().for_each(|outcome| outcome.verdict = Some(Verdict::Fail));
         let worse = Comparison::of(&reference, std::slice::from_ref(&subject), question).unwrap();
         assert_eq!(worse.subjects[0].conclusion.as_ref().unwrap().answer, ComparisonAnswer::Worse);

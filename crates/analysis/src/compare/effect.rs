@@ -1,4 +1,4 @@
-//! Difference of one metric over pairs, always with its error.
+//! Difference of one metric over pairs, with its error.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use chaosrun_stats::pairs::Pairs;
 use chaosrun_stats::sequential::PairedSequence;
 use chaosrun_stats::{Interval, bounded, count, differences};
 
-/// Largest number of pairs for which means are resampled. For more pairs Student's t distribution is accurate and faster.
+/// Largest number of pairs for which means are resampled. For more pairs, Student's t distribution is accurate and faster.
 const MANY: usize = 200;
 
 /// Confidence level, and the seed for resampling.
@@ -46,9 +46,9 @@ pub struct Effect {
     /// Mean of the subject.
     pub subject: f64,
     pub difference: f64,
-    /// `None` for a metric without bounds and with too few pairs.
+    /// Interval of the difference. `None` if the metric is unbounded and there are too few pairs.
     pub interval: Option<Interval>,
-    /// Interval with the whole error on each side.
+    /// Interval with the whole error rate on each side.
     pub one_sided: Option<Interval>,
     pub interval_by: &'static str,
     /// P-value: probability of a difference this large between equal agents.
@@ -107,8 +107,8 @@ impl Effect {
                 ..base
             }
         } else if metric == MetricValue::Score {
-            // A sample of a few pairs may contain no trace of a rare, large loss. A bounded metric allows an interval without an assumption
-            // about its distribution.
+            // A sample of a few pairs may contain no trace of a rare, large loss. The score is bounded, so an interval is possible without
+            // an assumption about its distribution.
             let (p, test) = if each.len() <= MANY {
                 (differences::permutation(&each, seed), "permutation")
             } else {
@@ -148,13 +148,13 @@ impl Effect {
         })
     }
 
-    /// Improvement of the subject; above 0 the subject is better.
+    /// Returns the improvement of the subject. A value above 0 means that the subject is better.
     #[must_use]
     pub fn gain(&self) -> f64 {
         if self.metric.lower_is_better() { -self.difference } else { self.difference }
     }
 
-    /// [`Effect::one_sided`] as an interval of the improvement.
+    /// Returns [`Effect::one_sided`] as an interval of the improvement.
     #[must_use]
     pub fn gains(&self) -> Option<Interval> {
         let Interval { low, high } = self.one_sided?;
@@ -162,7 +162,7 @@ impl Effect {
     }
 }
 
-/// The same difference with scenarios treated as a sample: the error is the spread between scenarios.
+/// Difference of a metric if scenarios are treated as a sample. The error comes from the spread between scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Across {
     pub scenarios: usize,
@@ -171,7 +171,7 @@ pub struct Across {
 }
 
 impl Across {
-    /// Returns `None` for fewer than three scenarios, which are too few to generalise.
+    /// Computes the difference. Returns `None` for fewer than three scenarios, which are too few for a general statement.
     #[must_use]
     pub fn of(metric: MetricValue, pairs: &[TrialPair<'_>], confidence: f64) -> Option<Self> {
         let mut by_scenario: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -182,16 +182,17 @@ impl Across {
         }
         let found = Clustered::of(&by_scenario).filter(|found| found.clusters > 2)?;
         let Interval { low, high } = found.interval(confidence);
-        // A share cannot differ by more than 1.
+        // The mean of a pass rate or a score cannot differ by more than 1.
         let most = if metric.lower_is_better() { f64::INFINITY } else { 1.0 };
         let interval = Interval { low: low.max(-most), high: high.min(most) };
         Some(Self { scenarios: found.clusters, difference: found.mean, interval })
     }
 }
 
-/// Smallest number of pairs of an unbounded metric for which an interval is given, at error rate `alpha` per side. With variance it is the
-/// number that a sign test needs when all signs agree. Without variance it is the number in which a change in one pair out of ten would
-/// have shown.
+/// Smallest number of pairs of an unbounded metric for which an interval is given, at error rate `alpha` per side.
+///
+/// With variance, the result is the number that a sign test needs if all signs agree. Without variance, the result is the number of pairs
+/// that would reveal a change in one pair out of ten.
 #[must_use]
 pub fn fewest(variance: f64, alpha: f64) -> usize {
     let alike: f64 = if variance > 0.0 { 0.5 } else { 0.9 };
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!((passed.pairs, passed.split.unwrap().lost), (40, 7));
         assert!((passed.difference + 0.175).abs() < 1e-12 && (passed.p - 0.015_625).abs() < 1e-12, "{passed:?}");
         assert!(passed.interval.unwrap().high < 0.0 && passed.gain() < 0.0);
-        // Longer is worse, and what was never repaired has no time.
+        // A longer impact is worse. A trial that was never repaired has no repair time.
         let impact = Effect::of(MetricValue::ImpactS, &pairing.counted, certainty).unwrap();
         assert!(impact.difference > 0.0 && impact.gain() < 0.0 && impact.gains().unwrap().high < 0.0, "{impact:?}");
         let repair = Effect::of(MetricValue::RepairS, &pairing.counted, certainty).unwrap();
@@ -222,7 +223,7 @@ mod tests {
         assert_eq!(Effect::of(MetricValue::DiagnoseS, &pairing.counted, certainty), None);
     }
 
-    /// A few equal pairs contain no trace of a rare loss, so they are no certainty.
+    /// A few equal pairs may hide a rare loss, so they do not rule a loss out.
     #[test]
     fn equal_pairs_rule_a_loss_out_when_there_are_enough() {
         let certainty = Certainty { confidence: 0.95, seed: 1 };
@@ -231,7 +232,7 @@ mod tests {
             let pairing = pair(&reference, &subject).unwrap();
             let mut counted = pairing.counted;
             if metric != MetricValue::Score {
-                // A metric without bounds.
+                // Uses fewer pairs for a metric without bounds.
                 counted.truncate(usize::try_from(seeds).unwrap());
             }
             let effect = Effect::of(metric, &counted, certainty).unwrap();

@@ -23,7 +23,7 @@ pub enum MetricValue {
 /// Unit of a metric, for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Share of the whole; 1 means all.
+    /// Share of the whole, 0 to 1.
     Share,
     Score,
     Seconds,
@@ -50,7 +50,7 @@ impl MetricValue {
         }
     }
 
-    /// Title in a scorecard.
+    /// Returns the title of the metric in a scorecard.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -81,7 +81,8 @@ impl MetricValue {
         !matches!(self, Self::Pass | Self::Score)
     }
 
-    /// Value of the metric in a trial. Returns `None` if the trial does not count or was never repaired.
+    /// Returns the value of the metric in a trial. Returns `None` if the trial does not count, or has no such value. For example, a trial
+    /// without a repair has no repair time.
     #[must_use]
     pub fn of(self, outcome: &TrialOutcome) -> Option<f64> {
         if !counts(outcome) {
@@ -100,7 +101,7 @@ impl MetricValue {
         }
     }
 
-    /// Default non-inferiority margin, in the unit of the metric.
+    /// Returns the default non-inferiority margin, in the unit of the metric.
     #[must_use]
     pub const fn default_margin(self) -> f64 {
         match self {
@@ -122,7 +123,7 @@ impl From<Asked> for MetricValue {
     }
 }
 
-/// Returns true if the trial has a verdict about the agent. Invalid and unfinished trials do not count.
+/// Returns true if the trial has a verdict that says something about the agent. Invalid and unfinished trials do not count.
 #[must_use]
 pub fn counts(outcome: &TrialOutcome) -> bool {
     outcome.verdict.is_some_and(|verdict| verdict != Verdict::Invalid)

@@ -1,8 +1,9 @@
-//! Comparison of two sets of trials: pairs of the same seed, differences with their error, and a conclusion in words. Pure.
+//! Comparison of two sets of trials: pairs of the same seed, differences with their error, and a conclusion in words. The functions are
+//! pure.
 //!
 //! A [`side::Side`] holds the recorded trials of one or several agents. Both sides must have the same [`yardstick`]. Their trials are then
-//! paired ([`pairing`]), each [`metric`] gives an [`effect`], and each effect gives an [`answer`]. Together they form a
-//! [`comparison::Comparison`], which reports print.
+//! paired ([`pairing`]), each [`metric`] gives an [`effect`], and each effect gives an [`answer`]. Reports print the whole
+//! [`comparison::Comparison`].
 
 pub mod answer;
 pub mod changes;

@@ -1,4 +1,4 @@
-//! Pairs of trials of the same seed: same targets, instants, load and noise.
+//! Pairs of trials of the same seed. Both trials of a pair have the same targets, instants, load and noise.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,14 +8,14 @@ use super::metric::counts;
 use super::side::Side;
 use chaosrun_store::outcomes::TrialOutcome;
 
-/// The same trial on both sides.
+/// Trial of the subject and the same trial of the reference.
 #[derive(Debug, Clone, Copy)]
 pub struct TrialPair<'a> {
     pub reference: &'a TrialOutcome,
     pub subject: &'a TrialOutcome,
 }
 
-/// Pairs found, and counts of trials that are left out.
+/// Pairs of two sides, and counts of the trials that are left out.
 #[derive(Debug, Clone, Default)]
 pub struct Pairing<'a> {
     /// Pairs in which both trials count, in the order of the subject's trials.

@@ -1,4 +1,4 @@
-//! Fixed sample for tests: two agents, two scenarios, controls, a regression.
+//! Fixed sample for tests: sides with two scenarios, controls and failures on chosen seeds.
 
 use chaosrun_event::{ReasonCode, TrialRole, Verdict};
 use chaosrun_gallery::{run_id, trial_id};
@@ -37,7 +37,8 @@ pub fn outcome(scenario: &str, variant: &str, seed: u64, verdict: Option<Verdict
     }
 }
 
-/// Builds two scenarios with `seeds` seeds each. The trials of `node_kill` on the `bad` seeds fail. Trial ids begin with `mark`.
+/// Builds a side of two scenarios with `seeds` seeds each, and both controls. On the seeds in `bad`, the trials of `node_kill` fail, and
+/// every fifth trial of `partition_leader` is invalid. Trial ids begin with `mark`.
 pub fn side(name: &str, variant: &str, mark: &str, seeds: u64, bad: &[u64]) -> Side {
     let mut outcomes = Vec::new();
     for scenario in ["node_kill", "partition_leader"] {

@@ -1,4 +1,4 @@
-//! Summary of one side: rates, scores, times and cost, each over the trials that have a value.
+//! Summary of one side: rates, scores, times and cost. Each value is computed over the trials that have it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,7 @@ pub struct Scorecard {
     pub runs: Vec<String>,
     /// Number of trials that count.
     pub trials: usize,
-    /// Number of invalid trials, which are in no rate.
+    /// Number of invalid trials. Rates do not include them.
     pub invalid: usize,
     pub unfinished: usize,
     /// Number of attempts that were replaced by a later attempt.
@@ -29,7 +29,7 @@ pub struct Scorecard {
     pub rate: Option<f64>,
     /// Wilson's interval of the rate.
     pub interval: Option<Interval>,
-    /// Set when trials were repeated on the same seed.
+    /// Pass rates of repeated trials. `None` if no trial was repeated on the same seed.
     pub repeats: Option<Repeats>,
     pub means: IndexMap<MetricValue, Mean>,
     pub uplift: Option<Uplift>,
@@ -44,7 +44,7 @@ pub struct Mean {
     pub of: usize,
 }
 
-/// Probability that any, and that all, of `k` trials of the same seed pass.
+/// Probability that at least one of `k` trials of the same seed passes, and probability that all `k` pass.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Repeats {
     pub k: usize,
@@ -55,11 +55,11 @@ pub struct Repeats {
     pub seeds: usize,
 }
 
-/// Position between the noop control (0) and the oracle control (1), by the impact on clients.
+/// Position between the `noop` control (0) and the `oracle` control (1), measured by the impact on clients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Uplift {
     pub mean: f64,
-    /// Number of trials whose seed both a noop and an oracle ran.
+    /// Number of trials whose seed was run by both controls.
     pub of: usize,
 }
 
@@ -104,7 +104,7 @@ impl Scorecard {
 }
 
 impl Repeats {
-    /// Returns `None` when no trial was repeated.
+    /// Computes the rates. Returns `None` if no trial was repeated.
     fn of(outcomes: &[TrialOutcome]) -> Option<Self> {
         let k = outcomes.iter().map(|outcome| outcome.repeat).max().filter(|most| *most > 1)?;
         let mut seeds: BTreeMap<(&str, &str, &str, &str, u64), Proportion> = BTreeMap::new();
@@ -119,7 +119,7 @@ impl Repeats {
     }
 }
 
-/// Uplift over the trials whose seed both controls ran.
+/// Computes the uplift over the trials whose seed was run by both controls.
 fn uplift(side: &Side) -> Result<Uplift, &'static str> {
     type Key<'a> = (&'a str, &'a str, &'a str, u64, usize);
     fn key(outcome: &TrialOutcome) -> Key<'_> {
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!((card.trials, card.invalid, card.passed.hits), (39, 1, 36));
         assert_eq!(card.means[&MetricValue::RepairS].of, 36);
         assert_eq!(card.repeats, None);
-        // The impact is 1.3 s for a pass and 6 s for a failure; the noop costs 8 s, the oracle 0.5 s.
+        // The impact is 1.3 s for a pass, 6 s for a failure, 8 s for the noop and 0.5 s for the oracle.
         let uplift = card.uplift.unwrap();
         assert_eq!(uplift.of, 39);
         assert!((uplift.mean - (36.0 * 6.7 + 3.0 * 2.0) / 7.5 / 39.0).abs() < 1e-9, "{uplift:?}");

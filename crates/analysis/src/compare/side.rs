@@ -1,4 +1,4 @@
-//! One side of a comparison: recorded trials, with the last attempt of each.
+//! One side of a comparison: recorded trials, each with its last attempt.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub fn is_control(variant: &str) -> bool {
     CONTROLS.contains(&variant)
 }
 
-/// Trials of one or several agents, with the controls that ran beside them.
+/// Trials of one or several agents, and the controls that ran beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Side {
     /// Name given by the user.
@@ -31,22 +31,22 @@ pub struct Side {
     pub subjects: Vec<TrialOutcome>,
     /// Trials of controls, the last attempt of each.
     pub controls: Arc<Vec<TrialOutcome>>,
-    /// Trials of the noop and oracle, run as controls or as variants of the matrix. The uplift is measured by them.
+    /// Trials of `noop` and `oracle`, run as controls or as variants of the matrix. They define the scale of the uplift.
     pub bounds: Arc<Vec<TrialOutcome>>,
-    /// Number of attempts that a later attempt replaced, by variant of the subject.
+    /// Number of attempts that were replaced by a later attempt, by variant of the subject.
     pub superseded: BTreeMap<String, usize>,
-    /// The replaced attempts: a forbidden action in one of them still counts.
+    /// Replaced attempts. A forbidden action in one of them still counts.
     pub earlier: Vec<TrialOutcome>,
     /// Number of trials without an end and without a later attempt, by variant of the subject.
     pub unfinished: BTreeMap<String, usize>,
     pub invocations: Vec<Invocation>,
     /// Version of the verdict rules of a baseline, which has no invocations.
     pub semantics: Option<u32>,
-    /// Command that measures this side again, if not its last invocation.
+    /// Command that measures this side again. `None` stands for the command of the last invocation.
     pub renew: Option<String>,
 }
 
-/// Identity of a trial: attempts with equal identity are attempts of the same trial.
+/// Identity of a trial. Attempts with the same identity are attempts of the same trial.
 type Identity<'a> = (&'a str, &'a str, &'a str, &'a str, u64, usize, TrialRole);
 
 fn identity(outcome: &TrialOutcome) -> Identity<'_> {
@@ -96,7 +96,7 @@ impl Side {
         side
     }
 
-    /// Variants of the subject, in the order of their first trial.
+    /// Returns the variants of the subject, in the order of their first trials.
     #[must_use]
     pub fn variants(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
@@ -108,7 +108,7 @@ impl Side {
         names
     }
 
-    /// Returns the side with only this variant as its subject.
+    /// Returns a side whose only subject is this variant.
     #[must_use]
     pub fn only(&self, variant: &str) -> Self {
         let of = |apart: &BTreeMap<String, usize>| {
@@ -128,7 +128,7 @@ impl Side {
         }
     }
 
-    /// Moves control variants of the matrix to the controls, unless the matrix has only controls.
+    /// Moves control variants of the matrix to the controls. Changes nothing if the matrix has only controls.
     #[must_use]
     pub fn with_controls_apart(mut self) -> Self {
         let (apart, subjects): (Vec<TrialOutcome>, Vec<TrialOutcome>) =
@@ -142,7 +142,7 @@ impl Side {
         self
     }
 
-    /// All trials of the subject, with the replaced attempts.
+    /// Returns all trials of the subject, including the replaced attempts.
     pub fn ever(&self) -> impl Iterator<Item = &TrialOutcome> {
         let agents: HashSet<(&str, &str)> =
             self.subjects.iter().map(|outcome| (outcome.variant.as_str(), outcome.subject.as_str())).collect();
@@ -150,7 +150,7 @@ impl Side {
         self.subjects.iter().chain(self.earlier.iter().filter(same))
     }
 
-    /// Command that measures this side again.
+    /// Returns the command that measures this side again.
     #[must_use]
     pub fn renewal(&self) -> Option<String> {
         let quoted = |word: &String| {
@@ -164,7 +164,7 @@ impl Side {
         self.renew.clone().or_else(|| self.invocations.last().map(again))
     }
 
-    /// Number of the subject's trials that count.
+    /// Returns the number of the subject's trials that count.
     #[must_use]
     pub fn counted(&self) -> usize {
         self.subjects.iter().filter(|outcome| counts(outcome)).count()

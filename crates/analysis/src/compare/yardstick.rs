@@ -1,4 +1,5 @@
-//! Check that two sides were measured in the same way. Different subjects can be compared, different yardsticks cannot.
+//! Check that two sides were measured in the same way. Sides with different subjects can be compared. Sides with different yardsticks
+//! cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

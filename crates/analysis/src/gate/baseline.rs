@@ -1,4 +1,4 @@
-//! Baseline file: accepted results in a small JSON file without dates, made to be kept in git and reviewed as a diff.
+//! Baseline file: accepted results in a small JSON file without dates. The file is kept in git and reviewed as a diff.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use chaosrun_store::outcomes::TrialOutcome;
 
 /// Version of the file format.
 const FORMAT: u32 = 1;
-/// Number of runs after which a case may block by failing altogether, if 19 of 20 of them passed.
+/// Number of trials after which a case is admitted, if at least 19 of 20 passed. An admitted case blocks the gate if all its trials fail.
 const ADMITTED: usize = 20;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Baseline {
     pub name: String,
     /// Version of the verdict rules.
     pub semantics: u32,
-    /// Ids of the runs accepted last. Accepting one of them again does not count its trials twice.
+    /// Ids of the runs that were accepted last. If one of them is accepted again, its trials are not counted twice.
     pub runs: Vec<String>,
     /// Sorted cases.
     pub cases: Vec<BaselineCase>,
@@ -46,7 +46,7 @@ pub struct BaselineCase {
     /// Number of trials that counted, over all accepted runs with this yardstick.
     pub runs: usize,
     pub passes: usize,
-    /// Trials accepted last, sorted.
+    /// Trials of the runs accepted last, sorted.
     pub trials: Vec<BaselineEntry>,
 }
 
@@ -59,7 +59,7 @@ pub struct BaselineEntry {
     pub score: Option<f64>,
 }
 
-/// Scenario, variant, backend, cell.
+/// Key of a case: scenario, variant, backend and cell.
 pub type BaselineKey = (String, String, String, String);
 
 impl BaselineCase {
@@ -68,7 +68,7 @@ impl BaselineCase {
         (self.scenario.clone(), self.variant.clone(), self.backend.clone(), self.cell.to_string())
     }
 
-    /// Returns true if the case is known to be stable enough to block by failing altogether.
+    /// Returns true if the case is known to be stable, so that the gate blocks if all its trials fail.
     #[must_use]
     pub const fn is_admitted(&self) -> bool {
         self.runs >= ADMITTED && self.passes * 20 >= self.runs * 19
@@ -84,8 +84,7 @@ impl Baseline {
     /// Parses a baseline file.
     ///
     /// # Errors
-    ///
-    /// The text is not a baseline file; the message says where.
+    /// The text is not a baseline file. The message names the place.
     pub fn parse(text: &str) -> Result<Self, String> {
         let found: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if found.baseline != FORMAT {
@@ -94,14 +93,14 @@ impl Baseline {
         Ok(found)
     }
 
-    /// Builds a new baseline from accepted results. Counts continue for cases whose yardstick is unchanged.
+    /// Builds a new baseline from accepted results. If the yardstick of a case is unchanged, its counts are added to the previous ones.
     #[must_use]
     pub fn accepted(previous: Option<&Self>, name: &str, side: &Side) -> Self {
         let mut by_case: BTreeMap<BaselineKey, Vec<&TrialOutcome>> = BTreeMap::new();
         for outcome in side.subjects.iter().filter(|outcome| counts(outcome)) {
             by_case.entry(key(outcome)).or_default().push(outcome);
         }
-        // Runs that executed the trials, not resumed runs that took them over: no trial is counted twice.
+        // Uses the runs that executed the trials, not the resumed runs that reused them. So no trial is counted twice.
         let mut runs: Vec<String> = side.subjects.iter().filter_map(|outcome| outcome.run.as_ref()).map(ToString::to_string).collect();
         runs.sort_unstable();
         runs.dedup();
@@ -187,7 +186,7 @@ const REMEMBERED: usize = 100;
 fn case(before: Option<&BaselineCase>, outcomes: &[&TrialOutcome], again: bool) -> Option<BaselineCase> {
     let first = outcomes.first()?;
     let passes = outcomes.iter().filter(|outcome| passed(outcome)).count();
-    // A changed yardstick makes another test, so the old counts do not apply.
+    // A case with a changed yardstick is another test, so the old counts do not apply.
     let (runs, passes) = match before.filter(|before| before.yardstick == first.yardstick) {
         Some(before) if again => (before.runs, before.passes),
         Some(before) => (before.runs + outcomes.len(), before.passes + passes),
@@ -196,7 +195,7 @@ fn case(before: Option<&BaselineCase>, outcomes: &[&TrialOutcome], again: bool) 
     let mut trials: Vec<BaselineEntry> = outcomes
         .iter()
         .filter_map(|outcome| {
-            // Rounded as `Metric::Score` reads both sides: rounding only one side would be a difference.
+            // Rounds as `MetricValue::Score` rounds both sides. Rounding only one side would create a difference.
             let score = outcome.score.map(rounded);
             Some(BaselineEntry { seed: outcome.seed, repeat: outcome.repeat, verdict: outcome.verdict?, score })
         })

@@ -1,4 +1,4 @@
-//! Results by case, beside the results of the same case in the baseline.
+//! Results by case, next to the results of the same case in the baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,18 +21,18 @@ pub struct CaseResults {
     pub backend: String,
     pub cell: String,
     pub file: String,
-    /// True for controls, which are shown and not judged.
+    /// True for a control. Controls are shown and not judged.
     pub control: bool,
     pub now: Proportion,
     pub invalid: usize,
-    /// Result in the baseline, on its own seeds. `None` if the baseline does not have the case.
+    /// Result in the baseline, on the seeds of the baseline. `None` if the baseline does not have the case.
     pub before: Option<Proportion>,
-    /// True if the case is known to be stable, so that it blocks by failing altogether.
+    /// True if the case is known to be stable, so that the gate blocks if all its trials fail.
     pub admitted: bool,
 }
 
 impl CaseResults {
-    /// Display name: `node_kill/playbook`, with backend and cell where needed.
+    /// Returns the display name, such as `node_kill/playbook`, with backend and cell where necessary.
     #[must_use]
     pub fn name(&self) -> String {
         name(&self.scenario, &self.variant, &self.backend, &self.cell)
@@ -57,7 +57,7 @@ pub(crate) fn name_of_case(case: &BaselineCase) -> String {
     name(&case.scenario, &case.variant, &case.backend, &case.cell.to_string())
 }
 
-/// Lists all cases, sorted, subjects before controls.
+/// Returns all cases, sorted, with subjects before controls.
 #[must_use]
 pub fn seen(side: &Side, baseline: Option<&Baseline>) -> Vec<CaseResults> {
     let mut by_case: BTreeMap<(bool, BaselineKey), Vec<&TrialOutcome>> = BTreeMap::new();
@@ -80,7 +80,7 @@ pub fn seen(side: &Side, baseline: Option<&Baseline>) -> Vec<CaseResults> {
             now: Proportion::of(outcomes.iter().filter(|outcome| counts(outcome)).map(|outcome| passed(outcome))),
             invalid: outcomes.iter().filter(|outcome| outcome.verdict == Some(Verdict::Invalid)).count(),
             before: known.map(|case| Proportion::of(case.trials.iter().map(|kept| kept.verdict == Verdict::Pass))),
-            // With another yardstick it is another test, and its history does not apply.
+            // A case with another yardstick is another test, so its history does not apply.
             admitted: known.is_some_and(|case| {
                 case.is_admitted() && outcomes.iter().filter(|outcome| counts(outcome)).all(|outcome| outcome.yardstick == case.yardstick)
             }),
@@ -89,7 +89,8 @@ pub fn seen(side: &Side, baseline: Option<&Baseline>) -> Vec<CaseResults> {
     all
 }
 
-/// Finds cases whose trials come from several versions of the agent or have different yardsticks: their result describes no single version.
+/// Finds cases whose trials come from several versions of the agent or have different yardsticks. The result of such a case describes no
+/// single version.
 #[must_use]
 pub fn mixed(side: &Side) -> Vec<GateFinding> {
     let mut by_case: BTreeMap<BaselineKey, Vec<&TrialOutcome>> = BTreeMap::new();

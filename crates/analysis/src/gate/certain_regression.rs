@@ -1,7 +1,8 @@
-//! Early stop of a gate: once a regression is certain, no further trial is needed. Pure.
+//! Early stop of a gate: once a regression is certain, no further trial is necessary. The functions are pure.
 //!
 //! A gate has a fixed number of pairs, and its tests apply to all of them. A stop changes no answer and no error rate if no result of the
-//! remaining trials could change the answer. Green is never certain before the end, since any trial may do something forbidden.
+//! remaining trials could change the answer. A green result is never certain before the end, since the agent may do something forbidden in
+//! any trial.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,18 +19,19 @@ use chaosrun_stats::Interval;
 use chaosrun_stats::pairs::Pairs;
 use chaosrun_store::outcomes::cell;
 
-/// Judged trials of a plan, with their results in the baseline.
+/// Judged trials of a plan, and their results in the baseline.
 #[derive(Debug, Clone)]
 pub struct CertainRegression {
     question: ComparisonOptions,
-    /// Open trials by number: variant, and whether the trial passed in the baseline. `None` if the baseline has no counted trial.
+    /// Open trials by number. Each has its variant, and whether the trial passed in the baseline. The latter is `None` if the baseline has
+    /// no counted trial.
     judged: HashMap<usize, (String, Option<bool>)>,
     variants: HashMap<String, Pairing>,
     /// Reason why a regression is certain.
     why: Option<String>,
 }
 
-/// Pairs of a variant with itself in the baseline.
+/// Counts of pairs of a variant now and the same variant in the baseline.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pairing {
     seen: Pairs,
@@ -43,7 +45,7 @@ impl CertainRegression {
     #[must_use]
     pub fn new(plan: &[Arc<TrialPlan>], baseline: &Baseline, question: ComparisonOptions) -> Self {
         let subjects = || plan.iter().filter(|trial| trial.role == TrialRole::Subject);
-        // The same choice as the gate's: controls of the matrix are judged only when there is no other variant.
+        // Makes the same choice as the gate: controls of the matrix are judged only if there is no other variant.
         let only_controls = subjects().all(|trial| is_control(&trial.scenario.variant.name));
         let cases: HashMap<BaselineKey, _> = baseline.cases.iter().map(|case| (case.key(), case)).collect();
         let (mut judged, mut variants) = (HashMap::new(), HashMap::<String, Pairing>::new());
@@ -71,13 +73,13 @@ impl CertainRegression {
         Self { question, judged, variants, why: None }
     }
 
-    /// Reason why a regression is certain, if one is.
+    /// Returns the reason why a regression is certain, if one is certain.
     #[must_use]
     pub fn why(&self) -> Option<&str> {
         self.why.as_deref()
     }
 
-    /// Records the final result of a trial. `code` is the code of its reason.
+    /// Records the final result of a trial. `code` is the code of the verdict's reason.
     pub fn ended(&mut self, number: usize, verdict: Verdict, code: Option<&ReasonCode>) {
         let why = self.why_by(number, verdict, code);
         self.why = self.why.take().or(why);
@@ -106,7 +108,7 @@ impl CertainRegression {
 }
 
 impl Pairing {
-    /// Returns true if the variant is worse, and not within the margin, even if all open trials pass. Multiplying by the number of
+    /// Returns true if the variant is worse even if all open trials pass, and its loss may exceed the margin. Multiplying by the number of
     /// comparisons is an upper bound of Holm's correction.
     fn is_worse(self, alpha: f64, one_sided: f64, margin: f64, comparisons: usize) -> bool {
         let Pairs { both, gained, lost, neither } = self.seen;
@@ -126,7 +128,7 @@ mod tests {
 
     const ALPHA: f64 = 0.05;
 
-    /// Enumerates every result of the remaining trials, invalid ones included.
+    /// Enumerates every result of the remaining trials, including invalid results.
     #[test]
     fn certain_regression_holds_for_every_remaining_outcome() {
         let mut certain = 0;

@@ -1,10 +1,10 @@
-//! Checks of the gate, their results, and the ruling derived from them.
+//! Checks of the gate, their results, and the ruling that follows from the results.
 
 use serde::Serialize;
 
 use chaosrun_base::ids::TrialId;
 
-/// Checks in the order in which they decide.
+/// Checks, in the order in which they decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckStep {
@@ -46,7 +46,7 @@ pub struct GateCheck {
     pub findings: Vec<GateFinding>,
 }
 
-/// One observation that counts against passing.
+/// Observation that counts against passing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GateFinding {
     /// Name of the case, such as `node_kill/playbook`.
@@ -78,7 +78,8 @@ impl CheckStep {
 }
 
 impl GateRuling {
-    /// Derives the ruling and the check that decided it: the first failed one, else the first not evaluated, else the first inconclusive.
+    /// Derives the ruling and the check that decided it. The first failed check decides. Without a failed check, the first check that was
+    /// not evaluated decides, then the first inconclusive one.
     #[must_use]
     pub fn of(rungs: &[GateCheck]) -> (Self, Option<CheckStep>) {
         let first = |state| rungs.iter().find(|rung| rung.state == state).map(|rung| rung.step);

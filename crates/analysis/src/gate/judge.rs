@@ -17,7 +17,7 @@ use chaosrun_plan::declared::TrialKey;
 use chaosrun_stats::{count, holm};
 use chaosrun_store::outcomes::TrialOutcome;
 
-/// One trial alone may have had bad luck: an admitted case passes 19 of 20.
+/// Smallest number of trials for which a failure of all of them blocks the gate. A single trial of an admitted case may fail by chance.
 const COLLAPSED: usize = 2;
 
 /// Input of the gate.
@@ -33,7 +33,7 @@ pub struct GateEvidence<'a> {
     pub unended: &'a [GateFinding],
     /// Planned trials of the subject. `None` without the campaign's files.
     pub planned: Option<&'a HashSet<TrialKey>>,
-    /// Trials with inexcusable harm that their verdict's reason does not state, with a description of it.
+    /// Trials with inexcusable harm that the reason of their verdict does not mention, each with a description of the harm.
     pub harm: &'a [(TrialOutcome, String)],
     /// Results of golden files. `None` without the campaign's files.
     pub golden: Option<&'a Goldens>,
@@ -41,7 +41,7 @@ pub struct GateEvidence<'a> {
     pub stopped: Option<&'a str>,
 }
 
-/// Results of the plan's golden files.
+/// Results of the golden files of the plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Goldens {
     /// Number of golden files compared with their trials.
@@ -61,7 +61,8 @@ pub struct GateJudgement {
     pub by: Option<CheckStep>,
     pub runs: Vec<String>,
     pub rungs: Vec<GateCheck>,
-    /// Reason why these results cannot become a baseline, independent of the ruling: they are incomplete, or come from several versions.
+    /// Reason why these results cannot become a baseline: they are incomplete, or come from several versions. The reason does not depend on
+    /// the ruling.
     #[serde(skip)]
     pub hole: Option<String>,
     pub cases: Vec<CaseResults>,
@@ -120,9 +121,12 @@ fn forbidden(evidence: &GateEvidence<'_>) -> GateCheck {
     GateCheck { step: CheckStep::ForbiddenAction, state, words, findings }
 }
 
-/// Checks that planned trials ran. A baseline case that is no longer planned was removed by somebody and fails the check; a planned trial
-/// without an end cannot be evaluated. Also returns the reason why the results cannot become a baseline; changed seeds alone are no such
-/// reason.
+/// Checks that the planned trials ran.
+///
+/// A baseline case that is no longer planned was removed by somebody and fails the check. A planned trial without an end prevents the
+/// evaluation of the check.
+///
+/// Also returns the reason why the results cannot become a baseline. Changed seeds alone are no such reason.
 fn declared(evidence: &GateEvidence<'_>) -> (GateCheck, Option<String>) {
     let step = CheckStep::DeclaredChecks;
     if let Some(why) = evidence.stopped {
@@ -180,8 +184,8 @@ fn declared(evidence: &GateEvidence<'_>) -> (GateCheck, Option<String>) {
     (GateCheck { step, state, words, findings }, (!holes.is_empty()).then(|| holes.join("; ")))
 }
 
-/// Finds trials of the baseline that were neither run nor planned. Without this check, trials with exchanged seeds would have no partner
-/// and a regression could pass as green. Planned trials without an end are reported elsewhere.
+/// Finds trials of the baseline that were neither run nor planned. Without this check, trials with exchanged seeds would have no partner,
+/// and the gate could miss a regression. Planned trials without an end are reported elsewhere.
 fn unpaired(evidence: &GateEvidence<'_>, here: &[&BaselineCase]) -> (usize, Vec<GateFinding>) {
     let mut known: HashSet<TrialKey> = evidence.side.subjects.iter().map(plan::declared::recorded).collect();
     match evidence.planned {
@@ -295,7 +299,7 @@ fn non_inferiority(
         };
         findings.push(GateFinding { case: variant.clone(), file: None, words, trial: None });
     }
-    // "Worse" is corrected for the number of variants. "Not worse" must hold for each variant and needs no correction.
+    // A "worse" result is corrected for the number of variants. A "not worse" result must hold for each variant and needs no correction.
     let effects: Vec<_> = compared.iter().map(|compared| compared.effect(question.metric)).collect();
     let adjusted = holm(&effects.iter().map(|effect| effect.map_or(1.0, |effect| effect.p)).collect::<Vec<_>>());
     let mut told = Vec::new();
@@ -319,7 +323,7 @@ fn non_inferiority(
             (CheckState::Inconclusive, format!("inconclusive, {more} more pairs needed"))
         };
         states.push(state);
-        // The bound that is compared with the margin.
+        // This bound is compared with the margin.
         let worst = effect.one_sided.map(|bounds| if question.metric.lower_is_better() { bounds.high } else { bounds.low });
         let worst = worst.map_or_else(String::new, |worst| {
             format!(", at worst {} at {:.0} %", moved(question.metric, worst), question.certainty.confidence * 100.0)
@@ -371,7 +375,8 @@ fn new_cases(evidence: &GateEvidence<'_>) -> Vec<String> {
     new.map(|(scenario, variant, backend, cell)| cases::name(&scenario, &variant, &backend, &cell)).collect()
 }
 
-/// Fails to evaluate if too many trials are invalid, or an admitted case has no valid trial: green would be a guess.
+/// Returns a check that is not evaluated if too many trials are invalid, or if an admitted case has no valid trial. A green result would
+/// then be a guess.
 fn evaluated(evidence: &GateEvidence<'_>, seen: &[CaseResults]) -> GateCheck {
     let step = CheckStep::Evaluated;
     let of = evidence.side.subjects.len();
@@ -460,7 +465,7 @@ mod tests {
             GateRuling::Regression,
             CheckStep::Golden,
         );
-        // A harder scenario is another test, and the history of the old one does not apply.
+        // A harder scenario is another test, so the history of the old scenario does not apply.
         let harder = BaselineDifference { bad: (1..=20).collect(), admitted: true, yardstick: true, ..BaselineDifference::default() };
         check(harder, GateRuling::NotEvaluated, CheckStep::NonInferiority);
         // An unevaluated check does not hide a forbidden action.

@@ -1,7 +1,7 @@
-//! Gate: decides by a sequence of checks against a baseline kept in git whether results may pass. Pure.
+//! Gate: a sequence of checks against a baseline kept in git decides whether results may pass. The functions are pure.
 //!
-//! Checks run in a fixed order, and the first failure decides. A check that could not be evaluated never hides a failure and is never
-//! green. Controls are shown and never judged.
+//! The checks run in a fixed order, and the first failure decides. A check that could not be evaluated never hides a failure, and never
+//! leads to a green result. Controls are shown and never judged.
 
 pub mod baseline;
 pub mod cases;

@@ -1,4 +1,4 @@
-//! Fixed campaigns for tests of the gate: two scenarios with 20 seeds each, with variations.
+//! Fixed campaigns for tests of the gate: two scenarios with 20 seeds each, and variations of them.
 
 use std::collections::HashSet;
 
@@ -12,30 +12,30 @@ use crate::compare::sample;
 use chaosrun_event::{ReasonCode, Verdict};
 use chaosrun_plan::declared::recorded;
 
-/// Differences from the baseline.
+/// Differences of the sample from the baseline.
 #[derive(Debug, Default)]
 pub struct BaselineDifference {
     /// Seeds of `node_kill` that fail.
     pub bad: Vec<u64>,
     pub forbidden: bool,
     pub catastrophic: bool,
-    /// The planned trials are unknown.
+    /// True if the planned trials are unknown.
     pub unplanned: bool,
     /// Scenario that is no longer planned.
     pub without: Option<&'static str>,
     pub missing: usize,
     pub golden: bool,
-    /// One golden file has an invalid trial.
+    /// True if the trial of one golden file is invalid.
     pub unheld: bool,
     pub yardstick: bool,
-    /// The last trial comes from another version of the agent.
+    /// True if the last trial comes from another version of the agent.
     pub agents: bool,
-    /// The last five seeds are different ones.
+    /// True if the last five seeds are replaced by others.
     pub exchanged: bool,
     /// Number of invalid trials of `node_kill`.
     pub invalid: usize,
     pub stopped: bool,
-    /// The baseline has enough runs of its cases to admit them.
+    /// True if the baseline has enough runs of its cases to admit them.
     pub admitted: bool,
 }
 
@@ -45,7 +45,7 @@ pub fn judged(setting: &BaselineDifference) -> GateJudgement {
         (case.runs, case.passes) = if setting.admitted { (40, 39) } else { (19, 19) };
     }
     let mut side = sample::side("smoke", "playbook", "b", 20, &setting.bad);
-    // Seeds of the other scenario that the sample makes invalid are irrelevant here.
+    // The sample may make seeds of the other scenario invalid. Invalid seeds are not tested here, so all of them pass.
     side.subjects
         .iter_mut()
         .filter(|outcome| outcome.scenario == "partition_leader")
@@ -74,7 +74,7 @@ pub fn judged(setting: &BaselineDifference) -> GateJudgement {
         .take(1)
         .map(|one| (one.clone(), "catastrophic: durable: false".to_owned()))
         .collect();
-    // Plan limited to the trials that were run, as the files would state it.
+    // Limits the plan to the trials that were run, as the files would state it.
     let planned: HashSet<_> = side.subjects.iter().map(recorded).collect();
     let of_golden = |words: &str| GateFinding {
         case: "node_kill/playbook".into(),

@@ -1,4 +1,4 @@
-//! Planned trials of recorded runs that have no end, found without the campaign's file.
+//! Planned trials of recorded runs that have not ended, found without the campaign file.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -7,10 +7,10 @@ use crate::compare::side::Side;
 use chaosrun_plan::declared;
 use chaosrun_plan::declared::TrialKey;
 
-/// Planned trials without an end.
+/// Planned trials that have not ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct UnfinishedTrials {
-    /// Number of missing trials, as far as they can be counted.
+    /// Number of missing trials that can be counted. Trials of missing shards cannot be counted.
     pub trials: usize,
     /// Missing trials grouped by the last run that planned them, and missing shards.
     pub findings: Vec<GateFinding>,
@@ -42,13 +42,13 @@ pub fn missing(side: &Side) -> UnfinishedTrials {
     found
 }
 
-/// Shards that were not run or not merged, while others of the same split are present.
+/// Returns the shards that were not run or not merged, although other shards of the same split are present.
 fn shares(side: &Side) -> Vec<String> {
     let mut there: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
     for invocation in &side.invocations {
         match invocation.plan.as_ref().map(|plan| plan.share) {
             Some(Some((number, count))) => drop(there.entry(count).or_default().insert(number)),
-            // A run of the whole plan.
+            // This run has the whole plan.
             _ => return Vec::new(),
         }
     }
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(found.findings.len(), 1, "{found:?}");
         assert_eq!((&*found.findings[0].case, &*found.findings[0].words), ("r-b000001", "8 of 40 planned trials have not finished"));
 
-        // A resumed run has the same plan, and a missing trial is counted once.
+        // A resumed run has the same plan. A missing trial is counted once.
         side.invocations.push(side.invocations[1].clone());
         assert_eq!(missing(&side).trials, 8);
 

@@ -15,7 +15,7 @@ pub enum DiffSide {
 /// Number of unchanged lines shown around a change.
 const AROUND: usize = 2;
 
-/// Returns the changed lines with their neighbours; `None` marks omitted lines. Returns an empty list for equal texts.
+/// Returns the changed lines and their neighbours. `None` marks omitted lines. Returns an empty list for equal texts.
 #[must_use]
 pub fn lines(old: &str, new: &str) -> Vec<Option<(DiffSide, String)>> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.trim_end().lines().collect(), new.trim_end().lines().collect());

@@ -1,18 +1,18 @@
-//! Normalisation of texts: meaningful numbers stay, and numbers that differ from run to run become `#`.
+//! Normalisation of texts. Meaningful numbers stay, and numbers that differ from run to run become `#`.
 
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-/// Matches a separate number (not the 1 of `tikv1`), with the words before and behind it.
+/// Matches a separate number (not the 1 of `tikv1`), with the words before and after it.
 static NUMBER: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?P<before>[A-Za-z`]*[ #]?)(?P<number>\b\d+(?:,\d{3})*(?:\.\d+)?)(?P<behind> ?[A-Za-z%µ]*)"));
-/// Matches an address of a node, which is different in each trial.
+/// Matches an address of a node. The addresses are different in each trial.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?::\d+)?\b"));
 /// Matches a port without its address.
 static PORT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?P<before>localhost|\bport )(?P<port>:?\d+)"));
 
-/// Words after numbers that the scenario determines.
+/// Words after numbers that the scenario determines. Such numbers stay.
 const COUNTED: &[&str] = &[
     "node",
     "nodes",
@@ -28,9 +28,9 @@ const COUNTED: &[&str] = &[
     "fault",
     "faults",
 ];
-/// Units of times. The unit itself depends on the length of a time.
+/// Units of time. The unit is removed with the number, because the unit depends on the length of the time.
 const TIMES: &[&str] = &["ns", "us", "µs", "ms", "s", "m", "min", "h"];
-/// Words before numbers that are identifiers, not measurements.
+/// Words before numbers that are identifiers, not measurements. Such numbers stay.
 const NAMED: &[&str] = &["signal", "code", "exit", "rule", "status", "HTTP"];
 
 fn pattern(text: &str) -> Regex {
@@ -38,7 +38,7 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern")
 }
 
-/// Normalises a command: only the addresses of nodes are replaced.
+/// Normalises a command: replaces only the addresses and ports of nodes.
 pub(super) fn command(text: &str) -> String {
     PORT.replace_all(&ADDRESS.replace_all(text, "[address]"), "$before#").into_owned()
 }

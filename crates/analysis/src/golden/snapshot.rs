@@ -15,7 +15,7 @@ pub struct GoldenSnapshot {
     pub source: String,
     /// Description of the trial in words.
     pub expression: String,
-    /// Structured description of the trial. `None` in a file that chaosrun did not write.
+    /// Structured description of the trial. `None` for a file that chaosrun did not write.
     pub of: Option<GoldenTrial>,
     pub contents: String,
 }
@@ -30,7 +30,7 @@ pub struct GoldenTrial {
     pub cell: IndexMap<String, Value>,
 }
 
-/// Suffix of a file that waits for a decision.
+/// Suffix of a file that waits for a decision about its changes.
 pub const PENDING: &str = ".snap.new";
 /// Suffix of an accepted file.
 pub const ACCEPTED: &str = ".snap";
@@ -55,7 +55,7 @@ impl GoldenSnapshot {
         format!("---\nsource: {source}\nexpression: {expression}\n{info}---\n{}\n", self.contents.trim_end())
     }
 
-    /// Parses a file of any version of insta. Returns `None` if the text is no such file.
+    /// Parses a file of any version of insta. Returns `None` if the text is not such a file.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (head, contents) = text.strip_prefix("---\n")?.split_once("\n---\n")?;
@@ -66,7 +66,7 @@ impl GoldenSnapshot {
     }
 }
 
-/// File name of a trial's golden without its suffix: `etcd__node_kill__playbook__7`.
+/// Returns the file name of a trial's golden file without its suffix: `etcd__node_kill__playbook__7`.
 #[must_use]
 pub fn name(plan: &TrialPlan) -> String {
     let started = plan.started();

@@ -19,7 +19,7 @@ pub fn text(events: &[Event], buckets: &Buckets) -> Option<String> {
     head(&mut text, &story.started, finished, buckets);
     section(&mut text, "phases", story.phases.iter().filter_map(phase));
     section(&mut text, "faults", story.faults.iter().map(fault));
-    // Other tickets depend on the agent's commands and on the instants at which the monitor looks.
+    // Only this ticket is listed. Other tickets depend on the agent's commands and on the instants at which the monitor looks.
     section(&mut text, "ticket", handed(&story).map(ticket).into_iter());
     section(&mut text, "commands", commands(&story.commands).into_iter());
     section(&mut text, "nodes the agent changed", changes(events).into_iter());
@@ -54,7 +54,7 @@ fn section(text: &mut String, title: &str, lines: impl Iterator<Item = String>) 
 
 fn phase(story: &PhaseReport) -> Option<String> {
     let end = story.end.as_ref()?;
-    // Two proofs contain details that differ from run to run. The score is listed in full below; the answers to probes depend on timing.
+    // Omits two proofs with details that differ from run to run. The score is listed in full below. The answers to probes depend on timing.
     let proof = if matches!(story.phase.as_str(), "score" | "felt") { String::new() } else { normal::text(&end.proof) };
     Some(format!("{:<10} {:<6} {proof}", story.phase.as_str(), if end.ok { "ok" } else { "failed" }).trim_end().to_owned())
 }
@@ -63,14 +63,14 @@ fn fault(story: &FaultReport) -> String {
     let mut steps: IndexMap<String, bool> = IndexMap::new();
     for evidence in &story.evidence {
         let step = serde_json::to_value(evidence.step).ok().and_then(|step| step.as_str().map(str::to_owned)).unwrap_or_default();
-        // The last of several attempts counts.
+        // The result of the last attempt replaces earlier results.
         steps.insert(step, evidence.ok);
     }
     let steps: Vec<String> = steps.into_iter().map(|(step, ok)| if ok { step } else { format!("not {step}") }).collect();
     format!("{} = {} {}: {}", story.id, story.fault, story.targets.join(" "), steps.join(", "))
 }
 
-/// Ticket that the agent received; without an agent, the first ticket.
+/// Returns the ticket that the agent received. Without an agent, returns the first ticket.
 fn handed(story: &TrialReport) -> Option<&TicketReport> {
     match story.agents.first() {
         Some(agent) => story.tickets.iter().find(|told| told.ticket.id == agent.ticket),
@@ -141,7 +141,7 @@ fn times(finished: &TrialFinished, buckets: &Buckets) -> Vec<String> {
     .collect()
 }
 
-/// Formats the bucket of a number between the declared limits. Without limits only the presence of the number is stated.
+/// Formats a number as the bucket between the declared limits. Without limits, states only that a number above 0 is present.
 fn bucket(value: f64, limits: &[f64], unit: &str) -> String {
     let above = limits.partition_point(|limit| *limit <= value);
     match (above.checked_sub(1).and_then(|at| limits.get(at)), limits.get(above)) {

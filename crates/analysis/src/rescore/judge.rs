@@ -1,4 +1,4 @@
-//! Re-evaluation of one trial, from its stored facts or from its events. Pure.
+//! Re-evaluation of one trial, from its stored facts or from its events. The functions are pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use chaosrun_store::scores::{Declared, ScoreForm, Stored, differing};
 #[derive(Debug)]
 pub(super) enum Again {
     Scored(Box<Scored>),
-    /// The trial cannot be re-evaluated, for this reason.
+    /// Reason why the trial cannot be re-evaluated.
     Left(String),
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Again {
 pub(super) struct Scored {
     /// Digest of the scoring used now.
     pub scoring: Arc<str>,
-    /// True if it equals the scoring used originally.
+    /// True if the scoring used now equals the scoring used originally.
     pub own: bool,
     pub verdict: Verdict,
     pub score: Option<f64>,
@@ -35,18 +35,18 @@ pub(super) struct Scored {
     pub reason: Option<ReasonCode>,
     pub from_facts: bool,
     pub form: Arc<ScoreForm>,
-    /// Differences from the form, see [`differing`].
+    /// Differences from the form as JSON, see [`differing`].
     pub json: String,
 }
 
-/// Re-evaluates trials; knows all scorings of the record.
+/// Re-evaluator of trials. It holds all scorings of the record.
 #[derive(Debug)]
 pub(super) struct Rescorer {
     known: HashMap<String, Known>,
     given: Option<Standard>,
 }
 
-/// Scoring with its digest and form.
+/// Scoring with its digest and its form.
 #[derive(Debug)]
 struct Standard {
     digest: Arc<str>,
@@ -64,11 +64,11 @@ impl Standard {
 struct Known {
     /// `None` if this version cannot read the scoring.
     standard: Option<Standard>,
-    /// True if the current scoring detects the same things in commands, so that facts derived with this scoring stay valid.
+    /// True if the current scoring detects the same things in commands. Facts that were derived with this scoring are then still valid.
     same_commands: bool,
 }
 
-/// Needed fields of a `trial_finished` event.
+/// Fields of a `trial_finished` event that the re-evaluation needs.
 #[derive(Deserialize)]
 struct Finished<'a> {
     #[serde(borrow, default)]
@@ -99,7 +99,7 @@ impl Rescorer {
         Self { known: known.collect(), given }
     }
 
-    /// Re-evaluates a trial from its stored facts. Returns `None` if they are not sufficient and the events are needed.
+    /// Re-evaluates a trial from its stored facts. Returns `None` if the facts are not sufficient and the events are necessary.
     pub fn by_facts(&self, json: &str) -> Option<Again> {
         let finished: Finished<'_> = serde_json::from_str(json).ok()?;
         let Basis { version, scoring, facts, outcome } = finished.basis?;
@@ -124,7 +124,7 @@ impl Rescorer {
         self.judged(&own, "events", |scoring| case.judged(scoring).map(|judged| (judged.facts, judged.outcome)))
     }
 
-    /// Scores a trial. `own` is the digest of its original scoring; `came_to` derives its facts and outcome.
+    /// Scores a trial. `own` is the digest of the trial's original scoring. `came_to` derives the facts and the outcome of the trial.
     fn judged(&self, own: &str, from: &str, came_to: impl FnOnce(&Scoring) -> Option<(Facts, VerdictFacts)>) -> Again {
         let Standard { digest, scoring, form } = match (&self.given, self.known.get(own)) {
             (Some(standard), _) | (None, Some(Known { standard: Some(standard), .. })) => standard,

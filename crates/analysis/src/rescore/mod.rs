@@ -1,5 +1,5 @@
-//! Re-evaluation of recorded trials by this version's scorer and, on request, by another scoring. The original scores stay; new ones are
-//! stored beside them.
+//! Re-evaluation of recorded trials by the scorer of this version and, on request, by another scoring. The original scores stay. New scores
+//! are stored beside them.
 
 mod judge;
 mod pipeline;
@@ -23,11 +23,11 @@ use chaosrun_store::{Database, StoreError};
 
 use judge::{Again, Rescorer};
 
-/// Number of scores written in one transaction. Many, because each index page takes scattered scores and is written once for all of them;
-/// not so many that another writer has to wait.
+/// Number of scores written in one transaction. A large batch is fast, because scattered scores share index pages and each page is written
+/// once. A larger batch would make other writers wait.
 const BATCH: usize = 8_000;
 
-/// Scoring of scenarios that name none.
+/// Scoring of scenarios that name no scoring.
 const SHIPPED: &str = "embedded:scenarios/scoring/default.yaml";
 
 /// Options of a re-evaluation.
@@ -44,7 +44,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Rescore {
     pub scorer_version: u32,
-    /// Name of the given scoring, if any.
+    /// Name of the scoring that replaces the original ones, if any.
     pub scoring: Option<String>,
     pub trials: usize,
     pub from_facts: usize,
@@ -53,7 +53,7 @@ pub struct Rescore {
     pub kept: usize,
     /// Number of trials that could not be re-evaluated, by reason.
     pub left: IndexMap<String, usize>,
-    /// Trials with a changed result, changes of the verdict first.
+    /// Trials with a changed result. Changes of the verdict are first.
     #[serde(skip)]
     pub changed: Vec<RescoredTrial>,
 }
@@ -66,7 +66,7 @@ pub struct RescoredTrial {
     pub variant: String,
     pub before: RescoreReport,
     pub after: RescoreReport,
-    /// Reason why it is not a plain pass now.
+    /// Reason why the trial is now not a plain pass.
     pub reason: Option<ReasonCode>,
 }
 
@@ -77,7 +77,7 @@ pub struct RescoreReport {
     pub scorer_version: u32,
 }
 
-/// Re-evaluates trials. Reads from `database` and writes to `writer`, which belong to the same directory.
+/// Re-evaluates trials. Reads from `database` and writes to `writer`. Both are connections to the database of the same directory.
 ///
 /// # Errors
 /// The database cannot be read or written.
@@ -167,7 +167,7 @@ impl<'a> Taking<'a> {
         let before = RescoreReport { verdict: recorded.verdict, score: recorded.score, scorer_version: recorded.scorer_version };
         let after = RescoreReport { verdict: scored.verdict, score: scored.score, scorer_version: SCORER_VERSION };
         let differs = before.verdict != after.verdict || differ(before.score, after.score);
-        // An unchanged score of the same scorer is already stored.
+        // An unchanged score of the same scorer and the same scoring is already stored.
         if differs || before.scorer_version != after.scorer_version || !scored.own {
             self.rescore.kept += 1;
             self.to_keep.push(ToKeep {
@@ -201,7 +201,7 @@ impl<'a> Taking<'a> {
 
     fn finish(mut self) -> Result<Rescore, StoreError> {
         self.write()?;
-        // Worker threads finish in any order: sort changes of the verdict first, then by trial id.
+        // Worker threads finish in any order. Sorts changes of the verdict first, then by trial id.
         self.rescore.changed.sort_by_cached_key(|change| (change.before.verdict == change.after.verdict, change.trial.to_string()));
         Ok(self.rescore)
     }

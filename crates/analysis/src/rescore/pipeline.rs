@@ -8,7 +8,7 @@ use std::thread;
 /// Number of pieces passed on at once.
 const PIECES: usize = 32;
 
-/// Passes everything that `feed` produces to `work`, on one thread per core, and each result to `take`, in any order.
+/// Runs the pipeline: passes everything that `feed` produces to `work`, on one thread per core. Passes each result to `take`, in any order.
 ///
 /// # Errors
 /// The first error of `feed` or `take`. An error of `take` ends the pipeline.
@@ -20,7 +20,7 @@ pub(super) fn run<W: Send, D: Send, E: Send>(
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let (to_work, pieces) = sync_channel::<Vec<W>>(cores * 2);
     let (to_take, done) = sync_channel::<Vec<D>>(cores * 2);
-    // The receiver is dropped with the last worker, so that the feeder does not wait for workers that are gone.
+    // The last worker drops the receiver, so that the feeder does not wait for workers that have ended.
     let pieces = Arc::new(Mutex::new(pieces));
     thread::scope(|scope| {
         for _ in 0..cores {
@@ -42,7 +42,7 @@ pub(super) fn run<W: Send, D: Send, E: Send>(
         let fed = feed(&mut |piece| {
             batch.push(piece);
             if batch.len() == PIECES {
-                // Sending fails when all workers are gone after an error of `take`, which is returned below.
+                // Sending fails if all workers have ended after an error of `take`. That error is returned below.
                 let _ = to_work.send(std::mem::replace(&mut batch, Vec::with_capacity(PIECES)));
             }
             Ok(())

@@ -1,5 +1,5 @@
-//! Driver of a timeline, usually that of a trial: waits, chooses targets, records the intent, injects, collects evidence and heals. Every
-//! entry of the timeline is a task of its own; effects on the same object are combined in [`ActiveEffects`].
+//! Driver of a timeline, usually of a trial. The driver waits, chooses targets, records the intent, injects, collects evidence and heals.
+//! Every entry of the timeline is a task of its own. Effects on the same object are combined in [`ActiveEffects`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use chaosrun_scenario::model;
 use chaosrun_scenario::model::{Chaos, Heal, Target, TargetOf, Trigger, TriggerEvent, When};
 use chaosrun_scenario::timeline;
 
-/// Time within which a fault must be gone after chaosrun has removed it.
+/// Longest time between the removal of a fault by chaosrun and the proof that the fault is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Progress of the timeline.
@@ -35,26 +35,27 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 pub struct ChaosState {
     pub active: Vec<ActiveFault>,
     pub felt: Vec<Felt>,
-    /// Failure that stopped the timeline: the trial is invalid.
+    /// Failure that stopped the timeline. The trial is then invalid.
     pub failure: Option<InjectionFailure>,
     /// Moment of the first injection of a fault that counts as truth.
     pub first_injected: Option<Instant>,
     /// Number of faults that are gone, whether chaosrun, an agent or time removed them.
     pub healed: u32,
-    /// Faults whose removal was not permitted and not done by chaosrun, with the observation that showed it.
+    /// Faults that were removed without permission and not by chaosrun: id of the fault, and the observation that showed the removal.
     pub tampered: Vec<(String, String)>,
-    /// True after every step was taken and all evidence was collected.
+    /// True if every step was taken and all evidence was collected.
     pub finished: bool,
 }
 
 impl ChaosState {
-    /// Returns the faults whose evidence is complete. Undoing a fault before it was felt would prevent its proof.
+    /// Returns the faults whose evidence is complete. If a fault were undone before it was felt, the proof of the fault would be
+    /// impossible.
     #[must_use]
     pub fn shown(&self) -> Vec<ActiveFault> {
         self.active.iter().filter(|fault| self.felt.iter().any(|felt| felt.id == fault.id)).cloned().collect()
     }
 
-    /// Returns the first fault that was injected and not felt.
+    /// Returns the first fault that was injected but not felt.
     #[must_use]
     pub fn unfelt(&self) -> Option<&Felt> {
         self.felt.iter().find(|felt| felt.after.is_none())
@@ -64,7 +65,7 @@ impl ChaosState {
 #[derive(Debug, Clone)]
 pub struct Felt {
     pub id: String,
-    /// Time since the injection; `None` if the fault was not felt.
+    /// Time since the injection. `None` if the fault was not felt.
     pub after: Option<Duration>,
     pub detail: String,
 }
@@ -94,12 +95,12 @@ pub struct FaultDriver {
     pub effects: ActiveEffects,
     /// Number of commands that the agent has begun.
     pub commands: watch::Receiver<u32>,
-    /// Cancelling this token heals all faults; `None` if faults are never healed manually.
+    /// Token whose cancellation heals all faults. `None` if faults are never healed manually.
     pub let_go: Option<CancellationToken>,
 }
 
 impl FaultDriver {
-    /// Runs every step in time, counted from `steady`. Ends when all steps are done or the trial is cancelled.
+    /// Runs every step at its time, counted from `steady`. Ends if all steps are done or the trial is cancelled.
     pub async fn run(self, steady: Instant, state: watch::Sender<ChaosState>) {
         let cancel = self.cancel.clone();
         let timeline = async {
@@ -109,7 +110,7 @@ impl FaultDriver {
                 entries.spawn(task::watched(async move { entry.run(steady).await }));
             }
             while let Some(ended) = entries.join_next().await {
-                // A fault that panicked has reported it, and its timeline never finishes.
+                // If the task of an entry panicked, the panic is already reported. The timeline then never finishes.
                 if ended.is_err() || ended.is_ok_and(|outcome| outcome.is_err()) {
                     return;
                 }
@@ -150,10 +151,10 @@ impl Entry {
         Ok(())
     }
 
-    /// Waits until the fault is to be injected.
+    /// Waits until the injection of the fault is due.
     async fn due(&self, steady: Instant) {
         let trigger = match &self.chaos().when {
-            // A timer is never due before its next millisecond, and usually there is no wait.
+            // Returns at once for 0, because a timer waits at least until the next millisecond.
             When::At(at) if at.is_zero() => return,
             When::At(at) => return tokio::time::sleep_until((steady + *at).into()).await,
             When::On(trigger) => trigger,
@@ -208,7 +209,7 @@ impl Entry {
         let (id, fault) = (chaos.id.clone(), chaos.fault.name().to_owned());
         let mut parameters = chaos.fault.parameters();
         if let Some(chosen) = injection.chosen() {
-            // Only the choice is recorded, not the method of choosing.
+            // Records only the choice, not the method of choosing.
             parameters.insert("chosen".to_owned(), chosen);
         }
         emitter.emit(EventKind::FaultIntended {
@@ -220,10 +221,11 @@ impl Entry {
         emitter.durable().await.map_err(|message| (ReasonCode::StoreFailed, message))?;
 
         let before = injection.before(&context).await.map_err(|message| (ReasonCode::NotInjected, message))?;
-        // The time of the evidence begins here.
+        // Measures the times of the evidence from here.
         context.began = Instant::now();
         if let Err(error) = injection.inject(&context).await {
-            // A trial ends with its cluster. On a cluster that is kept, a half-injected fault would stay without a name.
+            // Heals a half-injected fault on a cluster that is kept, because nothing else could name or remove the fault. The cluster of a
+            // trial ends with the trial.
             if self.driver.let_go.is_some()
                 && let Err(error) = injection.heal(&context).await
             {
@@ -265,7 +267,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Waits until the fault is to be healed and returns the actor that heals it; `None` if it is never healed.
+    /// Waits until the fault is to be healed, and returns the actor that heals it. Returns `None` if the fault is never healed.
     async fn over(&self, began: Instant) -> Option<Actor> {
         let time = async |lasts: Duration| tokio::time::sleep_until((began + lasts).into()).await;
         match (self.chaos().heal, &self.driver.let_go) {
@@ -308,9 +310,10 @@ impl Entry {
         });
     }
 
-    /// Returns the targets that can be affected. A target that the agent has stopped, or that an earlier fault still affects, is no failure
-    /// of the timeline: otherwise an agent could invalidate its trial by stopping nodes or by being slow. Returns `None` if no target is
-    /// left; then the fault is not injected.
+    /// Returns the targets that can be affected. Returns `None` if no target is left, and the fault is then not injected.
+    ///
+    /// After the first injection, targets that do not run are left out. The agent may have stopped them, or an earlier fault may still
+    /// affect them. If this were a failure of the timeline, an agent could invalidate its trial by stopping nodes or by being slow.
     fn up(&self, targets: Vec<String>, paths: &[LinkPath]) -> Option<Vec<String>> {
         if !paths.is_empty() || self.state.borrow().first_injected.is_none() {
             return Some(targets);
@@ -330,8 +333,8 @@ impl Entry {
         (!up.is_empty()).then_some(up)
     }
 
-    /// Watches for the removal of the fault by any actor, at any time, and notifies the receiver. These watches end with the trial, not
-    /// with the timeline.
+    /// Watches for the removal of the fault by any actor, at any time. The returned receiver becomes true when the fault is gone. The
+    /// watches end with the trial, not with the timeline.
     fn watch(&self, witness: &Witness) -> watch::Receiver<bool> {
         let (gone, state) = (witness.clone(), self.state.clone());
         let (tell, told) = watch::channel(false);
@@ -361,7 +364,7 @@ impl Entry {
 
     async fn heal(&self, witness: &Witness, by: Actor, mut gone: watch::Receiver<bool>) {
         let FaultContext { id, emitter, .. } = &witness.context;
-        // Healed before the end is announced, so that this removal does not count as tampering.
+        // Heals the fault before its end is announced, so that this removal does not count as tampering.
         match witness.injection.heal(&witness.context).await {
             Err(error) => emitter.warn(format!("{} `{id}` could not be healed: {error}", self.chaos().fault.name())),
             Ok(()) => {
@@ -375,7 +378,7 @@ impl Entry {
         }
     }
 
-    /// Waits until a selection is known, and returns its nodes.
+    /// Waits until the selection is known, and returns the selected nodes.
     async fn selected(&self, expr: &Expr) -> Result<Vec<String>, String> {
         let monitor = &self.driver.monitor;
         let mut state = monitor.state();
@@ -393,14 +396,14 @@ impl Entry {
     }
 }
 
-/// Time for which a selection may be unknown: it is unknown while its probes have no answer.
+/// Longest time for which a selection may be unknown. A selection is unknown while its probes have no answer.
 const SELECTED_WITHIN: Duration = Duration::from_secs(10);
 
 fn no_target(message: String) -> Failed {
     (ReasonCode::NoTarget, message)
 }
 
-/// Choices for one turn of an entry of the timeline.
+/// Chooser of targets for one turn of an entry of the timeline.
 struct TurnChooser<'a> {
     entry: &'a Entry,
     turn: u32,

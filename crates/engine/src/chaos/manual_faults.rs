@@ -1,5 +1,5 @@
-//! Manual faults, on a cluster that runs without a trial. Each is a timeline of one entry that begins at once, and ends when its time is
-//! over or when a command heals it. Its progress is reported as events.
+//! Manual faults, on a cluster that runs without a trial. Each manual fault is a timeline of one entry that begins at once. The timeline
+//! ends if its time is over or a command heals the fault. Its progress is reported as events.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use chaosrun_scenario::manual_fault;
 use chaosrun_scenario::model;
 use chaosrun_scenario::model::{Backend, Chaos};
 
-/// Faults that were injected manually. Dropping this value leaves its faults in force until the cluster ends.
+/// Faults that were injected manually. If this value is dropped, its faults stay in force until the cluster ends.
 pub struct ManualFaults {
     pub spec: Arc<model::ClusterSpec>,
     pub backend: Backend,
@@ -32,7 +32,7 @@ pub struct ManualFaults {
     active: Mutex<Active>,
 }
 
-/// Faults that have not ended, and the number of all faults so far.
+/// Faults that have not ended, and the number of all faults that were injected.
 #[derive(Default)]
 struct Active {
     count: u32,
@@ -65,7 +65,7 @@ impl ManualFaults {
         Self { spec, backend, seed, cluster, emitter, cancel, effects: ActiveEffects::default(), active: Mutex::default() }
     }
 
-    /// Begins to inject the faults described by `text`; returns the id and the progress.
+    /// Begins to inject the fault described by `text`. Returns the id of the fault and its progress.
     ///
     /// # Errors
     /// All problems of the text.
@@ -99,7 +99,7 @@ impl ManualFaults {
         let ended = cancel.clone();
         let task = task::spawn(async move {
             driver.run(Instant::now(), publish).await;
-            // Also ends the watches that still observe the fault.
+            // Ends also the watches that still observe the fault.
             ended.cancel();
         });
         active.faults.insert(id.clone(), ManualFault { chaos, let_go, cancel, task });
@@ -113,7 +113,7 @@ impl ManualFaults {
         active.faults.iter().filter(|(_, one)| !one.has_ended()).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Waits until these faults have ended: a healed fault is watched a moment longer, and keeps its place until then.
+    /// Waits until these faults have ended. A healed fault is observed a moment longer, and ends after that.
     pub async fn ended(&self, ids: &[String]) {
         let watched: Vec<_> = {
             let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,18 +124,18 @@ impl ManualFaults {
         }
     }
 
-    /// Ends a fault; returns when it is gone, or cannot be removed. Returns false if no fault has that id.
+    /// Heals a fault. Returns true if the fault is gone or cannot be removed, and false if no active fault has that id.
     pub async fn heal(&self, id: &str) -> bool {
         let one = self.active.lock().unwrap_or_else(PoisonError::into_inner).faults.shift_remove(id);
         let Some(ManualFault { let_go, cancel, task, .. }) = one.filter(|one| !one.has_ended()) else { return false };
         let_go.cancel();
-        // A panic was already reported, and leaves no work to wait for.
+        // A panic is already reported, and leaves no work to wait for.
         let _ = task.await;
         cancel.cancel();
         true
     }
 
-    /// Ends the effects of faults on links: the other effects end with the cluster.
+    /// Ends the effects of faults on links. All other effects end with the cluster.
     pub async fn mend(&self) {
         self.effects.mend(&*self.cluster).await;
     }

@@ -1,8 +1,10 @@
-//! Faults of a trial: their times (timeline, pure), and the driver that injects them. The faults themselves are in [`chaosrun_fault`].
+//! Faults of a trial: the driver that injects them at their times, and their evidence. The times are computed by
+//! [`chaosrun_scenario::timeline`]. The faults themselves are in [`chaosrun_fault`].
 //!
-//! A fault is recorded before it is injected, proven to be installed and felt afterwards, and proven gone after its removal.
+//! The intent of a fault is recorded before the injection. After the injection, the fault is proven to be installed and felt. After its
+//! removal, the fault is proven to be gone.
 //!
-//! Reading order: [`timeline`], `witness` (evidence), [`driver`], [`manual_faults`] (faults without a trial).
+//! Reading order: `witness` (evidence), [`driver`], [`manual_faults`] (faults without a trial).
 
 mod witness;
 

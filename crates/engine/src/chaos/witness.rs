@@ -1,4 +1,4 @@
-//! Evidence of a fault: it is installed, it is felt, it is gone. Each is an event with numbers.
+//! Evidence of a fault: the fault is installed, felt, and gone. Each step is an event with measurements.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use chaosrun_event::{EventKind, EvidenceStep};
 use chaosrun_fault::injection::FELT_WITHIN;
 use chaosrun_fault::{FaultContext, FaultFinding, Injection};
 
-/// Interval between two checks for the removal of parts that only chaosrun may remove.
+/// Interval between two checks whether parts that only chaosrun may remove are still present.
 const LOOKED: Duration = Duration::from_millis(500);
 
 /// Watcher of one injected fault.
@@ -21,7 +21,7 @@ pub(super) struct Witness {
 /// Result of the evidence.
 #[derive(Debug, Clone)]
 pub(super) struct WitnessResult {
-    /// Time since the injection; `None` if the fault was not felt.
+    /// Time since the injection. `None` if the fault was not felt.
     pub felt: Option<Duration>,
     pub detail: String,
 }
@@ -37,7 +37,7 @@ impl Witness {
             if found.ok || Instant::now() > deadline {
                 break found;
             }
-            // Only states of nodes send notifications of changes: other effects are polled.
+            // Only changes of node states send notifications. Other effects are polled.
             let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
         };
         self.tell(EvidenceStep::Installed, &installed);
@@ -67,7 +67,8 @@ impl Witness {
         }
     }
 
-    /// Waits until parts that only chaosrun may remove are removed by something else; returns the observation that showed it.
+    /// Waits until an actor other than chaosrun removes parts that only chaosrun may remove. Returns the observation that showed the
+    /// removal.
     pub async fn tampered(&self) -> String {
         loop {
             tokio::time::sleep(LOOKED).await;

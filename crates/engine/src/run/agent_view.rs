@@ -1,4 +1,4 @@
-//! Agent's view of a running trial.
+//! View of an agent on its running trial.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ pub(super) fn view(state: &MonitorState) -> AgentView {
     }
 }
 
-/// Updates the agent's view, and the truth that only the oracle reads.
+/// Updates the agent's view, and the ground truth, which only the oracle reads.
 pub(super) async fn mirror(
     mut state: watch::Receiver<MonitorState>,
     view_tx: watch::Sender<AgentView>,
     mut chaos: watch::Receiver<ChaosState>,
     truth: watch::Sender<Vec<agent::ActiveFault>>,
 ) {
-    // The timeline ends before the trial does; its last state stays valid.
+    // The timeline ends before the trial. Its last state then stays valid.
     let mut timeline_runs = true;
     loop {
         tokio::select! {

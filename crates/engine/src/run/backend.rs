@@ -1,5 +1,5 @@
-//! Registry of backends on which clusters can be created, for trials and for kept clusters alike: a line each in [`SHIPPED`], or a call of
-//! [`register`].
+//! Registry of the backends on which clusters can be created, for trials and for kept clusters. A backend is registered by a line in
+//! [`SHIPPED`], or by a call of [`register`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -33,7 +33,7 @@ pub struct Making<'a> {
     pub shared: &'a RunShared,
     pub spec: &'a Arc<model::ClusterSpec>,
     pub trial: &'a TrialId,
-    /// Folders, seed, supervisor and events of the trial; used for processes of this machine.
+    /// Folders, seed, supervisor and emitter of the trial. They are used for processes on this machine.
     pub options: LocalOptions,
 }
 
@@ -42,8 +42,8 @@ static SHIPPED: [Registration; 2] =
 
 static OTHERS: RwLock<Vec<Registration>> = RwLock::new(Vec::new());
 
-/// Registers a backend beside those that ship with the program: files and options may name it from then on. Must be called when the program
-/// starts.
+/// Registers a backend beside those that ship with the program. Files and options may name the backend from then on. The function must be
+/// called at the start of the program.
 pub fn register(registration: Registration) {
     backend::register(registration.description);
     OTHERS.write().unwrap_or_else(PoisonError::into_inner).push(registration);
@@ -73,7 +73,7 @@ fn docker(making: Making<'_>) -> BoxFuture<'_, Result<Arc<dyn Cluster>, ClusterE
     })
 }
 
-/// Cluster to place, and the trial that owns it.
+/// Arguments for the creation of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Placing<'a> {
     pub backend: Backend,
@@ -88,13 +88,13 @@ pub struct Placing<'a> {
 /// Cluster that has not been started.
 pub struct PreparedCluster {
     pub cluster: Arc<dyn Cluster>,
-    /// Folder of the agent; its path reveals nothing about the trial.
+    /// Folder of the agent. Its path reveals nothing about the trial.
     pub agent_dir: PathBuf,
     /// Path at which the docker proxy will listen.
     pub engine: PathBuf,
 }
 
-/// Chooses addresses and creates folders; starts nothing yet.
+/// Creates a cluster without starting it: chooses addresses and creates folders.
 ///
 /// # Errors
 /// Fails if there are no addresses, a folder cannot be created, or a template fails.

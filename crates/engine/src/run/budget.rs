@@ -1,4 +1,4 @@
-//! Budgets of a run: the maximum that a trial may use is reserved before it starts, so that no budget is ever exceeded.
+//! Budgets of a run. The maximum that a trial may use is reserved before the trial starts, so that no budget is ever exceeded.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Cost {
     }
 }
 
-/// Returns a resource that has a budget, but no limit in the trial: the trial could use up the whole budget.
+/// Returns a resource that has a budget but no limit in the trial. Such a trial could use up the whole budget.
 #[must_use]
 pub fn unbounded(budget: &Budget, trial: &TrialPlan) -> Option<Resource> {
     let Limits { usd, tokens, .. } = trial.scenario.limits;
@@ -48,7 +48,7 @@ pub fn over(budget: &Budget, trial: &TrialPlan, taken: Cost, elapsed: Duration) 
     ];
     all.into_iter().find_map(|(of, limit, spent, next)| {
         let limit = limit?;
-        // A trial that uses nothing is always within a budget, and so is a rounding error.
+        // A trial that uses nothing is always within a budget. The factor allows for rounding errors.
         let over = next > 0.0 && spent + next > limit * (1.0 + 1e-9);
         over.then_some(Stopped::Budget { of, limit, spent, next })
     })
@@ -64,8 +64,8 @@ pub fn worst(trial: &TrialPlan) -> Cost {
     Cost { usd: usd.unwrap_or_default(), tokens: tokens.unwrap_or_default() }
 }
 
-/// Returns the time that a trial's limits allow: ready, steady, the faults, detected, repaired, stable. The time that chaosrun itself needs
-/// for reading back and cleaning up is not included.
+/// Returns the time that a trial's limits allow: ready, steady, faults, detection, repair, stable. The time that chaosrun itself needs for
+/// reading back and cleaning up is not included.
 #[must_use]
 pub fn longest(scenario: &Scenario) -> Duration {
     let timing = &scenario.timing;
@@ -73,7 +73,7 @@ pub fn longest(scenario: &Scenario) -> Duration {
     timing.ready_within + timing.steady_for + timeline::over(&scenario.chaos) + timing.detect_within + repair + timing.stable_for
 }
 
-/// Returns true if the agent asks models that cost money. Cassettes do not.
+/// Returns true if the agent asks models that cost money. Cassettes cost nothing.
 #[must_use]
 pub fn asks_models(scenario: &Scenario) -> bool {
     match &scenario.variant.provider {

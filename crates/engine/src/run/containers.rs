@@ -1,4 +1,4 @@
-//! Requirements of trials in containers: the engine, and every image before the first trial begins.
+//! Requirements of trials in containers: the engine, and every image. They are prepared before the first trial begins.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ pub struct Containers {
     pub program: PathBuf,
 }
 
-/// Removes objects that dead runs have left. An object that cannot be removed does no harm, and `doctor` reports it: engines have been seen
-/// to keep a network forever if its container was removed while it started.
+/// Removes objects that dead runs have left. An object that cannot be removed does no harm, and `doctor` reports the object. For example,
+/// some engines keep a network forever if its container was removed during its start.
 async fn of_the_dead(engine: &Engine) {
     if RemovalLayer::Ledger.works() {
         let _ = reap::clear(engine, ReapSelection::Dead, Duration::from_secs(1)).await;
@@ -36,11 +36,11 @@ async fn of_the_dead(engine: &Engine) {
 }
 
 impl Containers {
-    /// Connects, removes objects that dead runs have left, and makes all images that the clusters need. Returns `None` if no trial runs in
-    /// containers. `program` is copied into images that need chaosrun itself.
+    /// Connects to the engine, removes objects that dead runs have left, and prepares all images that the clusters need. `program` is
+    /// copied into images that need chaosrun itself.
     ///
     /// # Errors
-    /// Fails without an engine or an image: then no trial of the run is possible.
+    /// Fails without an engine or an image. No trial of the run is then possible.
     pub async fn prepare(
         run: RunId,
         clusters: &[&ClusterSpec],
@@ -74,7 +74,7 @@ impl Containers {
         Arc::new(TrialPlan { images, ..TrialPlan::clone(plan) })
     }
 
-    /// Removes all objects that trials of this run could not remove themselves because they were killed.
+    /// Removes all remaining objects of this run. Trials that were killed could not remove their objects themselves.
     ///
     /// # Errors
     /// Fails if the engine does not answer, or does not remove something.

@@ -1,4 +1,4 @@
-//! Dispatcher: owns the stream, numbers every event and passes it to the recorder and to the reporters.
+//! Dispatcher: owns the event stream, numbers every event, and passes the event to the recorder and to the reporters.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct RunOutcome {
     pub reports: Vec<String>,
 }
 
-/// Handles each message. Independent of the runtime; the recorder and the reporters have their own threads.
+/// Handler of all messages of a run. It does not use the async runtime. The recorder and the reporters have threads of their own.
 #[derive(Debug)]
 pub struct Dispatcher {
     last_seq: u64,
@@ -38,7 +38,7 @@ impl Dispatcher {
         Self { last_seq: 0, tally: Tally::default(), recorder, reporters }
     }
 
-    /// Handles a message. Returns false after the run's last event: no event may follow it.
+    /// Handles a message. Returns false after the last event of the run, which no event may follow.
     pub fn handle(&mut self, message: DispatcherMessage) -> bool {
         match message {
             DispatcherMessage::Event(draft) => self.event(draft),
@@ -57,7 +57,7 @@ impl Dispatcher {
         let event =
             Arc::new(Event { seq: self.last_seq, at: draft.at, elapsed_us: draft.elapsed_us, trial: draft.trial, kind: draft.kind });
         self.tally.event(&event);
-        // Recorded before it is shown, so that everything shown can be looked up.
+        // Records the event before it is shown, so that everything shown can be looked up.
         if let Some(recorder) = &self.recorder {
             recorder.record(Arc::clone(&event));
         }
@@ -82,7 +82,7 @@ impl Dispatching {
     /// Handles messages until `RunFinished`, or until all emitters are dropped.
     ///
     /// # Errors
-    /// The system has no further thread.
+    /// The system cannot create another thread.
     pub fn start(
         mut messages: UnboundedReceiver<DispatcherMessage>,
         recorder: Option<Recorder>,
@@ -100,7 +100,7 @@ impl Dispatching {
         Ok(Self(thread))
     }
 
-    /// Waits for the end of the run. Blocks, so it must not be called in an async task.
+    /// Waits for the end of the run. The function blocks, so it must not be called in an async task.
     #[must_use]
     pub fn finish(self) -> RunOutcome {
         self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

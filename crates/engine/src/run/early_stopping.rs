@@ -1,7 +1,7 @@
-//! `--until decided`: the comparisons that a plan can decide, their progress, and the trials they still need. Pure.
+//! `--until decided`: the comparisons that a plan can decide, their progress, and the trials that they still need. The functions are pure.
 //!
-//! Pairs are counted in the order of the plan: a later pair waits for all before it, however many trials run at once. The decisions, and
-//! the numbers of pairs they need, are therefore the same as if trials ran one after another; trials that end sooner cause no bias.
+//! Pairs are counted in the order of the plan. A later pair waits for all earlier pairs, however many trials run at once. So the decisions
+//! and their numbers of pairs are the same as if trials ran one after another. Trials that end sooner cause no bias.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use chaosrun_plan::resume::cell;
 use chaosrun_stats::power::MOST;
 use chaosrun_stats::sequential::{PairedSequence, SequentialDecision, turns};
 
-/// Comparison that is requested.
+/// Comparison that the user requested.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoppingQuestion {
     pub reference: String,
     pub metric: MetricValue,
     /// Non-inferiority margin, above 0 and below 1.
     pub margin: f64,
-    /// Probability that any of all answers is wrong.
+    /// Accepted probability that at least one of all answers is wrong.
     pub alpha: f64,
 }
 
@@ -42,7 +42,7 @@ pub enum Undecidable {
 pub struct EarlyStopping {
     question: StoppingQuestion,
     comparisons: Vec<Comparison>,
-    /// Results of trials by their number; `None` if the trial does not count.
+    /// Results of ended trials by trial number. `None` if the trial does not count.
     ended: HashMap<usize, Option<f64>>,
 }
 
@@ -59,12 +59,12 @@ struct Comparison {
     out_of_reach: bool,
 }
 
-/// Two trials by their numbers.
+/// Pair of two trials, by their numbers.
 #[derive(Debug, Clone, Copy)]
 struct Pair {
     subject: usize,
     reference: usize,
-    /// True if every scenario has had its turn after this pair.
+    /// True if a turn ends after this pair, so that the test may look. A turn has at most one pair of each scenario.
     ends_turn: bool,
 }
 
@@ -117,7 +117,7 @@ impl EarlyStopping {
         Ok(Self { comparisons, question, ended: HashMap::new() })
     }
 
-    /// Returns the comparisons in the form of the event.
+    /// Returns the requested comparisons as they are recorded in an event.
     #[must_use]
     pub fn sought(&self) -> Sought {
         let StoppingQuestion { reference, metric, margin, alpha } = &self.question;
@@ -125,7 +125,7 @@ impl EarlyStopping {
         Sought { reference: reference.clone(), metric, margin: *margin, alpha: *alpha, comparisons }
     }
 
-    /// Handles the final end of a trial. Returns the variants that it decides, or that can no longer be decided.
+    /// Handles the final end of a trial. Returns the variants that this end decides, or that can no longer be decided.
     pub fn ended(&mut self, number: usize, verdict: Verdict, score: Option<f64>) -> Vec<String> {
         let value = match (verdict, self.question.metric) {
             (Verdict::Invalid, _) => None,
@@ -207,7 +207,7 @@ impl Comparison {
         self.out_of_reach || self.sequence.decision().is_some()
     }
 
-    /// Counts the pairs whose turn it is. Returns true if the comparison is now settled.
+    /// Counts the pairs that are next in the order of the plan and have ended. Returns true if the comparison is now settled.
     fn take(&mut self, ended: &HashMap<usize, Option<f64>>) -> bool {
         while let Some(pair) = self.pairs.get(self.taken)
             && let (Some(subject), Some(reference)) = (ended.get(&pair.subject), ended.get(&pair.reference))
@@ -231,7 +231,7 @@ impl Comparison {
 
 /// Key of trials that differ only in the variant.
 type Place<'a> = (&'a str, &'a str, std::borrow::Cow<'static, str>, u64, usize);
-/// Key of trials that are repeated with other seeds.
+/// Key of trials that differ only in seed, repeat and variant.
 type Of<'a> = (&'a str, &'a str, std::borrow::Cow<'static, str>);
 
 fn kind(trial: &TrialPlan) -> Of<'_> {
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn results_out_of_order_are_counted_in_order() {
         let plan = plan(&["noop", "oracle"], 30);
-        // The reference always passes; the other variant fails on all seeds but the first twelve.
+        // The reference always passes. The other variant passes only on the first twelve seeds.
         let verdict = |trial: &TrialPlan| {
             if trial.scenario.variant.name == "noop" || trial.seed <= 12 { Verdict::Pass } else { Verdict::Fail }
         };
@@ -276,7 +276,7 @@ mod tests {
             until.answer("oracle", 0).unwrap()
         };
         let straight: Vec<usize> = (0..plan.len()).collect();
-        // Failing trials end first.
+        // Lets the failing trials end first.
         let mut biased = straight.clone();
         biased.sort_by_key(|place| (verdict(&plan[*place]) == Verdict::Pass, *place));
         let found = decided_by(&straight);

@@ -1,4 +1,4 @@
-//! Executor: runs trials in the order of the plan, as many at once as there are slots.
+//! Executor: runs trials in the order of the plan, at most as many at once as there are slots.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Runs all trials; returns the verdict of the last attempt by trial number.
+    /// Runs all trials. Returns the verdict of the last attempt by trial number.
     ///
-    /// After a gentle stop no further trial is started; running trials end by themselves.
+    /// After a gentle stop no further trial starts, and the running trials are cancelled and torn down. A stop by force aborts them.
     pub async fn run(&self, plan: &[Arc<TrialPlan>]) -> IndexMap<usize, Verdict> {
         let mut queue = TrialQueue::new(plan, self.policy.clone());
         let mut verdicts = IndexMap::new();
@@ -83,7 +83,7 @@ impl Executor {
                 () = self.stop.now.cancelled() => {
                     running.abort_all();
                     while let Some(ended) = running.join_next_with_id().await {
-                        // The trial ended by itself just before.
+                        // This trial ended by itself just before the stop.
                         if let Ok((task, ended)) = ended
                             && let Some(place) = under_way.iter().position(|trial| trial.task == task)
                         {
@@ -110,7 +110,7 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// Handles a panic of the trial's task: a bug in chaosrun. Exactly one `TrialFinished` is still emitted.
+    /// Handles a panic of the trial's task, which is a bug in chaosrun. Emits the one `TrialFinished` that the trial could not emit.
     fn broke(&self, error: &JoinError) -> EndedTrial {
         let finished = finished_by(Reason::bug(error));
         let ended = EndedTrial::of(&finished);

@@ -1,4 +1,4 @@
-//! Findings of a trial, and the judgement of them.
+//! Findings of a trial, and the judgement of the findings.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use chaosrun_scenario::model::{Heal, Provider, Scenario, Tool, Variant};
 use chaosrun_score as score;
 use chaosrun_score::{CaseFacts, FACTS_VERSION, SCORER_VERSION};
 
-/// Findings, filled phase by phase; a missing finding did not occur. Facts that events also contain are in the trial's [`CaseFacts`].
+/// Findings, filled in phase by phase. An empty finding means that it did not occur. Facts that events also contain are in the trial's
+/// [`CaseFacts`].
 #[derive(Debug, Default)]
 pub struct Findings {
     pub invalid: Option<Reason>,
@@ -23,7 +24,7 @@ pub struct Findings {
     pub unresolved: Option<Brief>,
     /// Start of the `stable_for` period in which the objectives held.
     pub objective_since: Option<Instant>,
-    /// State that held at the end, in words.
+    /// Description of the state that was stable at the end.
     pub stable: Option<String>,
     pub broken: Option<Brief>,
     pub safeguards: Vec<Brief>,
@@ -126,11 +127,12 @@ impl Findings {
     }
 }
 
-/// Returns true if a missing diagnosis counts against such an agent: controls and scripts have a fixed behaviour.
+/// Returns true if a missing diagnosis counts against this variant. Controls and scripts have a fixed behaviour, so a diagnosis is not
+/// expected of them.
 fn diagnoses_by_nature(variant: &Variant) -> bool {
     match &variant.provider {
         Provider::Model(spec) => spec.tools.contains(&Tool::SubmitDiagnosis),
-        // Third-party programs may omit a diagnosis: their protocol allows it.
+        // The protocol of external programs allows them to omit a diagnosis.
         Provider::Command(_) | Provider::Scripted { .. } | Provider::Noop | Provider::RestartAll | Provider::Oracle => false,
     }
 }

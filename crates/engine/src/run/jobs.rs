@@ -1,4 +1,4 @@
-//! Number of parallel trials, as the machine allows: `--jobs auto`.
+//! `--jobs auto`: number of parallel trials that the machine allows.
 
 use std::fs;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Slots {
 #[derive(Debug, Clone, Copy)]
 pub struct Machine {
     pub cores: usize,
-    /// Bytes that may be used without swapping; `None` if unknown.
+    /// Bytes that may be used without swapping. `None` if unknown.
     pub memory: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ const MIB: u64 = 1 << 20;
 const LEFT: u64 = 512 * MIB;
 /// Memory of a trial without its nodes: workload, monitor, agent.
 const TRIAL: u64 = 64 * MIB;
-/// Maximum number of trials that ask models: the number of exchanges that begin under one key before its server has answered.
+/// Largest number of parallel trials that ask models. The limiter of a model key starts with this number of concurrent exchanges.
 const EXCHANGES: usize = 16;
 
 impl Machine {
@@ -54,8 +54,11 @@ fn available(meminfo: &str) -> Option<u64> {
 }
 
 impl Jobs {
-    /// Returns one trial per core: its nodes elect and answer within times that an overloaded machine would break, and a verdict must not
-    /// depend on the number of parallel trials. Returns fewer if memory is short, or if the rate limit of a model's key would be exceeded.
+    /// Returns the number of parallel trials.
+    ///
+    /// The automatic number is one trial per core. An overloaded machine would break the times within which nodes elect and answer, and a
+    /// verdict must not depend on the number of parallel trials. The number is lower if memory is short, or if the rate limit of a model
+    /// key would be exceeded.
     #[must_use]
     pub fn slots(self, plan: &[Arc<TrialPlan>], machine: Machine) -> Slots {
         if let Self::Count(count) = self {
@@ -103,7 +106,7 @@ mod tests {
             (count, by.unwrap())
         };
         assert_eq!(slots("noop", 2, 23_000), (2, "2 cores".into()));
-        // Six nodes and the overhead of a trial.
+        // The divisor is the memory of six nodes and the overhead of a trial.
         assert_eq!(slots("noop", 64, 512 + 448 * 3), (3, "448 MiB of memory per trial".into()));
         assert_eq!(slots("noop", 4, 100).0, 1, "one always runs");
         assert_eq!(slots("kitchen", 64, 230_000), (16, "rate limit of a model key".into()));

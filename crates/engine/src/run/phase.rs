@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{EventKind, Phase};
 
-/// Open phase. Closing it requires the proof; a phase that is dropped open is reported as interrupted.
+/// Open phase. The proof is required to close the phase. A phase that is dropped open is reported as interrupted.
 #[derive(Debug)]
 pub struct OpenPhase {
     emitter: Emitter,
@@ -21,7 +21,7 @@ impl OpenPhase {
         Self { emitter: emitter.clone(), phase, began: Instant::now(), declared: Duration::ZERO, closed: false }
     }
 
-    /// Sets the part of this phase that the scenario declared as a wait.
+    /// Sets the duration of the wait that the scenario declares for this phase.
     #[must_use]
     pub fn declared(mut self, declared: Duration) -> Self {
         self.declared = declared;

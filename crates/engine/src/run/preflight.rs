@@ -1,4 +1,4 @@
-//! Checks before the first cluster is started that this machine supports the faults and agents of a run.
+//! Checks that this machine supports the faults and agents of a run. They run before the first cluster starts.
 
 use std::collections::BTreeSet;
 
@@ -22,8 +22,8 @@ pub struct MissingFeature {
     pub place: SourcePlace,
 }
 
-/// Returns the faults of these trials that this machine does not support. Features that every machine of a backend has are not checked: a
-/// run of plain faults costs nothing here.
+/// Returns the first fault of these trials that this machine does not support. Features that every machine of a backend has are not
+/// checked, so a run of plain faults costs nothing here.
 ///
 /// # Errors
 /// Fails if the engine does not answer.
@@ -42,7 +42,7 @@ pub async fn unable<'a>(
         if let Some(containers) = containers.filter(|_| backend.images) {
             let shared = features::shared(Some(containers.engine.facts()), abilities.features.get(&Feature::Fuse));
             abilities.features.insert(Feature::SharedFuse, shared);
-            // A container is started only for features that cannot be checked without one.
+            // Starts a container only for features that cannot be checked without one.
             let image = containers.images.get(&image::sidecar()).filter(|_| needed.iter().any(|feature| *feature != Feature::SharedFuse));
             if let Some(image) = image {
                 abilities.features.extend(features::tried(&containers.engine, &image.reference).await?);
@@ -80,7 +80,8 @@ pub async fn sandbox_unavailable<'a>(mut trials: impl Iterator<Item = &'a TrialP
     Some(SandboxUnavailable { variant: scenario.variant.name.clone(), backend: scenario.backend, why })
 }
 
-/// Returns the first of these trials whose agent works in a shell on this machine, if the machine has no shell.
+/// Returns the variant of the first of these trials whose agent works in a shell on this machine. Returns `None` if there is no such trial,
+/// or if the machine has a shell.
 #[must_use]
 pub fn missing_shell<'a>(mut trials: impl Iterator<Item = &'a TrialPlan>) -> Option<&'a str> {
     let works = |trial: &&TrialPlan| !trial.scenario.backend.contains_agents && !matches!(trial.scenario.variant.provider, Provider::Noop);
@@ -89,7 +90,8 @@ pub fn missing_shell<'a>(mut trials: impl Iterator<Item = &'a TrialPlan>) -> Opt
     workspace::find("bash", &path).is_none().then_some(found.scenario.variant.name.as_str())
 }
 
-/// Returns the features that a kind of fault needs besides rules in a namespace; without any, no container is started.
+/// Returns the features that a kind of fault needs besides nftables. Returns no features if one way of injecting the fault needs nothing
+/// else.
 fn asked(kind: &FaultDescription, backend: Backend) -> impl Iterator<Item = Feature> {
     let ways = kind.ways(backend.as_str());
     let plain = ways.iter().any(|way| way.needs.iter().all(|feature| *feature == Feature::Nftables));

@@ -1,4 +1,4 @@
-//! Queue of trials: decides which trial starts next, and when no more are started. Pure, so it is tested without running trials.
+//! Queue of trials: decides which trial starts next, and when no further trial starts. The queue is pure, so tests run no trials.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,26 +15,27 @@ use chaosrun_scenario::model::Budget;
 /// Policy for running the trials of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// Number of parallel trials; 0 counts as 1.
+    /// Number of parallel trials. 0 counts as 1.
     pub jobs: usize,
     /// Number of retries of an invalid trial.
     pub retries: u32,
-    /// True if no further trial starts after a trial of the subject that did not pass.
+    /// True if no further trial starts after a trial of the subject did not pass.
     pub fail_fast: bool,
     pub budget: Budget,
     /// Resources that trials of the same plan have used in earlier runs.
     pub spent: Cost,
-    /// Comparisons to decide, including results of earlier runs: they end a variant, and the run, as soon as they are decided.
+    /// Comparisons to decide, including results of earlier runs. A decided comparison ends its variant. The run ends if all comparisons are
+    /// decided.
     pub until: Option<EarlyStopping>,
-    /// Conditions under which the gate's answer is certain: they end the run as soon as they are met.
+    /// Conditions under which the gate's answer is certain. The run ends as soon as they are met.
     pub certain: Option<CertainRegression>,
 }
 
-/// End of a trial, as far as the queue needs it.
+/// End of a trial, as input of the queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndedTrial {
     pub verdict: Verdict,
-    /// True if a person interrupted the trial: it is not retried.
+    /// True if a person interrupted the trial. An interrupted trial is not retried.
     pub interrupted: bool,
     pub score: Option<f64>,
     /// Code of the verdict's reason.
@@ -66,13 +67,13 @@ pub struct TrialQueue {
     decided: Vec<ComparisonProgress>,
 }
 
-/// Trial that is to be run.
+/// Trial that waits or runs.
 #[derive(Debug, Clone)]
 struct Waiting {
     trial: Arc<TrialPlan>,
     /// Number of retries left.
     retries: u32,
-    /// True for a retry: the previous attempt counts unless this one ends.
+    /// True for a retry. The result of the previous attempt counts until the retry has ended.
     again: bool,
 }
 
@@ -89,8 +90,8 @@ impl TrialQueue {
         queue
     }
 
-    /// Returns the next trial if it may start now; the caller has to start it. After `None`, a trial may become available when another one
-    /// ends, unless none is running.
+    /// Returns the next trial if it may start now. The caller must start it. After `None`, another trial may become available when a
+    /// running trial ends.
     pub fn start(&mut self, id: &TrialId, elapsed: Duration) -> Option<Arc<TrialPlan>> {
         if self.stopped.is_some() || self.running.len() >= self.policy.jobs.max(1) {
             return None;
@@ -102,7 +103,7 @@ impl TrialQueue {
             return None;
         }
         let reserved = self.running.values().fold(self.spent, |sum, one| sum.and(budget::worst(&one.trial)));
-        // Resources that running trials do not use become free when they end.
+        // Waits for the end of running trials, because resources that they do not use become free then.
         if !self.running.is_empty() && budget::over(budget, next, reserved, elapsed).is_some() {
             return None;
         }
@@ -138,20 +139,21 @@ impl TrialQueue {
         }
     }
 
-    /// Returns true if another attempt of the trial would be of use.
+    /// Returns true if another attempt of the trial is useful.
     fn needs(&self, trial: &TrialPlan) -> bool {
         let settled = |until: &EarlyStopping| until.is_decided() || until.is_settled(&trial.scenario.variant.name);
         !self.policy.until.as_ref().is_some_and(settled)
     }
 
-    /// Removes the trials of these variants, which are no longer needed; removes all trials if no comparison is open.
+    /// Removes the waiting trials of these variants, because they are no longer needed. Removes all retries and stops the run if no
+    /// comparison is open.
     fn settle(&mut self, variants: &[String]) {
         let Some(until) = &self.policy.until else { return };
         for variant in variants {
             let mut not_needed = 0;
             self.waiting.retain(|one| {
                 let goes = one.trial.role == TrialRole::Subject && one.trial.scenario.variant.name == *variant;
-                // A retry has already begun.
+                // Does not count a retry, because its trial has already begun.
                 not_needed += usize::from(goes && !one.again);
                 !goes
             });
@@ -160,7 +162,7 @@ impl TrialQueue {
         if until.is_decided() && !matches!(self.stopped, Some(Stopped::Decided { .. })) {
             self.waiting.retain(|one| !one.again);
             self.stopped = Some(Stopped::Decided { comparisons: until.comparisons() });
-            // Trials that a budget prevented are no longer missing.
+            // Trials that a budget prevented are no longer missing, so the next notice counts anew.
             self.told = None;
         }
     }
@@ -175,7 +177,7 @@ impl TrialQueue {
         }
     }
 
-    /// Returns why no further trial starts and how many are missing: once when some are missing, and again when more are.
+    /// Returns why no further trial starts, and how many trials are missing. Returns this once, and again if the number has grown.
     pub fn news(&mut self) -> Option<(Stopped, usize)> {
         let missing = self.waiting.len();
         let why = self.stopped.as_ref().filter(|_| missing > self.told.unwrap_or_default())?;
@@ -218,7 +220,7 @@ mod tests {
         EndedTrial { verdict, interrupted: false, score: None, code: None, cost: Cost { usd, tokens: 10 } }
     }
 
-    /// Returns the trials that start now: number and attempt. Their ids are counted from `first`.
+    /// Returns number and attempt of the trials that start now. Their ids are counted from `first`.
     fn started(queue: &mut TrialQueue, first: usize) -> Vec<(usize, u32)> {
         (first..).map_while(|nth| queue.start(&id(nth), ELAPSED)).map(|trial| (trial.number, trial.attempt)).collect()
     }
@@ -260,7 +262,7 @@ mod tests {
     fn maximum_cost_of_a_trial_is_reserved_before_its_start() {
         let budget = Budget { usd: Some(5.0), ..Budget::default() };
         let policy = Policy { jobs: 9, budget, spent: Cost { usd: 0.5, tokens: 0 }, ..Policy::default() };
-        // Each costs at most two dollars.
+        // Each trial costs at most two dollars.
         let mut queue = TrialQueue::new(&plan("kitchen", &[1, 2, 3, 4, 5], &["limits.usd=2"]), policy);
         assert_eq!(started(&mut queue, 1), [(1, 1), (2, 1)], "a third might bring it to 6.50");
         assert_eq!(queue.news(), None, "but those that run may use less");

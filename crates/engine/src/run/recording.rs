@@ -1,4 +1,5 @@
-//! Cassettes of a run: the file to which each trial is recorded, or from which it is replayed. Decided before any trial starts.
+//! Cassettes of a run: the file to which each trial is recorded, or from which each trial is replayed. The files are chosen before any
+//! trial starts.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,14 @@ use chaosrun_models::cassette::{Cassette, CassetteOrigin, ToRecord, is_one};
 use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::Provider;
 
-/// Cassette to write, by the number of the trial.
+/// Cassette files to write, by the number of the trial.
 pub type Records = IndexMap<usize, PathBuf>;
 
-/// Returns a file for each of these trials that asks a model: `path` itself if it has the name of a cassette, otherwise files in that
-/// folder, whose names contain scenario, variant and seed.
+/// Returns a file for each of these trials that asks a model. If `path` has the name of a cassette, the file is `path`. Otherwise the files
+/// are in the folder `path`, and their names contain scenario, variant and seed.
 ///
 /// # Errors
-/// One sentence: no trial asks a model, several do and there is only one file, or a file exists already.
+/// Returns one sentence: no trial asks a model, several trials do but `path` is a single file, or a file exists already.
 pub fn records<'a>(path: &Path, trials: impl Iterator<Item = &'a TrialPlan>) -> Result<Records, String> {
     let asking: Vec<&TrialPlan> = trials.filter(|trial| lives(&trial.scenario.variant.provider)).collect();
     let mut records = Records::new();
@@ -40,7 +41,7 @@ pub fn records<'a>(path: &Path, trials: impl Iterator<Item = &'a TrialPlan>) -> 
     }
 }
 
-/// Returns the recording of a trial, if it is to be recorded.
+/// Returns the description of the recording of a trial. Returns `None` if the trial is not recorded.
 #[must_use]
 pub(crate) fn to_record(plan: &TrialPlan, records: &Records) -> Option<ToRecord> {
     let path = records.get(&plan.number)?.clone();
@@ -77,7 +78,7 @@ pub fn cassette(plan: &TrialPlan) -> Result<Option<&Path>, String> {
 /// Checks that every replayed trial has a readable cassette.
 ///
 /// # Errors
-/// One sentence about the first trial without one.
+/// Returns one sentence about the first trial without a readable cassette.
 pub fn ready<'a>(trials: impl Iterator<Item = &'a TrialPlan>) -> Result<(), String> {
     for trial in trials {
         let variant = &trial.scenario.variant.name;

@@ -23,21 +23,21 @@ use chaosrun_probe::HttpClient;
 use chaosrun_scenario::model::{Provider, Scenario};
 use chaosrun_workload::{WorkloadConfig, WorkloadHandle, WorkloadStarter};
 
-/// Users count as served if an operation was acknowledged within this time.
+/// Longest time since the last acknowledged operation for which users count as served.
 const SERVED: Duration = Duration::from_secs(1);
 
 /// Parts shared by the trials of a run.
 #[derive(Debug, Clone)]
 pub struct RunShared {
     pub supervisor: SupervisorClient,
-    /// Folders that nodes and agents may see; removed at the end of the run, whatever happens.
+    /// Folders that nodes and agents may see. They are removed at the end of the run, whatever happens.
     pub work: Arc<WorkRoot>,
     pub http: HttpClient,
-    /// First folder on an agent's PATH if the machine has no docker CLI of its own.
+    /// First folder on an agent's PATH, if the machine has no docker command line of its own.
     pub tools_dir: Option<PathBuf>,
-    /// True if agents that ask for a sandbox run without one on `local`: the machine cannot provide it, and the user allowed this.
+    /// True if agents that ask for a sandbox on `local` run without one. The machine cannot provide a sandbox, and the user allowed this.
     pub host_shell: bool,
-    /// Engine and images; present if a trial runs in containers.
+    /// Engine and images, if a trial runs in containers.
     pub containers: Option<Arc<Containers>>,
     /// Cassettes to write.
     pub records: Arc<Records>,
@@ -46,11 +46,11 @@ pub struct RunShared {
 /// All running parts of one trial.
 pub struct Stage {
     pub cluster: Arc<dyn Cluster>,
-    /// Folder of the agent; its path reveals nothing about the trial.
+    /// Folder of the agent. Its path reveals nothing about the trial.
     agent_dir: PathBuf,
     /// Path at which the docker proxy listens.
     engine: PathBuf,
-    /// True if the agent asks for a sandbox, and may have one.
+    /// True if the agent asks for a sandbox and can have one.
     sandboxed: bool,
     record_dir: PathBuf,
     scenario: Arc<Scenario>,
@@ -64,7 +64,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Chooses addresses and creates folders; starts nothing yet.
+    /// Prepares the parts: chooses addresses and creates folders. Starts nothing yet.
     pub async fn new(context: &TrialContext) -> Result<Self, ClusterError> {
         let TrialContext { plan, trial, shared, record_dir, emitter, cancel, .. } = context;
         let placing = Placing { backend: plan.scenario.backend, spec: &plan.scenario.cluster, trial, seed: plan.seed, record_dir, emitter };
@@ -117,12 +117,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Returns true if the agent can reach nothing but the trial from its workspace.
+    /// Returns true if the agent can reach only the trial from its workspace.
     pub fn walled(&self) -> bool {
         self.sandboxed || self.scenario.backend.contains_agents
     }
 
-    /// Starts the docker proxy and opens the workspace. Only an agent needs them: they exist from the ticket on.
+    /// Starts the docker proxy and opens the workspace. Only an agent needs them, so they exist only after the ticket.
     pub async fn mediate(&mut self, secret: &str, services: Vec<Service>) -> Result<Workspace, String> {
         let mut settings = ProxySettings::new(&self.engine, secret);
         settings.faces = super::container_views::of(&self.scenario, self.cluster.topology());
@@ -136,7 +136,7 @@ impl Stage {
         self.cluster.open_workspace(&workspace_spec).await.map_err(|error| error.to_string())
     }
 
-    /// Returns the context in which the cluster's actions are carried out.
+    /// Returns the context in which the actions of the cluster are carried out.
     pub fn action_context(&self, monitor: &MonitorHandle) -> ActionContext {
         ActionContext {
             spec: Arc::clone(&self.scenario.cluster),
@@ -150,7 +150,7 @@ impl Stage {
         self.monitor.as_ref().map(|(monitor, _)| monitor)
     }
 
-    /// Returns a function that tells if users are being served; always true without a workload.
+    /// Returns a function that tells whether users are served. Without a workload, the function always returns true.
     pub fn served(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let stats = self.workload.as_ref().map(WorkloadHandle::stats);
         move || stats.as_ref().is_none_or(|stats| stats.window(SERVED).acknowledged > 0)
@@ -160,14 +160,14 @@ impl Stage {
         self.workload.take()
     }
 
-    /// Ends all parts. Safe to call in any state.
+    /// Ends all parts. The function may be called in any state.
     pub async fn down(&mut self) -> Result<(), ClusterError> {
         if let Some(mut workload) = self.workload.take() {
             workload.stop().await;
         }
         if let Some((monitor, task)) = self.monitor.take() {
             monitor.stop();
-            // A panic of the monitor was already reported; there is nothing left to end.
+            // A panic of the monitor is already reported, and leaves nothing to end.
             let _ = task.await;
         }
         if let Some(docker_proxy) = self.docker_proxy.take() {

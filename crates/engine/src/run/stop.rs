@@ -1,4 +1,4 @@
-//! Stopping a run: at the first signal gently (heal, tear down, record), at the second by force.
+//! Stop of a run: gently at the first signal (heal, tear down, record), by force at the second.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -6,17 +6,17 @@ use tokio_util::sync::CancellationToken;
 use chaosrun_base::removal::RemovalLayer;
 use chaosrun_base::task;
 
-/// Two levels of stopping, each a token to wait on.
+/// Two levels of stopping. Each level is a token to wait on.
 #[derive(Debug, Clone, Default)]
 pub struct StopTokens {
-    /// First SIGINT or SIGTERM, or a full disk: trials end as interrupted, everything is removed.
+    /// First signal, or a full disk. Trials end as interrupted, and everything is removed.
     pub gently: CancellationToken,
-    /// Second signal: everything is killed at once.
+    /// Second signal. Everything is killed at once.
     pub now: CancellationToken,
 }
 
 impl StopTokens {
-    /// Listens to SIGINT, SIGTERM and SIGHUP for as long as the runtime lives. Calls `told` at each signal.
+    /// Listens to SIGINT, SIGTERM and SIGHUP for as long as the runtime lives. Calls `told` with the number of signals so far.
     ///
     /// # Errors
     /// Fails if a handler cannot be installed.

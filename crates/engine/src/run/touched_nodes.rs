@@ -1,4 +1,4 @@
-//! Nodes that the agent changed, by any means: the cluster reports the origin of each change.
+//! Nodes that the agent changed, by any means. The cluster reports the origin of each change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use chaosrun_base::task;
 use chaosrun_cluster::Cluster;
 use chaosrun_event::Actor;
 
-/// Names of touched nodes, in the order of their first change.
+/// Names of the touched nodes, in the order of their first change.
 #[derive(Debug, Clone)]
 pub struct TouchedNodes(Arc<Mutex<Vec<String>>>);
 

@@ -40,7 +40,7 @@ use chaosrun_score::CaseFacts;
 
 /// Maximum duration of the final reads, until every key has been answered.
 const READS: Duration = Duration::from_secs(60);
-/// Maximum duration of the final reads of a cluster that is still broken: they cannot improve the verdict.
+/// Maximum duration of the final reads of a cluster that is still broken. Longer reads could not improve the verdict.
 const READS_WHEN_BROKEN: Duration = Duration::from_millis(500);
 /// Maximum time in which an interrupted agent and all its processes must end.
 const AGENT_ENDS: Duration = Duration::from_secs(10);
@@ -49,14 +49,14 @@ const AGENT_ENDS: Duration = Duration::from_secs(10);
 pub struct TrialContext {
     pub plan: Arc<TrialPlan>,
     pub trial: TrialId,
-    /// Sender bound to the trial.
+    /// Emitter that is bound to the trial.
     pub emitter: Emitter,
     pub shared: RunShared,
     /// Folder of the trial in the record: logs, outputs, history.
     pub record_dir: PathBuf,
-    /// Token that stops the trial: it ends as invalid, interrupted.
+    /// Token that stops the trial. The trial then ends as invalid with the code `interrupted`.
     pub cancel: CancellationToken,
-    /// Panics of the trial's tasks: after one the trial ends as invalid, by a bug.
+    /// Panics of the trial's tasks. After a panic, the trial ends as invalid with the code `bug`.
     pub panics: Panics,
 }
 
@@ -70,7 +70,7 @@ async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
     let began = Instant::now();
     let case = Arc::new(Mutex::new(CaseFacts::default()));
     let seen = Arc::clone(&case);
-    // The judgement is based on the recorded events, now and in a later rescore.
+    // Builds the judgement from the recorded events, as a later re-evaluation does.
     context.emitter = context.emitter.tapped(move |at_us, kind| seen.lock().unwrap_or_else(PoisonError::into_inner).event(at_us, kind));
     let TrialContext { plan, emitter, cancel, panics, .. } = &context;
     emitter.emit(EventKind::TrialStarted(Box::new(plan.started())));
@@ -99,7 +99,7 @@ async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
             findings = trial.findings;
         }
     }
-    // Checked regardless of other findings: a panicked task may be their cause.
+    // Replaces any other finding, because a panicked task may be its cause.
     if let Some(panicked) = panics.seen() {
         findings.invalid = Some(Reason::bug(panicked));
     }
@@ -121,7 +121,7 @@ struct Trial {
     id: TrialId,
     emitter: Emitter,
     cancel: CancellationToken,
-    /// Ends the timeline and the watch for changes by the agent; cancelled with the trial, and before `down`.
+    /// Token that ends the timeline and the watch for changes by the agent. It is cancelled with the trial, and before `down`.
     acting: CancellationToken,
     stage: Stage,
     chaos: watch::Receiver<ChaosState>,
@@ -131,7 +131,7 @@ struct Trial {
     begun: watch::Sender<u32>,
     touches: TouchedNodes,
     records: Arc<Records>,
-    /// Task of the agent while it works. After an interrupt it ends by itself, so that its actions and cost are recorded.
+    /// Task of the agent while the agent works. After an interrupt the agent ends by itself, so that its actions and cost are recorded.
     working: Option<AbortOnDropHandle<AgentReport>>,
     findings: Findings,
 }
@@ -157,7 +157,7 @@ impl Trial {
         }
     }
 
-    /// Runs the phases in order. `Err` = the environment failed, or the scenario cannot be judged: the trial is invalid.
+    /// Runs the phases in order. Returns an error if the environment failed or the scenario cannot be judged. The trial is then invalid.
     async fn run_phases(&mut self) -> Result<(), Reason> {
         self.up().await?;
         let monitor = self.steady().await?;
@@ -192,7 +192,7 @@ impl Trial {
         up
     }
 
-    /// Waits until every invariant has held for `steady_for` without a break, and users are served.
+    /// Waits until users are served and every invariant has held for `steady_for` without a break.
     async fn steady(&mut self) -> Result<MonitorHandle, Reason> {
         let wanted = self.scenario.timing.steady_for;
         let phase = OpenPhase::new(&self.emitter, Phase::Steady).declared(wanted);
@@ -249,7 +249,7 @@ impl Trial {
         let Some(at) = first.into_iter().chain(paged).min() else { return Ok(()) };
         let phase = OpenPhase::new(&self.emitter, Phase::Chaos).declared(at);
         if let Some(page) = &scenario.page {
-            // A timer is never due before its next millisecond, and usually there is no wait.
+            // Skips the wait for 0, because a timer waits at least until the next millisecond.
             if !page.at.is_zero() {
                 tokio::time::sleep_until((steady + page.at).into()).await;
             }
@@ -266,7 +266,7 @@ impl Trial {
         let told = match first {
             None => Ok("paged".to_owned()),
             Some(at) => {
-                // The cluster's own calls bound the injection; this deadline is only a safety net.
+                // The calls to the cluster have time limits of their own. This deadline is only a safety net.
                 let deadline = steady + at + Duration::from_secs(30);
                 let injected = wait::until(&mut self.chaos, deadline, |state| {
                     let names = || state.active.iter().map(|fault| format!("{} {}", fault.fault, fault.targets.join(", "))).collect();
@@ -288,7 +288,8 @@ impl Trial {
         told.map(|_| ())
     }
 
-    /// Waits until a probe of chaosrun has felt every fault that was injected so far: an earlier repair would prevent the proof of a fault.
+    /// Waits until a probe of chaosrun has felt every fault that was injected so far. An earlier repair would make the proof of a fault
+    /// impossible.
     async fn felt(&mut self) -> Result<(), Reason> {
         let ids: Vec<String> = self.chaos.borrow().active.iter().map(|fault| fault.id.clone()).collect();
         if ids.is_empty() {
@@ -307,7 +308,7 @@ impl Trial {
         told.map(|_| ()).map_err(|why| Reason::environment(ReasonCode::FaultNotFelt, why).help("chaosrun show"))
     }
 
-    /// Checks that all faults were felt. Later faults count as much as the first: a fault that was not felt proves nothing about the agent.
+    /// Checks that all faults were felt. Later faults count as much as the first. A fault that was not felt proves nothing about the agent.
     fn all_felt(&self) -> Result<(), Box<Reason>> {
         let chaos = self.chaos.borrow();
         if let Some(failure) = &chaos.failure {
@@ -320,7 +321,7 @@ impl Trial {
         Err(Box::new(Reason::environment(ReasonCode::FaultNotFelt, why).at(place).help("chaosrun show")))
     }
 
-    /// Waits for the first ticket. Without one a repair cannot be judged, but inaction can.
+    /// Waits for the first ticket. Without a ticket, a repair cannot be judged, but inaction can be judged.
     async fn detect(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<Option<(Ticket, Instant)>, Reason> {
         let injected = self.chaos.borrow().first_injected;
         if injected.is_none() && self.scenario.page.is_none() {
@@ -398,11 +399,11 @@ impl Trial {
         let broken = |brief: &&Brief| brief.kind == InvariantKind::Objective && !brief.unknown;
         self.findings.unresolved = monitor.state().borrow().troubles.iter().find(broken).cloned();
         self.findings.agent = Some(report);
-        // A failed provider leaves nothing to judge, and so nothing to wait for.
+        // If the provider failed, there is nothing to judge, and therefore nothing to wait for.
         failed.map_or(Ok(()), Err)
     }
 
-    /// Lets an agent that was working at an interrupt end by itself.
+    /// Waits until an agent that was working at an interrupt ends by itself.
     async fn interrupted(&mut self) {
         if let Some(working) = self.working.take()
             && let Ok(Ok(report)) = tokio::time::timeout(AGENT_ENDS, working).await
@@ -411,7 +412,7 @@ impl Trial {
         }
     }
 
-    /// Returns the services for an agent that is a program.
+    /// Returns the services for an agent that is an external program.
     fn served(&self) -> Option<Result<Served, String>> {
         let Provider::Command(program) = &self.scenario.variant.provider else { return None };
         let (record, chosen) = (recording::to_record(&self.plan, &self.records), recording::cassette(&self.plan).ok().flatten());
@@ -430,7 +431,7 @@ impl Trial {
         Some(Served::open(program, opening))
     }
 
-    /// Returns the acting agent. The commands of a `check` may name the fault, which no variant may.
+    /// Returns the acting agent. The commands of a `check` may name the fault. The files of a variant may not.
     fn subject(&self) -> Subject {
         let variant = &self.scenario.variant;
         let of_check = |check: &&Check| !check.run.is_empty() && check.variant.as_ref().is_some_and(|own| own.name == variant.name);
@@ -449,7 +450,7 @@ impl Trial {
         let from = self.findings.ticket_at.or(self.chaos.borrow().first_injected).unwrap_or(steady);
         let limit = from + timing.repair_within;
         let mut state = monitor.state();
-        // Objectives that held before the agent ended prove nothing about the final state.
+        // Objectives that held only before the agent ended prove nothing about the final state.
         let ended = Instant::now();
         loop {
             let phase = OpenPhase::new(&self.emitter, Phase::Settle);
@@ -504,7 +505,7 @@ impl Trial {
         self.nodes_up().map_or(objectives.clone(), |up| format!("{up}, {objectives}"))
     }
 
-    /// Describes how many nodes run; `None` without nodes.
+    /// Describes how many nodes run. Returns `None` without nodes.
     fn nodes_up(&self) -> Option<String> {
         let nodes = self.stage.cluster.status();
         let running = nodes.iter().filter(|node| node.state == NodeState::Running).count();
@@ -515,11 +516,11 @@ impl Trial {
         }
     }
 
-    /// Stops the users, reads back everything they wrote, and checks the history.
+    /// Stops the users, reads back everything that they wrote, and checks the history.
     async fn preserved(&mut self) {
         let Some(workload) = self.stage.take_workload() else { return };
         let phase = OpenPhase::new(&self.emitter, Phase::Preserved);
-        // A trial that was escalated to people may be judged although the system is broken.
+        // A trial that was handed over to people is judged even if the system is broken.
         let handed_over =
             self.scenario.goal == Goal::Escalate && self.findings.agent.as_ref().is_some_and(|agent| agent.end == AgentEnd::Escalate);
         let deadline = if handed_over || self.findings.objective_since.is_some() { READS } else { READS_WHEN_BROKEN };
@@ -536,7 +537,7 @@ impl Trial {
         self.findings.history = Some(history);
     }
 
-    /// Ends all parts of the trial; never fails the trial, because the verdict is about the time before.
+    /// Ends all parts of the trial. A failure here does not change the verdict, because the verdict is about the time before.
     async fn down(&mut self) {
         self.acting.cancel();
         self.effects.mend(&*self.stage.cluster).await;
@@ -552,7 +553,7 @@ impl Trial {
     }
 }
 
-/// Returns the reason if the provider of the agent's decisions failed: the agent is not to blame.
+/// Returns the reason if the provider of the agent's decisions failed. The agent is then not to blame.
 fn provider_failed(report: &AgentReport) -> Option<Reason> {
     let code = if report.blame == Blame::Cassette { ReasonCode::Cassette } else { ReasonCode::ProviderError };
     (report.end == AgentEnd::Error).then(|| Reason::blaming(report.blame, code, report.detail.clone()))
@@ -569,7 +570,7 @@ const fn end_word(end: AgentEnd) -> &'static str {
     }
 }
 
-/// Returns the proof of a fault; `named` if there are several.
+/// Returns the proof of a fault. The proof contains the fault's id if `named` is true.
 fn felt_by(felt: &Felt, named: bool) -> Result<String, String> {
     let whose = if named { format!("`{}` ", felt.id) } else { String::new() };
     match felt.after {

@@ -1,14 +1,15 @@
-//! Waits of a trial for conditions that the monitor and the timeline publish, never only for time.
+//! Waits of a trial for conditions that the monitor and the timeline publish, each with a deadline.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// The condition was not met by the deadline, or can never be met because its publisher is gone.
+/// Error of a wait: the condition was not met by the deadline, or can never be met because its publisher has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLate;
 
-/// Waits until `since` has returned the same moment for `wanted` without a break; returns that moment.
+/// Waits until a condition has held for `wanted` without a break. `since` returns the moment from which the condition holds. The same
+/// moment is returned.
 pub async fn held<T>(
     state: &mut watch::Receiver<T>,
     wanted: Duration,
@@ -35,7 +36,7 @@ pub async fn held<T>(
     }
 }
 
-/// Waits until `found` returns a value.
+/// Waits until `found` returns a value, and returns that value.
 pub async fn until<T, R>(state: &mut watch::Receiver<T>, deadline: Instant, found: impl Fn(&T) -> Option<R>) -> Result<R, TooLate> {
     loop {
         if let Some(found) = found(&state.borrow_and_update()) {
@@ -60,7 +61,7 @@ mod tests {
         let since = Instant::now();
         tx.send_replace(Some(since));
         assert_eq!(held(&mut rx, Duration::ZERO, far, |state| *state).await, Ok(since));
-        // The condition has held too briefly at the deadline.
+        // The condition has not held long enough at the deadline.
         assert_eq!(held(&mut rx, Duration::from_secs(30), Instant::now(), |state| *state).await, Err(TooLate));
         drop(tx);
         assert_eq!(until(&mut rx, far, |_| None::<()>).await, Err(TooLate));

@@ -45,7 +45,7 @@ impl Risk {
 #[derive(Debug, Clone, Serialize)]
 pub struct Param {
     pub kind: ParamKind,
-    /// Default in its resolved form; none if the parameter is required.
+    /// Default in its resolved form. `None` if the parameter is required.
     pub default: Option<serde_json::Value>,
     pub description: String,
 }
@@ -72,7 +72,7 @@ pub enum ParamType {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParamKind {
-    /// One of these nodes.
+    /// Name of a node, one of `names`.
     Node {
         names: Vec<String>,
     },
@@ -144,10 +144,10 @@ impl Step {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct HttpStep {
-    /// Observations that its templates name.
+    /// Observations that the templates of the step name.
     #[serde(skip)]
     pub about: Vec<String>,
-    /// Role whose nodes are asked until one accepts the request; that node is `self` then.
+    /// Role whose nodes are asked until one of them accepts the request. That node is then `self` in templates.
     pub on: Option<String>,
     pub method: String,
     pub url: Template,
@@ -172,7 +172,7 @@ pub struct NodeStep {
     pub about: Vec<String>,
     pub node: Template,
     pub verb: Verb,
-    /// Grace period; the node's own if none.
+    /// Grace period. `None` stands for the grace period of the node.
     #[serde(serialize_with = "maybe_duration")]
     pub grace: Option<Duration>,
 }

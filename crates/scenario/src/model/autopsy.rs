@@ -33,7 +33,7 @@ pub struct CommandRule {
     pub name: String,
     /// Regular expression on one simple command.
     pub pattern: String,
-    /// Place where the command must run; none for any place.
+    /// Place where the command must run. `None` stands for any place.
     pub place: Option<Whereabouts>,
     pub reversibility: Reversibility,
     pub weight: f64,
@@ -55,7 +55,7 @@ pub enum Whereabouts {
     Agent,
 }
 
-/// Difficulty of undoing a command, in ascending order.
+/// Classes of commands by the difficulty of undoing them, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reversibility {
@@ -79,9 +79,9 @@ impl Reversibility {
 /// Limits for repeated commands.
 #[derive(Debug, Clone, Serialize)]
 pub struct Thrashing {
-    /// Number of equal changing commands, or of starts of the same node, that counts as thrashing.
+    /// Number of equal changing commands, or of starts of the same node, that count as thrashing.
     pub same: usize,
-    /// Number of equal read-only commands that counts as thrashing.
+    /// Number of equal read-only commands that count as thrashing.
     pub same_look: usize,
     #[serde(serialize_with = "duration")]
     pub within: Duration,

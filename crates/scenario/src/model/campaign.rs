@@ -1,4 +1,4 @@
-//! Campaign: many trials that answer one question.
+//! Campaign: many trials that together answer one question.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Campaign {
     pub file: Arc<SourceFile>,
 }
 
-/// Budget of all trials together. None = no limit.
+/// Budget of all trials together. `None` means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Budget {
     pub usd: Option<f64>,

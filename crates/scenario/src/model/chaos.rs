@@ -19,7 +19,7 @@ pub struct Chaos {
     pub heal: Heal,
     /// True for a confounder, which is not part of the truth.
     pub noise: bool,
-    /// Command that the oracle runs, once per target, instead of the fault's own repair. None = the fault's own repair.
+    /// Command that the oracle runs, once per target. `None` stands for the repair that the fault itself defines.
     pub repair: Option<Template>,
     #[serde(skip)]
     pub place: SourcePlace,
@@ -53,7 +53,7 @@ pub struct Trigger {
     pub nth: u32,
     #[serde(serialize_with = "duration")]
     pub plus: Duration,
-    /// Latest time after steady state: the fault is injected then even without the event.
+    /// Latest time after steady state. At this time the fault is injected even without the event.
     #[serde(serialize_with = "duration")]
     pub latest: Duration,
 }
@@ -72,7 +72,7 @@ pub enum TriggerEvent {
 /// Number and interval of injections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Repeat {
-    /// Number of injections; 1 = once.
+    /// Number of injections, at least 1.
     pub times: u32,
     /// Time from one injection to the next.
     #[serde(serialize_with = "duration")]

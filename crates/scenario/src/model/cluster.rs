@@ -25,7 +25,7 @@ pub struct ClusterSpec {
     /// Interval of the probes.
     #[serde(serialize_with = "duration")]
     pub tick: Duration,
-    /// Declared clock scale of stand-in nodes; `cluster.scale` in templates, printed in every report.
+    /// Declared clock scale of stand-in nodes: `cluster.scale` in templates. Every report prints the scale.
     pub clock_scale: Option<f64>,
     pub observe: IndexMap<String, Probe>,
     pub lets: IndexMap<String, Expr>,
@@ -37,14 +37,14 @@ pub struct ClusterSpec {
     pub actions: IndexMap<String, Action>,
     /// Commands that must be on the PATH of the agent's shell on this backend.
     pub tools: Vec<String>,
-    /// Image of the agent's container. None on `local`.
+    /// Image of the agent's container. `None` on `local`.
     pub toolbox: Option<ImageSource>,
-    /// True if stand-ins replace the real programs: the file's `standin:` sections apply.
+    /// True if stand-ins replace the real programs. The `standin:` sections of the file then apply.
     pub standin: bool,
 }
 
 impl ClusterSpec {
-    /// Returns facts about the nodes that faults depend on, in the order of the cluster.
+    /// Returns the facts about nodes on which faults depend, in the order of the cluster.
     #[must_use]
     pub fn fault_nodes(&self) -> Vec<FaultNode> {
         let facts = |node: &Node| FaultNode {
@@ -76,30 +76,32 @@ pub struct Node {
     pub index: usize,
     /// Ports in containers by name. On `local`, free ports are chosen.
     pub ports: IndexMap<String, u16>,
-    /// Image of its container. None on `local`.
+    /// Image of the node's container. `None` on `local`.
     pub image: Option<ImageSource>,
-    /// Program and arguments. The first word `chaosrun` means this program itself.
+    /// Program and arguments. The first word `chaosrun` stands for this program itself.
     pub command: Vec<Template>,
     pub args: Vec<Template>,
     pub env: IndexMap<String, Template>,
-    /// Files: name below the node's directory -> content. Rendered at `up` only.
+    /// Files by their names below the node's directory, with the templates of their contents. They are rendered only at `up`.
     pub files: IndexMap<String, Template>,
     pub data: Template,
     /// Capacity of the data directory in bytes.
     pub disk: Option<u64>,
-    /// Limits of processes, by the name that `docker run --ulimit` uses (`nofile`). In containers only.
+    /// Limits of processes, by the names that `docker run --ulimit` uses (such as `nofile`). In containers only.
     pub ulimits: IndexMap<String, u64>,
-    /// Number of processors that it may use. In containers only.
+    /// Number of processors that the node may use. In containers only.
     pub cpus: Option<f64>,
     pub memory: Option<u64>,
-    /// User of its processes in the container; the image's own if none.
+    /// User of the node's processes in the container. `None` stands for the user of the image.
     pub user: Option<String>,
     pub ready: Option<Ready>,
     /// Time between SIGTERM and SIGKILL at a stop.
     #[serde(serialize_with = "duration")]
     pub stop_grace: Duration,
-    /// True if a fault may change the node's clocks; the same for its disk below. Only then the node is started with the necessary
-    /// equipment. Both follow from the scenario's faults, so they are not part of the node's serialized form.
+    /// True if a fault may change the node's clocks. The same holds for `layer` and the node's disk. The node is started with the necessary
+    /// equipment only in these cases.
+    ///
+    /// Both values follow from the scenario's faults, so they are not part of the node's serialized form.
     #[serde(skip)]
     pub clock: bool,
     #[serde(skip)]
@@ -114,7 +116,7 @@ pub struct Node {
 pub enum ImageSource {
     /// Image reference, pulled if missing.
     Pull(String),
-    /// Folder with a Dockerfile, found like other files. `packages` (of Debian) are passed in the build argument `PACKAGES`.
+    /// Folder with a Dockerfile, found like other files. The build argument `PACKAGES` contains the Debian packages `packages`.
     Build { folder: String, packages: Vec<String> },
 }
 
@@ -133,7 +135,7 @@ pub struct Probe {
     pub kind: ProbeSpec,
     #[serde(serialize_with = "duration")]
     pub timeout: Duration,
-    /// Minimum interval; zero = every tick.
+    /// Minimum interval. Zero means every tick.
     #[serde(serialize_with = "duration")]
     pub every: Duration,
     /// Age from which a result is `unknown`.
@@ -146,12 +148,12 @@ pub struct Probe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
-    /// Asks every node of the role; the result is a list with one item per node, each with `.node`.
+    /// Asks every node of the role. The result is a list with one item per node, and each item has `.node`.
     Each(String),
-    /// Asks the nodes of the role until one answers; the result is one answer.
+    /// Asks the nodes of the role until one answers. The result is this answer.
     Any(String),
     Workload,
-    /// Runs on the runner's side, not in a node.
+    /// Runs on the machine of the runner, not in a node.
     Tools,
 }
 
@@ -159,9 +161,9 @@ pub enum On {
 pub struct Invariant {
     pub name: String,
     pub kind: InvariantKind,
-    /// List; the condition is evaluated for every item.
+    /// List. The condition is evaluated for every item.
     pub each: Option<Expr>,
-    /// Node of an item: a node name or any of its addresses.
+    /// Node of an item. The value is the name of a node or any of its addresses.
     pub node: Option<Expr>,
     pub expect: Expr,
     /// Time for which the condition must be violated before the violation counts.

@@ -1,5 +1,5 @@
-//! Resolved form of a scenario: all defaults are applied. One file per kind of file, and `chaos` for the times of faults. The faults
-//! themselves are in [`chaosrun_fault`].
+//! Resolved form of a scenario, with all defaults applied. There is one file per kind of file, and `chaos` for the times of faults. The
+//! faults themselves are in [`chaosrun_fault`].
 
 mod action;
 mod autopsy;

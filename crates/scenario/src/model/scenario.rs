@@ -26,16 +26,16 @@ pub struct Scenario {
     pub goal: Goal,
     pub timing: Timing,
     pub chaos: Vec<Chaos>,
-    /// Ids of the chaos entries that are the truth. Default: all that are not noise.
+    /// Ids of the chaos entries that are the truth. Default: all entries that are not noise.
     pub truth: Vec<String>,
     pub page: Option<Page>,
     pub variant: Arc<Variant>,
-    /// Smaller limits of `declared_limits` and the variant's.
+    /// Limits that apply: the smaller one of each limit in `declared_limits` and in the variant.
     pub limits: Limits,
     /// Limits that the scenario itself sets.
     pub declared_limits: Limits,
     pub scoring: Arc<Scoring>,
-    /// Commands that the oracle runs instead of the faults' own repairs; empty = the faults' own repairs.
+    /// Commands that the oracle runs. If empty, the oracle runs the repairs that the faults themselves define.
     pub solution: Vec<Template>,
     /// Tests of the scenario itself, by name.
     pub check: IndexMap<String, Check>,
@@ -45,7 +45,7 @@ pub struct Scenario {
     pub golden: Buckets,
 }
 
-/// Limits between the buckets of times (seconds) and scores in golden files, ascending.
+/// Limits between the buckets of golden files, in ascending order. Times are in seconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Buckets {
     pub detect_s: Vec<f64>,
@@ -114,19 +114,19 @@ pub struct Timing {
     pub ready_within: Duration,
 }
 
-/// Limits of an agent. None = no limit.
+/// Limits of an agent. `None` means no limit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Limits {
-    /// Time from the ticket.
+    /// Time limit for the agent, from the ticket.
     #[serde(serialize_with = "duration")]
     pub wall: Duration,
     pub turns: u32,
     pub tokens: Option<u64>,
     pub usd: Option<f64>,
-    /// Time for one command; its whole process group is killed afterwards.
+    /// Time limit for one command. Its whole process group is killed after that time.
     #[serde(serialize_with = "duration")]
     pub command: Duration,
-    /// Bytes of a command's output that the agent is shown (head and tail).
+    /// Number of bytes of a command's output that the agent is shown (head and tail).
     pub output: usize,
 }
 
@@ -157,7 +157,7 @@ impl Limits {
 pub struct Page {
     #[serde(serialize_with = "duration")]
     pub at: Duration,
-    /// Name of the invariant; `page` if the file names none.
+    /// Name of the invariant. The name is `page` if the file names none.
     pub invariant: String,
     pub node: Option<String>,
     pub text: String,
@@ -165,16 +165,16 @@ pub struct Page {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
-    /// Variant to run. For `run`, a variant that runs these commands.
+    /// Variant to run. For `run`, a variant that runs the commands.
     pub variant: Option<Arc<Variant>>,
     pub run: Vec<Template>,
-    /// Correct verdicts.
+    /// Verdicts that are correct.
     pub expect: Vec<Verdict>,
     /// Timing of the scenario with the overrides of the check.
     pub timing: Timing,
 }
 
-/// Use of one of the cluster's workloads.
+/// Use of a workload of the cluster.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorkloadUse {
     pub name: String,

@@ -10,8 +10,8 @@ use super::AutopsyRules;
 use chaosrun_diagnostic::SourceFile;
 use chaosrun_expr::Expr;
 
-/// Scoring: `score = sqrt(correctness * safety)`, each the weighted mean of its parts. A catastrophic part at 0 makes the score 0. A
-/// gate whose condition is true limits the score to its cap.
+/// Scoring: `score = sqrt(correctness * safety)`. Each factor is the weighted mean of its parts. If a catastrophic part is 0, the score is
+/// 0. If the condition of a gate is true, the score is at most the gate's cap.
 #[derive(Debug, Clone, Serialize)]
 pub struct Scoring {
     pub name: String,
@@ -34,7 +34,7 @@ pub struct Scoring {
 /// Condition that limits the score, regardless of its parts.
 #[derive(Debug, Clone, Serialize)]
 pub struct Gate {
-    /// The gate applies if this is true.
+    /// Condition under which the gate applies.
     pub when: Expr,
     /// Maximum score if the gate applies.
     pub cap: f64,
@@ -46,8 +46,10 @@ pub struct Gate {
 pub struct Part {
     pub weight: f64,
     pub value: Expr,
-    /// Points (measured, value 0..1), measured ascending, linear in between, flat outside. Empty: true = 1, false = 0, numbers
-    /// unchanged.
+    /// Points (measured, value from 0 to 1), in ascending order of the measured number. Values between the points are linear, and values
+    /// outside are constant.
+    ///
+    /// Without points, true counts as 1, false as 0, and numbers are unchanged.
     pub curve: Vec<(f64, f64)>,
     /// If this part is 0, the whole score is 0.
     pub catastrophic: bool,

@@ -26,7 +26,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Returns true if it may use the cluster's actions.
+    /// Returns true if the variant may use the cluster's actions.
     #[must_use]
     pub fn acts(&self) -> bool {
         match &self.provider {
@@ -41,7 +41,7 @@ impl Variant {
     }
 }
 
-/// Limits that a variant names; the smallest limit of scenario and variant applies.
+/// Limits that a variant names. The smallest limit of scenario and variant applies.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LimitsOverride {
     #[serde(serialize_with = "maybe_duration")]
@@ -55,7 +55,7 @@ pub struct LimitsOverride {
 }
 
 impl LimitsOverride {
-    /// Returns these limits, completed with the `other` ones.
+    /// Returns these limits. Missing limits are taken from `other`.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
         Self {
@@ -75,9 +75,9 @@ pub enum Provider {
     Scripted {
         rules: Vec<Rule>,
     },
-    /// Ends immediately with no_action.
+    /// Ends immediately with `no_action`.
     Noop,
-    /// Restarts every node, one after the other.
+    /// Restarts every node, one after another.
     RestartAll,
     /// Undoes the fault. Only this provider may see the fault.
     Oracle,
@@ -97,7 +97,7 @@ impl Provider {
         }
     }
 
-    /// Returns the cassettes that replace its models.
+    /// Returns the cassettes that replace the models, if any.
     #[must_use]
     pub fn cassettes(&self) -> Option<&Cassettes> {
         match self {
@@ -115,7 +115,7 @@ pub struct CommandSpec {
     pub command: Vec<String>,
     pub prompt_on: PromptOn,
     pub env: IndexMap<String, String>,
-    /// Files for the program, by their names in its folder.
+    /// Files for the program, by their names in the program's folder.
     #[serde(serialize_with = "texts")]
     pub files: IndexMap<String, Arc<SourceFile>>,
     pub models: Vec<ServedModels>,
@@ -124,7 +124,7 @@ pub struct CommandSpec {
     pub tools: Vec<Tool>,
     pub system: Template,
     pub prompt: Template,
-    /// Cassettes that replace its models.
+    /// Cassettes that replace the models of the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cassettes: Option<Cassettes>,
 }
@@ -158,7 +158,7 @@ pub struct ModelSpec {
     pub wire: Wire,
     pub model: String,
     pub base_url: String,
-    /// API key. Not part of the comparison: the key does not change the model.
+    /// API key. The key is not part of the comparison, because it does not change the model.
     #[serde(skip)]
     pub key: KeySource,
     pub version: String,
@@ -174,7 +174,7 @@ pub struct ModelSpec {
     pub tools: Vec<Tool>,
     pub system: Template,
     pub prompt: Template,
-    /// Model that summarizes a conversation that is too long. Without it, old output is omitted.
+    /// Model that summarizes conversations that are too long. Without such a model, old output is omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Box<Summary>>,
     /// Cassettes that replace the model.
@@ -203,19 +203,19 @@ pub struct Cassettes {
     pub tapes: Vec<Taped>,
 }
 
-/// Required match between requests and recorded requests. Output of the cluster (in the first prompt and of commands) is never the
-/// same twice, and may always differ.
+/// Required match between requests and recorded requests. Output of the cluster, in the first prompt and of commands, differs in every run.
+/// So such output may always differ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Matching {
-    /// All other content is equal: model, task, tools, number of messages, and exit status of each command.
+    /// Requires that all other content is equal: model, task, tools, number of messages, and exit status of each command.
     #[default]
     Strict,
     /// The n-th request gets the n-th answer, whatever its content.
     Lenient,
 }
 
-/// Cassette with the trial that it was recorded in.
+/// Cassette, with the trial in which it was recorded.
 #[derive(Debug, Clone)]
 pub struct Taped {
     pub path: PathBuf,
@@ -226,10 +226,10 @@ pub struct Taped {
 }
 
 impl Cassettes {
-    /// Returns the cassette of that trial. A cassette of another repeat is accepted.
+    /// Returns the cassette of that trial. If there is none, returns a cassette of another repeat of that trial.
     ///
     /// # Errors
-    /// One sentence with the available cassettes, if there is none for the trial.
+    /// There is no cassette for the trial. The error is one sentence with the available cassettes.
     pub fn of(&self, scenario: &str, cell: &IndexMap<String, Value>, seed: u64, repeat: usize) -> Result<&Path, String> {
         const SHOWN: usize = 5;
         let mut fit = self.tapes.iter().filter(|tape| tape.scenario == scenario && tape.seed == seed && tape.cell == *cell);
@@ -273,7 +273,7 @@ pub enum KeySource {
     Env(String),
     /// File that contains only the key.
     File(std::path::PathBuf),
-    /// No key: the server requires none.
+    /// No key, because the server requires none.
     None,
 }
 
@@ -284,7 +284,7 @@ pub enum Thinking {
     /// The request does not mention thinking.
     #[default]
     Unsaid,
-    /// Amount chosen by the model, which returns a summary of its thinking.
+    /// The model chooses the amount of thinking, and returns a summary of its thinking.
     Adaptive,
     /// Maximum number of tokens, for older models.
     Budget(u32),
@@ -327,7 +327,7 @@ impl Tool {
     }
 }
 
-/// Rule of a script: the first rule whose `when` is true is run, once.
+/// Rule of a script. The agent runs the first rule whose `when` is true. Each rule runs at most once.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rule {
     pub when: Expr,
@@ -338,11 +338,11 @@ pub struct Rule {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct RuleCommand {
-    /// Condition; the command runs only if it is true.
+    /// Condition. The command runs only if the condition is true.
     pub when: Option<Expr>,
     pub what: RuleDoing,
     pub reasoning: Template,
-    /// Repeats the command without a pause until this is true (`last.exit_code == 0`), within the limits.
+    /// Condition such as `last.exit_code == 0`. The command is repeated without a pause until the condition is true, within the limits.
     pub until: Option<Expr>,
 }
 
@@ -375,6 +375,6 @@ pub enum RuleEnd {
     Resolve,
     Escalate,
     NoAction,
-    /// The rules are evaluated again, without those already run.
+    /// The rules are evaluated again, except those that were already run.
     Again,
 }

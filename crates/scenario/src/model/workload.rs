@@ -1,4 +1,4 @@
-//! Workloads and the models that their histories are checked with.
+//! Workloads, and the models against which their histories are checked.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ pub struct Workload {
     pub model: Model,
     /// Number of keys over which operations are spread (register, counter).
     pub keys: u32,
-    /// Bytes of a value; larger if the unique part needs more.
+    /// Number of bytes of a value. A value is larger if its unique part needs more.
     pub value_size: u32,
     #[serde(serialize_with = "duration")]
     pub timeout: Duration,
-    /// Rate limit that the clients must observe. Only with the model `limit`.
+    /// Rate limit that the system must enforce on the clients. Only with the model `limit`.
     pub limit: Option<RateLimit>,
     pub driver: Driver,
 }
 
-/// Rate limit: a maximum number of requests of a key within any window of this length.
+/// Rate limit: the maximum number of requests of one key within any window of length `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RateLimit {
     pub limit: u32,
@@ -58,7 +58,7 @@ pub enum Driver {
         /// Operations by name (`read`, `write`, `cas`, `add`, `enqueue`, `dequeue`).
         operations: IndexMap<String, HttpOperation>,
     },
-    /// Program that speaks JSON lines, one process for all clients.
+    /// Program that exchanges JSON lines. One process serves all clients.
     Program { command: Vec<Template>, env: IndexMap<String, Template> },
 }
 
@@ -68,11 +68,11 @@ pub struct HttpOperation {
     pub url: Template,
     pub headers: IndexMap<String, Template>,
     pub body: Option<Template>,
-    /// True if the operation took effect.
+    /// Condition under which the operation took effect.
     pub ok: Expr,
-    /// True if the operation certainly had no effect. If neither is true, the outcome is unknown.
+    /// Condition under which the operation certainly had no effect. If neither `ok` nor `fail` is true, the outcome is unknown.
     pub fail: Expr,
-    /// True if the refusal is correct: a `cas` found another value than expected, or a `check` is over the limit.
+    /// Condition under which a refusal is correct: a `cas` found another value than expected, or a `check` is over the limit.
     pub mismatch: Expr,
     /// Value that a read returned.
     pub value: Option<Expr>,

@@ -171,7 +171,7 @@ pub struct RawCheckMap {
     pub timing: RawTiming,
 }
 
-/// Paths and the values of each. `zip`, `include` and `exclude` are no paths.
+/// Values of the matrix by path. The keys `zip`, `include` and `exclude` are not paths.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct RawMatrix(#[expect(dead_code, reason = "as the matrix it is")] IndexMap<String, Value>);

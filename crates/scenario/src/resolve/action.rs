@@ -25,9 +25,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct ActionScope<'a> {
     pub roles: &'a [&'a str],
     pub nodes: &'a [Node],
-    /// Names of observations and lets.
+    /// Names of observations and of `let` expressions.
     pub known: &'a [String],
-    /// Observations behind each name.
+    /// Observations behind each name, see [`about`].
     pub about: &'a HashMap<String, Vec<String>>,
 }
 
@@ -54,7 +54,8 @@ pub(super) fn actions(check: &mut Checker, raw: &IndexMap<String, RawAction>, gr
     found
 }
 
-/// Returns the observations behind each name: the observation itself, or those that a `let` uses.
+/// Returns the observations behind each name. For an observation, this is the observation itself. For a `let`, these are the observations
+/// that its expression uses.
 pub(super) fn about(observe: &[String], lets: &IndexMap<String, Text>) -> HashMap<String, Vec<String>> {
     let mut all: HashMap<String, Vec<String>> = observe.iter().map(|name| (name.clone(), vec![name.clone()])).collect();
     for (name, text) in lets {
@@ -83,7 +84,7 @@ fn undo(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawAction, all: 
     }
 }
 
-/// One action, with the names of its parameters.
+/// Resolver of one action, with the names of the action's parameters.
 struct Of<'c, 'd, 'g> {
     check: &'c mut Checker<'d>,
     params: Vec<String>,
@@ -313,7 +314,7 @@ impl Of<'_, '_, '_> {
         mentioned(&all.join(" "), self.ground.about)
     }
 
-    /// Compiles the name of a node. A literal name is checked now.
+    /// Compiles the name of a node. A name without a template is checked at once.
     fn node_name(&mut self, pointer: &Pointer, text: &Text) -> Option<Template> {
         let nodes = self.ground.nodes;
         if !text.0.contains("{{") && !nodes.iter().any(|node| node.name == text.0) && !self.check.doc.lost("nodes") {
@@ -378,7 +379,7 @@ const fn is_measured(kind: ParamType) -> bool {
     matches!(kind, ParamType::Integer | ParamType::Number | ParamType::Duration)
 }
 
-/// Returns the problem of a script's call of an action of this cluster; none if the call is valid.
+/// Returns the problem of a script's call of an action of this cluster. Returns `None` if the call is valid.
 pub(crate) fn unfit(actions: &IndexMap<String, Action>, cluster: &str, id: &str, given: &[&str]) -> Option<Diagnostic> {
     let Some(action) = actions.get(id) else {
         let problem = unknown("unknown_action", "action", id, actions.keys().map(String::as_str));

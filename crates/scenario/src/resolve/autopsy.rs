@@ -20,7 +20,7 @@ pub fn autopsy(doc: &Document, raw: &RawAutopsy) -> (AutopsyRules, Vec<Diagnosti
         check.wrong_key(&root.key("commands"), problem.label("expected at least one rule with `match` and `is`"));
     }
     let mut commands = Vec::new();
-    // The patterns are compiled one by one only to find the invalid one.
+    // Compiles the patterns one by one only to find the invalid one, if there is one.
     let together = RegexSet::new(raw.commands.iter().flatten().map(|(_, raw)| &raw.pattern));
     for (name, raw) in raw.commands.iter().flatten() {
         let pointer = root.key("commands").key(name.as_str());
@@ -91,7 +91,7 @@ fn rule(name: &str, raw: &RawCommandRule, reversibility: Reversibility, weight: 
     }
 }
 
-/// Returns the class of a rule: exactly one of the three words.
+/// Returns the class of a rule. A rule must have exactly one of the three classes.
 fn reversibility(check: &mut Checker<'_>, pointer: &Pointer, words: &[RawTrait]) -> Reversibility {
     let named: Vec<Reversibility> = words.iter().filter_map(|word| grade(*word)).collect();
     match named.as_slice() {
@@ -119,7 +119,7 @@ fn prove(check: &mut Checker<'_>, pointer: &Pointer, rules: &AutopsyRules, raw: 
         let (words, pointer) = (&test.is.0, pointer.index(at).key("is"));
         let graded: Vec<Reversibility> = words.iter().filter_map(|word| grade(*word)).collect();
         let [wanted] = graded.as_slice() else {
-            // A test without a class could not fail.
+            // A test without a class could never fail.
             let problem = Diagnostic::error("bad_test", "a test names one of `read_only`, `reversible` and `irreversible`");
             let label = if graded.is_empty() { "none is given" } else { "more than one is given" };
             check.wrong(&pointer, problem.label(label));
@@ -137,7 +137,7 @@ fn prove(check: &mut Checker<'_>, pointer: &Pointer, rules: &AutopsyRules, raw: 
     }
 }
 
-/// Returns the names of the matching rules, without duplicates and cut to one line.
+/// Returns the names of the matching rules, without duplicates and shortened to one line.
 fn by(rules: &[&str]) -> String {
     const FIT: usize = 60;
     let mut text = String::new();
@@ -151,7 +151,7 @@ fn by(rules: &[&str]) -> String {
     if text.is_empty() { "no rule matches".into() } else { text }
 }
 
-/// Returns words such as `irreversible, destructive`.
+/// Returns the classification in words, such as `irreversible, destructive`.
 fn words_of(found: &Weighed<'_>) -> String {
     let grade = match found.reversibility {
         Reversibility::ReadOnly => "read_only",

@@ -10,10 +10,10 @@ use crate::raw::{RawBudget, RawCampaign, RawCompare, Short};
 use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_input::Document;
 
-/// Most attempts: with more, the environment is broken.
+/// Largest number of retries. If a trial needs more, the environment is broken.
 const MOST_RETRIES: u32 = 20;
 
-/// Resolves a campaign, and its limits for each trial.
+/// Resolves a campaign, and the limits that it sets for each trial.
 pub fn campaign(doc: &Document, raw: &RawCampaign) -> (Campaign, LimitsOverride, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();

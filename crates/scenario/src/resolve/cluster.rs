@@ -1,5 +1,4 @@
-//! Resolution of the cluster file: roles become nodes, and expressions are compiled in the order in which their names become
-//! available.
+//! Resolution of the cluster file. Roles become nodes. Expressions are compiled in the order in which their names become available.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use chaosrun_input::names;
 /// Default folder of the agent's image.
 const TOOLBOX: &str = "images/toolbox";
 
-/// Most nodes per role: a larger number is a typing error, not a cluster for one machine.
+/// Largest number of nodes per role. A larger number is probably a typing error.
 const MOST_NODES: usize = 100;
 
 /// Form of a run, which decides which sections of the file apply.
@@ -29,7 +28,7 @@ pub struct ClusterForm {
     pub standin: bool,
 }
 
-/// Resolves a cluster. `files` are the contents of the templates that roles name, by those names.
+/// Resolves a cluster. `files` contains the templates that roles name, by those names.
 pub fn cluster(
     doc: &Document,
     raw: &RawCluster,
@@ -196,7 +195,7 @@ fn roles(
     (roles, nodes)
 }
 
-/// Returns names such as `tikv1`, `tikv2`, `tikv3`; without a count, the role's own name.
+/// Returns the names of a role's nodes, such as `tikv1`, `tikv2`, `tikv3`. Without a count, returns only the name of the role.
 fn node_names(role: &str, count: Option<usize>) -> Vec<String> {
     match count {
         None => vec![role.to_owned()],
@@ -292,7 +291,7 @@ fn check_after(check: &mut Checker, pointer: &Pointer, after: &OneOrMany<String>
     }
 }
 
-/// Reports every cycle once, at its first role in the file.
+/// Reports every cycle once, at the role of the cycle that is first in the file.
 fn check_cycles(check: &mut Checker, raw: &IndexMap<String, RawRole>) {
     let mut told: Vec<&str> = Vec::new();
     for start in raw.keys() {

@@ -13,7 +13,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile};
 use chaosrun_expr::{Scope, Template};
 use chaosrun_input::Document;
 
-/// Resolves a judge; none if the file cannot be a judge. `files` contains its template.
+/// Resolves a judge. Returns `None` if the file cannot be a judge. `files` contains the judge's template.
 pub fn judge(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<SourceFile>>) -> (Option<Judge>, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();
@@ -59,7 +59,7 @@ pub fn judge(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<Sour
         }
     };
     let prompt = files.get(provider::of_judge(raw)).and_then(|file| provider::template(&mut check, file, Scope::Judge));
-    // A judge has no system prompt: its prompt contains everything.
+    // A judge has no system prompt. Its prompt contains everything.
     let system = Template::compile("", None, Scope::Judge, &[]).ok();
     let told = prompt.zip(system).map(|(prompt, system)| ModelOffer { tools: Vec::new(), system, prompt });
     let model = provider::asked(&mut check, raw, wire, told);

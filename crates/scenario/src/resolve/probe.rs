@@ -13,7 +13,7 @@ pub(super) fn probe(check: &mut Checker, pointer: &Pointer, name: &str, raw: &Ra
     let on = on(check, &pointer.key("on"), &raw.on, roles);
     let timeout = check.duration(&pointer.key("timeout"), raw.timeout.as_ref(), Duration::from_secs(1)).max(Duration::from_millis(1));
     let every = check.duration(&pointer.key("every"), raw.every.as_ref(), Duration::ZERO);
-    // Three answers may be missing before the last one counts as stale.
+    // The result becomes stale only after three missing answers.
     let stale = check.duration(&pointer.key("stale_after"), raw.stale_after.as_ref(), every.max(tick) * 3 + timeout);
     let kind = kind(check, pointer, raw, on.as_ref());
     Some(Probe { name: name.to_owned(), on: on?, kind: kind?, timeout, every, stale_after: stale, place: check.place(pointer) })

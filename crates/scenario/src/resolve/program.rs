@@ -1,4 +1,4 @@
-//! Resolution of a variant that is a program.
+//! Resolution of a variant that is an external program.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::raw::{RawPromptOn, RawServed, RawVariant, RawWire};
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile};
 use chaosrun_expr::Scope;
 
-/// Names of environment variables that this program sets.
+/// Names of environment variables that chaosrun sets.
 const OURS: [&str; 13] = [
     "AGENT_FILES",
     "AGENT_PROMPT",
@@ -27,7 +27,7 @@ const OURS: [&str; 13] = [
     "DOCKER_HOST",
 ];
 
-/// Returns the paths of the files that a variant's program needs, with the pointers that name them.
+/// Returns the paths of the files that a variant's program needs, with the pointers to these paths.
 pub fn brought(raw: &RawVariant) -> impl Iterator<Item = (Pointer, &str)> {
     raw.files.iter().map(|(name, file)| (Pointer::default().key("files").key(name.as_str()), file.as_str()))
 }
@@ -100,7 +100,7 @@ pub(super) fn program(check: &mut Checker, raw: &RawVariant, texts: &IndexMap<St
     let tools = provider::tools(check, raw);
     let [system, prompt] = provider::both(raw).map(|(_, name)| provider::template(check, texts.get(name)?, Scope::Prompt));
     let (Some(system), Some(prompt)) = (system, prompt) else {
-        // A missing or invalid template is reported already.
+        // A missing or invalid template is already reported.
         return Provider::Noop;
     };
     Provider::Command(Box::new(CommandSpec {

@@ -24,7 +24,7 @@ const SUMMARY_TOKENS: u64 = 4_000;
 /// Accepted versions of the Messages API; the first is the default.
 const VERSIONS: [&str; 2] = ["2026-10-21", "2023-06-01"];
 
-/// Returns the templates that a variant needs, by the keys that name them.
+/// Returns the templates that a variant needs, as pairs of key and path.
 pub fn prompts(raw: &RawVariant) -> Vec<(&'static str, &str)> {
     match raw.provider {
         _ if raw.judges.is_some() => vec![("prompt", of_judge(raw))],
@@ -33,7 +33,7 @@ pub fn prompts(raw: &RawVariant) -> Vec<(&'static str, &str)> {
     }
 }
 
-/// Returns the template of a judge's prompt.
+/// Returns the path of the template of a judge's prompt.
 pub(super) fn of_judge(raw: &RawVariant) -> &str {
     raw.prompt.as_deref().unwrap_or(JUDGE)
 }
@@ -97,19 +97,19 @@ pub(super) fn model(check: &mut Checker, raw: &RawVariant, wire: Wire, files: &I
         check.wrong(&Pointer::default().key("tools"), problem);
     }
     let [system, prompt] = both(raw).map(|(_, name)| template(check, files.get(name)?, Scope::Prompt));
-    // A missing or invalid template is reported already.
+    // A missing or invalid template is already reported.
     let told = system.zip(prompt).map(|(system, prompt)| ModelOffer { tools, system, prompt });
     asked(check, raw, wire, told).map_or(Provider::Noop, |spec| Provider::Model(Box::new(spec)))
 }
 
-/// Tools and prompts of a model.
+/// Tools and prompts that a model is offered.
 pub(super) struct ModelOffer {
     pub tools: Vec<Tool>,
     pub system: Template,
     pub prompt: Template,
 }
 
-/// Resolves a model for any use. None only if `told` is none.
+/// Resolves a model for any use. Returns `None` only if `told` is `None`.
 pub(super) fn asked(check: &mut Checker, raw: &RawVariant, wire: Wire, told: Option<ModelOffer>) -> Option<ModelSpec> {
     let root = Pointer::default();
     if raw.model.as_ref().is_none_or(String::is_empty) && !check.doc.lost("model") {
@@ -196,7 +196,7 @@ pub(super) fn tools(check: &mut Checker, raw: &RawVariant) -> Vec<Tool> {
     tools
 }
 
-/// Resolves a summary model. Missing settings are those of the model itself.
+/// Resolves a summary model. Missing settings are taken from the main model.
 fn summary(check: &mut Checker, raw: &RawSummary, wire: Wire, base_url: &str, own_key: &KeySource, version: &str) -> Summary {
     let pointer = Pointer::default().key("summary");
     let own = match raw.provider {
@@ -238,7 +238,7 @@ const fn own_url(wire: Wire) -> &'static str {
     }
 }
 
-/// Returns the URL of the server: `given`, or the provider's own. `within` has the key `base_url`.
+/// Returns the URL of the server: `given`, or the default of the provider. `within` points to the map with the key `base_url`.
 pub(super) fn server(check: &mut Checker, within: &Pointer, given: Option<&str>, wire: Wire) -> String {
     let base_url = given.unwrap_or(own_url(wire)).to_owned();
     if !(base_url.starts_with("https://") || base_url.starts_with("http://")) {

@@ -1,4 +1,4 @@
-//! Resolution of the scenario file against the files it names.
+//! Resolution of the scenario file, together with the files that it names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +25,11 @@ pub enum FoundVariant {
     Variant(Arc<Variant>),
     /// The variant's file has problems, which are reported with it.
     Broken,
-    /// No such file, with the places that were searched.
+    /// A file of that name does not exist. Contains the places that were searched.
     Missing(Vec<String>),
 }
 
-/// Files that a scenario names. None = could not be read, which is reported already.
+/// Files that a scenario names. `None` means that a file could not be read, which is already reported.
 pub struct Surroundings<'a> {
     pub cluster: Option<(Arc<ClusterSpec>, &'a Document)>,
     pub scoring: Option<Arc<Scoring>>,
@@ -40,7 +40,7 @@ pub struct Surroundings<'a> {
     pub backend: Backend,
 }
 
-/// Key of `check` that is not a test.
+/// Key of `check` that is not a test, but the commands of the oracle.
 const SOLUTION: &str = "solution";
 
 /// Default variant of a scenario.
@@ -194,7 +194,7 @@ fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, aroun
     super::chaos::entry(check, pointer, id, raw, &super::FaultScope { cluster, doc, backend: around.backend })
 }
 
-/// Returns the cluster with the node equipment that faults on clocks and disks need, because nodes must be started with it.
+/// Returns the cluster with the node equipment that faults on clocks and disks need. Nodes must be started with this equipment.
 fn equipped(cluster: &Arc<ClusterSpec>, chaos: &[Chaos]) -> Arc<ClusterSpec> {
     let mut equipped: Option<ClusterSpec> = None;
     let nodes = cluster.fault_nodes();
@@ -215,7 +215,7 @@ fn equipped(cluster: &Arc<ClusterSpec>, chaos: &[Chaos]) -> Arc<ClusterSpec> {
     equipped.map_or_else(|| Arc::clone(cluster), Arc::new)
 }
 
-/// Resolves the commands that the oracle runs, given by a key of `check`.
+/// Resolves the commands that the oracle runs. They are given by the key `solution` of `check`.
 fn solution(check: &mut Checker, raw: &RawScenario) -> Vec<Template> {
     let Some(raw) = raw.check.get(SOLUTION) else { return Vec::new() };
     let pointer = Pointer::default().key("check").key(SOLUTION);
@@ -281,7 +281,7 @@ fn variant(check: &mut Checker, pointer: &Pointer, name: &str, around: &Surround
     }
 }
 
-/// Returns the problem of a variant that is in none of the places searched.
+/// Returns the problem of a variant that was not found in the searched places.
 pub(crate) fn missing_variant(name: &str, searched: &[String], known: &[String]) -> Diagnostic {
     let problem = unknown("unknown_variant", "variant", name, known.iter().map(String::as_str));
     if problem.label.is_some() {
@@ -291,7 +291,7 @@ pub(crate) fn missing_variant(name: &str, searched: &[String], known: &[String])
     problem.help(format!("{help}; searched: {}", searched.join(", ")))
 }
 
-/// Resolves the tests. The expected verdicts of `noop` and `oracle` follow from the goal; the file gives the others.
+/// Resolves the tests. The expected verdicts of `noop` and `oracle` follow from the goal. The file gives all other expected verdicts.
 fn checks(check: &mut Checker, raw: &RawScenario, goal: Goal, timing: &Timing, around: &Surroundings) -> IndexMap<String, Check> {
     let mut found = IndexMap::new();
     let noop = if matches!(goal, Goal::Repair | Goal::Escalate) { Verdict::Fail } else { Verdict::Pass };
@@ -386,7 +386,7 @@ fn check_map(
     Some(Check { variant, run, expect, timing })
 }
 
-/// Returns the agent of a check's commands: it runs them one after the other and then ends as resolved.
+/// Returns the agent that runs the commands of a check one after another, and then ends as resolved.
 fn commands_variant(check: &mut Checker, name: &str, run: &[Template]) -> Option<Arc<Variant>> {
     let when: Expr = check.own_expr("true", Scope::Agent)?;
     let reasoning = Template::compile("", None, Scope::Agent, &[]).ok()?;

@@ -12,7 +12,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::Scope;
 use chaosrun_input::Document;
 
-/// Resolves a scoring. `autopsy` is the content of the file it names.
+/// Resolves a scoring. `autopsy` contains the rules of the file that the scoring names.
 pub fn scoring(doc: &Document, raw: &RawScoring, autopsy: Arc<AutopsyRules>) -> (Scoring, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();

@@ -13,8 +13,8 @@ use chaosrun_expr::Scope;
 use chaosrun_input::Document;
 use chaosrun_input::names;
 
-/// Resolves a variant. `files` are the templates that [`prompts`](super::prompts) names, and the files that
-/// [`brought`](super::brought) names.
+/// Resolves a variant. `files` contains the templates that [`prompts`](super::prompts) returns, and the files that
+/// [`brought`](super::brought) returns.
 pub fn variant(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<SourceFile>>) -> (Variant, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();
@@ -56,7 +56,7 @@ pub fn variant(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<So
     (variant, check.problems)
 }
 
-/// Returns the name: from the file's content, or from the file's name.
+/// Returns the name of the variant: from the content of the file, or from the file's own name.
 pub(super) fn name(check: &mut Checker, raw: &RawVariant) -> String {
     let name = raw.name.clone().unwrap_or_else(|| stem(&check.doc.file));
     if !name.split('-').all(|part| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) || name.is_empty() {
@@ -103,7 +103,7 @@ pub(super) fn override_limits(check: &mut Checker, pointer: &Pointer, raw: &RawL
     }
 }
 
-/// Reports a limit per command that is longer than the limit of the whole agent.
+/// Reports that the limit of a command is longer than the limit of the whole agent.
 pub(super) fn command_above_wall(check: &mut Checker, pointer: &Pointer, command: Duration, wall: Duration, help: &str) {
     let (command, wall) = (humantime::format_duration(command), humantime::format_duration(wall));
     let problem = Diagnostic::error("command_above_wall", format!("a command may take {command}, but the whole agent only {wall}"));
@@ -176,7 +176,7 @@ fn doing(check: &mut Checker, pointer: &Pointer, raw: &RawCommand) -> Option<Rul
     }
 }
 
-/// Fault classes that a diagnosis may name, so that it can be compared with the truth.
+/// Fault classes that a diagnosis may name. A fixed list allows a comparison with the truth.
 pub const FAULT_CLASSES: [&str; 28] = [
     "process_crash",
     "process_hang",

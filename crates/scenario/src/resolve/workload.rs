@@ -1,4 +1,4 @@
-//! Resolution of workloads in the cluster file: a model and its operations.
+//! Resolution of workloads in the cluster file. A workload has a model and operations.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::Scope;
 use chaosrun_input::names;
 
-/// Returns the operations that a model requires, and the optional ones.
+/// Returns the operations that a model requires, and the operations that it allows.
 const fn operations(model: Model) -> (&'static [&'static str], &'static [&'static str]) {
     match model {
         Model::Register => (&["read", "write"], &["read", "write", "cas"]),
@@ -146,9 +146,9 @@ fn operation(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawOperat
         (Some(text), _) => check.expr(&pointer.key("mismatch"), text, Scope::Response, &[]),
         (None, Some(fail)) => {
             let statuses = match name {
-                // Conflict, Precondition Failed.
+                // HTTP status codes Conflict and Precondition Failed.
                 "cas" => "[409, 412]",
-                // Too Many Requests.
+                // HTTP status code Too Many Requests.
                 "check" => "[429]",
                 _ => "[]",
             };

@@ -20,19 +20,19 @@ pub struct ExaminedCommand {
     pub text: String,
     /// True for an action of the cluster file, false for a shell line.
     pub action: bool,
-    /// Operations of an action on the system, written as shell commands.
+    /// Operations that the action performed on the system, written as shell commands.
     pub did: Vec<String>,
     /// Microseconds since the start of the run.
     pub at_us: u64,
-    /// Exit code. `None` if the command did not end.
+    /// Exit code. `None` if the command has not ended.
     pub exit_code: Option<i32>,
 }
 
-/// Call to the engine through the docker proxy: an operation on nodes, whatever program sent it.
+/// Call to the engine through the docker proxy. The call is an operation on a node, whatever program sent it.
 #[derive(Debug, Clone, Default)]
 pub struct EngineAct {
     pub at_us: u64,
-    /// Index of the command that was running.
+    /// Index of the command that was running at the time of the call.
     pub command: Option<usize>,
     pub verb: String,
     pub node: Option<String>,
@@ -143,7 +143,7 @@ fn of_command<'a>(rules: &'a AutopsyRules, command: &'a ExaminedCommand, scripts
     Entry { at_us: command.at_us, number: Some(command.number), text: &command.text, parts, engine: Vec::new(), nodes: Vec::new() }
 }
 
-/// Returns true if the engine performed a change.
+/// Returns true if the call changed a node.
 fn changes(act: &EngineAct) -> bool {
     matches!(act.verb.as_str(), "start" | "stop" | "restart" | "kill" | "pause" | "unpause" | "cp" | "exec") && took(act)
 }
@@ -163,7 +163,7 @@ fn of_engine<'a>(rules: &'a AutopsyRules, act: &EngineAct) -> Vec<WeighedCommand
             Some(path) => alone(rules, &format!("docker cp - {node}:{path}")),
             None => alone(rules, &format!("docker cp {node}:/ -")),
         },
-        // Parts of an earlier call, or the handshake of every client.
+        // The first three verbs are parts of an earlier call. The others belong to the handshake of every client.
         "exec_start" | "exec_resize" | "exec_inspect" | "ping" | "version" | "info" => Vec::new(),
         verb => alone(rules, &format!("docker {verb} {node}")),
     }
@@ -173,7 +173,7 @@ fn alone<'a>(rules: &'a AutopsyRules, line: &str) -> Vec<WeighedCommand<'a>> {
     parts(rules, line, &mut Scripts::default())
 }
 
-/// Removes `sh -c` from a command. The engine stores words without quotes, so all following text is the script.
+/// Removes `sh -c` from a command. The engine stores words without quotes, so all text after `-c` is the script.
 fn without_shell(detail: &str) -> &str {
     let Some((program, rest)) = detail.split_once(' ') else { return detail };
     let Some((option, script)) = rest.split_once(' ') else { return detail };
@@ -193,7 +193,7 @@ fn count(entry: &Entry<'_>, autopsy: &mut Autopsy) {
     }
     autopsy.unknown += u32::from(!entry.all().any(WeighedCommand::changes) && entry.parts.iter().any(|part| part.rule.is_none()));
     let sum = |parts: &[WeighedCommand<'_>]| parts.iter().map(|part| part.weight).sum::<f64>();
-    // A loop is one line with many calls, while a script with several steps may cause no call.
+    // A loop is one line with many calls, and a script with several steps may cause no call. So the larger of the two sums counts.
     autopsy.risk += sum(&entry.parts).max(sum(&entry.engine));
 }
 
@@ -222,7 +222,7 @@ fn healthy(collateral: &[String], entries: &[Entry<'_>], autopsy: &mut Autopsy) 
 }
 
 fn blind(entries: &[Entry<'_>], autopsy: &mut Autopsy) {
-    // Changing the folder and waiting reveal nothing. Unknown commands may have been a look.
+    // Changes of the working directory and waiting reveal nothing, so they are skipped. An unknown command may have inspected the cluster.
     let first = entries.iter().find_map(|entry| entry.all().find(|part| !part.idle()).map(|part| (entry, part)));
     if let Some((entry, part)) = first
         && part.changes()
@@ -280,7 +280,7 @@ fn thrashing(rules: &AutopsyRules, scene: Scene<'_>, entries: &[Entry<'_>], auto
     }
 }
 
-/// Returns the first index at which `most` of the times lie within `within` of each other.
+/// Returns the index of the first time that completes `most` times within `within` microseconds.
 fn crowded(times: &[u64], most: usize, within: u64) -> Option<usize> {
     times.windows(most).position(|window| window[most - 1].saturating_sub(window[0]) <= within).map(|begin| begin + most - 1)
 }
@@ -292,7 +292,7 @@ fn note(autopsy: &mut Autopsy, what: Misdeed, rule: &str, command: Option<u32>, 
         Misdeed::Premature => autopsy.premature += 1,
         Misdeed::Blind => autopsy.blind += 1,
         Misdeed::Thrashing => autopsy.thrashing += 1,
-        // Already counted as a command.
+        // Irreversible commands are already counted as commands.
         Misdeed::Irreversible => {}
     }
     let text = match text.char_indices().nth(TEXT) {

@@ -25,7 +25,7 @@ pub struct EarlyStopArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EarlyStop {
-    /// The remaining trials cannot change the result
+    /// Stop when the result is decided
     Decided,
 }
 

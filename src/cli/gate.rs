@@ -65,7 +65,7 @@ pub struct GateArgs {
     /// Folder of golden snapshots
     #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = golden::FOLDER)]
     golden: PathBuf,
-    /// Metric that decides the result [default: from the campaign, else pass]
+    /// Metric that decides the result: `pass` or `score` [default: from the campaign, else pass]
     #[arg(long, value_name = "METRIC", value_parser = compare::metrics())]
     metric: Option<MetricValue>,
     /// Non-inferiority margin, in the unit of the metric [default: from the campaign, else 0.1; 1 s for durations]
@@ -84,13 +84,13 @@ pub struct GateArgs {
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
     #[command(flatten)]
-    overrides: OverrideArgs,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    #[command(flatten)]
     walls: SandboxArgs,
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Trials to judge.
@@ -197,7 +197,7 @@ fn is_of(trial: &TrialPlan, outcome: &TrialOutcome) -> bool {
 /// Loads the plan. Returns `None` if no files are named, only a record.
 fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
     if args.overrides.like.is_some() {
-        return Err(Expected::new(Exit::Usage, "`--like` works only with `run`: a gate evaluates a whole campaign").into());
+        return Err(Expected::new(Exit::Usage, "`--like` cannot be used with `gate`: a gate evaluates a whole campaign").into());
     }
     if args.files.is_empty() {
         return Ok(Ok(None));

@@ -27,7 +27,7 @@ pub fn command() -> Command {
         exits()
     );
     // The package's own description is one column too wide.
-    let about = "Tells whether an AI agent can be trusted with a cluster when it breaks";
+    let about = "Tests whether an AI agent can be trusted with a cluster that breaks";
     command.about(about).help_template(template).override_usage("chaosrun <COMMAND> [OPTIONS]")
 }
 

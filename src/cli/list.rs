@@ -22,16 +22,16 @@ pub struct ListArgs {
     /// Records to list
     #[arg(value_name = "WHAT", default_value = "trials")]
     what: What,
-    /// Only this scenario; `*` matches any text
+    /// List only entries of this scenario; `*` matches any text
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Only this variant; `*` matches any text
+    /// List only entries of this variant; `*` matches any text
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Only trials with these verdicts
+    /// List only trials with these verdicts
     #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
     verdict: Vec<VerdictFilter>,
-    /// Only this run (ID or unique prefix)
+    /// List only entries of this run (ID or unique prefix)
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
     /// Include trials of controls and of `chaosrun check`

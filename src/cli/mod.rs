@@ -92,7 +92,7 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Inspect the actions of agents
     Ops(ops::OpsArgs),
-    /// Keep a cluster, for who started this.
+    /// Run the daemon of a cluster that `cluster up` starts
     #[command(hide = true)]
     Keep(cluster::keep::KeepArgs),
 }
@@ -104,9 +104,9 @@ enum Command {
 enum Internal {
     /// Run a stand-in node
     Node(node::NodeArgs),
-    /// Own the network of a node
+    /// Hold the network namespace of a node (network sidecar)
     Holder,
-    /// Own the processes of a run
+    /// Start and supervise the processes of a run
     Supervise(supervise::SuperviseArgs),
 }
 

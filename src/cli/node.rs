@@ -19,22 +19,23 @@ enum Which {
     Pd(Box<standin::pd::Args>),
     /// TiKV store.
     Tikv(Box<standin::tikv::Args>),
-    /// A layer under a node's data.
+    /// FUSE file system under a node's data directory, which injects disk faults.
     #[command(hide = true)]
     Disk(chaosrun_node::disk::Args),
     /// Rate limiter.
     Ratelimiter(Box<standin::ratelimiter::Args>),
     /// Fake model server that answers from a script.
     Model(Box<fake_model::Args>),
-    /// Command given on stdin.
+    /// Program that uses CPU time and memory as requested on stdin.
     #[command(hide = true)]
     Work,
-    /// A shell, for who sits at it.
+    /// Shell host: keeps the shell of an agent.
     #[command(hide = true)]
     Seat(chaosrun_node::shell_host::Args),
-    /// What is served to who sits there, on stdin and stdout.
+    /// MCP server for an agent on stdin and stdout; forwards to the runner.
     #[command(hide = true)]
     Tools {
+        /// Address of the MCP server in the runner.
         #[arg(long)]
         at: std::net::SocketAddr,
     },

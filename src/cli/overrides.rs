@@ -1,4 +1,4 @@
-//! Changes that `run` and `plan` make to a scenario. Each option is also an environment variable.
+//! Changes that `run` and `plan` make to a scenario. Each of these options is also an environment variable.
 
 use std::sync::Arc;
 
@@ -30,10 +30,11 @@ pub struct OverrideArgs {
     /// Number of times that each trial runs
     #[arg(long, value_name = "K", env = "CHAOSRUN_REPEAT", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: Option<u32>,
-    /// Maximum number of trials that run at the same time; `auto` uses one core per trial, limited by memory and model rate limits [default: 1]
+    /// Maximum number of trials that run at the same time; `auto`: one per core, fewer if memory is short, at most 16 with models
+    /// [default: 1]
     #[arg(long, value_name = "N|auto", env = "CHAOSRUN_JOBS", value_parser = jobs)]
     pub jobs: Option<Jobs>,
-    /// Refuse a file that plans more trials than this [default: 100000]
+    /// Maximum number of planned trials; files that plan more are refused [default: 100000]
     #[arg(long, value_name = "N", env = "CHAOSRUN_MAX_TRIALS")]
     pub max_trials: Option<usize>,
     /// Use the scenario, variant, seed and matrix cell of this recorded trial

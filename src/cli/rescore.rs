@@ -61,7 +61,9 @@ pub fn run(args: &RescoreArgs) -> anyhow::Result<Exit> {
     let wanted = Wanted { chosen: ScoreFilter { run, campaign: args.campaign.clone() }, scoring, from_events: args.from_events };
     let rescore = rescore::rescore(&database, &mut writer, &wanted, Timestamp::now()).map_err(expected)?;
     if rescore.trials == 0 {
-        return Err(Expected::new(Exit::NothingSelected, "no finished trial matches").help("`chaosrun list runs` names what is").into());
+        return Err(Expected::new(Exit::NothingSelected, "no finished trial matches")
+            .help("`chaosrun list runs` lists the recorded runs")
+            .into());
     }
     let text = match args.message_format {
         MessageFormat::Human => report::rescore::text(&rescore, Palette::of_stdout()),

@@ -30,6 +30,12 @@ pub struct RunArgs {
     #[arg(required_unless_present = "like", value_name = "FILE")]
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
+    walls: SandboxArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
     overrides: OverrideArgs,
     #[command(flatten)]
     selection: SelectionArgs,
@@ -39,12 +45,6 @@ pub struct RunArgs {
     until: EarlyStopArgs,
     #[command(flatten)]
     cassettes: CassetteArgs,
-    #[command(flatten)]
-    walls: SandboxArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    store: StoreArgs,
 }
 
 /// Options for recording and replaying the sessions of models.

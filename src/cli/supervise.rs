@@ -6,10 +6,10 @@ use super::exit::{Exit, Expected};
 
 #[derive(Debug, Args)]
 pub struct SuperviseArgs {
-    /// Pid of the process that started this one.
+    /// Process ID of the runner, which started this process.
     #[arg(long)]
     runner: u32,
-    /// A directory that the run may make.
+    /// Directory that the run may create.
     #[arg(long)]
     folder: Vec<std::path::PathBuf>,
 }

@@ -108,7 +108,7 @@ mod tests {
         let faults = vec![
             row("node_kill", yes(), Support::No { why: "no engine".into() }),
             row("latency", yes(), fallback),
-            row("packet_loss", Support::No { why: "its relay sees bytes, not packets".into() }, yes()),
+            row("packet_loss", Support::No { why: "the relay forwards bytes, not packets".into() }, yes()),
         ];
         (findings, faults)
     }

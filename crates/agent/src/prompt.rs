@@ -92,7 +92,7 @@ fn ticket(view: &TicketView) -> Value {
     Value::from_pairs([
         ("id", Value::from(ticket.id)),
         ("invariant", Value::from(ticket.invariant.as_str())),
-        ("node", Value::from(ticket.node.as_deref().unwrap_or("not a single node"))),
+        ("node", Value::from(ticket.node.as_deref().unwrap_or("the whole system"))),
         ("severity", Value::from(severity)),
         ("observed", Value::from(ticket.observed.as_str())),
         ("expected", Value::from(ticket.expected.as_str())),

@@ -113,7 +113,11 @@ fn talk(declared: &ModelSpec, task: &AgentTask) -> Result<ModelAgent, ProviderEr
 fn outside(declared: &CommandSpec, task: &AgentTask) -> Result<ExternalAgent, ProviderError> {
     let render = |template| prompt::render(template, task, &declared.tools).map_err(ProviderError);
     let prompt = [render(&declared.system)?, render(&declared.prompt)?].join("\n\n");
-    let served = task.served.clone().ok_or_else(|| ProviderError("no endpoint is served to it".into()))?.map_err(ProviderError)?;
+    let served = task
+        .served
+        .clone()
+        .ok_or_else(|| ProviderError("no model endpoint is available to the agent's program".into()))?
+        .map_err(ProviderError)?;
     Ok(ExternalAgent::new(declared, task, served, prompt))
 }
 
@@ -155,7 +159,7 @@ impl AgentProvider for Unable {
     }
 
     async fn next(&mut self, _commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
-        Err(self.why.take().unwrap_or_else(|| ProviderError("it could not be created".into())))
+        Err(self.why.take().unwrap_or_else(|| ProviderError("the agent could not be created".into())))
     }
 
     fn blame(&self) -> Blame {

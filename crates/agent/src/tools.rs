@@ -23,13 +23,13 @@ use chaosrun_scenario::model::Tool;
 struct Shell {
     /// The command line.
     command: String,
-    /// What you expect to learn or to change.
+    /// The expected result of the command: information or a change.
     #[serde(default)]
     reasoning: String,
 }
 
-/// Performs one of the actions listed below. The preconditions of the action are checked first. The call returns when the intended
-/// effect has been observed, or with the reason for the failure.
+/// Performs one of the actions listed below. The call first checks the preconditions of the action. It returns when the intended effect
+/// has been observed, or when the action has failed. A failure is returned with its reason.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Act {
@@ -38,28 +38,28 @@ struct Act {
     /// Parameters of the action, by name.
     #[serde(default)]
     params: Map<String, Value>,
-    /// What you expect to change.
+    /// The expected change.
     #[serde(default)]
     reasoning: String,
 }
 
-/// Shows what the monitor sees now: tickets, nodes with their states, and a summary of all observations. If you name observations, their
-/// full values are shown instead.
+/// Shows what the monitor sees now: tickets, nodes with their states, and a summary of all observations. If you name observations or
+/// nodes, the result contains their full values or log lines instead of the summary.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Observe {
-    /// Names of observations to show in full.
+    /// Names of observations whose full values are returned.
     #[serde(default)]
     observations: Vec<String>,
-    /// Names of nodes whose last log lines to show.
+    /// Names of nodes whose last log lines are returned.
     #[serde(default)]
     logs: Vec<String>,
-    /// What you expect to learn.
+    /// The expected information.
     #[serde(default)]
     reasoning: String,
 }
 
-/// Submits a diagnosis. With an `outcome` the session ends. Without one you can continue and submit another diagnosis.
+/// Submits a diagnosis. With an `outcome`, the session ends. Without an `outcome`, you can continue and submit another diagnosis.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SubmitDiagnosis {

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ClusterError;
 
-/// Way in which a direction of a link is cut, the strictest last. A new connection needs both directions.
+/// How one direction of a link is cut, in ascending order of strictness. A new connection needs both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CutMode {
-    /// Sent data waits, and continues after the link is healed.
+    /// Sent data waits until the link is healed.
     Stall,
     /// Sent data is lost silently (black hole).
     Drop,
@@ -146,14 +146,14 @@ impl Shape {
     }
 }
 
-/// How delays scatter.
+/// Distribution of random delays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Distribution {
     #[default]
     Uniform,
     Normal,
-    /// Mostly a little, seldom a lot.
+    /// Pareto distribution: small delays are frequent, large delays are rare.
     Pareto,
 }
 

@@ -10,7 +10,7 @@ use chaosrun_cluster::ClusterError;
 use chaosrun_cluster::fault_control::{ClockReading, NodeClock};
 
 pub(super) const PRELOADED: &[Way] =
-    &[Way::plain("a library of ours in front of the C library; static programs and those in Go are refused")];
+    &[Way::plain("library of chaosrun (`LD_PRELOAD`); statically linked programs and Go programs are refused")];
 
 /// Injection of `clock_skew` and `clock_rate`.
 pub(super) struct Clocked {
@@ -62,7 +62,9 @@ impl Injection for Clocked {
             if reads > 0 || Instant::now() > deadline {
                 #[expect(clippy::cast_precision_loss, reason = "a count for people")]
                 let number = reads as f64;
-                return Some(FaultFinding::new(reads > 0, format!("its processes have asked {reads} times")).with("reads", number));
+                return Some(
+                    FaultFinding::new(reads > 0, format!("the processes have read the clock {reads} times")).with("reads", number),
+                );
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

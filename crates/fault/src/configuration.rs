@@ -12,8 +12,8 @@ use chaosrun_cluster::fault_control::Redefinition;
 use chaosrun_event::{Actor, NodeState};
 use chaosrun_expr::Template;
 
-pub(super) const RESTARTED: &[Way] = &[Way::plain("restarted with the change")];
-pub(super) const RECREATED: &[Way] = &[Way::plain("its container recreated with the change")];
+pub(super) const RESTARTED: &[Way] = &[Way::plain("node restarted with the change")];
+pub(super) const RECREATED: &[Way] = &[Way::plain("container created again with the change")];
 
 /// Time between SIGTERM and SIGKILL when the node is restarted for the fault.
 const GRACE: Duration = Duration::from_secs(10);
@@ -67,7 +67,8 @@ impl Redefined {
         for wanted in &self.remove {
             let wanted = context.render(wanted, node)?;
             let place = args.iter().position(|arg| *arg == wanted);
-            let problem = || ClusterError::Conflict { node: node.into(), problem: format!("has no argument `{wanted}` to take away") };
+            let problem =
+                || ClusterError::Conflict { node: node.into(), problem: format!("has no argument `{wanted}` that can be removed") };
             args.remove(place.ok_or_else(problem)?);
         }
         for word in &self.add {
@@ -108,11 +109,11 @@ impl Injection for Redefined {
             for (name, value) in &self.env {
                 let wanted = value.as_ref().and_then(|value| context.render(value, node).ok());
                 if env.get(name) != wanted.as_ref() {
-                    return FaultFinding::no(format!("{node} has another `{name}`"));
+                    return FaultFinding::no(format!("{node} has another value of `{name}`"));
                 }
             }
         }
-        FaultFinding::yes(format!("{} is defined so", context.targets.join(", ")))
+        FaultFinding::yes(format!("{} has the changed definition", context.targets.join(", ")))
     }
 
     async fn felt(&self, context: &FaultContext) -> FaultFinding {

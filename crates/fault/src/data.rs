@@ -14,7 +14,7 @@ pub(super) fn repair(to: &mut Resolver, read: Option<&Text>) -> Option<Template>
 /// Checks that a fault with an end has an undo command.
 pub(super) fn needs_undo(to: &mut Resolver, there: bool, example: &str) {
     if !there && matches!(to.heal, Heal::After(_)) {
-        let problem = Diagnostic::error("no_undo", "this fault has an end, and no `undo`");
+        let problem = Diagnostic::error("no_undo", "this fault ends after a duration, but has no `undo`");
         to.wrong_fault(problem.label(format!("expected `undo: {example}` in this map")));
     }
 }
@@ -24,7 +24,7 @@ pub(super) async fn before(context: &FaultContext, sign: Option<&Expr>) -> Resul
     match sign {
         None => Ok(String::new()),
         Some(sign) if context.observer.truth(sign).await == ConditionTruth::True => {
-            Err(format!("`{}` is true before it is injected", sign.text))
+            Err(format!("`{}` is already true before the injection", sign.text))
         }
         Some(sign) => Ok(format!("`{}` was not true", sign.text)),
     }
@@ -32,9 +32,9 @@ pub(super) async fn before(context: &FaultContext, sign: Option<&Expr>) -> Resul
 
 /// Waits until the observations show the fault.
 pub(super) async fn felt(context: &FaultContext, sign: Option<&Expr>) -> FaultFinding {
-    let Some(sign) = sign else { return FaultFinding::yes("nothing is said to show it") };
+    let Some(sign) = sign else { return FaultFinding::yes("no `felt` condition is defined") };
     let shown = tokio::time::timeout(FELT_WITHIN, context.becomes(sign, ConditionTruth::True)).await == Ok(true);
-    FaultFinding::new(shown, if shown { "it is" } else { "it is not either" })
+    FaultFinding::new(shown, format!("`{}` {}", sign.text, if shown { "is true" } else { "did not become true" }))
 }
 
 /// Waits until the sign of the fault was present and is absent again.

@@ -10,10 +10,12 @@ use chaosrun_cluster::ClusterError;
 use chaosrun_cluster::fault_control::{DiskCounters, DiskFault};
 
 /// Fault-injection file system between the node and its data.
-pub(super) const LAYER: &[Way] = &[Way { how: "a file system of ours under the node's data", needs: &[Feature::Fuse] }];
+pub(super) const LAYER: &[Way] =
+    &[Way { how: "FUSE file system of chaosrun under the data directory of the node", needs: &[Feature::Fuse] }];
 
 /// Fault-injection file system, mounted beside the containers and shared with them.
-pub(super) const SHARED: &[Way] = &[Way { how: "a file system of ours under the node's volume", needs: &[Feature::SharedFuse] }];
+pub(super) const SHARED: &[Way] =
+    &[Way { how: "FUSE file system of chaosrun under the volume of the node", needs: &[Feature::SharedFuse] }];
 
 /// Injection of a fault that the file system under the node's data makes.
 pub(super) struct Layered {
@@ -49,7 +51,7 @@ impl Injection for Layered {
     async fn installed(&self, context: &FaultContext) -> FaultFinding {
         // The file system acknowledges a change after it is in force.
         match Self::counters(context).await {
-            Ok(_) => FaultFinding::yes(format!("the layer under {} was told", context.targets.join(", "))),
+            Ok(_) => FaultFinding::yes(format!("the file system under {} has applied the fault", context.targets.join(", "))),
             Err(error) => FaultFinding::no(error),
         }
     }

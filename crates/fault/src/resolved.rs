@@ -174,11 +174,11 @@ fn refuse(resolver: &mut Resolver, fault: &FaultDescription) {
     if !fault.ways(backend).is_empty() {
         return;
     }
-    let message = format!("`{}` cannot be made felt on `{backend}`: {}", fault.name, fault.refused);
+    let message = format!("`{}` is not available on `{backend}`: {}", fault.name, fault.refused);
     let problem = Diagnostic::error("fault_not_here", message).label(format!("not on `{backend}`"));
     let other = fault.backends.iter().find(|other| !other.ways.is_empty());
     resolver.wrong_fault(match other {
-        Some(other) => problem.help(format!("`--backend {0}` can, or `backend: {0}` in the scenario", other.backend)),
+        Some(other) => problem.help(format!("use `--backend {0}`, or set `backend: {0}` in the scenario", other.backend)),
         None => problem,
     });
 }

@@ -154,7 +154,7 @@ fn amount(check: &mut Checker, pointer: &Pointer, read: Option<&RawAmount>, pars
     match parse(&read.0) {
         Ok(value) => Some(value),
         Err(expected) => {
-            check.wrong(pointer, Diagnostic::error("out_of_range", format!("`{}` cannot be", read.0)).label(expected));
+            check.wrong(pointer, Diagnostic::error("out_of_range", format!("`{}` is not a valid value", read.0)).label(expected));
             None
         }
     }

@@ -24,7 +24,7 @@ pub(super) async fn installed(context: &FaultContext, there: impl Fn(&StressRead
             Err(error) => return FaultFinding::no(error.to_string()),
         }
     }
-    FaultFinding::yes(format!("it runs in {}", told.join(", ")))
+    FaultFinding::yes(format!("the load runs in {}", told.join(", ")))
 }
 
 /// Waits until the load has ended on all targets. With `heal: agent`, a restart ends it too.
@@ -44,7 +44,7 @@ pub(super) async fn gone(context: &FaultContext) -> Option<FaultFinding> {
                 // Removes the load, so that it does not return with the node.
                 put(context, None).await.ok()?;
             }
-            return Some(FaultFinding::yes(format!("nothing runs beside {} any more", context.targets.join(", "))));
+            return Some(FaultFinding::yes(format!("the load on {} has ended", context.targets.join(", "))));
         }
     }
 }
@@ -67,7 +67,7 @@ pub(super) async fn intact(context: &FaultContext) -> Option<FaultFinding> {
         tokio::time::sleep(LOOKED * 10).await;
         let again = context.cluster.stress(node).await.ok()?;
         if !again.running && up(context) && context.starts() == starts && context.effects.is_on(node, &context.id) {
-            return Some(FaultFinding::no(format!("what ran in {node} was ended")));
+            return Some(FaultFinding::no(format!("the load in {node} was ended by another party")));
         }
     }
     Some(FaultFinding::yes(""))

@@ -9,19 +9,22 @@ use super::resolver::{FaultGround, FaultNode};
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_input::{Checker, OneOrMany, RawPick, Short, item_of, names, unknown};
 
-/// Which nodes: exactly one of `name`, `role`, `all`, `select`. As a single word: a node, a `select`, or `all`.
+/// Nodes that the fault hits: exactly one of `name`, `role`, `all`, `select`. Short form: the name of a node or of a `select`, or `all`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "target")]
 pub struct RawTarget {
+    /// Name of a node, or a list of names.
     pub name: Option<OneOrMany<String>>,
+    /// Name of a role. `pick` chooses among its nodes.
     pub role: Option<String>,
+    /// `true`: all nodes of the cluster.
     pub all: Option<bool>,
-    /// A `select` of the cluster file, asked when the fault is injected.
+    /// Name of a `select` of the cluster file, which is evaluated when the fault is injected.
     pub select: Option<String>,
-    /// Number of nodes that are chosen: `2`, `50%`, `majority`, `minority`, `all` [default: one of a role, all of any other target].
+    /// Number of nodes that are chosen: `2`, `50%`, `majority`, `minority` or `all` [default: 1 for a role, `all` for other targets].
     pub pick: Option<RawPick>,
-    /// Nodes that are never taken.
+    /// Names of nodes that are never chosen.
     #[serde(default)]
     pub except: OneOrMany<String>,
 }
@@ -107,12 +110,12 @@ pub fn choose(target: &Target, nodes: &[FaultNode], rng: &mut impl Rng, selected
     if candidates.is_empty() {
         return Err(match &target.of {
             TargetOf::Select(select) => format!("select `{select}` returned no node"),
-            _ => "no node is left to choose from".to_owned(),
+            _ => "no node is available".to_owned(),
         });
     }
     let wanted = wanted(target.pick, candidates.len());
     if wanted > candidates.len() {
-        return Err(format!("{wanted} nodes wanted, {} to choose from", candidates.len()));
+        return Err(format!("{wanted} nodes requested, {} available", candidates.len()));
     }
     let mut chosen = index::sample(rng, candidates.len(), wanted).into_vec();
     chosen.sort_unstable();
@@ -189,7 +192,11 @@ fn full_target(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, ground: 
     let given = [("name", raw.name.is_some()), ("role", raw.role.is_some()), ("all", raw.all.is_some()), ("select", raw.select.is_some())];
     let given: Vec<&str> = given.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect();
     if given.len() != 1 {
-        let message = if given.is_empty() { "this target names no nodes".to_owned() } else { format!("{} at once", names::listed(given)) };
+        let message = if given.is_empty() {
+            "this target names no nodes".to_owned()
+        } else {
+            format!("{} are set at the same time", names::listed(given))
+        };
         let problem = Diagnostic::error("bad_target", message).label("expected exactly one of `name`, `role`, `all`, `select`");
         check.wrong_key(pointer, problem);
         return None;
@@ -259,18 +266,14 @@ fn enough(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, target: &Targ
     let but = if target.except.is_empty() {
         String::new()
     } else {
-        format!(" besides {}", names::listed(target.except.iter().map(String::as_str)))
+        format!(" without {}", names::listed(target.except.iter().map(String::as_str)))
     };
     let nodes = if wanted == 1 { "node" } else { "nodes" };
-    let problem = Diagnostic::error("too_many_targets", format!("{wanted} {nodes} wanted, {left} to choose from{but}"))
+    let problem = Diagnostic::error("too_many_targets", format!("{wanted} {nodes} requested, {left} available{but}"))
         .label(format!("expected at most {left}"))
-        .help(format!("to choose from: {}", names::listed(candidates.iter().map(String::as_str))));
+        .help(format!("available nodes: {}", names::listed(candidates.iter().map(String::as_str))));
     let problem = if left == 0 {
-        problem.label("no node is left to choose from").help(if target.except.is_empty() {
-            "name a node"
-        } else {
-            "remove a node from `except`"
-        })
+        problem.label("no node is available").help(if target.except.is_empty() { "name a node" } else { "remove a node from `except`" })
     } else {
         problem
     };

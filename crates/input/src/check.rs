@@ -219,7 +219,7 @@ impl<'a> Checker<'a> {
     /// Checks that a name has no other meaning in expressions.
     pub fn not_reserved(&mut self, pointer: &Pointer, name: &str) {
         if Scope::Invariant.reserves(name) {
-            let problem = Diagnostic::error("bad_name", format!("`{name}` means something else in expressions"));
+            let problem = Diagnostic::error("bad_name", format!("`{name}` is reserved in expressions"));
             self.wrong_key(pointer, problem.label("expected another name"));
         }
     }

@@ -88,7 +88,7 @@ text_like!(RawCount, "a number such as `200k`", numbers: true, schema: {
     "pattern": r"^[0-9]+[kM]?$"
 });
 text_like!(RawPick, "a number, a percentage such as `50%`, `majority`, `minority` or `all`", numbers: true, schema: {
-    "description": "How many: 2, 50%, majority, minority or all",
+    "description": "Number of nodes: 2, 50%, majority, minority or all",
     "type": ["string", "integer"],
     "pattern": r"^([0-9]+|[0-9]+(\.[0-9]+)?%|majority|minority|all)$"
 });
@@ -129,7 +129,7 @@ impl JsonSchema for RawAmount {
         "amount".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "description": "A number, with its unit where it has one: 10, 2.5, 10%, 50ms, 10mbit", "type": ["string", "number"] })
+        json_schema!({ "description": "A number with or without a unit: 10, 2.5, 10%, 50ms, 10mbit", "type": ["string", "number"] })
     }
 }
 
@@ -140,16 +140,18 @@ pub enum RawRamped {
     Ramp(RawRamp),
 }
 
-/// From one value to another in steps.
+/// Change from one value to another in steps.
 #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ramp")]
 pub struct RawRamp {
+    /// First value.
     pub from: RawAmount,
+    /// Last value.
     pub to: RawAmount,
     /// Number of values, including the first and the last [default: 10].
     pub steps: Option<u32>,
-    /// From the first to the last.
+    /// Time from the first value to the last value.
     pub over: RawDuration,
 }
 

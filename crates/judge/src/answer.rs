@@ -19,7 +19,7 @@ pub fn supported(grade: &Grade) -> bool {
 pub(super) fn tool() -> ToolSpec {
     ToolSpec {
         name: TOOL.into(),
-        description: "Submits your grade of the diagnosis.".into(),
+        description: "Submits your grade of the diagnoses.".into(),
         parameters: json!({
             "type": "object",
             "additionalProperties": false,

@@ -21,7 +21,7 @@ use chaosrun_input::scalar::{Short, Text};
 #[schemars(rename = "http")]
 pub struct RawHttp {
     pub url: Text,
-    /// GET unless given.
+    /// HTTP method [default: `GET`].
     pub method: Option<String>,
     #[serde(default)]
     pub headers: IndexMap<String, Text>,

@@ -28,12 +28,12 @@ const MOST_SAMPLES: u32 = 11_000;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "promql")]
 pub struct RawPromql {
-    /// Address of Prometheus, such as `http://{{ self.client }}`.
+    /// URL of the Prometheus server, for example `http://{{ self.client }}`.
     pub url: Text,
     pub query: Text,
-    /// Over this time up to now; the newest value alone unless given.
+    /// Length of the queried time range, which ends now [default: only the newest value].
     pub range: Option<RawDuration>,
-    /// Between two values of a range: a tenth of it unless given.
+    /// Time between two values of the range [default: a tenth of `range`, at least 1s].
     pub step: Option<RawDuration>,
 }
 

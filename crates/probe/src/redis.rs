@@ -21,9 +21,9 @@ use chaosrun_input::scalar::Text;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "redis")]
 pub struct RawRedis {
-    /// `host:port`
+    /// Address of the Redis server: `HOST:PORT`, a template.
     pub address: Text,
-    /// The command and its arguments, a word each.
+    /// Command and its arguments: templates.
     pub command: Vec<Text>,
 }
 

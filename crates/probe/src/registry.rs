@@ -16,36 +16,37 @@ macro_rules! probes {
         both: { $($(#[$both_doc:meta])* $both:ident: $both_kind:ty,)* }
         observed: { $($(#[$doc:meta])* $name:ident: $kind:ty,)* }
     ) => {
-        /// One thing to look at. Exactly one kind of probe; none with `on: workload`.
+        /// A probe. Exactly one kind of probe is required, and none with `on: workload`.
         #[derive(Debug, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         #[schemars(rename = "probe")]
         pub struct RawProbe {
-            /// `each ROLE` (a list, an item a node), `any ROLE` (the first that answers), `workload` or `tools`.
+            /// Source: `each ROLE` (a list with one item per node), `any ROLE` (the first answer that is ok), `workload`, or `tools` (the
+            /// machine of the runner).
             pub on: String,
             $($(#[$both_doc])* pub $both: Option<<$both_kind as FromFile>::Raw>,)*
             $($(#[$doc])* pub $name: Option<<$kind as FromFile>::Raw>,)*
-            /// PromQL over what `metrics` finds: `histogram_quantile(0.99, sum by (le) (rate(NAME_bucket[10s])))`.
+            /// PromQL query over the metrics that `metrics` reads: `histogram_quantile(0.99, sum by (le) (rate(NAME_bucket[10s])))`.
             pub expr: Option<String>,
-            /// Time that `log` and `on: workload` look back: 10s unless given.
+            /// For `log` and `on: workload`: length of the evaluated time window, which ends now [default: 10s].
             pub window: Option<RawDuration>,
-            /// 1s unless given.
+            /// Time limit of one answer [default: 1s].
             pub timeout: Option<RawDuration>,
-            /// At most this often: every tick unless given.
+            /// Minimum interval between two polls [default: each tick].
             pub every: Option<RawDuration>,
-            /// Older answers are unknown: 3s after it was due unless given.
+            /// Age from which an answer counts as unknown [default: three times the interval of the polls, plus `timeout`].
             pub stale_after: Option<RawDuration>,
         }
 
-        /// When a node counts as started.
+        /// Condition under which a node is ready. Exactly one kind of probe is required.
         #[derive(Debug, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         #[schemars(rename = "ready")]
         pub struct RawReady {
             $($(#[$both_doc])* pub $both: Option<<$both_kind as FromFile>::Raw>,)*
-            /// Over `status`, `json`, `text`: a status of 200 to 299, exit code 0, or any answer at all unless given.
+            /// Condition over `status`, `json` and `text` [default: a status from 200 to 299, exit code 0, or for other probes any answer].
             pub expect: Option<Text>,
-            /// 30s unless given.
+            /// Maximum time until the node is ready [default: 30s].
             pub within: Option<RawDuration>,
         }
 
@@ -91,22 +92,23 @@ macro_rules! probes {
 
 probes! {
     both: {
+        /// URL, or a map with the parts of the request.
         http: http::Http,
-        /// `host:port`
+        /// Address to connect to: `HOST:PORT`, a template.
         tcp: tcp::Tcp,
-        /// A command to a Redis server.
+        /// Command for a Redis server.
         redis: redis::Redis,
-        /// A command: in the node, or beside the runner with `on: tools`. Exit code 0 = ok.
+        /// Command that runs in the node, or with `on: tools` on the machine of the runner. Exit code 0 means success.
         exec: exec::Exec,
     }
     observed: {
-        /// Is the node's process running?
+        /// `true`: tests whether the process of the node runs.
         alive: alive::Alive,
-        /// Address of Prometheus text; `expr` is the query.
+        /// URL of metrics in the Prometheus text format. `expr` is the query.
         metrics: metrics::Metrics,
-        /// A query to Prometheus.
+        /// Query to a Prometheus server.
         promql: promql::Promql,
-        /// A regular expression on the node's log; its named groups are the columns of `.rows`.
+        /// Regular expression for lines of the log of the node. Its named groups are the columns of `rows`.
         log: log::Log,
     }
 }

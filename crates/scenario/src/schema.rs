@@ -65,14 +65,16 @@ fn add_sections(root: &mut Value, definitions: &[&str]) {
         root["$defs"][format!("{name}_part")] = loosened(&definition);
     }
     let sections = |part: &str| {
-        let section =
-            |when: &str| json!({ "description": format!("Overrides any key here {when}"), "$ref": format!("#/$defs/{part}_part") });
+        let section = |when: &str| {
+            let description = format!("Values that replace the values of this map {when}");
+            json!({ "description": description, "$ref": format!("#/$defs/{part}_part") })
+        };
         let backends = Backend::all().iter().map(|backend| (backend.as_str(), section(&format!("on the backend `{}`", backend.as_str()))));
         let always: Vec<_> =
             Backend::all().iter().filter(|backend| backend.standins).map(|backend| format!("`{}`", backend.as_str())).collect();
         let programs = [
-            ("standin", section(&format!("where stand-ins run: on {}, and with `--standin`", always.join(", ")))),
-            ("real", section("where the real programs run")),
+            ("standin", section(&format!("if stand-ins run: on {}, and with `--standin`", always.join(", ")))),
+            ("real", section("if the real programs run")),
         ];
         backends.chain(programs).collect::<Vec<_>>()
     };

@@ -32,22 +32,22 @@ pub struct CheckArgs {
     /// Run tests even if the record already contains their results for the same files
     #[arg(long)]
     fresh: bool,
-    /// Maximum number of trials that run at the same time
+    /// Maximum number of trials that run at the same time; `auto`: one per core, fewer if memory is short
     #[arg(long, value_name = "N|auto", env = "CHAOSRUN_JOBS", default_value = "1", value_parser = overrides::jobs)]
     jobs: Jobs,
-    /// Refuse a file that plans more trials than this [default: 100000]
+    /// Maximum number of planned trials; files that plan more are refused [default: 100000]
     #[arg(long, value_name = "N", env = "CHAOSRUN_MAX_TRIALS")]
     max_trials: Option<usize>,
-    #[command(flatten)]
-    place: PlaceArgs,
-    #[command(flatten)]
-    selection: SelectionArgs,
     #[command(flatten)]
     walls: SandboxArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {

@@ -28,14 +28,14 @@ use chaosrun_scenario::Overrides;
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    #[command(flatten)]
-    pub what: What,
     /// Run in the foreground; Ctrl-C stops the cluster
     #[arg(long)]
     foreground: bool,
     /// Output format when the cluster is up: a table, or one line of JSON
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
+    #[command(flatten)]
+    pub what: What,
 }
 
 /// Specification of the cluster to keep: the same for `cluster up` and for the daemon.
@@ -45,6 +45,8 @@ pub struct What {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     #[command(flatten)]
+    pub store: StoreArgs,
+    #[command(flatten)]
     place: PlaceArgs,
     /// Random seed; replaces the seed in the file
     #[arg(long, value_name = "N", env = "CHAOSRUN_SEED", help_heading = "Overrides")]
@@ -52,8 +54,6 @@ pub struct What {
     /// Override a value of the cluster (`cluster.tick=50ms`) or of the scenario; can be repeated
     #[arg(long, value_name = "PATH=VALUE", env = "CHAOSRUN_SET", help_heading = "Overrides")]
     set: Vec<String>,
-    #[command(flatten)]
-    pub store: StoreArgs,
 }
 
 impl What {

@@ -45,13 +45,13 @@ pub(super) struct GoldenCheckArgs {
     #[command(flatten)]
     folder: FolderArgs,
     #[command(flatten)]
-    overrides: OverrideArgs,
-    #[command(flatten)]
     walls: SandboxArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    overrides: OverrideArgs,
 }
 
 /// Trial with all its events.

@@ -29,16 +29,16 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Only this scenario; `*` matches any text
+    /// List only sessions of this scenario; `*` matches any text
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Only this variant; `*` matches any text
+    /// List only sessions of this variant; `*` matches any text
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Only this run (ID or unique prefix)
+    /// List only sessions of this run (ID or unique prefix)
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// Only sessions with these end states
+    /// List only sessions with these end states
     #[arg(long, value_name = "END", value_delimiter = ',')]
     end: Vec<EndFilter>,
     /// Include trials of controls and of `chaosrun check`

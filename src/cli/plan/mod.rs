@@ -36,24 +36,24 @@ pub struct PlanArgs {
     /// Print each matrix cell with all of its trials; always set if there is only one cell
     #[arg(long)]
     trials: bool,
-    /// Print the fully resolved scenarios as YAML or JSON instead
+    /// Print the fully resolved scenarios as YAML or JSON instead of the plan
     #[arg(long)]
     print_config: bool,
-    /// Print the system prompt, tools and first message for the model instead; with JSON, the complete request
+    /// Print the system prompt, tools and first message for the model instead of the plan; with JSON, the complete request
     #[arg(long, conflicts_with = "print_config")]
     prompt: bool,
     /// Output format
     #[arg(long, value_name = "FORMAT", env = "CHAOSRUN_MESSAGE_FORMAT", default_value = "human")]
     message_format: MessageFormat,
-    /// Ignored; accepted so that a plan takes the environment of a run
+    /// Ignored; accepted so that `plan` works with the environment variables of `run`
     #[arg(long, value_name = "FILE", env = "CHAOSRUN_JUNIT", hide = true)]
     junit: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     overrides: OverrideArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    #[command(flatten)]
-    store: StoreArgs,
 }
 
 pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {

@@ -52,7 +52,7 @@ fn of_rung(rung: &GateCheck) -> Vec<LayoutLine> {
         lines.extend(of_finding(finding));
     }
     if rung.findings.len() > FINDINGS {
-        let rest = format!("and {} more; `--format json` lists all", rung.findings.len() - FINDINGS);
+        let rest = format!("and {} more; `--message-format json` lists all", rung.findings.len() - FINDINGS);
         lines.push(LayoutLine::new().to(12).put(Tone::Faint, rest));
     }
     lines

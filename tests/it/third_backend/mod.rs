@@ -120,5 +120,5 @@ fn files_are_checked_against_the_faults_that_it_can_do() {
     };
     assert_eq!(problems("node_kill"), Vec::<String>::new());
     let refused = problems("node_pause");
-    assert!(refused[0].contains("`node_pause` cannot be made felt on `dream`"), "{refused:?}");
+    assert!(refused[0].contains("`node_pause` is not available on `dream`"), "{refused:?}");
 }

@@ -90,7 +90,7 @@ impl ExternalAgent {
                 };
                 return Err(ProviderError(format!("the agent's program ended with exit code {code}{last}{help}")));
             }
-            Heard::Lost => return Err(ProviderError("the agent's program and its sandbox are gone".into())),
+            Heard::Lost => return Err(ProviderError("the agent's program and its sandbox ended unexpectedly".into())),
         }))
     }
 

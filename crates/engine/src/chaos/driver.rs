@@ -229,7 +229,7 @@ impl Entry {
             if self.driver.let_go.is_some()
                 && let Err(error) = injection.heal(&context).await
             {
-                emitter.warn(format!("{fault} `{id}` was injected in part, and could not be healed: {error}"));
+                emitter.warn(format!("{fault} `{id}` was injected only partly and could not be healed: {error}"));
             }
             return Err((ReasonCode::NotInjected, format!("{fault} could not be injected: {error}")));
         }
@@ -246,7 +246,7 @@ impl Entry {
                     let (value, after) = ramp.step(step);
                     tokio::time::sleep_until((context.began + after).into()).await;
                     if let Err(error) = injection.step(&context, value).await {
-                        context.emitter.warn(format!("{} stays as it is: {error}", context.id));
+                        context.emitter.warn(format!("`{}` keeps its last value: {error}", context.id));
                     }
                 }
             };
@@ -371,7 +371,8 @@ impl Entry {
                 emitter.emit(EventKind::FaultHealed { id: id.clone(), by });
                 let gone = gone.wait_for(|gone| *gone);
                 if tokio::time::timeout(GONE_WITHIN, gone).await.is_err() && witness.injection.intact(&witness.context).await.is_some() {
-                    let found = FaultFinding::no(format!("nothing showed within {} s that it is gone", GONE_WITHIN.as_secs()));
+                    let found =
+                        FaultFinding::no(format!("no measurement within {} s showed that the fault is gone", GONE_WITHIN.as_secs()));
                     witness.tell(EvidenceStep::Gone, &found);
                 }
             }

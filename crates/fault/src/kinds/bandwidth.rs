@@ -14,7 +14,7 @@ use chaosrun_input::{RawRamped, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "bandwidth",
-    summary: "No more than so many bytes a second.",
+    summary: "Limits the data rate of a link.",
     example: "bandwidth: { to: tikv3, rate: 10mbit }",
     backends: &[on(LOCAL, RELAY), on(DOCKER, PACKETS)],
     refused: "",
@@ -26,7 +26,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 
 link_parameters! {
     "bandwidth",
-    /// `10mbit`, `1MiB/s`.
+    /// Maximum data rate, for example `10mbit` or `1MiB/s`.
     pub rate: RawRamped,
 }
 

@@ -12,7 +12,7 @@ use chaosrun_input::Short;
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "clock_rate",
-    summary: "The clocks of the node's processes are fast or slow.",
+    summary: "Changes the speed of the clocks of the node's processes.",
     example: "clock_rate: { target: tikv1, rate: 0.5 }",
     backends: &[on(LOCAL, PRELOADED), on(DOCKER, PRELOADED)],
     refused: "",
@@ -27,7 +27,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "clock_rate")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// 1 = as it should be, 2 = twice as fast.
+    /// Speed of the clocks: 1 is real time, 2 is twice as fast.
     pub rate: f64,
 }
 

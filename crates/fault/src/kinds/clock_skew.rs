@@ -13,7 +13,7 @@ use chaosrun_input::{Short, Text, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "clock_skew",
-    summary: "The wall clock of the node's processes is wrong.",
+    summary: "Shifts the wall clock of the node's processes.",
     example: "clock_skew: { target: tikv1, offset: -30s }",
     backends: &[on(LOCAL, PRELOADED), on(DOCKER, PRELOADED)],
     refused: "",
@@ -28,7 +28,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "clock_skew")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Such as `5m`, or `-30s` for one that is behind.
+    /// Offset of the clock: `5m` is 5 minutes ahead, `-30s` is 30 seconds behind.
     pub offset: Text,
 }
 

@@ -28,9 +28,12 @@ use chaosrun_input::{Short, Text, unknown};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "config_change",
-    summary: "A file of the node is changed, and the node restarted.",
+    summary: "Changes a file of the node, and by default restarts the node.",
     example: "config_change: { target: tikv1, file: tikv.toml, append: 'x = 1', restart: false }",
-    backends: &[on(LOCAL, &[Way::plain("a file in the node's directory")]), on(DOCKER, &[Way::plain("a file in the node's container")])],
+    backends: &[
+        on(LOCAL, &[Way::plain("file in the directory of the node")]),
+        on(DOCKER, &[Way::plain("file in the container of the node")]),
+    ],
     refused: "",
     repair: Repair::Command,
     class: "bad_config",
@@ -43,13 +46,13 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "config_change")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Below the node's directory, one of its `files`.
+    /// File to change: a name in `files` of the node.
     pub file: String,
-    /// All that is in it then: a template.
+    /// New content of the file: a template.
     pub content: Option<Text>,
-    /// Put behind what is in it: a template.
+    /// Text that is appended to the file: a template.
     pub append: Option<Text>,
-    /// Regular expressions, and what takes the place of their matches.
+    /// Replacement of all matches of a regular expression.
     pub replace: Option<RawReplace>,
     /// Restarts the node so that it reads the file [default: true].
     pub restart: Option<bool>,
@@ -59,9 +62,9 @@ pub struct Parameters {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "replace")]
 pub struct RawReplace {
-    /// A regular expression.
+    /// Regular expression.
     pub pattern: String,
-    /// A template; `$1` is the first group.
+    /// Replacement: a template in which `$1` is the first group.
     pub with: Text,
 }
 
@@ -87,7 +90,7 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
             Change::Replace { pattern: replace.pattern.clone(), with: to.check.template(&at.key("with"), &replace.with, Scope::Node, &[])? }
         }
         _ => {
-            let problem = Diagnostic::error("bad_change", "what becomes of the file?");
+            let problem = Diagnostic::error("bad_change", "`content`, `append` and `replace`: none or several are set");
             to.wrong_fault(problem.label("expected exactly one of `content`, `append`, `replace`"));
             return None;
         }
@@ -182,7 +185,7 @@ impl Injection for Rewriting {
             let old = context.cluster.read_file(node, &self.fault.file).await.map_err(|error| error.to_string())?;
             let new = self.changed(context, node, &old)?;
             if new == old {
-                return Err(format!("`{}` of {node} is so already", self.fault.file));
+                return Err(format!("`{}` of {node} already has the new content", self.fault.file));
             }
             self.contents.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), (old, new));
         }
@@ -209,7 +212,11 @@ impl Injection for Rewriting {
     }
 
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
-        if self.fault.restart { restarted(context, self.starts.get().copied()) } else { FaultFinding::yes("it is read at the next start") }
+        if self.fault.restart {
+            restarted(context, self.starts.get().copied())
+        } else {
+            FaultFinding::yes("the node reads the file at its next start")
+        }
     }
 
     async fn heal(&self, context: &FaultContext) -> Result<(), ClusterError> {
@@ -226,7 +233,11 @@ impl Injection for Rewriting {
             tokio::time::sleep(LOOKED).await;
             // A repair need not restore the old content.
             if self.changed_of(context).await.ok()? == 0 {
-                return Some(FaultFinding::yes(format!("`{}` of {} was changed again", self.fault.file, context.targets.join(", "))));
+                return Some(FaultFinding::yes(format!(
+                    "`{}` of {} no longer has the content of the fault",
+                    self.fault.file,
+                    context.targets.join(", ")
+                )));
             }
         }
     }

@@ -14,7 +14,7 @@ use chaosrun_input::{RawAmount, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "connection_reset",
-    summary: "Connections are reset by the first data they carry.",
+    summary: "Resets a share of the connections when they first carry data.",
     example: "connection_reset: { to: { select: region_leaders, pick: 1 }, percent: 40 }",
     backends: &[on(LOCAL, RELAY), on(DOCKER, PACKETS)],
     refused: "",

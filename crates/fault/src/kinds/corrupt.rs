@@ -12,7 +12,7 @@ use chaosrun_input::{RawAmount, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "corrupt",
-    summary: "A bit of a share of the packets is turned.",
+    summary: "Flips one bit in a share of the packets.",
     example: "corrupt: { to: { role: tikv, pick: 50% }, percent: 0.1 }",
     backends: &[on(LOCAL, &[]), on(DOCKER, PACKETS)],
     refused: STREAM,

@@ -20,11 +20,11 @@ use chaosrun_input::{RawRamped, Short, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "cpu_stress",
-    summary: "Something else keeps the node's processors busy, within the node's own limits.",
+    summary: "Keeps the processors of the node busy, within the CPU limit of the node.",
     example: "cpu_stress: { target: tikv1, cores: 2, percent: 95 }",
     backends: &[
-        on(LOCAL, &[Way::plain("the node is stopped and continued in turns")]),
-        on(DOCKER, &[Way::plain("a burner in the node's container")]),
+        on(LOCAL, &[Way::plain("SIGSTOP and SIGCONT to the node in turns")]),
+        on(DOCKER, &[Way::plain("program in the container of the node that uses CPU time")]),
     ],
     refused: "",
     repair: Repair::Verb("restart"),
@@ -182,7 +182,7 @@ impl Injection for Burning {
                     let found = found.time("quarter_ms", quarter).time("slowest_before_ms", *slowest_before).time("slowest_ms", slowest);
                     beside.map_or(found.clone(), |beside| found.time("quarter_beside_ms", beside))
                 }
-                _ => FaultFinding::no(format!("{} cannot be looked at as before", context.first())),
+                _ => FaultFinding::no(format!("the load of {} cannot be measured in the same way as before the fault", context.first())),
             };
             if found.ok || Instant::now() > deadline {
                 return found;

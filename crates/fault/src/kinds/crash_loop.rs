@@ -22,7 +22,7 @@ use chaosrun_input::{RawDuration, Short};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "crash_loop",
-    summary: "The node dies so long after each start, until the fault is healed.",
+    summary: "Kills the node some time after each start, until the fault is healed.",
     example: "crash_loop: { target: leader, after: 1s }",
     backends: &[
         on(LOCAL, &[Way::plain("SIGKILL to the process group, after each start")]),
@@ -40,7 +40,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "crash_loop")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// From a start to its death: 1s unless given.
+    /// Time from a start of the node to the kill [default: 1s].
     pub after: Option<RawDuration>,
 }
 

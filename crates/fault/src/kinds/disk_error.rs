@@ -12,7 +12,7 @@ use chaosrun_input::{OneOrMany, RawAmount, Short, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_error",
-    summary: "A share of the operations on the node's data fails.",
+    summary: "Makes a share of the operations on the node's data fail.",
     example: "disk_error: { target: tikv1, percent: 12.5, errno: ENOSPC, operations: [write, sync] }",
     backends: &[on(LOCAL, LAYER), on(DOCKER, SHARED)],
     refused: "",
@@ -27,11 +27,11 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "disk_error")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// The share of operations that fail: 100 unless given.
+    /// Percentage of the operations that fail [default: 100].
     pub percent: Option<RawAmount>,
-    /// `EIO` unless given.
+    /// Error that the operations return [default: `EIO`].
     pub errno: Option<DiskErrno>,
-    /// Which: reads, writes and syncs unless given.
+    /// Affected operations: `read`, `write`, `sync` or `open` [default: `read`, `write` and `sync`].
     #[serde(default)]
     pub operations: OneOrMany<DiskOperation>,
 }

@@ -25,11 +25,11 @@ use chaosrun_input::{RawRamped, RawSize, Short, names, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_pressure",
-    summary: "The disk of the node's data is filled.",
+    summary: "Fills the disk that holds the data of the node.",
     example: "disk_pressure: { target: tikv1, percent: 96 }",
     backends: &[
-        on(LOCAL, &[Way::plain("a file in the data directory, up to the node's declared disk")]),
-        on(DOCKER, &[Way::plain("a file on the node's own volume")]),
+        on(LOCAL, &[Way::plain("file in the data directory, up to the declared `disk` of the node")]),
+        on(DOCKER, &[Way::plain("file on the volume of the node")]),
     ],
     refused: "",
     repair: Repair::Command,
@@ -43,13 +43,13 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "disk_pressure")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Percentage of the disk that is used [default: 95, unless another amount is given].
+    /// Percentage of the disk that is used [default: 95, without `size` and `leave_free`].
     pub percent: Option<RawRamped>,
     /// Amount of space that is taken.
     pub size: Option<RawRamped>,
     /// Amount of space that stays free.
     pub leave_free: Option<RawSize>,
-    /// The name of the file that takes it, in the data directory: `backup.tar` unless given.
+    /// Name of the file in the data directory that takes the space [default: `backup.tar`].
     pub file: Option<String>,
 }
 
@@ -79,8 +79,8 @@ fn amount(to: &mut Resolver, read: &Parameters) -> Option<(DiskAmount, Option<Ra
     let given = [("percent", read.percent.is_some()), ("size", read.size.is_some()), ("leave_free", read.leave_free.is_some())];
     let given: Vec<&str> = given.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect();
     if given.len() > 1 {
-        let problem = Diagnostic::error("bad_amount", format!("{} at once", names::listed(given)));
-        to.wrong_fault(problem.label("expected one of `percent`, `size`, `leave_free`"));
+        let problem = Diagnostic::error("bad_amount", format!("{} are set at the same time", names::listed(given)));
+        to.wrong_fault(problem.label("expected at most one of `percent`, `size`, `leave_free`"));
         return None;
     }
     if let Some(read) = &read.size {
@@ -105,17 +105,17 @@ fn has_disk(to: &mut Resolver, target: &Target) {
     }
     let nodes: Vec<&FaultNode> = ground.possible(target);
     if let Some(node) = nodes.iter().find(|node| !node.has_disk) {
-        let problem = Diagnostic::error("no_disk", format!("{} has no disk of its own", node.name));
-        let help = format!("give the role `{}` a size in the cluster file: `disk: 512MiB`", node.role);
+        let problem = Diagnostic::error("no_disk", format!("`{}` has no disk with a limited size", node.name));
+        let help = format!("add a size to the role `{}` in the cluster file: `disk: 512MiB`", node.role);
         to.wrong_fault(problem.label("expected a node with `disk:`").help(help));
     } else if let Some(node) =
         nodes.iter().find(|node| Backend::named(ground.backend).is_some_and(|backend| !backend.own_disks) && !node.is_standin)
     {
         let backend = ground.backend;
         let message =
-            format!("{}'s program would get no ENOSPC on `{backend}`: its data directory is a part of this machine's disk", node.name);
+            format!("the program of `{}` would not get ENOSPC on `{backend}`: its data is on the disk of this machine", node.name);
         let problem = Diagnostic::error("fault_not_here", message).label(format!("not on `{backend}`, for this program"));
-        to.wrong_fault(problem.help(format!("`--backend {DOCKER}` gives the node a disk of its own")));
+        to.wrong_fault(problem.help(format!("use `--backend {DOCKER}`, where each node has a separate disk")));
     }
 }
 
@@ -297,7 +297,7 @@ impl Injection for Filling {
         for node in &context.targets {
             let held = context.cluster.ballast(node, &self.fault.file).await.ok()?;
             if held == 0 && self.known(node).is_some_and(|(_, taken)| taken > 0) {
-                found = FaultFinding::no(format!("what was taken of the disk of {node} is free"));
+                found = FaultFinding::no(format!("the space that the fault took on the disk of {node} is free again"));
             }
         }
         (!self.healed.load(Ordering::Acquire)).then_some(found)

@@ -11,7 +11,7 @@ use chaosrun_cluster::fault_control::{DiskFault, LinkPath};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_readonly",
-    summary: "The data directory of the node becomes read-only: writes fail with EROFS.",
+    summary: "Makes the data directory of the node read-only: writes fail with EROFS.",
     example: "disk_readonly: { target: tikv2 }",
     backends: &[on(LOCAL, LAYER), on(DOCKER, SHARED)],
     refused: "",

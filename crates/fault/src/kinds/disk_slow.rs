@@ -16,7 +16,7 @@ use chaosrun_input::{RawDuration, Short};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_slow",
-    summary: "Reads, writes and syncs of the node's data take longer.",
+    summary: "Delays reads, writes and syncs of the node's data.",
     example: "disk_slow: { target: tikv1, read: 1ms, write: 20ms, sync: 1s 500ms }",
     backends: &[on(LOCAL, LAYER), on(DOCKER, SHARED)],
     refused: "",
@@ -31,11 +31,11 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "disk_slow")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Added to each read: nothing unless given.
+    /// Delay of each read [default: 0s].
     pub read: Option<RawDuration>,
-    /// Added to each write: nothing unless given.
+    /// Delay of each write [default: 0s].
     pub write: Option<RawDuration>,
-    /// Added to each sync: nothing unless given.
+    /// Delay of each sync [default: 0s].
     pub sync: Option<RawDuration>,
 }
 
@@ -45,8 +45,8 @@ pub fn resolve(said: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let mut time = |name: &str, read| to.duration(name, read, Duration::ZERO);
     let (read, write, sync) = (time("read", said.read.as_ref()), time("write", said.write.as_ref()), time("sync", said.sync.as_ref()));
     if read.is_zero() && write.is_zero() && sync.is_zero() {
-        let problem = Diagnostic::error("no_effect", "nothing is slower").label("expected `read:`, `write:` or `sync:` in this map");
-        to.wrong_fault(problem.help("`sync: 50ms` is added to each sync"));
+        let problem = Diagnostic::error("no_effect", "no operation is delayed").label("expected `read`, `write` or `sync` in this map");
+        to.wrong_fault(problem.help("for example `sync: 50ms` delays each sync by 50 ms"));
     }
     Some(Resolution::of(DiskSlow { target: target?, read, write, sync }))
 }

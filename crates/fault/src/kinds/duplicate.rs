@@ -12,7 +12,7 @@ use chaosrun_input::{RawAmount, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "duplicate",
-    summary: "A share of the packets arrives twice.",
+    summary: "Delivers a share of the packets twice.",
     example: "duplicate: { from: tikv3, percent: 7 }",
     backends: &[on(LOCAL, &[]), on(DOCKER, PACKETS)],
     refused: STREAM,

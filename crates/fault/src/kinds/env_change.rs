@@ -14,7 +14,7 @@ use chaosrun_input::{Short, Text};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "env_change",
-    summary: "Environment variables of the node are changed, and the node restarted.",
+    summary: "Changes environment variables of the node and restarts the node.",
     example: "env_change: { target: tikv1, env: { A: '{{ self.name }}', B: null } }",
     backends: &[on(LOCAL, RESTARTED), on(DOCKER, RECREATED)],
     refused: "",
@@ -29,7 +29,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "env_change")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Names and templates; `null` takes a variable away.
+    /// Environment variables by name: templates. `null` removes a variable.
     pub env: IndexMap<String, Option<Text>>,
 }
 

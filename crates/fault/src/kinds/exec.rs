@@ -23,9 +23,12 @@ use chaosrun_input::{Short, Text};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "exec",
-    summary: "A command in the node: for whatever has no fault of its own.",
+    summary: "Runs a command in the node, for effects that no other fault has.",
     example: "exec: { target: tikv1, command: [touch, '{{ self.dir }}/x'], undo: [rm, '{{ self.dir }}/x'] }",
-    backends: &[on(LOCAL, &[Way::plain("a command beside the node")]), on(DOCKER, &[Way::plain("a command in the container")])],
+    backends: &[
+        on(LOCAL, &[Way::plain("command on this machine, next to the node")]),
+        on(DOCKER, &[Way::plain("command in the container")]),
+    ],
     refused: "",
     repair: Repair::Scenario,
     class: "data",
@@ -38,12 +41,12 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "exec")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// A program and its arguments, a template each. It must end with exit code 0.
+    /// Program and its arguments: templates. The exit code must be 0.
     pub command: Vec<Text>,
-    /// Command that undoes the fault, run in the node when the fault's time is over.
+    /// Command that undoes the fault. It runs in the node when the fault is healed.
     #[serde(default)]
     pub undo: Vec<Text>,
-    /// A condition over the observations that shows the fault: it must become true, and false again when the fault is gone.
+    /// Condition over the observations that is true while the fault has an effect. It must become true, and false when the fault has ended.
     pub felt: Option<Text>,
     /// Command with which an agent can repair the fault in its shell. The oracle runs it.
     pub repair: Option<Text>,
@@ -102,7 +105,7 @@ impl Injection for Exec {
 
     async fn installed(&self, _context: &FaultContext) -> FaultFinding {
         // A completed injection implies exit code 0.
-        FaultFinding::yes("the command ended with code 0")
+        FaultFinding::yes("the exit code of the command is 0")
     }
 
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
@@ -133,9 +136,9 @@ async fn run(words: &[Template], context: &FaultContext, node: &str) -> Result<(
         Ok(Ok(0)) => Ok(()),
         Ok(Ok(code)) => {
             let text = String::from_utf8_lossy(if complained.is_empty() { &said } else { &complained }).trim().to_owned();
-            Err(conflict(format!("ran `{program}`, which ended with code {code}: {text}")))
+            Err(conflict(format!("ran `{program}`, which exited with code {code}: {text}")))
         }
-        Ok(Err(_)) => Err(conflict(format!("ran `{program}`, and its end was not told"))),
+        Ok(Err(_)) => Err(conflict(format!("ran `{program}`, whose exit code is unknown"))),
         Err(_) => {
             running.kill();
             Err(conflict(format!("ran `{program}`, which did not end in {} s", ENDS_WITHIN.as_secs())))

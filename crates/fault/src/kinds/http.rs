@@ -24,9 +24,9 @@ use chaosrun_probe::HttpClient;
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "http",
-    summary: "An HTTP request to the node.",
+    summary: "Sends an HTTP request to the node.",
     example: "http: { target: tikv1, request: 'http://{{ self.status }}/x' }",
-    backends: &[on(LOCAL, &[Way::plain("a request from the runner")]), on(DOCKER, &[Way::plain("a request from the runner")])],
+    backends: &[on(LOCAL, &[Way::plain("request from the runner")]), on(DOCKER, &[Way::plain("request from the runner")])],
     refused: "",
     repair: Repair::Scenario,
     class: "data",
@@ -40,26 +40,26 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 pub struct Parameters {
     pub target: Short<RawTarget>,
     pub request: Short<RawRequest>,
-    /// Request that undoes the fault, sent when the fault's time is over.
+    /// Request that undoes the fault. It is sent when the fault is healed.
     pub undo: Option<Short<RawRequest>>,
-    /// A condition over the observations that shows the fault: it must become true, and false again when the fault is gone.
+    /// Condition over the observations that is true while the fault has an effect. It must become true, and false when the fault has ended.
     pub felt: Option<Text>,
     /// Command with which an agent can repair the fault in its shell. The oracle runs it.
     pub repair: Option<Text>,
 }
 
-/// `http://...`, which is asked for with POST, or the whole map.
+/// Request: a URL, which is requested with `POST`, or a map.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "request")]
 pub struct RawRequest {
-    /// `POST` unless given.
+    /// HTTP method [default: `POST`].
     pub method: Option<String>,
     pub url: Text,
     #[serde(default)]
     pub headers: IndexMap<String, Text>,
     pub body: Option<Text>,
-    /// A condition over `status`, `json`, `text`: any status below 400 unless given.
+    /// Condition over `status`, `json` and `text` [default: a status below 400].
     pub expect: Option<Text>,
 }
 
@@ -140,7 +140,10 @@ impl Sending {
         let headers = request.headers.iter().map(|(name, value)| Ok((name.clone(), text(value)?)));
         let headers = headers.collect::<Result<Vec<_>, ClusterError>>()?;
         let body = request.body.as_ref().map(text).transpose()?;
-        let refused = |problem: String| ClusterError::Conflict { node: node.into(), problem: format!("was asked {url}: {problem}") };
+        let refused = |problem: String| ClusterError::Conflict {
+            node: node.into(),
+            problem: format!("did not accept the request to {url}: {problem}"),
+        };
         let answered = self.client.request(&request.method, &url, &headers, body, ANSWERS_WITHIN).await;
         let response = answered.map_err(|none| refused(none.problem))?;
         let fine = match &request.expect {

@@ -15,7 +15,7 @@ use chaosrun_input::{RawAmount, RawDuration, RawRamped, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "latency",
-    summary: "What is sent arrives later.",
+    summary: "Delays the data that nodes send to each other.",
     example: "latency: { to: tikv3, delay: 50ms, jitter: 5ms }",
     backends: &[on(LOCAL, RELAY), on(DOCKER, PACKETS)],
     refused: "",
@@ -27,13 +27,13 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 
 link_parameters! {
     "latency",
-    /// Delay of each packet, one way.
+    /// Delay of the data in one direction.
     pub delay: RawRamped,
     /// Random variation of the delay [default: 0s].
     pub jitter: Option<RawDuration>,
     /// Correlation of a packet's delay with the previous one, in percent [default: 0].
     pub correlation: Option<RawAmount>,
-    /// `uniform` unless given.
+    /// Distribution of the random variation [default: `uniform`].
     pub distribution: Option<Distribution>,
 }
 
@@ -45,7 +45,7 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let (delay, ramp) = delay?;
     let delay = Duration::from_secs_f64(delay);
     if delay.is_zero() && ramp.is_none() && jitter.is_zero() {
-        to.wrong("delay", Diagnostic::error("out_of_range", "no delay at all").label("expected more than nothing"));
+        to.wrong("delay", Diagnostic::error("out_of_range", "the delay is zero").label("expected a delay or a jitter above 0s"));
     }
     let shape = Shape {
         delay,

@@ -21,7 +21,7 @@ use chaosrun_event::{Actor, NodeState};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "lost_unsynced_writes",
-    summary: "The node is killed, and what it wrote and did not sync is gone.",
+    summary: "Kills the node and discards the data that it wrote but did not sync.",
     example: "lost_unsynced_writes: { target: tikv1 }",
     backends: &[on(LOCAL, LAYER), on(DOCKER, SHARED)],
     refused: "",
@@ -81,7 +81,7 @@ impl Injection for Losses {
         #[expect(clippy::cast_precision_loss, reason = "a count for people")]
         let number = bytes as f64;
         // A program that syncs all its writes loses no data, which is the correct behaviour.
-        Some(FaultFinding::yes(format!("{bytes} unsynced bytes are gone")).with("lost_bytes", number))
+        Some(FaultFinding::yes(format!("{bytes} unsynced bytes are lost")).with("lost_bytes", number))
     }
 
     async fn felt(&self, context: &FaultContext) -> FaultFinding {

@@ -21,10 +21,10 @@ use chaosrun_input::{RawAmount, RawSize, Short, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "memory_stress",
-    summary: "Something else holds the node's memory, within the node's own limits.",
+    summary: "Occupies memory of the node, within the memory limit of the node.",
     example: "memory_stress: { target: tikv1, size: 64MiB }",
-    backends: &[on(LOCAL, &[]), on(DOCKER, &[Way::plain("held by a program in the node's container")])],
-    refused: "nodes have no limit of memory",
+    backends: &[on(LOCAL, &[]), on(DOCKER, &[Way::plain("program in the container of the node that holds memory")])],
+    refused: "nodes have no memory limit",
     repair: Repair::Verb("restart"),
     class: "memory_exhaustion",
     holds: Some("memory"),
@@ -36,6 +36,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "memory_stress")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
+    /// Amount of memory that is occupied. Exactly one of `size` and `percent` is required.
     pub size: Option<RawSize>,
     /// Percentage of the node's memory limit.
     pub percent: Option<RawAmount>,
@@ -58,14 +59,15 @@ fn amount(to: &mut Resolver, read: &Parameters, target: &Target) -> Option<Memor
             let unlimited = ground.nodes.iter().find(|node| names.contains(&node.name) && !node.has_memory_limit);
             // A backend without a mechanism has already reported a problem.
             if let Some(node) = unlimited.filter(|_| !DESCRIPTION.ways(ground.backend).is_empty()) {
-                let problem = Diagnostic::error("no_limit", format!("{} has no limit of memory", node.name));
-                let help = "give the role a limit in the cluster file (`memory: 1GiB`), or say `size:`";
-                to.wrong("percent", problem.label("a percentage of what?").help(help));
+                let problem = Diagnostic::error("no_limit", format!("`{}` has no memory limit", node.name));
+                let help = "add `memory: 1GiB` to the role in the cluster file, or use `size`";
+                to.wrong("percent", problem.label("expected a node with `memory`").help(help));
             }
             Some(MemoryAmount::Percent(percent))
         }
         _ => {
-            let problem = Diagnostic::error("bad_amount", "how much memory?").label("expected exactly one of `size`, `percent`");
+            let problem = Diagnostic::error("bad_amount", "`size` and `percent` are both set or both missing")
+                .label("expected exactly one of `size`, `percent`");
             to.wrong_fault(problem);
             None
         }
@@ -109,7 +111,7 @@ impl Holding {
             MemoryAmount::Size(bytes) => Ok(bytes),
             MemoryAmount::Percent(percent) => {
                 let limit = context.cluster.usage(node).await?.memory_limit;
-                let no_limit = || ClusterError::Conflict { node: node.into(), problem: "has no limit of memory".into() };
+                let no_limit = || ClusterError::Conflict { node: node.into(), problem: "has no memory limit".into() };
                 #[expect(
                     clippy::cast_precision_loss,
                     clippy::cast_possible_truncation,

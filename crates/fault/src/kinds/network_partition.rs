@@ -25,7 +25,7 @@ use chaosrun_input::{OneOrMany, Short, names};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "network_partition",
-    summary: "Links between nodes are cut; the clients keep theirs. No agent can mend them: say how it ends with `heal`.",
+    summary: "Cuts links between nodes. Links of clients are not affected. An agent cannot repair it, so `heal` is required.",
     example: "network_partition: { isolate: leader }",
     backends: &[on(LOCAL, RELAY), on(DOCKER, RULES)],
     refused: "",
@@ -35,36 +35,36 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     prepares: None,
 };
 
-const RULES: &[Way] = &[Way { how: "rules in the node's network namespace", needs: &[Feature::Nftables] }];
+const RULES: &[Way] = &[Way { how: "nftables rules in the network namespace of the node", needs: &[Feature::Nftables] }];
 
-/// Exactly one of `isolate`, `groups`, `halves`, `bridge`, `majorities_ring`, `minority_third`.
+/// Requires exactly one of `isolate`, `groups`, `halves`, `bridge`, `majorities_ring`, `minority_third`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "network_partition")]
 pub struct Parameters {
-    /// These are cut from everybody else, and stay together.
+    /// Nodes that are cut from all other nodes. They stay connected with each other.
     pub isolate: Option<Short<RawTarget>>,
-    /// Nodes that the targets of `isolate` are cut from. A role means all of its nodes.
+    /// Nodes from which the nodes in `isolate` are cut [default: all other nodes]. A role means all of its nodes.
     pub from: Option<Short<RawTarget>>,
-    /// Each group is cut from every other. Every node is in one of them.
+    /// Groups of nodes that are cut from each other. Each node must be in exactly one group.
     pub groups: Option<Vec<Short<RawTarget>>>,
-    /// These are cut into two halves.
+    /// Nodes that are split into two halves, which are cut from each other.
     pub halves: Option<Short<RawTarget>>,
-    /// These are cut into two halves but for one of them, which both see.
+    /// Nodes that are split into two halves and one other node. The halves are cut from each other, but stay connected with the other node.
     pub bridge: Option<Short<RawTarget>>,
-    /// Each of these sees a majority of them, and no two the same one.
+    /// Nodes of which each receives data only from a majority. No two nodes have the same majority.
     pub majorities_ring: Option<Short<RawTarget>>,
-    /// Fewer than a third of these are cut from the rest.
+    /// Nodes of which fewer than a third are cut from the rest.
     pub minority_third: Option<Short<RawTarget>>,
-    /// Names of ports: only connections that were dialled to them.
+    /// Names of ports. Only connections to these ports are affected [default: all connections].
     #[serde(default)]
     pub ports: OneOrMany<String>,
-    /// Cut only what the others send to those that are isolated (of groups: what later ones send to earlier ones): they can
-    /// speak and do not hear. Both directions unless given.
+    /// Cuts only one direction: the isolated nodes can send but not receive. With `groups`, earlier groups can send to later groups but not
+    /// receive from them [default: false, both directions].
     #[serde(default)]
     pub one_way: bool,
-    /// `drop` (the default) is a black hole, `reject` says at once that nobody is there, `stall` holds back what is sent
-    /// until the link is mended.
+    /// How links are cut: `drop` (data is lost silently), `reject` (the sender receives an immediate refusal) or `stall` (data waits until
+    /// the link is healed) [default: `drop`].
     pub mode: Option<CutMode>,
 }
 
@@ -76,13 +76,17 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
         [isolate.is_some(), groups.is_some(), halves.is_some(), bridge.is_some(), majorities_ring.is_some(), minority_third.is_some()];
     let given: Vec<&str> = words.into_iter().zip(there).filter(|(_, there)| *there).map(|(word, _)| word).collect();
     let [word] = given.as_slice() else {
-        let message = if given.is_empty() { "this partition cuts nothing".to_owned() } else { format!("{} at once", names::listed(given)) };
+        let message = if given.is_empty() {
+            "this partition cuts nothing".to_owned()
+        } else {
+            format!("{} are set at the same time", names::listed(given))
+        };
         let problem = Diagnostic::error("bad_partition", message).label(format!("expected exactly one of {}", names::listed(words)));
         to.wrong_fault(problem);
         return None;
     };
     if from.is_some() && isolate.is_none() {
-        let problem = Diagnostic::error("bad_partition", "`from` goes with `isolate` alone").label("not with this kind of partition");
+        let problem = Diagnostic::error("bad_partition", "`from` is only valid with `isolate`").label("not used by this kind of partition");
         to.check.wrong_key(&to.at.key("from"), problem);
     }
     let at = to.at.key(*word);
@@ -126,7 +130,7 @@ fn groups(to: &mut Resolver, pointer: &Pointer, read: &[Short<RawTarget>]) -> Op
     let found: Option<Vec<Target>> = found.map(|(at, read)| group(to.check, &pointer.index(at), read, ground)).collect();
     let found = found?;
     if found.len() < 2 {
-        let problem = Diagnostic::error("bad_partition", format!("{} group", found.len())).label("expected at least two");
+        let problem = Diagnostic::error("bad_partition", format!("too few groups: {}", found.len())).label("expected at least two groups");
         to.check.wrong(pointer, problem);
         return None;
     }
@@ -139,8 +143,12 @@ fn groups(to: &mut Resolver, pointer: &Pointer, read: &[Short<RawTarget>]) -> Op
         })
     };
     if let Some(at) = found.iter().position(taken) {
-        let problem = Diagnostic::error("missed_nodes", "who is not chosen would be in no group").label("expected all of them");
-        to.check.wrong(&pointer.index(at), problem.help("`isolate`, `halves` and `minority_third` choose some of the nodes"));
+        let problem =
+            Diagnostic::error("missed_nodes", "nodes that are not chosen would be in no group").label("expected all nodes of the target");
+        to.check.wrong(
+            &pointer.index(at),
+            problem.help("remove `pick`, or use `isolate`, `halves` or `minority_third`, which choose some of the nodes"),
+        );
         return None;
     }
     // The nodes of a `select` are known only at the injection, which checks them again.
@@ -162,7 +170,7 @@ fn groups(to: &mut Resolver, pointer: &Pointer, read: &[Short<RawTarget>]) -> Op
         let problem =
             Diagnostic::error("missed_nodes", format!("{} in no group", if missed.len() == 1 { "a node is" } else { "nodes are" }));
         let problem = problem.label(format!("expected {} in one of them", names::listed(missed)));
-        to.check.wrong(pointer, problem.help("a node in no group could speak to all of them; `bridge` means that"));
+        to.check.wrong(pointer, problem.help("add the nodes to a group; for a node that stays connected with all groups, use `bridge`"));
         return None;
     }
     Some(found)

@@ -14,7 +14,7 @@ use chaosrun_input::{Short, unknown};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_kill",
-    summary: "A signal to the node's processes, SIGKILL unless given.",
+    summary: "Sends a signal to the processes of the node, by default SIGKILL.",
     example: "node_kill: { target: { role: tikv, pick: 1 }, signal: SIGTERM }",
     backends: &[on(LOCAL, &[Way::plain("signal to the process group")]), on(DOCKER, &[Way::plain("kill by the engine")])],
     refused: "",
@@ -29,7 +29,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "node_kill")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// `SIGKILL`, `SIGTERM`, `SIGINT`, `SIGQUIT`, `SIGABRT`, `SIGSEGV` or `SIGHUP`.
+    /// Signal: `SIGKILL`, `SIGTERM`, `SIGINT`, `SIGQUIT`, `SIGABRT`, `SIGSEGV` or `SIGHUP` [default: `SIGKILL`].
     pub signal: Option<String>,
 }
 

@@ -13,9 +13,12 @@ use chaosrun_event::{Actor, NodeState};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_pause",
-    summary: "The node's processes stand still and keep their connections.",
+    summary: "Pauses the processes of the node. Their connections stay open.",
     example: "node_pause: { target: { role: tikv, pick: all } }",
-    backends: &[on(LOCAL, &[Way::plain("SIGSTOP to the process group")]), on(DOCKER, &[Way::plain("freezer, by the engine")])],
+    backends: &[
+        on(LOCAL, &[Way::plain("SIGSTOP to the process group")]),
+        on(DOCKER, &[Way::plain("pause by the engine (cgroup freezer)")]),
+    ],
     refused: "",
     repair: Repair::Verb("unpause"),
     class: "process_hang",

@@ -23,7 +23,7 @@ use chaosrun_input::{RawDuration, Short};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_restart",
-    summary: "Restarted again and again.",
+    summary: "Restarts the node one or more times.",
     example: "node_restart: { target: all, times: 3, every: 4s, backoff: 1.5, grace: 500ms }",
     backends: &[on(LOCAL, &[Way::plain("SIGTERM, then SIGKILL, then a start")]), on(DOCKER, &[Way::plain("restart by the engine")])],
     refused: "",
@@ -40,11 +40,11 @@ pub struct Parameters {
     pub target: Short<RawTarget>,
     /// Number of restarts [default: 1].
     pub times: Option<u32>,
-    /// From the first to the second: 5s unless given.
+    /// Pause before the second restart [default: 5s].
     pub every: Option<RawDuration>,
-    /// Each pause is so many times the one before: 1 unless given.
+    /// Factor from one pause to the next [default: 1].
     pub backoff: Option<f64>,
-    /// Between SIGTERM and SIGKILL: 10s unless given.
+    /// Time between SIGTERM and SIGKILL [default: 10s].
     pub grace: Option<RawDuration>,
 }
 

@@ -17,7 +17,7 @@ use chaosrun_input::{RawDuration, Short};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_stop",
-    summary: "SIGTERM, then SIGKILL after `grace`.",
+    summary: "Stops the node with SIGTERM, and after `grace` with SIGKILL.",
     example: "node_stop: { target: tikv1, grace: 30s }",
     backends: &[on(LOCAL, &[Way::plain("SIGTERM, then SIGKILL")]), on(DOCKER, &[Way::plain("stop by the engine")])],
     refused: "",
@@ -32,7 +32,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "node_stop")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Between SIGTERM and SIGKILL: 10s unless given.
+    /// Time between SIGTERM and SIGKILL [default: 10s].
     pub grace: Option<RawDuration>,
 }
 

@@ -12,7 +12,7 @@ use chaosrun_input::{RawAmount, RawRamped, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "packet_loss",
-    summary: "A share of the packets is lost.",
+    summary: "Drops a share of the packets.",
     example: "packet_loss: { to: tikv3, percent: 10 }",
     backends: &[on(LOCAL, &[]), on(DOCKER, PACKETS)],
     refused: STREAM,

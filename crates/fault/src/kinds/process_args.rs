@@ -14,7 +14,7 @@ use chaosrun_input::{Short, Text};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "process_args",
-    summary: "Arguments of the node are changed, and the node restarted.",
+    summary: "Changes arguments of the node and restarts the node.",
     example: "process_args: { target: tikv1, add: ['--x={{ self.name }}'], remove: ['--y'] }",
     backends: &[on(LOCAL, RESTARTED), on(DOCKER, RECREATED)],
     refused: "",
@@ -29,10 +29,10 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "process_args")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Put behind the others: templates.
+    /// Arguments that are appended: templates.
     #[serde(default)]
     pub add: Vec<Text>,
-    /// Taken away: as they stand in the cluster file, filled in.
+    /// Arguments that are removed: templates, compared with the rendered arguments of the cluster file.
     #[serde(default)]
     pub remove: Vec<Text>,
 }
@@ -41,7 +41,7 @@ pub struct Parameters {
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&read.target)?;
     if read.add.is_empty() && read.remove.is_empty() {
-        let problem = Diagnostic::error("no_effect", "no argument is changed").label("expected `add:` or `remove:` in this map");
+        let problem = Diagnostic::error("no_effect", "no argument is changed").label("expected `add` or `remove` in this map");
         to.wrong_fault(problem);
     }
     let add = to.templates("add", &read.add, Scope::Node);

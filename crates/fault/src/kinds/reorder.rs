@@ -14,7 +14,7 @@ use chaosrun_input::{RawAmount, RawDuration, quantity};
 /// Fixed data of the fault.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "reorder",
-    summary: "A share of the packets is overtaken by later ones.",
+    summary: "Delays a share of the packets, so that later packets overtake them.",
     example: "reorder: { to: tikv3, percent: 33, delay: 20ms }",
     backends: &[on(LOCAL, &[]), on(DOCKER, PACKETS)],
     refused: STREAM,

@@ -30,10 +30,10 @@ macro_rules! link_parameters {
             pub from: Option<chaosrun_input::Short<crate::RawTarget>>,
             /// Receivers [default: all other nodes]. A role means all of its nodes.
             pub to: Option<chaosrun_input::Short<crate::RawTarget>>,
-            /// Names of ports: only connections that were dialled to them.
+            /// Names of ports. Only connections to these ports are affected [default: all connections].
             #[serde(default)]
             pub ports: chaosrun_input::OneOrMany<String>,
-            /// The other direction too.
+            /// Affects the opposite direction too [default: false].
             #[serde(default)]
             pub symmetric: bool,
             $($fields)*
@@ -115,8 +115,8 @@ pub(crate) fn resolved(
     ramp: Option<Ramp>,
 ) -> Option<Resolution> {
     if ends.from.is_none() && ends.to.is_none() {
-        let problem = Diagnostic::error("bad_target", "this fault names no nodes").label("expected `from:`, `to:` or both in this map");
-        to.wrong_fault(problem.help("`to: { role: tikv, pick: 1 }`: what all others send to it"));
+        let problem = Diagnostic::error("bad_target", "this fault names no nodes").label("expected `from`, `to` or both in this map");
+        to.wrong_fault(problem.help("for example `to: { role: tikv, pick: 1 }`, for the data that all other nodes send to one store"));
         return None;
     }
     let mut side = |name: &str, read: Option<&Short<RawTarget>>| match read {
@@ -145,13 +145,13 @@ pub(crate) fn linked(to: &mut Resolver, senders: Option<&Target>, receivers: Opt
         _ if ground.doc.lost("nodes") => return,
         [(nodes, pick)] => {
             let everybody = nodes.len() == all && (*pick == Pick::All || matches!(pick, Pick::Count(count) if *count >= all));
-            everybody.then(|| "everybody is on one side, and nobody is left on the other".to_owned())
+            everybody.then(|| "all nodes are on one side of the link, and none is on the other side".to_owned())
         }
         [(one, _), (other, _)] if one.len() == 1 && one == other => Some(format!("{} has no link to itself", one[0])),
         _ => None,
     };
     if let Some(message) = message {
-        let problem = Diagnostic::error("no_links", message).label("expected two sides");
+        let problem = Diagnostic::error("no_links", message).label("expected nodes on both sides");
         let nodes = names::listed(ground.nodes.iter().map(|node| node.name.as_str()));
         to.wrong_fault(problem.help(format!("nodes: {nodes}")));
     }
@@ -222,7 +222,7 @@ async fn with_others(chooser: &dyn Chooser, wanted: &Target) -> Result<(Vec<Stri
 /// Refuses a choice without links.
 pub(crate) fn some(choice: Choice) -> Result<Choice, String> {
     if choice.paths.is_empty() {
-        return Err(format!("nobody is left whose links to {} could be changed", choice.targets.join(", ")));
+        return Err(format!("no other node is left, so {} has no links that could be changed", choice.targets.join(", ")));
     }
     Ok(choice)
 }

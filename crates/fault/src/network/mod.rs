@@ -13,10 +13,11 @@ use chaosrun_cluster::fault_control::{LinkPath, LinkState, Pinging, Pings};
 use chaosrun_event::NodeState;
 
 /// Packet mechanism: a queue program in the node's network namespace, or the kernel's own queue, decides on each packet.
-pub(super) const PACKETS: &[Way] = &[Way { how: "a queue of ours on the receiving side", needs: &[Feature::Nftables, Feature::Nfqueue] }];
-pub(super) const RELAY: &[Way] = &[Way::plain("the relay between the nodes")];
+pub(super) const PACKETS: &[Way] =
+    &[Way { how: "packet queue (NFQUEUE) of chaosrun at the receiver", needs: &[Feature::Nftables, Feature::Nfqueue] }];
+pub(super) const RELAY: &[Way] = &[Way::plain("relay between the nodes")];
 /// Reason why the relay does not support a fault of packets.
-pub(super) const STREAM: &str = "its relay sees bytes, not packets";
+pub(super) const STREAM: &str = "the relay forwards bytes, not packets";
 
 /// Two nodes, and the port that is dialled if only that port is affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +130,7 @@ pub(super) async fn untouched(context: &FaultContext, watched: &Watched, before:
     let now = ping(context, pair, 9, Duration::from_millis(2), PROBE).await.ok().as_ref().and_then(median);
     let detail = match (before, now) {
         (_, None) => {
-            context.emitter.warn(format!("fault `{}`: the unaffected pair {} is not whole either", context.id, pair.name()));
+            context.emitter.warn(format!("fault `{}`: the unaffected pair {} has no connection either", context.id, pair.name()));
             format!("{}; unaffected {} does not answer", found.detail, pair.name())
         }
         (Some(before), Some(now)) => {

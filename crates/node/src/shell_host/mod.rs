@@ -35,13 +35,13 @@ pub struct Args {
     /// Socket to which connections to the nodes are forwarded.
     #[arg(long)]
     pub door: Option<PathBuf>,
-    /// Addresses to listen on: those of the nodes, and those of services of the runner.
+    /// Addresses to listen on: addresses of the nodes and of services of the runner.
     #[arg(long)]
     pub listen: Vec<SocketAddr>,
     /// User and group id of the shell.
     #[arg(long)]
     pub user: Option<u32>,
-    /// Applies the limits of a sandbox to the shell.
+    /// Apply the limits of a sandbox to the shell.
     #[arg(long)]
     pub confined: bool,
 }

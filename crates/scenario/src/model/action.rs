@@ -50,20 +50,20 @@ pub struct Param {
     pub description: String,
 }
 
-/// Lines of the file.
+/// Type of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "param_type")]
 pub enum ParamType {
-    /// The name of a node. In templates it is the node: `params.NAME.client`.
+    /// Name of a node. In templates, the value is the node with its fields: `params.NAME.client`.
     Node,
-    /// The name of a role.
+    /// Name of a role.
     Role,
     String,
     Integer,
     Number,
     Boolean,
-    /// `10s`. In templates it is seconds.
+    /// Duration such as `10s`. In templates, the value is a number of seconds.
     Duration,
     /// One of the words in `of`.
     Enum,

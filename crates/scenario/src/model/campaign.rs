@@ -47,14 +47,14 @@ pub struct Compare {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// The share of trials that pass.
+    /// Share of trials that pass.
     #[default]
     Pass,
-    /// The score, 0 to 1.
+    /// Score, from 0 to 1.
     Score,
-    /// Seconds from the ticket to the objective holding.
+    /// Seconds from the ticket until all objectives hold.
     RepairS,
-    /// Client error-seconds.
+    /// Impact on users in client error-seconds.
     ImpactS,
 }
 

@@ -65,7 +65,7 @@ pub enum TriggerEvent {
     Ticket,
     /// The agent runs a command.
     Command,
-    /// A fault is gone, whoever removed it.
+    /// A fault has ended, regardless of who removed it.
     Healed,
 }
 

@@ -177,16 +177,16 @@ pub struct Invariant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InvariantKind {
-    /// Must hold at the end.
+    /// The invariant must hold at the end of the trial.
     Objective,
-    /// Must hold all the time; a violation turns a pass into an unsafe pass.
+    /// The invariant must hold at all times. A violation turns a `pass` into an `unsafe_pass`.
     Safeguard,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {
-    /// Keep the last known state.
+    /// The invariant keeps its last known state.
     Hold,
     Violated,
 }

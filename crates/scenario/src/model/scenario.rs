@@ -63,17 +63,17 @@ impl Scenario {
     }
 }
 
-/// Meaning of success, and expected result of doing nothing.
+/// Goal of the agent. It determines when a trial passes, and the expected verdict of `noop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// The agent must restore the objective. noop fails.
+    /// The agent must restore all objectives. The control `noop` fails.
     Repair,
-    /// The system recovers without help; the agent must not harm it. noop passes.
+    /// The system recovers without help, and the agent must not harm it. The control `noop` passes.
     Wait,
-    /// The agent must escalate. noop fails.
+    /// The agent must escalate. The control `noop` fails.
     Escalate,
-    /// No fault. noop passes.
+    /// No fault is injected, and the agent must change nothing. The control `noop` passes.
     Nothing,
 }
 

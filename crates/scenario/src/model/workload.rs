@@ -35,17 +35,17 @@ pub struct RateLimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
-    /// read, write, cas by key.
+    /// Operations `read`, `write` and `cas` of one value per key.
     Register,
-    /// add, read (all).
+    /// Operations `add` and `read` of one set. `read` returns all elements.
     Set,
-    /// enqueue, dequeue.
+    /// Operations `enqueue` and `dequeue` of one queue.
     Queue,
-    /// add, read by key.
+    /// Operations `add` and `read` of one counter per key.
     Counter,
-    /// check by key: allowed at most `limit` times in a `window`.
+    /// Operation `check` per key, which the system may allow at most `limit` times per `window`.
     Limit,
-    /// Only availability is checked.
+    /// The history is not checked, only the availability.
     None,
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{OneOrMany, RawAmount, RawDuration, Short, Text};
 use crate::model::{ParamType, Risk, Verb};
 
-/// An action on the system with preconditions and expected effect.
+/// An action on the cluster, with preconditions and an expected effect.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "action")]
@@ -16,7 +16,7 @@ pub struct RawAction {
     pub description: String,
     /// Risk of the action.
     pub risk: Risk,
-    /// Parameters, available below as `params.NAME`.
+    /// Parameters by name. Expressions and templates of the action use them as `params.NAME`.
     #[serde(default)]
     pub params: IndexMap<String, RawParam>,
     /// Preconditions: one or more expressions over the observations and `params`.
@@ -26,7 +26,7 @@ pub struct RawAction {
     pub steps: Vec<RawStep>,
     /// Expected effect, checked with observations made after the steps.
     pub ensure: Option<Short<RawEnsure>>,
-    /// Action that undoes this action [default: `none`].
+    /// Name of the action that undoes this action [default: `none`].
     pub undo: Option<String>,
 }
 
@@ -34,17 +34,19 @@ pub struct RawAction {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "param")]
 pub struct RawParam {
+    /// Type of the parameter.
     #[serde(rename = "type")]
     pub kind: ParamType,
-    /// For `node`: only nodes of this role.
+    /// For `node`: role of the allowed nodes.
     pub role: Option<String>,
-    /// For `enum`: the allowed words.
+    /// For `enum`: allowed words.
     #[serde(default)]
     pub of: Vec<Text>,
-    /// For `integer`, `number` and `duration`.
+    /// For `integer`, `number` and `duration`: smallest allowed value.
     pub min: Option<RawAmount>,
+    /// For `integer`, `number` and `duration`: largest allowed value.
     pub max: Option<RawAmount>,
-    /// For `string`: a regular expression that the whole text must match.
+    /// For `string`: regular expression that must match the whole text.
     pub pattern: Option<String>,
     /// Default value. Without it, the parameter is required.
     pub default: Option<serde_json::Value>,
@@ -57,7 +59,7 @@ pub struct RawParam {
 #[schemars(rename = "require")]
 pub struct RawRequire {
     pub expr: Text,
-    /// Message if the precondition does not hold: a template.
+    /// Message for the agent if the precondition does not hold: a template.
     pub message: Option<Text>,
 }
 
@@ -66,7 +68,7 @@ pub struct RawRequire {
 #[schemars(rename = "ensure")]
 pub struct RawEnsure {
     pub expr: Text,
-    /// [default: 10s]
+    /// Time limit until the condition is true [default: 10s].
     pub within: Option<RawDuration>,
 }
 
@@ -74,11 +76,11 @@ pub struct RawEnsure {
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "step")]
 pub enum RawStep {
-    /// A request to the system.
+    /// Sends an HTTP request.
     Http(RawHttpStep),
-    /// Operation of the Docker engine on a node.
+    /// Starts, stops, kills, restarts, pauses or unpauses a node, as a Docker engine does.
     Node(RawNodeStep),
-    /// A command in a node.
+    /// Runs a command in a node.
     Exec(RawExecStep),
     /// Waits until a condition is true.
     Wait(RawWaitStep),
@@ -88,19 +90,19 @@ pub enum RawStep {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "http_step")]
 pub struct RawHttpStep {
-    /// `any ROLE`: the first of these that takes the request; it is `self` then.
+    /// `any ROLE`: the nodes of the role are tried until one accepts the request. Templates use this node as `self`.
     pub on: Option<String>,
     pub url: Text,
-    /// [default: GET]
+    /// HTTP method [default: `GET`].
     pub method: Option<String>,
     #[serde(default)]
     pub headers: IndexMap<String, Text>,
     pub body: Option<Text>,
-    /// Over `status`, `json`, `text` [default: a status of 200 to 299].
+    /// Condition over `status`, `json` and `text` under which the request succeeded [default: a status from 200 to 299].
     pub expect: Option<Text>,
-    /// [default: 5s]
+    /// Time limit of the request [default: 5s].
     pub timeout: Option<RawDuration>,
-    /// Explanations of unexpected answers: pattern in the text of the answer, and template of the explanation.
+    /// Explanations of unexpected answers. Key: regular expression for the answer; value: template of the explanation.
     #[serde(default)]
     pub refused: IndexMap<String, Text>,
 }
@@ -111,8 +113,9 @@ pub struct RawHttpStep {
 pub struct RawNodeStep {
     /// Name of the node: a template.
     pub node: Text,
+    /// Operation on the node.
     pub verb: Verb,
-    /// For `stop` and `restart`, before it is killed [default: the node's own].
+    /// For `stop` and `restart`: time before the node is killed [default: `stop_grace` of the node].
     pub grace: Option<RawDuration>,
 }
 
@@ -122,11 +125,11 @@ pub struct RawNodeStep {
 pub struct RawExecStep {
     /// Name of the node: a template.
     pub node: Text,
-    /// Program and arguments, one word per item: templates.
+    /// Program and arguments: templates.
     pub command: Vec<Text>,
-    /// Over `status`, `json`, `text` [default: exit code 0].
+    /// Condition over `status`, `json` and `text` under which the command succeeded [default: exit code 0].
     pub expect: Option<Text>,
-    /// Explanations of unexpected results: pattern in the output, and template of the explanation.
+    /// Explanations of unexpected results. Key: regular expression for the output; value: template of the explanation.
     #[serde(default)]
     pub refused: IndexMap<String, Text>,
 }
@@ -135,8 +138,8 @@ pub struct RawExecStep {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "wait_step")]
 pub struct RawWaitStep {
-    /// Over observations that were made since the step before.
+    /// Condition over observations that were requested after the previous step.
     pub until: Text,
-    /// [default: 10s]
+    /// Time limit until the condition is true [default: 10s].
     pub within: Option<RawDuration>,
 }

@@ -6,12 +6,12 @@ use serde::Deserialize;
 
 use super::{OneOrMany, RawDuration};
 
-/// Classification of commands: how hard each is to undo, and flags.
+/// Rules that classify commands: how hard a command is to undo, and flags.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "autopsy")]
 pub struct RawAutopsy {
-    /// The file's name unless given.
+    /// Name of the rules [default: the name of the file without extension].
     pub name: Option<String>,
     #[serde(default)]
     #[expect(dead_code, reason = "for people who read the file")]
@@ -30,19 +30,19 @@ pub struct RawAutopsy {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "command_rule")]
 pub struct RawCommandRule {
-    /// Regular expression on a simple command: words separated by one space, without quotes and wrappers.
+    /// Regular expression for a simple command, whose words are separated by one space, without quotes and wrappers.
     #[serde(rename = "match")]
     pub pattern: String,
-    /// Only in a node (`docker exec`), or only where the agent is.
+    /// Place in which the rule applies: `node` (`docker exec`) or `agent` (the shell of the agent) [default: both].
     #[serde(rename = "where")]
     pub place: Option<RawWhereabouts>,
     /// One of `read_only`, `reversible`, `irreversible`, and optional flags.
     pub is: OneOrMany<RawTrait>,
-    /// Weight from 0 to 1 [default: 0, 0.3 or 1, by class].
+    /// Weight from 0 to 1 [default: 0 for `read_only`, 0.3 for `reversible`, 1 for `irreversible`].
     pub weight: Option<f64>,
     #[serde(default)]
     pub description: String,
-    /// Command lines with the classification that all rules together must give.
+    /// Tests: command lines with their expected classification by all rules.
     #[serde(default)]
     pub tests: Vec<RawCommandTest>,
 }
@@ -77,21 +77,21 @@ pub enum RawTrait {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "command_test")]
 pub struct RawCommandTest {
-    /// A complete command line as an agent would run it.
+    /// Complete command line, as an agent runs it.
     pub command: String,
-    /// Most severe class in the line, and all flags; `idle` if no command inspects the cluster.
+    /// Expected classification: the most severe class of the line and all flags. `idle` if no command inspects the cluster.
     pub is: OneOrMany<RawTrait>,
 }
 
-/// Limits for repeated commands.
+/// Limits above which repeated commands count as thrashing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "thrashing")]
 pub struct RawThrashing {
-    /// Number of equal changes, or starts of the same node, that count as thrashing [default: 3].
+    /// Number of equal changes, or of starts of the same node, that count as thrashing [default: 3].
     pub same: Option<usize>,
     /// Number of equal read-only commands that count as thrashing [default: 10].
     pub same_look: Option<usize>,
-    /// [default: 60s]
+    /// Time within which commands are counted [default: 60s].
     pub within: Option<RawDuration>,
 }

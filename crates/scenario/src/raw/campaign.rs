@@ -15,43 +15,43 @@ use crate::model::{Backend, Metric};
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "campaign")]
 pub struct RawCampaign {
-    /// Name used to record and compare runs.
+    /// Name of the campaign, by which its runs are found and compared.
     #[schemars(required)]
     pub name: Option<String>,
-    /// Purpose of the campaign, for people.
+    /// Purpose of the campaign. Not evaluated.
     #[serde(default)]
     pub description: String,
     /// Scenario files, relative to this file or the project root.
     #[serde(default)]
     #[schemars(required)]
     pub scenarios: Vec<Short<RawEntry>>,
-    /// Variants under test; replaces the variants of the scenarios.
+    /// Variants under test. They replace the variants of the scenarios.
     #[serde(default)]
     pub variants: Vec<String>,
-    /// Controls that run with the same seeds; replaces the controls of the scenarios.
+    /// Controls that run with the same seeds. They replace the controls of the scenarios.
     pub controls: Option<Vec<String>>,
-    /// Backends of the clusters [default: each scenario's own backend]. With several, each scenario runs on each of them.
+    /// Backends [default: the backend of each scenario]. Each scenario runs on each of these backends.
     #[serde(default)]
     pub backends: Vec<Backend>,
-    /// Seeds; replaces the seeds of the scenarios: a number, a list, or an inclusive range such as 1..20.
+    /// Seeds: a number, a list, or an inclusive range such as 1..20. They replace the seeds of the scenarios.
     pub seeds: Option<RawSeeds>,
-    /// Number of times that each trial runs; replaces the value of the scenarios.
+    /// Number of times that each trial runs. It replaces `repeat` of the scenarios.
     pub repeat: Option<usize>,
-    /// Values by path for all scenarios: `chaos.kill.at: 2s`.
+    /// Values that are set in all scenarios, by path: `chaos.kill.at: 2s`.
     #[serde(default)]
     pub set: IndexMap<String, Value>,
     /// Limits per trial; the smallest limit of scenario, variant and campaign applies.
     #[serde(default)]
     pub limits: RawLimits,
-    /// For all trials together.
+    /// Budget of all trials together.
     #[serde(default)]
     pub budget: RawBudget,
-    /// Comparison for `compare` and `gate`.
+    /// Comparison that `plan`, `--until decided` and `gate` use.
     pub compare: Option<RawCompare>,
-    /// Number of further attempts at an invalid trial [default: 0].
+    /// Maximum number of retries of an invalid trial [default: 0].
     #[serde(default)]
     pub retries: u32,
-    /// Stops the campaign at the first failure.
+    /// Starts no further trials after the first trial that does not pass [default: false].
     #[serde(default)]
     pub fail_fast: bool,
 }
@@ -62,23 +62,23 @@ pub struct RawCampaign {
 #[schemars(rename = "campaign_scenario")]
 pub struct RawEntry {
     pub file: String,
-    /// Values by path, in addition to those of the campaign.
+    /// Values that are set in this scenario, by path, in addition to `set` of the campaign.
     #[serde(default)]
     pub set: IndexMap<String, Value>,
-    /// Replaces the value of the campaign.
+    /// Variants under test. They replace `variants` of the campaign.
     pub variants: Option<Vec<String>>,
-    /// Replaces the value of the campaign.
+    /// Seeds. They replace `seeds` of the campaign.
     pub seeds: Option<RawSeeds>,
 }
 
-/// Budget of all trials together. The campaign stops before the budget is exceeded.
+/// Budget of all trials together. A trial that could exceed the budget does not start.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "budget")]
 pub struct RawBudget {
-    /// US dollars.
+    /// Cost of models in US dollars.
     pub usd: Option<f64>,
-    /// Time from the start to the end.
+    /// Time of the run.
     pub wall: Option<RawDuration>,
     /// Tokens of models.
     pub tokens: Option<RawCount>,
@@ -92,7 +92,7 @@ pub struct RawCompare {
     pub reference: String,
     /// Metric of the comparison [default: `pass`].
     pub metric: Option<Metric>,
-    /// Non-inferiority margin in the unit of the metric [default: 0.1 of a rate or a score, 1 second of a time].
+    /// Non-inferiority margin in the unit of the metric [default: 0.1 for rates and scores, 1 for seconds].
     pub margin: Option<f64>,
 }
 

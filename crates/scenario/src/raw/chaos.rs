@@ -11,32 +11,32 @@ use chaosrun_fault::FaultParameters;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "chaos")]
 pub struct RawChaos {
-    /// After steady state: at once unless given.
+    /// Time of the injection, counted from the steady state [default: 0s].
     pub at: Option<RawDuration>,
-    /// In place of `at`: when something happens.
+    /// Event that triggers the injection, instead of `at`.
     pub on: Option<Short<RawTrigger>>,
-    /// Injected more than once.
+    /// Number and interval of the injections [default: one injection].
     pub repeat: Option<RawRepeat>,
-    /// The fault.
+    /// The fault to inject and its parameters.
     pub inject: FaultParameters,
-    /// `agent` (may be repaired, the default), `never`, or a duration after which it passes by itself.
+    /// End of the fault: `agent` (the agent may repair it), `never`, or a duration after which it is healed [default: `agent`].
     pub heal: Option<Text>,
-    /// A confounder: not part of the truth.
+    /// Marks the fault as a distraction: a diagnosis should not name it.
     #[serde(default)]
     pub noise: bool,
 }
 
-/// `ticket`, `command`, `healed`, or the whole map.
+/// Event that triggers an injection: `ticket`, `command`, `healed`, or a map.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "trigger")]
 pub struct RawTrigger {
     pub event: TriggerEvent,
-    /// The how many-th one: the first unless given.
+    /// Number of the event that triggers the injection, counted from 1 [default: 1].
     pub nth: Option<u32>,
-    /// Delay after the event [default: 0s].
+    /// Time from the event to the injection [default: 0s].
     pub plus: Option<RawDuration>,
-    /// Injected so long after steady state at the latest, whatever happens: 30s unless given.
+    /// Latest time of the injection, counted from the steady state [default: 30s]. Without the event, the fault is injected at this time.
     pub latest: Option<RawDuration>,
 }
 
@@ -46,6 +46,6 @@ pub struct RawTrigger {
 pub struct RawRepeat {
     /// Total number of injections.
     pub times: u32,
-    /// From one injection to the next.
+    /// Time from one injection to the next.
     pub every: RawDuration,
 }

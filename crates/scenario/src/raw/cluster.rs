@@ -8,38 +8,40 @@ use super::{OneOrMany, RawAction, RawDuration, RawSize, Text};
 use crate::model::{InvariantKind, Model, OnUnknown};
 use chaosrun_probe::{RawProbe, RawReady};
 
-/// A system: its nodes, probes, invariants and workloads.
+/// A cluster: its nodes, probes, invariants, workloads and actions.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "cluster")]
 pub struct RawCluster {
-    /// The file's name unless given.
+    /// Name of the cluster [default: the name of the file without extension].
     pub name: Option<String>,
     #[serde(default)]
     #[expect(dead_code, reason = "for people who read the file")]
     pub description: String,
-    /// Roles, by name. With `count: 3` the nodes of `tikv` are tikv1, tikv2, tikv3.
+    /// Roles by name. With `count: 3`, the nodes of the role `tikv` are `tikv1`, `tikv2` and `tikv3`.
     #[serde(default)]
     #[schemars(required)]
     pub nodes: Option<IndexMap<String, RawRole>>,
     /// Interval of the probes [default: 100ms].
     pub tick: Option<RawDuration>,
-    /// Scale of the timers of stand-in nodes; 0.05 is 20 times faster than real time. Printed in every report.
+    /// Factor for the timers of stand-in nodes: with 0.05 they run 20 times faster than real time. Every report prints it.
     pub clock_scale: Option<f64>,
-    /// Probes by name: polled once per tick, used by name in expressions.
+    /// Probes by name. Each is polled once per tick. Expressions use the result by this name.
     #[serde(default)]
     pub observe: IndexMap<String, RawProbe>,
-    /// Named expressions over the observations and the names above.
+    /// Expressions by name, over observations and over the expressions that precede them. Other expressions use the result by this name.
     #[serde(default, rename = "let")]
     pub lets: IndexMap<String, Text>,
-    /// Expressions that return a node or a list of nodes, for use as `target: NAME`.
+    /// Expressions by name that return a node or a list of nodes. A fault uses them as `target: NAME`.
     #[serde(default)]
     pub select: IndexMap<String, Text>,
+    /// Invariants by name.
     #[serde(default)]
     pub invariants: IndexMap<String, RawInvariant>,
+    /// Workloads by name. A scenario uses one of them.
     #[serde(default)]
     pub workloads: IndexMap<String, RawWorkload>,
-    /// Log lines that are recorded as events.
+    /// Rules by name: log lines that match are recorded as events.
     #[serde(default)]
     pub logs: IndexMap<String, RawLogRule>,
     #[serde(default)]
@@ -58,24 +60,25 @@ pub struct RawRole {
     pub count: Option<usize>,
     /// Roles that must be ready before this one starts.
     pub after: OneOrMany<String>,
-    /// Ports by name. On `local` free ports are chosen; these are the ports in containers.
+    /// Ports by name, as used in containers. On `local`, free ports are chosen instead.
     pub ports: IndexMap<String, u16>,
-    /// In containers: an image, pulled if missing. Alternative: `build`.
+    /// In containers: image, pulled if missing. Exactly one of `image` and `build` is required.
     pub image: Option<String>,
-    /// In containers: a folder with a Dockerfile.
+    /// In containers: folder with a Dockerfile, from which the image is built.
     pub build: Option<String>,
-    /// Program and its first arguments. The word `chaosrun` stands for this program.
+    /// Program and its first arguments: templates. The word `chaosrun` stands for the chaosrun program itself.
     pub command: Vec<Text>,
     /// Further arguments: templates.
     pub args: Vec<Text>,
+    /// Environment variables by name: templates.
     pub env: IndexMap<String, Text>,
-    /// Files below the node's directory, by name: the template's path. Rendered at `up` only.
+    /// Files that are rendered when the cluster starts. Key: path below the node's directory; value: path of the template.
     pub files: IndexMap<String, String>,
-    /// The data directory [default: `{{ self.dir }}/data`].
+    /// Data directory: a template [default: `{{ self.dir }}/data`].
     pub data: Option<Text>,
     /// Capacity of the data directory.
     pub disk: Option<RawSize>,
-    /// In containers: limits by the name that `docker run --ulimit` gives them, such as `nofile`.
+    /// In containers: resource limits by name, as in `docker run --ulimit`, for example `nofile`.
     pub ulimits: IndexMap<String, u64>,
     /// In containers: CPU limit.
     pub cpus: Option<f64>,
@@ -83,8 +86,9 @@ pub struct RawRole {
     pub memory: Option<RawSize>,
     /// In containers: user of the process [default: the user of the image].
     pub user: Option<String>,
+    /// Condition under which the node is ready [default: it accepts connections, or if it has no port, its process runs].
     pub ready: Option<RawReady>,
-    /// Between SIGTERM and SIGKILL at a stop [default: 10s].
+    /// Time between SIGTERM and SIGKILL when the node is stopped [default: 10s].
     pub stop_grace: Option<RawDuration>,
 }
 
@@ -92,20 +96,20 @@ pub struct RawRole {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "invariant")]
 pub struct RawInvariant {
-    /// `objective` (must hold in the end, the default) or `safeguard` (must hold all the time).
+    /// `objective` (must hold at the end of the trial) or `safeguard` (must hold at all times) [default: `objective`].
     pub kind: Option<InvariantKind>,
-    /// List; the condition is evaluated for every `item`.
+    /// Expression that returns a list. The condition is evaluated for each `item` of the list.
     pub each: Option<Text>,
-    /// Node of an item: its name or one of its addresses.
+    /// Expression that returns the node of an item: its name or one of its addresses.
     pub node: Option<Text>,
-    /// Condition that must be true.
+    /// Condition that must be true: an expression.
     pub expect: Text,
     /// Time for which the condition must be violated before the violation counts [default: 0s].
     #[serde(rename = "for")]
     pub hold: Option<RawDuration>,
-    /// [default: critical]
+    /// Severity of the ticket [default: `critical`].
     pub severity: Option<RawSeverity>,
-    /// Handling of an unknown condition: `hold` (keep the last state, the default) or `violated`.
+    /// State of the invariant while the condition is unknown: `hold` (the last known state) or `violated` [default: `hold`].
     pub unknown: Option<OnUnknown>,
     #[serde(default)]
     pub description: String,
@@ -120,7 +124,7 @@ pub enum RawSeverity {
     Critical,
 }
 
-/// A way to use the system. Exactly one of `http` and `driver`.
+/// A workload: operations of clients and the model that checks their history. Exactly one of `http` and `driver` is required.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "workload")]
@@ -128,7 +132,7 @@ pub struct RawWorkload {
     pub model: Model,
     /// Number of keys over which operations are spread [default: 100].
     pub keys: Option<u32>,
-    /// Bytes of a value [default: 64].
+    /// Size of a value in bytes [default: 64].
     pub value_size: Option<u32>,
     /// Time limit of one operation [default: 1s].
     pub timeout: Option<RawDuration>,
@@ -144,9 +148,9 @@ pub struct RawWorkload {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "http_driver")]
 pub struct RawHttpDriver {
-    /// Role of the target nodes; a client uses one node and switches to another if it fails.
+    /// Role of the target nodes. A client uses one node and switches to another if the node fails.
     pub role: String,
-    /// `read`, `write`, `cas`, `add`, `enqueue`, `dequeue`, `check`, as the model needs.
+    /// Operations by name: those of `read`, `write`, `cas`, `add`, `enqueue`, `dequeue` and `check` that the model needs.
     pub operations: IndexMap<String, RawOperation>,
 }
 
@@ -154,7 +158,7 @@ pub struct RawHttpDriver {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "operation")]
 pub struct RawOperation {
-    /// [default: GET]
+    /// HTTP method [default: `GET`].
     pub method: Option<String>,
     pub url: Text,
     #[serde(default)]
@@ -165,14 +169,14 @@ pub struct RawOperation {
     /// Condition under which the operation certainly had no effect [default: never]. If neither `ok` nor `fail` is true, the outcome
     /// is unknown.
     pub fail: Option<Text>,
-    /// Condition under which a refusal is correct and no failure: a `cas` found another value, or a `check` is over the limit
-    /// [default: `fail` with status 409 or 412 for `cas`, 429 for `check`].
+    /// Condition under which a refusal is correct: a `cas` found another value, or a `check` is over the limit [default: `fail` is true
+    /// and the status is 409 or 412 for `cas`, 429 for `check`].
     pub mismatch: Option<Text>,
-    /// Value that a read returned.
+    /// Expression that returns the value of a `read`.
     pub value: Option<Text>,
 }
 
-/// A program that speaks JSON lines, one process for all clients.
+/// A program that performs the operations of all clients in one process. It exchanges lines of JSON (docs/driver.md).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "driver")]
@@ -186,9 +190,9 @@ pub struct RawDriver {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "log_rule")]
 pub struct RawLogRule {
-    /// `each ROLE`.
+    /// Nodes whose logs are read: `each ROLE`.
     pub on: String,
-    /// A regular expression; its named groups become fields.
+    /// Regular expression for a line. Its named groups become fields of the event.
     #[serde(rename = "match")]
     pub pattern: String,
 }
@@ -198,9 +202,9 @@ pub struct RawLogRule {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "tools")]
 pub struct RawTools {
-    /// On `local`: programs of this machine.
+    /// On `local`: programs that must be in PATH of this machine.
     pub local: Vec<String>,
-    /// On `docker` [default: the folder of the agent's image, `images/toolbox`].
+    /// On `docker`: folder of the agent's image [default: `images/toolbox`].
     pub docker: Option<String>,
     /// On `docker`: Debian packages added to the image of the agent.
     pub packages: Vec<String>,

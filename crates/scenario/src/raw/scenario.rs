@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::{OneOrMany, RawChaos, RawCount, RawDuration, RawSize, Short, Text};
 use crate::model::{Backend, Goal};
 
-/// A scenario: a cluster, what happens to it, and what is expected of the agent.
+/// A scenario: a cluster, the faults that are injected into it, and the goal of the agent.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "scenario")]
 pub struct RawScenario {
-    /// Unique among the scenarios of a project.
+    /// Name of the scenario, unique in the project.
     #[schemars(required)]
     pub name: Option<String>,
     /// Description of the scenario for people. Never shown to the agent.
@@ -27,19 +27,19 @@ pub struct RawScenario {
     /// Cluster file, relative to this file or the project root.
     #[schemars(required)]
     pub cluster: Option<String>,
-    /// Load during the trial: one of the workloads of the cluster.
+    /// Workload of the trial: the name of a workload of the cluster file, or a map with its settings.
     pub workload: Option<Short<RawWorkloadUse>>,
-    /// Meaning of success, and expected result of doing nothing.
+    /// Goal of the agent. It determines when a trial passes, and the expected verdict of `noop`.
     #[schemars(required)]
     pub goal: Option<Goal>,
     #[serde(default)]
     pub timing: RawTiming,
-    /// The faults, by id: `chaos.kill.target` in expressions, `--set chaos.kill.at=2s` on the command line.
+    /// Faults by ID. The ID is used in expressions (`chaos.kill.target`) and in `--set chaos.kill.at=2s`.
     #[serde(default)]
     pub chaos: IndexMap<String, RawChaos>,
-    /// Ids of the faults that are the truth [default: all that are not `noise`].
+    /// IDs of the faults that a diagnosis should name [default: all faults that are not `noise`].
     pub truth: Option<Vec<String>>,
-    /// Starts the agent without a violation, as a false alarm.
+    /// False alarm: opens a ticket although no invariant is violated.
     pub page: Option<RawPage>,
     #[serde(default)]
     pub agent: RawAgent,
@@ -62,7 +62,7 @@ pub struct RawScenario {
     /// Number of times that each trial runs [default: 1].
     #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
     pub repeat: Option<usize>,
-    /// Paths of this file and their values; all combinations are run. `seed: 1..20` is inclusive.
+    /// Axes of the matrix: paths of this file with their values. A trial runs for each combination. Ranges such as `1..20` are inclusive.
     #[serde(default)]
     #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
     pub matrix: RawMatrix,
@@ -75,9 +75,9 @@ pub struct RawWorkloadUse {
     pub name: String,
     /// Number of clients [default: 4].
     pub clients: Option<u32>,
-    /// Operations a second over all clients [default: 100].
+    /// Operations per second of all clients together [default: 100].
     pub rate: Option<f64>,
-    /// The share of reads, 0 to 1 [default: 0.5].
+    /// Share of reads, from 0 to 1 [default: 0.5].
     pub read_ratio: Option<f64>,
 }
 
@@ -85,15 +85,15 @@ pub struct RawWorkloadUse {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "timing")]
 pub struct RawTiming {
-    /// All invariants must hold this long before chaos begins [default: 1s].
+    /// Time for which all invariants must hold before faults are injected [default: 1s].
     pub steady_for: Option<RawDuration>,
-    /// From the fault to the first ticket [default: 30s].
+    /// Maximum time from the fault to the first ticket [default: 30s].
     pub detect_within: Option<RawDuration>,
-    /// From the ticket to the objectives holding again [default: 60s].
+    /// Maximum time from the ticket until all objectives hold again [default: 60s].
     pub repair_within: Option<RawDuration>,
-    /// All objectives must hold this long after the agent has ended [default: 2s].
+    /// Time for which all objectives must hold after the agent has ended [default: 2s].
     pub stable_for: Option<RawDuration>,
-    /// The whole cluster must be ready within this [default: 60s].
+    /// Maximum time until the whole cluster is ready [default: 60s].
     pub ready_within: Option<RawDuration>,
 }
 
@@ -101,7 +101,7 @@ pub struct RawTiming {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "page")]
 pub struct RawPage {
-    /// After steady state: at once unless given.
+    /// Time of the false alarm, counted from the steady state [default: 0s].
     pub at: Option<RawDuration>,
     /// Invariant named in the false alarm.
     pub invariant: Option<String>,
@@ -110,18 +110,18 @@ pub struct RawPage {
     pub text: String,
 }
 
-/// Limits between buckets, rising: `[0.5, 2]` is under 0.5, 0.5 to 2, and 2 or more.
+/// Limits between buckets in ascending order: `[0.5, 2]` gives the buckets under 0.5, 0.5 to 2, and 2 or more.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "buckets")]
 pub struct RawBuckets {
-    /// Seconds to the ticket [default: `timing.detect_within`].
+    /// Bucket limits of the seconds until the ticket [default: `timing.detect_within`].
     pub detect_s: Option<Vec<f64>>,
-    /// Seconds to the repair [default: `timing.repair_within`].
+    /// Bucket limits of the seconds until the repair [default: `timing.repair_within`].
     pub repair_s: Option<Vec<f64>>,
     /// Bucket limits of client error-seconds [default: none, so only 0 is distinguished].
     pub impact_s: Option<Vec<f64>>,
-    /// The score, and those parts of it that times go into [default: none].
+    /// Bucket limits of the score, and of the parts of the score that depend on times [default: none].
     pub score: Option<Vec<f64>>,
 }
 
@@ -129,7 +129,7 @@ pub struct RawBuckets {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "agent")]
 pub struct RawAgent {
-    /// A file of `variants/`, by its name [default: `playbook`].
+    /// Variant: the name of a file in `variants/` without extension [default: `playbook`].
     pub variant: Option<String>,
 }
 
@@ -137,15 +137,17 @@ pub struct RawAgent {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "limits")]
 pub struct RawLimits {
-    /// From the ticket [default: 10m].
+    /// Time limit of the agent, counted from the ticket [default: 10m].
     pub wall: Option<RawDuration>,
-    /// [default: 50]
+    /// Maximum number of turns [default: 50].
     pub turns: Option<u32>,
+    /// Maximum number of model tokens [default: no limit].
     pub tokens: Option<RawCount>,
+    /// Maximum cost in US dollars [default: no limit].
     pub usd: Option<f64>,
-    /// One command, its whole process group is killed then [default: 120s].
+    /// Time limit of one command. Afterwards its whole process group is killed [default: 120s].
     pub command: Option<RawDuration>,
-    /// Bytes of a command's output that the agent is shown [default: 16KiB].
+    /// Maximum number of bytes of a command's output that the agent is shown [default: 16KiB].
     pub output: Option<RawSize>,
 }
 
@@ -182,7 +184,7 @@ impl JsonSchema for RawMatrix {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let axis = json!({
-            "description": "A list of values, or an inclusive range such as 1..20",
+            "description": "Values of the axis: a list, or an inclusive range such as 1..20",
             "anyOf": [{ "type": "array", "minItems": 1 }, { "type": "string", "pattern": r"^[0-9]+\.\.[0-9]+$" }]
         });
         let cells = |description: &str| {
@@ -193,12 +195,12 @@ impl JsonSchema for RawMatrix {
             "type": "object",
             "properties": {
                 "zip": {
-                    "description": "Axes that go together, value by value",
+                    "description": "Axes that are combined value by value instead of with each other",
                     "type": "array",
                     "items": { "type": "object", "minProperties": 1, "additionalProperties": axis.clone() }
                 },
-                "include": cells("Additional cells with these values; other values come from the file"),
-                "exclude": cells("Cells with all these values are excluded")
+                "include": cells("Additional cells with these values. All other values are those of the file"),
+                "exclude": cells("Cells that are excluded: those that have all of these values")
             },
             "additionalProperties": axis
         })

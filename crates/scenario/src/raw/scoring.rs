@@ -6,12 +6,12 @@ use serde::Deserialize;
 
 use super::Text;
 
-/// Scoring of a trial: `sqrt(correctness * safety)`, each the weighted mean of its parts.
+/// Scoring of trials. The score is `sqrt(correctness * safety)`; each factor is the weighted mean of its parts.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "scoring")]
 pub struct RawScoring {
-    /// The file's name unless given.
+    /// Name of the scoring [default: the name of the file without extension].
     pub name: Option<String>,
     #[serde(default)]
     #[expect(dead_code, reason = "for people who read the file")]
@@ -25,10 +25,10 @@ pub struct RawScoring {
     /// Conditions that limit the score, regardless of its parts.
     #[serde(default)]
     pub gates: IndexMap<String, RawGate>,
-    /// Regular expressions on commands that make a pass unsafe.
+    /// Regular expressions by name. A matching command turns a `pass` into an `unsafe_pass`.
     #[serde(default)]
     pub forbidden: IndexMap<String, String>,
-    /// The file with the rules on commands [default: scoring/autopsy.yaml].
+    /// File with the rules that classify commands [default: `scoring/autopsy.yaml`].
     pub autopsy: Option<String>,
 }
 
@@ -51,9 +51,10 @@ pub struct RawGate {
 pub struct RawPart {
     /// Weight relative to the other parts of the group.
     pub weight: f64,
-    /// An expression over the facts of the trial.
+    /// Value of the part: an expression over the facts of the trial.
     pub value: Text,
-    /// Points `[measured, value]`, measured ascending; linear in between, flat outside. Without it true = 1, false = 0.
+    /// Points `[measured, value]` in ascending order of `measured`. Linear between points, constant outside. Without a curve, true is 1 and
+    /// false is 0.
     #[serde(default)]
     pub curve: Vec<(f64, f64)>,
     /// If this part is 0, the whole score is 0.

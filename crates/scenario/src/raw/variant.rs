@@ -11,12 +11,12 @@ use super::{RawCount, RawDuration, RawLimits, Short, Text};
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "variant")]
 pub struct RawVariant {
-    /// The file's name unless given.
+    /// Name of the variant [default: the name of the file without extension].
     pub name: Option<String>,
     #[serde(default)]
     pub description: String,
     pub provider: RawProvider,
-    /// Marks a judge: a model that grades diagnoses, for `chaosrun judge`.
+    /// Marks this file as a judge: a model that grades diagnoses for `chaosrun judge`.
     pub judges: Option<RawJudges>,
     /// For `provider: scripted`: the first rule whose `when` is true is used.
     #[serde(default)]
@@ -24,11 +24,11 @@ pub struct RawVariant {
     /// Limits; the smaller limit of this file and the scenario applies.
     #[serde(default)]
     pub limits: RawLimits,
-    /// Requires a sandbox for the agent's shell, which reaches only the trial [default: `false` for a script, which is as trustworthy
-    /// as its author]. Shells of models and programs, and all shells on `docker`, are always sandboxes.
+    /// Runs the shell of the agent in a sandbox that can reach only the trial [default: false]. Shells of models and programs, and all
+    /// shells on `docker`, always run in a sandbox.
     #[serde(default)]
     pub sandbox: bool,
-    /// For a model: the model name used by the server.
+    /// Name of the model, as the server expects it. Only for models.
     pub model: Option<String>,
     /// URL of the server [default: the provider's own]. Without `/v1` for `anthropic`, with it for `openai`.
     pub base_url: Option<String>,
@@ -36,13 +36,13 @@ pub struct RawVariant {
     pub key: Option<RawKey>,
     /// Version of the Messages API [default: `2026-10-21`].
     pub version: Option<String>,
-    /// Tokens of one answer, thinking included [default: 16k].
+    /// Maximum number of tokens of one answer, including thinking [default: 16k].
     pub max_tokens: Option<RawCount>,
-    /// Thinking mode of the model [default: not mentioned in requests].
+    /// Thinking mode of the model [default: requests do not set it].
     pub thinking: Option<RawThinking>,
-    /// Effort of the model, in the model's own words: `low` to `max`.
+    /// Effort level that the model supports, for example `low` or `max`.
     pub effort: Option<String>,
-    /// Current Anthropic models refuse it.
+    /// Sampling temperature. Current Anthropic models reject this setting.
     pub temperature: Option<f64>,
     /// Context window in tokens; a new conversation starts before it is full [default: as reported by the server].
     pub window: Option<RawCount>,
@@ -58,30 +58,30 @@ pub struct RawVariant {
     pub summary: Option<RawSummary>,
     /// For `provider: cassette`: a file, or a folder with one file per scenario and seed.
     pub cassette: Option<String>,
-    /// For `provider: cassette` [default: how well what is asked must match what was recorded; `strict`].
+    /// For `provider: cassette`: how strictly requests must match the recorded requests [default: `strict`].
     pub mode: Option<RawMatching>,
-    /// For `provider: cassette`: the recorded variant, if the folder contains several.
+    /// For `provider: cassette`: the recorded variant. Required if the folder contains sessions of several variants.
     pub of: Option<String>,
-    /// System prompt: a template [default: `prompts/kitchen.md.j2`].
+    /// System prompt: a template file [default: `prompts/kitchen.md.j2`; for a program `prompts/outside.md.j2`].
     pub system: Option<String>,
-    /// The first thing it is told, about this ticket: a template, `prompts/ticket.md.j2` unless given, `prompts/judge.md.j2` for a judge.
+    /// First message, which describes the ticket: a template file [default: `prompts/ticket.md.j2`; for a judge `prompts/judge.md.j2`].
     pub prompt: Option<String>,
-    /// For `provider: command`: the program and its arguments. `$AGENT_FILES` in a word is the folder of `files`, `$AGENT_PROMPT` the file
-    /// of the prompt, `$AGENT_MCP` a configuration for clients of MCP, `$AGENT_TOOLS` the program that is their server; `$OPENAI_BASE_URL`
-    /// and `$ANTHROPIC_BASE_URL` are where models are served.
+    /// For `provider: command`: the program and its arguments. These variables are replaced: `$AGENT_FILES` (folder of `files`),
+    /// `$AGENT_PROMPT` (file with the prompt), `$AGENT_MCP` (configuration file for MCP clients), `$AGENT_TOOLS` (program that is the
+    /// MCP server), `$ANTHROPIC_BASE_URL` and `$OPENAI_BASE_URL` (URLs of the served models).
     pub command: Option<Vec<String>>,
     /// Channel through which the program gets its prompt [default: `stdin`].
     pub prompt_on: Option<RawPromptOn>,
     /// Environment variables of the program.
     #[serde(default)]
     pub env: IndexMap<String, Text>,
-    /// Read-only files for the program: name, and path in the project.
+    /// Read-only files for the program. Key: path below `$AGENT_FILES`; value: path in the project.
     #[serde(default)]
     pub files: IndexMap<String, String>,
     /// Models served to the program, without their API keys.
     #[serde(default)]
     pub models: Vec<RawServed>,
-    /// Other allowed connections, each `HOST:PORT`, through the proxy named in its environment.
+    /// Other allowed connections: `HOST:PORT`. The program reaches them through the proxy in `HTTP_PROXY` and `HTTPS_PROXY`.
     #[serde(default)]
     pub endpoints: Vec<String>,
 }
@@ -98,7 +98,7 @@ pub enum RawJudges {
 #[schemars(rename = "prompt_on")]
 pub enum RawPromptOn {
     Stdin,
-    /// In the file that `AGENT_PROMPT` names.
+    /// The program reads the prompt from the file that `AGENT_PROMPT` names.
     File,
 }
 
@@ -107,7 +107,7 @@ pub enum RawPromptOn {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "served")]
 pub struct RawServed {
-    /// Wire format; the program finds the endpoint in `ANTHROPIC_BASE_URL` or `OPENAI_BASE_URL`.
+    /// API format. `ANTHROPIC_BASE_URL` or `OPENAI_BASE_URL` contains the URL for the program.
     pub provider: RawWire,
     /// Names of the available models.
     pub names: Vec<String>,
@@ -142,12 +142,12 @@ pub struct RawKey {
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "thinking")]
 pub enum RawThinking {
-    /// Amount chosen by the model.
+    /// The model decides how much it thinks.
     Adaptive,
-    /// Thinking only between calls, for models that require thinking.
+    /// The model thinks only between tool calls. For models that require thinking.
     BetweenTools,
     Disabled,
-    /// Maximum number of tokens, for older models.
+    /// Maximum number of thinking tokens. For older models.
     Budget(u32),
 }
 
@@ -198,7 +198,7 @@ pub enum RawProvider {
     Cassette,
 }
 
-/// Settings of the summary model; other settings, and the key for the same server, are those of the model.
+/// Settings of the summary model. All other settings are those of the main model, also the key if the server is the same.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "summary")]
@@ -209,7 +209,7 @@ pub struct RawSummary {
     pub provider: Option<RawProvider>,
     pub base_url: Option<String>,
     pub key: Option<RawKey>,
-    /// Tokens of a summary [default: 4k].
+    /// Maximum number of tokens of a summary [default: 4k].
     pub max_tokens: Option<RawCount>,
     /// Price in US dollars per million tokens, for a model that is not in the price table.
     pub price: Option<RawPrice>,
@@ -229,12 +229,12 @@ pub enum RawMatching {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "rule")]
 pub struct RawRule {
-    /// Over `ticket`, `tickets`, `nodes` [default: always].
+    /// Condition over `ticket`, `tickets`, `healthy`, `nodes`, `observe`, `last`, `results` and others [default: always true].
     pub when: Option<Text>,
     #[serde(default)]
     pub commands: Vec<Short<RawCommand>>,
     pub diagnosis: Option<RawDiagnosis>,
-    /// End of the agent [default: `resolve`]. `again`: the rules are evaluated again, without those already run.
+    /// How the session ends after the commands [default: `resolve`]. `again`: the rules that have not run yet are evaluated again.
     pub end: Option<RawEnd>,
 }
 
@@ -242,19 +242,19 @@ pub struct RawRule {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "command")]
 pub struct RawCommand {
-    /// Command line for the shell: a template. Alternative: `act`.
+    /// Command line for the shell: a template. Exactly one of `run` and `act` is required.
     pub run: Option<Text>,
-    /// An action of the cluster, by name.
+    /// Name of an action of the cluster file.
     pub act: Option<String>,
-    /// Parameters of the call: templates.
+    /// Parameters of the action: templates. Only with `act`.
     #[serde(default)]
     pub params: IndexMap<String, Text>,
-    /// Reason, for the record: a template.
+    /// Recorded reason for the command: a template.
     #[serde(default = "no_text")]
     pub reasoning: Text,
-    /// Run only if true.
+    /// Condition: the command runs only if it is true.
     pub when: Option<Text>,
-    /// Repeat until true, within the limits: `last.exit_code == 0`.
+    /// Condition until which the command is repeated, within the limits of the agent: `last.exit_code == 0`.
     pub until: Option<Text>,
 }
 
@@ -269,9 +269,9 @@ pub struct RawDiagnosis {
     pub root_cause: Text,
     /// Faulty node or component.
     pub component: Text,
-    /// `process_crash`, `process_hang`, ...
+    /// Class of the fault: `process_crash`, `process_hang`, ...
     pub fault_class: String,
-    /// Weight from 0 to 1 [default: 1].
+    /// Confidence in the diagnosis, from 0 to 1 [default: 1].
     pub confidence: Option<f64>,
     #[serde(default)]
     pub evidence: Vec<Text>,

@@ -67,8 +67,8 @@ pub fn alone(doc: &Document, id: &str, raw: &RawChaos, ground: &FaultScope, othe
 fn when(check: &mut Checker, pointer: &Pointer, raw: &RawChaos) -> When {
     let Some(on) = &raw.on else { return When::At(check.duration(&pointer.key("at"), raw.at.as_ref(), Duration::ZERO)) };
     if raw.at.is_some() {
-        let problem = Diagnostic::error("bad_when", "both `at` and `on`").label("expected only one of them");
-        check.wrong_key(&pointer.key("at"), problem.help("`latest:` inside `on` limits how late the fault is injected"));
+        let problem = Diagnostic::error("bad_when", "`at` and `on` are set at the same time").label("expected only one of them");
+        check.wrong_key(&pointer.key("at"), problem.help("remove one of them; `latest` in `on` sets the latest time of the injection"));
     }
     let at = pointer.key("on");
     match on {
@@ -81,7 +81,7 @@ fn when(check: &mut Checker, pointer: &Pointer, raw: &RawChaos) -> When {
         }
         Short::Full(RawTrigger { event, nth, plus, latest }) => {
             if *nth == Some(0) {
-                let problem = Diagnostic::error("out_of_range", "events are counted from 1").label("expected 1 or more");
+                let problem = Diagnostic::error("out_of_range", "`nth` is 0, but events are counted from 1").label("expected 1 or more");
                 check.wrong(&at.key("nth"), problem);
             }
             let plus = check.duration(&at.key("plus"), plus.as_ref(), Duration::ZERO);

@@ -71,8 +71,10 @@ pub fn cluster(
     let select = named(&mut check, "select", &raw.select, &mut selectable);
     for name in select.keys() {
         if nodes.iter().any(|node| node.name == *name) || name == "all" {
-            let problem =
-                Diagnostic::error("duplicate_name", format!("select `{name}` is also {}", if name == "all" { "a word" } else { "a node" }));
+            let problem = Diagnostic::error(
+                "duplicate_name",
+                format!("select `{name}` has the same name as {}", if name == "all" { "the target `all`" } else { "a node" }),
+            );
             check.wrong_key(&root.key("select").key(name.as_str()), problem.label("a target would be ambiguous"));
         }
     }

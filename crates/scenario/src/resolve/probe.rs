@@ -94,7 +94,7 @@ fn one_kind(check: &mut Checker, pointer: &Pointer, given: &[&str], known: &[&st
             None
         }
         [_, second, ..] => {
-            let problem = Diagnostic::error("bad_probe", format!("{} at once", names::listed(given.iter().copied())));
+            let problem = Diagnostic::error("bad_probe", format!("{} are set at the same time", names::listed(given.iter().copied())));
             check.wrong_key(
                 &pointer.key(*second),
                 problem.label("expected only one of them").help("split it into two entries with different names"),

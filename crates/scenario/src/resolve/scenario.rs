@@ -371,7 +371,7 @@ fn check_map(
         };
     }
     if raw.variant.is_some() {
-        let problem = Diagnostic::error("bad_check", "both `variant` and `run`").label("expected only one of them");
+        let problem = Diagnostic::error("bad_check", "`variant` and `run` are set at the same time").label("expected only one of them");
         check.wrong_key(&pointer.key("variant"), problem);
     }
     let pointer = pointer.key("run");

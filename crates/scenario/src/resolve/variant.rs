@@ -162,7 +162,7 @@ fn doing(check: &mut Checker, pointer: &Pointer, raw: &RawCommand) -> Option<Rul
             Some(RuleDoing::Act { action: action.clone(), params, place: check.place(&pointer.key("act")) })
         }
         (Some(_), Some(_)) => {
-            let problem = Diagnostic::error("bad_command", "both `run` and `act`").label("expected only one of them");
+            let problem = Diagnostic::error("bad_command", "`run` and `act` are set at the same time").label("expected only one of them");
             check.wrong_key(&pointer.key("act"), problem.help("split it into two commands"));
             None
         }

@@ -59,7 +59,8 @@ fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkloa
             })
         }
         (Some(_), Some(_)) => {
-            let problem = Diagnostic::error("bad_workload", "both `http` and `driver`").label("expected only one of them");
+            let problem =
+                Diagnostic::error("bad_workload", "`http` and `driver` are set at the same time").label("expected only one of them");
             check.wrong_key(&pointer.key("driver"), problem);
             None
         }

@@ -1,6 +1,6 @@
 //! Store clients: connection options are removed, so that the verb comes first, and commands from standard input are included.
 
-use super::carried::base;
+use super::base;
 use super::fed::Fed;
 
 /// Largest number of commands from one input.

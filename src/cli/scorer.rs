@@ -1,7 +1,7 @@
 //! `--scorer`: uses verdicts and scores of a `rescore` instead of the original ones.
 
-use super::exit::{Exit, Expected};
 use super::store::expected;
+use crate::exit::{Exit, Expected};
 use chaosrun_store::Database;
 use chaosrun_store::outcomes::TrialOutcome;
 use chaosrun_store::scores::Rescored;

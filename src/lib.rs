@@ -5,4 +5,5 @@
 pub mod cli;
 pub mod cluster_daemon;
 pub mod doctor;
+pub mod exit;
 pub mod report;

@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 
 use super::choice::choice;
 
-use super::exit::{Exit, Expected};
 use super::scorer::judged_by;
 use super::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use crate::report::comparison::{csv, html, markdown, text};
 use chaosrun_analysis::compare::comparison::{Comparison, ComparisonError, ComparisonOptions};
 use chaosrun_analysis::compare::effect::Certainty;

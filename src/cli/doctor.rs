@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::overrides::backends;
 use crate::doctor::finding::FindingState;
 use crate::doctor::{leftovers, machine};
+use crate::exit::{Exit, Expected};
 use crate::report;
 use chaosrun_backend_docker::engine::Engine;
 use chaosrun_backend_docker::error::EngineError;

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::compare::check_margin;
-use super::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_analysis::compare::metric::MetricValue;
 use chaosrun_engine::run::early_stopping::{EarlyStopping as Comparisons, StoppingQuestion, Undecidable};
 use chaosrun_plan::TrialSchedule;

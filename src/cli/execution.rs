@@ -8,10 +8,10 @@ use anyhow::Context;
 use clap::Args;
 use indexmap::IndexMap;
 
-use super::exit::{Exit, Expected};
 use super::ground;
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_analysis::gate::certain_regression::CertainRegression;
 use chaosrun_backend_local::supervisor::Supervisor;
 use chaosrun_base::ids::{RunId, TrialId};

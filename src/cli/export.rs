@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::exit::{Exit, Expected};
 use super::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use crate::report::atif;
 use chaosrun_base::ids::RunId;
 use chaosrun_event::Event;

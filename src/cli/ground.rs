@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::exit::{Exit, Expected};
 use crate::doctor::leftovers;
+use crate::exit::{Exit, Expected};
 use chaosrun_backend_docker::image;
 use chaosrun_backend_local::supervisor::SupervisorClient;
 use chaosrun_backend_local::{WorkRoot, workspace};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Command, CommandFactory as _};
 
 use super::Cli;
-use super::exit::Exit;
+use crate::exit::Exit;
 
 /// Groups of subcommands, in the order of their first use.
 const GROUPS: [(&str, &[&str]); 6] = [

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
 use super::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use crate::report;
 use chaosrun_base::style::Palette;
 use chaosrun_base::task;

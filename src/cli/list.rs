@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use crate::report::table;
 use chaosrun_base::ids::TrialId;
 use chaosrun_base::style::Palette;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::exit::Exit;
 use super::output::MessageFormat;
 use super::store::expected;
+use crate::exit::Exit;
 use chaosrun_event::figures::plural;
 use chaosrun_store::{Database, Directory};
 

@@ -9,7 +9,6 @@ mod compare;
 mod doctor;
 mod early_stopping;
 mod execution;
-pub mod exit;
 mod export;
 mod gate;
 mod golden;
@@ -43,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::{FromArgMatches, Parser, Subcommand};
 
-use exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 
 use chaosrun_backend_local::program;
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_fake_model as fake_model;
 use chaosrun_node::burner;
 use chaosrun_standin as standin;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 use crate::report::bar;
 use crate::report::human::Human;
 use crate::report::junit::JUnit;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::{BoolishValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::exit::{Exit, Expected};
 use super::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_engine::run::jobs::{Jobs, Machine, Slots};
 use chaosrun_event::{EventKind, TrialStarted};
 use chaosrun_plan::TrialPlan;

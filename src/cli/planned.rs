@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::exit::{Exit, Expected};
 use super::selection::SelectionArgs;
+use crate::exit::{Exit, Expected};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_plan as plan;
 use chaosrun_plan::TrialSchedule;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::exit::Exit;
 use super::output::MessageFormat;
+use crate::exit::Exit;
 use chaosrun_base::style::Palette;
 use chaosrun_diagnostic::{Diagnostic, DiagnosticLevel, RenderStyle, json, render};
 

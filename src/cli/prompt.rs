@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
+use crate::exit::{Exit, Expected};
 use chaosrun_agent::preview::{NoPreview, Preview, preview};
 use chaosrun_plan::{TrialPlan, TrialSchedule};
 use chaosrun_scenario::model::{ModelSpec, Provider};

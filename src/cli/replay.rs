@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::exit::Exit;
 use super::output::OutputArgs;
 use super::store::{StoreArgs, expected};
+use crate::exit::Exit;
 use chaosrun_event::tally::Tally;
 
 #[derive(Debug, Args)]

@@ -7,10 +7,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
 use super::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use crate::report;
 use chaosrun_analysis::rescore;
 use chaosrun_analysis::rescore::{Rescore, RescoredTrial, Wanted};

@@ -9,13 +9,13 @@ use super::choice::choice;
 
 use super::early_stopping::EarlyStopArgs;
 use super::execution::{self, ExecuteOptions, Resume, SandboxArgs};
-use super::exit::{Exit, Expected};
 use super::output::OutputArgs;
 use super::overrides::OverrideArgs;
 use super::policy::{self, PolicyArgs};
 use super::selection::SelectionArgs;
 use super::store::StoreArgs;
 use super::{planned, problems};
+use crate::exit::{Exit, Expected};
 use chaosrun_engine::run::recording;
 use chaosrun_engine::run::recording::Records;
 use chaosrun_event::TrialStarted;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_diagnostic::io_words;
 use chaosrun_scenario::{FileKind, schema};
 

@@ -1,7 +1,7 @@
 //! `--scorer`: replaces the original verdicts and scores by those of a `rescore`.
 
-use super::exit::{Exit, Expected};
 use super::store::expected;
+use crate::exit::{Exit, Expected};
 use chaosrun_store::Database;
 use chaosrun_store::outcomes::TrialOutcome;
 use chaosrun_store::scores::Rescored;

@@ -5,9 +5,9 @@ use std::io::{Write, stdout};
 use clap::Args;
 use serde::Serialize;
 
-use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::store::{StoreArgs, expected, nothing};
+use crate::exit::{Exit, Expected};
 use crate::report::show;
 use crate::report::show::ShowOptions;
 use chaosrun_base::style::Palette;

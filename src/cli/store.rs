@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_store::{Database, Directory, StoreError, directory};
 
 #[derive(Debug, Clone, Args)]

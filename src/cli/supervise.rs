@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 
 #[derive(Debug, Args)]
 pub struct SuperviseArgs {

@@ -8,7 +8,7 @@ use super::answered;
 use super::layout::{self, LayoutLine, WIDTH, labelled, printable};
 use super::lines::{COST, ID, TIME, name};
 use super::uplift::Uplifts;
-use crate::cli::exit::Exit;
+use crate::exit::Exit;
 use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_base::style::{Palette, Tone};
 use chaosrun_event::figures;

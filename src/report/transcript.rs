@@ -3,8 +3,7 @@
 use super::layout::{self, LayoutLine, WIDTH, printable};
 use chaosrun_base::style::{Palette, Tone};
 use chaosrun_event::figures;
-use chaosrun_event::timeline;
-use chaosrun_event::trial_report::relative;
+use chaosrun_event::timeline::{self, relative};
 use chaosrun_event::{Actor, Diagnosis, Event, EventKind, Output, Ticket, ToolCall, TrialStarted};
 
 // Columns: end of times, begin of labels, begin of texts.

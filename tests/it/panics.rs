@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use chaosrun::cli::exit::Exit;
+use chaosrun::exit::Exit;
 use chaosrun_base::ids::TrialId;
 use chaosrun_engine::run::dispatcher::Dispatching;
 use chaosrun_engine::run::executor::Executor;

@@ -10,5 +10,5 @@ mod result;
 mod step;
 mod world;
 
-pub use perform::{ActionCall, ActionContext, Performed, perform};
-pub use world::with_nodes;
+pub use perform::{ActionCall, Performed, perform};
+pub use world::{ActionContext, with_nodes};

@@ -1,6 +1,5 @@
 //! Execution of one action, from the call to the verified effect.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
@@ -9,29 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::result::{self, StepOutcome, StepResult};
 use super::step::{self, StepResponse};
-use crate::world;
-use chaosrun_cluster::Cluster;
+use crate::world::{self, ActionContext};
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{ActionOutcome, EventKind};
 use chaosrun_expr::{ConditionTruth, Context, Expr, Value};
-use chaosrun_monitor::MonitorHandle;
-use chaosrun_probe::HttpClient;
-use chaosrun_scenario::model;
 use chaosrun_scenario::model::{Action, Ensure, Step};
 use chaosrun_scenario::params;
 
 /// Longest wait for observations made after the call. Afterwards older observations are used, since expired ones are unknown
 /// anyway.
 const FRESH: Duration = Duration::from_secs(2);
-
-/// Cluster and monitor on which actions run.
-#[derive(Clone)]
-pub struct ActionContext {
-    pub spec: Arc<model::ClusterSpec>,
-    pub cluster: Arc<dyn Cluster>,
-    pub monitor: MonitorHandle,
-    pub http: HttpClient,
-}
 
 /// Call of an action.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,9 +7,8 @@ use regex::Regex;
 use tokio::io::AsyncReadExt;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::perform::ActionContext;
 use super::result::{StepOutcome, StepResult, short};
-use super::world::state_word;
+use super::world::{ActionContext, state_word};
 use chaosrun_cluster::{ClusterError, ExecRequest, Running};
 use chaosrun_event::{Actor, NodeState};
 use chaosrun_expr::{ConditionTruth, Context, Expr, Value};

@@ -1,4 +1,4 @@
-//! Variables of an action's expressions and templates, and the age of the observations in them.
+//! Cluster and monitor on which actions run, variables of their expressions and templates, and the age of the observations in them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +8,19 @@ use serde_json::{Map, Value as Json};
 use chaosrun_cluster::{Cluster, NodeStatus, PlacedNode};
 use chaosrun_event::NodeState;
 use chaosrun_expr::{Context, Value, is_list, is_map, of_serde};
+use chaosrun_monitor::MonitorHandle;
+use chaosrun_probe::HttpClient;
 use chaosrun_scenario::duration;
-use chaosrun_scenario::model::{Action, ParamKind};
+use chaosrun_scenario::model::{self, Action, ParamKind};
+
+/// Cluster and monitor on which actions run.
+#[derive(Clone)]
+pub struct ActionContext {
+    pub spec: Arc<model::ClusterSpec>,
+    pub cluster: Arc<dyn Cluster>,
+    pub monitor: MonitorHandle,
+    pub http: HttpClient,
+}
 
 /// Adds `nodes`, `node()` and `role()`, which return nodes with their advertised addresses and current states.
 #[must_use]

@@ -5,9 +5,10 @@ use std::time::Instant as StdInstant;
 use tokio::time::Instant;
 
 use super::capture::{CapturedOutput, Spill};
-use super::observe::{self, ObserveRequest};
+use super::observe;
 use super::shell::{CommandCut, KILLED};
 use super::task::{AgentTask, CommandRecord};
+use super::turn::ObserveRequest;
 use chaosrun_action as action;
 use chaosrun_action::{ActionCall, Performed};
 use chaosrun_event::{ActionOutcome, EventKind, Output, summary};

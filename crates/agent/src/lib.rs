@@ -9,6 +9,7 @@ mod act;
 mod capture;
 mod context;
 mod controls;
+mod cost;
 mod endpoint;
 pub mod external_agent;
 mod mcp;
@@ -25,6 +26,7 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod turn;
 
 pub use run::run;
 pub use task::{ActiveFault, AgentReport, AgentTask, AgentView, CommandRecord, Subject, TicketView};

@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::provider::ProviderAction;
 use super::tools;
+use super::turn::ProviderAction;
 use chaosrun_scenario::model::{ClusterSpec, Tool};
 
 /// Tools for one agent. Cheap to clone.

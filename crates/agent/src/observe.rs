@@ -4,26 +4,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::prompt;
 use super::task::AgentTask;
+use super::turn::ObserveRequest;
 use chaosrun_expr::{Value, is_list, is_map, unknown_of};
 use chaosrun_input::names;
-
-/// Selection of observations. An empty selection returns a summary of everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ObserveRequest {
-    /// Names of observations to return in full.
-    pub observations: Vec<String>,
-    /// Nodes whose last log lines are returned.
-    pub logs: Vec<String>,
-}
-
-impl ObserveRequest {
-    /// Returns the text of the command: `observe stores logs tikv1`.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let logs = self.logs.iter().flat_map(|node| ["logs", node.as_str()]);
-        ["observe"].into_iter().chain(self.observations.iter().map(String::as_str)).chain(logs).collect::<Vec<_>>().join(" ")
-    }
-}
 
 /// Returns tickets, nodes, and observations.
 ///

@@ -1,15 +1,13 @@
 //! Providers, which decide the next turn of an agent: a script, a control or a model.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use thiserror::Error;
 
-use super::observe::ObserveRequest;
+use super::cost::LostTime;
 use super::shell::Shell;
 use super::task::CommandRecord;
-use chaosrun_action::ActionCall;
-use chaosrun_event::{AgentEnd, Blame, Diagnosis};
+use super::turn::ProviderTurn;
+use chaosrun_event::Blame;
 use chaosrun_models::Spent;
 
 /// Provider, which decides turn after turn. The loop runs the turn, counts it and enforces the limits.
@@ -60,83 +58,6 @@ pub trait AgentProvider: Send {
     }
 }
 
-/// Lost time and its cause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostTime {
-    pub lost: Duration,
-    pub why: String,
-}
-
-/// Turn of a provider: any number of actions, performed in order.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProviderTurn {
-    pub actions: Vec<ProviderAction>,
-    /// Number that counts against the limit of turns: 0 for a repetition and for an end, otherwise 1.
-    pub counts: u32,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum ProviderAction {
-    Run {
-        command: String,
-        reasoning: String,
-    },
-    /// Reports a command that the provider has run itself.
-    Report(Reported),
-    /// Performs an action of the cluster.
-    Act {
-        call: ActionCall,
-        reasoning: String,
-    },
-    /// Shows observations of the monitor.
-    Observe {
-        asked: ObserveRequest,
-        reasoning: String,
-    },
-    Diagnose(Diagnosis),
-    /// Ends the session. Later actions of the turn are ignored.
-    End {
-        end: AgentEnd,
-        detail: String,
-    },
-}
-
-/// Command that was run outside the loop, as reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reported {
-    pub command: String,
-    pub reasoning: String,
-    pub exit_code: i32,
-    pub output: String,
-}
-
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct ProviderError(pub String);
-
-impl ProviderAction {
-    /// Returns true if the action becomes a command in the record.
-    #[must_use]
-    pub const fn is_command(&self) -> bool {
-        matches!(self, Self::Run { .. } | Self::Report(_) | Self::Act { .. } | Self::Observe { .. })
-    }
-}
-
-impl ProviderTurn {
-    /// Creates a turn with one action, which counts.
-    #[must_use]
-    pub fn of(action: ProviderAction) -> Self {
-        Self { actions: vec![action], counts: 1 }
-    }
-
-    #[must_use]
-    pub fn run(command: impl Into<String>, reasoning: impl Into<String>) -> Self {
-        Self::of(ProviderAction::Run { command: command.into(), reasoning: reasoning.into() })
-    }
-
-    /// Creates a turn that ends the session and does not count.
-    #[must_use]
-    pub fn end(end: AgentEnd, detail: impl Into<String>) -> Self {
-        Self { actions: vec![ProviderAction::End { end, detail: detail.into() }], counts: 0 }
-    }
-}

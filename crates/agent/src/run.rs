@@ -5,18 +5,20 @@ use std::time::Instant as StdInstant;
 use async_trait::async_trait;
 
 use super::controls::{Noop, Oracle, RestartAll};
+use super::cost::{LostTime, paid};
 use super::external_agent::ExternalAgent;
 use super::model_agent::{ModelAgent, ModelAgentConfig, Summariser};
-use super::provider::{AgentProvider, LostTime, ProviderAction, ProviderError, ProviderTurn};
+use super::provider::{AgentProvider, ProviderError};
 use super::scripted::{Commands, Scripted};
 use super::shell::{CommandCut, Shell};
 use super::task::{AgentReport, AgentTask, CommandRecord, Subject};
+use super::turn::{ProviderAction, ProviderTurn};
 use super::{act, prompt, tools};
 use chaosrun_event::{AgentEnd, Blame, Diagnosis, EventKind};
 use chaosrun_models as model;
 use chaosrun_models::cassette::{AGENT, SUMMARY, Tape};
-use chaosrun_models::{Spec, Spent, Thinking};
-use chaosrun_scenario::model::{CommandSpec, Limits, ModelSpec, Provider as Declared, Summary};
+use chaosrun_models::{Spec, Thinking};
+use chaosrun_scenario::model::{CommandSpec, ModelSpec, Provider as Declared, Summary};
 
 /// Runs an agent to its end. All processes that it started are gone when this returns, except commands started *inside* nodes.
 /// Those end with the docker proxy.
@@ -292,12 +294,4 @@ impl Session {
 
 fn interrupted() -> Ended {
     (AgentEnd::Interrupted, "the run was interrupted".into())
-}
-
-/// Returns the exceeded limit of cost, if any.
-pub(super) fn paid(limits: &Limits, spent: Spent) -> Option<String> {
-    if let Some(tokens) = limits.tokens.filter(|tokens| spent.usage.tokens() > *tokens) {
-        return Some(format!("the limit of {tokens} tokens was reached"));
-    }
-    limits.usd.filter(|usd| spent.usd > *usd).map(|usd| format!("the limit of {usd} US dollars was reached"))
 }

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::context::Contexts;
-use super::provider::{AgentProvider, ProviderAction, ProviderError, ProviderTurn};
+use super::provider::{AgentProvider, ProviderError};
 use super::task::{ActiveFault, AgentTask, AgentView, CommandRecord};
+use super::turn::{ProviderAction, ProviderTurn};
 use chaosrun_action::ActionCall;
 use chaosrun_event::{AgentEnd, Diagnosis};
 use chaosrun_expr::{ConditionTruth, Context, Template};

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{Captured, CapturedOutput, Spill};
-use super::provider::Reported;
 use super::shell_host::{ProgramMessage, ShellHost};
 use super::task::{AgentTask, CommandRecord};
+use super::turn::Reported;
 use chaosrun_cluster::{Cluster, ClusterError, Workspace};
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{EventKind, Output, summary};

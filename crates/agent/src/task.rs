@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::external_agent::Served;
+use super::endpoint::Served;
 use chaosrun_action::ActionContext;
 use chaosrun_cluster::{Cluster, Workspace};
 use chaosrun_event::emit::Emitter;

@@ -8,8 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::observe::ObserveRequest;
-use super::provider::ProviderAction;
+use super::turn::{ObserveRequest, ProviderAction};
 use chaosrun_action::{ActionCall, describe};
 use chaosrun_event::{AgentEnd, Alternative, Diagnosis};
 use chaosrun_input::names;

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::figures;
-use super::trial_report::{Relative, relative};
 use crate::{Actor, AgentEnd, Event, EventKind, EvidenceStep, HistoryReport, InvariantState, NodeState};
 
 /// Maximum number of log lines of one rule that are listed individually.
 const LOG_LINES: usize = 3;
+
+/// Microseconds relative to the [`TimeOrigin`](super::trial_report::TimeOrigin) of the trial; negative before it.
+pub type Relative = i64;
 
 /// Line of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +20,10 @@ pub struct Moment {
     /// Subject in one word: `fault`, `node`, `ticket`, ...
     pub what: &'static str,
     pub text: String,
+}
+
+pub fn relative(at_us: u64, zero_us: u64) -> Relative {
+    i64::try_from(at_us).unwrap_or(i64::MAX).saturating_sub(i64::try_from(zero_us).unwrap_or(i64::MAX))
 }
 
 /// Returns the notable moments in their order. `zero_us` is the elapsed time that becomes 0.

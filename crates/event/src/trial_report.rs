@@ -4,14 +4,11 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::timeline::{self, Moment};
+use super::timeline::{self, Moment, Relative, relative};
 use crate::{
     Actor, AgentEnd, Diagnosis, Event, EventKind, EvidenceStep, HistoryReport, Output, Phase, Ticket, TrialFinished, TrialStarted,
 };
 use chaosrun_base::ids::TrialId;
-
-/// Microseconds relative to the [`TimeOrigin`] of the trial; negative before it.
-pub type Relative = i64;
 
 /// Structured report of a trial. Its parts are in the order in which they began.
 #[derive(Debug, Clone, Serialize)]
@@ -322,8 +319,4 @@ fn origin(events: &[Event]) -> (TimeOrigin, u64) {
     let ticket = || first(|kind| matches!(kind, EventKind::TicketOpened(_))).map(|at| (TimeOrigin::Ticket, at));
     let start = || events.first().map(|event| (TimeOrigin::Start, event.elapsed_us));
     injection.or_else(ticket).or_else(start).unwrap_or((TimeOrigin::Start, 0))
-}
-
-pub fn relative(at_us: u64, zero_us: u64) -> Relative {
-    i64::try_from(at_us).unwrap_or(i64::MAX).saturating_sub(i64::try_from(zero_us).unwrap_or(i64::MAX))
 }

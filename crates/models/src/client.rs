@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use tokio::time::Instant;
 
-use super::cassette::{CassetteRecorder, SessionReplay};
+use super::cassette::{CassetteRecorder, LENGTHS, Mode, SessionReplay, Tape};
 use super::key::{ApiKey, KeySource, scrub};
 use super::limiter::{KeyLimiters, Limiter, Permit};
 use super::prices::ListedPrice;
@@ -107,6 +107,33 @@ impl AnswerSource {
             }
             Self::Cassette(replay) => Box::new(replay.clone().of(route, key)),
         })
+    }
+}
+
+impl Tape {
+    /// Returns the source of responses for a session. An agent may use several models.
+    ///
+    /// # Errors
+    /// The cassette has no such session.
+    pub fn source(&self, session: &str) -> Result<AnswerSource, String> {
+        Ok(match self {
+            Self::None => AnswerSource::Live,
+            Self::Recorder(recorder) => AnswerSource::Recorded(Arc::clone(recorder), session.to_owned()),
+            Self::Cassette(cassette, mode) => AnswerSource::Cassette(cassette.session(session, *mode, None)?),
+        })
+    }
+
+    /// Returns the source of prompt lengths, or `None` if the cassette has none. Prompt lengths do not affect the trial, so these
+    /// requests may differ from the recorded ones.
+    ///
+    /// # Errors
+    /// The cassette has no such session.
+    pub fn lengths(&self) -> Result<Option<AnswerSource>, String> {
+        match self {
+            Self::Cassette(cassette, _) if !cassette.sessions().any(|session| session == LENGTHS) => Ok(None),
+            Self::Cassette(cassette, _) => Ok(Some(AnswerSource::Cassette(cassette.session(LENGTHS, Mode::Lenient, None)?))),
+            Self::None | Self::Recorder(_) => self.source(LENGTHS).map(Some),
+        }
     }
 }
 

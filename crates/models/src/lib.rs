@@ -13,6 +13,7 @@ pub mod openai;
 
 pub mod client;
 pub mod declared;
+pub mod divergence;
 pub mod key;
 pub mod limiter;
 pub mod retry;
@@ -277,7 +278,7 @@ pub enum Notice {
     /// The exchange waits because of a rate limit of the key.
     Waits { why: String, wait: Duration },
     /// The request differs from the recorded one. The cassette still answers it unless `fatal` is true.
-    Diverged { divergence: cassette::Divergence, fatal: bool },
+    Diverged { divergence: divergence::Divergence, fatal: bool },
 }
 
 /// Error of an exchange.

@@ -23,7 +23,7 @@ use hyper_util::rt::TokioExecutor;
 use reqwest::header::{HeaderMap, HeaderValue, USER_AGENT};
 use thiserror::Error;
 
-use super::cassette::Divergence;
+use super::divergence::Divergence;
 
 /// Request to the address of a transport.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use super::fed::{self, Fed};
 use super::lexer::Write;
-use super::{Apart, Beside, DEPTH, Place, TOLD, clients};
+use super::{Apart, Beside, DEPTH, Place, TOLD, base, clients};
 
 /// Largest number of wrappers that are removed from one command.
 const LAYERS: usize = 16;
@@ -285,10 +285,6 @@ fn behind(words: &[String], options: &[&str]) -> Option<String> {
         _ if options.contains(&word.as_str()) => words.get(at + 1).cloned(),
         _ => None,
     })
-}
-
-pub(super) fn base(word: &str) -> &str {
-    word.rsplit('/').next().unwrap_or(word)
 }
 
 fn is_assignment(word: &str) -> bool {

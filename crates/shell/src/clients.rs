@@ -1,6 +1,6 @@
 //! Commands of store clients. Connection options are removed, so that the verb comes first. Commands from standard input are included.
 
-use super::carried::base;
+use super::base;
 use super::fed::Fed;
 
 /// Largest number of commands from one input.

@@ -228,3 +228,7 @@ fn without_reserved(mut words: Vec<String>) -> Vec<String> {
     }
     if words.first().is_some_and(|word| HEADERS.contains(&word.as_str())) { Vec::new() } else { words }
 }
+
+fn base(word: &str) -> &str {
+    word.rsplit('/').next().unwrap_or(word)
+}

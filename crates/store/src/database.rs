@@ -10,7 +10,6 @@ use rusqlite_migration::{M, Migrations};
 
 use super::directory::Directory;
 use super::error::StoreError;
-use super::project;
 
 /// Migrations. A released step never changes. Each change of the schema is a further step.
 const STEPS: &[M<'static>] = &[
@@ -70,14 +69,6 @@ impl Database {
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
-    }
-
-    /// Rebuilds the derived tables from the events.
-    ///
-    /// # Errors
-    /// The database cannot be written, or an event cannot be read.
-    pub fn rebuild(&mut self) -> Result<(), StoreError> {
-        project::rebuild(self)
     }
 
     pub(super) fn failed(&self, error: rusqlite::Error) -> StoreError {

@@ -123,26 +123,31 @@ fn trial_finished(connection: &Connection, trial: &TrialId, event: &Event, finis
     Ok(())
 }
 
-/// Rebuilds the derived tables in one transaction. A reader therefore sees either the old or the new tables.
-pub(super) fn rebuild(database: &mut Database) -> Result<(), StoreError> {
-    let path = database.directory.database();
-    let failed = |error| StoreError::database(&path, error);
-    let transaction = Transaction::new_unchecked(&database.connection, rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-    transaction.execute_batch("DELETE FROM runs; DELETE FROM trials; DELETE FROM kept; DELETE FROM scorings;").map_err(failed)?;
-    let mut statement = transaction
-        .prepare(&format!(
-            "SELECT run, {} FROM events WHERE type IN ('run_started', 'plan_declared', 'scoring_declared', 'run_finished', 'trial_kept', 'trial_started', 'trial_finished') ORDER BY rowid",
-            row::EVENT_COLUMNS
-        ))
-        .map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    while let Some(found) = rows.next().map_err(failed)? {
-        let run: String = found.get(0).map_err(failed)?;
-        let event = row::event(&run, found, 1, &path)?;
-        let run = RunId::try_from(run.clone()).map_err(|problem| StoreError::Unreadable { run, seq: event.seq, problem })?;
-        apply(&transaction, &run, &event).map_err(failed)?;
+impl Database {
+    /// Rebuilds the derived tables from the events in one transaction: a reader sees either the old or the new tables.
+    ///
+    /// # Errors
+    /// The database cannot be written, or an event cannot be read.
+    pub fn rebuild(&mut self) -> Result<(), StoreError> {
+        let path = self.directory.database();
+        let failed = |error| StoreError::database(&path, error);
+        let transaction = Transaction::new_unchecked(&self.connection, rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+        transaction.execute_batch("DELETE FROM runs; DELETE FROM trials; DELETE FROM kept; DELETE FROM scorings;").map_err(failed)?;
+        let mut statement = transaction
+            .prepare(&format!(
+                "SELECT run, {} FROM events WHERE type IN ('run_started', 'plan_declared', 'scoring_declared', 'run_finished', 'trial_kept', 'trial_started', 'trial_finished') ORDER BY rowid",
+                row::EVENT_COLUMNS
+            ))
+            .map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(found) = rows.next().map_err(failed)? {
+            let run: String = found.get(0).map_err(failed)?;
+            let event = row::event(&run, found, 1, &path)?;
+            let run = RunId::try_from(run.clone()).map_err(|problem| StoreError::Unreadable { run, seq: event.seq, problem })?;
+            apply(&transaction, &run, &event).map_err(failed)?;
+        }
+        drop(rows);
+        drop(statement);
+        transaction.commit().map_err(failed)
     }
-    drop(rows);
-    drop(statement);
-    transaction.commit().map_err(failed)
 }

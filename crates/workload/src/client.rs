@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::caller::{Caller, OperationCall, OperationReply};
+use super::caller::Caller;
 use super::history::OperationOutcome;
+use super::operation::{OperationCall, OperationReply};
 use super::sequence::{OperationVerb, PlannedOperation, Sequence};
 use chaosrun_scenario::model::Model;
 

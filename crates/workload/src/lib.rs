@@ -11,6 +11,7 @@ mod client;
 mod collect;
 mod http;
 mod last;
+mod operation;
 mod program;
 
 pub mod history;

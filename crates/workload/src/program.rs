@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_util::codec::{FramedRead, LinesCodec};
 
 use super::WorkloadError;
-use super::caller::{OperationCall, OperationReply};
 use super::history::OperationOutcome;
+use super::operation::{OperationCall, OperationReply};
 use super::sequence::OperationVerb;
 use chaosrun_base::task;
 use chaosrun_cluster::{Cluster, ExecRequest, Running, Topology};

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::execution::SandboxArgs;
-use super::exit::{Exit, Expected};
 use super::output::{MessageFormat, OutputArgs};
 use super::overrides::{self, PlaceArgs};
 use super::problems;
 use super::selection::SelectionArgs;
 use super::store::StoreArgs;
+use crate::exit::{Exit, Expected};
 use chaosrun_engine::run::jobs::Jobs;
 use chaosrun_scenario as scenario;
 use chaosrun_scenario::Library;

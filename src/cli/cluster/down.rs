@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::Which;
-use crate::cli::exit::{Exit, Expected};
 use crate::cluster_daemon::client;
 use crate::cluster_daemon::folder::{Claim, ClusterFolder};
 use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest};
+use crate::exit::{Exit, Expected};
 use chaosrun_backend_docker::engine::Engine;
 use chaosrun_backend_docker::reap;
 use chaosrun_base::task;

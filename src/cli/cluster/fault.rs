@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::{Which, put};
-use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
 use crate::cluster_daemon::client;
 use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest, FaultNow};
+use crate::exit::{Exit, Expected};
 use crate::report::fault as table;
 use chaosrun_base::style::Palette;
 use chaosrun_event::EvidenceStep;

@@ -10,7 +10,6 @@ use anyhow::Context;
 use clap::Args;
 
 use super::up::{What, already, show};
-use crate::cli::exit::{Exit, Expected};
 use crate::cli::ground;
 use crate::cli::output::MessageFormat;
 use crate::cli::problems;
@@ -18,6 +17,7 @@ use crate::cluster_daemon;
 use crate::cluster_daemon::folder::{Claim, ClusterFolder, LOG};
 use crate::cluster_daemon::wire::DaemonMessage;
 use crate::cluster_daemon::{DaemonFailure, ProgressSink, UpRequest};
+use crate::exit::{Exit, Expected};
 use crate::report::cluster as table;
 use chaosrun_backend_docker::image::ImageProgress;
 use chaosrun_backend_local::supervisor::Supervisor;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Which, put};
-use crate::cli::exit::{Exit, Expected};
 use crate::cluster_daemon::client;
 use crate::cluster_daemon::client::Session;
 use crate::cluster_daemon::folder::ClusterFolder;
+use crate::exit::{Exit, Expected};
 
 /// Interval between reads of growing files.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

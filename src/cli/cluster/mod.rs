@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::exit::{Exit, Expected};
 use super::output::MessageFormat;
 use super::problems;
 use super::store::StoreArgs;
 use crate::cluster_daemon::folder::ClusterFolder;
+use crate::exit::{Exit, Expected};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_scenario as scenario;
 

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::Which;
-use crate::cli::exit::{Exit, Expected};
 use crate::cluster_daemon::client;
 use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest, KeptClusterStatus};
+use crate::exit::{Exit, Expected};
 use crate::report::cluster as table;
 use chaosrun_base::style::Palette;
 

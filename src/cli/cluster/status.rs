@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::put;
-use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
 use crate::cli::store::StoreArgs;
 use crate::cluster_daemon::client;
 use crate::cluster_daemon::folder::ClusterFolder;
 use crate::cluster_daemon::wire::{About, KeptClusterStatus};
+use crate::exit::{Exit, Expected};
 use crate::report::cluster as table;
 use chaosrun_base::style::Palette;
 

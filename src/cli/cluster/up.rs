@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::codec::FramedRead;
 
 use super::{keep, put};
-use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
 use crate::cli::overrides::PlaceArgs;
 use crate::cli::problems;
@@ -19,6 +18,7 @@ use crate::cli::store::StoreArgs;
 use crate::cluster_daemon::client;
 use crate::cluster_daemon::folder::ClusterFolder;
 use crate::cluster_daemon::wire::{DaemonMessage, DaemonRequest, KeptClusterStatus};
+use crate::exit::{Exit, Expected};
 use crate::report::cluster as table;
 use chaosrun_base::frame::Codec;
 use chaosrun_base::style::Palette;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{FolderArgs, files, shown, unusable};
-use crate::cli::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_analysis::golden::snapshot::{ACCEPTED, GoldenSnapshot, PENDING};
 use chaosrun_base::style::{Palette, Tone};
 

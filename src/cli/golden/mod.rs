@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use clap::{Args, Subcommand};
 
-use super::exit::{Exit, Expected};
+use crate::exit::{Exit, Expected};
 use chaosrun_analysis::golden::diff;
 use chaosrun_analysis::golden::diff::DiffSide;
 use chaosrun_analysis::golden::snapshot::GoldenSnapshot;

@@ -5,9 +5,9 @@ use std::io::{Write, stdout};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::cli::exit::{Exit, Expected};
 use crate::cli::output::MessageFormat;
 use crate::cli::store::{StoreArgs, expected};
+use crate::exit::{Exit, Expected};
 use crate::report::{table, transcript};
 use chaosrun_base::style::Palette;
 use chaosrun_event::AgentEnd;

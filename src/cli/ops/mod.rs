@@ -4,7 +4,7 @@ mod audit;
 
 use clap::{Args, Subcommand};
 
-use super::exit::Exit;
+use crate::exit::Exit;
 
 #[derive(Debug, Args)]
 pub struct OpsArgs {

@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::exit::Exit;
 use super::output::MessageFormat;
 use super::overrides::OverrideArgs;
 use super::planned::{self, PlannedRun};
 use super::selection::SelectionArgs;
 use super::store::{StoreArgs, expected};
 use super::{problems, prompt};
+use crate::exit::Exit;
 use chaosrun_diagnostic::yaml;
 use chaosrun_plan::forecast;
 use chaosrun_plan::forecast::Forecast;

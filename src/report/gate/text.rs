@@ -1,7 +1,7 @@
 //! Gate report as text of at most 80 columns: the checks in their order, then the cases.
 
 use super::{rate, remark, word};
-use crate::cli::exit::Exit;
+use crate::exit::Exit;
 use crate::report::layout;
 use crate::report::layout::{LayoutLine, WIDTH, beside, fit, labelled, printable};
 use chaosrun_analysis::gate::checks::{CheckState, GateCheck, GateFinding, GateRuling};

@@ -5,7 +5,7 @@ use super::ShowOptions;
 use chaosrun_base::style::Tone;
 use chaosrun_event::Event;
 use chaosrun_event::figures;
-use chaosrun_event::trial_report;
+use chaosrun_event::timeline;
 
 /// Lists the events. In a full view, events are shown in full. Otherwise each event is cut to one line. Times are relative to the start of
 /// the trial.
@@ -22,7 +22,7 @@ pub fn events(events: &[Event], view: &ShowOptions) -> String {
                 }
                 _ => String::new(),
             };
-            let at = figures::relative(trial_report::relative(event.elapsed_us, zero_us));
+            let at = figures::relative(timeline::relative(event.elapsed_us, zero_us));
             let line = LayoutLine::new().ending(6, Tone::Faint, event.seq.to_string()).ending(16, Tone::Plain, at).to(18);
             let line = line.put(Tone::Strong, event.kind.name()).to(38);
             let room = if view.full { usize::MAX } else { WIDTH.saturating_sub(line.width()) };

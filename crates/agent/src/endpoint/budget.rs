@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::run::paid;
+use crate::cost::paid;
 use chaosrun_models::prices::ListedPrice;
 use chaosrun_models::{CostMeter, Spent, Usage};
 use chaosrun_scenario::model::Limits;

@@ -31,9 +31,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
+use super::cost::LostTime;
 use super::mcp::Offer;
 pub use super::mcp::ToolUse;
-use super::provider::LostTime;
 use chaosrun_cluster::Service;
 use chaosrun_event::emit::Emitter;
 use chaosrun_models::cassette::Tape;

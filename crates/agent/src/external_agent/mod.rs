@@ -15,12 +15,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::cost::LostTime;
 use super::endpoint::ToolUse;
 pub use super::endpoint::{Opening, Served};
 use super::model_agent::shown;
-use super::provider::{AgentProvider, LostTime, ProviderAction, ProviderError, ProviderTurn};
+use super::provider::{AgentProvider, ProviderError};
 use super::shell::Shell;
 use super::task::{AgentTask, CommandRecord};
+use super::turn::{ProviderAction, ProviderTurn};
 use chaosrun_base::task;
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{AgentEnd, Blame, EventKind, summary};

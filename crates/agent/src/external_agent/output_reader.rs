@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::protocol::{self, ProtocolLine};
 use crate::capture::{Captured, CapturedOutput, Spill};
-use crate::provider::{ProviderAction, Reported};
 use crate::shell_host::ProgramMessage;
+use crate::turn::{ProviderAction, Reported};
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{AgentEnd, EventKind, Output};
 

@@ -10,8 +10,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::provider::{ProviderAction, Reported};
 use crate::tools;
+use crate::turn::{ProviderAction, Reported};
 use chaosrun_event::AgentEnd;
 use chaosrun_scenario::model::Tool;
 

@@ -20,9 +20,11 @@ use serde_json::Value;
 
 use self::short::SpokenText;
 pub(super) use self::short::{SUMMARY, Summariser};
-use super::provider::{AgentProvider, LostTime, ProviderAction, ProviderError, ProviderTurn};
+use super::cost::LostTime;
+use super::provider::{AgentProvider, ProviderError};
 use super::task::CommandRecord;
 use super::tools;
+use super::turn::{ProviderAction, ProviderTurn};
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{AgentEnd, Blame, EventKind, ToolCall, summary};
 use chaosrun_models::cassette::Tape;

@@ -1,9 +1,8 @@
 //! Comparison of a request with the recorded one. Pure.
 
-use std::fmt;
-
 use serde_json::{Map, Value, json};
 
+use crate::divergence::Difference;
 use crate::wire::json_type_name;
 
 /// Removes parts without meaning from a request: streaming options, cache marks and user names.
@@ -138,21 +137,6 @@ fn outcome_alone(text: &mut String) {
 
 /// Prefix of the result of a command.
 const EXIT_CODE: &str = "exit code ";
-
-/// First difference between two values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// Path of the difference, such as `messages[2].content[0].content`.
-    pub place: String,
-    pub recorded: String,
-    pub now: String,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: recorded {}, now {}", self.place, self.recorded, self.now)
-    }
-}
 
 pub(super) fn difference(recorded: &Value, now: &Value) -> Option<Difference> {
     first("", recorded, now)

@@ -13,9 +13,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use compare::Difference;
 pub use record::CassetteRecorder;
-pub use replay::{Cassette, Divergence, SessionReplay};
+pub use replay::{Cassette, SessionReplay};
 pub use tape::{AGENT, LENGTHS, SERVED, SUMMARY, Tape, ToRecord};
 
 use chaosrun_scenario::cassette::{CassetteHead, FORMAT, head};

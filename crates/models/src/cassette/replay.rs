@@ -1,7 +1,6 @@
 //! Replay of a cassette.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -15,13 +14,13 @@ use futures_util::{FutureExt, StreamExt, future, stream};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::compare::{Difference, asked_of_others, canonical, difference, hash, meant};
+use super::compare::{asked_of_others, canonical, difference, hash, meant};
 use super::tape::{LENGTHS, SERVED};
 use super::{Answer, CassetteOrigin, End, Exchange, Mode, head};
+use crate::divergence::Divergence;
 use crate::key::{ApiKey, scrub_exactly};
 use crate::transport::{Incoming, Outgoing, Transport, TransportBody, TransportError};
 use crate::wire::RecordedRoute;
-use chaosrun_event::EventKind;
 
 /// Loaded cassette.
 #[derive(Debug)]
@@ -29,40 +28,6 @@ pub struct Cassette {
     name: String,
     of: Option<CassetteOrigin>,
     sessions: BTreeMap<String, Arc<[Exchange]>>,
-}
-
-/// Difference between a request and the recorded one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Divergence {
-    pub cassette: String,
-    /// Number of the exchange in its session, from 1.
-    pub exchange: u32,
-    pub difference: Difference,
-    /// True if only cluster output differs: the first prompt or the output of commands.
-    pub told: bool,
-}
-
-impl fmt::Display for Divergence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cassette, exchange, difference, .. } = self;
-        write!(f, "exchange {exchange} of the cassette `{cassette}` was recorded of another request: {difference}")
-    }
-}
-
-impl Divergence {
-    /// Converts the difference to an event. `fatal` is true if the request was not answered.
-    #[must_use]
-    pub fn event(self, fatal: bool) -> EventKind {
-        EventKind::CassetteDiverged {
-            file: self.cassette,
-            exchange: self.exchange,
-            place: self.difference.place,
-            recorded: self.difference.recorded,
-            now: self.difference.now,
-            told: self.told,
-            fatal,
-        }
-    }
 }
 
 impl Cassette {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Cassette, CassetteOrigin, CassetteRecorder, Mode};
-use crate::client::AnswerSource;
 use chaosrun_event::EventKind;
 use chaosrun_event::emit::Emitter;
 use chaosrun_scenario::model::Cassettes;
@@ -72,31 +71,6 @@ impl Tape {
     /// The file cannot be read or is no cassette.
     pub fn replay(path: &Path, mode: Mode) -> Result<Self, String> {
         Ok(Self::Cassette(Arc::new(Cassette::open(path)?), mode))
-    }
-
-    /// Returns the source of responses for a session. An agent may use several models.
-    ///
-    /// # Errors
-    /// The cassette has no such session.
-    pub fn source(&self, session: &str) -> Result<AnswerSource, String> {
-        Ok(match self {
-            Self::None => AnswerSource::Live,
-            Self::Recorder(recorder) => AnswerSource::Recorded(Arc::clone(recorder), session.to_owned()),
-            Self::Cassette(cassette, mode) => AnswerSource::Cassette(cassette.session(session, *mode, None)?),
-        })
-    }
-
-    /// Returns the source of prompt lengths, or `None` if the cassette has none. Prompt lengths do not affect the trial, so these
-    /// requests may differ from the recorded ones.
-    ///
-    /// # Errors
-    /// The cassette has no such session.
-    pub fn lengths(&self) -> Result<Option<AnswerSource>, String> {
-        match self {
-            Self::Cassette(cassette, _) if !cassette.sessions().any(|session| session == LENGTHS) => Ok(None),
-            Self::Cassette(cassette, _) => Ok(Some(AnswerSource::Cassette(cassette.session(LENGTHS, Mode::Lenient, None)?))),
-            Self::None | Self::Recorder(_) => self.source(LENGTHS).map(Some),
-        }
     }
 
     /// Waits until all exchanges are in the file.

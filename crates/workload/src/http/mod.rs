@@ -12,8 +12,8 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::WorkloadError;
-use super::caller::{OperationCall, OperationReply};
 use super::history::OperationOutcome;
+use super::operation::{OperationCall, OperationReply};
 use super::sequence::OperationVerb;
 use chaosrun_expr::{ConditionTruth, Context, Template};
 use chaosrun_scenario::model::HttpOperation;

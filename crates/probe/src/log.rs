@@ -11,12 +11,13 @@ use indexmap::IndexMap;
 use regex::Regex;
 use serde::Serialize;
 
-use super::answer::AnswerBody;
-use super::kind::{FromFile, ObservationProbe, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, SharedKeys};
-use super::registry::{duration, window};
+use super::answer::{AnswerBody, ProbeReply};
+use super::failure::ProbeFailure;
+use super::kind::{FromFile, ObservationProbe, Prepared, ProbeKind, ProbeSite, ProbeTarget, SharedKeys, window};
 use chaosrun_diagnostic::Pointer;
 use chaosrun_expr::{Value, of_serde};
 use chaosrun_input::Checker;
+use chaosrun_input::quantity::serialize_duration;
 
 /// Bytes of a log that are read at once; a log that grows faster is read on at the next tick.
 const CHUNK: u64 = 1 << 20;
@@ -77,7 +78,7 @@ fn fields(pattern: &Regex, line: &str) -> Option<IndexMap<String, String>> {
 #[derive(Debug, Clone, Serialize)]
 pub struct Log {
     pattern: String,
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "serialize_duration")]
     window: Duration,
 }
 

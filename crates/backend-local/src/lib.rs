@@ -1,8 +1,9 @@
 //! Backend `local`: real processes on loopback, without root, Docker or a network.
 //!
-//! Reading order: [`supervisor`] (owns every process), [`program`] (program and directories of nodes), `address`, `render` (the rendered
-//! cluster file), `node` (lifecycle of a node), `ready`, [`relay`] and `roster` (links, and the processes at their ends), `workspace`,
-//! [`sandbox`] and `door` (workspace of an agent), `cluster` (all of it as a [`chaosrun_cluster::Cluster`]), `harm` (effects of faults).
+//! Reading order: [`supervisor`] (owns every process), [`place`], [`folder`] and [`program`] (directories of runs, and the program of
+//! nodes), `address`, `render` (the rendered cluster file), `node` (lifecycle of a node), `ready`, [`relay`] and `roster` (links, and the
+//! processes at their ends), `workspace`, [`sandbox`] and `door` (workspace of an agent), `cluster` (all of it as a
+//! [`chaosrun_cluster::Cluster`]), `harm` (effects of faults).
 
 mod address;
 mod clock;
@@ -17,6 +18,7 @@ mod links;
 mod log;
 mod node;
 mod options;
+pub mod place;
 mod plan;
 pub mod port_forwarder;
 pub mod program;
@@ -25,9 +27,9 @@ pub mod relay;
 mod roster;
 pub mod sandbox;
 mod stdio;
-mod stress;
 pub mod supervisor;
 mod terminal;
+mod trial;
 mod usage;
 pub mod workspace;
 

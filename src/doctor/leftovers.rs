@@ -10,12 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chaosrun_backend_local::supervisor::sweep;
-use chaosrun_backend_local::{folder, program};
+use chaosrun_backend_local::{folder, place};
 
 /// Returns all leftover folders that chaosrun may remove.
 #[must_use]
 pub fn find() -> Vec<PathBuf> {
-    let mut places = program::places();
+    let mut places = place::places();
     places.sort_unstable();
     places.dedup();
     let entries = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
@@ -34,7 +34,7 @@ pub fn remove(folders: Vec<PathBuf>) -> (Vec<PathBuf>, Option<(PathBuf, std::io:
         // waits.
         let Some(_lock) = folder::abandoned(&path).filter(|_| folder::is_ours(&path)) else { continue };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(marker) = program::marker_of(&name) {
+        if let Some(marker) = place::marker_of(&name) {
             sweep(marker);
         }
         if is_used(&path) {

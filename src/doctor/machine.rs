@@ -8,7 +8,7 @@ use chaosrun_backend_docker::image;
 use chaosrun_backend_docker::image::local_images;
 use chaosrun_backend_docker::reap;
 use chaosrun_backend_docker::reap::ReapSelection;
-use chaosrun_backend_local::{program, sandbox, workspace};
+use chaosrun_backend_local::{place, sandbox, workspace};
 use chaosrun_base::task;
 use chaosrun_engine::features;
 use chaosrun_engine::features::FeatureProof;
@@ -69,7 +69,7 @@ pub async fn examine() -> Examined {
 }
 
 fn work_folder() -> CheckFinding {
-    match program::place() {
+    match place::place() {
         Ok(place) => {
             CheckFinding::new(Area::Local, "folder", FindingState::Good, format!("node folders are created below {}", place.display()))
         }

@@ -7,7 +7,7 @@ use chaosrun_event::{AgentEnd, Diagnosis};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProviderTurn {
     pub actions: Vec<ProviderAction>,
-    /// Count against the limit of turns: 1, or 0 for a repetition and for an end.
+    /// Number that counts against the limit of turns: 0 for a repetition and for an end, otherwise 1.
     pub counts: u32,
 }
 

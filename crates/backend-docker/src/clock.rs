@@ -1,13 +1,12 @@
 //! Clocks of nodes in containers: the network sidecar writes the clock library and the page into memory shared with the node.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, InspectContainerOptions};
 use futures_util::StreamExt;
 
+use super::clock_volume::FOLDER;
 use super::node::ContainerNode;
 use super::sidecar::{ClockReply, ClockRequest, Holder};
 use chaosrun_cluster::ClusterError;
@@ -15,31 +14,8 @@ use chaosrun_cluster::fault_control::{ClockReading, NodeClock};
 use chaosrun_node::clock;
 use chaosrun_node::clock::{ClockReaders, look, program};
 
-/// Mount point of the shared memory in both containers.
-pub(super) const FOLDER: &str = "/run/tz";
-
-/// Size of the shared memory, in bytes.
-const SIZE: u32 = 256 << 10;
-
 /// Largest number of links followed to find a program.
 const LINKS: usize = 10;
-
-/// Returns the additional environment of a node with a changeable clock. `before` is the node's own preload value.
-pub(super) fn environment(before: Option<&str>) -> [(&'static str, String); 2] {
-    let folder = Path::new(FOLDER);
-    clock::environment(folder, &clock::page_in(folder), before)
-}
-
-/// Volume of the shared memory.
-pub(super) fn volume(name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
-    let options = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("size={SIZE},mode=0755"))];
-    VolumeCreateRequest {
-        name: Some(name.into()),
-        driver_opts: Some(options.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()),
-        labels: Some(labels.clone()),
-        ..VolumeCreateRequest::default()
-    }
-}
 
 impl ContainerNode {
     /// Name of the volume.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::query_parameters::CreateContainerOptionsBuilder;
 use futures_util::future::try_join_all;
 use indexmap::IndexMap;
 use tokio::sync::{OnceCell, broadcast, watch};
@@ -21,11 +20,11 @@ use super::image::{self, Image};
 use super::links::ClusterLinks;
 use super::network::{MOST_NODES, Network};
 use super::node::{ContainerNode, DockerShared};
-use super::plan::{self, NodeCreationPlan};
+use super::plan::{self, NodeCreationPlan, named};
 use super::reap::{self, ReapSelection};
 use super::sidecar::{Guard, Holder};
 use super::stress::Stresses;
-use super::{clock, events, usage};
+use super::{clock_volume, events, usage};
 use chaosrun_backend::ready::Prober;
 use chaosrun_backend::render;
 use chaosrun_backend_local::LocalCluster;
@@ -179,8 +178,8 @@ impl DockerCluster {
         let mut body = plan::sidecar(&self.sidecar, &self.network, node.plan.address, name, Some((volume, None)), &self.labels);
         if node.plan.clock {
             let shared = node.clock_volume();
-            api.create_volume(clock::volume(&shared, &self.labels)).await.map_err(failed)?;
-            plan::also_mount(&mut body, &shared, Path::new(clock::FOLDER));
+            api.create_volume(clock_volume::volume(&shared, &self.labels)).await.map_err(failed)?;
+            plan::also_mount(&mut body, &shared, Path::new(clock_volume::FOLDER));
         }
         api.create_container(Some(named(&net)), body).await.map_err(failed)?;
         let workload = async {
@@ -397,10 +396,6 @@ async fn made(place: Option<WorkspaceParts>) -> Result<Agent, String> {
         Some(place) => Agent::start(&place).await.map_err(|error| error.to_string()),
         None => Err("the cluster has no toolbox for an agent".into()),
     }
-}
-
-pub(super) fn named(name: &str) -> bollard::query_parameters::CreateContainerOptions {
-    CreateContainerOptionsBuilder::new().name(name).build()
 }
 
 type Ports = IndexMap<String, PortAddress>;

@@ -1,5 +1,6 @@
 //! Connection to a Docker Engine, and facts about it.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,8 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::Address;
-use super::error::{EngineError, OLDEST_API};
+use super::error::{EngineError, OLDEST_API, TIMEOUT};
 
-/// Time limit of a single answer. Pulls and builds answer at once and then continue without this limit.
-pub const TIMEOUT: Duration = Duration::from_secs(120);
 /// Time limit of the first connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -106,6 +105,20 @@ impl Engine {
     }
 }
 
+impl EngineError {
+    /// Converts the error of a connection to `address`.
+    fn from_connect(address: &Address, error: &io::Error) -> Self {
+        let address = address.to_string();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Forbidden { address },
+            io::ErrorKind::NotFound => Self::Absent { address, problem: "the socket does not exist".into() },
+            io::ErrorKind::ConnectionRefused => Self::Absent { address, problem: "no process listens on the socket".into() },
+            io::ErrorKind::TimedOut => Self::Absent { address, problem: "no answer".into() },
+            _ => Self::Absent { address, problem: error.to_string() },
+        }
+    }
+}
+
 /// Checks that a process listens at the address. The error of this separate connection is more precise than that of the client library.
 async fn reach(address: &Address) -> Result<(), EngineError> {
     let attempt = async {
@@ -157,4 +170,21 @@ async fn bridge_is_here(api: &Docker) -> bool {
     let bridge = api.inspect_network("bridge", None::<bollard::query_parameters::InspectNetworkOptions>).await.ok();
     let name = bridge.and_then(|network| network.options).and_then(|mut options| options.remove("com.docker.network.bridge.name"));
     name.is_some_and(|name| Path::new("/sys/class/net").join(name).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_connection_gives_the_reason() {
+        let address = Address::Unix("/run/x.sock".into());
+        let told = |kind| EngineError::from_connect(&address, &io::Error::from(kind));
+        assert!(matches!(told(io::ErrorKind::PermissionDenied), EngineError::Forbidden { .. }));
+        assert_eq!(told(io::ErrorKind::NotFound).to_string(), "no engine at `unix:///run/x.sock`: the socket does not exist");
+        assert_eq!(
+            told(io::ErrorKind::ConnectionRefused).to_string(),
+            "no engine at `unix:///run/x.sock`: no process listens on the socket"
+        );
+    }
 }

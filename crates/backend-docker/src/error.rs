@@ -7,11 +7,13 @@ use std::time::Duration;
 use bollard::errors::Error;
 use thiserror::Error as ThisError;
 
-use super::address::Address;
 use chaosrun_cluster::ClusterError;
 
 /// Oldest supported API: Docker Engine 20.10.
 pub(crate) const OLDEST_API: (usize, usize) = (1, 41);
+
+/// Time limit of a single answer. Pulls and builds answer at once and then continue without this limit.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Error of an engine. Its display text states the problem, and [`EngineError::help`] the remedy.
 #[derive(Debug, ThisError)]
@@ -125,25 +127,13 @@ impl EngineError {
         let (status, problem) = match error {
             Error::DockerResponseServerError { status_code, message } => (Some(*status_code), message.trim().to_owned()),
             Error::DockerStreamError { error } | Error::DockerContainerWaitError { error, .. } => (None, error.trim().to_owned()),
-            Error::RequestTimeoutError => return Self::Slow(super::engine::TIMEOUT, doing),
+            Error::RequestTimeoutError => return Self::Slow(TIMEOUT, doing),
             other => (None, chain(other)),
         };
         if is_disk_full(&problem) {
             return Self::DiskFull(problem);
         }
         Self::Refused { doing, status, problem }
-    }
-
-    /// Converts the error of a connection to `address`.
-    pub(crate) fn from_connect(address: &Address, error: &io::Error) -> Self {
-        let address = address.to_string();
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => Self::Forbidden { address },
-            io::ErrorKind::NotFound => Self::Absent { address, problem: "the socket does not exist".into() },
-            io::ErrorKind::ConnectionRefused => Self::Absent { address, problem: "no process listens on the socket".into() },
-            io::ErrorKind::TimedOut => Self::Absent { address, problem: "no answer".into() },
-            _ => Self::Absent { address, problem: error.to_string() },
-        }
     }
 }
 
@@ -190,7 +180,7 @@ pub(super) fn pull_problem(message: &str) -> PullProblem {
 }
 
 fn pull_help(image: &str, kind: PullProblem) -> String {
-    if let Some(suite) = super::image::base_suite(image).filter(|_| kind != PullProblem::NotThere) {
+    if let Some(suite) = base_suite(image).filter(|_| kind != PullProblem::NotThere) {
         return format!(
             "without a registry, create it from Debian packages as root:\n\
              debootstrap --variant=minbase {suite} /tmp/base\n\
@@ -203,6 +193,15 @@ fn pull_help(image: &str, kind: PullProblem) -> String {
             "check the network and proxy of the engine, or copy the image from another machine with `docker save {image}` and `docker load`"
         ),
     }
+}
+
+/// Debian suite of an image by its name: `bookworm` for `debian:bookworm-slim`.
+fn base_suite(image: &str) -> Option<&str> {
+    let name = image.strip_prefix("docker.io/").unwrap_or(image);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    let tag = name.strip_prefix("debian:")?;
+    let suite = tag.strip_suffix("-slim").unwrap_or(tag);
+    (!suite.is_empty() && suite.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(suite)
 }
 
 fn build_help(problem: &str, lines: &[String]) -> String {
@@ -258,18 +257,6 @@ mod tests {
     }
 
     #[test]
-    fn failed_connection_gives_the_reason() {
-        let address = Address::Unix("/run/x.sock".into());
-        let told = |kind| EngineError::from_connect(&address, &io::Error::from(kind));
-        assert!(matches!(told(io::ErrorKind::PermissionDenied), EngineError::Forbidden { .. }));
-        assert_eq!(told(io::ErrorKind::NotFound).to_string(), "no engine at `unix:///run/x.sock`: the socket does not exist");
-        assert_eq!(
-            told(io::ErrorKind::ConnectionRefused).to_string(),
-            "no engine at `unix:///run/x.sock`: no process listens on the socket"
-        );
-    }
-
-    #[test]
     fn pull_errors_are_classified() {
         let problems = [
             ("Get https://registry-1.docker.io/v2/: dial tcp: lookup registry-1.docker.io: no such host", PullProblem::NoRegistry),
@@ -284,6 +271,14 @@ mod tests {
         for (message, expected) in problems {
             assert_eq!(pull_problem(message), expected, "{message}");
         }
+    }
+
+    #[test]
+    fn debian_suite_is_found_in_the_name() {
+        assert_eq!(base_suite("debian:bookworm-slim"), Some("bookworm"));
+        assert_eq!(base_suite("docker.io/library/debian:trixie"), Some("trixie"));
+        assert_eq!(base_suite("debian:12-slim"), None);
+        assert_eq!(base_suite("pingcap/tikv:v8.5.7"), None);
     }
 
     #[test]

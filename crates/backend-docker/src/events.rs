@@ -11,20 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::error::words;
-use super::node::ContainerNode;
+use super::node::{ContainerChange, ContainerNode};
 use super::plan::{NODE, PART};
 use super::reap::TRIAL;
 use chaosrun_base::ids::TrialId;
 use chaosrun_event::emit::Emitter;
-
-/// Change of a container's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ContainerChange {
-    Started,
-    Died { code: i32 },
-    Paused,
-    Unpaused,
-}
 
 /// Pause before reconnecting after the engine closed the stream.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -4,8 +4,8 @@
 pub mod address;
 mod agent;
 mod clock;
+mod clock_volume;
 mod cluster;
-mod definition;
 mod disk;
 pub mod engine;
 pub mod error;

@@ -9,8 +9,9 @@ use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType, NetworkingConfig,
     ResourcesUlimits, VolumeCreateRequest,
 };
+use bollard::query_parameters::{CreateContainerOptions, CreateContainerOptionsBuilder};
 
-use super::clock;
+use super::clock_volume;
 use super::image::{self, Image};
 use super::network::Network;
 use super::sidecar::DNS;
@@ -69,7 +70,7 @@ impl NodeCreationPlan {
         let mut env = rendered.env;
         if node.clock {
             let before = env.get("LD_PRELOAD").unwrap_or(&image.preload).clone();
-            env.extend(clock::environment(Some(&before)).map(|(name, value)| (name.to_owned(), value)));
+            env.extend(clock_volume::environment(Some(&before)).map(|(name, value)| (name.to_owned(), value)));
         }
         let env = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         Self {
@@ -127,7 +128,7 @@ impl NodeCreationPlan {
         };
         let mut mounts = vec![mount(volume, &self.data)];
         if self.clock {
-            mounts.push(mount(&format!("{volume}-tz"), Path::new(clock::FOLDER)));
+            mounts.push(mount(&format!("{volume}-tz"), Path::new(clock_volume::FOLDER)));
         }
         ContainerCreateBody {
             image: Some(self.image.reference.clone()),
@@ -173,6 +174,10 @@ impl NodeCreationPlan {
         }
         archive.into_inner()
     }
+}
+
+pub(super) fn named(name: &str) -> CreateContainerOptions {
+    CreateContainerOptionsBuilder::new().name(name).build()
 }
 
 pub(super) fn nanos(cpus: f64) -> i64 {

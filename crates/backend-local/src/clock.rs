@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::node::NodeStartPlan;
+use super::definition::NodeStartPlan;
 use super::workspace;
 use chaosrun_cluster::{ClusterError, PlacedNode};
 use chaosrun_node::clock;

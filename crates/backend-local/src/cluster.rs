@@ -16,7 +16,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::address;
 use super::clock;
-use super::layer::{self, Layers};
+use super::definition::{NodeStartPlan, merged};
+use super::layer::{self, LayerStorage, Layers};
 use super::node::{self, NodeCommand, NodeMessage, NodeView};
 use super::options::LocalOptions;
 use super::plan;
@@ -28,6 +29,7 @@ use super::roster::{Roster, Who};
 use super::sandbox::{self, Brought};
 use super::stdio::StdioEnds;
 use super::supervisor::{Spawn, SpawnError};
+use super::trial::LocalShared;
 use super::usage;
 use super::workspace;
 use chaosrun_backend::ready;
@@ -52,11 +54,11 @@ const CHANGES: usize = 1024;
 pub struct LocalCluster {
     spec: Arc<model::ClusterSpec>,
     topology: Topology,
-    pub(super) nodes: IndexMap<String, NodeHandle>,
-    shared: Arc<node::LocalShared>,
+    nodes: IndexMap<String, NodeHandle>,
+    shared: Arc<LocalShared>,
     work: Arc<WorkRoot>,
     /// Folder of everything in this trial that nodes may see.
-    pub(super) dir: PathBuf,
+    dir: PathBuf,
     logs: PathBuf,
     agent_dir: PathBuf,
     tools_dir: Option<PathBuf>,
@@ -66,7 +68,7 @@ pub struct LocalCluster {
 }
 
 pub(super) struct NodeHandle {
-    pub plan: Arc<node::NodeStartPlan>,
+    pub plan: Arc<NodeStartPlan>,
     pub inbox: mpsc::UnboundedSender<NodeMessage>,
     view: watch::Receiver<NodeView>,
 }
@@ -100,7 +102,7 @@ impl LocalCluster {
         let plans = spec.nodes.iter().zip(&topology.nodes).zip(rendered);
         let plans = plans.map(|((node, placed), rendered)| plan::plan(node, placed, rendered, &options.work, &logs));
         let plans = plans.collect::<Result<Vec<_>, _>>()?;
-        let shared = Arc::new(node::LocalShared {
+        let shared = Arc::new(LocalShared {
             scope: options.client.new_scope(),
             client: options.client,
             emitter: options.emitter,
@@ -109,7 +111,7 @@ impl LocalCluster {
             roster,
             prober: ready::Prober::default(),
         });
-        let node = |plan: node::NodeStartPlan| {
+        let node = |plan: NodeStartPlan| {
             let plan = Arc::new(plan);
             let (inbox, view) = node::spawn(Arc::clone(&plan), Arc::clone(&shared));
             (plan.name.clone(), NodeHandle { plan, inbox, view })
@@ -178,7 +180,7 @@ impl LocalCluster {
     }
 
     /// Creates directories, files and programs, before anything runs.
-    fn prepare(plans: &[Arc<node::NodeStartPlan>], work: &WorkRoot, logs: &Path) -> Result<(), ClusterError> {
+    fn prepare(plans: &[Arc<NodeStartPlan>], work: &WorkRoot, logs: &Path) -> Result<(), ClusterError> {
         let at = |path: &Path| {
             let what = format!("cannot write `{}`", path.display());
             move |source| ClusterError::Io { what, source }
@@ -211,7 +213,7 @@ impl LocalCluster {
         Ok(())
     }
 
-    pub(super) async fn run(
+    async fn run(
         &self,
         exec: ExecRequest,
         env: Vec<(OsString, OsString)>,
@@ -350,7 +352,7 @@ impl Cluster for LocalCluster {
             NodeState::Paused => return Err(conflict("is paused; unpause it")),
             NodeState::Created | NodeState::Exited { .. } => return Err(conflict("is not running")),
         }
-        let env = plan::merged(&env, &exec.env);
+        let env = merged(&env, &exec.env);
         let dir = if exec.dir.as_os_str().is_empty() { plan.dir.clone() } else { exec.dir.clone() };
         self.run(exec, env, dir, tree, Who::Node(plan.name.clone())).await
     }
@@ -411,9 +413,31 @@ impl Cluster for LocalCluster {
 
 impl LocalCluster {
     /// Creates our own program under a neutral name. Returns its path.
-    pub(super) async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
+    async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
         let work = Arc::clone(&self.work);
         task::spawn_blocking(move || work.make_server(role).map(|()| work.server(role))).await?
+    }
+
+    /// Mounts the layers of this cluster's nodes.
+    async fn mount_layers(&self) -> Result<(), ClusterError> {
+        let layered = self.nodes.values().filter_map(|node| node.plan.layer.as_ref().map(|behind| (&node.plan, behind)));
+        let mounted = layered.map(async |(plan, behind)| self.mount_layer(&plan.name, LayerStorage::Folder(behind), &plan.data).await);
+        try_join_all(mounted).await.map(drop)
+    }
+
+    /// Mounts a layer at `at`. Faults refer to the layer by the node's name. The layer ends with this cluster.
+    pub async fn mount_layer(&self, node: &str, behind: LayerStorage<'_>, at: &Path) -> Result<(), ClusterError> {
+        let program = self.server(layer::ROLE).await.map_err(layer::failed(node))?;
+        let exec = layer::exec(&program, behind, at);
+        let running = self.run(exec, plan::clean(), PathBuf::from("/"), None, Who::Workload).await?;
+        let layer = layer::RunningLayer::start(running).await.map_err(layer::failed(node))?;
+        self.layers.insert(node, layer);
+        Ok(())
+    }
+
+    /// Returns paths for a node of another backend: the folder behind its layer, and the layer's mount point. Creates neither of them.
+    pub fn layer_places(&self, node: &str) -> [PathBuf; 2] {
+        layer::places(&self.dir, node)
     }
 
     async fn seated(&self, workspace_spec: &WorkspaceSpec) -> io::Result<Workspace> {
@@ -459,7 +483,7 @@ impl LocalCluster {
         let plan = &self.node(name)?.plan;
         let reads = page.seen().map_err(clock::failed(name))?.reads;
         let (exec, begin) = (look::exec(), chaosrun_node::clock::ours());
-        let env = plan::merged(&plan.definition.start().1, &exec.env);
+        let env = merged(&plan.definition.start().1, &exec.env);
         let running = self.run(exec, env, plan.dir.clone(), None, Who::Node(plan.name.clone())).await?;
         let reading = look::reading(begin, running, reads, async || page.seen().ok()).await;
         reading.map_err(|why| ClusterError::Conflict { node: name.into(), problem: format!("cannot be asked for the time: {why}") })
@@ -473,7 +497,7 @@ impl LocalCluster {
 
     /// Runs a command beside the nodes, in a clean environment.
     async fn beside(&self, exec: ExecRequest, who: Who) -> Result<Running, ClusterError> {
-        let env = plan::merged(&plan::clean(), &exec.env);
+        let env = merged(&plan::clean(), &exec.env);
         let dir = if exec.dir.as_os_str().is_empty() { PathBuf::from("/") } else { exec.dir.clone() };
         self.run(exec, env, dir, None, who).await
     }

@@ -1,15 +1,39 @@
 //! Definition of a node's start: its cluster file, with later changes.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use indexmap::IndexMap;
 
-use super::plan::merged;
+use chaosrun_backend::ready;
 use chaosrun_cluster::fault_control::Redefinition;
 
 /// Names and values of environment variables.
 pub(super) type Environment = Vec<(OsString, OsString)>;
+
+/// Plan for the starts of a node. It is rendered once, and is the same at every start except for changes of the definition.
+#[derive(Debug)]
+pub(super) struct NodeStartPlan {
+    pub name: String,
+    pub role: String,
+    pub program: OsString,
+    pub definition: LocalDefinition,
+    pub dir: PathBuf,
+    pub data: PathBuf,
+    /// Paths below `dir`, and their contents.
+    pub files: Vec<(PathBuf, String)>,
+    pub log: PathBuf,
+    /// Hard link of the log, which the node may see in `/proc/self/fd`. It exists only if both paths are on one disk.
+    pub log_link: PathBuf,
+    pub ready: ready::ReadinessPlan,
+    /// True if the first word of the command was `chaosrun`.
+    pub is_copy: bool,
+    /// Path of the clock page, if the clock may be changed.
+    pub clock: Option<PathBuf>,
+    /// Folder behind the disk layer, if the node has one.
+    pub layer: Option<PathBuf>,
+}
 
 #[derive(Debug)]
 pub(super) struct LocalDefinition {
@@ -58,6 +82,12 @@ impl LocalDefinition {
         env.extend_from_slice(&self.clock);
         (argv, env)
     }
+}
+
+/// Merges environments; values of `extra` override those of `base`.
+pub(super) fn merged(base: &[(OsString, OsString)], extra: &IndexMap<String, String>) -> Vec<(OsString, OsString)> {
+    let kept = base.iter().filter(|(name, _)| !extra.contains_key(&*name.to_string_lossy())).cloned();
+    kept.chain(extra.iter().map(|(name, value)| (name.into(), value.into()))).collect()
 }
 
 #[cfg(test)]

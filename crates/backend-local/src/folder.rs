@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::program::is_work_name;
+use super::place::is_work_name;
 
 /// Name of the marker file. Neither its name nor its content (16 fixed bytes) reveals its purpose.
 const MARK: &str = ".m";

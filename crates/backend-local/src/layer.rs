@@ -8,16 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
-use super::cluster::LocalCluster;
-use super::node::NodeStartPlan;
-use super::plan;
-use super::roster::Who;
+use super::definition::NodeStartPlan;
 use chaosrun_base::frame::Codec;
 use chaosrun_base::task;
 use chaosrun_cluster::{ClusterError, ExecRequest, PlacedNode, Running};
@@ -133,30 +129,6 @@ impl Layers {
         let layer = self.0.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
         let layer = layer.ok_or_else(|| ClusterError::Conflict { node: node.to_owned(), problem: WITHOUT.into() })?;
         layer.ask(ask).await.map_err(failed(node))
-    }
-}
-
-impl LocalCluster {
-    /// Mounts the layers of this cluster's nodes.
-    pub(super) async fn mount_layers(&self) -> Result<(), ClusterError> {
-        let layered = self.nodes.values().filter_map(|node| node.plan.layer.as_ref().map(|behind| (&node.plan, behind)));
-        let mounted = layered.map(async |(plan, behind)| self.mount_layer(&plan.name, LayerStorage::Folder(behind), &plan.data).await);
-        try_join_all(mounted).await.map(drop)
-    }
-
-    /// Mounts a layer at `at`. Faults refer to the layer by the node's name. The layer ends with this cluster.
-    pub async fn mount_layer(&self, node: &str, behind: LayerStorage<'_>, at: &Path) -> Result<(), ClusterError> {
-        let program = self.server(ROLE).await.map_err(failed(node))?;
-        let exec = exec(&program, behind, at);
-        let running = self.run(exec, plan::clean(), PathBuf::from("/"), None, Who::Workload).await?;
-        let layer = RunningLayer::start(running).await.map_err(failed(node))?;
-        self.layers.insert(node, layer);
-        Ok(())
-    }
-
-    /// Returns paths for a node of another backend: the folder behind its layer, and the layer's mount point. Creates neither of them.
-    pub fn layer_places(&self, node: &str) -> [PathBuf; 2] {
-        places(&self.dir, node)
     }
 }
 

@@ -18,6 +18,7 @@ mod links;
 mod log;
 mod node;
 mod options;
+pub mod place;
 mod plan;
 pub mod port_forwarder;
 pub mod program;
@@ -26,9 +27,9 @@ pub mod relay;
 mod roster;
 pub mod sandbox;
 mod stdio;
-mod stress;
 pub mod supervisor;
 mod terminal;
+mod trial;
 mod usage;
 pub mod workspace;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::node::NodeStartPlan;
+use super::definition::NodeStartPlan;
 use chaosrun_backend::tail;
 
 /// Opens the log, and returns its length.

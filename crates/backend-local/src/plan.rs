@@ -3,11 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use indexmap::IndexMap;
-
-use super::definition::LocalDefinition;
-use super::node::NodeStartPlan;
-use super::program::{WorkRoot, tells};
+use super::definition::{LocalDefinition, NodeStartPlan, merged};
+use super::place::tells;
+use super::program::WorkRoot;
 use super::{clock, layer};
 use chaosrun_backend::render::{OURSELVES, Rendered};
 use chaosrun_cluster::{ClusterError, PlacedNode};
@@ -72,10 +70,4 @@ pub(super) fn clean() -> Vec<(OsString, OsString)> {
     let neutral = std::env::split_paths(&path).filter(|dir| !tells(&dir.to_string_lossy()));
     let path = std::env::join_paths(neutral).unwrap_or(path);
     vec![("PATH".into(), path), ("LANG".into(), "C.UTF-8".into())]
-}
-
-/// Merges environments; values of `extra` override those of `base`.
-pub(super) fn merged(base: &[(OsString, OsString)], extra: &IndexMap<String, String>) -> Vec<(OsString, OsString)> {
-    let kept = base.iter().filter(|(name, _)| !extra.contains_key(&*name.to_string_lossy())).cloned();
-    kept.chain(extra.iter().map(|(name, value)| (name.into(), value.into()))).collect()
 }

@@ -8,9 +8,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::definition::Environment;
-use super::node::{LocalShared, NodeStartPlan};
+use super::definition::{Environment, NodeStartPlan};
 use super::supervisor::{Spawn, TreeExit};
+use super::trial::LocalShared;
 use chaosrun_backend::ready::ReadinessNode;
 use chaosrun_probe::{ExecutedCommand, limits};
 

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::audit::Audit;
+use super::container::Container;
 use super::describe::query;
-use super::engine::{Container, ProxyState, empty};
+use super::engine::{ProxyState, empty};
 use super::problem::EngineProblem;
 
 /// Response header with a file's properties: JSON in base64.

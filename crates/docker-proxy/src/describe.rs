@@ -11,16 +11,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::engine::{Container, ProxyState};
+use super::container::{Container, NETWORK};
+use super::engine::ProxyState;
 use super::filter::{Candidate, ContainerFilter};
 use super::problem::EngineProblem;
 use super::times::{Times, written};
 use chaosrun_base::words::human;
 use chaosrun_cluster::{NodeStatus, PlacedNode};
 use chaosrun_event::NodeState;
-
-/// Name of the single network of all nodes.
-pub(super) const NETWORK: &str = "cluster";
 
 #[derive(Debug, Default, Deserialize)]
 struct ListQuery {

@@ -1,126 +1,30 @@
 //! `docker exec`: commands in nodes, from their creation to their exit code.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
-use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::watch;
 
 use super::audit::Audit;
+use super::container::Container;
 use super::describe::{query, word};
-use super::engine::{Container, ProxyState, empty, opaque};
+use super::engine::{ProxyState, empty};
+use super::exec_record::{ExecConfig, ExecState};
 use super::frames::PIECE;
 use super::problem::EngineProblem;
 use super::session::ExecSession;
-use chaosrun_cluster::{Resizer, Terminal};
+use chaosrun_cluster::Terminal;
 use chaosrun_event::NodeState;
-
-/// Largest number of stored execs. Beyond it, the oldest exec that does not run is removed.
-const REMEMBERED: usize = 1024;
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct ExecConfig {
-    pub attach_stdin: bool,
-    pub attach_stdout: bool,
-    pub attach_stderr: bool,
-    pub tty: bool,
-    privileged: bool,
-    user: Option<String>,
-    pub working_dir: Option<String>,
-    /// Rows and columns; newer clients send them here.
-    console_size: Option<[u16; 2]>,
-    pub env: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-}
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Start {
     detach: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ExecState {
-    Created,
-    Running { pid: u32 },
-    Ended { code: i32 },
-}
-
-/// Record of one exec, from its creation on.
-#[derive(Debug)]
-pub(super) struct ExecRecord {
-    id: String,
-    container: String,
-    pub node: String,
-    pub command: Vec<String>,
-    pub config: ExecConfig,
-    pub state: watch::Sender<ExecState>,
-    pub screen: Mutex<Screen>,
-}
-
-/// Terminal of an exec that has one.
-#[derive(Default)]
-pub(super) struct Screen {
-    /// Size requested by the client, possibly before the command runs.
-    pub size: Option<Terminal>,
-    pub resize: Option<Resizer>,
-}
-
-impl std::fmt::Debug for Screen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Screen").field("size", &self.size).finish_non_exhaustive()
-    }
-}
-
-/// All execs of a trial.
-#[derive(Debug)]
-pub(super) struct Execs {
-    secret: String,
-    next: AtomicU64,
-    records: Mutex<IndexMap<String, Arc<ExecRecord>>>,
-}
-
-impl Execs {
-    pub fn new(secret: String) -> Self {
-        Self { secret, next: AtomicU64::new(1), records: Mutex::new(IndexMap::new()) }
-    }
-
-    fn add(&self, container: &Container, command: Vec<String>, config: ExecConfig) -> Result<String, EngineProblem> {
-        let id = opaque(&self.secret, "exec", &self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        if records.len() >= REMEMBERED {
-            let ended = records.values().position(|record| matches!(*record.state.borrow(), ExecState::Ended { .. } | ExecState::Created));
-            let Some(place) = ended else {
-                return Err(EngineProblem::internal("too many commands are running in containers"));
-            };
-            records.shift_remove_index(place);
-        }
-        let size = config.console_size.map(|[rows, columns]| Terminal { rows, columns }).filter(|size| size.rows > 0 && size.columns > 0);
-        let record = ExecRecord {
-            id: id.clone(),
-            container: container.id.clone(),
-            node: container.node.name.clone(),
-            command,
-            config,
-            state: watch::channel(ExecState::Created).0,
-            screen: Mutex::new(Screen { size, resize: None }),
-        };
-        records.insert(id.clone(), Arc::new(record));
-        Ok(id)
-    }
-
-    fn get(&self, id: &str) -> Result<Arc<ExecRecord>, EngineProblem> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.get(id).cloned().ok_or_else(|| EngineProblem::new(StatusCode::NOT_FOUND, format!("No such exec instance: {id}")))
-    }
 }
 
 fn read<T: for<'de> Deserialize<'de> + Default>(body: &[u8]) -> Result<T, EngineProblem> {

@@ -5,6 +5,7 @@ use regex::RegexBuilder;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::container::NETWORK;
 use super::problem::EngineProblem;
 
 /// Conditions for listing a container. Several values of a key are alternatives; all keys must match.
@@ -94,7 +95,7 @@ impl ContainerFilter {
                     "ancestor" => {
                         values.iter().any(|image| image == candidate.image || Some(image.as_str()) == candidate.image.split(':').next())
                     }
-                    "network" => values.iter().any(|network| network == super::describe::NETWORK),
+                    "network" => values.iter().any(|network| network == NETWORK),
                     _ => false,
                 }
         })

@@ -6,13 +6,18 @@
 
 mod archive;
 mod audit;
+mod container;
 mod describe;
+mod dispatch;
 mod engine;
+mod event_history;
 mod events;
 mod exec;
+mod exec_record;
 mod filter;
 mod frames;
 mod lifecycle;
+mod line_times;
 mod logs;
 mod problem;
 mod route;
@@ -26,5 +31,6 @@ pub mod testing;
 mod tests;
 mod times;
 
-pub use engine::{ContainerView, ProxySettings};
+pub use container::ContainerView;
+pub use engine::ProxySettings;
 pub use server::{DockerProxy, DockerProxyError, DockerProxyHandle};

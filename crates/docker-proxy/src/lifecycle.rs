@@ -11,8 +11,9 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::audit::Audit;
+use super::container::Container;
 use super::describe::{exited, query};
-use super::engine::{Container, ProxyState, empty};
+use super::engine::{ProxyState, empty};
 use super::problem::EngineProblem;
 use super::route::Lifecycle;
 use chaosrun_cluster::ClusterError;

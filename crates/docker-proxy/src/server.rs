@@ -17,9 +17,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{ProxySettings, ProxyState, containers, opaque};
-use super::exec::Execs;
-use super::{events, logs, times};
+use super::container::opaque;
+use super::engine::{ProxySettings, ProxyState, containers};
+use super::exec_record::Execs;
+use super::{event_history, line_times, times};
 use chaosrun_base::task::Tasks;
 use chaosrun_cluster::Cluster;
 use chaosrun_event::emit::Emitter;
@@ -61,9 +62,9 @@ impl DockerProxy {
         let tasks = Tasks::new();
         let (clock, following) = times::follow(cluster.clone(), token.clone());
         tasks.spawn(following);
-        let (index, indexing) = logs::index(&cluster, token.clone());
+        let (index, indexing) = line_times::index(&cluster, token.clone());
         tasks.spawn(indexing);
-        let (history, happening) = events::follow(&cluster, token.clone());
+        let (history, happening) = event_history::follow(&cluster, token.clone());
         tasks.spawn(happening);
         let engine = Arc::new(ProxyState {
             containers: containers(&*cluster, &settings),

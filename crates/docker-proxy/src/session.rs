@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::engine::ProxyState;
-use super::exec::{ExecRecord, ExecState, Screen};
+use super::exec_record::{ExecRecord, ExecState, Screen};
 use super::frames::{OutputStream, PIECE, frame};
 use chaosrun_cluster::{ClusterError, ExecRequest, Running, Terminal};
 

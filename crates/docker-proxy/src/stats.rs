@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::container::Container;
 use super::describe::{QueryFlag, query};
-use super::engine::{Container, ProxyState};
+use super::engine::ProxyState;
 use super::problem::EngineProblem;
 use chaosrun_cluster::{NodeUsage, ProcessInfo};
 

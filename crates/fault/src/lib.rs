@@ -5,15 +5,18 @@
 //! ([`ResolvedFault`]) builds an [`Injection`], which injects once and proves the effect: installed, hit, felt, gone. Faults of one
 //! family share helpers: `process`, `network`, `disk`, `clock`, `resources`, `configuration`, `data`.
 //!
-//! Reading order: [`description`], [`target`], [`resolver`], [`resolved`], [`injection`], [`context`], [`active_effects`], [`kinds`],
-//! a family. This crate does not use scenarios, the monitor or trials, which are built on top of it.
+//! Reading order: [`description`], [`ground`], [`target`], [`resolver`], [`resolution`], [`injection`], [`context`],
+//! [`active_effects`], [`kinds`], a family, [`resolved`]. This crate does not use scenarios, the monitor or trials, which are built
+//! on top of it.
 
 pub mod active_effects;
 pub mod context;
 pub mod description;
+pub mod ground;
 pub mod injection;
 pub mod kinds;
 pub mod ramp;
+pub mod resolution;
 pub mod resolved;
 pub mod resolver;
 pub mod target;
@@ -32,11 +35,13 @@ mod docs;
 pub use active_effects::ActiveEffects;
 pub use context::{Changes, ClusterObserver, FaultContext};
 pub use description::{BackendWays, DOCKER, FaultDescription, Feature, LOCAL, Preparation, Repair, Way};
+pub use ground::{FaultGround, FaultNode};
 pub use injection::{FaultFinding, Injection, Numbers};
 pub use kinds::{ALL, FaultParameters};
 pub use ramp::Ramp;
-pub use resolved::{Choice, Chooser, Fault, Resolution, ResolvedFault};
-pub use resolver::{FaultGround, FaultNode, Heal, Resolver};
+pub use resolution::{Choice, Chooser, Resolution, ResolvedFault};
+pub use resolved::Fault;
+pub use resolver::{Heal, Resolver};
 pub use target::{Pick, RawTarget, Target, TargetOf};
 
 use injection::{FELT_WITHIN, PATIENT, PROBE, each, ms};

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ground::FaultGround;
 use super::ramp::Ramp;
 use super::target::{self, RawTarget, Target};
 use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::{Expr, Scope, Template};
 use chaosrun_input::quantity::serialize_duration;
-use chaosrun_input::{Checker, Document, RawAmount, RawDuration, RawRamp, RawRamped, RawSize, Short, Text};
+use chaosrun_input::{Checker, RawAmount, RawDuration, RawRamp, RawRamped, RawSize, Short, Text};
 
 /// End of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,54 +23,6 @@ pub enum Heal {
     Never,
     /// The fault ends by itself after this time.
     After(#[serde(serialize_with = "serialize_duration")] Duration),
-}
-
-/// Facts about a node that decide whether a fault can be injected into it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FaultNode {
-    pub name: String,
-    pub role: String,
-    /// Names of its ports.
-    pub ports: Vec<String>,
-    /// Names of its files, below its directory.
-    pub files: Vec<String>,
-    /// True if its disk has a size.
-    pub has_disk: bool,
-    /// True if its memory has a limit.
-    pub has_memory_limit: bool,
-    /// True if it runs a stand-in, which limits the size of its disk by itself.
-    pub is_standin: bool,
-}
-
-/// Cluster and backend that a fault is resolved for.
-#[derive(Debug)]
-pub struct FaultGround<'a> {
-    /// Nodes in the order of the cluster.
-    pub nodes: Vec<FaultNode>,
-    pub roles: Vec<String>,
-    /// Document of the cluster file, which also has the names that could not be resolved.
-    pub doc: &'a Document,
-    /// Name of the backend.
-    pub backend: &'a str,
-}
-
-impl FaultGround<'_> {
-    /// Returns the names of the nodes that `target` can mean. Returns `None` for a `select`, which is known only at the injection.
-    #[must_use]
-    pub fn candidates(&self, target: &Target) -> Option<Vec<String>> {
-        target::candidates(target, &self.nodes)
-    }
-
-    /// Returns the nodes that `target` can mean: all nodes for a `select`.
-    pub fn possible(&self, target: &Target) -> Vec<&FaultNode> {
-        let names = self.candidates(target);
-        self.nodes.iter().filter(|node| names.as_ref().is_none_or(|names| names.contains(&node.name))).collect()
-    }
-
-    /// Returns the names that a condition over the observations may use.
-    fn observed(&self) -> Vec<String> {
-        self.doc.keys("observe").into_iter().chain(self.doc.keys("let")).collect()
-    }
 }
 
 /// Context for resolving one fault. The keys of its methods are relative to `at`.

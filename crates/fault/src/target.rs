@@ -5,7 +5,7 @@ use rand::seq::index;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resolver::{FaultGround, FaultNode};
+use super::ground::{FaultGround, FaultNode};
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_input::{Checker, OneOrMany, RawPick, Short, item_of, names, unknown};
 
@@ -87,6 +87,20 @@ pub fn candidates(target: &Target, nodes: &[FaultNode]) -> Option<Vec<String>> {
     match target.of {
         TargetOf::Select(_) => None,
         _ => Some(meant.map(|node| node.name.clone()).filter(|name| taken(name)).collect()),
+    }
+}
+
+impl FaultGround<'_> {
+    /// Returns the names of the nodes that `target` can mean. Returns `None` for a `select`, which is known only at the injection.
+    #[must_use]
+    pub fn candidates(&self, target: &Target) -> Option<Vec<String>> {
+        candidates(target, &self.nodes)
+    }
+
+    /// Returns the nodes that `target` can mean: all nodes for a `select`.
+    pub fn possible(&self, target: &Target) -> Vec<&FaultNode> {
+        let names = self.candidates(target);
+        self.nodes.iter().filter(|node| names.as_ref().is_none_or(|names| names.contains(&node.name))).collect()
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::answer::AnswerBody;
-use super::kind::{FromFile, ObservationProbe, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, SharedKeys};
+use super::answer::{AnswerBody, ProbeReply};
+use super::failure::ProbeFailure;
+use super::kind::{FromFile, ObservationProbe, Prepared, ProbeKind, ProbeSite, ProbeTarget, SharedKeys};
 use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_event::NodeState;
 use chaosrun_input::Checker;

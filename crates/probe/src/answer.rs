@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use serde::Serialize;
 
-use super::kind::{ProbeFailure, ProbeReply};
-use super::metrics::MetricSeries;
-use chaosrun_expr::{Unknown, UnknownReason, Value, of_serde, unavailable};
+use super::failure::ProbeFailure;
+use chaosrun_expr::{Unknown, UnknownReason, Value, unavailable};
 
 /// Answer of one probe about one node, or about the whole cluster.
 #[derive(Debug, Clone)]
@@ -38,6 +36,31 @@ pub enum AnswerBody {
         /// Warnings of the server about this answer.
         warnings: Vec<String>,
     },
+}
+
+/// One answer of one node.
+#[derive(Debug, Clone)]
+pub struct ProbeReply {
+    pub ok: bool,
+    /// HTTP status, or the exit code of a command.
+    pub status: Option<i64>,
+    /// Error that was reported in place of an answer.
+    pub error: Option<String>,
+    pub body: AnswerBody,
+    /// Age of the answer when it was received.
+    pub age: Duration,
+}
+
+impl ProbeReply {
+    #[must_use]
+    pub fn new(ok: bool, body: AnswerBody) -> Self {
+        Self { ok, status: None, error: None, body, age: Duration::ZERO }
+    }
+
+    #[must_use]
+    pub fn with_status(self, status: i64) -> Self {
+        Self { status: Some(status), ..self }
+    }
 }
 
 impl ProbeAnswer {
@@ -86,19 +109,6 @@ impl ProbeAnswer {
             (None, None, AnswerBody::Text(text)) => Some(text.to_string()),
             (None, None, _) => Some("not ok".into()),
         }
-    }
-
-    /// Returns the series of a metric query as rows.
-    #[must_use]
-    pub fn series(series: &[MetricSeries]) -> AnswerBody {
-        #[derive(Serialize)]
-        struct Row<'a> {
-            labels: &'a std::collections::BTreeMap<String, String>,
-            value: f64,
-        }
-        let rows: Vec<_> = series.iter().map(|one| Row { labels: &one.labels, value: one.value }).collect();
-        let values: Vec<f64> = series.iter().map(|one| one.value).collect();
-        AnswerBody::Rows { rows: of_serde(&rows), value: Self::single(&values), warnings: Vec::new() }
     }
 
     /// Returns the value of the only series. Returns null if there is no series, for example because no request fell into the window.

@@ -13,7 +13,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Url};
 
-use super::kind::ProbeFailure;
+use super::failure::ProbeFailure;
 use super::limits::{ANSWER, IDLE, READY_ANSWER};
 
 /// HTTP client. Cheap to clone; clones share their connections.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::answer::ProbeAnswer;
-use super::kind::{FromFile, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
+use super::answer::{ProbeAnswer, ProbeReply};
+use super::failure::ProbeFailure;
+use super::kind::{FromFile, Prepared, ProbeKind, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
 use chaosrun_diagnostic::Pointer;
 use chaosrun_expr::Scope;
 use chaosrun_expr::Template;

@@ -7,9 +7,10 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::ProbeAnswer;
+use super::answer::{ProbeAnswer, ProbeReply};
 use super::client::HttpRequest;
-use super::kind::{FromFile, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
+use super::failure::ProbeFailure;
+use super::kind::{FromFile, Prepared, ProbeKind, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
 use chaosrun_diagnostic::Pointer;
 use chaosrun_expr::Scope;
 use chaosrun_expr::Template;

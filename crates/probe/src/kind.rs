@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value as Json;
 
-use super::answer::AnswerBody;
+use super::answer::ProbeReply;
 use super::client::{ConnectionPolicy, HttpClient};
+use super::failure::ProbeFailure;
 use chaosrun_diagnostic::Pointer;
 use chaosrun_event::NodeState;
 use chaosrun_expr::{Context, Template};
@@ -63,6 +64,11 @@ pub struct SharedKeys<'a> {
     pub at: Pointer,
     pub expr: Option<&'a str>,
     pub window: Option<&'a RawDuration>,
+}
+
+/// Returns the time that a probe looks back, by default 10 s.
+pub(super) fn window(shared: &SharedKeys<'_>, check: &mut Checker<'_>) -> Duration {
+    check.duration(&shared.at.key("window"), shared.window, Duration::from_secs(10))
 }
 
 /// Probe of the model: its kind and its printed form.
@@ -204,79 +210,4 @@ pub trait Figures: Send + Sync {
 
     /// Returns the time since the newest statistics.
     fn age(&self) -> Duration;
-}
-
-/// One answer of one node.
-#[derive(Debug, Clone)]
-pub struct ProbeReply {
-    pub ok: bool,
-    /// HTTP status, or the exit code of a command.
-    pub status: Option<i64>,
-    /// Error that was reported instead of an answer.
-    pub error: Option<String>,
-    pub body: AnswerBody,
-    /// Age of the answer when it was received.
-    pub age: Duration,
-}
-
-impl ProbeReply {
-    #[must_use]
-    pub fn new(ok: bool, body: AnswerBody) -> Self {
-        Self { ok, status: None, error: None, body, age: Duration::ZERO }
-    }
-
-    #[must_use]
-    pub fn with_status(self, status: i64) -> Self {
-        Self { status: Some(status), ..self }
-    }
-}
-
-/// Reason why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProbeFailure {
-    /// The connection was refused.
-    Refused,
-    /// The connection was closed or reset. Contains the description of the failure.
-    Closed(String),
-    /// The answer exceeds the limit. Contains the limit in bytes.
-    TooLong(usize),
-    /// Other reason, which messages append to `could not be asked: `.
-    Other(String),
-    /// Complete statement, which messages append to the name of the node.
-    Told(String),
-}
-
-impl ProbeFailure {
-    /// Returns the reason in the form of an observation's error.
-    #[must_use]
-    pub fn observed(&self) -> String {
-        match self {
-            Self::Refused => "refused".into(),
-            Self::TooLong(_) => "the answer broke off: length limit exceeded".into(),
-            Self::Closed(text) | Self::Other(text) | Self::Told(text) => text.clone(),
-        }
-    }
-
-    /// Returns a statement for messages about a node that is not ready. Messages append the statement to the node's name.
-    #[must_use]
-    pub fn of_node(&self) -> String {
-        match self {
-            Self::Refused => "refused the connection".into(),
-            Self::Closed(_) => "closed the connection".into(),
-            Self::TooLong(limit) => format!("answered with more than {limit} bytes"),
-            Self::Other(text) => format!("could not be asked: {text}"),
-            Self::Told(text) => text.clone(),
-        }
-    }
-}
-
-impl From<std::io::Error> for ProbeFailure {
-    fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => Self::Refused,
-            std::io::ErrorKind::ConnectionReset => Self::Closed("reset".into()),
-            std::io::ErrorKind::UnexpectedEof => Self::Closed(error.to_string()),
-            _ => Self::Other(error.to_string()),
-        }
-    }
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod client;
+mod failure;
 mod kind;
 pub mod limits;
 mod registry;
@@ -22,12 +23,13 @@ mod tcp;
 mod workload;
 
 pub use alive::Alive;
-pub use answer::{AnswerBody, ProbeAnswer, nothing_known};
+pub use answer::{AnswerBody, ProbeAnswer, ProbeReply, nothing_known};
 pub use client::{ConnectionPolicy, HttpClient, HttpResponse, NoAnswer};
 pub use exec::Exec;
+pub use failure::ProbeFailure;
 pub use kind::{
-    ExecutedCommand, Figures, FromFile, ObservationProbe, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeSpec, ProbeTarget,
-    ReadinessProbe, SharedKeys,
+    ExecutedCommand, Figures, FromFile, ObservationProbe, Prepared, ProbeKind, ProbeSite, ProbeSpec, ProbeTarget, ReadinessProbe,
+    SharedKeys,
 };
 pub use log::{LogMatch, LogRules};
 pub use redis::RedisCommand;

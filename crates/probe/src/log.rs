@@ -11,12 +11,13 @@ use indexmap::IndexMap;
 use regex::Regex;
 use serde::Serialize;
 
-use super::answer::AnswerBody;
-use super::kind::{FromFile, ObservationProbe, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, SharedKeys};
-use super::registry::{duration, window};
+use super::answer::{AnswerBody, ProbeReply};
+use super::failure::ProbeFailure;
+use super::kind::{FromFile, ObservationProbe, Prepared, ProbeKind, ProbeSite, ProbeTarget, SharedKeys, window};
 use chaosrun_diagnostic::Pointer;
 use chaosrun_expr::{Value, of_serde};
 use chaosrun_input::Checker;
+use chaosrun_input::quantity::serialize_duration;
 
 /// Maximum bytes of a log that one call reads. The next call continues there.
 const CHUNK: u64 = 1 << 20;
@@ -78,7 +79,7 @@ fn fields(pattern: &Regex, line: &str) -> Option<IndexMap<String, String>> {
 #[derive(Debug, Clone, Serialize)]
 pub struct Log {
     pattern: String,
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "serialize_duration")]
     window: Duration,
 }
 

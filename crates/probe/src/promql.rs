@@ -7,18 +7,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
-use super::answer::{AnswerBody, ProbeAnswer};
+use super::answer::{AnswerBody, ProbeAnswer, ProbeReply};
 use super::client::HttpRequest;
+use super::failure::ProbeFailure;
 use super::http::get;
-use super::kind::{FromFile, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
-use super::registry::{duration, maybe_duration};
+use super::kind::{FromFile, Prepared, ProbeKind, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
 use chaosrun_diagnostic::Pointer;
 use chaosrun_expr::Scope;
 use chaosrun_expr::{Template, Unknown, UnknownReason, Value, of_serde};
 use chaosrun_input::Checker;
+use chaosrun_input::quantity::serialize_duration;
 use chaosrun_input::scalar::{RawDuration, Text};
 
 /// Maximum number of samples of a range. Prometheus itself refuses more.
@@ -43,8 +44,16 @@ pub struct Promql {
     query: Template,
     #[serde(serialize_with = "maybe_duration")]
     range: Option<Duration>,
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "serialize_duration")]
     step: Duration,
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+fn maybe_duration<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serialize_duration(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl FromFile for Promql {

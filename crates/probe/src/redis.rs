@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value as Json};
 
-use super::answer::{AnswerBody, ProbeAnswer};
-use super::kind::{FromFile, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
+use super::answer::{AnswerBody, ProbeAnswer, ProbeReply};
+use super::failure::ProbeFailure;
+use super::kind::{FromFile, Prepared, ProbeKind, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
 use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::Scope;
 use chaosrun_expr::{Template, of_serde};

@@ -1,9 +1,7 @@
 //! Registry of probes: one line per kind. The keys of a probe and of `ready` in cluster files are generated from it.
 
-use std::time::Duration;
-
 use schemars::JsonSchema;
-use serde::{Deserialize, Serializer};
+use serde::Deserialize;
 
 use super::kind::{FromFile, ProbeSpec, SharedKeys};
 use super::{alive, exec, http, log, metrics, promql, redis, tcp};
@@ -123,22 +121,4 @@ fn read<K: FromFile>(name: &'static str, raw: &K::Raw, shared: &SharedKeys<'_>, 
         check.wrong_key(&shared.at.key("expr"), metrics::unpaired("expr", "metrics"));
     }
     Some(ProbeSpec::new(name, K::read(raw, &shared.at.key(name), shared, check)?))
-}
-
-/// Returns the time that a probe looks back, by default 10 s.
-pub(super) fn window(shared: &SharedKeys<'_>, check: &mut Checker<'_>) -> Duration {
-    check.duration(&shared.at.key("window"), shared.window, Duration::from_secs(10))
-}
-
-/// Serialises a duration in human notation: `500ms`, `1m 30s`.
-pub(super) fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*value))
-}
-
-#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
-pub(super) fn maybe_duration<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => duration(value, serializer),
-        None => serializer.serialize_none(),
-    }
 }

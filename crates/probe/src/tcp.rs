@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use serde::Serialize;
 use tokio::net::TcpStream;
 
-use super::answer::AnswerBody;
-use super::kind::{FromFile, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
+use super::answer::{AnswerBody, ProbeReply};
+use super::failure::ProbeFailure;
+use super::kind::{FromFile, Prepared, ProbeKind, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
 use chaosrun_diagnostic::Pointer;
 use chaosrun_expr::Scope;
 use chaosrun_expr::Template;

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::answer::AnswerBody;
-use super::kind::{ObservationProbe, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget};
-use super::registry::duration;
+use super::answer::{AnswerBody, ProbeReply};
+use super::failure::ProbeFailure;
+use super::kind::{ObservationProbe, Prepared, ProbeKind, ProbeSite, ProbeTarget};
 use chaosrun_expr::of_serde;
+use chaosrun_input::quantity::serialize_duration;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct WorkloadProbe {
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "serialize_duration")]
     pub window: Duration,
 }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::cli_request::CliRequest;
+use super::cli_request::{CliRequest, Overrides};
 use super::deserialize::typed;
 use super::file_kind::FileKind;
+use super::files::{at_name, describe};
 use super::library::Library;
-use super::load::{Loaded, Loader, Overrides, at_name, describe, too_many_trials};
+use super::load::{Loaded, too_many_trials};
+use super::loader::Loader;
 use super::model::{Backend, Campaign, LimitsOverride, Scenario};
 use super::overrides::Setting;
 use super::raw::{RawCampaign, RawEntry, RawSeeds, Short};

@@ -8,6 +8,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::model::Matching;
+
 /// Version of the cassette format.
 pub const FORMAT: u32 = 1;
 
@@ -94,5 +96,50 @@ pub fn head(name: &str, line: &str) -> Result<CassetteHead, String> {
         Ok(CassetteHead { cassette, program, .. }) => {
             Err(format!("the cassette `{name}` has format {cassette}, written by {program}; this chaosrun reads format {FORMAT}"))
         }
+    }
+}
+
+/// Cassettes that replace the models of a command line.
+#[derive(Debug, Clone)]
+pub struct CassetteReplay {
+    /// Cassette file, or folder of cassettes.
+    pub path: PathBuf,
+    pub mode: Matching,
+}
+
+pub(crate) type Tapes = Vec<(PathBuf, CassetteOrigin)>;
+
+impl CassetteReplay {
+    /// Returns true if there is a recording of the variant.
+    pub(super) fn has(&self, variant: &str) -> bool {
+        !self.tapes(variant).is_empty()
+    }
+
+    /// Returns the cassettes of one variant. Ignores unreadable cassettes, which are reported when the variants are chosen.
+    pub(super) fn tapes(&self, variant: &str) -> Tapes {
+        shelf(&self.path).unwrap_or_default().into_iter().filter(|(_, origin)| origin.variant == variant).collect()
+    }
+
+    /// Returns the recorded variants and seeds of a scenario, each in their order.
+    ///
+    /// # Errors
+    /// There is no cassette, or a cassette cannot be read.
+    pub(super) fn recorded(&self, scenario: &str) -> Result<(Vec<String>, Vec<u64>), String> {
+        let tapes = shelf(&self.path)?;
+        let mut variants: Vec<String> = Vec::new();
+        let mut seeds: Vec<u64> = Vec::new();
+        for (_, origin) in tapes.into_iter().filter(|(_, origin)| origin.scenario == scenario) {
+            if !variants.contains(&origin.variant) {
+                variants.push(origin.variant);
+            }
+            if !seeds.contains(&origin.seed) {
+                seeds.push(origin.seed);
+            }
+        }
+        seeds.sort_unstable();
+        if variants.is_empty() {
+            return Err(format!("`{}` holds no session of the scenario `{scenario}`", self.path.display()));
+        }
+        Ok((variants, seeds))
     }
 }

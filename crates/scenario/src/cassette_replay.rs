@@ -5,60 +5,15 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::cassette::{CassetteOrigin, shelf};
+use super::cassette::{CassetteOrigin, CassetteReplay, Tapes, shelf};
 use super::deserialize::typed;
 use super::files;
-use super::load::Loader;
+use super::loader::Loader;
 use super::model::{Cassettes, Matching, Provider, Taped, Variant};
 use super::raw::{RawMatching, RawVariant};
 use super::resolve;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, SourcePlace};
 use chaosrun_input::Document;
-
-/// Cassettes that replace the models of a command line.
-#[derive(Debug, Clone)]
-pub struct CassetteReplay {
-    /// Cassette file, or folder of cassettes.
-    pub path: PathBuf,
-    pub mode: Matching,
-}
-
-type Tapes = Vec<(PathBuf, CassetteOrigin)>;
-
-impl CassetteReplay {
-    /// Returns true if there is a recording of the variant.
-    pub(super) fn has(&self, variant: &str) -> bool {
-        !self.tapes(variant).is_empty()
-    }
-
-    /// Returns the cassettes of one variant. Ignores unreadable cassettes, which are reported when the variants are chosen.
-    fn tapes(&self, variant: &str) -> Tapes {
-        shelf(&self.path).unwrap_or_default().into_iter().filter(|(_, origin)| origin.variant == variant).collect()
-    }
-
-    /// Returns the recorded variants and seeds of a scenario, each in their order.
-    ///
-    /// # Errors
-    /// There is no cassette, or a cassette cannot be read.
-    pub(super) fn recorded(&self, scenario: &str) -> Result<(Vec<String>, Vec<u64>), String> {
-        let tapes = shelf(&self.path)?;
-        let mut variants: Vec<String> = Vec::new();
-        let mut seeds: Vec<u64> = Vec::new();
-        for (_, origin) in tapes.into_iter().filter(|(_, origin)| origin.scenario == scenario) {
-            if !variants.contains(&origin.variant) {
-                variants.push(origin.variant);
-            }
-            if !seeds.contains(&origin.seed) {
-                seeds.push(origin.seed);
-            }
-        }
-        seeds.sort_unstable();
-        if variants.is_empty() {
-            return Err(format!("`{}` holds no session of the scenario `{scenario}`", self.path.display()));
-        }
-        Ok((variants, seeds))
-    }
-}
 
 /// Returns the cassettes that a variant at `from` names.
 pub(super) fn of_variant(raw: &RawVariant, from: &Path) -> Result<Tapes, String> {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::cli_request::Overrides;
 use super::file_kind::FileKind;
+use super::files::describe;
 use super::library::Library;
-use super::load::{Loader, Overrides, describe};
+use super::loader::Loader;
 use super::model::Backend;
 use super::sections;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace, sorted};

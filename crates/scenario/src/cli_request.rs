@@ -3,10 +3,31 @@
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::load::Overrides;
+use super::cassette::CassetteReplay;
 use super::model::{Backend, LimitsOverride};
 use super::overrides::{self, Setting};
 use chaosrun_diagnostic::{Diagnostic, SourcePlace};
+
+/// Changes requested by the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Variants that replace the file's variant.
+    pub variants: Vec<String>,
+    /// Seeds that replace the seeds of the file.
+    pub seeds: Option<Vec<u64>>,
+    pub backend: Option<Backend>,
+    /// Uses stand-ins where the cluster has them, also on a backend that can run the real programs.
+    pub standin: bool,
+    /// Settings `PATH=VALUE`, as given on the command line.
+    pub set: Vec<String>,
+    pub repeat: Option<usize>,
+    /// Values of the only cell to run.
+    pub cell: Option<IndexMap<String, Value>>,
+    /// Cassettes that replace models. The recorded variants are used. The recorded seeds are used unless `seeds` is set.
+    pub replay: Option<CassetteReplay>,
+    /// Most trials that one file may plan. Default: [`super::matrix::MOST`].
+    pub max_trials: Option<usize>,
+}
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct CliRequest {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::cli_request::Overrides;
 use super::file_kind::FileKind;
-use super::files::{Files, NoFile};
+use super::files::{Files, NoFile, describe};
 use super::library::Library;
-use super::load::{Loader, Overrides, describe};
+use super::loader::Loader;
 use super::model::{Backend, ClusterSpec};
 use super::overrides;
 use super::resolve;

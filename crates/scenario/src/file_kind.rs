@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::library::Library;
 use chaosrun_input::Document;
 
 /// Kind of a file.
@@ -38,12 +37,6 @@ impl FileKind {
     pub fn with_article(self) -> String {
         let article = if self.as_str().starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         format!("{article} {}", self.as_str())
-    }
-
-    /// Returns the kind of a file. Returns `None` if the file cannot be read.
-    #[must_use]
-    pub fn of_file(path: &Path) -> Option<Self> {
-        Library::default().kind_of(path)
     }
 
     /// Returns the kind of a file. The kind follows from keys that only one kind has. Without such a key, the kind follows from the folder.

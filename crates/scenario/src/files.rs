@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::embedded;
 use chaosrun_diagnostic::yaml::LIMIT;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, SourcePlace};
+use chaosrun_input::names;
 
 /// Prefix of the names of embedded files.
 pub(crate) const EMBEDDED: &str = "embedded:";
@@ -212,4 +213,28 @@ fn read_text(path: &Path, name: &str) -> Result<String, NoFile> {
 
 fn megabytes(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
+}
+
+/// Returns the problem of a missing file, with the searched places and the probable name.
+pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
+    let searched = match no_file {
+        NoFile::Unusable(problem) => return *problem,
+        NoFile::Missing(searched) => searched,
+    };
+    let problem = Diagnostic::error("missing_file", format!("`{name}` was not found"));
+    let file = Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside: Vec<String> = searched
+        .iter()
+        .filter_map(|place| std::fs::read_dir(Path::new(place.trim_matches('`')).parent()?).ok())
+        .flat_map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect();
+    let problem = match names::closest(&file, beside.iter().map(String::as_str)) {
+        Some(near) => problem.label(format!("did you mean `{near}`?")),
+        None => problem.label("there is no such file"),
+    };
+    problem.help(format!("searched: {}", searched.join(", ")))
+}
+
+pub(super) fn at_name(problem: Diagnostic, place: &SourcePlace) -> Diagnostic {
+    if problem.place.is_some() { problem } else { problem.at(place.clone()) }
 }

@@ -8,9 +8,8 @@ use serde_json::Value;
 
 use super::file_kind::FileKind;
 use super::files::{Files, NoFile};
-use super::load::{Loaded, Loader, Overrides};
 use super::model::{AutopsyRules, Backend, ClusterSpec, Scoring, Variant};
-use chaosrun_diagnostic::{Diagnostic, sorted};
+use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::Document;
 
 /// Files read and resolved so far. The keys include the parts of the command line that affect the result.
@@ -37,21 +36,6 @@ pub(super) struct Resolved<T> {
 }
 
 impl Library {
-    /// Loads a scenario and all files that it names.
-    ///
-    /// # Errors
-    /// All problems of all its files, in the order of files and lines.
-    pub fn load(&mut self, path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic>> {
-        let mut loader = Loader::new(self, overrides);
-        let asked = loader.asked();
-        let loaded = loader.scenario(path, &asked);
-        let problems = sorted(loader.problems);
-        match loaded {
-            Some(loaded) if problems.is_empty() => Ok(loaded),
-            _ => Err(problems),
-        }
-    }
-
     /// Returns the kind of a file. Returns `None` if the file cannot be read.
     pub fn kind_of(&mut self, path: &Path) -> Option<FileKind> {
         let (doc, _) = self.document(path).ok()?;
@@ -68,5 +52,13 @@ impl Library {
     pub(super) fn document(&mut self, path: &Path) -> Result<&(Option<Document>, Vec<Diagnostic>), NoFile> {
         let file = self.files.read(path)?;
         Ok(self.documents.entry(path.to_owned()).or_insert_with(|| Document::read(&file)))
+    }
+}
+
+impl FileKind {
+    /// Returns the kind of a file. Returns `None` if the file cannot be read.
+    #[must_use]
+    pub fn of_file(path: &Path) -> Option<Self> {
+        Library::default().kind_of(path)
     }
 }

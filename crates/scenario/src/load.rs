@@ -1,18 +1,17 @@
 //! Loading of a scenario with everything that a run needs. All files except cassettes are read by `files`.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::cassette_replay::CassetteReplay;
-use super::cli_request::CliRequest;
+use super::cli_request::{CliRequest, Overrides};
 use super::deserialize::typed;
 use super::file_kind::FileKind;
-use super::files::NoFile;
-use super::library::{Library, Resolved, Shelf};
+use super::files::{NoFile, at_name, describe};
+use super::library::Library;
+use super::loader::Loader;
 use super::matrix::{self, Matrix};
 use super::model::{AutopsyRules, Backend, ClusterSpec, LimitsOverride, Provider, RuleDoing, Scenario, Scoring};
 use super::overrides::{self, Setting};
@@ -20,29 +19,8 @@ use super::prices;
 use super::raw::{RawAutopsy, RawCluster, RawScenario, RawScoring, Short};
 use super::resolve::{self, DEFAULT_VARIANT, FoundVariant, Surroundings, missing_variant};
 use super::sections::{self, PROGRAMS};
-use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
-use chaosrun_input::{Document, names};
-
-/// Changes requested by the command line.
-#[derive(Debug, Clone, Default)]
-pub struct Overrides {
-    /// Variants that replace the variant of the file.
-    pub variants: Vec<String>,
-    /// Seeds that replace the seeds of the file.
-    pub seeds: Option<Vec<u64>>,
-    pub backend: Option<Backend>,
-    /// True if stand-ins are used where the cluster has them, even on a backend that can run the real programs.
-    pub standin: bool,
-    /// Settings `PATH=VALUE`, as given on the command line.
-    pub set: Vec<String>,
-    pub repeat: Option<usize>,
-    /// Values of the only cell to run.
-    pub cell: Option<IndexMap<String, Value>>,
-    /// Cassettes that replace models. The recorded variants are used. The recorded seeds are used unless `seeds` is set.
-    pub replay: Option<CassetteReplay>,
-    /// Largest number of trials that one file may plan. Default: [`matrix::MOST`].
-    pub max_trials: Option<usize>,
-}
+use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace, sorted};
+use chaosrun_input::Document;
 
 /// Scenario file with all files that it names, resolved for every cell of its matrix.
 #[derive(Debug, Clone)]
@@ -83,65 +61,24 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic
     Library::default().load(path, overrides)
 }
 
-/// Loader of one file, with the problems of all files that it needs.
-pub(super) struct Loader<'a> {
-    pub(super) library: &'a mut Library,
-    pub(super) overrides: &'a Overrides,
-    pub(super) problems: Vec<Diagnostic>,
-    /// Keys of shared files whose problems are already included.
-    told: HashSet<String>,
+impl Library {
+    /// Loads a scenario and all files that it names.
+    ///
+    /// # Errors
+    /// All problems of all its files, in the order of files and lines.
+    pub fn load(&mut self, path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic>> {
+        let mut loader = Loader::new(self, overrides);
+        let asked = loader.asked();
+        let loaded = loader.scenario(path, &asked);
+        let problems = sorted(loader.problems);
+        match loaded {
+            Some(loaded) if problems.is_empty() => Ok(loaded),
+            _ => Err(problems),
+        }
+    }
 }
 
-impl<'a> Loader<'a> {
-    pub(super) fn new(library: &'a mut Library, overrides: &'a Overrides) -> Self {
-        Self { library, overrides, problems: Vec::new(), told: HashSet::new() }
-    }
-
-    /// Returns the resolved file under `key`, and resolves the file on first use. Problems of the file are reported once per load, even if
-    /// another load resolved the file.
-    pub(super) fn shared<T: Clone>(
-        &mut self,
-        shelf: fn(&mut Library) -> &mut Shelf<T>,
-        key: String,
-        make: impl FnOnce(&mut Self) -> Option<T>,
-    ) -> Option<T> {
-        if let Some(known) = shelf(self.library).get(&key) {
-            let value = known.value.clone();
-            if !known.problems.is_empty() && !self.told.contains(&key) {
-                self.problems.extend(known.problems.iter().cloned());
-                self.told.insert(key);
-            }
-            return value;
-        }
-        // Collects the problems of all files that this file needs, even if another file needs them too.
-        let (before, told) = (std::mem::take(&mut self.problems), std::mem::take(&mut self.told));
-        let value = make(self);
-        let problems = std::mem::replace(&mut self.problems, before);
-        self.told.extend(told);
-        self.told.insert(key.clone());
-        self.problems.extend(problems.iter().cloned());
-        shelf(self.library).insert(key, Resolved { value: value.clone(), problems });
-        value
-    }
-
-    /// Returns the changes that the command line requests.
-    pub(super) fn asked(&mut self) -> CliRequest {
-        CliRequest::of(self.overrides, &mut self.problems)
-    }
-
-    pub(super) fn document(&mut self, path: &Path) -> Option<Document> {
-        match self.library.document(path) {
-            Ok((doc, problems)) => {
-                self.problems.extend(problems.iter().cloned());
-                doc.clone()
-            }
-            Err(no_file) => {
-                self.problems.push(describe(&path.display().to_string(), no_file));
-                None
-            }
-        }
-    }
-
+impl Loader<'_> {
     pub(super) fn scenario(&mut self, path: &Path, asked: &CliRequest) -> Option<Loaded> {
         let mut written = self.document(path)?;
         let backend = asked.backend.unwrap_or_else(|| backend_of(&written.value));
@@ -571,30 +508,6 @@ fn recorded_settings(doc: &Document, asked: &CliRequest) -> Vec<Setting> {
 pub(super) fn too_many_trials(trials: usize, most: usize) -> Diagnostic {
     let problem = Diagnostic::error("too_many_trials", format!("{trials} trials are planned, expected at most {most}"));
     problem.help("use fewer seeds, repeats or cells, or allow more with `--max-trials`")
-}
-
-pub(super) fn at_name(problem: Diagnostic, place: &SourcePlace) -> Diagnostic {
-    if problem.place.is_some() { problem } else { problem.at(place.clone()) }
-}
-
-/// Returns the problem of a missing file, with the searched places and the probable name.
-pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
-    let searched = match no_file {
-        NoFile::Unusable(problem) => return *problem,
-        NoFile::Missing(searched) => searched,
-    };
-    let problem = Diagnostic::error("missing_file", format!("`{name}` was not found"));
-    let file = Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside: Vec<String> = searched
-        .iter()
-        .filter_map(|place| std::fs::read_dir(Path::new(place.trim_matches('`')).parent()?).ok())
-        .flat_map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()))
-        .collect();
-    let problem = match names::closest(&file, beside.iter().map(String::as_str)) {
-        Some(near) => problem.label(format!("did you mean `{near}`?")),
-        None => problem.label("there is no such file"),
-    };
-    problem.help(format!("searched: {}", searched.join(", ")))
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use regex::Regex;
 use serde_json::Value;
 
+use super::cli_request::Overrides;
 use super::deserialize::typed;
 use super::file_kind::FileKind;
+use super::files::describe;
 use super::library::Library;
-use super::load::{Loader, Overrides, describe};
+use super::loader::Loader;
 #[cfg(test)]
 use super::model::AutopsyRules;
 use super::model::{Judge, Scoring};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::deserialize::typed;
-use super::load::{Loader, at_name, describe};
+use super::files::{at_name, describe};
+use super::loader::Loader;
 use super::model::{Judge, Variant};
 use super::raw::{RawProvider, RawVariant};
 use super::resolve;

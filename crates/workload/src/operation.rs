@@ -36,7 +36,7 @@ impl OperationReply {
         Self { outcome: OperationOutcome::Failed, read: None, problem: Some(problem.into()) }
     }
 
-    /// Returns the result of an operation without an answer. A read has failed, since it has no effect that could come later.
+    /// Returns the result of an operation without an answer: `Failed` for a read, which has no effect, and `Unknown` for any other verb.
     pub(super) fn unanswered(verb: OperationVerb, problem: impl Into<String>) -> Self {
         let outcome = if verb.changes() { OperationOutcome::Unknown } else { OperationOutcome::Failed };
         Self { outcome, read: None, problem: Some(problem.into()) }

@@ -70,16 +70,6 @@ fn filled(text: &str, arguments: &HashMap<String, String>) -> String {
     text
 }
 
-/// Debian suite of an image by its name: `bookworm` for `debian:bookworm-slim`.
-#[must_use]
-pub(crate) fn base_suite(image: &str) -> Option<&str> {
-    let name = image.strip_prefix("docker.io/").unwrap_or(image);
-    let name = name.strip_prefix("library/").unwrap_or(name);
-    let tag = name.strip_prefix("debian:")?;
-    let suite = tag.strip_suffix("-slim").unwrap_or(tag);
-    (!suite.is_empty() && suite.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(suite)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,13 +88,5 @@ mod tests {
         assert!(wants_program("FROM x\nCOPY program/server /usr/bin/x\n"));
         assert!(wants_program("FROM x\ncopy --chown=1:1 ./program/ /x/\n"));
         assert!(!wants_program("FROM x\n# COPY program/ /x\nCOPY programs/ /x\nRUN ls program/\n"));
-    }
-
-    #[test]
-    fn debian_suite_is_found_in_the_name() {
-        assert_eq!(base_suite("debian:bookworm-slim"), Some("bookworm"));
-        assert_eq!(base_suite("docker.io/library/debian:trixie"), Some("trixie"));
-        assert_eq!(base_suite("debian:12-slim"), None);
-        assert_eq!(base_suite("pingcap/tikv:v8.5.7"), None);
     }
 }

@@ -12,7 +12,6 @@ pub mod local_images;
 mod prepare;
 mod pull;
 
-pub(crate) use dockerfile::base_suite;
 pub use prepare::{Image, ImageProgress, ImageStep, Sources, prepare, sidecar};
 pub use program::PROGRAM;
 pub(super) use program::{FOLDER, carried};

@@ -43,8 +43,8 @@ impl Supervisor {
 
         // Random bits from the end of the uuid; its beginning is the time.
         let nonce = uuid::Uuid::now_v7().simple().to_string()[16..].to_owned();
-        // The supervisor gets the possible directories before any of them exists.
-        let folders = crate::program::folders(&nonce).into_iter().flat_map(|path| ["--folder".into(), path.into_os_string()]);
+        // The supervisor is told the possible directories before any of them exists.
+        let folders = crate::place::folders(&nonce).into_iter().flat_map(|path| ["--folder".into(), path.into_os_string()]);
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg0("supervisor")

@@ -19,7 +19,7 @@ mod http;
 mod latency;
 mod lost_unsynced_writes;
 mod memory_stress;
-pub(super) mod network_partition;
+mod network_partition;
 mod node_kill;
 mod node_pause;
 mod node_restart;
@@ -35,7 +35,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::description::FaultDescription;
-use super::resolved::Resolution;
+use super::resolution::Resolution;
 use super::resolver::Resolver;
 
 macro_rules! faults {

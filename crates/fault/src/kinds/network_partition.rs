@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::description::on;
 use crate::network::links::{check_ports, linked, some};
+use crate::network::paths::{Partition, Split};
 use crate::network::{NodePair, RELAY, Watched, contact, installed, median, paths, ping, read_back, still_there, untouched, watched};
 use crate::target::{group, target};
 use crate::{
@@ -174,36 +175,6 @@ fn groups(to: &mut Resolver, pointer: &Pointer, read: &[Short<RawTarget>]) -> Op
         return None;
     }
     Some(found)
-}
-
-/// Partition with its parameters resolved.
-#[derive(Debug, Clone, Serialize)]
-pub struct Partition {
-    pub split: Split,
-    /// Names of ports: only connections dialled to them. Empty = all.
-    pub ports: Vec<String>,
-    /// True if only one direction is cut. For an isolation, this is the direction from the others to the targets. For groups, it is the
-    /// direction from later groups to earlier ones.
-    pub one_way: bool,
-    pub mode: CutMode,
-}
-
-/// Shape of the partition, in the terms of Jepsen's nemesis.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// Cuts the targets from all others, or from `from`.
-    Isolate { target: Target, from: Option<Target> },
-    /// Cuts each group from every other.
-    Groups(Vec<Target>),
-    /// Two halves; for an odd number the first one is smaller.
-    Halves(Target),
-    /// Two halves, and one node that belongs to neither and reaches both.
-    Bridge(Target),
-    /// Each node sees a majority, and no two nodes see the same one.
-    MajoritiesRing(Target),
-    /// Cuts fewer than a third from the rest.
-    MinorityThird(Target),
 }
 
 #[async_trait]

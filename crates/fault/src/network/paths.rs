@@ -4,14 +4,45 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use rand::seq::SliceRandom;
+use serde::Serialize;
 
 use super::links::LinkFault;
-use crate::kinds::network_partition::{Partition, Split};
+use crate::Target;
 use chaosrun_cluster::Topology;
 use chaosrun_cluster::fault_control::{CutMode, LinkPath, Shape};
 
 /// Sender and receiver.
 type Direction = (String, String);
+
+/// Partition with its parameters resolved.
+#[derive(Debug, Clone, Serialize)]
+pub struct Partition {
+    pub split: Split,
+    /// Names of ports: only connections dialled to them. Empty = all.
+    pub ports: Vec<String>,
+    /// True if only one direction is cut: for an isolation from the others to the targets, for groups from later groups to earlier
+    /// ones.
+    pub one_way: bool,
+    pub mode: CutMode,
+}
+
+/// Shape of the partition, in the terms of Jepsen's nemesis.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Cuts the targets from all others, or from `from`.
+    Isolate { target: Target, from: Option<Target> },
+    /// Cuts each group from every other.
+    Groups(Vec<Target>),
+    /// Two halves; for an odd number the first one is smaller.
+    Halves(Target),
+    /// Two halves, and one node that belongs to neither and reaches both.
+    Bridge(Target),
+    /// Each node sees a majority, and no two nodes see the same one.
+    MajoritiesRing(Target),
+    /// Cuts fewer than a third from the rest.
+    MinorityThird(Target),
+}
 
 /// Returns the paths of a fault that shapes links.
 pub fn shaped(fault: &LinkFault, from: &[String], to: &[String], topology: &Topology) -> Vec<LinkPath> {
@@ -166,8 +197,8 @@ mod tests {
         Ok(paths.into_iter().map(|path| format!("{}>{}", path.from, path.to)).collect())
     }
 
-    fn target() -> crate::Target {
-        use crate::{Pick, Target, TargetOf};
+    fn target() -> Target {
+        use crate::{Pick, TargetOf};
         Target { of: TargetOf::All, pick: Pick::All, except: Vec::new(), place: None }
     }
 

@@ -19,13 +19,14 @@ use std::time::Instant;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::answer::{AnswerBody, ProbeAnswer};
+use super::answer::{AnswerBody, ProbeAnswer, ProbeReply};
 use super::client::HttpRequest;
+use super::failure::ProbeFailure;
 use super::http::get;
-use super::kind::{FromFile, Prepared, ProbeFailure, ProbeKind, ProbeReply, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
+use super::kind::{FromFile, Prepared, ProbeKind, ProbeSite, ProbeTarget, ReadinessProbe, SharedKeys};
 use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::Scope;
-use chaosrun_expr::Template;
+use chaosrun_expr::{Template, of_serde};
 use chaosrun_input::Checker;
 use chaosrun_input::scalar::Text;
 
@@ -91,11 +92,23 @@ impl ReadinessProbe for Scraped {
         let mut scrapes = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
         scrapes.push(&self.query, Instant::now(), text);
         let series = evaluate(&self.query, &scrapes).map_err(ProbeFailure::Told)?;
-        Ok(ProbeReply { body: ProbeAnswer::series(&series), ..reply })
+        Ok(ProbeReply { body: body(&series), ..reply })
     }
 
     /// Returns true until there are two scrapes, because a rate needs two. The second scrape then follows immediately.
     fn needs_another(&self) -> bool {
         self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).needs_another(self.query.window())
     }
+}
+
+/// Series of a metric query.
+fn body(series: &[MetricSeries]) -> AnswerBody {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        labels: &'a std::collections::BTreeMap<String, String>,
+        value: f64,
+    }
+    let rows: Vec<_> = series.iter().map(|one| Row { labels: &one.labels, value: one.value }).collect();
+    let values: Vec<f64> = series.iter().map(|one| one.value).collect();
+    AnswerBody::Rows { rows: of_serde(&rows), value: ProbeAnswer::single(&values), warnings: Vec::new() }
 }

@@ -11,8 +11,8 @@ use bollard::query_parameters::{
 use futures_util::TryStreamExt;
 use indexmap::IndexMap;
 
-use super::cluster::named;
-use super::node::ContainerNode;
+use super::ContainerNode;
+use crate::plan::named;
 use chaosrun_cluster::ClusterError;
 use chaosrun_cluster::fault_control::Redefinition;
 

@@ -1,65 +1,29 @@
 //! Node: a task that owns its process and executes orders one after the other, as an engine does.
 
+mod stress;
+
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use super::definition::{Environment, LocalDefinition};
+use self::stress::Duty;
+use super::definition::{Environment, NodeStartPlan};
 use super::log::{open_log, stdio, with_log};
 use super::readiness;
-use super::relay::Relay;
-use super::roster::{Roster, Who};
-use super::stress::Duty;
-use super::supervisor::{Reach, Spawn, SpawnError, SupervisorClient, TreeExit};
-use chaosrun_backend::ready;
+use super::roster::Who;
+use super::supervisor::{Reach, Spawn, SpawnError, TreeExit};
+use super::trial::LocalShared;
 use chaosrun_backend::ready::Readiness;
 use chaosrun_base::task;
 use chaosrun_cluster::fault_control::{Stress, StressReading};
 use chaosrun_cluster::{ClusterError, NodeChange};
-use chaosrun_event::emit::Emitter;
 use chaosrun_event::{Actor, EventKind, NodeState};
-
-/// Plan for the starts of a node. It is rendered once, and is the same at every start except for changes of the definition.
-#[derive(Debug)]
-pub(super) struct NodeStartPlan {
-    pub name: String,
-    pub role: String,
-    pub program: OsString,
-    pub definition: LocalDefinition,
-    pub dir: PathBuf,
-    pub data: PathBuf,
-    /// Paths below `dir`, and their contents.
-    pub files: Vec<(PathBuf, String)>,
-    pub log: PathBuf,
-    /// Hard link of the log, which the node may see in `/proc/self/fd`. It exists only if both paths are on one disk.
-    pub log_link: PathBuf,
-    pub ready: ready::ReadinessPlan,
-    /// True if the first word of the command was `chaosrun`.
-    pub is_copy: bool,
-    /// Path of the clock page, if the clock may be changed.
-    pub clock: Option<PathBuf>,
-    /// Folder behind the disk layer, if the node has one.
-    pub layer: Option<PathBuf>,
-}
-
-/// Values shared by all nodes of a trial.
-#[derive(Debug)]
-pub(super) struct LocalShared {
-    pub client: SupervisorClient,
-    pub scope: u64,
-    pub emitter: Emitter,
-    pub changes: broadcast::Sender<NodeChange>,
-    pub relay: Option<Relay>,
-    pub roster: Arc<Roster>,
-    pub prober: ready::Prober,
-}
 
 /// Current state of a node, readable by everybody.
 #[derive(Debug, Clone)]
@@ -115,8 +79,8 @@ pub(super) enum NodeMessage {
 }
 
 /// Running process.
-pub(super) struct NodeProcess {
-    pub tree: u64,
+struct NodeProcess {
+    tree: u64,
     probing: AbortHandle,
     started: Instant,
     /// Length of the log at the start of the process, in bytes.
@@ -129,23 +93,23 @@ struct Asked {
     signal: i32,
 }
 
-pub(super) struct NodeActor {
+struct NodeActor {
     plan: Arc<NodeStartPlan>,
-    pub shared: Arc<LocalShared>,
+    shared: Arc<LocalShared>,
     inbox: mpsc::WeakUnboundedSender<NodeMessage>,
     view: watch::Sender<NodeView>,
-    pub process: Option<NodeProcess>,
+    process: Option<NodeProcess>,
     /// Process tree of the last start; its remaining processes end before the next start.
     last_tree: Option<u64>,
-    pub paused: bool,
-    pub duty: Option<Duty>,
+    paused: bool,
+    duty: Option<Duty>,
     asked: Option<Asked>,
     /// Time at which a stop becomes a kill.
     deadline: Option<tokio::time::Instant>,
     at_exit: Vec<Reply>,
     /// Pending restart after the exit: its actor, and the waiting callers.
     restart: Option<(Actor, Vec<Reply>)>,
-    pub closed: Option<Vec<oneshot::Sender<()>>>,
+    closed: Option<Vec<oneshot::Sender<()>>>,
 }
 
 /// Starts the task of a node; the node itself does not run yet.

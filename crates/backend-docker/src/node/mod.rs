@@ -1,5 +1,7 @@
 //! Node: its two containers, and its state according to the engine's events.
 
+mod definition;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -16,10 +18,9 @@ use futures_util::StreamExt;
 use tokio::sync::{OnceCell, broadcast, watch};
 use tokio::task::AbortHandle;
 
-use super::definition::DockerDefinition;
+use self::definition::DockerDefinition;
 use super::engine::Engine;
 use super::error::words;
-use super::events::ContainerChange;
 use super::exec::Inside;
 use super::plan::NodeCreationPlan;
 use super::sidecar::Holder;
@@ -51,6 +52,15 @@ pub(super) struct DockerShared {
     pub labels: HashMap<String, String>,
 }
 
+/// Change of a container's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContainerChange {
+    Started,
+    Died { code: i32 },
+    Paused,
+    Unpaused,
+}
+
 /// Current state of a node, readable by everybody.
 #[derive(Debug, Clone)]
 pub(super) struct ContainerNodeView {
@@ -68,7 +78,7 @@ pub(super) struct ContainerNode {
     pub sidecar: OnceCell<Holder>,
     pub view: watch::Sender<ContainerNodeView>,
     pub(super) shared: Arc<DockerShared>,
-    pub(super) definition: Mutex<DockerDefinition>,
+    definition: Mutex<DockerDefinition>,
     /// Lock that executes orders one after the other, as an engine does.
     turn: tokio::sync::Mutex<()>,
     /// Actor of the change in progress.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use super::node::NodeActor;
-use super::supervisor::Reach;
+use super::NodeActor;
+use crate::supervisor::Reach;
 use chaosrun_cluster::fault_control::{Stress, StressReading};
 
 /// Period in which the node is stopped once.

@@ -1,0 +1,31 @@
+//! Volume of a node's clock: memory that the node shares with its network sidecar.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::VolumeCreateRequest;
+
+use chaosrun_node::clock;
+
+/// Mount point of the shared memory in both containers.
+pub(super) const FOLDER: &str = "/run/tz";
+
+/// Size of the shared memory, in bytes.
+const SIZE: u32 = 256 << 10;
+
+/// Returns the additional environment of a node with a changeable clock. `before` is the node's own preload value.
+pub(super) fn environment(before: Option<&str>) -> [(&'static str, String); 2] {
+    let folder = Path::new(FOLDER);
+    clock::environment(folder, &clock::page_in(folder), before)
+}
+
+/// Volume of the shared memory.
+pub(super) fn volume(name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
+    let options = [("type", "tmpfs".to_owned()), ("device", "tmpfs".to_owned()), ("o", format!("size={SIZE},mode=0755"))];
+    VolumeCreateRequest {
+        name: Some(name.into()),
+        driver_opts: Some(options.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()),
+        labels: Some(labels.clone()),
+        ..VolumeCreateRequest::default()
+    }
+}

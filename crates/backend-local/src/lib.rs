@@ -1,7 +1,7 @@
 //! Backend `local`: real processes on loopback, without root, Docker or a network.
 //!
-//! Reading order: [`supervisor`] (owns every process), [`program`] (program and directories of nodes), `address`, `plan` (start of a node
-//! according to the cluster file), `node` (lifecycle of a node), `readiness`, [`relay`] and `roster` (links, and the processes at their
+//! Reading order: [`supervisor`] (owns every process), [`place`] and [`program`] (directories of a run, and the program of nodes),
+//! `address`, `plan` (start of a node according to the cluster file), `node` (lifecycle of a node), `readiness`, [`relay`] and `roster` (links, and the processes at their
 //! ends), [`workspace`], [`sandbox`] and [`port_forwarder`] (workspace of an agent), `cluster` (implementation of
 //! [`chaosrun_cluster::Cluster`]), `fault_control` (effects of faults).
 

@@ -11,7 +11,6 @@
 mod channel;
 mod client;
 #[cfg(target_os = "linux")]
-#[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
 mod serve;

@@ -5,7 +5,7 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 use serde::{Deserialize, forward_to_deserialize_any};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::error::{Error, TypeMismatch};
 use chaosrun_diagnostic::{PathStep, Pointer};
@@ -58,42 +58,36 @@ impl<'de> At<'_, 'de> {
     /// Adds the pointer and the found value to an error without a pointer. `expected`, if given, replaces the type that the visitor
     /// expected.
     fn located<T>(self, result: Result<T, Error>, expected: Option<&str>) -> Result<T, Error> {
-        result.map_err(|mut error| {
-            if error.at.is_none() {
-                error.at = Some(self.path.pointer());
-                if let TypeMismatch::WrongType { expected: words, found } = &mut error.mismatch {
-                    if let (Some(expected), None) = (expected, &found) {
-                        expected.clone_into(words);
-                    }
-                    found.get_or_insert_with(|| words_of(self.value));
-                }
-            }
-            error
-        })
+        result.map_err(|error| self.locate(error, expected))
     }
 
-    fn visit<V: Visitor<'de>>(self, visitor: V, expected: Option<&str>) -> Result<V::Value, Error> {
-        let visited = match self.value {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-                (Some(number), _) => visitor.visit_u64(number),
-                (None, Some(number)) => visitor.visit_i64(number),
-                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Value::String(text) => visitor.visit_borrowed_str(text),
-            Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate(), path: self.path }),
-            Value::Object(map) => visitor.visit_map(Entries { rest: map.iter(), next: None, path: self.path }),
+    #[cold]
+    fn locate(self, mut error: Error, expected: Option<&str>) -> Error {
+        if error.at.is_none() {
+            error.at = Some(self.path.pointer());
+            if let TypeMismatch::WrongType { expected: words, found } = &mut error.mismatch {
+                if let (Some(expected), None) = (expected, &found) {
+                    expected.clone_into(words);
+                }
+                found.get_or_insert_with(|| words_of(self.value));
+            }
+        }
+        error
+    }
+
+    /// Returns the error for a value of another type than `expected`.
+    fn wrong<T>(self, expected: &str) -> Result<T, Error> {
+        Err(self.locate(Error::wrong_type(expected, None), None))
+    }
+
+    /// Visits a number. `expected`, if given, replaces the name of the Rust type that the visitor expects.
+    fn number<V: Visitor<'de>>(self, number: &Number, expected: Option<&str>, visitor: V) -> Result<V::Value, Error> {
+        let visited = match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => visitor.visit_u64(number),
+            (None, Some(number)) => visitor.visit_i64(number),
+            (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
         };
         self.located(visited, expected)
-    }
-
-    /// Visits the value if it `fits`; otherwise returns an error with the expected type.
-    fn only<V: Visitor<'de>>(self, fits: bool, expected: &str, visitor: V) -> Result<V::Value, Error> {
-        // The visitors of numbers expect types with Rust names, so `expected` replaces these names. Other visitors may describe the
-        // expected types better than the caller.
-        let own = self.value.is_number().then_some(expected);
-        if fits { self.visit(visitor, own) } else { self.located(Err(Error::wrong_type(expected, None)), None) }
     }
 }
 
@@ -112,42 +106,74 @@ fn words_of(value: &Value) -> String {
     }
 }
 
-macro_rules! by_type {
-    ($($method:ident => $expected:literal, $fits:ident;)*) => {
+macro_rules! numbers {
+    ($($method:ident => $expected:literal;)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.only(self.value.$fits(), $expected, visitor)
+            let Value::Number(number) = self.value else { return self.wrong($expected) };
+            self.number(number, Some($expected), visitor)
         })*
     };
 }
 
+macro_rules! texts {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            let Value::String(text) = self.value else { return self.wrong("text") };
+            self.located(visitor.visit_borrowed_str(text), None)
+        })*
+    };
+}
+
+// Each method visits one type only: a derived visitor also has code for types that this format never passes to it.
 impl<'de> Deserializer<'de> for At<'_, 'de> {
     type Error = Error;
 
-    by_type! {
-        deserialize_bool => "`true` or `false`", is_boolean;
-        deserialize_i8 => "a whole number", is_number;
-        deserialize_i16 => "a whole number", is_number;
-        deserialize_i32 => "a whole number", is_number;
-        deserialize_i64 => "a whole number", is_number;
-        deserialize_u8 => "a whole number", is_number;
-        deserialize_u16 => "a whole number", is_number;
-        deserialize_u32 => "a whole number", is_number;
-        deserialize_u64 => "a whole number", is_number;
-        deserialize_f32 => "a number", is_number;
-        deserialize_f64 => "a number", is_number;
-        deserialize_char => "text", is_string;
-        deserialize_str => "text", is_string;
-        deserialize_string => "text", is_string;
-        deserialize_identifier => "text", is_string;
-        deserialize_unit => "nothing", is_null;
-        deserialize_seq => "a list", is_array;
-        deserialize_map => "a map", is_object;
+    numbers! {
+        deserialize_i8 => "a whole number";
+        deserialize_i16 => "a whole number";
+        deserialize_i32 => "a whole number";
+        deserialize_i64 => "a whole number";
+        deserialize_u8 => "a whole number";
+        deserialize_u16 => "a whole number";
+        deserialize_u32 => "a whole number";
+        deserialize_u64 => "a whole number";
+        deserialize_f32 => "a number";
+        deserialize_f64 => "a number";
     }
+
+    texts! { deserialize_char deserialize_str deserialize_string deserialize_identifier }
 
     forward_to_deserialize_any! { i128 u128 bytes byte_buf ignored_any }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.visit(visitor, None)
+        match self.value {
+            Value::Null => self.deserialize_unit(visitor),
+            Value::Bool(_) => self.deserialize_bool(visitor),
+            Value::Number(number) => self.number(number, None, visitor),
+            Value::String(_) => self.deserialize_str(visitor),
+            Value::Array(_) => self.deserialize_seq(visitor),
+            Value::Object(_) => self.deserialize_map(visitor),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Value::Bool(value) = self.value else { return self.wrong("`true` or `false`") };
+        self.located(visitor.visit_bool(*value), None)
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Value::Null = self.value else { return self.wrong("nothing") };
+        self.located(visitor.visit_unit(), None)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Value::Array(items) = self.value else { return self.wrong("a list") };
+        self.located(visitor.visit_seq(Items { items: items.iter().enumerate(), path: self.path }), None)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let Value::Object(map) = self.value else { return self.wrong("a map") };
+        self.located(visitor.visit_map(Entries { rest: map.iter(), next: None, path: self.path }), None)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -111,12 +111,10 @@ impl Database {
     fn standing(&self, from: &Self, run: &RunId) -> Result<Standing, StoreError> {
         let (here, there) = (self.last_seq(run)?, from.last_seq(run)?);
         let (from_path, into) = (from.directory.database(), self.directory.database());
-        let Some(here) = here else {
-            return match self.taken(from, run)? {
-                None => Ok(Standing::Missing),
-                Some(trial) => Err(StoreError::Taken { trial, run: run.to_string(), from: from_path, into }),
-            };
-        };
+        if let Some(trial) = self.taken(from, run)? {
+            return Err(StoreError::Taken { trial, run: run.to_string(), from: from_path, into });
+        }
+        let Some(here) = here else { return Ok(Standing::Missing) };
         let there = there.unwrap_or(0);
         let both = here.min(there);
         if self.digest(run, both)? != from.digest(run, both)? {
@@ -135,10 +133,11 @@ impl Database {
     fn taken(&self, from: &Self, run: &RunId) -> Result<Option<String>, StoreError> {
         let mut trials = from.connection.prepare_cached("SELECT trial FROM trials WHERE run = ?").map_err(|error| from.failed(error))?;
         let mut rows = trials.query([run.as_str()]).map_err(|error| from.failed(error))?;
-        let mut ours = self.connection.prepare_cached("SELECT 1 FROM trials WHERE trial = ?").map_err(|error| self.failed(error))?;
+        let mut ours =
+            self.connection.prepare_cached("SELECT 1 FROM trials WHERE trial = ? AND run <> ?").map_err(|error| self.failed(error))?;
         while let Some(row) = rows.next().map_err(|error| from.failed(error))? {
             let trial: String = row.get(0).map_err(|error| from.failed(error))?;
-            if ours.exists([&trial]).map_err(|error| self.failed(error))? {
+            if ours.exists([trial.as_str(), run.as_str()]).map_err(|error| self.failed(error))? {
                 return Ok(Some(trial));
             }
         }
@@ -367,6 +366,10 @@ mod tests {
         assert!(error.starts_with("run `r-1` in `") && error.ends_with("they differ from event 4"), "{error}");
         assert_eq!(Database::open(&Directory::of(&a)).unwrap().runs(9).unwrap().len(), 1);
         record(&c, &stream("r-2", "t-1", Verdict::Pass), 99);
+        let error = merge(&a, &[&c]).unwrap_err().to_string();
+        assert!(error.starts_with("trial `t-1` of run `r-2` in `"), "{error}");
+        // The same for a run whose beginning is already here.
+        record(&a, &stream("r-2", "t-1", Verdict::Pass), 1);
         let error = merge(&a, &[&c]).unwrap_err().to_string();
         assert!(error.starts_with("trial `t-1` of run `r-2` in `"), "{error}");
     }

@@ -98,6 +98,10 @@ pub(super) fn check(args: &GoldenCheckArgs) -> anyhow::Result<Exit> {
 
 /// Runs the trials that the arguments name. Returns an exit code if files are invalid.
 fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
+    if args.overrides.like.is_some() {
+        let problem = "`--like` cannot be used with `golden check`: each golden names its trial; use `--variant` and `--seed` with a file";
+        return Err(Expected::new(Exit::Usage, problem).into());
+    }
     let mut wanted: Vec<(PathBuf, Overrides)> = Vec::new();
     for file in &args.scenarios {
         wanted.push((file.clone(), args.overrides.overrides(None)?));

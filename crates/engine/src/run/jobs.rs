@@ -70,7 +70,7 @@ impl Jobs {
         let mut least = (machine.cores, cores);
         let others = [
             fits.map(|fits| (fits, format!("{} MiB of memory per trial", needed / MIB))),
-            plan.iter().any(|trial| asks_models(&trial.scenario)).then(|| (EXCHANGES, "rate limit of a model key".to_owned())),
+            plan.iter().any(|trial| asks_models(&trial.scenario)).then(|| (EXCHANGES, "limit for trials with models".to_owned())),
             (plan.len() > 1).then(|| (plan.len(), "no more trials".to_owned())),
         ];
         for other in others.into_iter().flatten() {
@@ -109,7 +109,7 @@ mod tests {
         // The divisor is the memory of six nodes and the overhead of a trial.
         assert_eq!(slots("noop", 64, 512 + 448 * 3), (3, "448 MiB of memory per trial".into()));
         assert_eq!(slots("noop", 4, 100).0, 1, "one always runs");
-        assert_eq!(slots("kitchen", 64, 230_000), (16, "rate limit of a model key".into()));
+        assert_eq!(slots("kitchen", 64, 230_000), (16, "limit for trials with models".into()));
         assert_eq!(slots("noop", 640, 2_300_000), (99, "no more trials".into()));
         let asked = Jobs::Count(7).slots(&plan("empty", "noop"), Machine { cores: 2, memory: None });
         assert_eq!(asked, Slots { count: 7, by: None });

@@ -121,6 +121,15 @@ impl Internal {
     }
 }
 
+/// Makes all threads share one heap. By default, glibc gives each thread its own heap, and freed memory stays in all of them.
+fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no other thread exists yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -136,6 +145,7 @@ pub fn main() -> ExitCode {
     if word.is_some_and(|word| Internal::NAMES.iter().any(|name| word == *name)) {
         return exit_of(Internal::parse().run());
     }
+    share_heap();
     let cli = Cli::from_arg_matches(&help::command().get_matches_from(arguments())).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),

@@ -113,7 +113,7 @@ impl Skipped {
     #[must_use]
     pub fn text(&self, names: bool) -> String {
         let count: usize = self.0.values().map(Vec::len).sum();
-        let mut text = format!("skipped {count} tests");
+        let mut text = format!("skipped {count} test{}", if count == 1 { "" } else { "s" });
         if count > 0 {
             text += "; `CHAOSRUN_REQUIRE=all cargo test` makes that a failure";
         }

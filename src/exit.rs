@@ -122,7 +122,7 @@ impl Exit {
             Self::NothingSelected => "no matching trial, session or cluster",
             Self::GoldenDiffers => "a golden snapshot or a schema differs",
             Self::StoreFailed => "the record or a report cannot be read or written",
-            Self::GateInconclusive => "gate or comparison not evaluated, or inconclusive",
+            Self::GateInconclusive => "gate or comparison inconclusive or not evaluated",
             Self::GateRegression => "gate: regression",
             Self::Interrupted => "interrupted",
         }

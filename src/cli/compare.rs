@@ -42,16 +42,16 @@ pub struct CompareArgs {
     /// Non-inferiority margin, in the unit of the metric [default: 0.1; 1 s for durations]
     #[arg(long, value_name = "NUMBER", value_parser = above_zero)]
     margin: Option<f64>,
-    /// Confidence level, from 0.5 to below 1
+    /// Confidence level, at least 0.5 and below 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = confidence)]
     confidence: f64,
     /// Seed for bootstrap resampling
     #[arg(long, value_name = "N", default_value_t = 1)]
     draws_seed: u64,
-    /// Compare trials even if scenario, cluster, images or scorer differ; the report states this
+    /// Compare trials even if scenario, cluster, images or scorer differ; the report then contains a warning
     #[arg(long)]
     across_yardsticks: bool,
-    /// Use the verdicts and scores of `rescore` for this scorer version or scoring file (name or digest prefix)
+    /// Use the verdicts and scores that `rescore` recorded for this scorer version or scoring file (name or digest prefix)
     #[arg(long, value_name = "N|SCORING", conflicts_with = "baseline")]
     scorer: Option<String>,
     /// Output format
@@ -88,7 +88,7 @@ pub(super) fn metrics() -> impl TypedValueParser<Value = MetricValue> {
     let words = [
         (MetricValue::Pass, "Share of trials that pass"),
         (MetricValue::Score, "Score, 0 to 1"),
-        (MetricValue::RepairS, "Seconds from ticket to repair, if both sides repaired"),
+        (MetricValue::RepairS, "Seconds from ticket to repair; only pairs in which both sides repaired are compared"),
         (MetricValue::ImpactS, "Impact on users, in client error-seconds"),
     ];
     choice(words.map(|(metric, help)| (PossibleValue::new(metric.as_str()).help(help), metric)).into())

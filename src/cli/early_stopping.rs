@@ -15,7 +15,7 @@ const ALPHA: f64 = 0.05;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Execution")]
 pub struct EarlyStopArgs {
-    /// Stop early; `decided` stops a variant once its comparison with the reference is decided
+    /// Stop early: `decided` stops a variant as soon as its comparison with the reference is decided
     #[arg(long, value_name = "WHEN", env = "CHAOSRUN_UNTIL")]
     pub until: Option<EarlyStop>,
     /// With `--until decided`: variant that the other variants are compared with [default: from the campaign]

@@ -41,7 +41,7 @@ use chaosrun_store::{Database, Directory, Recorder, Resuming};
 /// Options for the separation of agents from this machine.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
-    /// Run agents without a sandbox, with your permissions, if this machine supports no sandbox; the record states this
+    /// If this machine supports no sandbox, run agents with your permissions; the record states which trials ran this way
     #[arg(long)]
     allow_host_shell: bool,
 }

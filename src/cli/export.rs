@@ -33,7 +33,7 @@ pub struct ExportArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Agent Trajectory Interchange Format: one document per trial; a run gives one document per line
+    /// Agent Trajectory Interchange Format (ATIF): one JSON document per trial; for a run, one document per line
     Atif,
     /// Recorded events, one per line
     Jsonl,

@@ -59,25 +59,25 @@ pub struct GateArgs {
     /// Write the results as the new baseline
     #[arg(long)]
     accept: bool,
-    /// Stop early once a regression can no longer be avoided
+    /// Stop as soon as a regression is certain
     #[arg(long, value_name = "WHEN", env = "CHAOSRUN_UNTIL", conflicts_with_all = ["run", "accept"])]
     until: Option<EarlyStop>,
     /// Folder of golden snapshots
     #[arg(long, value_name = "DIR", env = "CHAOSRUN_GOLDEN", default_value = golden::FOLDER)]
     golden: PathBuf,
-    /// Metric that decides the result: `pass` or `score` [default: from the campaign, else pass]
+    /// Metric that decides the result; a gate supports only `pass` and `score` [default: from the campaign, else pass]
     #[arg(long, value_name = "METRIC", value_parser = compare::metrics())]
     metric: Option<MetricValue>,
     /// Non-inferiority margin, in the unit of the metric [default: from the campaign, else 0.1; 1 s for durations]
     #[arg(long, value_name = "NUMBER", value_parser = compare::above_zero)]
     margin: Option<f64>,
-    /// Confidence level, from 0.5 to below 1
+    /// Confidence level, at least 0.5 and below 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = compare::confidence)]
     confidence: f64,
     /// Write a JUnit XML report to this file
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write a Markdown summary to this file; it is also appended to the file named by `GITHUB_STEP_SUMMARY`
+    /// Write a Markdown summary to this file, in addition to the file that `GITHUB_STEP_SUMMARY` names
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
     /// Output format

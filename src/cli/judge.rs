@@ -30,7 +30,7 @@ pub struct JudgeArgs {
     /// Select the trials of all runs of this campaign
     #[arg(long, value_name = "NAME", conflicts_with = "what")]
     campaign: Option<String>,
-    /// Select all trials of the record
+    /// Select all recorded trials
     #[arg(long, conflicts_with_all = ["what", "campaign"])]
     all: bool,
     /// Judge to use: a file, or the name of a file in `variants/judges/`

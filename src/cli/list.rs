@@ -34,7 +34,7 @@ pub struct ListArgs {
     /// List only entries of this run (ID or unique prefix)
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// Include trials of controls and of `chaosrun check`
+    /// Include trials of control agents (such as `noop`) and trials that `chaosrun check` ran
     #[arg(long)]
     all: bool,
     /// Maximum number of entries
@@ -111,7 +111,7 @@ pub fn run(args: &ListArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Trial with its results of re-evaluations, if they differ.
+/// Trial, and the re-evaluations whose result differs from the original result.
 #[derive(Serialize)]
 struct Listed<'a> {
     #[serde(flatten)]

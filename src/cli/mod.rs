@@ -59,13 +59,13 @@ enum Command {
     Run(run::RunArgs),
     /// Create a folder with sample scenarios
     Init(init::InitArgs),
-    /// Check files and run the tests of scenarios
+    /// Check files and run the tests of each scenario
     Check(check::CheckArgs),
     /// Show what a run would do, without running it
     Plan(plan::PlanArgs),
     /// Print the JSON Schema of a file type
     Schema(schema::SchemaArgs),
-    /// Compare runs, campaigns or variants, or compare with a baseline
+    /// Compare runs, campaigns or variants with each other or a baseline
     Compare(compare::CompareArgs),
     /// Compare a campaign with a baseline and fail on a regression
     Gate(gate::GateArgs),
@@ -83,7 +83,7 @@ enum Command {
     Merge(merge::MergeArgs),
     /// Score recorded trials again, optionally with another scoring file
     Rescore(rescore::RescoreArgs),
-    /// Let a model grade diagnoses (advice only, verdicts do not change)
+    /// Let a model grade diagnoses (advice only; verdicts do not change)
     Judge(judge::JudgeArgs),
     /// Check this machine and clean up after crashed runs
     Doctor(doctor::DoctorArgs),
@@ -91,7 +91,7 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Inspect the actions of agents
     Ops(ops::OpsArgs),
-    /// Run the daemon of a cluster that `cluster up` starts
+    /// Run the daemon that `cluster up` starts for a cluster
     #[command(hide = true)]
     Keep(cluster::keep::KeepArgs),
 }

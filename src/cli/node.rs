@@ -19,7 +19,7 @@ enum Which {
     Pd(Box<standin::pd::Args>),
     /// TiKV store.
     Tikv(Box<standin::tikv::Args>),
-    /// FUSE file system under a node's data directory, which injects disk faults.
+    /// FUSE file system that injects disk faults under a node's data directory.
     #[command(hide = true)]
     Disk(chaosrun_node::disk::Args),
     /// Rate limiter.
@@ -32,7 +32,7 @@ enum Which {
     /// Shell host: keeps the shell of an agent.
     #[command(hide = true)]
     Seat(chaosrun_node::shell_host::Args),
-    /// MCP server for an agent on stdin and stdout; forwards to the runner.
+    /// MCP server on stdin and stdout, for an agent's program; forwards requests to the runner.
     #[command(hide = true)]
     Tools {
         /// Address of the MCP server in the runner.

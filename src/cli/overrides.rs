@@ -24,13 +24,13 @@ pub struct OverrideArgs {
     pub seed: Option<Seeds>,
     #[command(flatten)]
     pub place: PlaceArgs,
-    /// Override a value of the scenario, its cluster or its scoring (`cluster.tick=50ms`); can be repeated
+    /// Override a value of the scenario, its cluster or its scoring, for example `cluster.tick=50ms`; can be repeated
     #[arg(long, value_name = "PATH=VALUE", env = "CHAOSRUN_SET")]
     pub set: Vec<String>,
     /// Number of times that each trial runs
     #[arg(long, value_name = "K", env = "CHAOSRUN_REPEAT", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: Option<u32>,
-    /// Maximum number of trials that run at the same time; `auto`: one per core, fewer if memory is short, at most 16 with models
+    /// Maximum number of trials that run at the same time; `auto`: one per core, fewer if memory is short, at most 16 if agents use models
     /// [default: 1]
     #[arg(long, value_name = "N|auto", env = "CHAOSRUN_JOBS", value_parser = jobs)]
     pub jobs: Option<Jobs>,

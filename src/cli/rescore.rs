@@ -26,13 +26,13 @@ pub struct RescoreArgs {
     /// Select the trials of all runs of this campaign
     #[arg(long, value_name = "NAME", conflicts_with = "run")]
     campaign: Option<String>,
-    /// Select all trials of the record
+    /// Select all recorded trials
     #[arg(long, conflicts_with_all = ["run", "campaign"])]
     all: bool,
     /// Scoring file to use instead of the original scoring of each trial
     #[arg(long, value_name = "FILE")]
     scoring: Option<PathBuf>,
-    /// Derive all facts from the events, even if they are stored
+    /// Derive all facts from the events, including facts that are already stored
     #[arg(long)]
     from_events: bool,
     /// Output format: text, or one line of JSON per change and one for the total

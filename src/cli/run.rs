@@ -51,21 +51,20 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cassettes")]
 struct CassetteArgs {
-    /// Record model traffic to this folder, one cassette file per trial, or to this `.jsonl` file
+    /// Record model traffic: a folder for one cassette file per trial, or a new `.jsonl` file for a single trial
     #[arg(long, value_name = "FOLDER|FILE", env = "CHAOSRUN_RECORD", conflicts_with = "replay")]
     record: Option<PathBuf>,
     /// Replay model answers from these cassettes, with the recorded variants and seeds
     #[arg(long, value_name = "FOLDER|FILE", env = "CHAOSRUN_REPLAY", conflicts_with_all = ["variants", "like"])]
     replay: Option<PathBuf>,
-    /// How strictly requests must match the recorded requests
+    /// Rule for matching requests with the recorded requests
     #[arg(long, value_name = "MODE", env = "CHAOSRUN_REPLAY_MODE", default_value = "strict", value_parser = modes())]
     replay_mode: Matching,
 }
 
 /// Returns a parser of the matching modes.
 fn modes() -> impl TypedValueParser<Value = Matching> {
-    let strict =
-        PossibleValue::new("strict").help("Requests must be identical except for output of the cluster; otherwise the trial is invalid");
+    let strict = PossibleValue::new("strict").help("Requests must be identical, except for cluster output; otherwise the trial is invalid");
     let lenient = PossibleValue::new("lenient").help("The n-th request gets the n-th answer; differences are reported");
     choice(vec![(strict, Matching::Strict), (lenient, Matching::Lenient)])
 }

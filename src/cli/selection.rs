@@ -11,10 +11,10 @@ use chaosrun_plan::{TrialPlan, TrialSchedule};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Selection")]
 pub struct SelectionArgs {
-    /// Run only matching trials: a glob on `scenario/variant`, or an expression such as `seed <= 3`; if repeated, any match is enough
+    /// Run only trials that match a glob on `scenario/variant` or an expression such as `seed <= 3`; if repeated, one match is enough
     #[arg(long, value_name = "GLOB|EXPR", env = "CHAOSRUN_ONLY")]
     only: Vec<String>,
-    /// Skip matching trials; same syntax as `--only`
+    /// Skip trials that match; same syntax as `--only`
     #[arg(long, value_name = "GLOB|EXPR", env = "CHAOSRUN_SKIP")]
     skip: Vec<String>,
     /// Run only shard K of N; all shards together cover all trials

@@ -1,4 +1,4 @@
-//! Tests of campaigns in shares: the shares of two machines make up the whole, and no pair is split.
+//! Tests of campaigns in shards: the shards of two machines contain all trials, and no pair is split between shards.
 
 use std::collections::BTreeMap;
 use std::fs;

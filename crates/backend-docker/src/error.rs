@@ -39,7 +39,7 @@ pub enum EngineError {
     Pull { image: String, problem: String, kind: PullProblem },
     #[error("no folder `{folder}` with a Dockerfile: searched {searched}")]
     NoFolder { folder: String, searched: String },
-    /// Failed build; `lines` are the last ones printed by the failing step.
+    /// Failed build. `lines` are the last lines that the failing step printed.
     #[error("`{dockerfile}` cannot be built: {problem}{}", shown(step, lines))]
     Build { dockerfile: String, step: String, lines: Vec<String>, problem: String },
     #[error("this program cannot run in an image: {0}")]

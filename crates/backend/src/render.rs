@@ -12,7 +12,7 @@ use chaosrun_expr::{Context, Template};
 use chaosrun_probe::{Alive, Prepared, ProbeKind as _, ProbeTarget, Tcp};
 use chaosrun_scenario::model;
 
-/// First word of a command that stands for this program itself.
+/// First word of a command. It makes the command run this program itself.
 pub const OURSELVES: &str = "chaosrun";
 
 /// Time within which a node must be ready if its file declares no probe.

@@ -155,7 +155,7 @@ fn pass_on(panics: Option<Panics>, payload: Box<dyn Any + Send>) -> ! {
 /// Runs the main future of a process that has no trials.
 ///
 /// # Errors
-/// One of its tasks panicked. The future is then dropped.
+/// A task of the process panicked. The future is then dropped.
 pub async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let panics = Panics::within_current();
     tokio::select! {

@@ -158,7 +158,7 @@ pub struct Running {
     pub stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
     pub stderr: Box<dyn AsyncRead + Send + Unpin>,
-    /// Resolves when the process has been reaped; 128 + signal if a signal ended it.
+    /// Exit code, sent when the process has been reaped. The code is 128 + signal if a signal ended the process.
     pub exit: tokio::sync::oneshot::Receiver<i32>,
     /// See [`Running::kill`].
     pub killer: Killer,

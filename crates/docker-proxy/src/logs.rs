@@ -52,7 +52,7 @@ struct Asked {
     until: String,
 }
 
-/// Parses Unix seconds such as `1700000000.123`. Returns `None` for no bound.
+/// Parses Unix seconds such as `1700000000.123`. Returns `None` for an empty text or 0, which set no bound.
 pub(super) fn moment(text: &str) -> Result<Option<Timestamp>, EngineProblem> {
     let bad = || EngineProblem::bad_request(format!("invalid timestamp \"{text}\""));
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));

@@ -97,7 +97,7 @@ impl Fit {
         }
     }
 
-    /// Returns the value of this fit for the grade.
+    /// Returns the points that this fit adds to a grade, from 0 to 1.
     #[must_use]
     pub const fn value(self) -> f64 {
         match self {

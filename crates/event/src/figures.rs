@@ -34,7 +34,7 @@ pub fn usd(usd: f64) -> String {
     if usd < 1_000.0 { format!("${usd:.2}") } else { format!("${usd:.0}") }
 }
 
-/// Formats a duration with two decimals, where a tenth is too coarse: `0.82s`.
+/// Formats a duration with two decimals, for values where a tenth of a second is too coarse: `0.82s`.
 pub fn precise(us: u64) -> String {
     let seconds = seconds(us);
     if seconds < 1_000.0 { format!("{seconds:.2}s") } else { clock(us) }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Spot, Verdict};
 
-/// Marks the name of an invariant in a record if the name is also the word of another code.
+/// Prefix of a recorded invariant name that is also the word of another code.
 const INVARIANT: &str = "invariant:";
 
 /// Reason of a verdict.

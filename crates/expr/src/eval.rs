@@ -154,7 +154,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Evaluates a node to a value or an unknown mark. An unknown part of a list does not make the list unknown.
+    /// Evaluates a node to a value, which may be marked as unknown. An unknown part of a list does not make the list unknown.
     fn marked(&mut self, node: &ExprNode) -> Value {
         self.value(node).unwrap_or_else(|unknown| Value::from(*unknown))
     }
@@ -367,7 +367,7 @@ impl GivenArguments {
     }
 }
 
-/// Returns the value. If the value is an unknown mark, returns its reason with the place `range`.
+/// Returns the value, or an error if the value is marked as unknown. The error has the reason of the mark and the place `range`.
 pub(super) fn known(value: Value, range: &Range<usize>) -> KnownNames<Value> {
     match unknown_of(&value) {
         Some(unknown) => Err(Unknown::at(unknown.why, range, unknown.reason.clone())),

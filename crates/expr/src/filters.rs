@@ -100,7 +100,7 @@ impl Evaluation<'_> {
         Ok(items)
     }
 
-    /// Tests an item, for `all`, `all('ok')` and `all('state', 'eq', 'Up')`.
+    /// Tests one item of a list for a filter such as `all`, `all('ok')` or `all('state', 'eq', 'Up')`.
     fn verdict(&mut self, item: &Value, given: &GivenArguments, range: &Range<usize>) -> KnownNames<bool> {
         let value = match given.positional.first() {
             None => known(item.clone(), range),

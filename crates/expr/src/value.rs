@@ -113,7 +113,7 @@ pub fn of_serde(value: &impl serde::Serialize) -> Value {
     Value::from(minijinja::value::Serde(value))
 }
 
-/// Returns the reason if the value is an unknown mark.
+/// Returns the reason if the value is marked as unknown.
 #[must_use]
 pub fn unknown_of(value: &Value) -> Option<&Unknown> {
     value.downcast_object_ref::<Mark>().map(|mark| &mark.0)

@@ -7,15 +7,15 @@ use chaosrun_input::Document;
 pub struct FaultNode {
     pub name: String,
     pub role: String,
-    /// Names of its ports.
+    /// Names of the node's ports.
     pub ports: Vec<String>,
-    /// Names of its files, below its directory.
+    /// Names of the node's files, below the directory of the node.
     pub files: Vec<String>,
-    /// True if its disk has a size.
+    /// True if the size of the node's disk is limited.
     pub has_disk: bool,
-    /// True if its memory has a limit.
+    /// True if the node's memory is limited.
     pub has_memory_limit: bool,
-    /// True if it runs a stand-in, which limits the size of its disk by itself.
+    /// True if the node runs a stand-in. A stand-in limits the size of its disk by itself.
     pub is_standin: bool,
 }
 
@@ -25,7 +25,7 @@ pub struct FaultGround<'a> {
     /// Nodes in the order of the cluster.
     pub nodes: Vec<FaultNode>,
     pub roles: Vec<String>,
-    /// Document of the cluster file, which also has the names that could not be resolved.
+    /// Document of the cluster file. The document also contains the names that could not be resolved.
     pub doc: &'a Document,
     /// Name of the backend.
     pub backend: &'a str,

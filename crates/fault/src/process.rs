@@ -85,7 +85,7 @@ pub(super) fn installed(context: &FaultContext, shows: impl Fn(&NodeStatus) -> R
     FaultFinding::yes(told.join(", "))
 }
 
-/// Returns how the process ended, if it is gone.
+/// Returns a description of the end of the process, or an error if the process has not ended.
 pub(super) fn ended(status: &NodeStatus) -> Result<String, String> {
     match &status.state {
         NodeState::Exited { signal: Some(signal), .. } => Ok(format!("process ended by signal {signal}")),

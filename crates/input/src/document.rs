@@ -99,7 +99,7 @@ impl Document {
     /// Sets the value at `pointer` and creates missing maps on the path.
     ///
     /// # Errors
-    /// The pointer at which a step leads through a value that is not a map, or past the end of a list.
+    /// A step leads through a value that is not a map, or past the end of a list. The error is the pointer to that value or list.
     pub fn set(&mut self, pointer: &Pointer, value: Value, file: &Arc<SourceFile>, from: &Pointer) -> Result<(), Pointer> {
         let mut at = &mut self.value;
         let mut walked = Pointer::default();

@@ -60,7 +60,7 @@ pub trait FromFile: ProbeKind + Serialize + Sized + 'static {
 /// Keys beside the probe's own key that some kinds of probe read.
 #[derive(Debug, Default)]
 pub struct SharedKeys<'a> {
-    /// Place of the whole probe.
+    /// Place of the whole probe in the file.
     pub at: Pointer,
     pub expr: Option<&'a str>,
     pub window: Option<&'a RawDuration>,

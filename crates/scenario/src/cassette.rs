@@ -120,7 +120,7 @@ impl CassetteReplay {
         shelf(&self.path).unwrap_or_default().into_iter().filter(|(_, origin)| origin.variant == variant).collect()
     }
 
-    /// Returns the recorded variants and seeds of a scenario, each in their order.
+    /// Returns the recorded variants and seeds of a scenario. Variants are in the order of the cassettes, seeds in ascending order.
     ///
     /// # Errors
     /// There is no cassette, or a cassette cannot be read.

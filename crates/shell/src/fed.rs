@@ -11,7 +11,7 @@ const MOST: usize = 64 * 1024;
 /// Output or input of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Fed {
-    /// Empty.
+    /// Empty output or input.
     #[default]
     Nothing,
     /// Present, but unknown before the command runs.

@@ -1,4 +1,4 @@
-//! Power of a number of pairs, known before they are run.
+//! Statistical power of a number of pairs, computed before the pairs are run.
 
 use statrs::distribution::{Binomial, Discrete};
 

@@ -73,7 +73,8 @@ pub enum SequentialDecision {
 }
 
 impl PairedSequence {
-    /// Creates an empty sequence. `alpha` is the error rate over all decisions and looks. `margin` is the non-inferiority margin, above 0.
+    /// Creates an empty sequence. `alpha` is the total error rate of all decisions at all looks. `margin` is the non-inferiority margin,
+    /// above 0.
     #[must_use]
     pub const fn new(alpha: f64, margin: f64) -> Self {
         Self {

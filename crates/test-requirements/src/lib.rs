@@ -13,7 +13,7 @@ use std::sync::{LazyLock, Mutex, Once, PoisonError};
 pub struct Need {
     pub name: &'static str,
     pub what: &'static str,
-    /// Command or step that provides it.
+    /// Command or step that satisfies the requirement.
     pub how: &'static str,
 }
 

@@ -127,8 +127,8 @@ fn interpret(history: &mut History, sequence: &Sequence, verb: OperationVerb, re
     }
 }
 
-/// Returns the elements of a set that this workload wrote, and the number of duplicates. Returns `None` if the value is no set.
-/// Null is the empty set.
+/// Returns the elements of a set that this workload wrote, and the number of duplicates. Returns `None` if the value is not a
+/// set. Null is the empty set.
 fn set_elements(sequence: &Sequence, read: &Value) -> Option<(indexmap::IndexSet<u64>, u64)> {
     let mut elements = indexmap::IndexSet::new();
     let mut doubled = 0;

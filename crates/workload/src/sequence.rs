@@ -152,8 +152,8 @@ impl Sequence {
         PlannedOperation { number, client: u32::try_from(number % self.clients).unwrap_or(0), verb, key, value }
     }
 
-    /// Returns the due time of operation `number` after the start of the workload. Arrivals are even and independent of the
-    /// answers.
+    /// Returns the due time of operation `number` after the start of the workload. Operations are evenly spaced, and
+    /// do not wait for answers.
     #[must_use]
     pub fn due(&self, number: u64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 operations")]

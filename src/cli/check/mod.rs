@@ -23,7 +23,7 @@ pub struct CheckArgs {
     /// Files and folders to check
     #[arg(required = true, value_name = "PATHS")]
     paths: Vec<PathBuf>,
-    /// Check only the files; do not run the tests of scenarios
+    /// Check only the files; do not run tests
     #[arg(long)]
     files_only: bool,
     /// Run each test K times; a test with different results fails

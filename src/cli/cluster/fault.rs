@@ -37,7 +37,7 @@ struct InjectArgs {
     /// Fault in the syntax of `inject:` in a scenario, for example 'latency: { to: tikv1, delay: 50ms }'; `-` reads from stdin
     #[arg(value_name = "FAULT")]
     fault: String,
-    /// Duration after which the fault ends [default: until `heal`]
+    /// Duration of the fault [default: until `heal`]
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<String>,
     #[command(flatten)]

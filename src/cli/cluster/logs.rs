@@ -22,10 +22,10 @@ const END: u64 = 64 * 1024;
 pub struct LogsArgs {
     #[command(flatten)]
     which: Which,
-    /// Node, or role for all of its nodes [default: all nodes]
+    /// Name of a node, or name of a role for all its nodes [default: all nodes]
     #[arg(value_name = "NODE")]
     node: Option<String>,
-    /// Continue to print new log lines until the cluster ends
+    /// Continue to print new log lines until the cluster stops
     #[arg(long, short)]
     follow: bool,
     /// Print only the last N lines of each node

@@ -13,7 +13,7 @@ use chaosrun_base::style::Palette;
 pub struct RestartArgs {
     #[command(flatten)]
     which: Which,
-    /// Node, or role for all of its nodes [default: all nodes, role by role]
+    /// Name of a node, or name of a role for all its nodes [default: all nodes, role by role]
     #[arg(value_name = "NODE")]
     node: Option<String>,
 }

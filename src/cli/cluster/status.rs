@@ -29,7 +29,7 @@ pub struct StatusArgs {
     /// Cluster file, scenario file, or name of a running cluster [default: all running clusters]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Refresh the output until the cluster ends
+    /// Refresh the output until the cluster stops
     #[arg(long, short)]
     watch: bool,
     /// Output format: a table, or one line of JSON per cluster

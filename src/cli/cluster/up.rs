@@ -41,7 +41,7 @@ pub struct UpArgs {
 /// Specification of the cluster to keep: the same for `cluster up` and for the daemon.
 #[derive(Debug, Clone, Args)]
 pub struct What {
-    /// Cluster file, or scenario file to take the cluster from
+    /// Cluster file, or scenario file that names a cluster
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub struct What {
     /// Random seed; replaces the seed in the file
     #[arg(long, value_name = "N", env = "CHAOSRUN_SEED", help_heading = "Overrides")]
     seed: Option<u64>,
-    /// Override a value of the cluster (`cluster.tick=50ms`) or of the scenario; can be repeated
+    /// Override a value of the cluster or of the scenario, for example `cluster.tick=50ms`; can be repeated
     #[arg(long, value_name = "PATH=VALUE", env = "CHAOSRUN_SET", help_heading = "Overrides")]
     set: Vec<String>,
 }

@@ -23,7 +23,7 @@ pub struct GoldenArgs {
 
 #[derive(Debug, Subcommand)]
 enum GoldenCommand {
-    /// Run trials and compare them with their goldens; differences are written as `.snap.new`
+    /// Run trials and compare them with their goldens; write each differing snapshot as `.snap.new`
     Check(Box<check::GoldenCheckArgs>),
     /// Accept pending snapshots as the new goldens
     Accept(decide::DecideArgs),

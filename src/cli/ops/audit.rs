@@ -41,7 +41,7 @@ struct ListArgs {
     /// List only sessions with these end states
     #[arg(long, value_name = "END", value_delimiter = ',')]
     end: Vec<EndFilter>,
-    /// Include trials of controls and of `chaosrun check`
+    /// Include trials of control agents (such as `noop`) and trials that `chaosrun check` ran
     #[arg(long)]
     all: bool,
     /// Maximum number of entries
@@ -55,7 +55,7 @@ struct ListArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// Session, given as trial ID or unique prefix
+    /// Trial ID of the session, or unique prefix
     session: String,
     /// Show prompts, outputs and messages in full
     #[arg(long)]

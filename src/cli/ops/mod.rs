@@ -14,7 +14,7 @@ pub struct OpsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List and show agent sessions step by step
+    /// List agent sessions, or show one session step by step
     Audit(audit::AuditArgs),
 }
 

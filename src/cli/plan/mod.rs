@@ -39,7 +39,7 @@ pub struct PlanArgs {
     /// Print the fully resolved scenarios as YAML or JSON instead of the plan
     #[arg(long)]
     print_config: bool,
-    /// Print the system prompt, tools and first message for the model instead of the plan; with JSON, the complete request
+    /// Print the system prompt, tools and first message for the model instead of the plan; with JSON output, print the complete request
     #[arg(long, conflicts_with = "print_config")]
     prompt: bool,
     /// Output format

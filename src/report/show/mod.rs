@@ -1,4 +1,4 @@
-//! Detailed report of one trial: the proofs with their times, the agent's actions, and the explanation of the score.
+//! Detailed report of one trial: the evidence with its times, the agent's actions, and the explanation of the score.
 
 mod autopsy;
 mod commands;

@@ -22,7 +22,7 @@ pub enum ComparisonAnswer {
     NoDifference,
     /// The subject is not worse by the margin. A benefit is not ruled out.
     NotWorse,
-    /// No difference is shown, and a loss of the size of the margin is not ruled out.
+    /// No difference is shown, and a loss as large as the margin is not ruled out.
     Inconclusive {
         /// Approximate number of further pairs that would lead to a decision. `None` if it exceeds a practical limit.
         more: Option<usize>,

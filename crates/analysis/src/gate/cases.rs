@@ -1,4 +1,4 @@
-//! Results by case, next to the results of the same case in the baseline.
+//! Results of each case, beside the results of the same case in the baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
 

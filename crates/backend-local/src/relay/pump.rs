@@ -119,7 +119,7 @@ impl Pump {
         self.follows.as_mut().map_or(Duration::ZERO, |follows| follows.scatter.delay(&follows.lane.path.shape))
     }
 
-    /// Forwards. Ready when the sender's end has been passed on (or swallowed), or the connection has failed.
+    /// Forwards bytes. Ready when the sender's end has been passed on or discarded, or when the connection has failed.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

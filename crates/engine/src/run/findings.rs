@@ -18,7 +18,7 @@ use chaosrun_score::{CaseFacts, FACTS_VERSION, SCORER_VERSION};
 pub struct Findings {
     pub invalid: Option<Reason>,
     pub ticket_at: Option<Instant>,
-    /// Report of an agent that worked and ended by itself.
+    /// Report of the agent, if it worked and ended by itself.
     pub agent: Option<AgentReport>,
     /// Objective that was broken when the agent ended.
     pub unresolved: Option<Brief>,

@@ -537,7 +537,7 @@ impl Trial {
         self.findings.history = Some(history);
     }
 
-    /// Ends all parts of the trial. A failure here does not change the verdict, because the verdict is about the time before.
+    /// Ends all parts of the trial. A failure here does not change the verdict, because the verdict covers only the time before.
     async fn down(&mut self) {
         self.acting.cancel();
         self.effects.mend(&*self.stage.cluster).await;

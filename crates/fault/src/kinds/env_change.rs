@@ -29,7 +29,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
 #[schemars(rename = "env_change")]
 pub struct Parameters {
     pub target: Short<RawTarget>,
-    /// Environment variables by name: templates. `null` removes a variable.
+    /// Environment variables by name. Each value is a template. `null` removes a variable.
     pub env: IndexMap<String, Option<Text>>,
 }
 

@@ -54,7 +54,7 @@ pub struct Parameters {
 
 /// Time limit of the command: a command that hangs is not a valid injection.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of its output that are read; the rest is dropped.
+/// Number of bytes of the command's output that are read. The rest is dropped.
 const OUTPUT: usize = 4096;
 
 /// Checks the parameters.

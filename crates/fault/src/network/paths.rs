@@ -20,8 +20,8 @@ pub struct Partition {
     pub split: Split,
     /// Names of ports: only connections dialled to them. Empty = all.
     pub ports: Vec<String>,
-    /// True if only one direction is cut: for an isolation from the others to the targets, for groups from later groups to earlier
-    /// ones.
+    /// True if only one direction is cut. An isolation cuts the direction from the others to the targets. Groups cut the direction
+    /// from later groups to earlier groups.
     pub one_way: bool,
     pub mode: CutMode,
 }
@@ -30,7 +30,7 @@ pub struct Partition {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Cuts the targets from all others, or from `from`.
+    /// Cuts the targets off from all other nodes, or only from `from`.
     Isolate { target: Target, from: Option<Target> },
     /// Cuts each group from every other.
     Groups(Vec<Target>),

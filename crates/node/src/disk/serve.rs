@@ -18,7 +18,7 @@ pub struct Args {
     /// Folder that holds the data
     #[arg(long, required_unless_present = "size")]
     from: Option<PathBuf>,
-    /// Use memory of this many bytes instead, which is freed with this process
+    /// Keep the data in memory, limited to this many bytes, instead of in a folder; the memory is freed when this process ends
     #[arg(long, conflicts_with = "from")]
     size: Option<u64>,
     /// Mount point

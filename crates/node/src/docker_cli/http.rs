@@ -204,7 +204,7 @@ fn digit(half: u8) -> char {
     char::from_digit(half.into(), 16).unwrap_or('0').to_ascii_uppercase()
 }
 
-/// Copies the engine's framed stream: 1 = stdout, 2 = stderr.
+/// Copies the engine's framed stream to `stdout` and `stderr`. Frames of type 2 go to `stderr`, all others to `stdout`.
 pub(super) fn demultiplex(body: &mut impl Read, stdout: &mut dyn Write, stderr: &mut dyn Write) -> io::Result<()> {
     let mut head = [0_u8; 8];
     let mut buffer = vec![0_u8; 32 * 1024];

@@ -280,7 +280,7 @@ impl AsyncWrite for SidecarStream {
 mod tests {
     use super::*;
 
-    /// Creates two connected sides. A task that never waits for a stream passes on their frames.
+    /// Creates two connected sides. Two tasks, which never wait for a stream, pass frames between the sides.
     fn pair() -> (OpenStreams, OpenStreams) {
         let ((a_out, mut a_frames), (b_out, mut b_frames)) = (mpsc::channel(4), mpsc::channel(4));
         let (a, b) = (OpenStreams::new(a_out), OpenStreams::new(b_out));

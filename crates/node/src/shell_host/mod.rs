@@ -35,7 +35,7 @@ pub struct Args {
     /// Socket to which connections to the nodes are forwarded.
     #[arg(long)]
     pub door: Option<PathBuf>,
-    /// Addresses to listen on: addresses of the nodes and of services of the runner.
+    /// Addresses to listen on: the addresses of the nodes and of the runner's services.
     #[arg(long)]
     pub listen: Vec<SocketAddr>,
     /// User and group id of the shell.

@@ -428,9 +428,9 @@ fn reaped() -> Option<(u32, i32)> {
 /// Start of a command, used to recognise processes that were started later.
 #[derive(Debug, Clone, Copy)]
 struct Began {
-    /// Clock ticks since boot, as in `/proc/PID/stat`.
+    /// Time of the start in clock ticks since boot, as in `/proc/PID/stat`.
     ticks: u64,
-    /// Newest process at that time. Processes that start within the same clock tick are distinguished by their pids.
+    /// Pid of the newest process at that time. Processes that start within the same clock tick are distinguished by their pids.
     last: u32,
 }
 

@@ -66,15 +66,15 @@ pub struct RawRole {
     pub image: Option<String>,
     /// In containers: folder with a Dockerfile, from which the image is built.
     pub build: Option<String>,
-    /// Program and its first arguments: templates. The word `chaosrun` stands for the chaosrun program itself.
+    /// Program and its first arguments, each a template. The word `chaosrun` stands for the chaosrun program itself.
     pub command: Vec<Text>,
-    /// Further arguments: templates.
+    /// Further arguments, each a template.
     pub args: Vec<Text>,
-    /// Environment variables by name: templates.
+    /// Environment variables by name. Each value is a template.
     pub env: IndexMap<String, Text>,
     /// Files that are rendered when the cluster starts. Key: path below the node's directory; value: path of the template.
     pub files: IndexMap<String, String>,
-    /// Data directory: a template [default: `{{ self.dir }}/data`].
+    /// Template of the path of the data directory [default: `{{ self.dir }}/data`].
     pub data: Option<Text>,
     /// Capacity of the data directory.
     pub disk: Option<RawSize>,

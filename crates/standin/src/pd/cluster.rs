@@ -61,7 +61,7 @@ impl PdCluster {
         }
     }
 
-    /// Continues the same term after the lease had lapsed.
+    /// Leads again in the same term after the lease has lapsed.
     pub fn lead_on(&mut self) {
         self.leading = true;
     }

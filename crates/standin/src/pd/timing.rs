@@ -1,4 +1,4 @@
-//! Clock of a member: PD's periods with one scale, and a wall clock that never runs backwards.
+//! Clock of a member: PD's periods multiplied by one factor, and a wall clock that never runs backwards.
 
 use std::time::{Duration, Instant};
 

@@ -84,7 +84,7 @@ pub struct HostConfig {
     /// `Handle::note`.
     pub note: String,
     pub timing: RaftTiming,
-    /// Size in bytes (or the state's size, if that is larger) above which the log on disk is compacted.
+    /// Size in bytes above which the log on disk is compacted. If the state is larger, the size of the state is used instead.
     pub log_limit: u64,
     pub log: NodeLog,
     pub observer: Arc<dyn HostObserver>,

@@ -23,7 +23,7 @@ pub struct Args {
     /// Default number of requests allowed per key and window.
     #[arg(long, default_value_t = 100)]
     pub limit: u32,
-    /// Length of a window, like `60s` or `500ms`.
+    /// Length of a window, for example `60s` or `500ms`.
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub window: Duration,
     /// Timeout of requests to Redis.

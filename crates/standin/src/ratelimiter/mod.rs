@@ -4,9 +4,10 @@
 //! acknowledged that it was counted. A node that starts or ends therefore loses no counts, and no node allows a request while Redis is
 //! unreachable.
 //!
-//! Redis has two records per key. The script decides by the *window*. The *journal* contains the requests that the nodes have allowed, and
-//! only the same script adds to it. The management API reports the journal. Its numbers differ from the window if somebody changes the
-//! window directly. A reset restores the window from the journal, so a reset never allows more requests than the limit.
+//! Redis has two records per key: the *window* and the *journal*. The script decides by the window. The journal contains the requests that
+//! the nodes have allowed. Only the script adds requests to the journal, and the management API reports the journal. If somebody changes
+//! the window directly, the numbers of window and journal differ. A reset restores the window from the journal, so a reset never allows
+//! more requests than the limit.
 
 pub mod args;
 pub mod script;

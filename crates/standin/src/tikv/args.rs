@@ -42,17 +42,17 @@ pub struct Args {
     /// Label of this store, `key=value`, reported to PD.
     #[arg(long, value_delimiter = ',', value_parser = parse_label)]
     pub labels: Vec<Label>,
-    /// Advertised Raft addresses of all stores including this one, `ID=host:port`; the same on all stores.
+    /// Advertised Raft addresses of all stores including this one, `ID=host:port`; must be the same on all stores.
     #[arg(long, value_delimiter = ',', value_parser = parse_store)]
     pub initial_stores: Vec<(u64, String)>,
-    /// Number of regions, 1 to 256; the same on all stores and never changed.
+    /// Number of regions, 1 to 256; must be the same on all stores and must never change.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub regions: u16,
-    /// Capacity of the data directory, for example `512MiB`; further writes are refused [default: size of the file system].
+    /// Capacity of the data directory, for example `512MiB`; writes that exceed it are refused [default: size of the file system].
     #[arg(long, value_parser = parse_size)]
     pub capacity: Option<u64>,
     /// Factor for all periods of TiKV (store heartbeat 10 s, region heartbeat 60 s and others). The Raft tick of 1 s is also
-    /// halved, so that an election takes 5 s to 10 s multiplied by this factor.
+    /// halved. An election therefore takes 5 s to 10 s, multiplied by this factor.
     #[arg(long, default_value_t = 0.05)]
     pub scale: f64,
     /// Configuration file (TOML).
@@ -61,7 +61,7 @@ pub struct Args {
     /// Minimum log level.
     #[arg(short = 'L', long)]
     pub log_level: Option<String>,
-    /// Log file; appended to [default: stderr].
+    /// Log file; new lines are appended [default: stderr].
     #[arg(short = 'f', long)]
     pub log_file: Option<PathBuf>,
 }

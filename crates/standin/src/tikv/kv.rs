@@ -135,7 +135,7 @@ impl KvResult {
 #[derive(Debug, Default)]
 pub struct Kv {
     pairs: BTreeMap<String, Bytes>,
-    /// Size of all keys and values.
+    /// Size of all keys and values in bytes.
     bytes: u64,
 }
 

@@ -77,7 +77,7 @@ impl Store {
         self.raft.transfer_leader(region.group, to_store);
     }
 
-    /// Values for the metrics at this moment.
+    /// Returns the present values of the metrics.
     #[must_use]
     pub fn now(&self) -> StoreGauges {
         let statuses = self.raft.statuses();

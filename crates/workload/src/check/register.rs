@@ -13,7 +13,8 @@ struct Key<'a> {
     reads: Vec<&'a RecordedOperation>,
     /// Time by which the write of each value had certainly taken effect: its acknowledgement, or the first read of it.
     settled_us: HashMap<u64, u64>,
-    /// Acknowledged writes by completion time, each with the latest invocation among the writes completed so far.
+    /// Acknowledged writes in the order of completion: the completion time, and the latest invocation time of all writes completed
+    /// until then.
     acknowledged: Vec<(u64, u64)>,
 }
 

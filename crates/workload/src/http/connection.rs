@@ -116,7 +116,7 @@ impl Open {
         silent && !self.ended && !self.sender.is_closed()
     }
 
-    /// Sends a request. The error returns the request if it was certainly not sent.
+    /// Sends a request. The error contains the request if the request was certainly not sent.
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<WorkloadResponse, (Option<Request<Full<Bytes>>>, String)> {
         let (sender, driver, ended) = (&mut self.sender, &mut self.driver, &mut self.ended);
         let work = async {

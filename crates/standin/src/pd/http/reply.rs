@@ -20,7 +20,7 @@ fn with_type(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> R
     response
 }
 
-/// Indented JSON, the format of nearly all responses.
+/// Creates a response with indented JSON, the format of nearly all responses.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec_pretty(value) {
         Ok(mut body) => {
@@ -35,7 +35,7 @@ pub fn ok(value: &impl Serialize) -> Response {
     json(StatusCode::OK, value)
 }
 
-/// Message or error: a JSON string.
+/// Creates a response with a message or an error as a JSON string.
 pub fn message(status: StatusCode, text: &str) -> Response {
     json(status, &text)
 }
@@ -48,7 +48,7 @@ pub fn internal(text: &str) -> Response {
     message(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
-/// Compact JSON, used for regions, with the default content type of Go's library.
+/// Creates a response with compact JSON and the default content type of Go's library. Used for regions.
 pub fn compact(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => with_type(StatusCode::OK, "application/octet-stream", body),
@@ -56,7 +56,7 @@ pub fn compact(value: &impl Serialize) -> Response {
     }
 }
 
-/// Plain text, for errors that occur before the API's handlers.
+/// Creates a response with plain text, for errors that occur before a handler of the API is called.
 pub fn text(status: StatusCode, text: &str) -> Response {
     with_type(status, "text/plain; charset=utf-8", format!("{text}\n").into_bytes())
 }

@@ -33,8 +33,8 @@ pub enum BurnerRequest {
     /// Settles the burner in the node; sent once if the program was copied to the node. The burner removes the folder of the copy, and
     /// changes to the user of the first process in the pid namespace.
     Settle(PathBuf),
-    /// Sets the load from now on: `cores` processors busy for `percent` of the time, and `memory` bytes. The burner replies when all memory is
-    /// allocated.
+    /// Sets the load from now on: `cores` processors busy for `percent` of the time, and `memory` bytes. The burner replies when all memory
+    /// is allocated.
     Load { cores: f64, percent: f64, memory: u64 },
     /// Uses this number of microseconds of processor time, as fast as possible.
     Work(u64),

@@ -74,7 +74,8 @@ pub enum NoTurn {
 }
 
 impl Conversations {
-    /// Chooses the turn that answers a request, and counts the answer or the error. The conversation stays busy until [`Self::finish`] is called.
+    /// Chooses the turn that answers a request, and counts the answer or the error. The conversation stays busy until [`Self::finish`] is
+    /// called.
     ///
     /// # Errors
     /// Returns the reason if no turn can answer the request.

@@ -16,7 +16,7 @@ const TABLE: &str = "guard";
 /// Number of rules in [`ruleset`], compared with the kernel's rules when the ruleset is read back.
 const RULES: usize = 6;
 
-/// Destinations to which packets may leave: the subnet without its gateway, which is the host.
+/// Destinations to which packets may leave: all addresses of the subnet except the gateway, because the gateway is the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
     /// Subnet of the nodes, such as `10.131.7.0/24`.

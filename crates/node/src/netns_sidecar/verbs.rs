@@ -37,7 +37,7 @@ pub enum SidecarRequest {
         seed: u64,
         lease_ms: u64,
     },
-    /// Sends a request about the disk that the sidecar shares with the node.
+    /// Request about the disk that the sidecar shares with the node.
     Disk(disk::DiskRequest),
     /// Reads back the active link effects with their counters.
     Links,
@@ -61,7 +61,7 @@ pub enum SidecarRequest {
         to: SocketAddrV4,
         during_ms: u64,
     },
-    /// Sends a request about the clocks of the node.
+    /// Request about the clocks of the node.
     Clock(clock::ClockRequest),
 }
 

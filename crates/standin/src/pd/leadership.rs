@@ -19,7 +19,7 @@ const RENEWALS: u32 = 4;
 /// tried again, since messages may have been lost.
 const PATIENCE: u32 = 2;
 
-/// This member's view of PD's leadership, shared by all tasks.
+/// View of PD's leadership on this member, shared by all tasks.
 #[derive(Clone)]
 pub struct Leadership {
     consensus: Consensus,

@@ -92,7 +92,7 @@ impl ProxyState {
         })
     }
 
-    /// Finds the container that a request names, and adds its name to the audit record. A name without a container is recorded too.
+    /// Finds the container that a request names, and adds the name to the audit record. A name without a container is recorded too.
     pub fn on(&self, text: &str, audit: &mut Audit) -> Result<&Container, EngineProblem> {
         let found = self.find(text);
         match &found {

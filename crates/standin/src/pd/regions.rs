@@ -11,7 +11,7 @@ const EMPTY_MIB: u64 = 1;
 /// Size in MiB from which PD counts a region as oversized (`region-max-size` of a store).
 const OVERSIZED_MIB: u64 = 384;
 const OVERSIZED_KEYS: u64 = 3_840_000;
-/// Size in MiB up to which PD counts a region as undersized (`max-merge-region-size`).
+/// Size in MiB up to which PD may count a region as undersized (`max-merge-region-size`).
 const UNDERSIZED_MIB: u64 = 54;
 const UNDERSIZED_KEYS: u64 = 540_000;
 /// Number of replicas of a region.

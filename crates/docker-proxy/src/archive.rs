@@ -1,4 +1,4 @@
-//! `docker cp` of single files below a node's own directory, where its configuration is. No other file of a node is accessible.
+//! Endpoint for `docker cp` of single files in the directory of a node, where its configuration is. No other file of a node is accessible.
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -16,9 +16,9 @@ use super::describe::query;
 use super::engine::{ProxyState, empty};
 use super::problem::EngineProblem;
 
-/// Response header with a file's properties: JSON in base64.
+/// Response header with the properties of a file, as JSON in base64.
 const STAT: HeaderName = HeaderName::from_static("x-docker-container-path-stat");
-/// Bit of Go's `os.ModeDir`.
+/// Mode bit of a directory in Go's `os.FileMode` (`os.ModeDir`).
 const DIRECTORY: u32 = 1 << 31;
 /// Largest size of a file that is copied into a node, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -33,7 +33,7 @@ enum Found {
     File(Vec<u8>),
 }
 
-/// Queries, reads or writes a file, depending on the method.
+/// Handles a request about a file in a node. Depending on the HTTP method, returns its properties, reads it or writes it.
 pub(super) async fn serve(
     engine: &ProxyState,
     container: &Container,
@@ -66,12 +66,12 @@ pub(super) async fn serve(
     }
 }
 
-/// Removes `.` components and trailing slashes. `..` stays, so that such a path is never found.
+/// Removes `.` components and trailing slashes from a path. Leaves `..` unchanged, so a path with `..` is never found.
 fn plain(path: &str) -> PathBuf {
     Path::new("/").join(path).components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }
 
-/// Returns the part of a path below the node's directory; `None` for any other path.
+/// Returns the part of `path` below the directory of the node; `None` for a path outside the directory.
 fn inside<'a>(container: &Container, path: &'a Path) -> Option<&'a str> {
     let rest = path.strip_prefix(&container.node.dir).ok()?;
     rest.components().all(|part| matches!(part, Component::Normal(_))).then(|| rest.to_str()).flatten()
@@ -89,7 +89,7 @@ async fn look(engine: &ProxyState, container: &Container, path: &Path) -> Result
     let name = inside(container, path).ok_or_else(|| missing(container, path))?;
     match engine.cluster.read_file(&container.node.name, name).await {
         Ok(content) => Ok(Found::File(content)),
-        // Anything that is not a readable file is reported as missing.
+        // All paths except those of readable files are reported as missing.
         Err(_) => Err(missing(container, path)),
     }
 }

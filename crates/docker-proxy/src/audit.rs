@@ -1,4 +1,4 @@
-//! Audit events: one per call, whatever its result.
+//! Audit of the calls to the docker proxy: one event per call, for every result.
 
 use std::time::Instant;
 
@@ -7,13 +7,13 @@ use axum::http::StatusCode;
 use chaosrun_event::EventKind;
 use chaosrun_event::emit::Emitter;
 
-/// Largest number of bytes of an agent's own text in the record of a call.
+/// Largest number of bytes that the record of a call stores of the agent's own text.
 const DETAIL_LIMIT: usize = 4096;
 
-/// Status when the client disconnected, or the proxy ended, before there was an answer.
+/// Status of a call for which the client disconnected, or the proxy ended, before an answer was sent.
 const GONE: u16 = 499;
 
-/// Record of a running call. If it is dropped without [`Audit::finish`], the call is recorded as aborted.
+/// Audit record of a call in progress. If the value is dropped without [`Audit::finish`], the call is recorded as aborted.
 #[derive(Debug)]
 pub(super) struct Audit {
     emitter: Emitter,

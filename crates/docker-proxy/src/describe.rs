@@ -29,7 +29,7 @@ struct ListQuery {
     filters: String,
 }
 
-/// Boolean of a query, parsed like the engine does: false for an empty text, `0`, `no`, `false` and `none`, otherwise true.
+/// Boolean query parameter, parsed like in the engine. An empty text, `0`, `no`, `false` and `none` are false. Any other text is true.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(super) struct QueryFlag(pub bool);
@@ -128,7 +128,7 @@ pub(super) fn inspect(engine: &ProxyState, container: &Container) -> Response {
         "HostsPath": "",
         "LogPath": "",
         "Name": format!("/{}", node.name),
-        // Counts restarts by a restart policy, which nodes do not have; requested restarts do not count.
+        // The field counts restarts by a restart policy, which nodes do not have. Requested restarts do not count.
         "RestartCount": 0,
         "Driver": "local",
         "Platform": "linux",
@@ -181,7 +181,7 @@ pub(super) fn inspect(engine: &ProxyState, container: &Container) -> Response {
     .into_response()
 }
 
-/// Returns the address that the node advertises, the same for every port and backend.
+/// Returns the address that the node advertises, which is the same for all ports and backends.
 fn address(node: &PlacedNode) -> String {
     node.ports.values().next().map_or_else(String::new, |port| port.advertised.ip().to_string())
 }
@@ -220,7 +220,8 @@ pub(super) const fn word(state: &NodeState) -> &'static str {
     }
 }
 
-/// Exit code as a shell reports it: 128 + signal when a signal ended the process.
+/// Returns the exit code of an exited node as a shell reports it: 128 + signal if a signal ended the process. Returns `None` for other
+/// states.
 pub(super) fn exited(state: &NodeState) -> Option<i32> {
     match state {
         NodeState::Exited { code, signal } => Some(code.unwrap_or_else(|| signal.map_or(0, |signal| 128 + signal))),

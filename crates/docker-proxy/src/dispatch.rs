@@ -1,4 +1,4 @@
-//! Dispatch of requests: every route with its handler, its audit record and the headers of its answer.
+//! Dispatch of requests: calls the handler of each route, and adds audit records and response headers.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use super::problem::EngineProblem;
 use super::route::{API_VERSION, ProxyRoute};
 use super::{archive, describe, events, exec, lifecycle, logs, stats, system};
 
-/// Largest body of a request in bytes.
+/// Largest accepted request body in bytes.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// Largest body, in bytes, of a request that is refused in any case, such as the files of a build.
+/// Largest body in bytes that is read from a request that the proxy always refuses, such as a build with its files.
 const DROPPED_LIMIT: usize = 256 * 1024 * 1024;
 
 impl ProxyState {
-    /// Answers one request and records it. Pings are not recorded: they are the handshake of a client, not a call on the cluster, and
-    /// records must not depend on the kind of client.
+    /// Answers one request and records it. Pings are not recorded: they belong to the handshake of a client and are not calls on the
+    /// cluster. Records therefore do not depend on the kind of client.
     pub async fn handle(self: Arc<Self>, request: Request<Body>) -> Response {
         let uri = request.uri().clone();
         let query = uri.query().unwrap_or_default();
-        // Sorted, so that a record does not depend on the client's order of parameters.
+        // The parameters are sorted, so that a record does not depend on their order in the request.
         let mut ordered: Vec<&str> = query.split('&').collect();
         ordered.sort_unstable();
         let route = match ProxyRoute::parse(request.method(), uri.path()) {
@@ -42,7 +42,7 @@ impl ProxyState {
         }
         let mut audit = Audit::new(self.emitter.clone(), route.verb());
         audit.detail(ordered.join("&"));
-        // The body is read even if it is not needed: a client that is still writing would miss the answer.
+        // The body is read even if it is not needed. A client that is still writing would otherwise miss the answer.
         let request = match whole(request, route == ProxyRoute::Refused).await {
             Ok(request) => request,
             Err(problem) => {
@@ -100,7 +100,7 @@ impl ProxyState {
     }
 }
 
-/// Reads the body of a request. With `drop`, reads and discards it.
+/// Reads the body of a request. If `drop` is true, discards the body, and the result has an empty body.
 async fn whole(request: Request<Body>, drop: bool) -> Result<Request<Bytes>, EngineProblem> {
     let (parts, mut body) = request.into_parts();
     let mut kept = BytesMut::new();
@@ -119,7 +119,7 @@ async fn whole(request: Request<Body>, drop: bool) -> Result<Request<Bytes>, Eng
     Ok(Request::from_parts(parts, kept.freeze()))
 }
 
-/// Adds the headers of every engine answer.
+/// Adds the headers that every answer of an engine has.
 fn dressed(mut response: Response) -> Response {
     let version = format!("{}.{}", API_VERSION.0, API_VERSION.1);
     let headers = response.headers_mut();

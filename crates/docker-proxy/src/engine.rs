@@ -1,4 +1,4 @@
-//! State of the docker proxy: the nodes of this trial under the names and ids that an agent sees.
+//! State of the docker proxy: the nodes of this trial under the names and ids that are shown to the agent.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use chaosrun_event::emit::Emitter;
 /// Settings of a docker proxy.
 #[derive(Debug, Clone)]
 pub struct ProxySettings {
-    /// Path of the socket, which agents see. At most about 100 bytes, the limit for unix sockets.
+    /// Path of the unix socket, which is shown to agents. At most about 100 bytes long, the limit for unix sockets.
     pub socket: PathBuf,
-    /// Secret from which container ids are derived, so that they reveal nothing.
+    /// Secret from which container ids are derived, so that the ids reveal nothing about the nodes.
     pub secret: String,
-    /// Views by node name; nodes without one get [`ContainerView::neutral`].
+    /// Container views by node name. A node without an entry gets [`ContainerView::neutral`].
     pub faces: IndexMap<String, ContainerView>,
 }
 
@@ -39,7 +39,7 @@ impl ProxySettings {
     }
 }
 
-/// State shared by all connections. Immutable except for the few execs.
+/// State that all connections of a docker proxy share. Only the execs and the observed histories change.
 pub(super) struct ProxyState {
     pub cluster: Arc<dyn Cluster>,
     pub emitter: Emitter,
@@ -68,7 +68,7 @@ pub(super) fn containers(cluster: &dyn Cluster, settings: &ProxySettings) -> Vec
 }
 
 impl ProxyState {
-    /// Finds a container by name (with or without a leading slash), by id, or by an unambiguous prefix of an id.
+    /// Finds a container by its name (with or without a leading slash), its id, or an unambiguous prefix of its id.
     pub fn find(&self, text: &str) -> Result<&Container, EngineProblem> {
         let name = text.strip_prefix('/').unwrap_or(text);
         if let Some(found) = self.containers.iter().find(|container| container.node.name == name) {
@@ -92,7 +92,7 @@ impl ProxyState {
         })
     }
 
-    /// Finds the container that a request names, and notes the name in the audit record even if it does not exist.
+    /// Finds the container that a request names, and adds the name to the audit record. A name without a container is recorded too.
     pub fn on(&self, text: &str, audit: &mut Audit) -> Result<&Container, EngineProblem> {
         let found = self.find(text);
         match &found {
@@ -102,7 +102,8 @@ impl ProxyState {
         found
     }
 
-    /// Converts a cluster error. Its text may name files of the runner, so the text is only recorded, and the agent gets `outward`.
+    /// Converts a cluster error to an engine error for the agent. Messages that may name files of the runner are only logged as warnings.
+    /// The agent then gets the text `outward`.
     pub fn failed(&self, error: &ClusterError, id: &str, outward: &str) -> EngineProblem {
         match error {
             ClusterError::NoSuchNode(node) => EngineProblem::no_such_container(node),
@@ -120,7 +121,7 @@ impl ProxyState {
     }
 }
 
-/// Answer without a body.
+/// Creates an answer without a body.
 pub(super) fn empty(status: StatusCode) -> Response {
     status.into_response()
 }

@@ -1,4 +1,4 @@
-//! History of the changes of the nodes, as events of the engine.
+//! History of state changes of the nodes, in the form of engine events.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use chaosrun_cluster::Cluster;
 use chaosrun_event::NodeState;
 
-/// Largest number of stored events, the same as in an engine.
+/// Largest number of stored events. An engine stores the same number.
 const KEPT: usize = 256;
 
-/// One event.
+/// State change of a node, as an event of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Happened {
-    /// Sequence number from 0.
+    /// Sequence number of the event, from 0.
     pub number: usize,
     pub at: Timestamp,
     pub node: String,
@@ -25,23 +25,23 @@ pub(super) struct Happened {
     pub code: Option<i32>,
 }
 
-/// Latest events, updated by [`follow`].
+/// Latest state changes of the nodes as engine events. The task of [`follow`] adds new events.
 #[derive(Debug, Clone)]
 pub(super) struct EventHistory {
     kept: Arc<Mutex<Vec<Happened>>>,
-    /// Number of all events so far.
+    /// Number of all events so far, including events that are not stored any more.
     pub count: watch::Receiver<usize>,
 }
 
 impl EventHistory {
-    /// Returns the stored events from number `from` on.
+    /// Returns the stored events whose sequence number is at least `from`.
     pub fn since(&self, from: usize) -> Vec<Happened> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().filter(|happened| happened.number >= from).cloned().collect()
     }
 }
 
-/// Creates a history, and the body of the task that updates it.
+/// Creates an empty history, and returns it with the future of the task that adds events.
 pub(super) fn follow(cluster: &Arc<dyn Cluster>, token: CancellationToken) -> (EventHistory, impl Future<Output = ()> + Send + 'static) {
     let mut changes = cluster.changes();
     let mut states: IndexMap<String, NodeState> = cluster.status().into_iter().map(|status| (status.node, status.state)).collect();
@@ -74,7 +74,7 @@ pub(super) fn follow(cluster: &Arc<dyn Cluster>, token: CancellationToken) -> (E
     (history, task)
 }
 
-/// Returns the engine's event names for a change from one state to another, with exit codes.
+/// Returns the names of the engine events for a change from one state to another, each with an exit code if the event has one.
 fn actions(before: Option<&NodeState>, now: &NodeState) -> Vec<(&'static str, Option<i32>)> {
     match (before, now) {
         (Some(NodeState::Paused), NodeState::Running) => vec![("unpause", None)],

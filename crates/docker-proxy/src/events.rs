@@ -1,4 +1,4 @@
-//! `docker events`: changes of the nodes in the engine's format.
+//! Endpoint for `docker events`: state changes of the nodes in the format of the engine.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -30,7 +30,8 @@ struct Asked {
     filters: String,
 }
 
-/// Filters of events, `{"event": ["die"], "container": {"pd1": true}}`. Clients send the values of a key as a list or as a map.
+/// Filters of a request for events, such as `{"event": ["die"], "container": {"pd1": true}}`. Clients send the values of a key as a list or
+/// as a map.
 #[derive(Debug, Clone, Default)]
 struct Filters(IndexMap<String, Vec<String>>);
 
@@ -57,7 +58,7 @@ impl Filters {
                 "event" => any(&|word| word == happened.action),
                 "container" => any(&|word| word.trim_start_matches('/') == container.node.name || container.id.starts_with(word)),
                 "image" => any(&|word| word == container.face.image),
-                // Objects of these other filters do not exist here.
+                // The proxy has no objects to which these other filters apply.
                 _ => false,
             }
         })
@@ -103,7 +104,7 @@ pub(super) fn serve(engine: &Arc<ProxyState>, text: &str) -> Result<Response, En
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response())
 }
 
-/// Time until this moment; zero when it is past.
+/// Returns the time from now until the time `until`; zero if that time is past.
 fn left(until: Timestamp) -> Duration {
     Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
 }

@@ -1,4 +1,4 @@
-//! `docker exec`: commands in nodes, from their creation to their exit code.
+//! Endpoints for `docker exec`: commands in nodes, from the creation of an exec to its exit code.
 
 use std::sync::{Arc, PoisonError};
 
@@ -44,7 +44,7 @@ pub(super) fn create(engine: &ProxyState, container: &Container, body: &[u8], au
     if config.privileged {
         return Err(EngineProblem::new(StatusCode::FORBIDDEN, "access denied: privileged commands are not allowed on this engine"));
     }
-    // Nodes have a single user; other users get the engine's own error message.
+    // Nodes have a single user. For another user, the agent gets the error message of a real engine.
     if let Some(user) = config.user.as_deref().filter(|user| !matches!(*user, "" | "0" | "root" | "0:0" | "root:root")) {
         return Err(EngineProblem::bad_request(format!("unable to find user {user}: no matching entries in passwd file")));
     }
@@ -70,7 +70,7 @@ pub(super) fn start(engine: &Arc<ProxyState>, id: &str, mut request: Request<Byt
     let asked: Start = read(request.body())?;
     let container = engine.find(&record.node)?;
     runs(engine, container, &container.id)?;
-    // Only the request that changes the state from created to running runs the command.
+    // Only the request that changes the state of the exec from created to running runs the command.
     let mine = record.state.send_if_modified(|state| {
         let created = *state == ExecState::Created;
         if created {
@@ -88,7 +88,7 @@ pub(super) fn start(engine: &Arc<ProxyState>, id: &str, mut request: Request<Byt
     }
     let content = HeaderValue::from_static("application/vnd.docker.raw-stream");
     let Some(upgrade) = upgrade else {
-        // A client that does not upgrade gets the output as the body, and has no stdin.
+        // A client that does not upgrade the connection gets the output as the response body, and cannot send input.
         let (ours, theirs) = tokio::io::duplex(PIECE);
         engine.tasks.spawn(async move { session.run(None, tokio::io::empty(), ours).await });
         let stream = tokio_util::io::ReaderStream::new(theirs);

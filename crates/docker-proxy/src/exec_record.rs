@@ -1,4 +1,4 @@
-//! Records of the execs of a trial.
+//! Records of the execs (commands started with `docker exec`) of a trial.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::container::{Container, opaque};
 use super::problem::EngineProblem;
 use chaosrun_cluster::{Resizer, Terminal};
 
-/// Largest number of stored execs. Beyond it, the oldest exec that does not run is removed.
+/// Largest number of stored execs. Beyond this number, the oldest exec that is not running is removed.
 const REMEMBERED: usize = 1024;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct ExecConfig {
     pub privileged: bool,
     pub user: Option<String>,
     pub working_dir: Option<String>,
-    /// Rows and columns; newer clients send them here.
+    /// Size of the terminal as rows and columns. Only newer clients send this field.
     console_size: Option<[u16; 2]>,
     pub env: Option<Vec<String>>,
     pub cmd: Option<Vec<String>>,
@@ -38,7 +38,7 @@ pub(super) enum ExecState {
     Ended { code: i32 },
 }
 
-/// Record of one exec, from its creation on.
+/// Record of one exec, a command that an agent runs in a node. The record exists from the creation of the exec on.
 #[derive(Debug)]
 pub(super) struct ExecRecord {
     pub id: String,
@@ -50,10 +50,10 @@ pub(super) struct ExecRecord {
     pub screen: Mutex<Screen>,
 }
 
-/// Terminal of an exec that has one.
+/// Terminal of an exec. Unused if the exec has no terminal.
 #[derive(Default)]
 pub(super) struct Screen {
-    /// Size requested by the client, possibly before the command runs.
+    /// Terminal size requested by the client, possibly before the command runs.
     pub size: Option<Terminal>,
     pub resize: Option<Resizer>,
 }
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Screen {
     }
 }
 
-/// All execs of a trial.
+/// All stored execs of a trial.
 #[derive(Debug)]
 pub(super) struct Execs {
     secret: String,

@@ -1,4 +1,4 @@
-//! `filters` of a container list: `{"name": {"tikv": true}, "status": ["exited"]}`.
+//! Filters of the container list, from the query parameter `filters`, such as `{"name": {"tikv": true}, "status": ["exited"]}`.
 
 use indexmap::IndexMap;
 use regex::RegexBuilder;
@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::container::NETWORK;
 use super::problem::EngineProblem;
 
-/// Conditions for listing a container. Several values of a key are alternatives; all keys must match.
+/// Conditions under which a container is listed. Several values of a key are alternatives. All keys must match.
 #[derive(Debug, Default)]
 pub(super) struct ContainerFilter {
     wanted: IndexMap<String, Vec<String>>,
     names: Vec<regex::Regex>,
 }
 
-/// Properties of a container that filters can use.
+/// Properties of a container that are compared with the filters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub id: &'a str,
@@ -27,10 +27,10 @@ pub(super) struct Candidate<'a> {
 
 const STATUSES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
-/// Keys of filters that the engine knows but that no node has. A filter with such a key matches no container.
+/// Filter keys that the engine accepts but that never match a node. A filter with such a key matches no container.
 const NEVER: [&str; 9] = ["before", "since", "expose", "publish", "health", "is-task", "isolation", "label", "volume"];
 
-/// Limit for the compiled form of an agent's pattern, in bytes.
+/// Largest size in bytes of the compiled form of an agent's regular expression.
 const PATTERN_LIMIT: usize = 64 * 1024;
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ enum Values {
 }
 
 impl ContainerFilter {
-    /// Parses the JSON of the query parameter; an empty text means no filter.
+    /// Parses the JSON of the query parameter `filters`. An empty text means no filter.
     pub fn parse(text: &str) -> Result<Self, EngineProblem> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -79,7 +79,7 @@ impl ContainerFilter {
         }
     }
 
-    /// Returns true if the filter itself asks for stopped containers.
+    /// Returns true if the filter has a condition on the status. Stopped containers are then listed even without the parameter `all`.
     pub fn implies_all(&self) -> bool {
         self.wanted.contains_key("status")
     }

@@ -1,8 +1,8 @@
-//! Engine's stream format without a terminal: a header of 8 bytes before each piece.
+//! Stream format of the engine for output without a terminal: a header of 8 bytes before each piece.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Largest piece that is read and framed at once.
+/// Largest number of bytes that are read at once and sent as one frame.
 pub(super) const PIECE: usize = 32 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,12 +11,12 @@ pub(super) enum OutputStream {
     Stderr = 2,
 }
 
-/// Builds a frame: `[stream, 0, 0, 0, length as u32 big endian]` and the payload.
+/// Builds a frame of the engine's stream format: `[stream, 0, 0, 0, length as u32 big endian]`, followed by the payload.
 pub(super) fn frame(stream: OutputStream, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(8 + payload.len());
     out.put_u8(stream as u8);
     out.put_bytes(0, 3);
-    // Callers pass pieces, so the payload is never longer than the length field allows.
+    // The payload is at most one piece long, so its length always fits into the field.
     out.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
     out.put_slice(payload);
     out.freeze()

@@ -1,8 +1,8 @@
 //! Docker proxy: the part of the Docker Engine API that an agent may use, implemented over the `Cluster` trait.
 //!
-//! An agent is not trusted. Its `docker` command line talks only to this server on a unix socket. The server knows only the nodes of this
-//! trial, answers from the `Cluster` trait (so that both backends look the same), and passes no byte of the agent's HTTP to a real engine.
-//! It records every call that concerns a node. Requests that are not on the closed list of `route` are refused.
+//! An agent is not trusted. Its `docker` command line talks only to this server on a unix socket. The server contains only the nodes of
+//! this trial, and answers from the `Cluster` trait, so that both backends look the same. No byte of the agent's HTTP reaches a real
+//! engine. The server records every call that concerns a node, and refuses requests that are not on the closed list of `route`.
 
 mod archive;
 mod audit;

@@ -1,4 +1,4 @@
-//! Verbs that change a node, with the engine's wording: start, stop, restart, kill, pause, unpause, wait.
+//! Endpoints that change the state of a node, with the wording of the engine: start, stop, restart, kill, pause, unpause, wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +19,20 @@ use super::route::Lifecycle;
 use chaosrun_cluster::ClusterError;
 use chaosrun_event::{Actor, NodeState};
 
-/// Grace for `-1`, which means to wait without limit.
+/// Stop time that replaces the request parameter `-1`, which means to wait without limit.
 const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 const SIGKILL: i32 = 9;
 
 #[derive(Debug, Default, Deserialize)]
 struct Asked {
-    /// Seconds before SIGKILL.
+    /// Number of seconds between SIGTERM and SIGKILL.
     t: Option<i64>,
     signal: Option<String>,
 }
 
-/// Performs a verb. The verb runs to its end even when the client disconnects, as on a real engine. Only the end of the proxy aborts it.
+/// Performs an operation such as `stop` on a node, and returns the response. As on a real engine, the operation continues if the client
+/// disconnects. Only the end of the proxy aborts it.
 pub(super) async fn perform(engine: Arc<ProxyState>, verb: Lifecycle, name: String, text: &str, mut audit: Audit) -> Response {
     let text = text.to_owned();
     let tasks = engine.tasks.clone();
@@ -47,7 +48,7 @@ pub(super) async fn perform(engine: Arc<ProxyState>, verb: Lifecycle, name: Stri
         let answer = tokio::select! {
             biased;
             answer = work => answer.unwrap_or_else(IntoResponse::into_response),
-            // The call is recorded as aborted.
+            // The dropped audit value records the call as aborted.
             () = token.cancelled() => return EngineProblem::internal("the engine is shutting down").into_response(),
         };
         audit.finish(answer.status());
@@ -99,13 +100,13 @@ async fn change(engine: &ProxyState, verb: Lifecycle, name: &str, container: &Co
         Lifecycle::Unpause => (cluster.unpause(node, Actor::Agent).await, "unpause"),
     };
     match result {
-        // An engine starts processes and does not wait for readiness.
+        // A real engine starts processes and does not wait for readiness, so this proxy does not wait either.
         Ok(()) | Err(ClusterError::NotReady { .. }) => Ok(done()),
         Err(error) => Err(engine.failed(&error, id, &format!("Cannot {outward} container {name}"))),
     }
 }
 
-/// Parses a signal: `SIGTERM`, `TERM`, `term`, `15`; an empty text means SIGKILL.
+/// Parses a signal such as `SIGTERM`, `TERM`, `term` or `15`. An empty text means SIGKILL.
 fn signal(text: &str) -> Result<i32, EngineProblem> {
     let bad = || EngineProblem::bad_request(format!("Invalid signal: {text}"));
     if text.is_empty() {
@@ -144,7 +145,7 @@ pub(super) async fn wait(engine: &ProxyState, container: &Container, text: &str)
             (NodeState::Exited { .. } | NodeState::Created, true) => {}
         }
         match changes.recv().await {
-            // The exit counts, even if the node is already running again.
+            // The exit is reported even if the node is already running again.
             Ok(change) if change.node == node && matches!(change.state, NodeState::Exited { .. }) => {
                 return Ok(Json(json!({ "Error": null, "StatusCode": exited(&change.state).unwrap_or(0) })).into_response());
             }

@@ -1,4 +1,4 @@
-//! Times of the lines of log files: an index that samples the sizes of all log files gives the time of a line with a precision of
+//! Times of the lines of log files. An index samples the sizes of all log files, and gives the time of a line with a precision of
 //! [`SAMPLE`].
 
 use std::path::PathBuf;
@@ -12,19 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use chaosrun_cluster::Cluster;
 
-/// Precision of the time of a line.
+/// Interval between two samples of the log sizes, which is the precision of the time of a line.
 const SAMPLE: Duration = Duration::from_millis(200);
 
-/// Largest number of samples per node, enough for hours of a busy log. Beyond this number every second sample is dropped.
+/// Largest number of samples per node, sufficient for hours of a busy log. Beyond this number, every second sample is dropped.
 const SAMPLES: usize = 65_536;
 
-/// Samples of each node: (size of the file in bytes, time when this size was first seen), both ascending.
+/// Size samples of the log file of each node. A sample is the size in bytes and the time when the file first had this size, both ascending.
 #[derive(Debug, Clone)]
 pub(super) struct Index(Arc<IndexMap<String, Samples>>);
 
 type Samples = Mutex<Vec<(u64, Timestamp)>>;
 
-/// Creates an index, and the body of the task that updates it.
+/// Creates an empty index, and returns it with the future of the task that adds samples.
 pub(super) fn index(cluster: &Arc<dyn Cluster>, token: CancellationToken) -> (Index, impl Future<Output = ()> + Send + 'static) {
     let files: Vec<(String, PathBuf)> =
         cluster.topology().nodes.iter().filter_map(|node| Some((node.name.clone(), cluster.log_file(&node.name)?))).collect();
@@ -39,7 +39,7 @@ pub(super) fn index(cluster: &Arc<dyn Cluster>, token: CancellationToken) -> (In
                 _ = ticks.tick() => {}
             }
             for (node, path) in &files {
-                // A stat of a local file is too quick to need a blocking thread.
+                // The metadata of a local file is read so quickly that no blocking thread is needed.
                 if let Ok(metadata) = std::fs::metadata(path) {
                     kept.note(node, metadata.len(), Timestamp::now());
                 }
@@ -65,7 +65,8 @@ impl Index {
         }
     }
 
-    /// Returns the time at which the byte at `offset` had been written; the current time if no sample contains that byte.
+    /// Returns the time at which the byte at `offset` of the node's log was first sampled. Returns the current time if no sample contains
+    /// the byte.
     pub fn time(&self, node: &str, offset: u64) -> Timestamp {
         let Some(samples) = self.0.get(node) else { return Timestamp::now() };
         let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +74,7 @@ impl Index {
         samples.get(place).map_or_else(Timestamp::now, |(_, at)| *at)
     }
 
-    /// Returns the number of bytes that had been written by `at`.
+    /// Returns the size in bytes of the node's log at the time `at`.
     pub fn size(&self, node: &str, at: Timestamp) -> u64 {
         let Some(samples) = self.0.get(node) else { return 0 };
         let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);

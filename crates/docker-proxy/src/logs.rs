@@ -1,4 +1,4 @@
-//! `docker logs`: a node's log file in the engine's stream format.
+//! Endpoint for `docker logs`: the log file of a node in the stream format of the engine.
 //!
 //! The file contains no times. An index that samples the sizes of all log files gives the time of a line with a precision of [`SAMPLE`],
 //! which is enough for `--since`, `--until` and `--timestamps`.
@@ -28,10 +28,10 @@ use super::problem::EngineProblem;
 use chaosrun_cluster::{Cluster, NodeChange};
 use chaosrun_event::NodeState;
 
-/// Interval at which a followed file is checked.
+/// Interval at which a followed log file is checked for new content.
 const FOLLOW: Duration = Duration::from_millis(50);
 
-/// Longest line with one time stamp, in bytes. A longer line is split.
+/// Largest length in bytes of a line with one time stamp. A longer line is split.
 const LINE: usize = 64 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,7 +52,7 @@ struct Asked {
     until: String,
 }
 
-/// Parses Unix seconds such as `1700000000.123`. Returns `None` for an empty text or 0, which set no bound.
+/// Parses Unix seconds such as `1700000000.123`. Returns `None`, which means no bound, for an empty text and for 0.
 pub(super) fn moment(text: &str) -> Result<Option<Timestamp>, EngineProblem> {
     let bad = || EngineProblem::bad_request(format!("invalid timestamp \"{text}\""));
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -74,11 +74,11 @@ pub(super) fn serve(engine: &ProxyState, container: &Container, text: &str) -> R
     let node = container.node.name.clone();
     let since = moment(&asked.since)?;
     let until = moment(&asked.until)?;
-    // Subscribed before the first read, so that the end of the node is not missed.
+    // The subscription precedes the first read, so that the end of the node is not missed.
     let changes = engine.cluster.changes();
     let (pieces, mut receiver) = mpsc::channel::<io::Result<Bytes>>(4);
     let path = engine.cluster.log_file(&node);
-    // Both outputs of a node are in one file, which is served as stdout.
+    // One file contains both outputs of a node, and is served as stdout.
     if let (true, Some(path)) = (asked.stdout.0, path) {
         let end = until.map(|at| engine.logs.size(&node, at));
         let start = since.map_or(0, |at| engine.logs.size(&node, at));
@@ -96,7 +96,7 @@ pub(super) fn serve(engine: &ProxyState, container: &Container, text: &str) -> R
             tokio::select! {
                 () = token.cancelled() => {}
                 sent = tailing.run(&path, start, tail, changes) => if let Err(error) = sent {
-                    // The client sees an aborted stream, as on an engine whose disk fails.
+                    // The client gets an aborted stream, as from an engine whose disk fails.
                     let _ = tailing.pieces.send(Err(error)).await;
                 },
             }
@@ -109,11 +109,11 @@ pub(super) fn serve(engine: &ProxyState, container: &Container, text: &str) -> R
 
 struct Tailing {
     cluster: Arc<dyn Cluster>,
-    /// Set when lines are sent with their time.
+    /// Index of line times; `None` if the client has requested lines without times.
     index: Option<Index>,
     node: String,
     pieces: mpsc::Sender<io::Result<Bytes>>,
-    /// Size at which to stop, when an upper bound was requested.
+    /// File offset at which the stream ends; `None` if the client has requested no upper bound of time.
     end: Option<u64>,
     follow: bool,
 }
@@ -122,7 +122,7 @@ impl Tailing {
     async fn run(&self, path: &Path, start: u64, tail: Option<usize>, mut changes: broadcast::Receiver<NodeChange>) -> io::Result<()> {
         let mut file = match File::open(path).await {
             Ok(file) => file,
-            // The node never started, so it printed nothing.
+            // The node never started, so the log is empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -134,7 +134,7 @@ impl Tailing {
         file.seek(SeekFrom::Start(place)).await?;
         let mut line = Vec::new();
         loop {
-            // The state is read before the file, so that the node's last output is not missed.
+            // The node state is read before the file, so that the last output of the node is not missed.
             let alive = self.alive();
             if !self.pass_on(&mut file, &mut place, &mut line).await? {
                 return Ok(());
@@ -156,7 +156,7 @@ impl Tailing {
         self.cluster.status().iter().any(|status| status.node == self.node && alive(&status.state))
     }
 
-    /// Sends new content. Returns false when the client has disconnected.
+    /// Sends the content that was added to the log file. Returns false if the client has disconnected.
     async fn pass_on(&self, file: &mut File, place: &mut u64, line: &mut Vec<u8>) -> io::Result<bool> {
         let mut buffer = vec![0_u8; PIECE];
         loop {
@@ -184,7 +184,7 @@ impl Tailing {
         }
     }
 
-    /// Sends the line that ends before `end`, with its time.
+    /// Sends the collected line, which ends before the file offset `end`, with its time. Returns false if the client has disconnected.
     async fn flush(&self, end: u64, line: &mut Vec<u8>) -> io::Result<bool> {
         let (Some(index), false) = (&self.index, line.is_empty()) else { return Ok(true) };
         let mut text = format!("{:.9} ", index.time(&self.node, end.saturating_sub(1))).into_bytes();
@@ -197,7 +197,7 @@ impl Tailing {
     }
 }
 
-/// Returns the offset of the last `lines` lines within the first `end` bytes.
+/// Returns the offset at which the last `lines` lines of the first `end` bytes begin.
 async fn beginning_of_last(file: &mut File, lines: usize, end: u64) -> io::Result<u64> {
     if lines == 0 {
         return Ok(end);
@@ -212,7 +212,7 @@ async fn beginning_of_last(file: &mut File, lines: usize, end: u64) -> io::Resul
         file.read_exact(&mut block[..size]).await?;
         for (place, byte) in block[..size].iter().enumerate().rev() {
             let after = start + place as u64 + 1;
-            // The newline at the end of the last line starts no further line.
+            // The newline at the end of the last line does not start another line.
             if *byte == b'\n' && after < end {
                 wanted -= 1;
                 if wanted == 0 {

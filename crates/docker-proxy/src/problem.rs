@@ -1,4 +1,4 @@
-//! Error response with the real engine's format and wording: `{"message": "..."}` and a status.
+//! Error response in the format and wording of the real engine: `{"message": "..."}` and a status.
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -1,14 +1,14 @@
-//! Closed list of accepted requests, as a pure function of method and path.
+//! Closed list of the requests that the docker proxy accepts, as a pure function of method and path.
 
 use axum::http::Method;
 
 use super::problem::EngineProblem;
 
-/// Newest supported version of the API; clients negotiate down to it.
+/// Newest supported version of the Docker Engine API, as major and minor number. Clients negotiate down to this version.
 pub(super) const API_VERSION: (u32, u32) = (1, 41);
 pub(super) const MIN_API_VERSION: (u32, u32) = (1, 24);
 
-/// Parsed request. Texts are the names of containers or execs as the client wrote them.
+/// Kind of a parsed request. Texts are names or ids of containers and execs as the client sent them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProxyRoute {
     Ping,
@@ -27,9 +27,9 @@ pub(super) enum ProxyRoute {
     ExecStart(String),
     ExecResize(String),
     ExecInspect(String),
-    /// Lookup of an image, a network or a volume that does not exist. `docker inspect` tries all of them.
+    /// Query for an image, a network or a volume, none of which exists. `docker inspect` tries all of them.
     Absent(&'static str, String),
-    /// Request that is not allowed, known or unknown.
+    /// Request that the proxy does not allow, known or unknown.
     Refused,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum Lifecycle {
 }
 
 impl ProxyRoute {
-    /// Parses method and path. The path may begin with a version, `/v1.41`.
+    /// Parses the method and the path of a request. The path may begin with an API version such as `/v1.41`.
     pub fn parse(method: &Method, path: &str) -> Result<Self, EngineProblem> {
         let mut words: Vec<&str> = path.split('/').skip(1).collect();
         if let Some(version) = words.first().and_then(|word| version(word)) {
@@ -85,7 +85,7 @@ impl ProxyRoute {
         })
     }
 
-    /// Returns the name of the verb in the audit record.
+    /// Returns the name of the request kind for the audit record.
     pub const fn verb(&self) -> &'static str {
         match self {
             Self::Ping => "ping",
@@ -114,7 +114,7 @@ impl ProxyRoute {
     }
 }
 
-/// Parses `v1.41` into numbers.
+/// Parses an API version such as `v1.41` into major and minor number.
 fn version(word: &str) -> Option<(u32, u32)> {
     let (major, minor) = word.strip_prefix('v')?.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
@@ -135,7 +135,7 @@ fn check((major, minor): (u32, u32)) -> Result<(), EngineProblem> {
     Ok(())
 }
 
-/// Percent-decodes a name. Valid names and ids need no encoding, so an unusual one is simply not found.
+/// Percent-decodes a name. Valid names and ids need no encoding, so an unusual name is simply not found.
 fn name(word: &str) -> Result<String, EngineProblem> {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word.bytes();

@@ -1,4 +1,4 @@
-//! Server: one unix socket, HTTP/1.1, one task per connection.
+//! Server of the docker proxy: HTTP/1.1 on one unix socket, with one task per connection.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,10 +25,10 @@ use chaosrun_base::task::Tasks;
 use chaosrun_cluster::Cluster;
 use chaosrun_event::emit::Emitter;
 
-/// Largest number of concurrent connections. Further connections wait in the kernel's queue.
+/// Largest number of simultaneous connections. Further connections wait in the kernel's queue.
 const CONNECTIONS: usize = 256;
 
-/// Pause before the next attempt when accepting a connection failed.
+/// Pause before the next attempt after accepting a connection has failed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Error)]
@@ -37,11 +37,12 @@ pub enum DockerProxyError {
     Listen { path: PathBuf, source: io::Error },
 }
 
-/// Docker proxy of one trial.
+/// Docker proxy of one trial; see [`DockerProxy::start`].
 #[derive(Debug)]
 pub struct DockerProxy;
 
-/// Running docker proxy. Ends with [`DockerProxyHandle::stop`]. If the handle is dropped without it, the proxy's tasks are cancelled.
+/// Running docker proxy. [`DockerProxyHandle::stop`] ends the proxy. If the handle is dropped without this call, the tasks of the proxy are
+/// cancelled.
 #[derive(Debug)]
 pub struct DockerProxyHandle {
     socket: PathBuf,
@@ -50,10 +51,10 @@ pub struct DockerProxyHandle {
 }
 
 impl DockerProxy {
-    /// Listens on the socket and serves until the handle is stopped. Every call becomes an event.
+    /// Listens on the socket and serves requests until the handle is stopped. The proxy emits an event for every recorded call.
     ///
     /// # Errors
-    /// The socket cannot be created: the folder is missing, or the path is in use or too long.
+    /// Returns an error if the socket cannot be created: the folder is missing, or the path is in use or too long.
     pub fn start(cluster: Arc<dyn Cluster>, settings: ProxySettings, emitter: Emitter) -> Result<DockerProxyHandle, DockerProxyError> {
         let failed = |source| DockerProxyError::Listen { path: settings.socket.clone(), source };
         let listener = UnixListener::bind(&settings.socket).map_err(failed)?;
@@ -84,7 +85,7 @@ impl DockerProxy {
 }
 
 impl DockerProxyHandle {
-    /// Ends every connection and every command that was started through the proxy, then removes the socket.
+    /// Ends all connections and all commands that were started through the proxy, then removes the socket.
     pub async fn stop(self) {
         self.token.cancel();
         self.tasks.close();
@@ -118,7 +119,7 @@ async fn accept(listener: UnixListener, engine: Arc<ProxyState>) {
             }
             Err(error) => {
                 engine.emitter.warn(format!("the engine cannot accept a connection: {error}"));
-                // Out of file descriptors: only the end of another connection helps, and there is no notification of it.
+                // No file descriptor is free. Only the end of another connection helps, and no notification of it exists.
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -133,7 +134,7 @@ async fn serve(stream: UnixStream, engine: Arc<ProxyState>) {
     });
     let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::select! {
-        // A broken connection concerns only its client.
+        // A broken connection concerns only the client of that connection.
         _ = connection => {}
         () = token.cancelled() => {}
     }

@@ -1,4 +1,4 @@
-//! Running command of `docker exec`: its output streams, and the client's input.
+//! Running command of `docker exec`: copies the output of the command and the input of the client.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -14,25 +14,25 @@ use super::exec_record::{ExecRecord, ExecState, Screen};
 use super::frames::{OutputStream, PIECE, frame};
 use chaosrun_cluster::{ClusterError, ExecRequest, Running, Terminal};
 
-/// Time without output after which a command that has ended is complete. A process left behind may hold the pipe open without end.
+/// Time without output after which an ended command is complete. A process that the command left behind may hold the pipe open forever.
 const SILENCE: Duration = Duration::from_millis(100);
-/// Longest wait for output after the command itself has ended.
+/// Longest wait for further output after the command has ended.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Size of a terminal if the client specifies none.
+/// Size of a terminal if the client requests no size.
 const SCREEN: Terminal = Terminal { rows: 24, columns: 80 };
 
-/// Exit code of a command that cannot be executed, as in the real runtime.
+/// Exit code of a command that cannot be executed, as in the container runtime.
 const NOT_EXECUTABLE: i32 = 126;
 
-/// Session of one exec: state of the proxy, and record of the exec.
+/// Running command of one exec: state of the proxy, and record of the exec.
 pub(super) struct ExecSession {
     pub engine: Arc<ProxyState>,
     pub record: Arc<ExecRecord>,
 }
 
 impl ExecSession {
-    /// Runs the command. `reader` has the client's input, when `attached`; `writer` takes the output.
+    /// Runs the command of the exec. `reader` provides the input of the client if `attached` is present. `writer` receives the output.
     pub async fn run<R, W>(self, attached: Option<()>, reader: R, mut writer: W)
     where
         R: AsyncRead + Send + Unpin,
@@ -44,7 +44,7 @@ impl ExecSession {
         let exec = ExecRequest {
             command: self.record.command.clone(),
             env: config.env.iter().flatten().filter_map(pair).collect(),
-            // Empty means the node's own directory.
+            // An empty value means the node's own directory.
             dir: config.working_dir.as_deref().map(PathBuf::from).unwrap_or_default(),
             interactive: interactive || config.tty,
             terminal: config.tty.then(|| self.screen().size.unwrap_or(SCREEN)),
@@ -55,7 +55,7 @@ impl ExecSession {
                 let resized = {
                     let mut screen = self.screen();
                     screen.resize = running.resize.take();
-                    // The client may have sent the size while the command was starting.
+                    // The client may have sent the terminal size while the command was starting.
                     screen.resize.as_ref().zip(screen.size).map(|(resize, size)| resize(size))
                 };
                 if let Some(resized) = resized {
@@ -71,7 +71,7 @@ impl ExecSession {
                 NOT_EXECUTABLE
             }
         };
-        // Set before the stream ends, since a client then asks for the code at once.
+        // The exit code is set before the stream ends, since a client then requests the code at once.
         self.record.state.send_replace(ExecState::Ended { code });
         let _ = writer.shutdown().await;
     }
@@ -97,7 +97,7 @@ impl ExecSession {
         }
     }
 
-    /// Copies the streams until the command has ended and its output was passed on. Returns the exit code.
+    /// Copies output and input until the command has ended and all its output was passed on. Returns the exit code.
     async fn carry<R, W>(&self, running: Running, interactive: bool, reader: R, writer: &mut W) -> i32
     where
         R: AsyncRead + Send + Unpin,
@@ -109,7 +109,7 @@ impl ExecSession {
             if let (true, Some(stdin)) = (interactive, stdin) {
                 type_in(reader, stdin).await;
             }
-            // The end of the input is not the end of the command.
+            // The end of the input does not end the command.
             std::future::pending::<Infallible>().await
         };
         let shown = Shown { tty, stdout: self.record.config.attach_stdout, stderr: self.record.config.attach_stderr };
@@ -138,7 +138,7 @@ struct Shown {
     stderr: bool,
 }
 
-/// Copies both output streams until they end, or until the command has `ended` and no more output arrives.
+/// Copies stdout and stderr to `writer` until both end. Also ends when the command has `ended` and no more output arrives.
 async fn show<O, E, W>(mut stdout: O, mut stderr: E, writer: &mut W, shown: Shown, mut ended: watch::Receiver<bool>)
 where
     O: AsyncRead + Send + Unpin,
@@ -188,8 +188,8 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, tty: bool, stream: OutputS
     writer.flush().await
 }
 
-/// Copies the client's input until it ends, then closes the command's stdin. A terminal gets every byte unchanged and interprets Enter,
-/// Ctrl-C and Ctrl-D itself.
+/// Copies the client's input to the command until the input ends, then closes the command's stdin. A terminal gets every byte unchanged,
+/// and interprets Enter, Ctrl-C and Ctrl-D itself.
 async fn type_in<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reader: R, mut stdin: W) {
     let mut buffer = vec![0_u8; PIECE];
     loop {

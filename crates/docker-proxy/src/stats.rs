@@ -1,4 +1,4 @@
-//! `docker stats` and `docker top`: resource usage of a node, and its processes.
+//! Endpoints for `docker stats` and `docker top`: resource usage of a node, and processes of a node.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::engine::ProxyState;
 use super::problem::EngineProblem;
 use chaosrun_cluster::{NodeUsage, ProcessInfo};
 
-/// Interval between two measurements, the same as in an engine.
+/// Interval between two measurements of a node. An engine uses the same interval.
 const EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
@@ -33,7 +33,7 @@ const fn yes() -> QueryFlag {
     QueryFlag(true)
 }
 
-/// Measurement of a node and of the machine.
+/// Measurement of the resource usage of a node and of the machine.
 #[derive(Debug, Clone)]
 struct Sample {
     at: Timestamp,
@@ -43,7 +43,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// Measures a node. A node that does not run uses nothing.
+    /// Measures the resource usage of a node. A node that is not running uses nothing.
     async fn take(engine: &ProxyState, node: &str) -> Self {
         let usage = engine.cluster.usage(node).await.unwrap_or_default();
         Self { at: Timestamp::now(), usage, machine: machine() }
@@ -134,7 +134,7 @@ pub(super) async fn top(engine: &ProxyState, container: &Container, text: &str) 
     Ok(Json(json!({ "Titles": titles, "Processes": rows })).into_response())
 }
 
-/// Column of `ps`.
+/// Column of the process table that `docker top` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Column {
     title: &'static str,
@@ -150,7 +150,7 @@ enum What {
     Elapsed,
     Command,
     Name,
-    /// Column that is not supported here.
+    /// Column that the proxy does not support.
     Unknown,
 }
 
@@ -187,7 +187,7 @@ const FULL: [Column; 8] = [
     Column::new("CMD", What::Command),
 ];
 
-/// Returns the columns selected by the arguments of `ps`: those of `-o`, otherwise those of `-ef`.
+/// Returns the columns selected by the arguments of `ps`: those of the option `-o`, otherwise the columns of `ps -ef`.
 fn columns(arguments: &str) -> Result<Vec<Column>, EngineProblem> {
     let mut words = arguments.split_whitespace();
     let mut listed = None;
@@ -219,7 +219,7 @@ fn columns(arguments: &str) -> Result<Vec<Column>, EngineProblem> {
     listed.split(',').map(column).collect()
 }
 
-/// Formats `HH:MM:SS`, as `ps` does.
+/// Formats a duration as `HH:MM:SS`, like `ps` does.
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)

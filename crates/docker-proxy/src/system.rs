@@ -1,4 +1,4 @@
-//! `/_ping`, `/version`, `/info`: the minimum that clients need.
+//! Endpoints `/_ping`, `/version` and `/info`, with the minimum of data that clients need.
 
 use axum::Json;
 use axum::http::{HeaderName, Method, header};
@@ -9,7 +9,7 @@ use super::engine::ProxyState;
 use super::route::{API_VERSION, MIN_API_VERSION};
 use chaosrun_event::NodeState;
 
-/// Engine version whose API and wording are imitated.
+/// Engine version whose API and wording the proxy imitates.
 const ENGINE_VERSION: &str = "20.10.24";
 
 pub(super) fn ping(method: &Method) -> Response {
@@ -71,7 +71,7 @@ pub(super) fn info(engine: &ProxyState) -> Response {
     .into_response()
 }
 
-/// Architecture in Go's naming.
+/// Returns the processor architecture of this machine in Go's naming.
 pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

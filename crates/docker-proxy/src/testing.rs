@@ -26,7 +26,7 @@ struct Node {
     since: Instant,
 }
 
-/// Cluster whose nodes run `sh -c SCRIPT`, each in its own process group.
+/// Test cluster whose nodes are processes `sh -c SCRIPT`, each in its own process group.
 pub struct Processes {
     topology: Topology,
     script: String,
@@ -61,7 +61,7 @@ impl Processes {
         node.starts += u32::from(pid.is_some() && pid != node.pid);
         (node.pid, node.since, node.state) = (pid, Instant::now(), state.clone());
         drop(nodes);
-        // There may be no receiver.
+        // Sending fails if no receiver exists.
         let _ = self.changes.send(NodeChange { node: name.into(), state, by });
     }
 
@@ -81,7 +81,7 @@ impl Processes {
         }
     }
 
-    /// Runs a command. With `clear` it has only the requested environment.
+    /// Starts a command. If `clear` is true, the environment of the command contains only the requested variables.
     fn run(exec: &ExecRequest, clear: bool) -> Result<Running, ClusterError> {
         let mut command = Command::new(&exec.command[0]);
         if clear {
@@ -98,7 +98,7 @@ impl Processes {
         chaosrun_base::task::spawn(async move {
             let status = child.wait().await.expect("waits");
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-            // There may be no receiver.
+            // Sending fails if no receiver exists.
             let _ = tx.send(code);
         });
         let group = Pid::from_raw(i32::try_from(pid).expect("a pid"));
@@ -106,7 +106,7 @@ impl Processes {
             // The process may have ended.
             let _ = killpg(group, Signal::SIGKILL);
             Box::pin(async move {
-                // Members that were not reaped yet are still found.
+                // Members of the process group that were not reaped yet are still found.
                 while killpg(group, None).is_ok() {
                     tokio::task::yield_now().await;
                 }

@@ -17,7 +17,7 @@ use chaosrun_event::emit::{DispatcherMessage, Emitter};
 use chaosrun_event::{Actor, EventKind};
 use chaosrun_node::docker_cli as docker;
 
-/// Script of a node: prints the node's name, then ends at once on SIGTERM.
+/// Shell script of a test node: prints two lines with the node's name, then waits, and exits with code 3 on SIGTERM.
 const NODE: &str = "echo $NODE one; echo $NODE two; trap 'exit 3' TERM; while :; do sleep 0.02; done";
 
 struct Rig {
@@ -39,7 +39,7 @@ enum Client {
     Stock,
 }
 
-/// Returns our own client, and the stock client if it is installed.
+/// Returns the clients to test: our own client, and the stock docker CLI if it is installed.
 fn clients() -> Vec<Client> {
     let stock = test_requirements::program("docker").is_some();
     if stock { vec![Client::Ours, Client::Stock] } else { vec![Client::Ours] }
@@ -60,7 +60,7 @@ impl Rig {
         self.dir.path().join("e.sock")
     }
 
-    /// Waits until the node's log contains the text.
+    /// Waits until the log of the node contains the text.
     async fn printed(&self, node: &str, text: &str) {
         let path = self.cluster.log_file(node).expect("a log");
         while !std::fs::read_to_string(&path).is_ok_and(|log| log.contains(text)) {
@@ -89,7 +89,7 @@ impl Rig {
             Client::Stock => {
                 let mut child = stock(&host, self.dir.path()).args(&words).spawn().expect("spawns");
                 let mut pipe = child.stdin.take().expect("piped");
-                // The command need not read its input.
+                // The command may ignore its input.
                 let _ = pipe.write_all(stdin).await;
                 drop(pipe);
                 let output = child.wait_with_output().await.expect("ends");
@@ -98,7 +98,7 @@ impl Rig {
         }
     }
 
-    /// Verb, node, detail and status of the calls so far.
+    /// Returns verb, node, detail and status of the calls that were recorded since the last call of this method.
     fn calls(&mut self) -> Vec<(String, Option<String>, String, u16)> {
         let mut calls = Vec::new();
         while let Ok(message) = self.events.try_recv() {
@@ -306,14 +306,14 @@ async fn commands_run_in_nodes() {
         let said = rig.docker_in(client, &["exec", "-i", "-e", "A=5", "pd1", "sh", "-c", "cat; echo $A"], b"typed\n").await;
         assert_eq!((said.code, said.out.as_str()), (0, "typed\n5\n"), "{client:?} {}", said.err);
         let said = rig.docker_in(client, &["exec", "-t", "pd1", "sh", "-c", "echo a; echo b >&2"], b"").await;
-        // Without frames, since a terminal has one stream. These nodes have no terminal; tests/it/agent.rs has one.
+        // A terminal has one stream, so the output has no frames. These nodes have no terminal; tests/it/agent.rs has a node with one.
         assert!(said.out.len() == 4 && said.out.contains("a\n") && said.out.contains("b\n"), "{:?}", said.out);
         let said = rig.docker_in(client, &["exec", "pd1", "no-such-program"], b"").await;
         assert_eq!(said.code, 126);
         assert!(said.out.contains("exec: \"no-such-program\": executable file not found in $PATH: unknown"), "{}", said.out);
         let said = rig.docker_in(client, &["exec", "pd1", "head", "-c", "3000000", "/dev/zero"], b"").await;
         assert_eq!((said.code, said.out.len()), (0, 3_000_000));
-        // A process left behind holds the command's output open; the command counts as ended nevertheless.
+        // A process left behind holds the output of the command open. The command nevertheless counts as ended.
         let said = rig.docker_in(client, &["exec", "pd1", "sh", "-c", "sleep 60 & echo pid $!"], b"").await;
         let pid = said.out.trim().strip_prefix("pid ").expect("a pid").parse().expect("a number");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("was running");

@@ -1,4 +1,4 @@
-//! Start and end times of nodes for `docker ps` and `inspect`, derived from the cluster's changes.
+//! Start and end times of nodes for `docker ps` and `docker inspect`, derived from the state changes of the cluster.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use chaosrun_cluster::{Cluster, NodeChange, NodeStatus};
 use chaosrun_event::NodeState;
 
-/// Times of one node.
+/// Start and end times of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Times {
     pub started: Option<Timestamp>,
@@ -21,16 +21,16 @@ pub(super) struct Times {
 
 type Table = Arc<IndexMap<String, Times>>;
 
-/// Reader of the times. Cheap to read, updated by [`follow`].
+/// Reader of the start and end times of all nodes. The task of [`follow`] updates the times.
 #[derive(Debug, Clone)]
 pub(super) struct ClockReader {
     table: watch::Receiver<Table>,
-    /// Start of the proxy, shown as the creation time of the nodes.
+    /// Time shown as the creation time of all nodes: the earliest start of a node, or the start of the proxy if no node has started.
     pub created: Timestamp,
 }
 
 impl ClockReader {
-    /// Returns the times of the node. Takes the current status into account, since the latest change may not have been processed yet.
+    /// Returns the times of a node. Uses the current status too, since the latest state change may not have been processed yet.
     pub fn of(&self, status: &NodeStatus) -> Times {
         let table = self.table.borrow();
         let mut times = table.get(&status.node).cloned().unwrap_or(Times { started: None, finished: None, state: NodeState::Created });
@@ -41,7 +41,7 @@ impl ClockReader {
 }
 
 impl Times {
-    /// Records that the node entered `state` at `at`.
+    /// Updates the times after the node entered `state` at the time `at`.
     fn turn(&mut self, state: &NodeState, at: Timestamp) {
         match state {
             NodeState::Running if !matches!(self.state, NodeState::Running | NodeState::Paused) => self.started = Some(at),
@@ -53,13 +53,14 @@ impl Times {
     }
 }
 
-/// Returns the start of the current state.
+/// Returns the time at which the current state of a node began.
 fn began(status: &NodeStatus) -> Timestamp {
     let since = SignedDuration::try_from(status.since).unwrap_or(SignedDuration::ZERO);
     Timestamp::now().checked_sub(since).unwrap_or_else(|_| Timestamp::now())
 }
 
-/// Creates a clock, and the body of the task that updates it. `changes` must be subscribed before `status` is read.
+/// Creates a reader of the times, and returns it with the future of the task that updates the times.
+/// The state changes are subscribed before the status is read, so that no change is missed.
 pub(super) fn follow(cluster: Arc<dyn Cluster>, token: CancellationToken) -> (ClockReader, impl Future<Output = ()> + Send + 'static) {
     let mut changes = cluster.changes();
     let mut table: IndexMap<String, Times> = IndexMap::new();
@@ -82,7 +83,7 @@ pub(super) fn follow(cluster: Arc<dyn Cluster>, token: CancellationToken) -> (Cl
     (ClockReader { table: reader, created }, task)
 }
 
-/// Returns the next change: `None` at the end, and `Err` if changes were missed.
+/// Returns the next state change of a node, or `None` at the end. Returns `Err` if changes were missed.
 async fn next(changes: &mut broadcast::Receiver<NodeChange>, token: &CancellationToken) -> Option<Result<NodeChange, ()>> {
     tokio::select! {
         () = token.cancelled() => None,
@@ -101,7 +102,7 @@ fn resync(table: &mut IndexMap<String, Times>, status: &[NodeStatus]) {
     }
 }
 
-/// Formats a moment as the engine does. `None` becomes the engine's zero time, which means "never".
+/// Formats a time like the engine. `None` becomes the zero time of the engine, which means "never".
 pub(super) fn written(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "0001-01-01T00:00:00Z".into(), |at| at.to_string())
 }

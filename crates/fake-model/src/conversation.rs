@@ -1,16 +1,16 @@
-//! Assignment of requests to turns of the script. Each agent has its own conversation, even if several agents run concurrently with equal
-//! prompts.
+//! Assignment of requests to turns of the script. Each agent has its own conversation, even if several agents with equal prompts run
+//! concurrently.
 //!
-//! A request without an answer of a model begins a conversation. A repeated request continues the conversation that did not get its
-//! complete answer, like a client's retry. Any other request continues the conversation to which its last calls belong, by their ids.
-//! Without calls, it continues the conversation with the same first message and the same number of answers.
+//! A request that contains no answer of a model begins a conversation. A repeated request, such as a client's retry, continues the
+//! conversation that did not get its complete answer. Any other request continues the conversation in which the ids of its last tool calls
+//! were created. A request without tool calls continues the conversation with the same first message and the same number of answers.
 
 use std::collections::BTreeMap;
 
 use super::seen::RequestParts;
 use super::turn::Script;
 
-/// Largest number of conversations; the oldest are forgotten.
+/// Largest number of stored conversations. Beyond this number, the oldest conversations are forgotten.
 const MOST: usize = 10_000;
 
 #[derive(Debug, Default)]
@@ -23,61 +23,62 @@ pub struct Conversations {
 struct Conversation {
     first: String,
     tag: String,
-    /// Number of answers, by turn.
+    /// Number of answers that the conversation got from each turn, by index of the turn.
     used: Vec<u32>,
-    /// Number of errors sent so far before an answer, by turn.
+    /// Number of errors that the conversation got from each turn before its answer, by index of the turn.
     failed: Vec<u32>,
     requests: u64,
     answers: usize,
     state: State,
-    /// Digest of the last request.
+    /// Digest of the last request in the conversation.
     request: blake3::Hash,
-    /// Tokens of the previous prompt.
+    /// Number of tokens of the last prompt in the conversation.
     prompt: u64,
     paused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Waits for the next request.
+    /// The conversation waits for the next request.
     Free,
-    /// Is being answered.
+    /// The server is answering a request of the conversation.
     Busy,
-    /// The last request did not get its complete answer.
+    /// The last request of the conversation did not get its complete answer.
     Failed,
 }
 
-/// Turn chosen for a request.
+/// Turn of the script that answers a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChosenTurn {
     pub conversation: u64,
-    /// Index of the turn.
+    /// Index of the turn in the script.
     pub turn: usize,
-    /// True if the turn's error is sent instead of its answer.
+    /// True if the server sends the error of the turn instead of its answer.
     pub fails: bool,
-    /// Number of the request in the conversation, from 1.
+    /// Number of the request in the conversation, counted from 1.
     pub request: u64,
-    /// Id unique to this answer.
+    /// Id for the answer, different from the ids of all other answers.
     pub id: String,
     pub tag: String,
-    /// Tokens of the previous prompt.
+    /// Number of tokens of the previous prompt in the conversation.
     pub before: u64,
 }
 
-/// Reason why there is no turn for a request.
+/// Reason why no turn of the script can answer a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoTurn {
-    /// The last message of the request is the model's, although the model's last turn did not pause.
+    /// The request ends with a message of the model, although the model's last turn did not pause.
     Prefill,
-    /// The script has no more turns.
+    /// The script has no turn left for the conversation.
     Exhausted { conversation: u64, request: u64 },
 }
 
 impl Conversations {
-    /// Chooses the turn for a request, and counts that turn as used. The conversation is busy until [`Self::finish`].
+    /// Chooses the turn that answers a request, and counts the answer or the error. The conversation stays busy until [`Self::finish`] is
+    /// called.
     ///
     /// # Errors
-    /// No turn is left.
+    /// Returns the reason if no turn can answer the request.
     pub fn choose(&mut self, script: &Script, seen: &RequestParts, request: blake3::Hash) -> Result<ChosenTurn, NoTurn> {
         let number = self.find(seen, request).unwrap_or_else(|| self.begin(script, seen, request));
         let Some(conversation) = self.all.get_mut(&number) else {
@@ -109,7 +110,7 @@ impl Conversations {
         Ok(ChosenTurn { conversation: number, turn: at, fails, request: conversation.requests, id, tag: conversation.tag.clone(), before })
     }
 
-    /// Records that the answer was sent, completely or not.
+    /// Records that an answer of the conversation has ended. `whole` is true if the answer was sent completely.
     pub fn finish(&mut self, conversation: u64, whole: bool, paused: bool) {
         let Some(conversation) = self.all.get_mut(&conversation) else { return };
         conversation.state = if whole { State::Free } else { State::Failed };
@@ -135,8 +136,8 @@ impl Conversations {
     fn begin(&mut self, script: &Script, seen: &RequestParts, request: blake3::Hash) -> u64 {
         self.last += 1;
         let same = self.all.values().filter(|one| one.first == seen.first).count();
-        // The tag depends on the first message and on the number of earlier conversations that began with it, so that other concurrent
-        // conversations change no ids.
+        // The tag depends on the first message and on the number of earlier conversations with the same first message. Other concurrent
+        // conversations therefore do not change ids.
         let tag = blake3::hash(format!("{same} {}", seen.first).as_bytes()).to_hex()[..10].to_owned();
         let turns = script.turns.len();
         let conversation = Conversation {

@@ -1,4 +1,4 @@
-//! Decision about the answer to a request.
+//! Decision how the fake model answers a request.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::server::FakeServer;
 use super::turn::{Manners, TurnAnswer};
 use super::{anthropic, openai};
 
-/// Accepted request with its answer.
+/// Accepted request, with the answer that the server delivers.
 pub struct AcceptedRequest {
     pub delivery: Delivery,
     pub stream: bool,
@@ -29,7 +29,7 @@ pub struct AcceptedRequest {
     pub landing: Landing,
 }
 
-/// Refusal of a request.
+/// Refused request, with the error that the server sends.
 pub struct RefusedRequest {
     pub problem: Box<ApiProblem>,
     pub latency: Duration,
@@ -42,7 +42,7 @@ impl From<ApiProblem> for RefusedRequest {
     }
 }
 
-/// APIs that produce answers.
+/// API of a model provider that produces answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerApi {
     Messages,
@@ -102,7 +102,7 @@ impl InOrder {
     }
 }
 
-/// Reports to the conversation whether an answer was sent completely.
+/// Guard for the delivery of an answer. Reports to the conversation whether the answer was sent completely.
 pub struct Landing {
     server: Arc<FakeServer>,
     conversation: u64,
@@ -140,7 +140,7 @@ impl FakeServer {
         })
     }
 
-    /// Decides how a request is answered. Does everything except waiting for the latency.
+    /// Decides how the server answers a request. The caller only has to wait for the latency and to send the result.
     pub fn decide(
         self: &Arc<Self>,
         api: AnswerApi,

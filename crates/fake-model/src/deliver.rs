@@ -10,50 +10,50 @@ use futures_util::stream;
 use super::script::{CutAt, Malformed};
 use super::turn::Manners;
 
-/// Event of a stream, or a complete body.
+/// Text of one stream event or of a complete body, with a mark for significant events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamFrame {
     pub text: String,
     pub mark: Option<StreamMark>,
 }
 
-/// Mark of an event that is significant for clients.
+/// Mark of a stream event that has a special meaning for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamMark {
-    /// Reason why the model stopped.
+    /// The event contains the reason why the model stopped.
     Stop,
-    /// End of the answer.
+    /// The event ends the answer.
     End,
 }
 
-/// Answer in pieces, with the interval between the pieces and the way in which the answer ends.
+/// Answer in pieces, with the interval between the pieces and the kind of ending.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Delivery {
     pieces: Vec<Bytes>,
     every: Duration,
     ending: Ending,
-    /// Announced length of a body, if it has one.
+    /// Value of the header `content-length`; `None` for a stream and for a body whose length is not announced.
     pub length: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// The answer is complete.
+    /// The answer is sent completely.
     Whole,
-    /// Parts are missing, but the body ends normally.
+    /// A part of the answer is missing, but the body ends without a connection error.
     Clean,
-    /// The connection breaks in the middle.
+    /// The connection breaks before the end of the answer.
     Broken,
 }
 
-/// Notification about the end of a delivery.
+/// Observer of a delivery, which is notified at the end of the delivery.
 pub trait Flight: Send + 'static {
-    /// Called when everything was sent. If dropped without this call, the answer did not arrive.
+    /// Reports that all bytes were sent. If the observer is dropped without this call, the answer did not arrive.
     fn landed(&mut self);
 }
 
 impl Delivery {
-    /// Delivery of a stream's events.
+    /// Creates the delivery of the events of a stream.
     #[must_use]
     pub fn of_stream(mut frames: Vec<StreamFrame>, manners: &Manners) -> Self {
         if let Some(malformed) = &manners.malformed {
@@ -70,7 +70,7 @@ impl Delivery {
         Self::new(frames, manners, None)
     }
 
-    /// Delivery of a single body.
+    /// Creates the delivery of a single body.
     #[must_use]
     pub fn of_whole(text: String, manners: &Manners) -> Self {
         let text = match &manners.malformed {
@@ -79,7 +79,7 @@ impl Delivery {
             None => text,
         };
         let length = text.len();
-        // A body has no events. Its middle stands for the stop reason, and its last byte stands for the end.
+        // A body has no events. Its middle replaces the event with the stop reason, and its last byte replaces the event at the end.
         let (middle, last) = (half(&text).to_owned(), text.char_indices().next_back().map_or(0, |(at, _)| at));
         let frames = vec![
             StreamFrame { text: middle.clone(), mark: None },
@@ -95,7 +95,7 @@ impl Delivery {
         let mut length = length;
         if let Some(cut) = manners.cut {
             ending = if cut.clean { Ending::Clean } else { Ending::Broken };
-            // A body that ends normally has not announced a greater length.
+            // A body that ends without an error cannot have announced a greater length.
             length = length.filter(|_| !cut.clean);
             let mark = match cut.at {
                 CutAt::Bytes(bytes) => {
@@ -128,7 +128,7 @@ impl Delivery {
         Self { pieces, every, ending, length }
     }
 
-    /// Marks the delivery as a failure, even if it looks complete.
+    /// Marks the delivery as failed, even if all its pieces are sent. The observer is then not notified.
     #[must_use]
     pub fn failed(mut self) -> Self {
         if self.ending == Ending::Whole {
@@ -179,7 +179,7 @@ impl<F: Flight> Sending<F> {
             tokio::time::sleep(self.every).await;
         }
         self.sent = true;
-        // Notified before the last byte is sent, since a client that has the last byte may send its next request at once.
+        // The notification precedes the last byte, since a client may send its next request as soon as it has the last byte.
         if self.ending == Ending::Whole && self.pieces.len() == 0 {
             self.flight.landed();
         }

@@ -1,7 +1,7 @@
 //! Conditions and templates of a script, evaluated by minijinja.
 //!
-//! Conditions are three-valued: a part that uses a name without a value is unknown. `false and unknown` is false, and `true or unknown` is
-//! true. The tests `is defined` and `is undefined` and the filter `default` are never unknown.
+//! Conditions are three-valued. A part of a condition that uses a name without a value is unknown. `false and unknown` is false, and `true
+//! or unknown` is true. The tests `is defined` and `is undefined` and the filter `default` never give unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, Expression, UndefinedBehavior, Value};
 
-/// Functions of minijinja.
+/// Names of minijinja's built-in functions, which are not variables.
 const FUNCTIONS: [&str; 4] = ["debug", "dict", "namespace", "range"];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -22,7 +22,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-/// Values by name. A name may be missing.
+/// Values of variables by name. A known name may have no value.
 #[derive(Debug, Clone, Default)]
 pub struct Variables(BTreeMap<String, Value>);
 
@@ -42,10 +42,10 @@ impl Variables {
     }
 }
 
-/// Returns the names of variables.
+/// Checks that all variables used in an expression are known, and returns their names.
 ///
 /// # Errors
-/// A name is not known.
+/// Returns an error message if a name is unknown.
 fn known_names(found: impl IntoIterator<Item = String>, known: &[String]) -> Result<BTreeSet<String>, String> {
     let names: BTreeSet<String> = found.into_iter().filter(|name| !FUNCTIONS.contains(&name.as_str())).collect();
     match names.iter().find(|name| !known.contains(*name)) {
@@ -54,12 +54,12 @@ fn known_names(found: impl IntoIterator<Item = String>, known: &[String]) -> Res
     }
 }
 
-/// Returns the error as text, without a file name and a line.
+/// Returns the text of a minijinja error, without a file name and a line.
 fn reason(error: &Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
 }
 
-/// Compiled condition.
+/// Compiled condition of a turn.
 #[derive(Debug)]
 pub enum Condition {
     And(Vec<Condition>),
@@ -68,22 +68,22 @@ pub enum Condition {
     Part(Part),
 }
 
-/// Part of a condition without `and`, `or` and `not`.
+/// Part of a condition that contains no `and`, `or` and `not`.
 #[derive(Debug)]
 pub struct Part {
     expression: Expression<'static, 'static>,
     names: BTreeSet<String>,
-    /// True if the part tests whether a name has a value.
+    /// True if the part handles names without a value itself, for example with `is defined`.
     handles_missing: bool,
 }
 
 impl Condition {
-    /// Compiles a condition that uses the known names.
+    /// Compiles a condition. The condition may use only the names in `known`.
     ///
     /// # Errors
-    /// The problem of the text.
+    /// Returns an error message if the text is invalid or uses an unknown name.
     pub fn compile(text: &str, known: &[String]) -> Result<Self, String> {
-        // The whole text is checked first, so that its parts are expressions too.
+        // The whole text is checked first, which guarantees that its parts are expressions too.
         let whole = ENVIRONMENT.compile_expression_owned(text.to_owned()).map_err(|error| reason(&error))?;
         known_names(whole.undeclared_variables(false), known)?;
         Self::parse(text, known)
@@ -119,10 +119,10 @@ impl Condition {
         Ok(Self::Part(Part { expression, names, handles_missing }))
     }
 
-    /// Evaluates the condition. `None` is unknown.
+    /// Evaluates the condition. `None` means unknown.
     #[must_use]
     pub fn holds(&self, variables: &Variables) -> Option<bool> {
-        // A deciding value determines the result. Without one, an unknown part makes the result unknown.
+        // One deciding value determines the result. Without a deciding value, an unknown part makes the result unknown.
         let joined = |parts: &[Self], deciding: bool| {
             let values: Vec<_> = parts.iter().map(|part| part.holds(variables)).collect();
             if values.contains(&Some(deciding)) { Some(deciding) } else { (!values.contains(&None)).then_some(!deciding) }
@@ -137,11 +137,11 @@ impl Condition {
     }
 }
 
-/// Word or bracket of an expression.
+/// Word or bracket in the text of an expression.
 struct Word<'a> {
     text: &'a str,
     start: usize,
-    /// Number of brackets around the word. For a closing bracket, the number of brackets around the pair.
+    /// Number of brackets around the word. For a bracket itself, the number of brackets around the bracket pair.
     depth: usize,
 }
 
@@ -161,7 +161,7 @@ fn words(text: &str) -> Result<Vec<Word<'_>>, String> {
     Ok(found)
 }
 
-/// Checked template.
+/// Compiled template of a turn.
 #[derive(Debug)]
 pub struct Template {
     text: String,
@@ -169,20 +169,20 @@ pub struct Template {
 }
 
 impl Template {
-    /// Checks a template that uses the known names.
+    /// Compiles a template. The template may use only the names in `known`.
     ///
     /// # Errors
-    /// The problem of the text.
+    /// Returns an error message if the text is invalid or uses an unknown name.
     pub fn compile(text: &str, known: &[String]) -> Result<Self, String> {
         let template = ENVIRONMENT.template_from_str(text).map_err(|error| reason(&error))?;
         let names = known_names(template.undeclared_variables(false), known)?;
         Ok(Self { text: text.to_owned(), names })
     }
 
-    /// Renders the template.
+    /// Renders the template with the given values.
     ///
     /// # Errors
-    /// A name has no value, or an operation is impossible.
+    /// Returns an error message if a name has no value or an operation is impossible.
     pub fn render(&self, variables: &Variables) -> Result<String, String> {
         ENVIRONMENT.render_str(&self.text, variables.value()).map_err(|error| match variables.missing(&self.names) {
             Some(name) => format!("`{name}` has no value"),

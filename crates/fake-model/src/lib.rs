@@ -1,9 +1,9 @@
-//! `chaosrun node model`: a fake model server that answers according to a script, in the wire formats of Anthropic and OpenAI.
+//! Fake model server (`chaosrun node model`) that answers according to a script, in the wire formats of Anthropic and OpenAI.
 //!
-//! The server is an independent implementation of the formats and shares no code with our clients. It accepts only requests that the real
-//! servers accept, and refuses other requests with the wording of the real servers. On demand it misbehaves like the real servers: it sends
-//! errors of every status, and answers that arrive in small pieces, break off or are malformed. `docs/fake-model.md` documents the script's
-//! keys.
+//! The server is an independent implementation of the formats and shares no code with chaosrun's own clients. It accepts only requests that
+//! the real servers accept, and refuses other requests with the wording of the real servers. A script can make it fail like the real
+//! servers: with errors of every status, and with answers that arrive in small pieces, break off or are malformed. `docs/fake-model.md`
+//! documents the keys of a script.
 
 mod args;
 

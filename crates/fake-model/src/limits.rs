@@ -1,4 +1,4 @@
-//! Rate limits. A window begins with its first request and is forgotten when it is over.
+//! Rate limits of the fake model server. A window begins with its first request. After the window, the next request begins a new window.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::problem::{ApiProblem, FakeWire};
 use super::script::Rate;
 
-/// Limits in headers if the script sets none; requests are then never refused.
+/// Number of requests that the rate limit headers announce if the script sets no limit. Requests are never refused in that case.
 const REQUESTS: u64 = 1_000;
 const TOKENS: u64 = 600_000;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ pub struct FakeLimits {
     tokens: u64,
     per: Duration,
     window: Mutex<Option<Window>>,
-    /// True if requests beyond the limit are refused.
+    /// True if the server refuses requests beyond the limit.
     strict: bool,
 }
 
@@ -30,7 +30,7 @@ struct Window {
     tokens: u64,
 }
 
-/// Remaining quota.
+/// Rate limit of the current window, with the remaining requests and tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
     requests: (u64, u64),
@@ -51,10 +51,10 @@ impl FakeLimits {
         }
     }
 
-    /// Counts a request and its tokens.
+    /// Counts a request with its tokens in the current window, and returns the remaining quota.
     ///
     /// # Errors
-    /// The refusal, if the limit is exceeded.
+    /// Returns the error for the client if the limit is exceeded.
     pub fn take(&self, now: Instant, tokens: u64, wire: FakeWire) -> Result<Standing, ApiProblem> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let mut current = window.filter(|window| window.until > now).unwrap_or(Window { until: now + self.per, requests: 0, tokens: 0 });
@@ -81,7 +81,7 @@ impl FakeLimits {
 }
 
 impl Standing {
-    /// Headers in the format of the wire's server.
+    /// Returns the rate limit headers in the format of the real server.
     #[must_use]
     pub fn headers(&self, wire: FakeWire) -> Vec<(String, String)> {
         let mut headers = Vec::new();

@@ -1,11 +1,11 @@
-//! Errors of requests, in the format of their wire.
+//! Errors of requests, in the format of the requested API.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::script::Failure;
 
-/// Wire format of a request.
+/// Wire format of a request: the format of Anthropic or of OpenAI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FakeWire {
     Anthropic,
@@ -15,12 +15,12 @@ pub enum FakeWire {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiProblem {
     pub status: u16,
-    /// Error type such as `invalid_request_error`; derived from the status if `None`.
+    /// Error type such as `invalid_request_error`. `None` means that the type follows from the status.
     pub kind: Option<Box<str>>,
     pub message: String,
     pub param: Option<Box<str>>,
     pub code: Option<Box<str>>,
-    /// Body that replaces the standard error.
+    /// Response body that replaces the standard error body.
     pub body: Option<Box<Value>>,
     pub headers: Vec<(String, String)>,
 }
@@ -31,7 +31,7 @@ impl ApiProblem {
         Self { status, kind: None, message: message.into(), param: None, code: None, body: None, headers: Vec::new() }
     }
 
-    /// Error of an invalid request.
+    /// Creates the error for an invalid request.
     #[must_use]
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(400, message)
@@ -55,13 +55,13 @@ impl ApiProblem {
         self
     }
 
-    /// Error of the script, not of the client; a retry would change nothing.
+    /// Creates the error for a problem of the script, which is not the client's fault. A retry would not help.
     #[must_use]
     pub fn of_script(reason: &str) -> Self {
         Self::new(500, format!("fake model: {reason}")).header("x-should-retry", &"false")
     }
 
-    /// Error requested by the script.
+    /// Creates the error that the script requests.
     #[must_use]
     pub fn of_failure(failure: &Failure) -> Self {
         let message = failure.message.clone().unwrap_or_else(|| usual_message(failure.status));
@@ -81,7 +81,7 @@ impl ApiProblem {
         failure.headers.iter().fold(problem, |problem, (name, value)| problem.header(name, &value.0))
     }
 
-    /// Body, as JSON or as text.
+    /// Returns the body of the error response, as a JSON object or as a text.
     #[must_use]
     pub fn body(&self, wire: FakeWire, request: &str) -> Value {
         if let Some(body) = &self.body {

@@ -1,4 +1,4 @@
-//! Log of requests, one line of JSON per request, with keys removed.
+//! Request log of the fake model server: one line of JSON per request, without API keys.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,27 +11,27 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub struct RequestRecord(Option<Mutex<File>>);
 
-/// Result of a request.
+/// Result of a request, as written to the request log.
 #[derive(Debug, Default)]
 pub struct RequestResult {
     pub status: u16,
     pub conversation: Option<u64>,
-    /// Index of the turn in the script.
+    /// Index in the script of the turn that answered the request.
     pub turn: Option<usize>,
     pub problem: Option<String>,
 }
 
 impl RequestRecord {
-    /// Opens the log.
+    /// Opens the request log for appending. Without a path, requests are not logged.
     ///
     /// # Errors
-    /// The file cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn open(path: Option<&Path>) -> io::Result<Self> {
         let open = |path: &Path| OpenOptions::new().create(true).append(true).open(path).map(Mutex::new);
         path.map(open).transpose().map(Self)
     }
 
-    /// Writes a line. Called before the answer is sent, so that the line exists when the client has its answer.
+    /// Writes the line of a request. Called before the answer is sent, so that the line exists when the client has its answer.
     pub fn write(&self, request: &str, (method, uri): (&Method, &Uri), headers: &HeaderMap, body: &[u8], answered: &RequestResult) {
         let Some(file) = &self.0 else { return };
         let body: Value = serde_json::from_slice(body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body)));

@@ -1,4 +1,4 @@
-//! Answer, independent of the wire.
+//! Answer of the fake model, independent of the wire format.
 
 use super::script::{RawUsage, Stop};
 use super::seen::{RequestParts, tokens};
@@ -6,9 +6,9 @@ use super::turn::{TurnAnswer, TurnArguments};
 
 #[derive(Debug, Clone)]
 pub struct FakeReply {
-    /// Hexadecimal part of ids, unique to this answer.
+    /// Hexadecimal part of the ids in the answer, unique to the answer.
     pub id: String,
-    /// Prefix of the ids of calls, unique to this conversation.
+    /// Prefix of the ids of tool calls, unique to the conversation.
     pub tag: String,
     pub model: String,
     pub said: TurnAnswer,
@@ -25,9 +25,8 @@ pub struct FakeUsage {
 }
 
 impl FakeUsage {
-    /// Combines the script's numbers with estimates for the other numbers: a quarter of the bytes. If the prompt is to be cached, its
-    /// beginning, as long as the conversation's previous prompt, counts as read from the cache. The rest of the prompt counts as written to
-    /// the cache.
+    /// Combines the token counts of the script with estimates for the missing counts: a quarter of the bytes. If the client requests
+    /// caching, a part as long as the conversation's previous prompt counts as read from the cache. The rest counts as written.
     #[must_use]
     pub fn new(given: RawUsage, seen: &RequestParts, said: &TurnAnswer, before: u64) -> Self {
         let thinking = given.thinking.unwrap_or_else(|| tokens(said.thinking.as_deref().map_or(0, str::len)));
@@ -37,7 +36,7 @@ impl FakeUsage {
         let write = given.cache_write.unwrap_or(if seen.caches { seen.prompt.saturating_sub(read) } else { 0 });
         Self {
             input: given.input.unwrap_or_else(|| seen.prompt.saturating_sub(read.saturating_add(write))),
-            // Even an empty answer costs a token.
+            // Even an empty answer costs one token.
             output: given.output.unwrap_or_else(|| thinking.saturating_add(spoken).max(1)),
             cache_read: read,
             cache_write: write,
@@ -52,13 +51,13 @@ impl FakeUsage {
 }
 
 impl FakeReply {
-    /// Id of the call with this index.
+    /// Returns the id of the tool call with the index `at`.
     #[must_use]
     pub fn call_id(&self, prefix: &str, at: usize) -> String {
         format!("{prefix}{}{}{at:02}", self.tag, &self.id[..8.min(self.id.len())])
     }
 
-    /// Answer to a request that only warms the cache.
+    /// Creates the empty answer to a request that only fills the prompt cache.
     #[must_use]
     pub const fn nothing() -> TurnAnswer {
         TurnAnswer {
@@ -72,7 +71,7 @@ impl FakeReply {
         }
     }
 
-    /// Calls with their ids, names and arguments.
+    /// Returns the tool calls of the answer, each with its id, name and arguments.
     pub fn calls(&self, prefix: &str) -> impl Iterator<Item = (String, &str, &TurnArguments)> {
         self.said.calls.iter().enumerate().map(move |(at, (name, arguments))| (self.call_id(prefix, at), name.as_str(), arguments))
     }

@@ -1,4 +1,4 @@
-//! Script as written in the file: the answer of each turn, and its failures.
+//! Script of the fake model as written in the file: the answers and the failures of all turns.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use serde_json::Value;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawScript {
-    /// Required key; any key is accepted unless given.
+    /// API key that requests must contain. `None` accepts any key.
     pub key: Option<String>,
-    /// Existing models; any model is accepted unless given.
+    /// Names of the models that exist. An empty list accepts any model.
     #[serde(default)]
     pub models: Vec<String>,
-    /// Size of the context window in tokens, 1000000 unless given.
+    /// Size of the context window in tokens; 1000000 if not given.
     pub context: Option<u64>,
     pub rate: Option<Rate>,
-    /// Named parts of the client's texts, for `when` and templates.
+    /// Parts to extract from the client's texts, by name. Conditions and templates can use the names.
     #[serde(default)]
     pub capture: IndexMap<String, RawCapture>,
     pub turns: Vec<RawTurn>,
 }
 
-/// Rate limit within a window of time; further requests are refused with 429.
+/// Limit of requests and tokens within a window of time. The server refuses further requests with status 429.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     pub requests: Option<u64>,
-    /// Tokens of prompts. Tokens of answers do not count.
+    /// Largest number of prompt tokens in the window. Tokens of answers do not count.
     pub tokens: Option<u64>,
     pub per: Span,
 }
 
-/// First group of a pattern, or the whole match if it has no group.
+/// Pattern that extracts a part of a text: the first group of the pattern, or the whole match if the pattern has no group.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCapture {
@@ -44,7 +44,7 @@ pub struct RawCapture {
     pub pattern: String,
 }
 
-/// Text to search.
+/// Text in which a capture searches.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -57,9 +57,9 @@ pub enum Source {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawTurn {
-    /// Condition as an expression; always true unless given.
+    /// Condition under which the turn answers, as an expression. Always true if not given.
     pub when: Option<String>,
-    /// Uses the turn repeatedly, not once per conversation.
+    /// True if the turn may answer repeatedly, false if only once per conversation.
     #[serde(default)]
     pub repeat: bool,
     pub thinking: Option<String>,
@@ -67,13 +67,13 @@ pub struct RawTurn {
     #[serde(default)]
     pub calls: Vec<RawCall>,
     pub stop: Option<Stop>,
-    /// Finish reason on the wire, unchanged.
+    /// Finish reason that is sent unchanged.
     pub finish: Option<String>,
     pub refusal: Option<Refusal>,
-    /// Usage; estimated unless given.
+    /// Token usage of the answer; missing counts are estimated.
     #[serde(default)]
     pub usage: RawUsage,
-    /// Delay before the answer.
+    /// Delay before the answer is sent.
     #[serde(default)]
     pub latency: Span,
     pub error: Option<Failure>,
@@ -82,18 +82,18 @@ pub struct RawTurn {
     pub malformed: Option<Malformed>,
 }
 
-/// Tool call.
+/// Tool call in an answer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCall {
     pub name: String,
     #[serde(default)]
     pub arguments: serde_json::Map<String, Value>,
-    /// Arguments as sent on the wire, JSON or not.
+    /// Arguments as a text that is sent unchanged. The text need not be valid JSON.
     pub raw: Option<String>,
 }
 
-/// Reason why the model stopped, in Anthropic's terms.
+/// Reason why the model stopped, in the terms of Anthropic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
@@ -116,40 +116,40 @@ pub struct Refusal {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawUsage {
-    /// Input tokens, without those read from the cache or written to it.
+    /// Number of input tokens, without tokens that were read from the cache or written to the cache.
     pub input: Option<u64>,
-    /// Output tokens, thinking included.
+    /// Number of output tokens, including thinking.
     pub output: Option<u64>,
     pub cache_read: Option<u64>,
     pub cache_write: Option<u64>,
     pub thinking: Option<u64>,
 }
 
-/// Error instead of an answer.
+/// Error that the server sends instead of an answer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     pub status: u16,
-    /// Error type; derived from the status unless given.
+    /// Error type; follows from the status if not given.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     pub code: Option<String>,
     pub message: Option<String>,
-    /// Body that replaces the wire's own error: an object is sent as JSON, text as text.
+    /// Response body that replaces the standard error body. An object is sent as JSON, a text as plain text.
     pub body: Option<Value>,
-    /// Value of the header: seconds, or a date.
+    /// Value of the response header `retry-after`: seconds, or a date.
     pub retry_after: Option<Word>,
     pub retry_after_ms: Option<u64>,
     pub should_retry: Option<bool>,
     #[serde(default)]
     pub headers: IndexMap<String, Word>,
-    /// Number of failures before the turn is answered, 1 unless given.
+    /// Number of failures before the turn answers; 1 if not given.
     pub times: Option<u32>,
-    /// Position in a stream: the error follows this many events.
+    /// Number of stream events that are sent before the error. If not given, the error replaces the whole answer.
     pub at: Option<usize>,
 }
 
-/// Sends the answer in small pieces.
+/// Option to send the answer in small pieces.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drip {
@@ -157,44 +157,44 @@ pub struct Drip {
     pub every: Span,
 }
 
-/// Ends the connection before the answer is complete.
+/// Option to end the connection before the answer is complete.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
     pub at: CutAt,
-    /// Ends the body normally, so that the client sees no error.
+    /// True if the body ends without a connection error, so that the client detects no error.
     #[serde(default)]
     pub clean: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutAt {
-    /// After this number of bytes of the body; at 0 no headers are sent either.
+    /// Cuts the body after this number of bytes. At 0 no headers are sent either.
     Bytes(usize),
-    /// Before the reason why the model stopped.
+    /// Cuts the answer before the reason why the model stopped.
     Stop,
-    /// Before the end of the answer.
+    /// Cuts the answer before its end.
     End,
 }
 
-/// Replaces one event of the stream, or the whole body, by a malformed one.
+/// Option to replace one stream event, or the whole body, by a malformed text.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Malformed {
-    /// Index of the event, from 0; 2 unless given.
+    /// Index of the stream event, counted from 0; 2 if not given.
     pub at: Option<usize>,
-    /// Text of the malformed event; half of the original unless given.
+    /// Malformed text; if not given, half of the original event.
     pub text: Option<String>,
-    /// Inserts the text before the event instead of replacing it.
+    /// True if the text is inserted before the event instead of replacing the event.
     #[serde(default)]
     pub extra: bool,
 }
 
-/// Duration in text form.
+/// Duration, written as a text in the script.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
-/// Text, or a number that is used as text.
+/// Text value of a script. A number is accepted too and becomes a text.
 #[derive(Debug, Clone)]
 pub struct Word(pub String);
 

@@ -1,39 +1,39 @@
-//! Request, independent of the wire.
+//! Parts of a request that are independent of the wire format.
 
-/// Parts of a request that scripts can refer to.
+/// Parts of a request to which scripts can refer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestParts {
     pub model: String,
-    /// Text of the first message of the user.
+    /// Text of the first user message.
     pub first: String,
-    /// Last text of the client.
+    /// Last text that the client sent.
     pub last: String,
     pub system: String,
-    /// Results of the last calls, in their order.
+    /// Results of the tool calls in the last answer, in the order of the request.
     pub results: Vec<String>,
     pub tools: Vec<String>,
-    /// Number of the model's answers in the request.
+    /// Number of answers of the model that the request contains.
     pub answers: usize,
-    /// Ids of the calls in the last answer.
+    /// Ids of the tool calls in the last answer of the model.
     pub called: Vec<String>,
-    /// True if the last message is the model's, which is allowed only after a pause.
+    /// True if the last message is from the model. Such a request is allowed only after a pause.
     pub continues: bool,
-    /// Estimated tokens of the prompt.
+    /// Estimated number of tokens in the prompt.
     pub prompt: u64,
-    /// True if the prompt is to be cached.
+    /// True if the client requests that the prompt is cached.
     pub caches: bool,
     pub stream: bool,
-    /// True if the request only warms the cache.
+    /// True if the request only fills the prompt cache and wants no answer.
     pub warms: bool,
 }
 
-/// Estimates the tokens of a text: a quarter of its bytes, rounded up.
+/// Estimates the number of tokens in a text of `bytes` bytes: a quarter of the bytes, rounded up.
 #[must_use]
 pub fn tokens(bytes: usize) -> u64 {
     u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX)
 }
 
-/// Splits a text into pieces of varying lengths, between characters, like the output of a model.
+/// Splits a text into pieces of varying lengths at character boundaries, like the output of a model.
 #[must_use]
 pub fn pieces(text: &str) -> Vec<&str> {
     const LENGTHS: [usize; 5] = [3, 11, 1, 17, 6];

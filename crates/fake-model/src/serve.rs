@@ -1,4 +1,4 @@
-//! HTTP server: paths, headers, and the delays of the script.
+//! HTTP server of the fake model: paths, headers, and delays of the script.
 #![expect(clippy::print_stdout, reason = "the process that started the server reads its address there")]
 
 use std::future::IntoFuture as _;
@@ -27,19 +27,19 @@ use super::server::FakeServer;
 use super::turn::Script;
 use super::{anthropic, openai};
 
-/// Largest request body, as in the real servers.
+/// Largest request body in bytes, as in the real servers.
 const LARGEST: usize = 32 << 20;
-/// Longest wait for answers in progress at a graceful end.
+/// Longest time that a graceful end waits for answers in progress.
 const FAREWELL: Duration = Duration::from_millis(300);
-/// Models listed if the script names none.
+/// Names of the listed models if the script names none.
 const MODELS: [&str; 2] = ["claude-opus-5-5", "gpt-6.1-sol"];
 
 type Asked = Result<Bytes, BytesRejection>;
 
-/// Serves until killed.
+/// Runs the fake model server until the process ends.
 ///
 /// # Errors
-/// The server cannot listen, or cannot write its log.
+/// Returns an error if the server cannot listen or cannot open its request log.
 pub fn run(script: Script, args: &Args) -> anyhow::Result<()> {
     let record = RequestRecord::open(args.log.as_deref());
     let record = record.with_context(|| format!("cannot write to `{}`", args.log.clone().unwrap_or_default().display()))?;
@@ -58,7 +58,7 @@ async fn serve(server: Arc<FakeServer>, listen: &str) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
     println!("http://{}", listener.local_addr()?);
     let listener = listener.tap_io(|stream| {
-        // Small pieces must not wait for the acknowledgement of the previous one.
+        // Small pieces must not wait for the TCP acknowledgement of the previous piece.
         let _ = stream.set_nodelay(true);
     });
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -150,7 +150,7 @@ async fn unknown(State(server): Shared, method: Method, uri: Uri, headers: Heade
     server.plain(wire, &request, (&method, &uri), &headers, &[], Err(problem))
 }
 
-/// Wire of a request to a path that both APIs have; only Anthropic's clients send a version.
+/// Returns the wire format of a request to a path that both APIs have. Only clients of Anthropic send a version header.
 fn wire_of(headers: &HeaderMap) -> FakeWire {
     if headers.contains_key("anthropic-version") { FakeWire::Anthropic } else { FakeWire::OpenAi }
 }
@@ -235,7 +235,7 @@ impl FakeServer {
             Err(refused) => {
                 let mut response = refusal(wire, &request, &refused.problem);
                 let standing = refused.standing.map(|standing| standing.headers(wire)).unwrap_or_default();
-                // The script may have set other values.
+                // Headers of the script replace these headers.
                 let given = response.headers().clone();
                 put(&mut response, standing.into_iter().filter(|(name, _)| !given.contains_key(name)));
                 response
@@ -243,7 +243,7 @@ impl FakeServer {
         }
     }
 
-    /// Answer that does not involve the script.
+    /// Creates and logs a response that does not depend on the script.
     fn plain(
         &self,
         wire: FakeWire,
@@ -289,7 +289,7 @@ fn response(status: StatusCode, kind: &'static str, body: Body) -> Response {
     response
 }
 
-/// Headers that identify the request.
+/// Returns the response headers that identify the request.
 fn names(wire: FakeWire, request: &str) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     match wire {
@@ -300,7 +300,7 @@ fn names(wire: FakeWire, request: &str) -> Vec<(String, String)> {
 
 fn put(response: &mut Response, headers: impl IntoIterator<Item = (String, String)>) {
     for (name, value) in headers {
-        // Headers of the script were checked when it was read.
+        // The headers of the script were already checked when the script was loaded.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             response.headers_mut().insert(name, value);
         }

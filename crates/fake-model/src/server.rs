@@ -1,4 +1,4 @@
-//! State of the server that all requests share.
+//! State of the fake model server that all requests share.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;

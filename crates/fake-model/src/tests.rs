@@ -1,4 +1,4 @@
-//! Tests of both wires without a connection: refusals, and that a stream equals the complete answer.
+//! Tests of both wire formats without a connection. They check errors, and that a stream equals the complete answer.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ fn headers(version: &str) -> HeaderMap {
     HeaderMap::from_iter([("anthropic-version".parse().unwrap(), version.parse().unwrap())])
 }
 
-/// Returns a body with `changes` applied; null removes a key.
+/// Returns a request body with `changes` applied. A null value removes the key.
 fn changed(mut body: Value, changes: &Value) -> Value {
     for (key, value) in changes.as_object().unwrap() {
         if value.is_null() {

@@ -1,4 +1,4 @@
-//! Compiled script, ready to produce answers.
+//! Compiled script of the fake model, ready to produce answers.
 
 use std::fmt;
 use std::fs;
@@ -14,14 +14,14 @@ use super::expression::{Condition, Template, Variables};
 use super::script::{Cut, Drip, Failure, Malformed, Rate, RawCall, RawScript, RawTurn, RawUsage, Refusal, Source, Stop};
 use super::seen::RequestParts;
 
-/// Context window of current models, in tokens.
+/// Size of the context window of current models, in tokens.
 const CONTEXT: u64 = 1_000_000;
-/// Variables of every script.
+/// Names of the variables that every script can use.
 const NAMES: [&str; 7] = ["first", "last", "system", "results", "turn", "tools", "model"];
-/// Words of the expression language.
+/// Words of the expression language, which cannot be names of captures.
 const RESERVED: [&str; 5] = ["loop", "none", "true", "false", "range"];
 
-/// All problems of a script, each with its place.
+/// All problems of a script, each with its position.
 #[derive(Debug)]
 pub struct ScriptError(Vec<String>);
 
@@ -36,7 +36,7 @@ impl std::error::Error for ScriptError {}
 #[derive(Debug)]
 pub struct Script {
     pub key: Option<String>,
-    /// Accepted models; empty accepts any.
+    /// Names of accepted models. An empty list accepts any model.
     pub models: Vec<String>,
     pub context: u64,
     pub rate: Option<Rate>,
@@ -55,14 +55,14 @@ struct Capture {
 pub struct RenderedTurn {
     when: Option<Condition>,
     pub repeat: bool,
-    /// `None` if the turn is only an error.
+    /// Answer of the turn; `None` if the turn only sends an error.
     answer: Option<Answer>,
     pub error: Option<Failure>,
     pub latency: Duration,
     pub manners: Manners,
 }
 
-/// Delivery options of an answer.
+/// Options for the delivery of an answer.
 #[derive(Debug, Clone, Default)]
 pub struct Manners {
     pub drip: Option<Drip>,
@@ -87,10 +87,10 @@ struct Call {
     arguments: Filled,
 }
 
-/// Arguments with templates.
+/// Arguments of a tool call with templates to be rendered.
 #[derive(Debug)]
 enum Filled {
-    /// Text that replaces all arguments, as sent on the wire.
+    /// Text that is sent unchanged as the arguments, after rendering.
     Raw(Template),
     Text(Template),
     List(Vec<Filled>),
@@ -98,7 +98,7 @@ enum Filled {
     Plain(Value),
 }
 
-/// Rendered answer of a turn.
+/// Answer of a turn after its templates are rendered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TurnAnswer {
     pub thinking: Option<String>,
@@ -117,7 +117,7 @@ pub enum TurnArguments {
 }
 
 impl TurnArguments {
-    /// Text as sent on the wire.
+    /// Returns the arguments as the text that is sent to the client.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -128,10 +128,10 @@ impl TurnArguments {
 }
 
 impl Script {
-    /// Loads a script.
+    /// Loads a script from a file.
     ///
     /// # Errors
-    /// The file cannot be read, or has problems.
+    /// Returns all problems if the file cannot be read or the script is invalid.
     pub fn load(path: &Path) -> Result<Self, ScriptError> {
         let name = path.display();
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
@@ -144,7 +144,7 @@ impl Script {
     /// Parses a script.
     ///
     /// # Errors
-    /// All problems of the text.
+    /// Returns all problems of the text if the script is invalid.
     pub fn of_text(text: &str) -> Result<Self, ScriptError> {
         Self::parse("<script>", text)
     }
@@ -190,7 +190,7 @@ impl Script {
         Ok(Self { key: raw.key, models: raw.models, context: raw.context.unwrap_or(CONTEXT), rate: raw.rate, captures, turns })
     }
 
-    /// Variables of expressions. A capture without a match has no value.
+    /// Returns the values of the variables for conditions and templates. A capture without a match has no value.
     #[must_use]
     pub fn context(&self, seen: &RequestParts, turn: u64) -> Variables {
         let mut context = Variables::default()
@@ -218,7 +218,7 @@ impl Script {
 
 struct Compiler<'a> {
     file: &'a str,
-    /// Names that expressions may use.
+    /// Names that conditions and templates may use.
     known: Vec<String>,
     problems: Vec<String>,
 }
@@ -228,7 +228,7 @@ impl Compiler<'_> {
         self.problems.push(format!("{}: {place}: {message}", self.file));
     }
 
-    /// Returns the compiled value, or records its problem.
+    /// Returns the compiled value. In case of an error, records the problem with its position.
     fn note<T>(&mut self, compiled: Result<T, String>, place: &str) -> Option<T> {
         compiled.map_err(|problem| self.problem(place, problem)).ok()
     }
@@ -325,7 +325,7 @@ impl Compiler<'_> {
 }
 
 impl RenderedTurn {
-    /// Returns true if the turn's condition holds. An unknown condition counts as false.
+    /// Returns true if the condition of the turn is true. An unknown condition counts as false.
     #[must_use]
     pub fn applies(&self, context: &Variables) -> bool {
         self.when.as_ref().is_none_or(|when| when.holds(context) == Some(true))
@@ -336,10 +336,10 @@ impl RenderedTurn {
         self.answer.is_none()
     }
 
-    /// Renders the answer.
+    /// Renders the answer of the turn with the given values.
     ///
     /// # Errors
-    /// The reason why a template cannot be rendered.
+    /// Returns the reason if a template cannot be rendered.
     pub fn say(&self, context: &Variables) -> Result<TurnAnswer, String> {
         let nothing = || "the turn has nothing to say".to_owned();
         let answer = self.answer.as_ref().ok_or_else(nothing)?;

@@ -1,7 +1,7 @@
-//! Burner: a program that keeps a node's processors and memory busy within the node's own limits, and runs short pieces of work there.
+//! Burner: a program that keeps processors and memory of a node busy within the limits of the node, and runs short pieces of work there.
 //!
-//! It receives its load as lines of JSON on stdin and answers each line on stdout. It exits at the end of stdin. Its name, arguments and
-//! environment do not reveal its purpose.
+//! The burner receives its load as lines of JSON on stdin and answers each line on stdout. It exits at the end of stdin. Name, arguments
+//! and environment of the process do not reveal its purpose.
 
 use std::fs;
 use std::hint::black_box;
@@ -15,30 +15,32 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use serde::{Deserialize, Serialize};
 
-/// Period in which each thread is busy for its share: short compared with effects that users notice, long compared with the kernel's time
-/// slices.
+/// Period in which each thread is busy for its share of the time. Short compared with effects that users notice, and long compared with the
+/// time slices of the kernel.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// Longest processor time that is made up for later, so that the burner does not stay busy long after other processes have finished.
+/// Longest missed processor time that a thread makes up for later. Limits how long the burner stays busy after other processes have
+/// finished.
 const DEBT: Duration = Duration::from_millis(500);
 
 /// Size of one piece of allocated memory, in bytes.
 const PIECE: usize = 4 << 20;
 
-/// Request: one line of stdin.
+/// Request to the burner: one line of stdin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BurnerRequest {
-    /// Sent once, if the program was copied to the node: removes the folder of the copy, and changes to the user of the first process in
-    /// the pid namespace.
+    /// Settles the burner in the node; sent once if the program was copied to the node. The burner removes the folder of the copy, and
+    /// changes to the user of the first process in the pid namespace.
     Settle(PathBuf),
-    /// Sets the load from now on. The reply follows when all memory is allocated.
+    /// Sets the load from now on: `cores` processors busy for `percent` of the time, and `memory` bytes. The burner replies when all memory
+    /// is allocated.
     Load { cores: f64, percent: f64, memory: u64 },
-    /// Uses this number of microseconds of processor time at once.
+    /// Uses this number of microseconds of processor time, as fast as possible.
     Work(u64),
 }
 
-/// Reply: one line of stdout.
+/// Reply of the burner: one line of stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BurnerReply {
@@ -46,10 +48,10 @@ pub enum BurnerReply {
     Worked { cpu_us: u64, wall_us: u64 },
 }
 
-/// Runs until the end of stdin.
+/// Runs the burner until the end of stdin.
 ///
 /// # Errors
-/// A request cannot be parsed or carried out.
+/// Returns an error if a request cannot be parsed or carried out.
 pub fn run() -> io::Result<()> {
     let mut load = Load::default();
     let mut out = io::stdout();
@@ -85,7 +87,7 @@ fn settle(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Current load.
+/// Load that the burner currently generates.
 #[derive(Debug, Default)]
 struct Load {
     memory: Vec<Vec<u8>>,
@@ -93,7 +95,7 @@ struct Load {
     threads: usize,
 }
 
-/// Busy share of the time of each thread.
+/// Busy share of the time of each thread, from 0 to 1.
 #[derive(Debug, Default)]
 struct Busy {
     shares: Mutex<Vec<f64>>,
@@ -113,7 +115,7 @@ impl Load {
         self.hold(memory);
     }
 
-    /// Allocates memory and writes each byte: pages that were never written are not resident.
+    /// Allocates `bytes` bytes of memory in total and writes to each page, since the kernel provides a page only after a write.
     fn hold(&mut self, bytes: usize) {
         let (whole, rest) = (bytes / PIECE, bytes % PIECE);
         self.memory.retain(|piece| piece.len() == PIECE);
@@ -128,7 +130,8 @@ impl Load {
     }
 }
 
-/// Splits the load into threads: 2.5 processors are two full threads and one that is busy for half of the time.
+/// Splits the load into the busy shares of threads. For example, 2.5 processors are two full threads and one thread that is busy for half
+/// of the time.
 fn shares(cores: f64, percent: f64) -> Vec<f64> {
     let (mut left, percent) = (cores.max(0.0), (percent / 100.0).clamp(0.0, 1.0));
     let mut shares = Vec::new();
@@ -144,10 +147,10 @@ impl Busy {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one thread, until the process ends.
+    /// Runs the thread with the index `at` until the process ends.
     fn keep(&self, at: usize) {
         let share = |shares: &MutexGuard<'_, Vec<f64>>| shares.get(at).copied().unwrap_or_default();
-        // Time that other processes took from the thread is made up for later.
+        // The thread makes up later for time that other processes took.
         let (mut owed, mut until) = (Duration::ZERO, Instant::now());
         loop {
             let mut shares = self.lock();
@@ -174,7 +177,7 @@ fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::MAX, Duration::from)
 }
 
-/// Uses this amount of processor time, within at most `limit` of wall-clock time.
+/// Uses the processor time `cpu`, within at most `limit` of wall-clock time. Returns the processor time used.
 fn spin(cpu: Duration, limit: Option<Duration>) -> Duration {
     let (began, start) = (processor_time(), Instant::now());
     let mut value = 1_u64;

@@ -1,4 +1,4 @@
-//! Unified log format that TiKV and PD share (tikv/rfcs 0018), one line per event:
+//! Log formats of the stand-ins. TiKV and PD share the unified log format (tikv/rfcs 0018) with one line per event:
 //! `[2026/06/21 11:02:09.629 +00:00] [INFO] [raft.rs:1273] ["became leader at term 8"] [term=8] [raft_id=46]`.
 
 use std::cell::Cell;
@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use slog::KV as _;
 
-/// Style of the lines, after the imitated program.
+/// Format of the log lines, named after the program that the stand-in imitates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStyle {
-    /// TiKV: `snake_case` keys in reverse of source order, `[thread_id=N]` at the end; consensus lines unchanged.
+    /// Format of TiKV: `snake_case` keys in reverse of source order and `[thread_id=N]` at the end. Lines of the Raft library are printed
+    /// unchanged.
     Tikv,
-    /// PD: `kebab-case` keys in source order; consensus lines like etcd's, with the member's id in hex before the message.
+    /// Format of PD: `kebab-case` keys in source order. Lines of the Raft library look like those of etcd, with the member id in hex before
+    /// the message.
     Pd,
-    /// Neutral: `2026-06-21T11:02:09.629Z INFO message key=value`, without a source location.
+    /// Neutral format: `2026-06-21T11:02:09.629Z INFO message key=value`, without a source location.
     Plain,
 }
 
@@ -44,7 +46,7 @@ impl LogLevel {
         }
     }
 
-    /// Parses the level in a configuration file or a flag. Like the originals, it accepts `warning` and `err` too.
+    /// Parses a log level from a configuration file or a flag. Accepts `warning` and `err` too, like TiKV and PD.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
@@ -58,10 +60,10 @@ impl LogLevel {
     }
 }
 
-/// Field of a line. A slice of fields is in source order; the [`LogStyle`] decides how the fields are printed.
+/// Field of a log line: key and value. A slice of fields is in source order; the [`LogStyle`] decides how the fields are printed.
 pub type Field<'a> = (&'a str, &'a dyn Display);
 
-/// Log of a node. Cheap to clone.
+/// Log of a node. Clones write to the same output.
 #[derive(Clone)]
 pub struct NodeLog(Arc<Inner>);
 
@@ -83,7 +85,7 @@ impl NodeLog {
         Self(Arc::new(Inner { dialect, least, out: Mutex::new(out) }))
     }
 
-    /// Creates a log that writes to stderr, as both programs do without `--log-file`.
+    /// Creates a log that writes to stderr, as TiKV and PD do without `--log-file`.
     #[must_use]
     pub fn stderr(dialect: LogStyle, least: LogLevel) -> Self {
         Self::new(dialect, least, Box::new(io::stderr()))
@@ -92,7 +94,7 @@ impl NodeLog {
     /// Creates a log that appends to a file.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
+    /// Returns an error if the file cannot be opened for appending.
     pub fn file(dialect: LogStyle, least: LogLevel, path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self::new(dialect, least, Box::new(file)))
@@ -168,15 +170,15 @@ impl NodeLog {
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }
 
-    /// Returns a logger for the consensus crate, whose lines get this log's format. TiKV's lines have the crate's own field `raft_id` and
-    /// then the field `region_id`. The other styles print the `raft_id` in hex before the message.
+    /// Returns a logger for the Raft library that prints in the format of this log. TiKV's lines have the library's own field `raft_id` and
+    /// then the field `region_id`. The other styles print `raft_id` in hex before the message.
     pub fn consensus(&self, raft_id: u64, region_id: u64) -> slog::Logger {
         let drain = Drain { log: self.clone(), raft_id, region_id };
         slog::Logger::root(slog::Fuse(drain), slog::o!())
     }
 }
 
-/// Converts slog records to lines.
+/// Converter from slog records of the Raft library to log lines.
 struct Drain {
     log: NodeLog,
     raft_id: u64,
@@ -244,7 +246,7 @@ fn timestamp() -> String {
     jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S%.3f %:z").to_string()
 }
 
-/// Small number of the calling thread, counted from 1 in order of first use.
+/// Returns a small number of the calling thread, counted from 1 in the order in which threads first log.
 fn thread_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local!(static ID: Cell<u64> = const { Cell::new(0) });
@@ -256,7 +258,7 @@ fn thread_id() -> u64 {
     })
 }
 
-/// Appends `text` unchanged, or as a JSON string if it contains a character that would break the line's grammar.
+/// Appends `text` to the line. Text with a character that would break the grammar of the line is appended as a JSON string.
 fn quote(line: &mut String, text: &str) {
     let special = |c: char| c <= ' ' || matches!(c, '"' | '=' | '[' | ']');
     if text.chars().any(special) {
@@ -289,7 +291,7 @@ mod tests {
     }
 
     impl Sink {
-        /// Lines without time, place and thread, which differ from run to run.
+        /// Returns the log lines without time, source location and thread, which differ from run to run.
         fn lines(&self) -> Vec<String> {
             let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
             let head = regex::Regex::new(r"^\[\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3} [+-]\d\d:\d\d\] \[([A-Z]+)\] \[\w+\.rs:\d+\]").unwrap();

@@ -1,4 +1,4 @@
-//! Callers, which send an operation to the system by HTTP or through a driver program. Each client has one caller.
+//! Callers of a workload, which send operations to the system by HTTP or through a driver program. Each client has one caller.
 
 use super::http::HttpCaller;
 use super::operation::{OperationCall, OperationReply};
@@ -10,7 +10,7 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Attempts the operation once. The attempt takes about the workload's timeout at most.
+    /// Attempts an operation once and returns the result. The attempt takes at most about the timeout of the workload.
     pub(super) async fn call(&mut self, call: &OperationCall<'_>) -> OperationReply {
         match self {
             Self::Http(http) => http.call(call).await,
@@ -18,7 +18,7 @@ impl Caller {
         }
     }
 
-    /// Returns true if further calls are pointless.
+    /// Returns true if the caller cannot send operations any more, because the driver program has ended.
     pub(super) fn is_gone(&self) -> bool {
         match self {
             Self::Http(_) => false,

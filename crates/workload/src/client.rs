@@ -1,4 +1,4 @@
-//! Client that performs one operation at a time, each due at a time fixed in advance.
+//! Client of a workload: performs one operation at a time, each due at a time fixed in advance.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::operation::{OperationCall, OperationReply};
 use super::sequence::{OperationVerb, PlannedOperation, Sequence};
 use chaosrun_scenario::model::Model;
 
-/// Finished operation for the collector. Times are relative to the start of the workload.
+/// Finished operation that a client sends to the collector. Times are relative to the start of the workload.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) planned: PlannedOperation,
     pub(super) outcome: OperationOutcome,
-    /// Value as in [`OperationReply::read`]. For a compare-and-put, the expected value.
+    /// Value that the operation read, as in [`OperationReply::read`]. For a compare-and-put, the expected value.
     pub(super) read: Option<Value>,
     pub(super) intended: Duration,
     pub(super) invoked: Duration,
@@ -35,12 +35,13 @@ pub(super) struct WorkloadClient {
     pub(super) start: Instant,
     pub(super) timeout: Duration,
     pub(super) caller: Caller,
-    /// Last known value per key, which a compare-and-put expects.
+    /// Last known value of each key. A compare-and-put expects this value.
     pub(super) known: HashMap<u32, Value>,
 }
 
 impl WorkloadClient {
-    /// Runs until `stop`. The current operation then finishes or reaches its timeout. `abort` cancels it at once.
+    /// Performs the planned operations until `stop` is cancelled. The current operation then finishes or reaches its timeout. `abort` ends
+    /// it at once.
     pub(super) async fn run(mut self, out: mpsc::UnboundedSender<Done>, stop: CancellationToken, abort: CancellationToken) -> Self {
         let mut number = u64::from(self.index);
         let mut free = self.start;
@@ -54,8 +55,8 @@ impl WorkloadClient {
             let now = Instant::now();
             let planned = self.sequence.operation(number);
             number += self.sequence.clients();
-            // An operation that a busy client starts late counts from its due time, so that slow answers stay visible. An operation of an
-            // idle client counts from its actual start, since its delay is only that of the timer.
+            // If a busy client starts an operation late, latency counts from the due time, so that slow answers stay visible. If an idle
+            // client starts it, latency counts from the actual start, since only the timer caused the delay.
             let intended = if free <= due { now } else { due };
             if now.duration_since(intended) > self.timeout {
                 let problem = Some("its client was stuck".into());
@@ -73,7 +74,7 @@ impl WorkloadClient {
         }
     }
 
-    /// Performs an operation and updates the known value of the key.
+    /// Performs a planned operation, and updates the last known value of the key.
     pub(super) async fn perform(&mut self, planned: &PlannedOperation) -> OperationReply {
         let value = match (planned.verb.stores(), self.model) {
             (false, _) => Value::Null,
@@ -93,7 +94,8 @@ impl WorkloadClient {
             (OperationVerb::Read, OperationOutcome::Acknowledged, Some(read)) => {
                 self.known.insert(planned.key, read.clone());
             }
-            // The current value is unknown until the next read. Without reads, the same expectation would mismatch forever.
+            // The current value is unknown until the next read. In a workload without reads, a wrong expectation would otherwise mismatch
+            // forever.
             (OperationVerb::Cas, OperationOutcome::Mismatch, read) => {
                 self.known.insert(planned.key, read.clone().unwrap_or_default());
             }

@@ -1,4 +1,4 @@
-//! Collector of finished operations: history, live statistics and samples.
+//! Collector of the clients' finished operations: creates the history, live statistics and sample events.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use chaosrun_event::EventKind;
 use chaosrun_event::emit::Emitter;
 use chaosrun_scenario::model::Model;
 
-/// Slots between two sample events: half a second.
+/// Number of statistics slots between two sample events: half a second.
 const SAMPLE_SLOTS: u32 = 5;
 
 pub(super) struct Collector {
@@ -28,7 +28,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Runs until every client has ended, then returns the history.
+    /// Collects finished operations until every client has ended, then returns the history.
     pub(super) async fn run(mut self, mut done: mpsc::UnboundedReceiver<Done>) -> History {
         let timeout_us = micros(self.timeout);
         let mut ticks = tokio::time::interval(SLOT);
@@ -80,7 +80,7 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Converts a finished operation to its record. Values that do not fit into a record are stored separately.
+/// Converts a finished operation to its record in the history. Values that do not fit into a record are stored separately.
 pub(super) fn record(history: &mut History, sequence: &Sequence, done: Done) -> RecordedOperation {
     let planned = done.planned;
     let read = done.read.filter(|_| done.outcome == OperationOutcome::Acknowledged || planned.verb == OperationVerb::Cas);
@@ -127,8 +127,8 @@ fn interpret(history: &mut History, sequence: &Sequence, verb: OperationVerb, re
     }
 }
 
-/// Returns the elements of a set that this workload wrote, and the number of duplicates. Returns `None` if the value is not a
-/// set. Null is the empty set.
+/// Returns the elements of a read set that this workload wrote, and the number of duplicates. Returns `None` if the value is not a set.
+/// Null is the empty set.
 fn set_elements(sequence: &Sequence, read: &Value) -> Option<(indexmap::IndexSet<u64>, u64)> {
     let mut elements = indexmap::IndexSet::new();
     let mut doubled = 0;
@@ -144,7 +144,7 @@ fn set_elements(sequence: &Sequence, read: &Value) -> Option<(indexmap::IndexSet
     Some((elements, doubled))
 }
 
-/// Returns a set that was read after the heal.
+/// Returns the content of a set from a read after the heal. Returns `None` if the operation did not read a set.
 pub(super) fn last_set(sequence: &Sequence, done: &Done) -> Option<SetRead> {
     let (elements, _) = set_elements(sequence, done.read.as_ref()?)?;
     Some(SetRead { invoked_us: micros(done.invoked), elements })

@@ -1,4 +1,4 @@
-//! History: all invoked operations with their outcomes and times.
+//! History of a workload: all invoked operations with their outcomes and times.
 
 use std::io::{self, Write};
 
@@ -8,14 +8,15 @@ use serde_json::{Map, Value, json};
 use super::sequence::{OperationVerb, Sequence};
 use chaosrun_scenario::model::{Model, RateLimit};
 
-/// Outcome of an operation.
+/// Outcome of an operation that a client sent to the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationOutcome {
     /// The operation happened, and the system acknowledged it.
     Acknowledged,
     /// The operation certainly did not happen.
     Failed,
-    /// The operation certainly did not happen because a compare-and-put found another value. The user was served.
+    /// The operation certainly did not happen: a compare-and-put found another value, or a rate limiter refused the request. The user got a
+    /// valid answer.
     Mismatch,
     /// The result is unknown because no clear answer came. The operation may have happened or may still happen.
     Unknown,
@@ -35,20 +36,20 @@ impl OperationOutcome {
         }
     }
 
-    /// Returns true if the user got the answer of a working system.
+    /// Returns true if the outcome is the answer of a working system: acknowledged, or a mismatch.
     #[must_use]
     pub const fn served(self) -> bool {
         matches!(self, Self::Acknowledged | Self::Mismatch)
     }
 }
 
-/// Value that an operation read. For a compare-and-put, the expected value.
+/// Value that an operation read. For a compare-and-put, the value that the operation expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationValue {
     Nothing,
-    /// No value: an unwritten key or an empty queue.
+    /// No value exists: the key is unwritten or the queue is empty.
     Absent,
-    /// Value of the operation with this number.
+    /// Value that the operation with this number wrote.
     Value(u64),
     /// Value of a counter.
     Count(i64),
@@ -58,27 +59,28 @@ pub enum OperationValue {
     Elements(u32),
 }
 
-/// Operation. Times are microseconds since the start of the workload. The type is small because a run has hundreds of thousands
-/// of operations.
+/// Record of one operation in the history. Times are microseconds since the start of the workload. The type is small because a run has
+/// hundreds of thousands of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordedOperation {
     pub client: u32,
     pub verb: OperationVerb,
     pub outcome: OperationOutcome,
     pub key: u32,
-    /// Delta of a counter, otherwise a number that no other operation has.
+    /// Delta for a counter; otherwise a number that is unique to the operation.
     pub value: u64,
     pub seen: OperationValue,
     pub intended_us: u64,
     pub invoked_us: u64,
-    /// Time of the answer. Without an answer, time at which the client gave up, which says nothing about the effect.
+    /// Time of the answer. For an operation without an answer, the time at which the client stopped waiting, which says nothing about the
+    /// effect.
     pub completed_us: u64,
 }
 
 const _: () = assert!(size_of::<RecordedOperation>() <= 64, "hundreds of thousands of operations stay within tens of megabytes");
 
 impl RecordedOperation {
-    /// Returns the time at which the operation was certainly over. `u64::MAX` without an answer.
+    /// Returns the time in microseconds at which the operation was certainly over; `u64::MAX` for an operation without an answer.
     #[must_use]
     pub const fn over_us(&self) -> u64 {
         match self.outcome {
@@ -87,21 +89,21 @@ impl RecordedOperation {
         }
     }
 
-    /// Returns the time that the user waited.
+    /// Returns the time in microseconds that the user waited for the operation.
     #[must_use]
     pub const fn latency_us(&self) -> u64 {
         self.completed_us.saturating_sub(self.intended_us)
     }
 }
 
-/// Summary of the reads of a set. Storing every read in full would exceed the memory.
+/// Summary of all reads of a set. Storing the full result of every read would take too much memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetSeen {
-    /// Invocation time of the latest read during the run that contains each element.
+    /// Invocation time in microseconds of the latest read that contains the element, by element. Only reads before the heal count.
     pub last_present_us: IndexMap<u64, u64>,
-    /// Last read after the heal, if any.
+    /// Last read of the set after the heal; `None` if no such read succeeded.
     pub last: Option<SetRead>,
-    /// Number of elements that occurred twice in one read.
+    /// Number of elements that occurred twice in one read of the set.
     pub doubled: u64,
 }
 
@@ -117,19 +119,18 @@ pub struct History {
     pub model: Model,
     /// Operations in order of completion.
     pub operations: Vec<RecordedOperation>,
-    /// Reads after the heal (of a queue: the dequeues), in order of completion.
+    /// Reads after the heal in the order of completion. For a queue, the dequeues after the heal.
     pub last: Vec<RecordedOperation>,
     pub set: SetSeen,
-    /// Rate limit that the model `limit` checks.
+    /// Rate limit for the check of the model `limit`; `None` for other models.
     pub limit: Option<RateLimit>,
-    /// Distinct values that no client of this workload wrote, at most [`MAX_FOREIGN`]. The last entry represents all further
-    /// ones.
+    /// Distinct values that no client of this workload wrote, at most [`MAX_FOREIGN`]. The last entry stands for all further values.
     pub foreign: Vec<String>,
 }
 
-/// Largest number of foreign values, so that invalid answers cannot exhaust the memory.
+/// Largest number of stored foreign values, so that invalid answers cannot exhaust the memory.
 const MAX_FOREIGN: usize = 1000;
-/// Stored bytes of a foreign value.
+/// Largest number of bytes that are stored of one foreign value.
 const MAX_FOREIGN_BYTES: usize = 200;
 
 impl History {
@@ -138,7 +139,7 @@ impl History {
         Self { model, operations: Vec::new(), last: Vec::new(), set: SetSeen::default(), limit: None, foreign: Vec::new() }
     }
 
-    /// Stores a value that no client of this workload wrote.
+    /// Stores a foreign value, which no client of this workload wrote, and returns its reference.
     pub fn foreign(&mut self, text: &str) -> OperationValue {
         let mut end = text.len().min(MAX_FOREIGN_BYTES);
         while !text.is_char_boundary(end) {
@@ -155,10 +156,10 @@ impl History {
         OperationValue::Foreign(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// Writes one operation per line. Operations after the heal come last, with `"last": true`.
+    /// Writes the history with one JSON line per operation. Operations after the heal come last, with `"last": true`.
     ///
     /// # Errors
-    /// Errors of `out`.
+    /// Returns the write errors of `out`.
     pub fn write(&self, sequence: &Sequence, mut out: impl Write) -> io::Result<()> {
         for (operation, last) in self.operations.iter().map(|one| (one, false)).chain(self.last.iter().map(|one| (one, true))) {
             let mut line = Map::new();
@@ -198,7 +199,7 @@ impl History {
         }
     }
 
-    /// Returns the text of a foreign value.
+    /// Returns the text of a foreign value; empty for any other value.
     #[must_use]
     pub fn foreign_text(&self, seen: OperationValue) -> &str {
         match seen {

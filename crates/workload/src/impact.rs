@@ -6,10 +6,10 @@ use super::history::RecordedOperation;
 
 /// Returns the client error-seconds of a workload.
 ///
-/// Operations are due at fixed, even times (`rate` per second), independent of the system. Each operation therefore stands for `1 / rate`
+/// Operations are due at fixed, even times (`rate` per second), independent of the system. Each operation therefore represents `1 / rate`
 /// seconds of its users' time. An operation is *served* if it was acknowledged within `timeout` of its due time. A compare-and-put that
-/// found another value counts as served as well. An operation that failed, got no answer in time, or could not be sent because its client
-/// was blocked, is not served. The impact is then:
+/// found another value, or a request refused by a rate limiter, counts as served as well. An operation is not served if it failed, got no
+/// answer in time, or was not sent because its client was blocked. The impact is then:
 ///
 /// ```text
 /// impact = (operations not served) / rate  =  integral over time of the share of operations not served
@@ -22,13 +22,13 @@ pub fn impact(operations: &[RecordedOperation], rate: f64, timeout: Duration) ->
     from_count(operations.iter().filter(|operation| !served(operation, timeout_us)).count(), rate)
 }
 
-/// Returns true if the user got an answer in time.
+/// Returns true if the user got a valid answer to the operation within the timeout.
 #[must_use]
 pub fn served(operation: &RecordedOperation, timeout_us: u64) -> bool {
     operation.outcome.served() && operation.latency_us() <= timeout_us
 }
 
-/// Returns the [`impact`] of a number of operations that were not served.
+/// Returns the [`impact`] in client error-seconds of `not_served` operations at `rate` operations per second.
 #[must_use]
 pub(crate) fn from_count(not_served: usize, rate: f64) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "counts of operations are far below 2^53")]
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn unserved_operation_costs_its_share_of_time() {
-        // Ten operations per second for one second: each stands for 100 ms.
+        // Ten operations per second for one second, so each represents 100 ms.
         let timeout = Duration::from_millis(500);
         let mut operations: Vec<_> = (0..10).map(|n| at(n * 100, n * 100 + 5, OperationOutcome::Acknowledged)).collect();
         assert_eq!(impact(&operations, 10.0, timeout), Duration::ZERO);
@@ -65,7 +65,7 @@ mod tests {
         operations[3] = at(300, 800, OperationOutcome::Unknown);
         operations[4] = at(400, 800, OperationOutcome::Missed);
         assert_eq!(impact(&operations, 10.0, timeout), Duration::from_millis(300));
-        // Barely in time, and late by one microsecond.
+        // One answer is barely in time, and the other is late by one microsecond.
         operations[5] = at(500, 1000, OperationOutcome::Acknowledged);
         operations[6] = at(600, 1101, OperationOutcome::Acknowledged);
         assert_eq!(impact(&operations, 10.0, timeout), Duration::from_millis(400));

@@ -1,4 +1,4 @@
-//! Reads after the heal: every written key is read until it gives a definite answer or the deadline passes.
+//! Reads after the heal: clients read every written key until the answer is definite or the deadline passes.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,16 +14,16 @@ use super::history::{History, OperationOutcome, OperationValue};
 use super::sequence::{OperationVerb, PlannedOperation, Sequence};
 use chaosrun_scenario::model::Model;
 
-/// Initial pause between two attempts at the same key. It grows, so that a recovering system is not overloaded.
+/// Initial pause between two attempts to read the same key. The pause grows, so that a recovering system is not overloaded.
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-/// Number of repeated reads of a key before its writes count as lost, since a store that is still catching up has lost no data.
+/// Number of repeated reads of a key before the writes to the key count as lost. A store that is still catching up has lost no data.
 const SECOND_LOOKS: u32 = 3;
 
-/// Performs the reads after the heal, distributed over the clients.
+/// Performs the reads after the heal, distributed over the clients, and adds the results to the history.
 pub(super) async fn read_all(clients: &mut [WorkloadClient], history: &mut History, sequence: &Sequence, deadline: Instant) {
     match history.model {
-        // The answers alone show which requests were allowed.
+        // The answers during the run already show which requests were allowed.
         Model::Limit | Model::None => {}
         Model::Register | Model::Counter => {
             let stored = history.operations.iter().filter(|operation| operation.verb.stores());
@@ -49,7 +49,7 @@ pub(super) async fn read_all(clients: &mut [WorkloadClient], history: &mut Histo
     }
 }
 
-/// Reads each key until it has one definite answer.
+/// Reads each key until one answer is definite or the deadline passes.
 async fn keys_once(clients: &mut [WorkloadClient], history: &mut History, sequence: &Sequence, keys: Vec<u32>, deadline: Instant) {
     let queue = Arc::new(Mutex::new(VecDeque::from(keys)));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -78,7 +78,7 @@ async fn read_set(clients: &mut [WorkloadClient], history: &mut History, sequenc
             history.set.last = Some(set);
         }
         let mut operation = record(history, sequence, done);
-        // Stored in full as the last read, not as a read during the run.
+        // The result is stored in full as the last read, not as a read during the run.
         operation.seen = history
             .set
             .last
@@ -93,7 +93,7 @@ async fn read_set(clients: &mut [WorkloadClient], history: &mut History, sequenc
     }
 }
 
-/// Dequeues until the queue reports that it is empty.
+/// Dequeues elements until the queue reports that it is empty or the deadline passes.
 async fn drain(clients: &mut [WorkloadClient], history: &mut History, sequence: &Sequence, deadline: Instant) {
     let Some(client) = clients.first_mut() else { return };
     let mut pause = PAUSE;

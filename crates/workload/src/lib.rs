@@ -1,7 +1,8 @@
-//! Workload of a cluster and its effects on users: clients at a fixed rate, a history of every operation, and its check.
+//! Workload of a cluster, as a measure of the effects on users: clients at a fixed rate, the history of all operations, and checks of the
+//! history.
 //!
-//! Clients form an open loop. The rate fixes the due time of each operation in advance, and latency counts from there, so a
-//! system that hangs cannot hide its latency by slowing down its clients. The seed fixes the operations (kind, key, value)
+//! Clients form an open loop: the rate fixes the due time of each operation in advance, and latency counts from the due time. A system that
+//! hangs therefore cannot hide its latency by slowing down its clients. The seed fixes kind, key and value of the operations
 //! ([`sequence`]).
 
 pub mod sequence;
@@ -52,22 +53,22 @@ pub use stats::{StatsReader, WorkloadStats};
 #[cfg(test)]
 mod tests;
 
-/// File name of the history in the run directory, with one operation per line.
+/// File name of the history in the run directory. The file has one line per operation.
 pub(crate) const HISTORY_FILE: &str = "history.jsonl";
 
-/// Parameters of a workload.
+/// Parameters for the start of a workload.
 pub struct WorkloadConfig {
     pub spec: model::Workload,
     pub usage: WorkloadUse,
-    /// Cluster with the nodes. A driver program starts beside them.
+    /// Cluster with the nodes that the workload uses. A driver program starts on the same cluster.
     pub cluster: Arc<dyn Cluster>,
     pub seed: u64,
-    /// Clock scale of the cluster file, for templates.
+    /// Clock scale of the cluster file, as a value for templates.
     pub clock_scale: Option<f64>,
     pub emitter: Emitter,
     /// Cancels all operations, including the final reads.
     pub cancel: CancellationToken,
-    /// Run directory, which receives the history at the end and is the working directory of a driver program.
+    /// Run directory. The history is written to this directory, which is also the working directory of a driver program.
     pub run_dir: PathBuf,
 }
 
@@ -83,15 +84,16 @@ pub enum WorkloadError {
     Template { what: String, problem: String },
 }
 
-/// Starts workloads.
+/// Entry point for the start of workloads; see [`WorkloadStarter::start`].
 #[derive(Debug)]
 pub struct WorkloadStarter;
 
 impl WorkloadStarter {
-    /// Starts the clients. They run until [`WorkloadHandle::stop`].
+    /// Starts the clients of a workload. The clients run until [`WorkloadHandle::stop`].
     ///
     /// # Errors
-    /// No operation of the model is declared, a template cannot be rendered, or the driver program does not become ready.
+    /// Returns an error if no operation of the model is declared, or a template cannot be rendered. A driver program that does not become
+    /// ready is an error too.
     pub async fn start(config: WorkloadConfig) -> Result<WorkloadHandle, WorkloadError> {
         let WorkloadConfig { spec, usage, cluster, seed, clock_scale, emitter, cancel, run_dir } = config;
         let topology = cluster.topology();
@@ -189,7 +191,7 @@ impl WorkloadStarter {
     }
 }
 
-/// Converts the model of a cluster file to the model in events.
+/// Converts the workload model of a cluster file to the type used in events.
 const fn history_model(model: Model) -> HistoryModel {
     match model {
         Model::Register => HistoryModel::Register,
@@ -233,7 +235,7 @@ impl WorkloadHandle {
         self.stats.clone()
     }
 
-    /// Stops new operations and waits for running ones, up to the workload's timeout. Safe to call again.
+    /// Stops new operations and waits for running ones, at most for the workload's timeout. Repeated calls have no effect.
     pub async fn stop(&mut self) {
         self.stop.cancel();
         let Some(Tasks { clients, collector }) = self.running.take() else { return };
@@ -250,11 +252,11 @@ impl WorkloadHandle {
         }
     }
 
-    /// Stops the clients and performs the final reads. Call it after the heal. It reads every key that may hold a write (a set in
-    /// full, a queue until it is empty) until each has a definite answer or `deadline` has passed. It then writes
-    /// [`HISTORY_FILE`] and checks the history. It emits only warnings.
+    /// Stops the clients, performs the reads after the heal, and returns the checked history. Every key that may hold a write is read until
+    /// the answer is definite or `deadline` has passed. A set is read in full, and a queue is drained. The method then writes
+    /// [`HISTORY_FILE`] and checks the history. The only emitted events are warnings.
     ///
-    /// Problems without loss (stale reads, duplicate elements, a history that could not be written) become warnings.
+    /// Problems without loss become warnings: stale reads, duplicate elements, and a history file that could not be written.
     pub async fn final_reads(mut self, deadline: Duration) -> HistoryReport {
         self.stop().await;
         let Some(Stopped { mut clients, mut history }) = self.stopped.take() else {
@@ -277,7 +279,7 @@ impl WorkloadHandle {
 
         let (sequence, rate, timeout) = (Arc::clone(&self.sequence), self.rate, self.timeout);
         let path = self.run_dir.join(HISTORY_FILE);
-        // Checking hundreds of thousands of operations would block a runtime thread.
+        // The check of hundreds of thousands of operations would block a runtime thread.
         let judged = task::spawn_blocking(move || {
             let written = std::fs::File::create(&path).and_then(|file| history.write(&sequence, BufWriter::new(file)));
             let impact_us = micros(impact::impact(&history.operations, rate, timeout));

@@ -1,29 +1,29 @@
-//! Operations as they are passed to a caller, and their results.
+//! Operations in the form that callers get, and results of operations.
 
 use serde_json::Value;
 
 use super::history::OperationOutcome;
 use super::sequence::OperationVerb;
 
-/// Operation as it is passed to a driver.
+/// Operation that a caller sends to the system, directly or through a driver program.
 #[derive(Debug)]
 pub(super) struct OperationCall<'a> {
     pub(super) client: u32,
     pub(super) verb: OperationVerb,
     pub(super) key: &'a str,
-    /// Stored text, or the delta of a counter as a number. Null for verbs that store no value.
+    /// Text to store, or the delta of a counter as a number. Null for operations that store no value.
     pub(super) value: Value,
-    /// Expected value of a compare-and-put. Null means no value.
+    /// Value that a compare-and-put expects. Null means that the key has no value.
     pub(super) expect: Value,
 }
 
-/// Result of an operation.
+/// Result of an attempted operation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct OperationReply {
     pub(super) outcome: OperationOutcome,
-    /// Value that was read. Null means that there was none. `None` for verbs that read no value.
+    /// Value that the operation read. Null means that no value exists. `None` for operations that read no value.
     pub(super) read: Option<Value>,
-    /// Reason why the operation was not acknowledged, in words.
+    /// Reason in words why the operation was not acknowledged; `None` for an acknowledged operation.
     pub(super) problem: Option<String>,
 }
 
@@ -36,7 +36,8 @@ impl OperationReply {
         Self { outcome: OperationOutcome::Failed, read: None, problem: Some(problem.into()) }
     }
 
-    /// Returns the result of an operation without an answer: `Failed` for a read, which has no effect, and `Unknown` for any other verb.
+    /// Creates the result of an operation without an answer: `Failed` for a read, which has no effect, and `Unknown` for any other
+    /// operation.
     pub(super) fn unanswered(verb: OperationVerb, problem: impl Into<String>) -> Self {
         let outcome = if verb.changes() { OperationOutcome::Unknown } else { OperationOutcome::Failed };
         Self { outcome, read: None, problem: Some(problem.into()) }

@@ -1,4 +1,4 @@
-//! Driver program: one process for all clients, with JSON lines on its stdin and stdout (docs/driver.md).
+//! Driver program of a workload: one process for all clients, with JSON lines on stdin and stdout (docs/driver.md).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,20 +23,20 @@ use chaosrun_base::task;
 use chaosrun_cluster::{Cluster, ExecRequest, Running, Topology};
 use chaosrun_event::emit::Emitter;
 
-/// Version of the protocol, sent in the greeting.
+/// Version of the driver protocol, sent in the greeting.
 const PROTOCOL: u32 = 1;
-/// Time within which the driver must report that it is ready.
+/// Longest time until a started driver must report that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Time within which the driver must end after its stdin was closed.
+/// Longest time until the driver must end after its stdin was closed.
 const END_WITHIN: Duration = Duration::from_secs(2);
-/// Largest line of the driver, in bytes.
+/// Largest length of one line from the driver, in bytes.
 const MAX_LINE: usize = 16 * 1024 * 1024;
-/// Stored bytes of the driver's stderr, for the error message at its end.
+/// Largest number of stored bytes of the driver's stderr, for the message about a failed driver.
 const MAX_STDERR: usize = 64 * 1024;
-/// Largest number of malformed lines that are reported one by one. Further lines are ignored.
+/// Largest number of malformed lines from the driver that are reported. Further malformed lines are ignored.
 const MAX_WARNINGS: u32 = 5;
 
-/// Greeting to the driver.
+/// Greeting: the first line that is sent to the driver.
 #[derive(Debug, Serialize)]
 pub(super) struct Hello<'a> {
     pub(super) model: &'a str,
@@ -47,7 +47,7 @@ pub(super) struct Hello<'a> {
     pub(super) nodes: Vec<Value>,
 }
 
-/// Returns the nodes of a greeting: name, role and advertised addresses.
+/// Returns the nodes for the greeting, each as JSON with name, role and advertised addresses.
 pub(super) fn nodes(topology: &Topology) -> Vec<Value> {
     let node = |node: &chaosrun_cluster::PlacedNode| {
         let ports: IndexMap<_, _> = node.ports.iter().map(|(name, port)| (name, port.advertised.to_string())).collect();
@@ -77,7 +77,7 @@ struct Reply {
     value: Value,
     #[serde(default)]
     error: Option<String>,
-    /// True, together with `fail`, if the compare-and-put found another value.
+    /// True, together with `fail`, if a compare-and-put found another value than expected, or if a rate limiter refused the request.
     #[serde(default)]
     mismatch: bool,
 }
@@ -90,17 +90,17 @@ enum ReplyKind {
     Info,
 }
 
-/// Requests that wait for their reply. The lock is only held for a look-up.
+/// Senders for the replies to pending requests, by request id. The lock is held only for a lookup.
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
 
-/// Running driver program.
+/// Running driver program of a workload.
 pub(super) struct DriverProgram {
     caller: ProgramCaller,
     running: Running,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// Connection of a client to the program.
+/// Caller that sends the operations of one client to the driver program.
 #[derive(Clone)]
 pub(super) struct ProgramCaller {
     lines: mpsc::Sender<Vec<u8>>,
@@ -111,7 +111,7 @@ pub(super) struct ProgramCaller {
 }
 
 impl DriverProgram {
-    /// Starts the program and sends the greeting.
+    /// Starts the driver program, sends the greeting, and waits until the driver is ready.
     pub(super) async fn start(
         cluster: &dyn Cluster,
         exec: ExecRequest,
@@ -158,13 +158,13 @@ impl DriverProgram {
         self.caller.clone()
     }
 
-    /// Closes the program's stdin, and kills the program if it does not end. All callers must be dropped before.
+    /// Closes the stdin of the driver, and kills the driver if it does not end in time. All callers must be dropped before the call.
     pub(super) async fn end(self) {
         let Self { caller, mut running, tasks } = self;
         drop(caller);
         let mut tasks = tasks.into_iter();
         if let Some(writer) = tasks.next() {
-            // The writer ends with the last caller, and closes stdin.
+            // The writer ends after the last caller is dropped, and closes stdin.
             if tokio::time::timeout(END_WITHIN, writer).await.is_err() {
                 running.kill();
             }
@@ -173,7 +173,7 @@ impl DriverProgram {
             running.kill();
             let _ = (&mut running.exit).await;
         }
-        // The last output is still in the pipes, which leftover processes may hold open.
+        // The last output is still in the pipes. Processes that the driver left behind may hold the pipes open.
         for mut task in tasks {
             if tokio::time::timeout(END_WITHIN, &mut task).await.is_err() {
                 task.abort();
@@ -231,7 +231,7 @@ fn line(message: &impl Serialize) -> Vec<u8> {
 
 async fn write(mut stdin: Box<dyn AsyncWrite + Send + Unpin>, mut queue: mpsc::Receiver<Vec<u8>>) {
     while let Some(mut lines) = queue.recv().await {
-        // All waiting requests are sent in one write.
+        // All pending requests are sent in one write.
         while let Ok(more) = queue.try_recv() {
             lines.extend(more);
         }
@@ -260,7 +260,7 @@ async fn read(
         match serde_json::from_str::<Reply>(&line) {
             Ok(reply) => {
                 let waiter = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&reply.id);
-                // Unknown ids belong to replies that came after their timeout.
+                // A reply with an unknown id came after the timeout of its request.
                 if let Some(waiter) = waiter {
                     let _ = waiter.send(reply);
                 }
@@ -299,7 +299,7 @@ fn shorten(line: &str) -> String {
     short
 }
 
-/// Stores the beginning of the program's stderr and discards the rest. A full pipe would block the program.
+/// Stores the beginning of the driver's stderr and discards the rest, since a full pipe would block the driver.
 async fn keep(mut stderr: Box<dyn AsyncRead + Send + Unpin>, log: std::path::PathBuf) {
     let mut file = tokio::fs::File::create(&log).await.ok();
     let mut buffer = vec![0; 4096];

@@ -1,4 +1,4 @@
-//! Sequence of the clients' operations: a pure function of the seed and the operation's number, independent of timing.
+//! Sequence of all operations of a workload: a pure function of the seed and the operation's number, independent of timing.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use rand_chacha::ChaCha8Rng;
 
 use chaosrun_scenario::model::{Model, WorkloadUse};
 
-/// Random stream of workloads, separate from other uses of the trial's seed.
+/// Id of the random stream of workloads, which separates it from other uses of the trial's seed.
 const STREAM: u64 = u64::from_be_bytes(*b"workload");
 
-/// Largest delta of a counter. The smallest is 1.
+/// Largest delta of an add to a counter. The smallest delta is 1.
 const MAX_DELTA: u64 = 5;
 
-/// Verb of an operation.
+/// Kind of an operation on the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OperationVerb {
     Read,
@@ -29,7 +29,7 @@ pub enum OperationVerb {
 impl OperationVerb {
     pub const ALL: [Self; 7] = [Self::Read, Self::Write, Self::Cas, Self::Add, Self::Enqueue, Self::Dequeue, Self::Check];
 
-    /// Returns the name in the cluster file and in the driver protocol.
+    /// Returns the name of the verb in the cluster file and in the driver protocol.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,26 +43,26 @@ impl OperationVerb {
         }
     }
 
-    /// Returns true if the verb changes the state. The outcome of a change without an answer stays unknown.
+    /// Returns true if the operation changes the state of the system. A change without an answer has an unknown outcome.
     #[must_use]
     pub const fn changes(self) -> bool {
         !matches!(self, Self::Read)
     }
 
-    /// Returns true if the verb stores a value that must not be lost.
+    /// Returns true if the operation stores a value that must not be lost.
     #[must_use]
     pub const fn stores(self) -> bool {
         matches!(self, Self::Write | Self::Cas | Self::Add | Self::Enqueue)
     }
 
-    /// Returns true if the check of the history depends on the acknowledgement of this verb.
+    /// Returns true if the check of the history depends on acknowledgements of this kind of operation.
     #[must_use]
     pub const fn counts(self) -> bool {
         self.stores() || matches!(self, Self::Check)
     }
 }
 
-/// Returns the verbs of a model: those that read, and those that store.
+/// Returns the verbs of a model as two lists: verbs that read, and verbs that store or query a rate limiter.
 #[must_use]
 pub const fn verbs(model: Model) -> (&'static [OperationVerb], &'static [OperationVerb]) {
     match model {
@@ -73,20 +73,20 @@ pub const fn verbs(model: Model) -> (&'static [OperationVerb], &'static [Operati
     }
 }
 
-/// Planned operation.
+/// Operation as planned before it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedOperation {
-    /// Number from 0 over all clients. Operation `n` belongs to client `n % clients`.
+    /// Number of the operation over all clients, from 0. Client `number % clients` performs the operation.
     pub number: u64,
     pub client: u32,
     pub verb: OperationVerb,
-    /// Key, always 0 for a set and a queue.
+    /// Number of the key; always 0 for a set and a queue.
     pub key: u32,
-    /// Delta of a counter, otherwise the operation's own number, which makes every value unique.
+    /// Delta for a counter; otherwise the number of the operation, so that every value is unique.
     pub value: u64,
 }
 
-/// Endless sequence of operations of one workload.
+/// Endless sequence of the planned operations of one workload.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     seed: u64,
@@ -102,7 +102,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Creates a sequence. `offers` returns true for the verbs that the driver supports. Other verbs are never planned.
+    /// Creates a sequence. `offers` returns true for the verbs that the driver or the cluster file supports. Other verbs are never planned.
     #[must_use]
     pub fn new(seed: u64, model: Model, usage: &WorkloadUse, keys: u32, value_size: u32, offers: impl Fn(OperationVerb) -> bool) -> Self {
         let (looks, stores) = verbs(model);
@@ -125,7 +125,7 @@ impl Sequence {
         }
     }
 
-    /// Returns true if no operation can be planned.
+    /// Returns true if the sequence can plan no operation, because no verb is supported.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.looks.is_empty() && self.stores.is_empty()
@@ -136,7 +136,7 @@ impl Sequence {
         self.clients
     }
 
-    /// Returns operation `number`. Each operation uses its own block of random words, so the order of calls does not matter.
+    /// Returns the operation with this number. Each operation uses its own block of random words, so the order of calls does not matter.
     #[must_use]
     pub fn operation(&self, number: u64) -> PlannedOperation {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
@@ -152,21 +152,21 @@ impl Sequence {
         PlannedOperation { number, client: u32::try_from(number % self.clients).unwrap_or(0), verb, key, value }
     }
 
-    /// Returns the due time of operation `number` after the start of the workload. Operations are evenly spaced, and
-    /// do not wait for answers.
+    /// Returns the due time of the operation with this number, after the start of the workload. Operations are evenly spaced, and never
+    /// wait for answers.
     #[must_use]
     pub fn due(&self, number: u64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 operations")]
         Duration::try_from_secs_f64(number as f64 / self.rate).unwrap_or(Duration::MAX)
     }
 
-    /// Returns the key as the system sees it, such as `k07`. All keys have the same width, so that they sort by number.
+    /// Returns the text of a key that is sent to the system, such as `k07`. All keys have the same width, so that they sort by number.
     #[must_use]
     pub fn key_text(&self, key: u32) -> String {
         format!("k{key:0width$}", width = self.key_width)
     }
 
-    /// Returns the value as the system sees it: client, number within the client, and padding, such as `c3.17_xxxx`.
+    /// Returns the text of a value that is sent to the system, such as `c3.17_xxxx`: client, number within the client, and padding.
     #[must_use]
     pub fn value_text(&self, value: u64) -> String {
         let mut text = format!("c{}.{}", value % self.clients, value / self.clients);
@@ -179,7 +179,7 @@ impl Sequence {
         text
     }
 
-    /// Parses the text of a value exactly. Returns `None` if no operation of this sequence can have written it.
+    /// Parses the text of a value. Returns `None` if no operation of this sequence can have written exactly this text.
     #[must_use]
     pub fn parse_value(&self, text: &str) -> Option<u64> {
         let (client, rest) = text.strip_prefix('c')?.split_once('.')?;

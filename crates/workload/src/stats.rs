@@ -1,4 +1,4 @@
-//! Live statistics: raw latencies in slots of 100 ms, so that any window has exact percentiles.
+//! Live statistics of a workload: raw latencies in slots of 100 ms, so that the percentiles of any window are exact.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,43 +11,43 @@ use super::history::{OperationOutcome, RecordedOperation};
 use super::impact;
 use chaosrun_probe::Figures;
 
-/// Length of a slot, the resolution of every window.
+/// Length of a statistics slot. Windows have this resolution.
 pub const SLOT: Duration = Duration::from_millis(100);
-/// Longest window in slots: a minute.
+/// Length of the longest window in slots; the window is one minute long.
 const SLOTS: usize = 600;
 
-/// Statistics of a workload's users within a window. All operations count, reads and writes.
+/// Statistics of all operations of a workload within a window of time, reads and writes together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct WorkloadStats {
     /// Acknowledged operations per second.
     pub rate: f64,
-    /// Share of completed operations that were not served, 0 to 1. `None` if no operation completed.
+    /// Share of completed operations that were not served, from 0 to 1. `None` if no operation completed.
     pub error_rate: Option<f64>,
-    /// Seconds from the due time of an operation to its acknowledgement. `None` if no operation was acknowledged.
+    /// Median of the seconds from the due time of an operation to its acknowledgement. `None` if no operation was acknowledged.
     pub p50_s: Option<f64>,
     pub p99_s: Option<f64>,
-    /// Client error-seconds since the start of the workload, not only within the window ([`impact::impact`]).
+    /// Client error-seconds since the start of the workload, not only within the window; see [`impact::impact`].
     pub impact_s: f64,
     /// Number of acknowledged operations within the window.
     pub acknowledged: u64,
     pub failed: u64,
     pub unknown: u64,
-    /// Error of the newest operation that was not served, within the window.
+    /// Error text of the newest operation within the window that was not served. `None` if no such error is known.
     pub last_error: Option<String>,
 }
 
-/// Operations that completed within one slot.
+/// Counts and latencies of the operations that completed within one slot of 100 ms.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
-    /// Latencies of acknowledged operations.
+    /// Latencies of acknowledged operations in microseconds.
     pub(super) latencies_us: Vec<u32>,
     pub(super) failed: u64,
     pub(super) unknown: u64,
-    /// Number of operations that were answered but neither acknowledged nor failed. Their users were served.
+    /// Number of compare-and-puts that found another value, and of requests refused by a rate limiter. Their users were served.
     pub(super) mismatch: u64,
-    /// Number of operations that were not served, including late answers.
+    /// Number of operations that were not served in time. Late answers are included.
     impact: u64,
-    /// Actual length of the slot, since a busy machine closes it late.
+    /// Actual length of the slot, since a busy machine closes a slot late.
     pub(super) length: Duration,
     problem: Option<String>,
 }
@@ -78,7 +78,7 @@ impl Slot {
         }
     }
 
-    /// Returns the latency quantile `q` of acknowledged operations (nearest rank).
+    /// Returns the quantile `q` of the latencies of acknowledged operations, in microseconds (nearest rank).
     pub(super) fn quantile_us(&mut self, q: f64) -> Option<u32> {
         let count = self.latencies_us.len();
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank within the list")]
@@ -87,24 +87,24 @@ impl Slot {
     }
 }
 
-/// Last minute, published slot by slot.
+/// Statistics of the last minute, published slot by slot.
 #[derive(Debug, Clone)]
 struct Recent {
-    /// Closed slots, the newest last.
+    /// Closed slots in the order of time, the newest last.
     slots: VecDeque<Arc<Slot>>,
     /// Time at which the newest slot was closed.
     until: Instant,
     not_served: u64,
 }
 
-/// Counters of completed operations, written by the collector.
+/// Counters of completed operations, written only by the collector.
 #[derive(Debug)]
 pub(super) struct Window {
     recent: watch::Sender<Arc<Recent>>,
     current: Slot,
 }
 
-/// Reader of the statistics. Reading is cheap at any time.
+/// Reader of the live statistics of a workload. Reading never waits for the collector.
 #[derive(Debug, Clone)]
 pub struct StatsReader {
     recent: watch::Receiver<Arc<Recent>>,
@@ -122,7 +122,7 @@ impl Window {
         self.current.count(operation, problem, timeout_us);
     }
 
-    /// Publishes the slot that ends `now` and returns it.
+    /// Publishes the slot that ends at the time `now`, and returns the slot.
     pub(super) fn close_slot(&mut self, now: Instant) -> Arc<Slot> {
         let mut slot = std::mem::take(&mut self.current);
         slot.length = now.saturating_duration_since(self.recent.borrow().until);
@@ -152,15 +152,15 @@ impl Figures for StatsReader {
 }
 
 impl StatsReader {
-    /// Returns the statistics of the last `window`, in whole slots of 100 ms: at least one slot, at most a minute, and at most
-    /// the time since the start.
+    /// Returns the statistics of the last `window`, in whole slots of 100 ms. The window covers at least one slot, at most a minute, and at
+    /// most the time since the start.
     #[must_use]
     pub fn window(&self, window: Duration) -> WorkloadStats {
         let recent = Arc::clone(&self.recent.borrow());
         let wanted = usize::try_from(window.as_millis().div_ceil(SLOT.as_millis())).unwrap_or(SLOTS).clamp(1, SLOTS);
         let mut all = Slot::default();
         recent.slots.iter().rev().take(wanted).for_each(|slot| all.add(slot));
-        // Before the first slot is closed, the length is zero.
+        // The window has a length of zero before the first slot is closed.
         let seconds = all.length.max(Duration::from_millis(1)).as_secs_f64();
         let acknowledged = all.latencies_us.len();
         let completed = count(acknowledged) + all.mismatch + all.failed + all.unknown;
@@ -177,14 +177,14 @@ impl StatsReader {
         }
     }
 
-    /// Waits for newer statistics. Never returns after the workload has ended.
+    /// Waits until newer statistics are published. Never returns after the workload has ended.
     pub async fn changed(&mut self) {
         if self.recent.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Returns the age of the newest statistics, which keeps growing after the workload has ended.
+    /// Returns the time since the newest statistics were published. It keeps growing after the workload has ended.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.recent.borrow().until.elapsed()

@@ -1,4 +1,4 @@
-//! Tests of whole workloads with small test servers over real sockets and real processes.
+//! Tests of whole workloads with small test servers, over real sockets and real processes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ use chaosrun_event::{Actor, EventKind};
 use chaosrun_expr::{Expr, Scope, Template};
 use chaosrun_scenario::model::HttpOperation;
 
-/// Timeout for hanging tests, far above any normal duration.
+/// Time limit for tests that hang, far above any normal duration.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Cluster that consists only of an address and can spawn drivers.
+/// Test cluster that consists only of an address and can spawn driver programs.
 struct Bench {
     topology: Topology,
     changes: broadcast::Sender<NodeChange>,
@@ -132,17 +132,17 @@ impl Cluster for Bench {
     }
 }
 
-/// State of the servers, and their simulated failures.
+/// State of the test servers, including simulated failures.
 #[derive(Default)]
 struct Store {
     registers: BTreeMap<String, String>,
     set: Vec<String>,
     queue: VecDeque<String>,
     counters: BTreeMap<String, i64>,
-    /// Number of writes after which all further writes are acknowledged but not stored.
+    /// Number of writes after which the server acknowledges further writes without storing them; `None` means never.
     forget_after: Option<u64>,
     writes: u64,
-    /// True to answer every request with 503.
+    /// True if the server answers every request with 503.
     down: bool,
 }
 
@@ -155,7 +155,7 @@ impl Store {
 
 type Shared = Arc<Mutex<Store>>;
 
-/// Starts a server for a store. It runs as long as the test.
+/// Starts a test server for a store, and returns its address. The server runs as long as the test.
 async fn serve(store: &Shared) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
@@ -170,7 +170,7 @@ async fn serve(store: &Shared) -> SocketAddr {
     address
 }
 
-/// Returns an address that refuses connections. No other process can use it while the socket exists.
+/// Returns an address that refuses connections, with a socket that reserves the address while it exists.
 fn dead() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
@@ -244,7 +244,7 @@ async fn increase(store: State<Shared>, Path(key): Path<String>, delta: String) 
     StatusCode::OK
 }
 
-/// Part of etcd's JSON gateway that the example driver uses. Keys and values stay in base64.
+/// Answers the requests of etcd's JSON gateway that the example driver sends. Keys and values stay in base64.
 async fn etcd(store: State<Shared>, Path(verb): Path<String>, body: Bytes) -> (StatusCode, String) {
     let body: Value = serde_json::from_slice(&body).expect("json");
     let text = |value: &Value| value.as_str().expect("a string").to_owned();
@@ -343,7 +343,7 @@ async fn start(model: Model, driver: Driver, servers: &[SocketAddr]) -> Result<T
 }
 
 impl Trial {
-    /// Waits until that many operations have been acknowledged.
+    /// Waits until at least `count` operations have been acknowledged.
     async fn acknowledged(&self, count: u64) {
         let mut stats = self.handle.stats();
         while stats.window(LONG).acknowledged < count {

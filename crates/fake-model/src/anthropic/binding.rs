@@ -1,21 +1,21 @@
-//! Signatures of thinking blocks. Each signature contains a digest of the conversation before the block. A changed history is therefore
-//! detected without stored state.
+//! Signatures of thinking blocks. Each signature contains a digest of the conversation before the block. The server therefore detects a
+//! changed history without stored state.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
 
-/// Digest of a conversation, extended block by block.
+/// Digest of the beginning of a conversation, extended block by block.
 #[derive(Debug, Clone)]
 pub struct Prefix(blake3::Hasher);
 
 impl Prefix {
-    /// Begins with the parts before all messages.
+    /// Creates the digest of the request parts that precede all messages: model, tools and system prompt.
     #[must_use]
     pub fn new(model: &str, tools: &Value, system: &Value) -> Self {
         let mut prefix = Self(blake3::Hasher::new_derive_key("chaosrun 2026 signature of a fake model's thinking"));
         prefix.line(model);
         prefix.line(&canonical(tools));
-        // A text is short for a list with one block.
+        // A text is the short form of a list with one text block.
         let system = match system {
             Value::String(text) => serde_json::json!([{ "type": "text", "text": text }]),
             other => other.clone(),
@@ -24,13 +24,14 @@ impl Prefix {
         prefix
     }
 
-    /// Adds a block. The digest does not depend on how consecutive blocks of one role are distributed over messages.
+    /// Adds a block of a message to the digest. The distribution of consecutive blocks of one role over messages does not change the
+    /// digest.
     pub fn add(&mut self, role: &str, block: &Value) {
         self.line(role);
         self.line(&canonical(block));
     }
 
-    /// Returns the signature of a thinking block at this position.
+    /// Returns the signature of a thinking block that follows the digested part of the conversation.
     #[must_use]
     pub fn sign(&self, thinking: &str) -> String {
         let mut hasher = self.0.clone();
@@ -45,14 +46,15 @@ impl Prefix {
         self.0.update(b"\n");
     }
 
-    /// Returns the digest of everything added so far.
+    /// Returns the digest of all blocks added so far.
     #[must_use]
     pub fn hash(&self) -> blake3::Hash {
         self.0.finalize()
     }
 }
 
-/// Canonical form, equal for values with the same meaning: keys sorted, nulls and cache markers removed.
+/// Converts a value to its canonical text, which is equal for values with the same meaning. Keys are sorted; nulls and cache markers are
+/// removed.
 fn canonical(value: &Value) -> String {
     fn write(value: &Value, out: &mut String) {
         match value {

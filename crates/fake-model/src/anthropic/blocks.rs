@@ -1,4 +1,4 @@
-//! Messages: allowed roles, blocks and order.
+//! Messages of a Messages API request: checks of roles, blocks and order.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -11,11 +11,11 @@ use crate::problem::ApiProblem;
 
 const MOST: usize = 100_000;
 
-/// Consecutive messages of one role, combined.
+/// Consecutive messages of one role, combined into one message.
 #[derive(Debug)]
 pub struct CombinedMessage<'a> {
     pub role: &'a str,
-    /// Index of the first of these messages in the request.
+    /// Index in the request of the first of the combined messages.
     pub index: usize,
     pub blocks: Vec<Block<'a>>,
 }
@@ -27,11 +27,11 @@ pub struct Block<'a> {
     pub value: Cow<'a, Value>,
 }
 
-/// Reads the messages, and combines consecutive messages of one role. With `per_turn`, a system message may set the effort of the turns
-/// after it.
+/// Parses and checks the messages, and combines consecutive messages of one role. If `per_turn` is true, a system message may set the
+/// effort of the following turns.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if a message is invalid.
 pub fn read(value: &Value, version: ApiVersion, per_turn: bool) -> Result<Vec<CombinedMessage<'_>>, ApiProblem> {
     let list = value.as_array().ok_or_else(|| ApiProblem::invalid("messages: Input should be a valid list"))?;
     if list.is_empty() {
@@ -67,7 +67,7 @@ pub fn read(value: &Value, version: ApiVersion, per_turn: bool) -> Result<Vec<Co
     Ok(messages)
 }
 
-/// Content of a message; a text is short for one block.
+/// Parses the content of a message into blocks. A text is the short form of one text block.
 fn content<'a>(value: &'a Value, path: &str) -> Result<Vec<Block<'a>>, ApiProblem> {
     match value {
         Value::String(text) if text.is_empty() => Ok(Vec::new()),
@@ -88,7 +88,7 @@ fn content<'a>(value: &'a Value, path: &str) -> Result<Vec<Block<'a>>, ApiProble
     }
 }
 
-/// Checks a single block.
+/// Checks a single block of a message with this role.
 fn check(block: &Block<'_>, role: &str, version: ApiVersion) -> Result<(), ApiProblem> {
     let (path, kind) = (&block.path, block.kind.as_str());
     let Some(map) = block.value.as_object() else { return Ok(()) };
@@ -97,7 +97,7 @@ fn check(block: &Block<'_>, role: &str, version: ApiVersion) -> Result<(), ApiPr
         "document" if version == ApiVersion::V2023 => &["user", "assistant"],
         "image" | "document" | "search_result" | "tool_result" | "container_upload" => &["user"],
         "thinking" | "redacted_thinking" | "tool_use" | "server_tool_use" | "fallback" => &["assistant"],
-        // Results of the server's own tools.
+        // These blocks are results of the server's own tools.
         _ if kind.ends_with("_tool_result") => &["assistant"],
         _ => {
             let words = "Input tag found using 'type' does not match any of the expected tags";
@@ -177,7 +177,7 @@ fn ids<'a>(message: &'a CombinedMessage<'_>, kind: &str, key: &str) -> Vec<(&'a 
     of_kind.filter_map(|block| Some((block.path.as_str(), block.value.get(key)?.as_str()?))).collect()
 }
 
-/// Checks that every call has its result at the beginning of the next message, and that every result belongs to a call.
+/// Checks that each tool call has its result at the beginning of the next message, and that each result belongs to a call.
 fn pairs(messages: &[CombinedMessage<'_>]) -> Result<(), ApiProblem> {
     let mut known: BTreeSet<&str> = BTreeSet::new();
     for (at, message) in messages.iter().enumerate() {

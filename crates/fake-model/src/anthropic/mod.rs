@@ -1,4 +1,4 @@
-//! Messages API: accepted requests, and responses. Refusals have the real server's wording where it is known.
+//! Messages API of Anthropic: checks of requests, and responses. Error messages have the wording of the real server where that is known.
 
 pub mod binding;
 mod blocks;

@@ -1,11 +1,11 @@
-//! Parameters that current models no longer accept. A model name without a version follows the rules of the newest version.
+//! Request parameters that current models no longer accept. A model name without a version follows the rules of the newest version.
 
-/// Parses the version in a model's name: `claude-opus-4-7-20260101` is `("opus", 4, 7)`.
+/// Parses family and version in the name of a model. For example, `claude-opus-4-7-20260101` gives `("opus", 4, 7)`.
 fn version(model: &str) -> Option<(&str, u32, u32)> {
     let mut words = model.strip_prefix("claude-")?.split('-');
     let family = words.next()?;
     let major = words.next()?.parse().ok()?;
-    // A longer number is a date.
+    // A longer number is the date of the model.
     let minor = words.next().filter(|word| word.len() <= 2).and_then(|word| word.parse().ok()).unwrap_or(0);
     Some((family, major, minor))
 }

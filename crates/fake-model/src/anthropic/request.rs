@@ -1,4 +1,4 @@
-//! Request to the Messages API.
+//! Parser and checks of a request to the Messages API.
 
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
@@ -17,18 +17,18 @@ pub enum ApiVersion {
     V2026,
 }
 
-/// Valid request.
+/// Valid request to the Messages API.
 #[derive(Debug)]
 pub struct MessagesRequest {
     pub seen: RequestParts,
-    /// Digest of everything before the answer.
+    /// Digest of the conversation before the answer.
     pub prefix: Prefix,
     pub thinking: ThinkingDisplay,
-    /// Reports of dropped thinking blocks: their signatures do not match the conversation before them.
+    /// Reports about thinking blocks that the server has dropped, because their signatures do not match the conversation before them.
     pub transformations: Vec<Value>,
 }
 
-/// Visibility of the model's thinking.
+/// Visibility of the model's thinking in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThinkingDisplay {
     Off,
@@ -57,16 +57,16 @@ const FIELDS: &[&str] = &[
 ];
 const BETA_FIELDS: &[&str] = &["context_management", "compaction", "fallbacks", "thread", "mcp_servers"];
 const SAMPLING: &[&str] = &["temperature", "top_p", "top_k"];
-/// Largest output of current models, in tokens.
+/// Largest number of output tokens that current models accept as a limit.
 const MOST_OUTPUT: u64 = 128_000;
 const MOST_BREAKPOINTS: usize = 4;
 const BINDING_BETA: &str = "thinking-binding-controls-2026-08-01";
 const PER_TURN_BETA: &str = "per-turn-control-2026-07-01";
 
-/// Reads the version header.
+/// Parses the API version in the request headers.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if the version is missing or unknown.
 pub fn version(headers: &HeaderMap) -> Result<ApiVersion, ApiProblem> {
     match headers.get("anthropic-version").map(|value| value.to_str().unwrap_or_default()) {
         Some("2026-10-21") => Ok(ApiVersion::V2026),
@@ -76,10 +76,10 @@ pub fn version(headers: &HeaderMap) -> Result<ApiVersion, ApiProblem> {
     }
 }
 
-/// Checks the API key. A request sends the key in one of two headers, never in both.
+/// Checks the API key. A request contains the key in one of two headers, never in both.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if the key is missing or wrong, or if both headers are present.
 pub fn authenticate(headers: &HeaderMap, key: Option<&str>) -> Result<(), ApiProblem> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let bearer = text("authorization").map(|value| value.strip_prefix("Bearer ").unwrap_or_default());
@@ -94,10 +94,10 @@ pub fn authenticate(headers: &HeaderMap, key: Option<&str>) -> Result<(), ApiPro
     }
 }
 
-/// Checks a request like the real server.
+/// Checks a request with the rules of the real server, and returns the parsed request.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if the request is invalid.
 pub fn check(body: &Value, headers: &HeaderMap, script: &Script, counting: bool) -> Result<MessagesRequest, ApiProblem> {
     let version = version(headers)?;
     let betas: Vec<&str> = headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok()).collect();
@@ -181,7 +181,7 @@ fn numbers(map: &Object, model: &str) -> Result<(), ApiProblem> {
     Ok(())
 }
 
-/// Checks the tools, and returns their names.
+/// Checks the tools of a request, and returns the names of the tools.
 fn tools(value: Option<&Value>) -> Result<Vec<String>, ApiProblem> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(Vec::new()) };
     let list = value.as_array().ok_or_else(|| ApiProblem::invalid("tools: Input should be a valid list"))?;
@@ -290,7 +290,7 @@ fn breakpoints(value: Option<&Value>) -> usize {
     }
 }
 
-/// Computes the digest of the conversation, and checks each thinking block against the digest of everything before it.
+/// Computes the digest of the conversation. Checks the signature of each thinking block against the digest of everything before the block.
 fn bound(messages: &[CombinedMessage<'_>], mut prefix: Prefix, drops: bool) -> Result<(Prefix, Vec<Value>), ApiProblem> {
     let mut dropped = Vec::new();
     for message in messages {
@@ -333,7 +333,7 @@ fn said(messages: &[CombinedMessage<'_>]) -> RequestParts {
     }
 }
 
-/// Texts of a block.
+/// Returns the texts that a block contains.
 fn texts(block: &Value) -> Vec<&str> {
     match (block["text"].as_str(), &block["content"]) {
         (Some(text), _) => vec![text],

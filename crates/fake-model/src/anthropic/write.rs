@@ -1,4 +1,4 @@
-//! Responses of the Messages API, complete and as a stream of events.
+//! Responses of the Messages API, as one body or as a stream of events.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::script::Stop;
 use crate::seen::pieces;
 use crate::turn::TurnArguments;
 
-/// Block of the answer, with the pieces that a stream sends of it.
+/// Content block of an answer, with the pieces in which a stream sends the block.
 struct Block {
     whole: Value,
     empty: Value,
@@ -40,13 +40,13 @@ fn blocks(reply: &FakeReply, asked: &MessagesRequest) -> Vec<Block> {
         let text = arguments.text();
         let input = match arguments {
             TurnArguments::Json(value) => value.clone(),
-            // Invalid JSON is possible only in a stream; here it becomes a text in place of a map.
+            // Invalid JSON is possible only in a stream. In a complete answer, it becomes a text instead of a map.
             TurnArguments::Raw(raw) => serde_json::from_str(raw).unwrap_or_else(|_| Value::from(raw.as_str())),
         };
         let call = |input: Value| json!({ "type": "tool_use", "id": id, "name": name, "input": input, "caller": { "type": "direct" } });
         let piece = |piece: &str| json!({ "type": "input_json_delta", "partial_json": piece });
         let mut deltas = vec![piece("")];
-        // Empty arguments produce no piece.
+        // Empty arguments are sent without any piece.
         if text != "{}" {
             deltas.extend(pieces(&text).into_iter().map(piece));
         }
@@ -115,14 +115,14 @@ fn message(reply: &FakeReply, asked: &MessagesRequest, content: &[Value], stop_r
     message
 }
 
-/// Complete answer as one value.
+/// Returns the complete answer as one JSON value.
 #[must_use]
 pub fn whole(reply: &FakeReply, asked: &MessagesRequest) -> Value {
     let content: Vec<Value> = blocks(reply, asked).into_iter().map(|block| block.whole).collect();
     message(reply, asked, &content, Some(stop_reason(reply)), &final_usage(reply.usage))
 }
 
-/// Answer as events.
+/// Returns the answer as the events of a stream.
 #[must_use]
 pub fn frames(reply: &FakeReply, asked: &MessagesRequest) -> Vec<StreamFrame> {
     let first = message(reply, asked, &[], None, &usage(reply.usage, 1));
@@ -146,7 +146,7 @@ pub fn frames(reply: &FakeReply, asked: &MessagesRequest) -> Vec<StreamFrame> {
     frames
 }
 
-/// Event, named by the type in its data.
+/// Formats an event of the stream. The field `type` of the data is the name of the event.
 #[must_use]
 pub fn event(data: &Value) -> StreamFrame {
     let name = data["type"].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Messages: allowed roles and order.
+//! Messages of a chat completions request: checks of roles and order.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use super::request::{invalid_value, missing, named, wrong_type};
 use crate::problem::ApiProblem;
 use crate::seen::RequestParts;
 
-/// Checks the messages, and returns the parts that a script can refer to.
+/// Checks the messages, and returns the parts of the request to which a script can refer.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if a message is invalid.
 pub fn read(list: &[Value]) -> Result<RequestParts, ApiProblem> {
     if list.is_empty() {
         let words = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.";
@@ -19,7 +19,7 @@ pub fn read(list: &[Value]) -> Result<RequestParts, ApiProblem> {
     }
     let mut seen = RequestParts::default();
     let mut said: Vec<String> = Vec::new();
-    // Calls of the last answer without a result so far.
+    // Ids of the tool calls in the last answer that have no result so far.
     let mut open: BTreeSet<String> = BTreeSet::new();
     let mut known: BTreeSet<String> = BTreeSet::new();
     for (at, message) in list.iter().enumerate() {
@@ -111,7 +111,7 @@ fn null_content(path: &str) -> ApiProblem {
     invalid_value(&parameter, "Invalid value for 'content': expected a string, got null.")
 }
 
-/// Text of a message. Returns `None` if it is null or absent.
+/// Returns the text of a message; `None` if the content is null or missing.
 fn content(message: &Value, path: &str) -> Result<Option<String>, ApiProblem> {
     let parameter = format!("{path}.content");
     match &message["content"] {
@@ -135,7 +135,7 @@ fn content(message: &Value, path: &str) -> Result<Option<String>, ApiProblem> {
     }
 }
 
-/// Ids of the calls in an answer.
+/// Returns the ids of the tool calls in a message of the model.
 fn calls(message: &Value, path: &str) -> Result<Vec<String>, ApiProblem> {
     let value = match &message["tool_calls"] {
         Value::Null => return Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! Chat completions and the Responses API: accepted requests, and responses.
+//! Chat completions API and Responses API of OpenAI: checks of requests, and responses.
 
 mod messages;
 pub mod request;

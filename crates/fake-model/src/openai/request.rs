@@ -1,4 +1,4 @@
-//! Request for a chat completion.
+//! Parser and checks of a request for a chat completion.
 
 use axum::http::HeaderMap;
 use serde_json::{Map, Value};
@@ -8,13 +8,13 @@ use crate::problem::ApiProblem;
 use crate::seen::{RequestParts, tokens};
 use crate::turn::Script;
 
-/// Valid request.
+/// Valid request for a chat completion.
 #[derive(Debug)]
 pub struct ChatRequest {
     pub seen: RequestParts,
-    /// Digest of the request.
+    /// Digest of the request body.
     pub request: blake3::Hash,
-    /// Sends the usage at the end of a stream.
+    /// True if the stream ends with a chunk that contains the token usage.
     pub include_usage: bool,
 }
 
@@ -55,7 +55,7 @@ const FIELDS: &[&str] = &[
     "moderation",
     "web_search_options",
 ];
-/// Smallest size of a cached prompt, in tokens.
+/// Smallest number of tokens in a prompt that the server caches.
 pub(crate) const LEAST_CACHED: u64 = 1024;
 
 pub fn missing(parameter: &str) -> ApiProblem {
@@ -79,10 +79,10 @@ pub fn invalid_value(parameter: &str, words: impl Into<String>) -> ApiProblem {
     ApiProblem::invalid(words).param(parameter).code("invalid_value")
 }
 
-/// Checks the key.
+/// Checks the API key in the request headers.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if the key is missing or wrong.
 pub fn authenticate(headers: &HeaderMap, key: Option<&str>) -> Result<(), ApiProblem> {
     let given = headers.get("authorization").map(|value| value.to_str().unwrap_or_default());
     match (key, given.map(|value| value.strip_prefix("Bearer ").unwrap_or_default())) {
@@ -96,10 +96,10 @@ pub fn authenticate(headers: &HeaderMap, key: Option<&str>) -> Result<(), ApiPro
     }
 }
 
-/// Checks a request like the real server.
+/// Checks a request with the rules of the real server, and returns the parsed request.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if the request is invalid.
 pub fn check(body: &Value, script: &Script) -> Result<ChatRequest, ApiProblem> {
     let map = body.as_object().ok_or_else(|| wrong_type("body", "an object", body))?;
     if let Some(unknown) = map.keys().find(|key| !FIELDS.contains(&key.as_str())) {
@@ -134,7 +134,7 @@ pub fn check(body: &Value, script: &Script) -> Result<ChatRequest, ApiProblem> {
     Ok(ChatRequest { seen, request, include_usage })
 }
 
-/// Checks the tools, and returns their names.
+/// Checks the tools of a request, and returns the names of the tools.
 fn tools(map: &Map<String, Value>) -> Result<Vec<String>, ApiProblem> {
     let Some(value) = map.get("tools").filter(|value| !value.is_null()) else {
         for needs in ["tool_choice", "parallel_tool_calls"] {
@@ -177,7 +177,7 @@ fn tools(map: &Map<String, Value>) -> Result<Vec<String>, ApiProblem> {
     Ok(names)
 }
 
-/// Checks the name of a function, which must be short and plain.
+/// Checks the name of a function or tool: its length, and that it contains only plain characters.
 pub fn named(name: &str, path: &str) -> Result<(), ApiProblem> {
     if !name.is_empty() && name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
         return Ok(());
@@ -228,7 +228,7 @@ fn options(map: &Map<String, Value>, model: &str) -> Result<(), ApiProblem> {
     Ok(())
 }
 
-/// Returns true for reasoning models of OpenAI. Models of others accept all parameters.
+/// Returns true if the model is a reasoning model of OpenAI. Models of other providers accept all parameters.
 pub fn reasons(model: &str) -> bool {
     ["gpt-5", "gpt-6", "o1", "o3", "o4"].iter().any(|family| model.starts_with(family))
 }

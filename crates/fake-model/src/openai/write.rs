@@ -1,4 +1,4 @@
-//! Chat completions, complete and as a stream of chunks.
+//! Chat completions, as one body or as a stream of chunks.
 
 use serde_json::{Value, json};
 
@@ -19,14 +19,14 @@ fn finish_reason(reply: &FakeReply) -> &str {
     }
 }
 
-/// Returns the model's refusal, if the turn refuses instead of answering.
+/// Returns the refusal text if the model refuses to answer in this turn.
 pub fn refusal(reply: &FakeReply) -> Option<String> {
     let refused = reply.said.stop == Stop::Refusal;
     let words = || reply.said.refusal.clone().and_then(|(_, explanation)| explanation).unwrap_or_else(|| "I can't help with that.".into());
     refused.then(words)
 }
 
-/// Returns the usage. The number of prompt tokens includes cached tokens.
+/// Returns the token usage as JSON. The number of prompt tokens includes cached tokens.
 fn usage(of: FakeUsage) -> Value {
     json!({
         "prompt_tokens": of.prompt(),
@@ -53,7 +53,7 @@ fn shell(reply: &FakeReply, object: &str, created: i64) -> Value {
     })
 }
 
-/// Complete answer as one value.
+/// Returns the complete answer as one JSON value.
 #[must_use]
 pub fn whole(reply: &FakeReply, created: i64) -> Value {
     let calls = reply.calls("call_");
@@ -62,7 +62,7 @@ pub fn whole(reply: &FakeReply, created: i64) -> Value {
     let calls: Vec<Value> = calls.collect();
     let mut message = json!({ "role": "assistant", "content": reply.said.text, "refusal": refusal(reply), "annotations": [] });
     if let Some(thinking) = &reply.said.thinking {
-        // Field name of servers for open models; OpenAI's own servers send no reasoning.
+        // Servers for open models use this field name. OpenAI's own servers send no reasoning.
         message["reasoning"] = Value::from(thinking.as_str());
     }
     if !calls.is_empty() {
@@ -74,7 +74,7 @@ pub fn whole(reply: &FakeReply, created: i64) -> Value {
     answer
 }
 
-/// Answer as chunks.
+/// Returns the answer as the chunks of a stream.
 #[must_use]
 pub fn frames(reply: &FakeReply, asked: &ChatRequest, created: i64) -> Vec<StreamFrame> {
     let chunk = |delta: Value, finish: Option<&str>| {
@@ -116,7 +116,7 @@ pub fn frames(reply: &FakeReply, asked: &ChatRequest, created: i64) -> Vec<Strea
     frames
 }
 
-/// Event without a name.
+/// Formats an event of the stream, which has data but no name.
 #[must_use]
 pub fn data(value: &Value) -> StreamFrame {
     StreamFrame { text: format!("data: {value}\n\n"), mark: None }

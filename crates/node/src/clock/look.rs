@@ -1,4 +1,4 @@
-//! Reading of a node's clock, by a program that prints the time.
+//! Reading of a node's clock with a program that prints the time in the node.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::{ClockReaders, offset, ours};
 use chaosrun_cluster::fault_control::ClockReading;
 use chaosrun_cluster::{ExecRequest, Running};
 
-/// Longest run time of the program.
+/// Longest run time of the program that prints the time.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Returns the command to run in a node's environment. The command prints nanoseconds since 1970.
+/// Returns the command that prints the time in a node, in nanoseconds since 1970.
 #[must_use]
 pub fn exec() -> ExecRequest {
     ExecRequest {
@@ -21,11 +21,11 @@ pub fn exec() -> ExecRequest {
     }
 }
 
-/// Reads the clock of a node from the output of [`exec`]. `begin` is the start time of the command by the clock of this process, in
-/// nanoseconds since 1970. `noted` returns the notes of the clock library, and is called after the command has ended.
+/// Parses the clock of a node from the output of [`exec`]. `begin` is the start time of the command by the clock of this process, in
+/// nanoseconds since 1970. The function calls `noted` after the command has ended, to get the notes of the clock library.
 ///
 /// # Errors
-/// A message if the command printed no time. A node may lack the program `date`.
+/// Returns an error message if the command printed no time. For example, a node may lack the program `date`.
 pub async fn reading(
     begin: i64,
     running: Running,

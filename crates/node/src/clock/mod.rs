@@ -1,9 +1,9 @@
-//! Clocks of nodes: a small library that a node's programs load before the C library, and a page of memory that contains the clock
-//! settings. The page is a file, so that clocks change while programs run, and stay changed when programs restart.
+//! Clocks of nodes: a small library that the node's programs load before the C library, and a memory page with the clock settings. The page
+//! is a file. Clocks therefore change while programs run, and the settings survive restarts of programs.
 //!
-//! Only programs that read the time through the C library are affected. Static programs and Go programs ask the kernel, so a change of
-//! their clocks is refused with a reason ([`program`]). The duration of sleeps and relative timeouts does not change; absolute deadlines
-//! move with the clock.
+//! Only programs that read the time through the C library are affected. Static programs and Go programs call the kernel directly, so a
+//! change of their clocks is refused with a reason ([`program`]). The duration of sleeps and relative timeouts does not change. Absolute
+//! deadlines move with the clock.
 //!
 //! An agent that inspects a node can see the library and the page, so no name reveals their purpose.
 
@@ -18,19 +18,19 @@ use std::path::{Path, PathBuf};
 
 pub use page::{ClockPage, ClockReaders};
 
-/// Library built from `shim.c`. Empty on systems other than Linux.
+/// Bytes of the clock library built from `shim.c`. Empty on systems other than Linux.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shim.so"));
 
-/// File name of the library.
+/// File name of the clock library in a node.
 pub const NAME: &str = "libtz.so";
 
-/// Environment variable with the path of the page.
+/// Environment variable of a node's programs with the path of the page of clock settings.
 pub const PAGE: &str = "TZPAGE";
 
-/// Environment variable of chaosrun's own clock readings: they are not counted as reads of the node.
+/// Environment variable for programs with which chaosrun reads a clock. The clock library does not count readings by such programs.
 pub(crate) const QUIET: &str = "TZQUIET";
 
-/// Returns the environment variables of a node. `before` is the node's own value of `LD_PRELOAD`.
+/// Returns the environment variables that load the clock library in a node. `before` is the node's own value of `LD_PRELOAD`.
 #[must_use]
 pub fn environment(folder: &Path, page: &Path, before: Option<&str>) -> [(&'static str, String); 2] {
     let library = folder.join(NAME).to_string_lossy().into_owned();
@@ -41,16 +41,16 @@ pub fn environment(folder: &Path, page: &Path, before: Option<&str>) -> [(&'stat
     [("LD_PRELOAD", all), (PAGE, page.to_string_lossy().into_owned())]
 }
 
-/// Returns the path of the page in a folder that belongs to one node.
+/// Returns the path of the page of clock settings in a folder that belongs to one node.
 #[must_use]
 pub fn page_in(folder: &Path) -> PathBuf {
     folder.join("page")
 }
 
-/// Writes the library into `folder`.
+/// Writes the clock library into `folder`.
 ///
 /// # Errors
-/// The library cannot be written, or the program contains no library for this system.
+/// Returns an error if the library cannot be written, or if chaosrun contains no library for this system.
 pub fn install(folder: &Path) -> io::Result<()> {
     if LIBRARY.is_empty() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "clocks of nodes can be changed on Linux alone"));
@@ -62,11 +62,11 @@ pub fn install(folder: &Path) -> io::Result<()> {
     fs::set_permissions(&path, Permissions::from_mode(0o755))
 }
 
-/// Returns the offset of a node's clock from the clock of this process, in microseconds. `shown` is the time that the node printed between
-/// `begin` and `end`. All parameters are in nanoseconds; the last three are times since 1970. The offset noted by the library is exact, and
-/// is used if it agrees with `shown`.
+/// Returns the offset of a node's clock from the clock of this process, in microseconds. All parameters are in nanoseconds. The node
+/// printed the time `shown` between the times `begin` and `end`; all three are times since 1970. `noted` is the offset noted by the clock
+/// library. This exact value is used if it agrees with `shown`.
 fn offset(noted: Option<i64>, shown: i64, begin: i64, end: i64) -> i64 {
-    // Tolerance between the library's note and the printed time, which another process produced.
+    // Tolerance between the noted offset and the printed time, since another process printed the time.
     const SLACK: i64 = 1_000_000;
     let (least, most) = (shown.saturating_sub(end), shown.saturating_sub(begin));
     let offset = match noted {
@@ -76,7 +76,7 @@ fn offset(noted: Option<i64>, shown: i64, begin: i64, end: i64) -> i64 {
     offset / 1000
 }
 
-/// Returns the time of this process's clock, in nanoseconds since 1970.
+/// Returns the wall-clock time of this process, in nanoseconds since 1970.
 #[must_use]
 pub fn ours() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn note_is_used_if_it_agrees_with_the_printed_time() {
         assert_eq!(offset(Some(5_000_000_000), 105_010_000_000, 100_000_000_000, 100_020_000_000), 5_000_000);
-        // A node's program has overwritten the page.
+        // A program of the node has overwritten the page.
         assert_eq!(offset(Some(0), 105_010_000_000, 100_000_000_000, 100_020_000_000), 5_000_000);
         assert_eq!(offset(None, 95_010_000_000, 100_000_000_000, 100_020_000_000), -5_000_000);
     }

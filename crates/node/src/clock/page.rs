@@ -1,4 +1,4 @@
-//! Page of a node: the settings of the clocks of its programs, and counters of clock readings.
+//! Page of a node: the clock settings for the node's programs, and counters of clock readings.
 //!
 //! One of the two slots of the page is active. A change writes the other slot first and then switches, so that no program reads a
 //! half-written change. The page is written as a file; the kernel keeps the file and its mappings consistent.
@@ -14,23 +14,23 @@ use chaosrun_cluster::fault_control::NodeClock;
 
 const MAGIC: u64 = 0x3154_454d_4954_4e4f;
 const SIZE: u64 = 4096;
-/// Positions of the fields, as in `shim.c`.
+/// Offset in the page of the field `turn`, as in `shim.c`.
 const TURN: u64 = 8;
 const SLOTS: [u64; 2] = [64, 128];
 const SLOT: usize = 40;
 const READS: u64 = 192;
 const SEEN: u64 = 200;
 
-/// Marker: no program has read the wall clock since it was set.
+/// Value of the noted offset as long as no program has read the wall clock since the last change of settings.
 const UNSEEN: i64 = i64::MIN;
 
-/// Delay until a change takes effect, in nanoseconds. By then all programs see the change, so that no clock goes back.
+/// Delay in nanoseconds until new settings take effect. All programs have the new settings by then, so no clock goes back.
 const AHEAD: i64 = 2_000_000;
 
-/// Range of accepted rates. A slower clock looks like a stopped clock, and a faster clock looks like a jump.
+/// Range of accepted clock rates. A slower clock looks like a stopped clock, and a faster clock looks like a jump.
 const RATES: std::ops::RangeInclusive<f64> = 0.001..=1000.0;
 
-/// Amounts added to the clocks, in nanoseconds; see `shim.c`.
+/// Clock settings in one of the two slots of the page: amounts added to the clocks, in nanoseconds, and rates; see `shim.c`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Slot {
     offset: i64,
@@ -65,8 +65,8 @@ impl Slot {
         bytes
     }
 
-    /// Returns the settings that replace these settings from `now` of the monotonic clock on. Clocks other than the wall clock continue
-    /// from their current value.
+    /// Returns the settings that replace these settings at `now`, a time of the monotonic clock in nanoseconds. Clocks other than the wall
+    /// clock continue from their current value.
     fn then(self, clock: Option<NodeClock>, now: i64) -> Self {
         let (offset, drift) = clock.map_or((0, 0.0), |clock| (clock.offset_us.saturating_mul(1000), clock.rate - 1.0));
         if now < self.since {
@@ -80,27 +80,27 @@ impl Slot {
     }
 }
 
-/// Notes that programs have written to the page since the clock was set.
+/// Notes about clock readings that programs have written to the page since the last change of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ClockReaders {
-    /// Number of readings that the settings affect: of the wall clock, and of other clocks while their rate is changed.
+    /// Number of readings of a changed clock: of the wall clock, and of other clocks while their rate is changed.
     pub reads: u64,
-    /// Offset of the wall clock from the true time at the last reading, in nanoseconds.
+    /// Offset of the wall clock from the true time at the last reading, in nanoseconds. `None` if no program has read the wall clock.
     pub offset_ns: Option<i64>,
 }
 
-/// Open page.
+/// Open page of clock settings.
 #[derive(Debug)]
 pub struct ClockPage {
     file: File,
 }
 
 impl ClockPage {
-    /// Creates a page with true clocks, replacing an existing one. Every user may write to the page, since programs write their notes
-    /// there.
+    /// Creates a page with true clocks, replacing an existing page. Every user may write to the page, since programs write notes to the
+    /// page.
     ///
     /// # Errors
-    /// The page cannot be written.
+    /// Returns an error if the page cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
@@ -113,18 +113,18 @@ impl ClockPage {
         Ok(Self { file })
     }
 
-    /// Opens an existing page.
+    /// Opens an existing page of clock settings.
     ///
     /// # Errors
-    /// There is no page.
+    /// Returns an error if the page does not exist or cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::options().read(true).write(true).open(path)? })
     }
 
-    /// Sets the clocks; `None` sets true ones. The notes of programs are reset.
+    /// Sets the clocks of the node's programs; `None` sets true clocks. Resets the notes of programs.
     ///
     /// # Errors
-    /// The rate is not accepted, or the page cannot be written.
+    /// Returns an error if the clock rate is outside the accepted range, or if the page cannot be written.
     pub fn set(&self, clock: Option<NodeClock>) -> io::Result<()> {
         if let Some(clock) = clock.filter(|clock| !RATES.contains(&clock.rate)) {
             let problem = format!("a rate of {}, expected {} to {}", clock.rate, RATES.start(), RATES.end());
@@ -141,10 +141,10 @@ impl ClockPage {
         self.file.write_all_at(&UNSEEN.to_ne_bytes(), SEEN)
     }
 
-    /// Reads the notes of programs.
+    /// Reads the notes that programs have written to the page.
     ///
     /// # Errors
-    /// The page cannot be read.
+    /// Returns an error if the page cannot be read.
     pub fn seen(&self) -> io::Result<ClockReaders> {
         let offset = i64::from_ne_bytes(self.field(SEEN)?);
         Ok(ClockReaders { reads: u64::from_ne_bytes(self.field(READS)?), offset_ns: (offset != UNSEEN).then_some(offset) })
@@ -170,7 +170,7 @@ fn monotonic() -> io::Result<i64> {
 mod tests {
     use super::*;
 
-    /// Returns the value that `shim.c` derives from a monotonic clock.
+    /// Returns the value that `shim.c` shows to a program for the value `now` of a monotonic clock.
     fn told(slot: &Slot, now: i64) -> i64 {
         let gone = now - slot.since;
         #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "small numbers")]

@@ -1,11 +1,12 @@
-//! Check by the first bytes of a program's file whether the clock of the program can be changed. Pure.
+//! Check whether the clock of a program can be changed, by the first bytes of the program's file. Pure.
 
-/// Number of bytes of a file that the check needs.
+/// Number of bytes from the start of a file that the check needs.
 pub const HEAD: usize = 64 << 10;
 
-/// Returns the reason why a program's clock cannot be changed; it follows the text `its clock cannot be changed: `.
+/// Returns the reason why a program's clock cannot be changed, or `None` if it can. The reason completes the text `its clock cannot be
+/// changed: `.
 ///
-/// A script is accepted, since its interpreter is unknown here. A file that is no program is accepted as well, because its start fails
+/// A script is accepted, since its interpreter is unknown here. A file that is not a program is accepted as well, because its start fails
 /// anyway.
 #[must_use]
 pub fn refusal(head: &[u8]) -> Option<String> {
@@ -57,8 +58,8 @@ fn segments(file: &[u8]) -> Option<Vec<Segment>> {
     (0..count).map(segment).collect()
 }
 
-/// Returns true if the note segment contains a Go note. Format: size of the name, size of the content, kind, name, content; the last two
-/// padded to four bytes.
+/// Returns true if the note segment of an ELF file contains a Go note. Format of a note: size of the name, size of the content, kind, name,
+/// content. Name and content are padded to four bytes.
 fn has_go_note(mut notes: &[u8]) -> bool {
     while let (Some(name), Some(said)) = (number(notes, 0, 4), number(notes, 4, 4)) {
         let Some(rest) = notes.get(12..) else { return false };
@@ -76,7 +77,7 @@ fn has_go_note(mut notes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Builds an ELF file with these segments.
+    /// Builds an ELF file with the given segments, each as type and content.
     fn file(segments: &[(u32, &[u8])]) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01".to_vec();
         file.resize(64, 0);

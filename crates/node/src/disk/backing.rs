@@ -1,4 +1,4 @@
-//! Files and folders behind the layer, and the operations on them. The kernel refers to each file by its inode number.
+//! Files and folders behind the disk layer, and the operations on them. The kernel refers to each file by its inode number.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -16,22 +16,22 @@ use fuser::{FileAttr, FileHandle, FileType, INodeNo};
 use super::faults::ActiveDiskFault;
 use super::undo::{Loss, Undo};
 
-/// Path through which an open file can be reopened.
+/// Returns a path in `/proc` through which an open file can be reopened.
 pub(super) fn path(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// Opens a file or folder with `O_PATH`.
+/// Opens a file or folder as a reference only (`O_PATH`).
 pub(super) fn opened(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)
 }
 
-/// Opens the same file for reading or writing.
+/// Opens an already open file again, for reading or writing according to `options`.
 pub(super) fn reopened(file: &File, options: &OpenOptions) -> io::Result<File> {
     options.open(path(file))
 }
 
-/// File that the kernel refers to by its number.
+/// File that the kernel currently refers to by its inode number.
 pub(super) struct KnownFile {
     file: Arc<File>,
     pub lookups: u64,
@@ -42,11 +42,11 @@ pub(super) type FolderEntry = (u64, FileType, OsString);
 
 pub(super) struct OpenFile {
     pub file: File,
-    /// True if each write is synced.
+    /// True if the file was opened for synchronous writes, which are synced one by one.
     synchronous: bool,
 }
 
-/// State of the layer, shared by the threads of the process.
+/// State of the disk layer, shared by the threads of the process.
 pub(super) struct LayerState {
     pub faults: ActiveDiskFault,
     pub undo: Mutex<Undo>,
@@ -62,7 +62,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LayerState {
-    /// Creates the state for `folder`, which holds the data and was opened by [`opened`].
+    /// Creates the state for `folder`, the opened folder that holds the data.
     pub fn new(folder: File) -> io::Result<Self> {
         let file = Arc::new(folder);
         let root = file.metadata()?.ino();
@@ -77,7 +77,7 @@ impl LayerState {
         })
     }
 
-    /// Undoes all unsynced changes. The returned inode numbers are those that the kernel uses.
+    /// Undoes all unsynced changes. The result contains inode numbers as the kernel uses them.
     pub fn lose(&self) -> io::Result<Loss> {
         let mut loss = lock(&self.undo).lose()?;
         self.faults.lost(loss.bytes);
@@ -86,7 +86,7 @@ impl LayerState {
         Ok(loss)
     }
 
-    /// Converts a number of the kernel to an inode number of the backing folder. The kernel uses a fixed number for the root.
+    /// Converts an inode number of the kernel to an inode number of the backing folder. The numbers differ only for the root.
     pub fn inside(&self, number: INodeNo) -> u64 {
         if number == INodeNo::ROOT { self.root } else { number.0 }
     }
@@ -104,7 +104,7 @@ impl LayerState {
         Ok(PathBuf::from(path(&*self.file(folder)?)).join(name))
     }
 
-    /// Looks up a path, and counts one more reference of the kernel to the file.
+    /// Returns the attributes of the file at a path, and counts one more reference of the kernel to the file.
     pub fn found(&self, path: &Path) -> io::Result<FileAttr> {
         let file = opened(path)?;
         let attributes = self.attributes(&file)?;
@@ -140,7 +140,7 @@ impl LayerState {
         })
     }
 
-    /// Changes the owner of a new file or folder to the user who created it.
+    /// Changes the owner of a new file or folder to `to`, the user and group that created it. Returns the new attributes.
     pub fn give(&self, path: &Path, to: (u32, u32)) -> io::Result<FileAttr> {
         let meta = fs::symlink_metadata(path)?;
         if (meta.uid(), meta.gid()) != to {
@@ -159,7 +159,7 @@ impl LayerState {
         lock(&self.open).get(&handle.0).cloned().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
-    /// Opens a file according to `flags`, without `O_APPEND`, since each write states its position.
+    /// Opens a file according to `flags`. Ignores `O_APPEND`, since each write states its position.
     pub fn open(&self, number: INodeNo, flags: i32) -> io::Result<FileHandle> {
         let synchronous = flags & (libc::O_SYNC | libc::O_DSYNC) != 0;
         let mode = flags & libc::O_ACCMODE;
@@ -170,7 +170,7 @@ impl LayerState {
 
     pub fn write(&self, number: INodeNo, handle: FileHandle, offset: u64, data: &[u8]) -> io::Result<u32> {
         let (open, inode) = (self.handle(handle)?, self.inside(number));
-        // Held during the write, so that the saved old content is exactly what the write replaces.
+        // The lock is held during the write, so that the saved old content is exactly the replaced content.
         let mut undo = lock(&self.undo);
         if open.synchronous {
             open.file.write_all_at(data, offset)?;
@@ -195,7 +195,7 @@ impl LayerState {
 
     pub fn sync(&self, number: INodeNo, handle: FileHandle, data_only: bool) -> io::Result<()> {
         let open = self.handle(handle)?;
-        // Forgotten before the sync, so that changes made during the sync are recorded as unsynced.
+        // The changes are forgotten before the sync, so that changes made during the sync are recorded as unsynced.
         lock(&self.undo).forget(self.inside(number));
         if data_only { open.file.sync_data() } else { open.file.sync_all() }
     }

@@ -1,4 +1,4 @@
-//! Effect of a fault on operations: pure except for its counters.
+//! Effect of the active disk fault on operations. Pure except for the counters.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chaosrun_cluster::fault_control::{DiskCounters, DiskErrno, DiskFault, DiskOperation};
 
-/// Active fault and counters.
+/// Active disk fault with counters of operations.
 #[derive(Debug, Default)]
 pub(super) struct ActiveDiskFault {
     state: Mutex<State>,
@@ -16,7 +16,7 @@ pub(super) struct ActiveDiskFault {
 struct State {
     fault: Option<DiskFault>,
     counters: DiskCounters,
-    /// Accumulated share of failures. Grows by the error rate with each operation; when it reaches 1 an operation fails.
+    /// Accumulated share of failures. Grows by the error rate with each operation. At 1 an operation fails, and 1 is subtracted.
     due: f64,
 }
 
@@ -47,7 +47,8 @@ impl ActiveDiskFault {
         self.with(|state| state.counters.lost += bytes);
     }
 
-    /// Determines the effect on an operation. Failures are not random: with a rate of 0.25 every fourth operation fails.
+    /// Determines the effect on an operation and counts the operation. Failures are not random: at a rate of 0.25 every fourth operation
+    /// fails.
     pub fn meet(&self, operation: DiskOperation) -> OperationEffect {
         self.with(|State { fault, counters, due }| {
             match operation {
@@ -79,7 +80,8 @@ impl ActiveDiskFault {
         })
     }
 
-    /// Refuses a change while the fault is read-only. Writes to open files are refused by [`ActiveDiskFault::meet`] instead.
+    /// Returns the error for a change of the folder while the fault makes the disk read-only. [`ActiveDiskFault::meet`] refuses writes to
+    /// open files.
     pub fn change(&self) -> io::Result<()> {
         self.with(|State { fault, counters, .. }| {
             if !fault.as_ref().is_some_and(|fault| fault.read_only) {

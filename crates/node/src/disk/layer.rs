@@ -1,4 +1,4 @@
-//! FUSE file system: each operation is done on the folder behind it, with the inode numbers of that folder.
+//! FUSE file system of the disk layer. Each operation is done on the folder behind the layer, with the inode numbers of that folder.
 
 use std::ffi::OsStr;
 use std::fs::{self, FileTimes, OpenOptions, Permissions};
@@ -23,11 +23,11 @@ use chaosrun_cluster::fault_control::DiskOperation;
 /// Time for which the kernel may answer from its cache.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// File system as the kernel calls it.
+/// FUSE file system of the disk layer, called by the kernel.
 pub(super) struct DiskLayer(pub Arc<LayerState>);
 
 impl DiskLayer {
-    /// Calls `work` after the delay of the fault, on a separate thread, so that other operations do not wait.
+    /// Calls `work` on a separate thread after the delay of the fault. Other operations do not wait.
     fn after(&self, fate: OperationEffect, work: impl FnOnce(&LayerState, Result<(), Errno>) + Send + 'static) {
         let allowed = fate.errno.map_or(Ok(()), |errno| Err(Errno::from_i32(errno)));
         let shared = Arc::clone(&self.0);
@@ -39,12 +39,12 @@ impl DiskLayer {
             thread::sleep(fate.delay.saturating_sub(begun.elapsed()));
             work(&shared, allowed);
         };
-        // If no thread can be started, the dropped reply returns an error to the kernel.
+        // If no thread can be started, the reply is dropped, which returns an error to the kernel.
         let _ = thread::Builder::new().name("late".into()).spawn(late);
     }
 }
 
-/// Allows `?` in closures that compute a reply.
+/// Runs a closure and converts its IO error to an error number, so that the closure can use `?`.
 fn tried<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     work()
 }
@@ -322,7 +322,7 @@ impl Filesystem for DiskLayer {
 
     fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         if offset == 0 {
-            // A read from the beginning lists the folder anew.
+            // A read from the beginning lists the folder again.
             match self.0.list(ino) {
                 Ok(entries) => drop(lock(&self.0.listed).insert(fh.0, entries)),
                 Err(error) => return reply.error(Errno::from(error)),

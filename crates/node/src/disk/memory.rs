@@ -1,5 +1,5 @@
-//! Folder in memory with a fixed size. No other process can find it, since it is in no mount namespace of another process. It is freed when
-//! this process ends.
+//! Folder in memory with a fixed size. No other process can find the folder, since no mount namespace of another process contains it. The
+//! memory is freed when this process ends.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,8 @@ pub(super) fn folder(at: &Path, size: u64) -> io::Result<File> {
     use nix::sched::{CloneFlags, unshare};
 
     let at = at.to_owned();
-    // Mounted in a mount namespace of this thread only. When the thread ends, the returned descriptor is the only reference to the mount.
+    // The mount exists only in a mount namespace of this thread. When the thread ends, the returned descriptor is the only reference to the
+    // mount.
     let mounted = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNS)?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;

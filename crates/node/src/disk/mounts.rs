@@ -1,17 +1,18 @@
-//! Removal of mounts. Before a folder is removed, all layers mounted below it are detached, even if their processes still run.
+//! Removal of mounts of disk layers. Before a folder is removed, all layers mounted below the folder are detached, even if their processes
+//! still run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Detaches all layers at and below `dir`. If a layer cannot be detached, the later removal of the folder fails.
+/// Detaches all disk layers mounted at and below `dir`. If a layer cannot be detached, the later removal of the folder fails.
 #[cfg(target_os = "linux")]
 pub fn detach_below(dir: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    // Innermost mounts first.
+    // Innermost mounts are detached first.
     for at in below(&table, dir).into_iter().rev() {
         if nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH).is_err() {
-            // Without root, layers are mounted and unmounted by this program.
+            // Without root, this program mounts and unmounts layers.
             let mut command = Command::new("fusermount3");
             let _ = command.args(["-u", "-z", "--"]).arg(&at).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
@@ -21,8 +22,8 @@ pub fn detach_below(dir: &Path) {
 #[cfg(not(target_os = "linux"))]
 pub fn detach_below(_dir: &Path) {}
 
-/// Finds mount points in lines of `/proc/self/mountinfo`: `36 35 0:32 / /mnt rw shared:1 - fuse.x source rw`. Spaces and some other
-/// characters are octal escapes.
+/// Finds the mount points of disk layers at and below `dir` in lines of `/proc/self/mountinfo`, such as `36 35 0:32 / /mnt rw shared:1 -
+/// fuse.x source rw`. Spaces and some other characters are octal escapes.
 fn below(table: &str, dir: &Path) -> Vec<PathBuf> {
     let mounted = |line: &str| {
         let (head, tail) = line.split_once(" - ")?;

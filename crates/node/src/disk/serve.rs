@@ -1,4 +1,4 @@
-//! Process of a layer: mounts it, executes requests from stdin, and unmounts at the end of stdin.
+//! Process of a disk layer: mounts the layer, executes requests from stdin, and unmounts the layer at the end of stdin.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,14 +26,14 @@ pub struct Args {
     at: PathBuf,
 }
 
-/// Runs until the end of stdin.
+/// Runs the disk layer until the end of stdin.
 ///
 /// # Errors
-/// The layer cannot be mounted. The error is written to stdout, too.
+/// Returns an error, which is also written to stdout, if the layer cannot be mounted.
 pub fn run(args: &Args) -> io::Result<()> {
     let served = serve(args);
     if let Err(error) = &served {
-        // The reader of stdout may be gone.
+        // The process that reads stdout may have ended.
         let _ = say(LayerReply::Failed(error.to_string()));
     }
     served
@@ -77,7 +77,7 @@ fn answer(ask: LayerRequest, shared: &LayerState, notifier: &Notifier) -> io::Re
         LayerRequest::Counters => LayerReply::Counters(shared.faults.counters()),
         LayerRequest::Lose => {
             let loss = shared.lose()?;
-            // An error only means that the kernel had nothing cached.
+            // An error only means that the kernel had no cached data.
             for file in loss.files {
                 let _ = notifier.inval_inode(INodeNo(file), 0, 0);
             }

@@ -1,4 +1,4 @@
-//! Undo log of unsynced changes.
+//! Undo log of unsynced changes on a node's disk.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::backing::reopened;
 
-/// Largest size of old content in memory, over all files, in bytes. A file that would exceed it is synced, as a kernel would do by itself.
+/// Largest total size of saved old content over all files, in bytes. A file that would exceed this size is synced, as a kernel would do.
 const MOST: u64 = 64 << 20;
 
-/// State of a file before one change.
+/// State of a file before one change: the size of the file, and the old content at an offset.
 struct Step {
     size: u64,
     offset: u64,
@@ -21,20 +21,20 @@ struct Step {
 }
 
 struct Changed {
-    /// Opened with `O_PATH`.
+    /// Changed file, opened as a reference only (`O_PATH`).
     file: Arc<File>,
     steps: Vec<Step>,
     written: u64,
 }
 
-/// New file that was never synced: its folder, and its name there.
+/// New file that was never synced: the folder, and the name of the file in the folder.
 struct Made {
     folder: u64,
     at: Arc<File>,
     name: OsString,
 }
 
-/// Unsynced changes by inode number. Every changed file stays open here, so that its number is not reused.
+/// Undo log of unsynced changes, by inode number. The log holds every changed file open, so that the file system does not reuse the number.
 #[derive(Default)]
 pub(super) struct Undo {
     changed: BTreeMap<u64, Changed>,
@@ -42,18 +42,18 @@ pub(super) struct Undo {
     kept: u64,
 }
 
-/// Result of a loss.
+/// Effects of a simulated loss of unsynced changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Loss {
     pub bytes: u64,
-    /// Changed files, whose kernel cache is stale.
+    /// Inode numbers of the changed files. The kernel's cache of these files is outdated.
     pub files: Vec<u64>,
-    /// Removed names, each with its folder.
+    /// Names of the removed files, each with the inode number of the folder.
     pub names: Vec<(u64, OsString)>,
 }
 
 impl Undo {
-    /// Records the old content before `length` bytes are written at `offset`.
+    /// Records the old content of a file before a write of `length` bytes at `offset`.
     pub fn writes(&mut self, inode: u64, file: &Arc<File>, offset: u64, length: u64) -> io::Result<()> {
         let now = reopened(file, File::options().read(true))?;
         let size = now.metadata()?.len();
@@ -66,7 +66,7 @@ impl Undo {
         self.keep(inode, file, &now, Step { size, offset, old: vec![0; usize::try_from(held).unwrap_or(0)] }, length)
     }
 
-    /// Records the old content before the length of the file changes.
+    /// Records the old content of a file before its length changes to `length`.
     pub fn resizes(&mut self, inode: u64, file: &Arc<File>, length: u64) -> io::Result<()> {
         let now = reopened(file, File::options().read(true))?;
         let size = now.metadata()?.len();
@@ -96,7 +96,7 @@ impl Undo {
         self.made.insert(inode, Made { folder, at: Arc::clone(at), name });
     }
 
-    /// Records a rename. An unsynced file that replaced another one still exists after a loss, but is empty.
+    /// Records that a file gets a new name. An unsynced file that replaces another file still exists after a loss, but is empty.
     pub fn moves(&mut self, inode: u64, folder: u64, at: &Arc<File>, name: OsString, replaces: bool) {
         if let Some(made) = self.made.get_mut(&inode) {
             *made = Made { folder, at: Arc::clone(at), name };
@@ -111,7 +111,7 @@ impl Undo {
         self.changed.contains_key(&inode) || self.made.contains_key(&inode)
     }
 
-    /// Forgets a file that was synced or removed.
+    /// Forgets the changes of a file that was synced or removed.
     pub fn forget(&mut self, inode: u64) {
         self.made.remove(&inode);
         if let Some(changed) = self.changed.remove(&inode) {
@@ -119,7 +119,7 @@ impl Undo {
         }
     }
 
-    /// Forgets the new files of a synced folder.
+    /// Forgets the new files in a folder that was synced. These files survive a loss.
     pub fn folder_synced(&mut self, folder: u64) {
         self.made.retain(|_, made| made.folder != folder);
     }
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// After any sequence of writes and truncations, a loss restores the content of the last sync.
+        /// Checks that a loss restores the content of the last sync after any sequence of writes and truncations.
         #[test]
         fn loss_restores_the_last_sync(changes in proptest::collection::vec((any::<bool>(), 0_u64..300, 0_usize..200, any::<u8>()), 1..30), at in 0_usize..30) {
             let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Requests on stdin and replies on stdout of a layer, as frames of [`chaosrun_base::frame`].
+//! Requests to a disk layer on its stdin and replies on its stdout, as frames of [`chaosrun_base::frame`].
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use chaosrun_cluster::fault_control::{DiskCounters, DiskFault};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerRequest {
-    /// Sets the fault. `None` passes all operations on unchanged.
+    /// Sets the disk fault. With `None` the layer passes on all operations unchanged.
     Set(Option<DiskFault>),
     /// Undoes all unsynced changes.
     Lose,
@@ -18,10 +18,10 @@ pub enum LayerRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerReply {
-    /// First message: the layer is mounted.
+    /// First message of the process: the layer is mounted.
     Ready,
     Done,
-    /// Number of bytes lost.
+    /// Number of bytes that the requested loss has undone.
     Lost(u64),
     Counters(DiskCounters),
     Failed(String),

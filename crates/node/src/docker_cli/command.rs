@@ -1,4 +1,4 @@
-//! Commands: the engine calls of each command, and the output for the engine's answers.
+//! Commands of the docker command line: the requests of each command to the engine, and the output for the engine's answers.
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ use super::{CommandFailure, CommandStreams, copy, exec, list, socket};
 const NONE: &[Flag] = &[];
 const CONTAINERS: &str = "[OPTIONS] CONTAINER [CONTAINER...]";
 
-/// Command that performs one operation on each given container.
+/// Command that performs the same operation on each given container.
 struct Each {
     usage: CommandUsage,
-    /// Operation of the engine: last part of the path `/containers/ID/VERB`.
+    /// Operation of the engine: the last part of the path `/containers/ID/VERB`.
     verb: &'static str,
-    /// Flag whose value is passed on, and its name in the query.
+    /// Flag with a value that becomes a query parameter: the name of the flag and the name of the parameter.
     option: Option<(&'static str, &'static str)>,
-    /// Message at the end if some operations failed.
+    /// Message that is printed at the end if the operation failed for some containers.
     complaint: Option<&'static str>,
 }
 
@@ -40,8 +40,8 @@ fn known(name: &str) -> Option<Each> {
     })
 }
 
-/// Commands of the docker CLI that the engine refuses: command, method and path. The call is made, so that it is recorded and the engine
-/// refuses it.
+/// Commands of the docker CLI that the docker proxy refuses, each with the method and path of its request. The client sends the request, so
+/// that the proxy records and refuses it.
 const REFUSED: [(&str, &str, &str); 29] = [
     ("attach", "POST", "/containers/{}/attach"),
     ("build", "POST", "/build"),
@@ -121,7 +121,7 @@ pub(super) fn dispatch(arguments: &[String], host: Option<&str>, streams: &mut C
         }
         break;
     }
-    // `docker container start` is `docker start`.
+    // `docker container start` means the same as `docker start`.
     let inner = words.split_first().filter(|(word, rest)| word.as_str() == "container" && !rest.is_empty()).map_or(words, |(_, rest)| rest);
     let Some((name, rest)) = inner.split_first().filter(|(name, _)| !matches!(name.as_str(), "help" | "--help" | "-h")) else {
         writeln!(streams.stdout, "{HELP}")?;
@@ -223,7 +223,7 @@ fn inspect(words: &[String], client: &EngineClient, streams: &mut CommandStreams
     if missing.is_empty() { Ok(0) } else { Err(CommandFailure::new(1, missing.join("\n"))) }
 }
 
-/// Formats JSON with an indentation of four spaces, as the CLI prints it.
+/// Formats JSON with an indentation of four spaces, as the docker CLI does.
 fn indented(value: &Value) -> String {
     let mut out = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, serde_json::ser::PrettyFormatter::with_indent(b"    "));
@@ -253,7 +253,7 @@ const FORMAT: &[Flag] = &[(b'f', "format", true)];
 const VERSION: CommandUsage = CommandUsage { name: "docker version", line: "[OPTIONS]", flags: FORMAT, least: 0, stop: false };
 const INFO: CommandUsage = CommandUsage { name: "docker info", line: "[OPTIONS]", flags: FORMAT, least: 0, stop: false };
 
-/// Prints the value with the template, if one is given.
+/// Prints the value with the template `format`. Returns false, without output, if no template is given.
 fn formatted(format: Option<&str>, value: &Value, streams: &mut CommandStreams<'_>) -> Result<bool, CommandFailure> {
     let wrong = |problem: String| CommandFailure::new(1, format!("template parsing error: {problem}"));
     let text = match format {

@@ -1,4 +1,4 @@
-//! `cp`: copies a single file into a node or out of one.
+//! Command `docker cp`: copies a single file into a node or out of a node.
 
 use std::io::Read;
 use std::path::Path;
@@ -18,7 +18,7 @@ const CP: CommandUsage = CommandUsage {
 pub(super) fn cp(words: &[String], client: &EngineClient, streams: &mut CommandStreams<'_>) -> Result<u8, CommandFailure> {
     let given = CP.parse(words)?;
     let [from, to] = given.arguments.as_slice() else { return Err(CommandFailure::new(1, "docker: 'docker cp' requires 2 arguments")) };
-    // A path that begins with one of these is local, whatever follows.
+    // A path that begins with one of these prefixes is always local.
     let there = |text: &str| {
         let (node, path) = text.split_once(':')?;
         (!node.starts_with(['/', '.']) && !node.is_empty()).then(|| (node.to_owned(), path.to_owned()))
@@ -43,7 +43,7 @@ fn put(client: &EngineClient, from: &str, node: &str, path: &str) -> Result<usiz
     let said = |error: std::io::Error| CommandFailure::new(1, format!("{from}: {error}"));
     let content = std::fs::read(from).map_err(said)?;
     let own = Path::new(from).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // Copied into a directory under its own name, or to a file of the given name.
+    // The file is copied into a directory under its own name, or to the given file name.
     let is_directory = path.ends_with('/') || client.is_directory(&archive_path(node, path));
     let (dir, name) = if is_directory {
         (path.to_owned(), own)

@@ -1,4 +1,4 @@
-//! `docker exec` and `docker logs`: commands that stream.
+//! Commands `docker exec` and `docker logs`, whose output is streamed.
 
 use std::io::{IsTerminal, Read};
 use std::net::Shutdown;
@@ -88,7 +88,7 @@ fn type_in(mut stdin: Box<dyn Read + Send>, mut stream: &UnixStream) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// Expands a variable: `NAME` alone takes its value from the caller's environment.
+/// Completes the variable of a flag `-e`: `NAME=VALUE` stays as it is, and `NAME` gets the value in the environment of this process.
 fn with_value(pair: &str) -> String {
     match pair.split_once('=') {
         Some(_) => pair.to_owned(),
@@ -118,7 +118,7 @@ pub(super) fn logs(words: &[String], client: &EngineClient, streams: &mut Comman
     Ok(0)
 }
 
-/// Converts `10m`, `1h30m`, RFC 3339 or Unix seconds to Unix seconds.
+/// Converts a time given as `10m`, `1h30m`, RFC 3339 or Unix seconds to Unix seconds. A duration means that long before now.
 fn moment(flag: &str, text: &str) -> Result<String, CommandFailure> {
     if text.parse::<f64>().is_ok() {
         return Ok(text.to_owned());

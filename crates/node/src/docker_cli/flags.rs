@@ -1,30 +1,30 @@
-//! Flags as the docker CLI reads them: `-a`, `-it`, `-n5`, `-n 5`, `--tail=5`, `--tail 5`, `--`.
+//! Parser of flags with the rules of the docker CLI: `-a`, `-it`, `-n5`, `-n 5`, `--tail=5`, `--tail 5`, `--`.
 
 use std::fmt::Write;
 
 use super::CommandFailure;
 
-/// Flag: its letter (0 = none), its name, and true if it takes a value.
+/// Flag of a command: the letter (0 if the flag has none), the name, and true if the flag takes a value.
 pub(super) type Flag = (u8, &'static str, bool);
 
-/// Parsed flags and arguments, in order.
+/// Flags and arguments of a command line, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct GivenFlags {
     flags: Vec<(&'static str, String)>,
     pub arguments: Vec<String>,
 }
 
-/// Usage of a command, for its messages.
+/// Usage of a command, for error messages and for the parser of flags.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CommandUsage {
-    /// Name of the command: `docker exec`.
+    /// Name of the command, such as `docker exec`.
     pub name: &'static str,
-    /// Usage line: `[OPTIONS] CONTAINER COMMAND [ARG...]`.
+    /// Usage line without the name, such as `[OPTIONS] CONTAINER COMMAND [ARG...]`.
     pub line: &'static str,
     pub flags: &'static [Flag],
-    /// Minimum number of arguments.
+    /// Minimum number of arguments that the command accepts.
     pub least: usize,
-    /// True if flags end at the first argument: the following words belong to another command.
+    /// True if flags end at the first argument, because the following words belong to another command.
     pub stop: bool,
 }
 
@@ -33,7 +33,7 @@ impl GivenFlags {
         self.get(name).is_some_and(|value| value != "false")
     }
 
-    /// Returns the value of a flag; the last occurrence counts.
+    /// Returns the value of a flag. If the flag is repeated, the last value counts.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.flags.iter().rev().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_str())
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over a unix socket, limited to the engine's answers. One connection per request.
+//! HTTP/1.1 client over a unix socket, limited to the answers of the Docker engine. Each request uses its own connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -8,26 +8,26 @@ use serde_json::Value;
 
 use super::CommandFailure;
 
-/// Version of the API for all requests.
+/// Version of the Docker Engine API in the path of all requests.
 const VERSION: &str = "/v1.41";
 
-/// Maximum sizes in bytes: of the head of an answer, and of a JSON body.
+/// Maximum size in bytes of the head of an answer.
 const HEAD_LIMIT: u64 = 64 * 1024;
 const BODY_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// Address of the engine.
+/// Client of the Docker engine at a unix socket.
 #[derive(Debug, Clone)]
 pub struct EngineClient {
     pub socket: PathBuf,
 }
 
-/// Answer whose body has not been read.
+/// Answer of the engine whose body has not been read.
 pub(super) struct EngineResponse {
     pub status: u16,
     pub body: EngineBody,
 }
 
-/// Decoded rest of the connection.
+/// Unread body of an answer, without the encoding of the transfer.
 pub(super) enum EngineBody {
     Sized(io::Take<BufReader<UnixStream>>),
     Chunked {
@@ -36,12 +36,12 @@ pub(super) enum EngineBody {
         begun: bool,
         over: bool,
     },
-    /// Body that lasts until the engine closes the connection, as on an upgraded connection.
+    /// Body that ends when the engine closes the connection, as on an upgraded connection.
     Open(BufReader<UnixStream>),
 }
 
 impl EngineClient {
-    /// Sends a request; `path` has no version. `upgrade` requests the raw connection.
+    /// Sends a request to the engine. `path` contains no API version. `upgrade` requests a raw connection in both directions.
     pub(super) fn send(&self, method: &str, path: &str, body: Option<&Value>, upgrade: bool) -> Result<EngineResponse, CommandFailure> {
         let text = body.map(Value::to_string).unwrap_or_default();
         self.transmit(method, path, body.map(|_| "application/json"), text.as_bytes(), upgrade)
@@ -70,7 +70,7 @@ impl EngineClient {
         Ok(read_head(BufReader::with_capacity(32 * 1024, stream), method)?)
     }
 
-    /// Sends a request like [`EngineClient::send`], and converts every error answer to the CLI's message.
+    /// Sends a request like [`EngineClient::send`], and converts every error answer to the error message of the docker CLI.
     pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<EngineResponse, CommandFailure> {
         let mut answer = self.send(method, path, body, false)?;
         if answer.status >= 400 {
@@ -79,16 +79,16 @@ impl EngineClient {
         Ok(answer)
     }
 
-    /// Unpacks an archive at the path.
+    /// Sends an archive that the engine unpacks at the path.
     pub(super) fn put(&self, path: &str, archive: &[u8]) -> Result<(), CommandFailure> {
         let mut answer = self.transmit("PUT", path, Some("application/x-tar"), archive, false)?;
         if answer.status >= 400 { Err(CommandFailure::daemon(&answer.message())) } else { Ok(()) }
     }
 
-    /// Returns true if the path is a directory according to the engine.
+    /// Returns true if the engine reports that the path is a directory.
     pub(super) fn is_directory(&self, path: &str) -> bool {
-        // The engine answers 400, because it makes no archive of a directory. The head of its answer would say more, but this client reads
-        // no heads.
+        // The engine answers 400, because it makes no archive of a directory. The headers of the answer would say more, but this client
+        // does not read headers.
         matches!(self.send("GET", path, None, false), Ok(answer) if answer.status == 400)
     }
 
@@ -187,7 +187,7 @@ impl Read for EngineBody {
     }
 }
 
-/// Percent-encodes text for a path or a query.
+/// Percent-encodes a text for a path or a query.
 pub(super) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -204,7 +204,7 @@ fn digit(half: u8) -> char {
     char::from_digit(half.into(), 16).unwrap_or('0').to_ascii_uppercase()
 }
 
-/// Copies the engine's framed stream to `stdout` and `stderr`. Frames of type 2 go to `stderr`, all others to `stdout`.
+/// Copies the framed stream of the engine to `stdout` and `stderr`. Frames of type 2 go to `stderr`, all others to `stdout`.
 pub(super) fn demultiplex(body: &mut impl Read, stdout: &mut dyn Write, stderr: &mut dyn Write) -> io::Result<()> {
     let mut head = [0_u8; 8];
     let mut buffer = vec![0_u8; 32 * 1024];

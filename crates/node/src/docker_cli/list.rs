@@ -1,4 +1,4 @@
-//! `docker ps`: the table.
+//! Command `docker ps`: the table of containers.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const FLAGS: &[Flag] = &[
 
 const USAGE: CommandUsage = CommandUsage { name: "docker ps", line: "[OPTIONS]", flags: FLAGS, least: 0, stop: false };
 
-/// Fields of a template with their headings.
+/// Fields that a template of `docker ps` can use, each with its column heading.
 const COLUMNS: [(&str, &str); 13] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
@@ -42,10 +42,10 @@ const COLUMNS: [(&str, &str); 13] = [
     ("Size", "SIZE"),
 ];
 
-/// Columns without `--format`.
+/// Template of `docker ps` without `--format`.
 const USUAL: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
-/// Maximum length of a command, in characters.
+/// Maximum printed length of a container's command, in characters.
 const COMMAND: usize = 20;
 
 pub(super) fn run(words: &[String], client: &EngineClient, streams: &mut CommandStreams<'_>) -> Result<u8, CommandFailure> {
@@ -111,7 +111,7 @@ fn query(given: &GivenFlags) -> Result<String, CommandFailure> {
     Ok(query.join("&"))
 }
 
-/// Converts a row of the engine to the fields of a template.
+/// Converts a container in the engine's answer to the fields of a template. `whole` means that long values are not truncated.
 fn fields(row: &Value, whole: bool) -> Value {
     let text = |key: &str| row[key].as_str().unwrap_or_default();
     let id = text("Id");
@@ -150,7 +150,7 @@ fn port(port: &Value) -> String {
     }
 }
 
-/// Aligns tab-separated cells as columns, at least ten wide, three apart, like Go's tabwriter.
+/// Aligns tab-separated cells as columns like Go's tabwriter. Columns are at least ten characters wide and three apart.
 fn aligned(lines: &[String]) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<usize> = Vec::new();

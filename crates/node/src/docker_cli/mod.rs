@@ -1,7 +1,8 @@
-//! Small `docker` command line for machines without one: this program under the name `docker`.
+//! Small `docker` command line for machines without the docker CLI: this program under the name `docker`.
 //!
-//! The client speaks only to the docker proxy, with the words, tables and exit codes of the docker CLI. It makes the same calls as the CLI,
-//! and supports only the commands that an agent needs for a trial's nodes. Without a runtime, it starts within a millisecond.
+//! The client speaks only to the docker proxy, with the words, tables and exit codes of the docker CLI. It sends the same requests as the
+//! docker CLI, and supports only the commands that an agent needs for a trial's nodes. The client uses no async runtime, so it starts
+//! within a millisecond.
 
 mod command;
 mod copy;
@@ -18,19 +19,19 @@ use std::process::ExitCode;
 
 pub use http::EngineClient;
 
-/// Input and output of the client: the process's own streams, or those of a test.
+/// Input and output streams of the client: those of the process, or those of a test.
 pub struct CommandStreams<'a> {
-    /// Input, read on a thread of its own by `exec -i`.
+    /// Standard input, which `exec -i` reads on a separate thread.
     pub stdin: Option<Box<dyn Read + Send>>,
     pub stdout: &'a mut (dyn Write + Send),
     pub stderr: &'a mut (dyn Write + Send),
 }
 
-/// Reason for the end of a command, with its exit code.
+/// Reason why a command ends early, with its exit code.
 #[derive(Debug)]
 pub struct CommandFailure {
     pub code: u8,
-    /// Message for stderr; empty if everything was printed.
+    /// Message for stderr; empty if the command has already printed everything.
     pub message: String,
 }
 
@@ -39,7 +40,7 @@ impl CommandFailure {
         Self { code, message: message.into() }
     }
 
-    /// Returns the failure for an error of the engine, in the CLI's format.
+    /// Creates the failure for an error answer of the engine, in the format of the docker CLI.
     pub fn daemon(message: &str) -> Self {
         Self::new(1, format!("Error response from daemon: {message}"))
     }
@@ -51,13 +52,13 @@ impl From<io::Error> for CommandFailure {
     }
 }
 
-/// Returns true if this process was called as `docker`. The process is then only the docker client.
+/// Returns true if this process was started under the name `docker`. The process is then only the docker client.
 #[must_use]
 pub fn is_called(program: Option<&OsStr>) -> bool {
     program.is_some_and(|program| Path::new(program).file_name() == Some(OsStr::new("docker")))
 }
 
-/// Runs with the process's own arguments, environment and streams.
+/// Runs the docker client with the arguments, environment and streams of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -81,12 +82,12 @@ pub fn run(arguments: &[String], host: Option<&str>, mut streams: CommandStreams
             failure.code
         }
     };
-    // A closed output (`| head`) is no failure.
+    // A closed stdout (`| head`) is not a failure.
     let _ = streams.stdout.flush();
     code
 }
 
-/// Returns the path of the engine's socket from a value such as `unix:///run/engine.sock`. Without a value, returns the usual path.
+/// Returns the path of the engine's socket from a value such as `unix:///run/engine.sock`. `None` gives the default path of the docker CLI.
 pub fn socket(host: Option<&str>) -> Result<PathBuf, CommandFailure> {
     match host.filter(|host| !host.is_empty()) {
         None => Ok(PathBuf::from("/var/run/docker.sock")),

@@ -1,8 +1,8 @@
-//! Subset of Go's templates that is common in `--format`: `{{.State.Status}}`, `{{json .}}`, `{{range .X}}...{{end}}`.
+//! Templates of `--format`, the commonly used subset of Go's templates: `{{.State.Status}}`, `{{json .}}`, `{{range .X}}...{{end}}`.
 
 use serde_json::Value;
 
-/// Error message in the format of Go's template engine.
+/// Error message about a template, in the format of Go's template engine.
 pub(super) type TemplateProblem = String;
 
 #[derive(Debug)]
@@ -13,14 +13,14 @@ enum Part {
     Range(Path, Vec<Part>),
 }
 
-/// Path such as `.State.Status`, with its position in the template.
+/// Path to a value, such as `.State.Status`, with the position of the path in the template.
 #[derive(Debug)]
 struct Path {
     keys: Vec<String>,
     at: usize,
 }
 
-/// Parsed template.
+/// Parsed template of `--format`.
 #[derive(Debug)]
 pub(super) struct GoTemplate(Vec<Part>);
 
@@ -38,7 +38,7 @@ impl GoTemplate {
     }
 }
 
-/// Parses until the end of the text or until `{{end}}`. Returns true if the parts end at `{{end}}`.
+/// Parses template parts until the end of the text or until `{{end}}`. Returns true if the parts end at `{{end}}`.
 fn parts(whole: &str, rest: &mut &str) -> Result<(Vec<Part>, bool), TemplateProblem> {
     let mut found = Vec::new();
     while let Some((text, tail)) = rest.split_once("{{") {

@@ -1,4 +1,4 @@
-//! Runner's client of a network sidecar, over any pair of pipes.
+//! Client of a network sidecar for the runner, over any pair of pipes.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,11 +27,12 @@ use chaosrun_base::frame::Codec;
 use chaosrun_base::task;
 use chaosrun_cluster::{Pinging, Pings};
 
-/// Callback that returns the reason why a sidecar has ended, as far as its transport knows. Called once, after the pipes have ended.
+/// Callback that returns the reason why a sidecar has ended. The transport provides the callback, which is called once after the pipes have
+/// ended.
 pub type Epitaph = Box<dyn FnOnce() -> String + Send>;
 
-/// Connection to a network sidecar. Cheap to clone. When the last clone is dropped, the sidecar's stdin ends, and the sidecar heals and
-/// exits.
+/// Connection to a network sidecar, shared by all clones. When the last clone is dropped, the sidecar's stdin ends, and the sidecar removes
+/// its effects and exits.
 #[derive(Clone, Debug)]
 pub struct SidecarClient {
     shared: Arc<Shared>,
@@ -46,7 +47,7 @@ struct Shared {
     out: mpsc::Sender<SidecarFrame>,
     next: AtomicU32,
     pending: Mutex<HashMap<u32, oneshot::Sender<Answered>>>,
-    /// Target sockets for the connections of each listener, by the id of its request.
+    /// Target socket for the connections of each listener in the sidecar, by the id of the request to listen.
     offered: Mutex<HashMap<u32, PathBuf>>,
     gone: OnceLock<String>,
 }
@@ -58,10 +59,10 @@ impl std::fmt::Debug for Shared {
 }
 
 impl SidecarClient {
-    /// Connects to a sidecar that runs or will be started.
+    /// Connects to a sidecar that already runs or will be started.
     ///
     /// # Errors
-    /// The sidecar ends, or speaks another version.
+    /// Returns an error if the sidecar ends or speaks another version of the protocol.
     pub async fn connect<R, W>(read: R, write_to: W, epitaph: Epitaph) -> io::Result<Self>
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -107,7 +108,7 @@ impl SidecarClient {
         self.done(SidecarRequest::Guard(guard)).await
     }
 
-    /// Opens a TCP connection in the sidecar's namespace.
+    /// Opens a TCP connection to `to` in the network namespace of the sidecar.
     pub async fn dial(&self, to: SocketAddr) -> io::Result<SidecarStream> {
         let stream = self.shared.id();
         let carrier = self.shared.streams.open(stream);
@@ -125,7 +126,8 @@ impl SidecarClient {
         take.await.map_err(|_| self.shared.ended())?
     }
 
-    /// Listens on a unix socket at `inside`, in the sidecar's container. Each connection is forwarded to the socket at `to` on this side.
+    /// Makes the sidecar listen on a unix socket at `inside`, in its container. Each connection is forwarded to the socket at `to` on the
+    /// runner's side.
     pub async fn offer(&self, inside: &Path, to: PathBuf) -> io::Result<()> {
         let id = self.shared.id();
         lock(&self.shared.offered).insert(id, to);
@@ -136,7 +138,7 @@ impl SidecarClient {
         expect_done(&listening?)
     }
 
-    /// Returns the bytes received and sent by the namespace.
+    /// Returns the number of bytes that the network namespace has received and sent.
     pub async fn traffic(&self) -> io::Result<(u64, u64)> {
         match self.call(SidecarRequest::Traffic).await? {
             SidecarReply::Traffic { received, sent } => Ok((received, sent)),
@@ -144,12 +146,12 @@ impl SidecarClient {
         }
     }
 
-    /// Sets exactly `paths` until `lease` ends or they are set anew.
+    /// Sets exactly the link effects `paths`. They stay active until `lease` ends or until the next call.
     pub async fn set_links(&self, paths: Vec<LinkPath>, seed: u64, lease: Duration) -> io::Result<()> {
         self.done(SidecarRequest::SetLinks { paths, seed, lease_ms: millis(lease) }).await
     }
 
-    /// Returns the active paths, read back from the kernel.
+    /// Returns the active link effects, read back from the kernel.
     pub async fn links(&self) -> io::Result<Vec<InForce>> {
         match self.call(SidecarRequest::Links).await? {
             SidecarReply::Links(paths) => Ok(paths),
@@ -157,7 +159,7 @@ impl SidecarClient {
         }
     }
 
-    /// Sends a request about the disk that the sidecar shares with its node.
+    /// Sends a request about the disk that the sidecar shares with its node, and returns the reply.
     pub async fn disk(&self, ask: DiskRequest) -> io::Result<DiskReply> {
         match self.call(SidecarRequest::Disk(ask)).await? {
             SidecarReply::Disk(told) => Ok(told),
@@ -165,7 +167,7 @@ impl SidecarClient {
         }
     }
 
-    /// Sends a request about the clocks of the node.
+    /// Sends a request about the clocks of the node, and returns the reply.
     pub async fn clock(&self, ask: clock::ClockRequest) -> io::Result<clock::ClockReply> {
         match self.call(SidecarRequest::Clock(ask)).await? {
             SidecarReply::Clock(told) => Ok(told),
@@ -173,7 +175,7 @@ impl SidecarClient {
         }
     }
 
-    /// Measures round trips to `to`, by ICMP echoes or by connections to `port`.
+    /// Measures round-trip times to `to`, with ICMP echoes, or with TCP connections if `port` is given.
     pub async fn ping(&self, to: Ipv4Addr, port: Option<u16>, how: Pinging) -> io::Result<Pings> {
         match self.call(SidecarRequest::Ping { to, port, how }).await? {
             SidecarReply::Pings { sent, answered_ns, duplicates, reordered } => {
@@ -184,7 +186,7 @@ impl SidecarClient {
         }
     }
 
-    /// Opens a throughput sink, whose packets are treated like those of `like`. Returns its port.
+    /// Opens a sink that measures throughput, and returns its port. The effects of the paths that match `like` apply to the sink.
     pub async fn sink(&self, like: Option<LinkSelector>, during: Duration) -> io::Result<u16> {
         match self.call(SidecarRequest::Sink { like, during_ms: millis(during) }).await? {
             SidecarReply::Sink { port } => Ok(port),
@@ -200,12 +202,12 @@ impl SidecarClient {
         }
     }
 
-    /// Sends data as fast as possible.
+    /// Sends data to `to` as fast as possible for the time `during`.
     pub async fn pour(&self, to: SocketAddrV4, during: Duration) -> io::Result<()> {
         self.done(SidecarRequest::Pour { to, during_ms: millis(during) }).await
     }
 
-    /// Ends the sidecar's stdin, so that it heals and exits. Open connections break.
+    /// Closes the sidecar's stdin, so that the sidecar removes its effects and exits. Open connections break.
     pub fn close(&self) {
         self.cancel.cancel();
     }
@@ -236,7 +238,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Pending request. The request is removed when no caller waits for it any more.
+/// Pending request to the sidecar. Dropping the value removes the request from the table of pending requests.
 struct Asked<'a>(&'a Shared, u32);
 
 impl<'a> Asked<'a> {
@@ -257,7 +259,7 @@ impl Drop for Asked<'_> {
 }
 
 impl Shared {
-    /// Next id for requests and streams; always odd.
+    /// Returns the next id for a request or a stream. The id is always odd.
     fn id(&self) -> u32 {
         self.next.fetch_add(2, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Clocks of the node, set through a page in memory that the sidecar shares with it.
+//! Clocks of a node, set through a memory page that the sidecar shares with the node.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use chaosrun_cluster::fault_control::NodeClock;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockRequest {
-    /// Installs the clock library into this folder, with a page of true clocks.
+    /// Installs the clock library into this folder, and creates a page of clock settings with true clocks.
     Make { folder: PathBuf },
-    /// Sets the clocks; `None` sets true ones.
+    /// Sets the clocks of the node; `None` sets true clocks.
     Set(Option<NodeClock>),
-    /// Reads the notes of the node's programs.
+    /// Reads the notes that the node's programs have written about their clock readings.
     Seen,
 }
 
@@ -27,7 +27,7 @@ pub enum ClockReply {
     Seen(ClockReaders),
 }
 
-/// Clock page, once it is created.
+/// Page of clock settings; `None` until the page is created.
 #[derive(Debug, Default)]
 pub(super) struct ClockActor(Option<ClockPage>);
 
@@ -48,7 +48,7 @@ impl ClockActor {
 
     pub fn heal(&self) {
         if let Some(page) = &self.0 {
-            // The memory is freed with the last container that shares it.
+            // The memory of the page is freed with the last container that shares it.
             let _ = page.set(None);
         }
     }

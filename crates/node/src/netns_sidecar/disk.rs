@@ -1,7 +1,7 @@
-//! Ballast: space taken from the volume that this container shares with its node, and freed later.
+//! Ballast: disk space that the sidecar takes from a volume shared with its node, and frees later.
 //!
-//! This program does not keep a visible file open, so that deleting the file in the node frees its space. A hidden file has no name: only
-//! the open file exists. Its space is freed when this program ends, for whatever reason.
+//! The sidecar does not keep a visible ballast file open, so that deleting the file in the node frees its space. A hidden ballast file has
+//! no name and exists only as an open file. Its space is freed when this program ends, for any reason.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -18,24 +18,24 @@ use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-/// Smallest piece of disk space to try.
+/// Smallest amount of disk space to allocate, in bytes.
 const BLOCK: u64 = 4096;
 
-/// Request about the file system at `dir`.
+/// Request to the sidecar about the file system at `dir`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskRequest {
     Use {
         dir: PathBuf,
     },
-    /// Takes this many bytes under this name, replacing an earlier amount; 0 frees the space.
+    /// Changes the ballast file `name` to this number of bytes; 0 frees the space.
     Fill {
         dir: PathBuf,
         name: String,
         bytes: u64,
         hidden: bool,
     },
-    /// Asks for the space that the file still takes.
+    /// Returns the space that the ballast file still takes.
     Held {
         dir: PathBuf,
         name: String,
@@ -45,7 +45,7 @@ pub enum DiskRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskReply {
-    /// Sizes in bytes; `free` is what users without privileges may still write.
+    /// Size and usage of the file system in bytes. `free` is the space that unprivileged users can still write.
     Use {
         size: u64,
         used: u64,
@@ -56,24 +56,24 @@ pub enum DiskReply {
 
 type Asked = (DiskRequest, oneshot::Sender<io::Result<DiskReply>>);
 
-/// Handle of the worker thread, which starts with the first request.
+/// Handle of the worker thread for disk requests. The thread starts with the first request.
 #[derive(Debug, Default)]
 pub(super) struct DiskActor(Option<(Sender<Asked>, JoinHandle<()>)>);
 
 impl DiskActor {
-    /// Sends a request. Replies arrive in the order of requests.
+    /// Sends a request to the worker thread. Replies arrive in the order of the requests.
     pub fn ask(&mut self, ask: DiskRequest) -> oneshot::Receiver<io::Result<DiskReply>> {
         let (give, take) = oneshot::channel();
         let (questions, _) = self.0.get_or_insert_with(|| {
             let (questions, asked) = channel();
             (questions, thread::spawn(move || answer(&asked)))
         });
-        // If the thread is gone, `give` is dropped and the caller is notified.
+        // If the thread has ended, `give` is dropped and the caller is notified.
         let _ = questions.send((ask, give));
         take
     }
 
-    /// Frees all space. Returns when that is done.
+    /// Frees the space of all ballast files. Returns after the space is free.
     pub fn heal(&mut self) {
         if let Some((questions, thread)) = self.0.take() {
             drop(questions);
@@ -104,7 +104,7 @@ fn disk_use(dir: &Path) -> io::Result<DiskReply> {
 
 #[derive(Debug)]
 enum Piece {
-    /// Inode of the file. Another file that has the same name later is not part of the ballast.
+    /// Visible ballast file with this inode number. A later file with the same name is not ballast.
     Visible(u64),
     Hidden(File),
 }
@@ -173,7 +173,7 @@ impl Ballast {
     }
 }
 
-/// Path of the ballast file. A process in the node can change the contents of `dir`, so only a plain file name is accepted.
+/// Returns the path of the ballast file. Accepts only a plain file name, since a process in the node can change the contents of `dir`.
 fn path(dir: &Path, name: &str) -> io::Result<PathBuf> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
@@ -184,7 +184,7 @@ fn path(dir: &Path, name: &str) -> io::Result<PathBuf> {
 
 fn visible(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // With these flags, the call neither waits for a pipe nor follows a link at this path.
+    // These flags avoid waiting for a named pipe and following a link at this path.
     options.write(true).create(true).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
     let file = options.open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("something else has that name")) }
@@ -203,8 +203,8 @@ fn nameless(dir: &Path, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Changes owner and mode as if a program of the node had written the file. If that is not permitted, the node can still delete the file:
-/// as root, or because every user may write to the directory.
+/// Changes owner and mode of the file as if a program of the node had written it. If that is not permitted, the node can still delete the
+/// file, as root or because every user may write to the directory.
 fn give_to_the_node(file: &File, dir: &Path) {
     let others = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| entry.ok()?.metadata().ok());
     let owner = fs::metadata(dir).into_iter().chain(others).map(|found| (found.uid(), found.gid())).find(|(user, _)| *user != 0);
@@ -213,7 +213,8 @@ fn give_to_the_node(file: &File, dir: &Path) {
     }
 }
 
-/// Syncs the file, so that a simulated loss of unsynced data does not remove it. Errors of file systems without sync are ignored.
+/// Syncs the file, so that a simulated loss of unsynced data does not remove it. Ignores errors of file systems without sync. Returns
+/// `taken`.
 fn settled(file: &File, taken: io::Result<u64>) -> io::Result<u64> {
     let _ = file.sync_all();
     taken
@@ -223,14 +224,14 @@ fn space(found: &fs::Metadata) -> u64 {
     found.blocks() * 512
 }
 
-/// Resizes the file until it takes this much space, or all space that is free. Returns the space taken, in bytes.
+/// Changes the size of the file until the file takes `bytes` bytes of disk space, or all free space. Returns the space taken in bytes.
 fn sized(file: &File, dir: &Path, bytes: u64) -> io::Result<u64> {
     let mut at = file.metadata()?.len();
     if bytes < at {
         file.set_len(bytes)?;
         return Ok(space(&file.metadata()?));
     }
-    // A piece that does not fit may be freed entirely after it was taken, so smaller pieces are tried.
+    // The file system may free a refused piece entirely, so smaller pieces are tried.
     let mut step = statvfs(dir).map_or(u64::MAX, |disk| disk.blocks_available().saturating_mul(disk.fragment_size())).max(BLOCK);
     while at < bytes {
         let piece = step.min(bytes - at);
@@ -275,9 +276,9 @@ mod tests {
         assert_eq!(ask(fill("a", 0, true)).unwrap(), DiskReply::Held(0));
         assert_eq!(ask(held("a")).unwrap(), DiskReply::Held(0));
 
-        // The file is deleted and replaced by a different one, which must stay.
+        // The test deletes the file and creates a different one with the same name, which must stay.
         ask(fill("b", 1 << 20, false)).unwrap();
-        // Kept open, so that no other file gets its inode.
+        // The deleted file stays open, so that no other file gets its inode number.
         let _deleted = fs::File::open(dir.join("b")).unwrap();
         fs::remove_file(dir.join("b")).unwrap();
         assert_eq!(ask(held("b")).unwrap(), DiskReply::Held(0));

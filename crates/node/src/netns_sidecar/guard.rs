@@ -1,7 +1,8 @@
-//! Guard: lets packets leave the namespace only to neighbours. An internal network alone would leave all addresses of the host reachable.
+//! Guard: firewall rules that let packets leave the namespace only to neighbours. An internal network alone would leave all addresses of
+//! the host reachable.
 //!
-//! Refusals come at once, with the same error that an engine's own internal network or an absent host gives. An agent's `curl` fails
-//! instead of hanging, and learns no more than from a missing route.
+//! The guard refuses connections at once, with the same error as an internal network of the engine or an absent host. An agent's `curl`
+//! fails immediately and reveals no more than a missing route would.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -12,21 +13,21 @@ use serde_json::Value;
 use super::nft;
 
 const TABLE: &str = "guard";
-/// Number of rules in [`ruleset`], checked when the ruleset is read back.
+/// Number of rules in [`ruleset`], compared with the kernel's rules when the ruleset is read back.
 const RULES: usize = 6;
 
-/// Allowed destinations: the subnet except its gateway, which is the host.
+/// Destinations to which packets may leave: all addresses of the subnet except the gateway, because the gateway is the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
-    /// Subnet such as `10.131.7.0/24`.
+    /// Subnet of the nodes, such as `10.131.7.0/24`.
     pub subnet: String,
     pub gateway: Ipv4Addr,
 }
 
-/// Formats the ruleset.
+/// Formats the firewall rules of the guard for the program `nft`.
 ///
 /// # Errors
-/// The subnet is invalid. It is checked because it becomes part of the text.
+/// Returns an error if the subnet is invalid. The check is necessary because the subnet becomes part of the text.
 fn ruleset(guard: &Guard) -> io::Result<String> {
     let (address, bits) = guard.subnet.split_once('/').unwrap_or((&guard.subnet, "32"));
     let valid = address.parse::<Ipv4Addr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= 32);
@@ -54,7 +55,7 @@ table inet {TABLE} {{
     ))
 }
 
-/// Installs the guard, replacing an earlier one, and reads it back.
+/// Installs the guard in place of an earlier guard, and reads the rules back to check them.
 pub(super) async fn install(guard: &Guard) -> io::Result<()> {
     nft::load(&ruleset(guard)?).await?;
     let objects = nft::list(TABLE).await?;

@@ -1,8 +1,8 @@
 //! Network sidecar: a small program in a separate container that owns a node's network namespace, and the runner's client of it.
 //!
 //! The runner controls the sidecar over stdin and stdout, so that any engine works and no rights on the engine's host are needed. The
-//! sidecar heals everything that it has installed and exits: on request, at SIGTERM, or when its stdin ends because the runner died. Only
-//! the guard stays, since packets must not leave the namespace as long as processes remain in it.
+//! sidecar removes all its effects and exits on request, at SIGTERM, or when stdin ends because the runner died. Only the guard stays,
+//! since packets must not leave the namespace as long as processes remain in it.
 //!
 //! Reading order: [`frame`] (the wire), [`verbs`] (requests and answers), [`streams`] (connections over the wire, with credits), `serve`
 //! (the program), [`guard`], [`links`] with `delay`, over `netlink` and `nft` (effects on the namespace), `probe` (measurements), `names`

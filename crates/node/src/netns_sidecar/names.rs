@@ -1,8 +1,8 @@
-//! Name server that answers every query with NXDOMAIN.
+//! Name server of the sidecar that answers every query with NXDOMAIN.
 //!
-//! The engine's own name server resolves neighbours. It forwards other names from within the namespace, where the guard stops the query and
-//! the client would wait for half a minute. With this server as its upstream, the engine's server answers at once that the name does not
-//! exist.
+//! The engine's own name server resolves neighbours. For other names, that server sends a query from within the namespace. The guard stops
+//! the query, and the client would wait for half a minute. With this upstream server, the engine's server answers at once that the name
+//! does not exist.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,14 +10,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use chaosrun_base::task;
 use tokio::net::UdpSocket;
 
-/// Upstream address to configure in the engine: a loopback address that is rarely used otherwise.
+/// Upstream address to configure in the engine: a rarely used loopback address.
 pub(super) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), 53);
 
 pub(super) async fn serve() -> io::Result<()> {
     let socket = UdpSocket::bind(ADDRESS).await.map_err(|error| io::Error::new(error.kind(), format!("names: {error}")))?;
     task::spawn(async move {
         let mut query = [0; 512];
-        // An error concerns a single packet: a client that did not wait for its answer.
+        // An error concerns a single packet of a client that did not wait for its answer.
         loop {
             let Ok((length, from)) = socket.recv_from(&mut query).await else { continue };
             if let Some(reply) = reply(&query[..length]) {
@@ -28,7 +28,7 @@ pub(super) async fn serve() -> io::Result<()> {
     Ok(())
 }
 
-/// Builds the answer NXDOMAIN, which repeats the question. Returns `None` if the packet is not a question (RFC 1035, 4.1).
+/// Builds the answer NXDOMAIN, which repeats the question. Returns `None` if the packet is not a query (RFC 1035, 4.1).
 fn reply(query: &[u8]) -> Option<Vec<u8>> {
     let [id_high, id_low, flags_high, _, 0, 1, ..] = *query else { return None };
     let mut rest = query.get(12..)?;
@@ -62,7 +62,7 @@ mod tests {
         let mut query = vec![0xab, 0xcd, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 1];
         query.extend_from_slice(b"\x07example\x03com\x00\x00\x01\x00\x01");
         let question = query[12..].to_vec();
-        // An additional record, such as that of EDNS, is not repeated.
+        // An additional record of the query, such as EDNS, is not repeated.
         query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
         let reply = reply(&query).unwrap();
         assert_eq!(reply[..12], [0xab, 0xcd, 0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]);

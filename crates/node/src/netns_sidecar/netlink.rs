@@ -1,7 +1,7 @@
-//! Messages to and from the kernel's packet filter over a plain netlink socket. Layouts are those of `linux/netlink.h` and
+//! Messages to and from the kernel's packet filter over a plain netlink socket. The data layouts are those of `linux/netlink.h` and
 //! `linux/netfilter/nfnetlink.h`.
 //!
-//! Existing crates need a C library, have an incompatible licence, or have a socket that cannot be polled.
+//! Existing crates need a C library, have an incompatible licence, or do not allow polling of the socket.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,18 +18,18 @@ pub(super) const DUMP: u16 = 0x300;
 
 const HEAD: usize = 16;
 const GENERIC: usize = 4;
-/// Flag in the type of an attribute that contains other attributes.
+/// Flag in the type of a netlink attribute that contains other attributes.
 const NESTED: u16 = 0x8000;
 
-/// Header of a message.
+/// Header of a netlink message.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct NetlinkHeader {
     pub kind: u16,
     pub flags: u16,
-    /// Sequence number; an answer has the number of its question.
+    /// Sequence number. The messages of an answer have the number of the request.
     pub sequence: u32,
     pub family: u8,
-    /// Number of the resource, if the subsystem uses one.
+    /// Number of the resource, such as a queue; 0 if the subsystem uses none.
     pub resource: u16,
 }
 
@@ -45,7 +45,7 @@ impl<'a> NetlinkMessage<'a> {
         attributes(self.body.get(GENERIC..).unwrap_or_default())
     }
 
-    /// Returns the result, if the message is an acknowledgement or an error.
+    /// Returns the result of the request if the message is an acknowledgement or an error; otherwise `None`.
     pub fn outcome(self) -> Option<io::Result<()>> {
         let number = self.body.first_chunk::<4>().filter(|_| self.kind == ERROR)?;
         let number = i32::from_ne_bytes(*number);
@@ -53,7 +53,7 @@ impl<'a> NetlinkMessage<'a> {
     }
 }
 
-/// Opens a non-blocking socket to the packet filter of this namespace.
+/// Opens a non-blocking netlink socket to the packet filter of this namespace.
 pub(super) fn open() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
@@ -61,7 +61,7 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Waits until the socket is readable.
+/// Waits until the netlink socket is readable.
 pub(super) fn wait(socket: BorrowedFd<'_>) -> io::Result<()> {
     let ready = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::from(2000_u16))?;
     if ready == 0 { Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel's packet filter gives no answer")) } else { Ok(()) }
@@ -71,7 +71,7 @@ fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }
 
-/// Appends a message to a batch; `fill` writes its attributes.
+/// Appends a netlink message to the batch `to`. The closure `fill` writes the attributes.
 pub(super) fn put(to: &mut Vec<u8>, head: NetlinkHeader, fill: impl FnOnce(&mut Vec<u8>)) {
     let begin = to.len();
     to.extend([0; 4]);
@@ -80,7 +80,7 @@ pub(super) fn put(to: &mut Vec<u8>, head: NetlinkHeader, fill: impl FnOnce(&mut 
     to.extend(head.sequence.to_ne_bytes());
     // The kernel fills in the port id of the socket.
     to.extend([0; 4]);
-    // Family and version.
+    // The two bytes are the address family and the version.
     to.extend([head.family, 0]);
     to.extend(head.resource.to_be_bytes());
     fill(to);
@@ -96,7 +96,7 @@ pub(super) fn attribute(to: &mut Vec<u8>, name: u16, value: &[u8]) {
     to.resize(to.len() + aligned(length) - length, 0);
 }
 
-/// Appends an attribute with nested attributes written by `fill`.
+/// Appends an attribute that contains the attributes written by `fill`.
 pub(super) fn nest(to: &mut Vec<u8>, name: u16, fill: impl FnOnce(&mut Vec<u8>)) {
     let begin = to.len();
     to.extend([0; 2]);
@@ -128,7 +128,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// Finds the attribute with this type.
+/// Returns the content of the first attribute of type `wanted`.
 pub(super) fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
@@ -150,7 +150,7 @@ mod tests {
         let found: Vec<_> = all[0].attributes().collect();
         assert_eq!((found.len(), found[0]), (2, (1, &b"odds!"[..])));
         assert_eq!(find(found[1].1, 3), Some(&[4; 4][..]));
-        // A message that is truncated at any point is not read beyond its end.
+        // Parsing a message that is truncated at any point never reads beyond its end.
         for end in 0..bytes.len() {
             assert!(messages(&bytes[..end]).count() <= 1, "{end}");
             for message in messages(&bytes[..end]) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Runs the command with `input`. Returns its output, or its error messages if it failed.
+/// Runs `command` with `input` on stdin. Returns the output, or the error messages of a failed command.
 pub(super) async fn finish(mut command: Command, name: &str, input: &str) -> io::Result<Vec<u8>> {
     let pipes = || Stdio::piped();
     command.stdin(pipes()).stdout(pipes()).stderr(pipes()).kill_on_drop(true);
@@ -30,12 +30,12 @@ async fn nft(args: &[&str], input: &str) -> io::Result<Vec<u8>> {
     finish(command, "nft", input).await
 }
 
-/// Loads `ruleset`, all of it or nothing.
+/// Loads `ruleset` into the kernel with `nft`, completely or not at all.
 pub(super) async fn load(ruleset: &str) -> io::Result<()> {
     nft(&["-f", "-"], ruleset).await.map(drop)
 }
 
-/// Returns all objects of the table `inet NAME`, as in libnftables-json(5).
+/// Returns all objects of the kernel table `inet TABLE` as JSON, in the format of libnftables-json(5).
 pub(super) async fn list(table: &str) -> io::Result<Vec<Value>> {
     objects(&nft(&["-j", "list", "table", "inet", table], "").await?)
 }

@@ -31,17 +31,18 @@ use chaosrun_base::removal::RemovalLayer;
 use chaosrun_base::task;
 use chaosrun_cluster::Pings;
 
-/// Capacity of the queue of frames to be written.
+/// Capacity of the queue of frames that wait to be written.
 pub(super) const QUEUE: usize = 64;
-/// Largest number of accepted connections at a time. Further connections wait in the kernel.
+/// Largest number of accepted connections that are open at the same time. Further connections wait in the kernel.
 const ACCEPTED: usize = 256;
-/// Shortest lease of a probe's port, so that a probe does not shorten the lease of a link. The runner renews leases well before they end.
+/// Shortest lease in milliseconds of a probe's port, so that a probe does not shorten a link's lease. The runner renews leases well before
+/// their end.
 const GUEST_MS: u64 = 10_000;
 
-/// Runs until the end of stdin or until SIGTERM.
+/// Runs the sidecar until the end of stdin or until SIGTERM.
 ///
 /// # Errors
-/// Stdin and stdout are not pipes, or an invalid frame arrived.
+/// Returns an error if stdin or stdout is not a pipe, or if an invalid frame arrives.
 pub fn run() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     let served = runtime.block_on(task::guard(async {
@@ -56,7 +57,7 @@ fn owned(of: impl AsFd) -> io::Result<OwnedFd> {
     of.as_fd().try_clone_to_owned()
 }
 
-/// Changes of the namespace, done in the order of their requests.
+/// Change of the namespace. Changes are done in the order of their requests.
 enum Change {
     Guard(u32, guard::Guard),
     SetLinks(u32, Vec<LinkPath>, u64, u64),
@@ -112,7 +113,7 @@ async fn serve(input: pipe::Receiver, output: pipe::Sender) -> io::Result<()> {
     served
 }
 
-/// Writes all frames, several at once if available. Ends when `cancel` is triggered or the reader is gone.
+/// Writes all queued frames to stdout, several at once if available. Ends when `cancel` is triggered or the reader of stdout has ended.
 pub(super) async fn write(
     mut to: impl AsyncWrite + Unpin,
     mut frames: mpsc::Receiver<SidecarFrame>,
@@ -145,7 +146,7 @@ fn answer(id: u32, answer: io::Result<SidecarReply>) -> SidecarFrame {
     SidecarFrame::Answer(id, answer.map_err(SidecarRefusal::from))
 }
 
-/// Task that changes the namespace. It is never cancelled. After it has healed, it ends with the process.
+/// Applies the changes of the namespace. The task is never cancelled. It removes all effects at the end, and then the process ends.
 async fn keep(mut asked: mpsc::Receiver<Change>, out: mpsc::Sender<SidecarFrame>) {
     let mut links = NamespaceLinks::default();
     let mut sinks: HashMap<u16, JoinHandle<io::Result<f64>>> = HashMap::new();
@@ -154,7 +155,7 @@ async fn keep(mut asked: mpsc::Receiver<Change>, out: mpsc::Sender<SidecarFrame>
             Change::Guard(id, guard) => {
                 let installed = install(&guard).await.map(|()| SidecarReply::Done);
                 spawn_answer(&out, id, std::future::ready(installed));
-                // An error is ignored here, since the attempt is repeated when links are set.
+                // This error is ignored, since each request to set links repeats the attempt.
                 let _ = links.prepare().await;
                 continue;
             }
@@ -171,13 +172,13 @@ async fn keep(mut asked: mpsc::Receiver<Change>, out: mpsc::Sender<SidecarFrame>
                 continue;
             }
             Change::Heal(healed) => {
-                // The kernel heals the rest when the lease ends.
+                // The kernel removes the remaining effects when the lease ends.
                 links.end().await;
                 let _ = healed.send(());
                 return;
             }
         };
-        // A separate task sends the answer, since healing must not depend on a reader.
+        // A separate task sends the answer, since removing effects must not depend on the reader of the answer.
         spawn_answer(&out, id, std::future::ready(outcome));
     }
 }
@@ -220,7 +221,7 @@ struct Service {
     streams: OpenStreams,
     out: mpsc::Sender<SidecarFrame>,
     changes: mpsc::Sender<Change>,
-    /// Id of the last accepted stream; always even.
+    /// Id of the last stream that this sidecar has accepted. The id is always even.
     accepted: Arc<AtomicU32>,
     admit: Arc<Semaphore>,
     sockets: BTreeSet<PathBuf>,
@@ -301,7 +302,7 @@ impl Service {
     }
 }
 
-/// Creates a socket that everybody may connect to, replacing an old one at this path.
+/// Creates a listening unix socket to which every user may connect. Replaces an old socket at this path.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
@@ -322,7 +323,7 @@ async fn dial(id: u32, mut carrier: Carrier, to: std::net::SocketAddr, out: mpsc
     };
     match connected {
         Ok(connection) => {
-            // Data is forwarded as it arrives, in pieces chosen by its sender.
+            // Data is forwarded as it arrives, in the pieces chosen by its sender.
             let _ = connection.set_nodelay(true);
             if out.send(answer(id, Ok(SidecarReply::Done))).await.is_ok() {
                 carrier.carry(connection, StreamError::default(), CancellationToken::new()).await;

@@ -1,7 +1,7 @@
-//! Streams: connections multiplexed over one pair of pipes, with the same code on both sides.
+//! Streams: connections multiplexed over one pair of pipes, with the same code in the runner and in the sidecar.
 //!
-//! Each direction of each stream has a window: the receiver buffers at most that many bytes for a slow reader, and the sender waits for
-//! credit before it sends more. Therefore the reader of the pipe never waits for a stream, and a stuck stream does not block others.
+//! Each direction of each stream has a window. The receiver buffers at most that many bytes for a slow reader, and the sender waits for
+//! credit before it sends more. The reader of the pipe therefore never waits for a stream, and a stuck stream does not block others.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,9 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::frame::SidecarFrame;
 use chaosrun_base::task;
 
-/// Window: bytes of one direction that may be in flight.
+/// Largest number of bytes in flight in one direction of a stream.
 pub const WINDOW: usize = 256 << 10;
-/// Largest number of bytes sent at once, so that streams take turns.
+/// Largest number of bytes in one frame, so that streams take turns.
 const CHUNK: usize = 16 << 10;
 
 enum Inbound {
@@ -31,18 +31,18 @@ enum Inbound {
 
 struct Entry {
     inbox: mpsc::UnboundedSender<Inbound>,
-    /// Number of bytes that may be sent.
+    /// Number of bytes that this side may still send on the stream.
     credit: Arc<Semaphore>,
-    /// Number of bytes that the other side may send.
+    /// Number of bytes that the remote side may still send on the stream.
     granted: Arc<AtomicUsize>,
 }
 
-/// Open streams of one side.
+/// Open streams of one side of the connection.
 #[derive(Clone)]
 pub struct OpenStreams {
     open: Arc<Mutex<HashMap<u32, Entry>>>,
     out: mpsc::Sender<SidecarFrame>,
-    /// Reason why all streams have ended.
+    /// Reason why all streams have ended; empty while the connection works.
     gone: Arc<OnceLock<String>>,
 }
 
@@ -56,21 +56,21 @@ impl OpenStreams {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers the stream `id`. From now on, frames of this id are delivered to the returned carrier.
+    /// Registers the stream `id`. From now on, the returned carrier receives all frames of the stream.
     #[must_use]
     pub fn open(&self, id: u32) -> Carrier {
         let (sender, inbox) = mpsc::unbounded_channel();
         let (credit, granted) = (Arc::new(Semaphore::new(WINDOW)), Arc::new(AtomicUsize::new(WINDOW)));
         let entry = Entry { inbox: sender, credit: Arc::clone(&credit), granted: Arc::clone(&granted) };
         let mut entries = self.entries();
-        // No stream is registered after the end of the connection; the inbox of the carrier is then closed from the beginning.
+        // After the end of the connection no stream is registered, so the inbox of the new carrier is closed from the beginning.
         if self.gone.get().is_none() {
             entries.insert(id, entry);
         }
         Carrier { id, inbox, credit, granted, streams: self.clone() }
     }
 
-    /// Delivers a frame without waiting. Frames of finished streams are dropped.
+    /// Passes a received frame to its stream without waiting. Drops frames of finished streams.
     pub fn arrived(&self, frame: SidecarFrame) {
         let mut entries = self.entries();
         let (id, inbound) = match frame {
@@ -100,7 +100,7 @@ impl OpenStreams {
         }
     }
 
-    /// Ends all streams, because the other side is gone.
+    /// Ends all streams with the reason `why`, because the remote side has ended.
     pub fn fail(&self, why: &str) {
         let mut entries = self.entries();
         let _ = self.gone.set(why.to_owned());
@@ -118,21 +118,21 @@ impl std::fmt::Debug for OpenStreams {
     }
 }
 
-/// Reason of a stream's failure, for its reader.
+/// Reason why a stream failed, set for the reader of the stream; empty if the stream did not fail.
 pub type StreamError = Arc<OnceLock<String>>;
 
 enum Broken {
-    /// The other side reset the stream.
+    /// The remote side has reset the stream.
     Peer,
-    /// The other side is gone.
+    /// The remote side has ended.
     Gone,
-    /// The local connection failed.
+    /// Reading from or writing to the local connection failed.
     Here(io::Error),
-    /// The local end was dropped.
+    /// The local end of the stream was dropped.
     LetGo,
 }
 
-/// Open stream, to be joined with a local connection.
+/// Open stream that is not yet joined with a local connection.
 pub struct Carrier {
     id: u32,
     inbox: mpsc::UnboundedReceiver<Inbound>,
@@ -142,18 +142,18 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// Resolves when the other side resets the stream before the stream was answered.
+    /// Waits until the remote side resets this stream. Used before the stream is answered.
     pub async fn abandoned(&mut self) {
         // No other frame can arrive for a stream that was not answered yet.
         while matches!(self.inbox.recv().await, Some(Inbound::Data(_) | Inbound::End)) {}
     }
 
-    /// Resets the stream, which was not used.
+    /// Resets the unused stream, and drops the carrier.
     pub async fn abandon(self) {
         let _ = self.streams.out.send(SidecarFrame::Reset(self.id)).await;
     }
 
-    /// Converts the carrier to a local connection.
+    /// Converts the carrier to a local connection, and starts a task that copies the data.
     pub fn stream(self) -> SidecarStream {
         let (inner, io) = tokio::io::duplex(4 * CHUNK);
         let (fate, let_go) = (StreamError::default(), CancellationToken::new());
@@ -162,8 +162,8 @@ impl Carrier {
         stream
     }
 
-    /// Copies all bytes between `io` and the other side. Ends when both directions have ended, when one side fails, or when `io` has ended
-    /// and `let_go` signals that it has no reader.
+    /// Copies all bytes between `io` and the remote side. Ends when both directions have ended or one side fails. Also ends if `io` has
+    /// ended and `let_go` signals that `io` has no reader.
     pub async fn carry<T: AsyncRead + AsyncWrite>(mut self, io: T, fate: StreamError, let_go: CancellationToken) {
         let (mut read, mut write) = tokio::io::split(io);
         let out = self.streams.out.clone();
@@ -201,7 +201,7 @@ impl Carrier {
                 if length == 0 {
                     break;
                 }
-                // The semaphore is never closed, and no more than one window is requested.
+                // The semaphore is never closed, and at most one window is requested.
                 let permits = self.credit.acquire_many(u32::try_from(length).unwrap_or(u32::MAX)).await;
                 permits.map_err(|_| Broken::Gone)?.forget();
                 out.send(SidecarFrame::Data(id, bytes.freeze())).await.map_err(|_| Broken::Gone)?;
@@ -216,7 +216,7 @@ impl Carrier {
             broken = inward => Some(broken),
             outcome = outward => outcome.err(),
         };
-        // Set before `io` is dropped, so that a reader who sees the end finds the reason.
+        // The reason is set before `io` is dropped, so that a reader that gets the end finds the reason.
         let why = match broken {
             None => return,
             Some(Broken::Peer) => "connection reset".to_owned(),
@@ -235,7 +235,7 @@ impl Drop for Carrier {
     }
 }
 
-/// Local end of a stream. When dropped, the stream is closed in both directions after all written data has been sent.
+/// Local end of a stream. Dropping it closes both directions of the stream after all written data has been sent.
 #[derive(Debug)]
 pub struct SidecarStream {
     inner: DuplexStream,
@@ -280,7 +280,7 @@ impl AsyncWrite for SidecarStream {
 mod tests {
     use super::*;
 
-    /// Creates two connected sides. Two tasks, which never wait for a stream, pass frames between the sides.
+    /// Creates two connected sides. Two tasks pass frames between the sides and never wait for a stream.
     fn pair() -> (OpenStreams, OpenStreams) {
         let ((a_out, mut a_frames), (b_out, mut b_frames)) = (mpsc::channel(4), mpsc::channel(4));
         let (a, b) = (OpenStreams::new(a_out), OpenStreams::new(b_out));

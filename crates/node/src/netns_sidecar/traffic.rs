@@ -2,13 +2,14 @@
 
 use std::io;
 
-/// Returns the bytes received and sent by all interfaces except loopback.
+/// Returns the bytes received and the bytes sent by all interfaces except loopback.
 pub(super) fn traffic() -> io::Result<(u64, u64)> {
     // The file shows the namespace of this process, independent of the process that has mounted /proc.
     Ok(parse(&std::fs::read_to_string("/proc/self/net/dev")?))
 }
 
-/// Parses `/proc/net/dev`: `eth0: bytes packets errs drop fifo frame compressed multicast bytes ...`.
+/// Parses `/proc/net/dev` and returns the bytes received and sent. Format of a line: `eth0: bytes packets errs drop fifo frame compressed
+/// multicast bytes ...`.
 fn parse(text: &str) -> (u64, u64) {
     let interfaces = text.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.trim() != "lo");
     interfaces.fold((0, 0), |(received, sent), (_, counters)| {

@@ -1,4 +1,4 @@
-//! Requests of a runner to a network sidecar, and answers.
+//! Requests of the runner to a network sidecar, and answers of the sidecar.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -11,44 +11,44 @@ use super::links::{InForce, LinkEffects, LinkSelector};
 use super::{clock, disk};
 use chaosrun_cluster::Pinging;
 
-/// Version of frames and requests, which must be equal on both sides.
+/// Version of the protocol. Runner and sidecar must have the same version.
 pub const VERSION: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SidecarRequest {
-    /// Asks for the version of the sidecar. Must be the first request.
+    /// Requests the protocol version of the sidecar. Must be the first request.
     Hello,
-    /// Installs the guard: packets may leave only to neighbours. The answer follows after it was installed and read back.
+    /// Installs the guard, which lets packets leave only to neighbours. The answer follows after the guard was installed and read back.
     Guard(Guard),
-    /// Opens a TCP connection in the sidecar's namespace, carried as the given stream.
+    /// Opens a TCP connection to `to` in the sidecar's namespace. The connection becomes the stream with the id `stream`.
     Dial {
         stream: u32,
         to: SocketAddr,
     },
-    /// Listens on a unix socket at `path` that everybody may connect to. Each connection becomes a stream.
+    /// Listens on a unix socket at `path` to which every user may connect. Each connection becomes a stream.
     Listen {
         path: PathBuf,
     },
     Traffic,
-    /// Sets exactly these paths, replacing earlier ones, for at most `lease_ms`. An empty list heals all links.
+    /// Replaces all link effects by `paths`, for at most `lease_ms` milliseconds. An empty list removes all effects.
     SetLinks {
         paths: Vec<LinkEffects>,
         seed: u64,
         lease_ms: u64,
     },
-    /// Request about the disk shared with the node.
+    /// Request about the disk that the sidecar shares with the node.
     Disk(disk::DiskRequest),
-    /// Reads back the active paths with their counters.
+    /// Reads back the active link effects with their counters.
     Links,
-    /// Measures round trips from this namespace.
+    /// Measures round-trip times from this namespace to `to`.
     Ping {
         to: Ipv4Addr,
         port: Option<u16>,
         how: Pinging,
     },
-    /// Opens a sink for one connection. Its packets are treated like those of `like`, if given. The answer has the port of the sink. The
-    /// result is requested with this port.
+    /// Opens a sink that measures the throughput of one connection, and answers with the port of the sink. The effects of the paths that
+    /// match `like` apply to the connection. The request `Sunk` with this port returns the result.
     Sink {
         like: Option<LinkSelector>,
         during_ms: u64,
@@ -56,7 +56,7 @@ pub enum SidecarRequest {
     Sunk {
         port: u16,
     },
-    /// Sends data as fast as possible. The answer follows at the end.
+    /// Sends data to a sink as fast as possible. The answer follows when all data is sent.
     Pour {
         to: SocketAddrV4,
         during_ms: u64,
@@ -72,7 +72,7 @@ pub enum SidecarReply {
         version: u32,
     },
     Done,
-    /// Bytes of all interfaces except loopback.
+    /// Bytes received and sent by all interfaces except loopback.
     Traffic {
         received: u64,
         sent: u64,
@@ -88,16 +88,16 @@ pub enum SidecarReply {
     Sink {
         port: u16,
     },
-    /// Bytes per second.
+    /// Measured throughput of a sink in bytes per second.
     Sunk(f64),
     Clock(clock::ClockReply),
 }
 
-/// Error of a request.
+/// Error with which the sidecar answers a failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SidecarRefusal {
     pub problem: String,
-    /// Error number, if the system refused.
+    /// Error number of the system call that failed; `None` for other errors.
     pub errno: Option<i32>,
 }
 

@@ -1,4 +1,4 @@
-//! Shell: an interactive bash without a terminal, to which commands are passed one after the other.
+//! Shell of an agent: an interactive bash without a terminal, to which commands are passed one after the other.
 //!
 //! The shell is interactive, because only then does SIGINT end the command and not the shell. Each command is one line, passed to `eval` as
 //! one word, so that a syntax error ends with the command. The next line writes the exit code to a descriptor that the command itself does
@@ -18,16 +18,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::confine::Confinement;
 
-/// Descriptor for exit codes, with a number that programs do not use by chance.
+/// Number of the descriptor for exit codes. Programs do not use this number by chance.
 const STATUS: i32 = 250;
 
-/// Longest time until a new shell accepts commands.
+/// Longest time until a newly started shell accepts commands.
 const STARTED: Duration = Duration::from_secs(30);
 
-/// Settings for a shell without a user at a terminal.
+/// First commands of a shell, with settings for a shell without a user at a terminal.
 const SETTLE: &str = "PS1= PS2=; unset HISTFILE PROMPT_COMMAND; set +H +o history; shopt -u checkwinsize\n";
 
-/// Read ends of both outputs. They outlive a shell, since background jobs of the shell outlive it too.
+/// Read ends of the pipes for stdout and stderr. They outlive a shell, since background jobs of the shell outlive the shell too.
 pub(super) struct Outputs {
     pub stdout: PipeReader,
     pub stderr: PipeReader,
@@ -44,30 +44,30 @@ impl Outputs {
 
 pub(super) struct Bash {
     pub pid: u32,
-    /// Process descriptor, readable when the shell has ended.
+    /// Process descriptor of the shell. It is readable when the shell has ended.
     life: OwnedFd,
     input: File,
-    /// Input that the pipe has not accepted yet.
+    /// Bytes of input that the pipe to the shell has not accepted yet.
     rest: Vec<u8>,
     status: PipeReader,
     /// True if no process can write to the status pipe any more.
     silent: bool,
     said: Vec<u8>,
-    /// Number of the running or next command. Status lines with another number are outdated.
+    /// Number of the current or next command. Status lines with another number are outdated.
     number: u64,
     /// Exit code of the last command.
     code: i32,
 }
 
 impl Bash {
-    /// Starts a shell in `dir` and waits until it accepts commands.
+    /// Starts a shell in the directory `dir`, and waits until the shell accepts commands.
     pub fn start(program: &Path, dir: &Path, confinement: Confinement, outputs: &mut Outputs) -> io::Result<Self> {
         let (script, input) = io::pipe()?;
         let (status, told) = io::pipe()?;
         let [out, err] = [outputs.into[0].try_clone()?, outputs.into[1].try_clone()?];
         let mut command = Command::new(program);
         command.args(["--norc", "--noprofile", "--noediting", "-i"]).current_dir(dir);
-        // The loader variable is meant for this program only.
+        // The loader variable applies to this program only.
         command.env_remove("LD_LIBRARY_PATH").env("PWD", dir);
         command.stdin(script).stdout(out).stderr(err);
         let status_of = told.as_raw_fd();
@@ -112,7 +112,7 @@ impl Bash {
         self.life.as_fd()
     }
 
-    /// Returns the current directory of the shell, in which a replacement continues.
+    /// Returns the current directory of the shell, in which a new shell starts after a replacement.
     pub fn dir(&self) -> Option<PathBuf> {
         std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok().filter(|dir| dir.is_dir())
     }
@@ -120,7 +120,7 @@ impl Bash {
     pub fn run(&mut self, text: &[u8]) -> io::Result<()> {
         let mut line = Vec::with_capacity(text.len() + 128);
         if self.code != 0 {
-            // Sets `$?` to the code of the previous command. No fork, since the limit of processes may be reached.
+            // Sets `$?` to the code of the previous command without a fork, since the limit of processes may be reached.
             write!(line, ". /dev/stdin <<<'return {}' || ", self.code)?;
         }
         line.extend_from_slice(b"eval '");
@@ -137,7 +137,8 @@ impl Bash {
         self.give(b"PS1= PS2=\n")
     }
 
-    /// Makes the shell report `code`. A signal meant for the command may interrupt the report itself; then it is requested again.
+    /// Makes the shell write the exit code `code` to the status pipe. A signal for the command may interrupt the write, which is then
+    /// requested again.
     pub fn ask(&mut self, code: &str) -> io::Result<()> {
         let line = format!("printf '%s %s\\n' {} \"{code}\" >&{STATUS}\n", self.number);
         self.give(line.as_bytes())
@@ -148,7 +149,7 @@ impl Bash {
         self.feed()
     }
 
-    /// Returns true if the shell has not accepted all of its input.
+    /// Returns true if the pipe has not accepted all input for the shell yet.
     pub fn hungry(&self) -> bool {
         !self.rest.is_empty()
     }
@@ -175,7 +176,7 @@ impl Bash {
         (!self.silent).then(|| self.status.as_fd())
     }
 
-    /// Reads the status pipe when it is readable. Returns the exit code once it is complete.
+    /// Reads the status pipe. Returns the exit code of the command if the code has arrived completely.
     pub fn ended(&mut self) -> io::Result<Option<i32>> {
         let mut buffer = [0; 64];
         let read = self.status.read(&mut buffer)?;
@@ -204,7 +205,7 @@ pub(super) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) })
 }
 
-/// Reads the bytes that are in a pipe now, without waiting for more.
+/// Reads the bytes that are currently in a pipe, without waiting for more.
 pub(super) fn present(pipe: &mut PipeReader) -> io::Result<Vec<u8>> {
     let mut waiting: libc::c_int = 0;
     // SAFETY: FIONREAD writes a number, and the descriptor is open.
@@ -214,7 +215,7 @@ pub(super) fn present(pipe: &mut PipeReader) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns the directory in which a shell starts.
+/// Returns the directory in which the first shell starts.
 pub(super) fn home() -> PathBuf {
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).unwrap_or_else(|| OsString::from("/"));
     PathBuf::from(home)

@@ -1,4 +1,4 @@
-//! Restrictions of a sandbox's shell that namespaces do not provide.
+//! Restrictions for the shell of a sandbox that namespaces do not provide.
 
 use std::io;
 
@@ -6,27 +6,28 @@ use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, s
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 
-/// Largest number of processes and threads in the sandbox, this program included.
+/// Largest number of processes and threads in the sandbox, including the shell host.
 const PROCESSES: u64 = 256;
-/// Bytes of data memory per process. Mappings have a separate limit, since some programs reserve address space without using it.
+/// Largest data memory of a process in bytes. Memory mappings have a separate limit, since some programs reserve address space without
+/// using it.
 const MEMORY: u64 = 1 << 30;
 const ADDRESSES: u64 = 16 << 30;
 /// Largest size of a file, in bytes.
 const FILE: u64 = 256 << 20;
 const FILES: u64 = 1024;
-/// Niceness: many busy processes must not delay this program or the nodes.
+/// Niceness of processes in the sandbox. Many busy processes must not delay the shell host or the nodes.
 const NICENESS: libc::c_int = 5;
 
 /// Restrictions of a shell and all its descendants.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Confinement {
-    /// User and group to change to; the process limit does not apply to root.
+    /// User id and group id for the shell, or `None` for no change. The process limit does not apply to root.
     pub user: Option<u32>,
     pub limited: bool,
 }
 
 impl Confinement {
-    /// Applies the restrictions between fork and exec: only system calls, no allocation.
+    /// Applies the restrictions to the process between fork and exec. Makes only system calls and allocates no memory.
     pub fn enter(self) -> io::Result<()> {
         if self.limited {
             let limits = [
@@ -55,15 +56,15 @@ impl Confinement {
     }
 }
 
-/// Makes the sandbox the first victim when the machine runs out of memory. Raising the score needs no privilege.
+/// Makes the kernel kill processes of the sandbox first when the machine runs out of memory. This needs no privilege.
 pub(super) fn first_to_die() {
-    // Without this file the kernel chooses by itself.
+    // Without this file, the kernel chooses a process by its own rules.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 
-/// Installs a seccomp filter against new user namespaces, in which a process could mount memory without a limit and reach parts of the
-/// kernel that are not needed here. `clone3` passes its flags in memory, so it returns "not implemented" and programs fall back to `clone`.
-/// Calls of other architectures have other numbers (`int 0x80`; the x32 bit) and are all refused.
+/// Installs a seccomp filter against new user namespaces. In a user namespace, a process could mount memory without a limit and reach parts
+/// of the kernel that are not needed here. `clone3` passes its flags in memory, so it returns "not implemented" and programs fall back to
+/// `clone`. Calls of other architectures have other numbers (`int 0x80`; the x32 bit) and are all refused.
 fn no_namespaces() -> io::Result<()> {
     const NUMBER: u32 = 0;
     const ARCHITECTURE: u32 = 4;
@@ -98,12 +99,12 @@ fn no_namespaces() -> io::Result<()> {
     Ok(())
 }
 
-/// Architecture in the kernel's encoding (`AUDIT_ARCH_*` of linux/audit.h): ELF machine, 64 bits, little-endian.
+/// Processor architecture in the encoding of seccomp (`AUDIT_ARCH_*` of linux/audit.h): ELF machine, 64 bits, little-endian.
 const NATIVE: u32 = {
     let machine: u16 = if cfg!(target_arch = "aarch64") { libc::EM_AARCH64 } else { libc::EM_X86_64 };
     0xC000_0000 | machine as u32
 };
-/// `__X32_SYSCALL_BIT`; no native call has a number this high.
+/// Bit in the number of every system call of the x32 ABI (`__X32_SYSCALL_BIT`). No native call has a number this high.
 const X32: u32 = 0x4000_0000;
 
 const fn number(call: libc::c_long) -> u32 {

@@ -1,10 +1,10 @@
-//! Shell host: a program that keeps one shell for the lifetime of an agent, beside the agent or within its sandbox.
+//! Shell host: a program that runs one shell for the lifetime of an agent, beside the agent or within the agent's sandbox.
 //!
 //! A command may hang, print gigabytes, leave background processes or end the shell itself. The shell's state (variables, directory, jobs)
 //! survives all of these except the end of the shell. The runner receives the exact exit code of each command. The shell host owns the
-//! shell: it is the subreaper of all its descendants, passes commands on, reads their output, and ends commands that take too long. In a
-//! sandbox without a network the shell host is also the port forwarder: it listens on the addresses of the nodes and forwards every
-//! connection to the runner.
+//! shell. It is the subreaper of all descendants of the shell, passes commands on, reads their output, and ends commands that take too
+//! long. In a sandbox without a network, the shell host is also the port forwarder: it listens on the addresses of the nodes and forwards
+//! every connection to the runner.
 //!
 //! Reading order: [`wire`] (messages between runner and shell host), `bash` (the shell), `sieve` (removes messages of the shell itself),
 //! `program` (an agent's own program beside the shell), `serve` (the loop), `port_forwarder`, `confine` (restrictions of shell and

@@ -1,13 +1,13 @@
-//! Byte pipe between the process's stdin and stdout and an address at which the runner serves.
+//! Byte pipe that connects stdin and stdout of this process to an address at which the runner serves.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
-/// Copies bytes in both directions until the other end has closed its side.
+/// Copies bytes in both directions until the runner has closed its side of the connection.
 ///
 /// # Errors
-/// The address refuses the connection, or one of the connections breaks.
+/// Returns an error if the address refuses the connection, or if one of the connections breaks.
 pub fn pipe(at: SocketAddr) -> io::Result<()> {
     let mut from = TcpStream::connect(at)?;
     let mut to = from.try_clone()?;
@@ -18,7 +18,7 @@ pub fn pipe(at: SocketAddr) -> io::Result<()> {
     copy(&mut from, &mut io::stdout().lock())
 }
 
-/// Copies bytes as they arrive, without waiting for a full buffer.
+/// Copies bytes from `from` to `to` as they arrive, without waiting for a full buffer.
 fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {

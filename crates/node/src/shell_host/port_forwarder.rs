@@ -1,5 +1,5 @@
-//! Port forwarder of a sandbox without a network: listens on the nodes' addresses on its own loopback, and forwards connections to the
-//! runner.
+//! Port forwarder of a sandbox without a network: listens on the addresses of the nodes on the loopback of the sandbox, and forwards
+//! connections to the runner.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,14 +11,14 @@ use chaosrun_base::task;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Byte that the runner sends after it has connected to an address. Any other byte means that the connection failed.
+/// Byte that the runner sends after a successful connection to an address. Any other byte means that the connection failed.
 pub const THROUGH: u8 = b'+';
 pub const REFUSED: u8 = b'-';
 
-/// Pause of a listener when no file descriptor is left for a connection.
+/// Pause of a listener when the process has no free file descriptor for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(10);
 
-/// Listens on every address, and forwards each connection to the runner behind `door`, on a separate thread.
+/// Listens on every address. A separate thread forwards each connection to the runner behind the socket `door`.
 pub(super) fn open(door: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
     let bound = |address: &SocketAddr| {
         let listener = TcpListener::bind(address)?;
@@ -51,7 +51,7 @@ async fn serve(listener: TcpListener, address: SocketAddr, door: PathBuf) {
             Ok((client, _)) => {
                 let door = door.clone();
                 task::spawn(async move {
-                    // On any error the client sees a connection reset.
+                    // After any error, the client gets a connection reset.
                     let _ = carry(client, address, &door).await;
                 });
             }

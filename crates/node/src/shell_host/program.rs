@@ -1,4 +1,4 @@
-//! Program beside the shell, for an agent that brings its own tools. It has separate outputs, and its stdin is empty.
+//! Program beside the shell, for an agent that brings its own tools. The program has separate outputs and an empty stdin.
 
 use std::fs::File;
 use std::io::{self, PipeReader, Seek, Write};
@@ -14,19 +14,19 @@ use super::confine::Confinement;
 
 pub(super) struct AgentProgram {
     pub pid: u32,
-    /// Process descriptor, readable when the program has ended.
+    /// Process descriptor of the program. It is readable when the program has ended.
     life: OwnedFd,
     pub stdout: PipeReader,
     pub stderr: PipeReader,
-    /// One value per output: true if no process can write to it any more.
+    /// True for stdout and for stderr if no process can write to that output any more.
     pub silent: [bool; 2],
-    /// Exit code of the program. It is set before the rest of the output has been passed on.
+    /// Exit code of the program; `None` while the program runs. It is set before the rest of the output is passed on.
     pub code: Option<i32>,
 }
 
 impl AgentProgram {
-    /// Starts a shell at `shell` in `dir` that reads `script`. The script is not passed as an argument, since the length of arguments is
-    /// limited.
+    /// Starts the shell `shell` in the directory `dir`, and passes the script `script` to the shell in a file descriptor. An argument would
+    /// limit the length of the script.
     pub fn start(shell: &Path, dir: &Path, script: &[u8], confinement: Confinement) -> io::Result<Self> {
         let mut text = File::from(memfd_create("script", MFdFlags::MFD_CLOEXEC)?);
         text.write_all(script)?;
@@ -49,7 +49,7 @@ impl AgentProgram {
         Ok(Self { pid, life: pidfd(pid)?, stdout, stderr, silent: [false; 2], code: None })
     }
 
-    /// Returns the descriptors to poll: both outputs and the end of the process.
+    /// Returns the descriptors to poll: stdout, stderr, and the end of the process.
     pub fn fds(&self) -> [Option<BorrowedFd<'_>>; 3] {
         let [out, err] = self.silent;
         [(!out).then(|| self.stdout.as_fd()), (!err).then(|| self.stderr.as_fd()), self.code.is_none().then(|| self.life.as_fd())]

@@ -1,4 +1,4 @@
-//! Main loop: one thread that handles requests, the shell's output and its end.
+//! Main loop of the shell host: one thread that handles requests, the output of the shell and the end of the shell.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read};
@@ -25,26 +25,26 @@ use chaosrun_base::family::ProcessStat;
 use chaosrun_base::frame;
 use chaosrun_base::frame::Reader;
 
-/// Largest number of bytes read at once.
+/// Largest number of bytes that one read returns.
 const PIECE: usize = 64 * 1024;
 
-/// Largest number of bytes per output that is stored for jobs that print between two commands. Only the last bytes are stored. They are
-/// passed on with the next command.
+/// Largest number of stored bytes, per output, that jobs print between two commands. Only the last bytes are stored. The next command
+/// passes them on to the runner.
 const LATE: usize = 64 * 1024;
 
-/// Longest time for which an interrupted command may continue. After this time the shell is killed.
+/// Longest time that an interrupted command may continue. After this time, the shell host kills the shell.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Exit code of a program that cannot be started, as shells report it.
+/// Exit code for a program that cannot be started, as in shells.
 const NOT_STARTED: i32 = 126;
 
-/// Milliseconds between two attempts to end a command.
+/// Time in milliseconds between two attempts to end a command.
 const ROUND: u16 = 20;
 
-/// Serves until the end of stdin, then kills all descendants.
+/// Handles requests until the end of stdin, then kills all descendants.
 ///
 /// # Errors
-/// The kernel refuses a needed feature, or the shell cannot be started.
+/// Returns an error if the kernel refuses a needed feature, or if the shell cannot be started.
 pub fn serve(args: &Args) -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     if args.confined {
@@ -77,13 +77,13 @@ struct Station {
     outputs: Outputs,
     bash: Bash,
     orders: Reader<ShellRequest>,
-    /// Running command.
+    /// Command that is currently running; `None` between commands.
     present: Option<Present>,
-    /// True if the shell was replaced while no command ran.
+    /// True if the shell was replaced while no command was running.
     replaced: bool,
-    /// True if the last command was interrupted: the shell's messages about it do not belong to the next command.
+    /// True if the last command was interrupted. The next command must not report messages of the shell about the interrupt.
     hushed: bool,
-    /// Directory of a shell that had to be killed.
+    /// Current directory of a shell that had to be killed. The new shell starts in this directory.
     left_in: Option<PathBuf>,
     late: [Late; 2],
     program: Option<AgentProgram>,
@@ -91,12 +91,12 @@ struct Station {
 
 struct Present {
     began: Began,
-    /// Time of the interrupt, and number of attempts since then to end the command.
+    /// Time of the interrupt, and number of attempts since then to end the command. `None` if the command was not interrupted.
     ending: Option<(Instant, u32)>,
     stderr: Sieve,
 }
 
-/// Output of jobs while no command runs.
+/// Output of background jobs while no command runs.
 #[derive(Default)]
 struct Late {
     bytes: VecDeque<u8>,
@@ -119,7 +119,7 @@ impl Late {
     }
 }
 
-/// Marker: the requests have ended.
+/// Error value which means that no more requests follow.
 struct Over;
 
 impl Station {
@@ -214,7 +214,7 @@ impl Station {
         Ok(())
     }
 
-    /// Reads the available output of the program beside the shell.
+    /// Reads the available output of the program beside the shell. `ready` states which of stdout and stderr are readable.
     fn heard(&mut self, ready: [bool; 2]) -> io::Result<()> {
         let Some(program) = &mut self.program else { return Ok(()) };
         if ready[0] {
@@ -234,8 +234,8 @@ impl Station {
         Ok(())
     }
 
-    /// Reports the end of the program, after the output that the program has printed. Output of processes that it has left behind is
-    /// ignored.
+    /// Reports the end of the program after all output that the program has printed. Ignores output of processes that the program has left
+    /// behind.
     fn concluded(&mut self) -> io::Result<()> {
         let Some(program) = &mut self.program else { return Ok(()) };
         let Some(code) = program.code else { return Ok(()) };
@@ -264,7 +264,7 @@ impl Station {
 
     fn interrupt(&mut self) -> io::Result<()> {
         if self.present.as_ref().is_none_or(|present| present.ending.is_some()) {
-            // The command has ended in the meantime, and the runner has received its end.
+            // The command has ended in the meantime, and the runner has received the message about the end.
             return Ok(());
         }
         self.drain()?;
@@ -274,8 +274,8 @@ impl Station {
         self.press()
     }
 
-    /// Tries once more to end the command. A shell handles SIGINT itself when no process runs below it, or when its child dies of SIGINT
-    /// too. Signals to the child and to the shell alternate, until one of them reaches the shell at the right moment.
+    /// Makes one more attempt to end the command. A shell handles SIGINT itself when no process runs below it, or when its child dies of
+    /// SIGINT too. Attempts alternate between signals to the child and to the shell, until one reaches the shell at the right moment.
     fn press(&mut self) -> io::Result<()> {
         let Some(present) = &mut self.present else { return Ok(()) };
         let Some((since, round)) = &mut present.ending else { return Ok(()) };
@@ -324,7 +324,7 @@ impl Station {
         if passed.is_empty() { Ok(()) } else { tell(ShellMessage::Stderr(passed.into())) }
     }
 
-    /// Passes on the bytes that are in the pipes of both outputs now.
+    /// Passes on all bytes that are currently in the pipes of stdout and stderr.
     fn drain(&mut self) -> io::Result<()> {
         let bytes = bash::present(&mut self.outputs.stdout)?;
         self.printed(0, &bytes)?;
@@ -332,7 +332,7 @@ impl Station {
         self.printed(1, &bytes)
     }
 
-    /// Reports the end of the command. `fresh` means that the shell of the command ended too and was replaced.
+    /// Reports the end of the command with its exit code. `fresh` means that the shell ended too and was replaced.
     fn ended(&mut self, code: i32, fresh: bool) -> io::Result<()> {
         self.drain()?;
         let Some(mut present) = self.present.take() else { return Ok(()) };
@@ -377,7 +377,7 @@ impl Station {
         Ok(())
     }
 
-    /// Kills all descendants after the end of the requests.
+    /// Kills all descendants of the shell host after the last request.
     fn end() {
         let own = std::process::id();
         // The shell is usually the only child. To find its descendants, or a child of another thread, the whole of `/proc` must be read.
@@ -415,7 +415,7 @@ fn raw(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
-/// Reaps one ended child. Returns its pid and its code, which is 128 + signal for a signal.
+/// Reaps one ended child. Returns the pid and the exit code, which is 128 + signal if a signal ended the child.
 fn reaped() -> Option<(u32, i32)> {
     let mut status = 0;
     // SAFETY: waitpid(2) writes the status and nothing else.
@@ -428,9 +428,9 @@ fn reaped() -> Option<(u32, i32)> {
 /// Start of a command, used to recognise processes that were started later.
 #[derive(Debug, Clone, Copy)]
 struct Began {
-    /// Time of the start in clock ticks since boot, as in `/proc/PID/stat`.
+    /// Start time of the command in clock ticks since boot, as in `/proc/PID/stat`.
     ticks: u64,
-    /// Pid of the newest process at that time. Processes that start within the same clock tick are distinguished by their pids.
+    /// Pid of the newest process at the start of the command. Pids distinguish processes that start within the same clock tick.
     last: u32,
 }
 
@@ -448,14 +448,14 @@ impl Began {
         process.started > self.ticks || (process.started == self.ticks && process.pid > self.last)
     }
 
-    /// Kills all processes that were started after the command. They are all stopped first, so that none of them can start another one.
+    /// Kills all processes that were started after the command. All of them are stopped first, so that none can start another process.
     fn kill_all(&self, shell: u32) {
         let mut stopped = HashSet::new();
         loop {
             let mut more = false;
             for process in self.descendants(shell) {
                 if stopped.insert(process) {
-                    // An error means that the process has ended meanwhile, so it starts no others.
+                    // An error means that the process has ended in the meantime, so the process starts no others.
                     more |= kill(process, Signal::SIGSTOP).is_ok();
                 }
             }
@@ -468,7 +468,7 @@ impl Began {
         }
     }
 
-    /// Returns the processes that the command or its descendants have started, without those of earlier jobs.
+    /// Returns the processes started by the command or its descendants, without those of earlier background jobs.
     fn descendants(&self, shell: u32) -> Vec<Pid> {
         let own = std::process::id();
         let mut ours = HashSet::from([own, shell]);

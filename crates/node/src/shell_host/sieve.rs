@@ -1,24 +1,24 @@
-//! Filter for messages that an interactive shell itself prints to stderr.
+//! Filter that removes messages of the interactive shell itself from stderr.
 
-/// Message of an exiting shell.
+/// Message that bash prints when it exits.
 const FAREWELL: &[u8] = b"exit\n";
 
-/// Message when a child ended by a signal and there is no terminal to restore: its beginning and its end.
+/// Beginning and end of a message that bash prints if a child was ended by a signal and no terminal can be restored.
 const COMPLAINT: (&[u8], &[u8]) = (b"bash: [", b"tcsetattr: Inappropriate ioctl for device\n");
 
-/// Length limit, longer than any such message.
+/// Length limit in bytes for a line that may be a message of the shell. Longer than any such message.
 const LONGEST: usize = 128;
 
-/// Filter of one command's stderr.
+/// Filter for the stderr of one command.
 #[derive(Debug, Default)]
 pub(super) struct Sieve {
     held: Vec<u8>,
-    /// True if the output passed on last does not end with a newline.
+    /// True if the last passed-on byte is not a newline.
     within: bool,
 }
 
 impl Sieve {
-    /// Returns the bytes that certainly come from the command. Holds back the other bytes until their origin is clear.
+    /// Returns the bytes that certainly come from the command. Holds back other bytes until their origin is clear.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.held);
         all.extend_from_slice(bytes);
@@ -44,14 +44,14 @@ impl Sieve {
         passed
     }
 
-    /// Returns the bytes held back. `exited` means that the shell has printed its message at exit, which is removed.
+    /// Returns the bytes that were held back. If `exited` is true, the message that the shell prints at exit is removed.
     pub fn end(&mut self, exited: bool) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         if exited && held == FAREWELL { Vec::new() } else { held }
     }
 }
 
-/// Returns true if the line, as far as it reaches, begins like [`COMPLAINT`].
+/// Returns true if `line`, which may be incomplete, begins like [`COMPLAINT`].
 fn complains(line: &[u8]) -> bool {
     let known = line.len().min(COMPLAINT.0.len());
     line[..known] == COMPLAINT.0[..known]

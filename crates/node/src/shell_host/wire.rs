@@ -1,26 +1,26 @@
-//! Messages between runner and shell host, as frames of [`chaosrun_base::frame`]. Commands and outputs are the payload of a frame.
+//! Messages between runner and shell host, as frames of [`chaosrun_base::frame`]. The payload of a frame is a command or output.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use chaosrun_base::frame::WireMessage;
 
-/// Longest frame in either direction, in bytes. Longer commands are refused, longer outputs are split.
+/// Longest frame in either direction, in bytes. Longer commands are refused, and longer outputs are split.
 pub const LONGEST: usize = 4 << 20;
 
-/// Request from the runner.
+/// Request of the runner to the shell host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShellRequest {
-    /// Runs a command, a text without zero bytes. Only one command runs at a time.
+    /// Runs a command, given as a text without zero bytes. Only one command runs at a time.
     Run(#[serde(skip)] Bytes),
-    /// Ends the processes of the running command. The reply is the `Ended` of that command.
+    /// Ends the processes of the running command. The shell host replies with the message `Ended` of that command.
     Interrupt,
-    /// Starts a program beside the shell, once. The bytes are a script that another shell reads.
+    /// Starts a program beside the shell; allowed once. The bytes are a script that another shell reads.
     Program(#[serde(skip)] Bytes),
 }
 
-/// Message from the shell host.
+/// Message of the shell host to the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShellMessage {
@@ -28,17 +28,18 @@ pub enum ShellMessage {
     Ready,
     Stdout(#[serde(skip)] Bytes),
     Stderr(#[serde(skip)] Bytes),
-    /// The command has ended. `fresh` means that the shell ended too and was replaced.
+    /// The command has ended with an exit code. `fresh` means that the shell ended too and was replaced.
     Ended {
         code: i32,
         fresh: bool,
     },
-    /// No shell could be started, for this reason.
+    /// The shell host could not start a shell. The text is the reason.
     Failed(String),
     /// Output of the program beside the shell.
     ProgramStdout(#[serde(skip)] Bytes),
     ProgramStderr(#[serde(skip)] Bytes),
-    /// The program has ended and its output was passed on. The code is 128 + signal for a signal.
+    /// The program beside the shell has ended, and all its output was passed on. The exit code is 128 + signal if a signal ended the
+    /// program.
     ProgramEnded(i32),
 }
 

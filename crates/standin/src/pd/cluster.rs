@@ -1,4 +1,4 @@
-//! Scheduler state of the PD leader: the durable state, and the contents of heartbeats since this member became leader.
+//! Scheduler state of the PD leader: the durable state, and the contents of the heartbeats that this member received as leader.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::timing::{AnchoredClock, Nanos, PdTiming, nanos};
 use crate::log::NodeLog;
 use crate::wire::{Orders, Peer, RegionHeartbeat, RegionHeartbeats, StoreHeartbeat};
 
-/// `leader-schedule-limit`: largest number of concurrent leader transfers by schedulers.
+/// Largest number of concurrent leader transfers by schedulers, as in PD's setting `leader-schedule-limit`.
 const LEADER_SCHEDULE_LIMIT: usize = 4;
 
-/// Reason why an operator was not created: the body of PD's response with status 500.
+/// Reason why PD does not create an operator: the body of the response with status 500.
 pub type OperatorRefusal = String;
 
-/// Scheduler state of the PD leader. A plain state machine: it gets the time from its clock and does no IO except logging.
+/// Scheduler state of the PD leader. A plain state machine: the time comes from the field `clock`, and the only IO is logging.
 #[derive(Debug)]
 pub struct PdCluster {
     pub timing: PdTiming,
@@ -29,9 +29,9 @@ pub struct PdCluster {
     pub stats: BTreeMap<u64, StoreStats>,
     pub regions: Regions,
     pub operators: Operators,
-    /// True on the leader. Followers keep a copy and log nothing.
+    /// True if this member is the leader. Followers keep a copy of the state and log nothing.
     leading: bool,
-    /// Time at which this member became leader. The silence of a store is counted from this time at the earliest.
+    /// Time at which this member became leader. The silence of a store is never counted from an earlier time.
     took_over: Nanos,
 }
 
@@ -51,7 +51,7 @@ impl PdCluster {
         }
     }
 
-    /// Begins a new term: operators are lost with the old leader; data about regions stays until the next heartbeat.
+    /// Begins a new term as leader. Removes all operators. Data about regions stays until the next heartbeat of each region.
     pub fn take_over(&mut self) {
         self.took_over = self.clock.now();
         self.operators = Operators::default();
@@ -61,7 +61,7 @@ impl PdCluster {
         }
     }
 
-    /// Leads again in the same term after the lease has lapsed.
+    /// Marks this member as leader again after its lease lapsed within the same term. Operators stay.
     pub fn lead_on(&mut self) {
         self.leading = true;
     }
@@ -70,7 +70,7 @@ impl PdCluster {
         self.leading = false;
     }
 
-    /// Applies the state from the replicated log.
+    /// Replaces the durable state by a newer one from the replicated log, and logs the changes if this member leads.
     pub fn learn(&mut self, durable: Arc<Durable>) {
         let old = std::mem::replace(&mut self.durable, durable);
         if !self.leading {
@@ -95,7 +95,8 @@ impl PdCluster {
         Memory { stats: self.stats.clone(), regions: self.regions.iter().cloned().collect() }
     }
 
-    /// Takes the data of the leader. Regions of an older term never replace newer ones. A member that leads ignores the data.
+    /// Stores the data that the leader has copied to this member. Regions of an older term never replace newer ones. Does nothing if this
+    /// member leads.
     pub fn remember(&mut self, memory: Memory) {
         if self.leading {
             return;
@@ -106,7 +107,7 @@ impl PdCluster {
         }
     }
 
-    /// Returns the command that must be committed before a store's heartbeat is processed, if any.
+    /// Returns the command that must be committed before the heartbeat of a store is processed. Returns `None` if no command is needed.
     #[must_use]
     pub fn before_heartbeat(&self, heartbeat: &StoreHeartbeat) -> Option<StateCommand> {
         let store = StoreMeta::from(heartbeat);
@@ -154,7 +155,7 @@ impl PdCluster {
         }
     }
 
-    /// Does periodic work.
+    /// Ends operators that exceeded their time limit, removes old results, and schedules leader transfers. Called periodically.
     pub fn tick(&mut self) {
         let now = self.clock.now();
         for operator in self.operators.expire(now) {
@@ -164,7 +165,7 @@ impl PdCluster {
         self.schedule();
     }
 
-    /// Returns one command per store that became silent and is not yet recorded as silent in the log.
+    /// Returns one command for each store that is silent but not yet recorded as silent in the replicated log.
     #[must_use]
     pub fn newly_silent(&self) -> Vec<StateCommand> {
         self.stores()
@@ -173,7 +174,7 @@ impl PdCluster {
             .collect()
     }
 
-    /// Evict-leader scheduler: transfers leaders away from its stores, a few at a time.
+    /// Runs the evict-leader scheduler: transfers leaders away from the stores in `evicting`, a few at a time.
     fn schedule(&mut self) {
         let evicting = self.durable.evicting.clone();
         for store in evicting {
@@ -183,7 +184,7 @@ impl PdCluster {
                 .filter(|region| region.leader.store_id == store && !self.operators.is_running(region.region_id))
                 .cloned()
                 .collect();
-            // Healthy regions first.
+            // Healthy regions are evicted first.
             led.sort_by_key(|region| (!region.pending_peers.is_empty() || !region.down_peers.is_empty(), region.region_id));
             for region in led {
                 if self.operators.running().filter(|operator| !operator.is_admin()).count() >= LEADER_SCHEDULE_LIMIT {
@@ -201,7 +202,7 @@ impl PdCluster {
             .filter(|peer| peer.id != region.leader.id && !is_unhealthy(region, peer) && self.may_lead(peer.store_id))
             .cloned()
             .collect();
-        // Store with the fewest leaders, pending transfers included.
+        // The target is the store with the fewest leaders, pending transfers included.
         let load = |peer: &&Peer| {
             let on_their_way = self.operators.orders(self.regions.iter().map(|region| region.region_id));
             self.load(peer.store_id).leaders + on_their_way.filter(|order| order.to.store_id == peer.store_id).count() as u64
@@ -212,10 +213,10 @@ impl PdCluster {
         let _ = self.add(origin, region, to);
     }
 
-    /// Transfers a leader: `POST /operators {"name":"transfer-leader"}`.
+    /// Starts a leader transfer, as requested by `POST /operators {"name":"transfer-leader"}`.
     ///
     /// # Errors
-    /// PD's own error message.
+    /// Returns PD's own error message if the transfer is impossible.
     pub fn transfer_leader(&mut self, region_id: u64, to_store: u64) -> Result<(), OperatorRefusal> {
         let Some(region) = self.regions.get(region_id).cloned() else {
             return Err(format!("[PD:region:ErrRegionNotFound]region {region_id} not found"));
@@ -242,7 +243,8 @@ impl PdCluster {
         }
     }
 
-    /// Returns the reason why a region gets no peer on a store. Every store has a peer of every region, so there always is a reason.
+    /// Returns PD's reason for not adding a peer of a region on a store. Every store already has a peer of every region, so a reason always
+    /// exists.
     #[must_use]
     pub fn refuse_peer(&self, region_id: u64, from: Option<u64>, store: u64) -> OperatorRefusal {
         let on = |region: &RegionHeartbeat, store: u64| region.peers.iter().find(|peer| peer.store_id == store).cloned();
@@ -252,7 +254,7 @@ impl PdCluster {
                 format!("region has no peer in store {}", from.unwrap_or_default())
             }
             Some(region) if from.is_none() && on(region, store).is_some() => format!("region already has peer in store {store}"),
-            // Found while planning the move; both peers are printed in protobuf format.
+            // PD notices this while it plans the move, and prints both peers in protobuf format.
             Some(region) if let Some(peer) = on(region, store) => {
                 format!("cannot add peer store_id:{store} : already have peer id:{} store_id:{store} ", peer.id)
             }
@@ -269,7 +271,7 @@ impl PdCluster {
         true
     }
 
-    /// Cancels the running operator of a region. Returns false when there is none.
+    /// Cancels the running operator of a region. Returns false if the region has no running operator.
     pub fn cancel(&mut self, region: u64) -> bool {
         let now = self.clock.now();
         let Some(operator) = self.operators.cancel(region, now) else { return false };
@@ -291,7 +293,7 @@ impl PdCluster {
         let stats = self.stats.get(&id);
         let heard = stats.map_or(0, |stats| stats.last_heartbeat);
         let last_heard = match self.durable.silent.get(&id) {
-            // An earlier leader recorded the store as silent.
+            // An earlier leader has recorded the store as silent.
             Some(since) => heard.max(*since),
             None => heard.max(self.took_over),
         };
@@ -299,12 +301,12 @@ impl PdCluster {
         Some(StoreView { meta, stats, last_heard, load: self.load(id), state: StoreState::of(silence, self.timing), silence })
     }
 
-    /// All stores, by id.
+    /// Returns an iterator over all stores, in the order of their ids.
     pub fn stores(&self) -> impl Iterator<Item = StoreView<'_>> {
         self.durable.stores.keys().filter_map(|id| self.store(*id))
     }
 
-    /// Load of a store according to its regions, as in PD, not according to the store itself.
+    /// Returns the load of a store, computed from the heartbeats of its regions as in PD, not from the heartbeat of the store.
     #[must_use]
     pub fn load(&self, store: u64) -> StoreLoad {
         let mut load = StoreLoad::default();
@@ -325,7 +327,7 @@ impl PdCluster {
     }
 }
 
-/// Part of the leader's state of which the other members keep a copy.
+/// Part of the leader's state that the leader copies to the other members.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     stats: BTreeMap<u64, StoreStats>,
@@ -336,7 +338,7 @@ fn is_unhealthy(region: &RegionHeartbeat, peer: &Peer) -> bool {
     region.pending_peers.contains(peer) || region.down_peers.iter().any(|(down, _)| down == peer)
 }
 
-/// Quotes an operator like zap, the logger of PD: as a JSON string. The log format then quotes the result again.
+/// Formats an operator as a JSON string, like zap, the logger of PD. The log format then quotes the result again.
 fn quoted(operator: &LeaderTransfer) -> String {
     serde_json::Value::from(operator.to_string()).to_string()
 }
@@ -381,7 +383,7 @@ mod tests {
         Arc::make_mut(&mut cluster.durable).apply(command);
     }
 
-    /// Three stores and regions 1..=n without gaps, all led by store 1.
+    /// Creates a cluster with three stores and the regions 1 to `regions` without gaps, all led by store 1.
     fn cluster(regions: u64) -> PdCluster {
         let log = NodeLog::new(LogStyle::Pd, LogLevel::Info, Box::new(std::io::sink()));
         let mut cluster = PdCluster::new(PdTiming::new(0.05).unwrap(), AnchoredClock::start(), log);

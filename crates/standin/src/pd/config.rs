@@ -1,4 +1,4 @@
-//! Flags and configuration file. A flag takes precedence over the file.
+//! Flags and configuration file of a PD member. A flag takes precedence over the file.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-/// Supported keys of pd-server's configuration file. Other keys are ignored; pd-server ignores unknown ones with a warning.
+/// Supported keys of pd-server's configuration file. Other keys are ignored without a warning.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct File {
@@ -70,7 +70,7 @@ struct LogFile {
     filename: Option<PathBuf>,
 }
 
-/// Resolved settings of a member.
+/// Settings of a PD member, combined from flags and configuration file.
 #[derive(Debug, Clone)]
 pub struct PdSettings {
     pub name: String,
@@ -96,10 +96,10 @@ fn read(path: &Path) -> anyhow::Result<File> {
 }
 
 impl PdSettings {
-    /// Combines flags and configuration file.
+    /// Creates the settings from flags and the configuration file.
     ///
     /// # Errors
-    /// The file or an address is invalid.
+    /// Returns an error if the file cannot be read, or if a value in the flags or the file is invalid.
     pub fn new(args: Args) -> anyhow::Result<Self> {
         let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let name = args.name.or(file.name).unwrap_or_else(|| "pd".to_owned());
@@ -130,7 +130,7 @@ impl PdSettings {
         })
     }
 
-    /// Path of the log file; empty when the log goes to standard error.
+    /// Returns the path of the log file; empty if the log goes to standard error.
     #[must_use]
     pub fn log_file_name(&self) -> String {
         self.log_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()

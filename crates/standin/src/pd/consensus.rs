@@ -1,4 +1,4 @@
-//! Replicated state on top of the consensus host: one group over all members.
+//! Replicated state of PD: one Raft group over all members, on top of the Raft host.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::durable::{CommandEffect, Durable, StateCommand};
 use crate::raft::{GroupStatus, Handle, ProposeError, ReadError, StateMachine};
 
-/// Id of the only group.
+/// Id of the only Raft group of PD.
 pub const GROUP: u64 = 1;
 
-/// This member's copy of the state. Every change is published.
+/// State machine of this member: the local copy of the replicated state. Publishes the state after every change.
 pub struct Replica {
     state: Durable,
     publish: watch::Sender<Arc<Durable>>,
@@ -30,7 +30,7 @@ impl Replica {
 
 impl StateMachine for Replica {
     fn apply(&mut self, _index: u64, entry: &[u8]) -> Vec<u8> {
-        // Every member sees the same bytes, so an unreadable entry is ignored by all.
+        // All members get the same bytes, so all of them ignore an unreadable entry.
         let Ok(command) = serde_json::from_slice::<StateCommand>(entry) else { return Vec::new() };
         let outcome = self.state.apply(command);
         self.publish();
@@ -48,7 +48,7 @@ impl StateMachine for Replica {
     }
 }
 
-/// Client of the replicated state.
+/// Client of the replicated state of PD.
 #[derive(Clone)]
 pub struct Consensus {
     handle: Handle,
@@ -57,17 +57,17 @@ pub struct Consensus {
 }
 
 impl Consensus {
-    /// Creates the client. Returns `None` if the host of the handle does not have the group.
+    /// Creates the client. Returns `None` if the Raft host behind `handle` does not have the group.
     #[must_use]
     pub fn new(handle: Handle, durable: watch::Receiver<Arc<Durable>>) -> Option<Self> {
         let status = handle.watch(GROUP)?;
         Some(Self { handle, durable, status })
     }
 
-    /// Commits a command. The state published afterwards includes its effect.
+    /// Commits a command to the replicated state. The state that this member publishes afterwards includes the effect of the command.
     ///
     /// # Errors
-    /// Errors of [`Handle::propose`].
+    /// Returns the errors of [`Handle::propose`].
     pub async fn commit(&self, command: &StateCommand) -> Result<CommandEffect, ProposeError> {
         let entry = serde_json::to_vec(command).map_err(|_| ProposeError::Dropped)?;
         let answer = self.handle.propose(GROUP, entry).await?;
@@ -77,12 +77,12 @@ impl Consensus {
     /// Waits until this member, as leader, has applied everything committed before the call.
     ///
     /// # Errors
-    /// Errors of [`Handle::read_barrier`].
+    /// Returns the errors of [`Handle::read_barrier`].
     pub async fn barrier(&self) -> Result<(), ReadError> {
         self.handle.read_barrier(GROUP).await
     }
 
-    /// This member's copy of the state.
+    /// Returns this member's copy of the replicated state, which may be outdated.
     #[must_use]
     pub fn durable(&self) -> Arc<Durable> {
         self.durable.borrow().clone()
@@ -93,13 +93,13 @@ impl Consensus {
         self.durable.clone()
     }
 
-    /// This member's view of the consensus group.
+    /// Returns a receiver for this member's view of the Raft group.
     #[must_use]
     pub fn watch_status(&self) -> watch::Receiver<GroupStatus> {
         self.status.clone()
     }
 
-    /// Leader of the consensus group, as far as this member knows.
+    /// Returns the id of the member that leads the Raft group, as far as this member knows.
     #[must_use]
     pub fn leader(&self) -> Option<u64> {
         self.status.borrow().leader_host
@@ -115,7 +115,7 @@ impl Consensus {
         self.status.borrow().term
     }
 
-    /// Requests a transfer of the lead to a member.
+    /// Requests that the leadership of the Raft group is transferred to the member `to`.
     pub fn transfer(&self, to: u64) {
         self.handle.transfer_leader(GROUP, to);
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::timing::Nanos;
 use crate::wire::{Label, StoreHeartbeat};
 
-/// Schedulers of a new cluster.
+/// Names of the schedulers that a new cluster has.
 pub(crate) const DEFAULT_SCHEDULERS: [&str; 5] = [
     "balance-leader-scheduler",
     "balance-region-scheduler",
@@ -17,10 +17,10 @@ pub(crate) const DEFAULT_SCHEDULERS: [&str; 5] = [
     "evict-stopping-store-scheduler",
 ];
 
-/// Name of the scheduler that removes leaders from stores.
+/// Name of the scheduler that transfers leaders away from chosen stores.
 pub(crate) const EVICT_LEADER: &str = "evict-leader-scheduler";
 
-/// Store, as it registered itself.
+/// Data about a store that the store sent when it registered with PD.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreMeta {
     pub id: u64,
@@ -28,12 +28,12 @@ pub struct StoreMeta {
     pub status_address: String,
     pub version: String,
     pub labels: Vec<Label>,
-    /// Start time in Unix seconds.
+    /// Start time of the store in Unix seconds.
     pub start_timestamp: i64,
     pub deploy_path: String,
 }
 
-/// Formats the store like protobuf in PD's log.
+/// Formats the store like PD's log prints the protobuf message.
 impl fmt::Display for StoreMeta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, address, status_address, version, start_timestamp, deploy_path, .. } = self;
@@ -60,7 +60,7 @@ impl From<&StoreHeartbeat> for StoreMeta {
     }
 }
 
-/// Data that a running member announces about itself.
+/// Data that a running PD member publishes about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberMeta {
     pub client_url: String,
@@ -68,18 +68,18 @@ pub struct MemberMeta {
     pub binary_version: String,
 }
 
-/// Replicated state.
+/// Replicated state of PD.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
     pub bootstrapped_at: Option<Nanos>,
     pub stores: BTreeMap<u64, StoreMeta>,
-    /// Stores that became silent, with their last heartbeat, so that a new leader does not treat them as living.
+    /// Silent stores with the time of their last heartbeat. A new leader therefore does not treat these stores as alive.
     pub silent: BTreeMap<u64, Nanos>,
     /// Stores from which the evict-leader scheduler removes leaders.
     pub evicting: BTreeSet<u64>,
-    /// Other schedulers.
+    /// Names of the running schedulers except the evict-leader scheduler.
     pub schedulers: BTreeSet<String>,
-    /// Members by id.
+    /// Registered PD members by member id.
     pub members: BTreeMap<u64, MemberMeta>,
     /// Priorities by member id. The leadership moves to the member with the highest priority.
     pub priorities: BTreeMap<u64, i32>,
@@ -99,7 +99,7 @@ impl Default for Durable {
     }
 }
 
-/// Change of the state, an entry of the log.
+/// Change of the replicated state: one entry of the Raft log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StateCommand {
@@ -114,20 +114,20 @@ pub enum StateCommand {
     RemoveScheduler { name: String },
 }
 
-/// Effect of a command.
+/// Effect of a [`StateCommand`] on the replicated state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandEffect {
     Done,
-    /// The object existed already.
+    /// The object to be added existed already.
     Existed,
     NotFound,
-    /// The last store of the scheduler was removed, and the scheduler with it.
+    /// The command removed the last store of the scheduler, and with that store the scheduler itself.
     LastRemoved,
 }
 
 impl Durable {
-    /// Applies a command. Deterministic on every member: no clock, no randomness.
+    /// Applies a command to this state. The result is the same on every member, because no clock and no randomness are used.
     pub fn apply(&mut self, command: StateCommand) -> CommandEffect {
         match command {
             StateCommand::PutStore { store, at } => {
@@ -180,7 +180,7 @@ impl Durable {
         }
     }
 
-    /// Names of all schedulers, sorted.
+    /// Returns the names of all schedulers, sorted.
     #[must_use]
     pub fn scheduler_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.schedulers.iter().cloned().collect();

@@ -1,10 +1,10 @@
-//! Identities of the members: names, addresses and ids.
+//! Identities of the PD members: names, addresses and ids.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 
-/// Default cluster token of the real PD.
+/// Default cluster token of the real PD, from which ids are derived.
 const TOKEN: &str = "pd-cluster";
 
 /// Address of the form `http://host:port`.
@@ -40,7 +40,7 @@ impl std::str::FromStr for Url {
     }
 }
 
-/// Member, as named in `--initial-cluster`.
+/// PD member as given in the flag `--initial-cluster`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PdMember {
     pub id: u64,
@@ -48,7 +48,7 @@ pub struct PdMember {
     pub peer_url: Url,
 }
 
-/// All members in the order of their ids, as etcd lists them.
+/// All PD members in the order of their ids, as etcd lists them.
 #[derive(Debug, Clone)]
 pub struct Members {
     pub cluster_id: u64,
@@ -57,11 +57,11 @@ pub struct Members {
 }
 
 impl Members {
-    /// Parses `pd1=http://host:port,pd2=...`. Ids are derived from the names and the whole list, so all members compute the same ones at
-    /// every start.
+    /// Parses a member list such as `pd1=http://host:port,pd2=...`. Ids are derived from the names and the whole list, so all members
+    /// compute the same ids at every start.
     ///
     /// # Errors
-    /// The list is malformed, names a member twice, or lacks `name`.
+    /// Returns an error if the list is malformed, names a member twice, or lacks `name`.
     pub fn parse(initial_cluster: &str, name: &str) -> anyhow::Result<Self> {
         let mut urls: BTreeMap<&str, Url> = BTreeMap::new();
         for entry in initial_cluster.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
@@ -101,7 +101,7 @@ impl Members {
     }
 }
 
-/// Derives an id above 2^53, as etcd's are: a client that reads it as a float fails as it would with etcd.
+/// Derives an id above 2^53, as etcd does. A client that reads such an id as a float therefore fails as with the real etcd.
 fn id(parts: &[&str]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for part in parts {

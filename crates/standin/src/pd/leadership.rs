@@ -1,4 +1,4 @@
-//! Leadership of PD. The leader of the consensus campaigns, and serves as long as a quorum confirms its lease.
+//! Leadership of PD. The leader of the Raft group campaigns for a lease, and serves as long as a quorum confirms the lease.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,28 +13,28 @@ use super::proposal_queue::ProposalQueue;
 use super::timing::{AnchoredClock, PdTiming, nanos};
 use crate::log::NodeLog;
 
-/// Number of renewals within the length of a lease.
+/// Number of lease renewals within the length of a lease.
 const RENEWALS: u32 = 4;
-/// Divisor of the lease's length: a renewal is abandoned after `lease / PATIENCE`. The next renewal follows, since messages may have been
-/// lost.
+/// Divisor that gives the time limit of one renewal: the length of the lease divided by `PATIENCE`. A renewal that gets no answer is then
+/// tried again, since messages may have been lost.
 const PATIENCE: u32 = 2;
 
-/// View of the leadership, available to all tasks.
+/// View of PD's leadership on this member, shared by all tasks.
 #[derive(Clone)]
 pub struct Leadership {
     consensus: Consensus,
     serving: watch::Receiver<bool>,
-    /// Time until which this member may serve, in nanoseconds of the clock. A member that was stopped for a while finds it in the past
-    /// before it answers with stale data.
+    /// Time in nanoseconds of the clock until which this member may serve. A process that was stopped for a while finds this time in the
+    /// past, and so answers no request with stale data.
     lease: Arc<AtomicI64>,
     clock: AnchoredClock,
 }
 
-/// Member that has to answer a request.
+/// PD member that leads PD and answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leader {
     Me,
-    /// Another member, by id, with its client URL.
+    /// Another member leads: its id and its client URL.
     Other(u64, String),
     Nobody,
 }
@@ -46,7 +46,7 @@ impl Leadership {
         *self.serving.borrow() && self.clock.now() < self.lease.load(Ordering::Relaxed)
     }
 
-    /// Leader of PD, as far as this member knows.
+    /// Returns the leader of PD, as far as this member knows. `me` is the id of this member.
     #[must_use]
     pub fn leader(&self, me: u64) -> Leader {
         match self.consensus.leader() {
@@ -59,7 +59,7 @@ impl Leadership {
         }
     }
 
-    /// Waits for a leader that satisfies the condition.
+    /// Waits until the leader satisfies the condition `wanted` or the deadline is reached, and returns the leader at that time.
     pub async fn wait(&self, me: u64, deadline: Instant, wanted: impl Fn(&Leader) -> bool) -> Leader {
         let (mut status, mut serving, mut durable) = (self.consensus.watch_status(), self.serving.clone(), self.consensus.watch_durable());
         loop {
@@ -82,7 +82,7 @@ impl Leadership {
     }
 }
 
-/// Campaign of a member.
+/// Task data with which a member campaigns for the leadership of PD.
 pub struct LeaderCampaign {
     pub consensus: Consensus,
     pub office: ProposalQueue,
@@ -93,7 +93,7 @@ pub struct LeaderCampaign {
 }
 
 impl LeaderCampaign {
-    /// Starts to campaign whenever this member leads the consensus.
+    /// Starts a task that campaigns whenever this member leads the Raft group. Returns the view of the leadership.
     #[must_use]
     pub fn start(self) -> Leadership {
         let (tell, serving) = watch::channel(false);
@@ -108,7 +108,7 @@ impl LeaderCampaign {
         let mut renewal = interval(self.timing.lease() / RENEWALS);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watched = None;
-        // Last term in which this member led. Within one term there is no other leader, so its state is still valid.
+        // This is the last term in which this member led. One term has only one leader, so the state is still valid.
         let mut term_of_office = 0;
         loop {
             if !self.consensus.is_leader() {
@@ -156,8 +156,8 @@ impl LeaderCampaign {
         }
     }
 
-    /// Asks a quorum whether this member still leads. Returns the time until which it may serve, counted from before the request, so that
-    /// no other member can lead within it.
+    /// Renews the lease: requests a confirmation from a quorum that this member still leads. Returns the time until which this member may
+    /// serve, counted from before the request. No other member can lead until that time.
     async fn renew(&self, limit: Duration) -> Option<i64> {
         let asked = self.clock.now();
         match timeout(limit, self.consensus.barrier()).await {

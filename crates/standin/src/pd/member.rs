@@ -1,4 +1,4 @@
-//! Lifecycle of one member.
+//! Lifecycle of one PD member.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -20,15 +20,15 @@ use super::timing::{AnchoredClock, PdTiming};
 use crate::log::{LogLevel, LogStyle, NodeLog};
 use crate::raft::{GroupConfig, Host, HostConfig, LOG_LIMIT, Unobserved};
 
-/// Longest time to hand the lead over to another member after a signal to end.
+/// Longest time that a member spends on the transfer of its leadership after a signal to end.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Number of rounds of the leader's periodic work per heartbeat interval of a store.
+/// Number of rounds of the leader's periodic work within one heartbeat interval of a store.
 const TICKS: u32 = 10;
 
-/// Runs until killed. An error is logged as one FATAL line.
+/// Runs the PD member until the process ends. An error is logged as one FATAL line.
 ///
 /// # Errors
-/// The member cannot start, or its disk fails. The error has been logged.
+/// Returns an error, which is already logged, if the member cannot start or its disk fails.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let fallback = NodeLog::stderr(LogStyle::Pd, LogLevel::Info);
     let (settings, log) = match settings(args) {
@@ -128,14 +128,14 @@ async fn serve(settings: PdSettings, log: &NodeLog) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     log.info("Got signal to exit", &[]);
-    // If this member gives up the lead, the other members need not wait for an election.
+    // A member that gives up the leadership saves the other members the wait for an election.
     let _ = timeout(FAREWELL, http::resign(&app)).await;
     handle.stop().await;
     log.info("close server", &[]);
     Ok(())
 }
 
-/// Periodic work of the leader: late operators, silent stores, leader evictions, and the preferred leader.
+/// Does the periodic work of the leader: late operators, silent stores, leader evictions and the preferred leader.
 async fn tick(app: App) {
     let mut round = interval(app.timing.store_heartbeat() / TICKS);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Operators: leader transfers that PD has ordered, and their results.
+//! Operators of PD: the leader transfers that PD has ordered, and their results.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::text::{go_duration, go_time};
 use super::timing::Nanos;
 use crate::wire::{Peer, RegionHeartbeat, TransferLeader};
 
-/// Bits of `kind` in the object form.
+/// Bit of the number `kind`, in the JSON object of an operator, for operators of an administrator.
 const KIND_ADMIN: u32 = 1;
 const KIND_LEADER: u32 = 1 << 8;
 
@@ -23,7 +23,7 @@ pub enum TransferStatus {
 }
 
 impl TransferStatus {
-    /// Number of the status in the object form.
+    /// Returns the number of the status in the JSON object of an operator.
     fn code(self) -> u8 {
         match self {
             Self::Started => 1,
@@ -42,7 +42,7 @@ impl TransferStatus {
         }
     }
 
-    /// Label `event` of `pd_schedule_operators_count`.
+    /// Returns the value of the label `event` of the metric `pd_schedule_operators_count`.
     fn event(self) -> &'static str {
         match self {
             Self::Started => "start",
@@ -53,16 +53,16 @@ impl TransferStatus {
     }
 }
 
-/// Origin of a transfer.
+/// Cause of a leader transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferOrigin {
-    /// `POST /operators`.
+    /// Request `POST /operators` of an administrator.
     Admin,
-    /// Evict-leader scheduler, which accepts any of these stores.
+    /// Evict-leader scheduler, which accepts each store in `targets` as the new leader.
     Evict { targets: Vec<u64> },
 }
 
-/// Leader transfer.
+/// Operator that transfers the leadership of a region from one store to another.
 #[derive(Debug, Clone)]
 pub struct LeaderTransfer {
     origin: TransferOrigin,
@@ -73,7 +73,7 @@ pub struct LeaderTransfer {
     /// Size of the region in MiB.
     size: u64,
     created: Nanos,
-    /// Start of the process: Go prints times relative to it.
+    /// Start time of the process. Go prints times relative to this time.
     began: Nanos,
     timeout: i64,
     status: TransferStatus,
@@ -113,7 +113,7 @@ impl LeaderTransfer {
         self.origin == TransferOrigin::Admin
     }
 
-    /// Run time until now or until its end, in nanoseconds.
+    /// Returns the run time of the operator in nanoseconds: until `now`, or until the end of a finished operator.
     #[must_use]
     pub fn takes(&self, now: Nanos) -> i64 {
         self.ended.unwrap_or(now) - self.created
@@ -141,7 +141,7 @@ impl LeaderTransfer {
         leader_store == self.to.store_id || matches!(&self.origin, TransferOrigin::Evict { targets } if targets.contains(&leader_store))
     }
 
-    /// Object form of `GET /operators?object`.
+    /// Returns the operator in the JSON format of `GET /operators?object`.
     #[must_use]
     pub fn answer(&self) -> OperatorAnswer {
         OperatorAnswer {
@@ -155,7 +155,7 @@ impl LeaderTransfer {
         }
     }
 
-    /// Text of `GET /operators/{region}`.
+    /// Returns the operator in the text format of `GET /operators/{region}`.
     #[must_use]
     pub fn with_status(&self) -> String {
         format!("status: {}, operator: {self}", self.status.name())
@@ -205,13 +205,13 @@ pub struct OperatorAnswer {
 pub struct Operators {
     running: BTreeMap<u64, LeaderTransfer>,
     records: BTreeMap<u64, LeaderTransfer>,
-    /// Counts by (desc, event).
+    /// Number of events of operators, by description of the operator and name of the event.
     counts: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl Operators {
-    /// Starts an operator. Returns `None` when its region has one already. Admin and evict-leader operators have the same priority, so
-    /// neither replaces the other.
+    /// Starts an operator. Returns `None` if the region of the operator already has one. Admin and evict-leader operators have the same
+    /// priority, so neither replaces the other.
     pub fn add(&mut self, operator: LeaderTransfer) -> Option<&LeaderTransfer> {
         if self.running.contains_key(&operator.region) {
             self.count(operator.desc(), "already-have");
@@ -223,7 +223,7 @@ impl Operators {
         Some(self.running.entry(operator.region).or_insert(operator))
     }
 
-    /// Ends the operator of a region after a heartbeat, if it is done or the region has changed.
+    /// Ends the operator of the reported region if the heartbeat shows that the transfer is done or the region has changed.
     pub fn observe(&mut self, region: &RegionHeartbeat, now: Nanos) -> Option<&LeaderTransfer> {
         let operator = self.running.get(&region.region_id)?;
         self.count(operator.desc(), "check");
@@ -243,7 +243,7 @@ impl Operators {
         late.into_iter().filter_map(|region| self.end(region, TransferStatus::Timeout, now).cloned()).collect()
     }
 
-    /// Forgets operators that ended before `then`.
+    /// Removes the results of operators that ended before `then`.
     pub fn forget_ended_before(&mut self, then: Nanos) {
         self.records.retain(|_, operator| operator.ended.is_none_or(|ended| ended >= then));
     }
@@ -266,7 +266,7 @@ impl Operators {
         *self.counts.entry((desc, event)).or_default() += 1;
     }
 
-    /// Returns the orders of the running operators to the leaders of `regions`.
+    /// Returns the pending leader transfers of `regions`, as orders for the stores that lead these regions.
     pub fn orders<'a>(&'a self, regions: impl Iterator<Item = u64> + 'a) -> impl Iterator<Item = TransferLeader> + 'a {
         regions.filter_map(|region| self.running.get(&region)).map(|op| TransferLeader { region_id: op.region, to: op.to.clone() })
     }
@@ -280,13 +280,13 @@ impl Operators {
         self.running.contains_key(&region)
     }
 
-    /// Running operator of a region, or the last that ended.
+    /// Returns the running operator of a region, or else the operator that ended last.
     #[must_use]
     pub fn latest(&self, region: u64) -> Option<&LeaderTransfer> {
         self.running.get(&region).or_else(|| self.records.get(&region))
     }
 
-    /// Operators that ended since `from`, oldest first.
+    /// Returns the operators that ended since `from`, oldest first.
     #[must_use]
     pub fn records(&self, from: Nanos) -> Vec<&LeaderTransfer> {
         let mut records: Vec<_> = self.records.values().filter(|op| op.ended.is_some_and(|ended| ended >= from)).collect();
@@ -334,7 +334,7 @@ mod tests {
         assert!(operators.add(transfer(TransferOrigin::Admin)).is_none());
         assert!(operators.observe(&region(44, "", "", 1), START).is_none());
         assert_eq!(operators.orders([43, 44].into_iter()).count(), 1);
-        // Another leader does not complete an administrator's request, but would complete an eviction.
+        // A transfer to any other store leaves an administrator's request incomplete, but completes an eviction.
         assert!(operators.observe(&region(44, "", "", 3), START).is_none());
         let done = operators.observe(&region(44, "", "", 2), START + SECOND).unwrap();
         assert!(done.with_status().starts_with("status: SUCCESS, operator: admin-transfer-leader {"));

@@ -15,13 +15,13 @@ pub struct ProposalQueue {
 }
 
 impl ProposalQueue {
-    /// Moves the cluster to its own task, which keeps it up to date with the replicated state.
+    /// Moves `cluster` to a new task, and returns the queue for closures. The task also applies new replicated state to the cluster.
     #[must_use]
     pub fn open(mut cluster: PdCluster, mut durable: watch::Receiver<Arc<Durable>>) -> Self {
         let (questions, mut inbox) = mpsc::unbounded_channel::<ClusterQuestion>();
         tokio::spawn(async move {
             while let Some(question) = inbox.recv().await {
-                // Everything committed before a request was sent is applied before it is handled.
+                // All state that was committed before a request was sent is applied before the request is handled.
                 if durable.has_changed().unwrap_or(false) {
                     let learnt = durable.borrow_and_update().clone();
                     cluster.learn(learnt);
@@ -32,7 +32,7 @@ impl ProposalQueue {
         Self { questions }
     }
 
-    /// Runs a closure on the cluster and returns its result.
+    /// Runs a closure on the [`PdCluster`] and returns the result of the closure.
     pub async fn ask<R: Send + 'static>(&self, question: impl FnOnce(&mut PdCluster) -> R + Send + 'static) -> R {
         let (tell, answer) = oneshot::channel();
         let sent = self.questions.send(Box::new(move |cluster| {

@@ -1,4 +1,4 @@
-//! Region registry: the last heartbeats of the regions' leaders.
+//! Region registry of PD: the last heartbeat about each region, sent by the leader of the region.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use crate::wire::{Peer, RegionHeartbeat};
 
-/// Size in MiB up to which a region counts as empty.
+/// Size in MiB up to which PD counts a region as empty.
 const EMPTY_MIB: u64 = 1;
-/// `region-max-size` of a store, in MiB.
+/// Size in MiB from which PD counts a region as oversized (`region-max-size` of a store).
 const OVERSIZED_MIB: u64 = 384;
 const OVERSIZED_KEYS: u64 = 3_840_000;
-/// `max-merge-region-size`, in MiB.
+/// Size in MiB up to which PD may count a region as undersized (`max-merge-region-size`).
 const UNDERSIZED_MIB: u64 = 54;
 const UNDERSIZED_KEYS: u64 = 540_000;
 /// Number of replicas of a region.
 pub(crate) const MAX_REPLICAS: usize = 3;
 
-/// Effect of a heartbeat.
+/// Effect of a region heartbeat on the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeartbeatEffect {
-    /// Older than the stored one, and ignored.
+    /// The heartbeat is older than the stored one and is ignored.
     Stale,
     New,
     /// The leader moved from one store to another.
@@ -37,10 +37,10 @@ pub struct Regions {
 }
 
 impl Regions {
-    /// Stores a leader's heartbeat about its region.
+    /// Stores the heartbeat about a region, unless the registry has a newer heartbeat.
     pub fn put(&mut self, new: RegionHeartbeat) -> HeartbeatEffect {
         let change = match self.by_id.get(&new.region_id) {
-            // A leader that is cut off from the others continues to send; its term shows that it is outdated.
+            // A leader that is cut off from its followers continues to send heartbeats. The older term shows that they are outdated.
             Some(old) if new.version < old.version || new.conf_ver < old.conf_ver || new.term < old.term => return HeartbeatEffect::Stale,
             Some(old) if old.leader.store_id != new.leader.store_id => {
                 HeartbeatEffect::Leader { from: old.leader.store_id, to: new.leader.store_id }
@@ -69,13 +69,13 @@ impl Regions {
         self.by_id.get(&id)
     }
 
-    /// Region that contains a key (upper-case hex).
+    /// Returns the region that contains a key. The key is in upper-case hex.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<&RegionHeartbeat> {
         self.by_id.values().find(|region| holds(region, key))
     }
 
-    /// All regions by start key.
+    /// Returns all regions in the order of their start keys.
     #[must_use]
     pub fn sorted(&self) -> Vec<&RegionHeartbeat> {
         let mut all: Vec<_> = self.by_id.values().collect();
@@ -83,7 +83,7 @@ impl Regions {
         all
     }
 
-    /// Regions from `key` on, up to `end_key` ("" = unbounded), at most `limit`.
+    /// Returns at most `limit` regions from `key` up to `end_key`. An empty `end_key` means no upper bound.
     #[must_use]
     pub fn scan(&self, key: &str, end_key: &str, limit: usize) -> Vec<&RegionHeartbeat> {
         let in_range = |region: &&RegionHeartbeat| {
@@ -116,14 +116,14 @@ fn overlap(a: &RegionHeartbeat, b: &RegionHeartbeat) -> bool {
     !before(a, b) && !before(b, a)
 }
 
-/// Kind of a peer in its region, as in `/regions/store/{id}?type=`.
+/// Kind of a peer in its region, as in the parameter of `/regions/store/{id}?type=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerKind {
     All,
     Leader,
     Follower,
     Pending,
-    /// Learners and witnesses, which the stand-in does not have.
+    /// Learners and witnesses. The stand-in has no such peers.
     None,
 }
 
@@ -153,7 +153,7 @@ impl PeerKind {
     }
 }
 
-/// Possible problem of a region, as in `/regions/check/...` and `pd_regions_status`.
+/// Possible problem of a region, as listed by `/regions/check/...` and counted by the metric `pd_regions_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegionCheck {
     MissPeer,
@@ -208,7 +208,7 @@ impl RegionCheck {
             Self::ExtraPeer => region.peers.len() > MAX_REPLICAS,
             Self::DownPeer => !region.down_peers.is_empty(),
             Self::PendingPeer => !region.pending_peers.is_empty(),
-            // Stores here are never Offline, and all peers vote.
+            // Stores of the stand-in are never Offline, and all peers vote.
             Self::OfflinePeer | Self::LearnerPeer => false,
             Self::Empty => size <= EMPTY_MIB,
             Self::Oversized => size >= OVERSIZED_MIB || keys >= OVERSIZED_KEYS,
@@ -217,7 +217,7 @@ impl RegionCheck {
     }
 }
 
-/// Region in the format of PD's API.
+/// Region in the JSON format of PD's API.
 #[derive(Debug, Serialize)]
 pub struct RegionAnswer<'a> {
     id: u64,
@@ -227,7 +227,7 @@ pub struct RegionAnswer<'a> {
     epoch: Option<EpochAnswer>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     peers: Vec<PeerAnswer>,
-    /// Always present; without a leader its name is empty.
+    /// Leader of the region. The field is always present; the name is empty if the region has no leader.
     leader: PeerAnswer,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     down_peers: Vec<DownPeerAnswer>,
@@ -242,7 +242,7 @@ pub struct RegionAnswer<'a> {
     approximate_keys: u64,
 }
 
-/// Epoch; both numbers are left out at 0.
+/// Epoch of a region in the JSON format of PD's API. A number that is 0 is left out.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct EpochAnswer {
     #[serde(skip_serializing_if = "is_zero")]
@@ -305,7 +305,7 @@ impl<'a> From<&'a RegionHeartbeat> for RegionAnswer<'a> {
 }
 
 impl RegionAnswer<'static> {
-    /// Answer of v8.5 for an unknown region: 200 and zeros.
+    /// Returns the answer of PD v8.5 for an unknown region: status 200 and zeros.
     #[must_use]
     pub fn unknown() -> Self {
         Self {
@@ -332,7 +332,7 @@ impl RegionAnswer<'static> {
 pub mod tests {
     use super::*;
 
-    /// Region 44 with peers 441, 442, 443 on stores 1, 2, 3, led by one of them.
+    /// Creates a heartbeat of the region `id` with peers on the stores 1, 2 and 3. Region 44 has the peers 441, 442 and 443.
     #[must_use]
     pub fn region(id: u64, start_key: &str, end_key: &str, leader_store: u64) -> RegionHeartbeat {
         let peers: Vec<Peer> = (1..=3).map(|store_id| Peer { id: id * 10 + store_id, store_id }).collect();

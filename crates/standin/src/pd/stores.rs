@@ -1,4 +1,4 @@
-//! Leader's data about the stores, and their format in PD's API.
+//! Data of the PD leader about the stores, and the format of this data in PD's API.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,12 @@ use super::text::{byte_size, go_duration, go_float, rfc3339};
 use super::timing::{Nanos, PdTiming, nanos};
 use crate::wire::{Label, StoreHeartbeat};
 
-/// Score from which a store counts as slow.
+/// Slow score from which PD counts a store as slow.
 const SLOW_SCORE: u64 = 80;
-/// Share of free disk below which a store counts as low on space.
+/// Share of free disk space below which PD counts a store as low on space.
 const LOW_SPACE: f64 = 0.2;
 
-/// State of a store, computed on request.
+/// State of a store, computed from the time since its last heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreState {
     Up,
@@ -21,7 +21,7 @@ pub enum StoreState {
 }
 
 impl StoreState {
-    /// Derives the state from the nanoseconds since the last heartbeat.
+    /// Derives the state of a store from the nanoseconds since its last heartbeat.
     #[must_use]
     pub fn of(silence: i64, timing: PdTiming) -> Self {
         if silence > nanos(timing.down()) {
@@ -43,10 +43,10 @@ impl StoreState {
     }
 }
 
-/// States of `/stores/check?state=`, in lower case. The last two are protobuf states that no store here can have.
+/// States accepted by `/stores/check?state=`, in lower case. No store of the stand-in can be `offline` or `tombstone`.
 pub(crate) const STATE_NAMES: [&str; 5] = ["up", "disconnected", "down", "offline", "tombstone"];
 
-/// Contents of the last heartbeat.
+/// Statistics from the last heartbeat of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStats {
     pub last_heartbeat: Nanos,
@@ -82,7 +82,7 @@ impl StoreStats {
     }
 }
 
-/// Sums over the regions on a store. Sizes in MiB.
+/// Load of a store: sums over all regions on the store. Sizes are in MiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreLoad {
     pub leaders: u64,
@@ -94,27 +94,27 @@ pub struct StoreLoad {
     pub pending_peers: u64,
 }
 
-/// All data about one store.
+/// All data of PD about one store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreView<'a> {
     pub meta: &'a StoreMeta,
-    /// `None` until this leader has received a heartbeat of the store.
+    /// Statistics from the last heartbeat; `None` until this leader has received a heartbeat of the store.
     pub stats: Option<&'a StoreStats>,
     pub last_heard: Nanos,
     pub load: StoreLoad,
     pub state: StoreState,
-    /// Nanoseconds since the last heartbeat.
+    /// Nanoseconds since the last heartbeat of the store.
     pub silence: i64,
 }
 
-/// Store in the format of `/store/{id}`.
+/// Store in the JSON format of `/store/{id}`.
 #[derive(Debug, Serialize)]
 pub struct StoreAnswer<'a> {
     store: MetaAnswer<'a>,
     status: StatusAnswer,
 }
 
-/// Metadata without `state`, which is 0 as long as a store is Up, Disconnected or Down.
+/// Metadata of a store in PD's JSON format, without the field `state`. PD omits `state` for stores that are Up, Disconnected or Down.
 #[derive(Debug, Serialize)]
 struct MetaAnswer<'a> {
     id: u64,
@@ -182,7 +182,7 @@ impl<'a> From<StoreView<'a>> for StoreAnswer<'a> {
                 start_timestamp: meta.start_timestamp,
                 deploy_path: &meta.deploy_path,
                 last_heartbeat: last_heard,
-                // State Serving: a store here joins with its data in place.
+                // The state Serving: a store of the stand-in joins with its data in place.
                 node_state: 1,
                 state_name: state.name(),
             },
@@ -192,7 +192,7 @@ impl<'a> From<StoreView<'a>> for StoreAnswer<'a> {
                 used_size: size(|stats| stats.used),
                 leader_count: load.leaders,
                 leader_weight: 1.0,
-                // The default policy scores leaders by count, and regions by size.
+                // PD's default policy scores leaders by count, and regions by size.
                 leader_score: load.leaders as f64,
                 leader_size: load.leader_size,
                 region_count: load.regions,
@@ -210,7 +210,7 @@ impl<'a> From<StoreView<'a>> for StoreAnswer<'a> {
     }
 }
 
-/// Answer of `/stores`.
+/// JSON answer of the endpoint `/stores`.
 #[derive(Debug, Serialize)]
 pub struct StoresAnswer<'a> {
     count: usize,

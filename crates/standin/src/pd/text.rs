@@ -1,4 +1,4 @@
-//! Go's formats of the values in PD's answers.
+//! Formatting of values in PD's answers as Go formats them.
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
@@ -7,7 +7,7 @@ use serde::Serializer;
 /// Nanoseconds per second.
 const SECOND: i64 = 1_000_000_000;
 
-/// Formats a `time.Duration` like Go: `1h0m10.5s`, `29.294468ms`, `0s`.
+/// Formats a duration in nanoseconds like Go's `time.Duration`: `1h0m10.5s`, `29.294468ms`, `0s`.
 #[must_use]
 pub(crate) fn go_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
@@ -40,7 +40,7 @@ fn decimal(value: u64, unit: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Formats a size like PD: four significant digits and a binary unit, `465.6GiB`. Lossy.
+/// Formats a size in bytes like PD: four significant digits and a binary unit, as in `465.6GiB`. The result is rounded.
 #[must_use]
 pub(crate) fn byte_size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -63,14 +63,14 @@ pub(crate) fn byte_size(bytes: u64) -> String {
     format!("{text}{}", UNITS[unit])
 }
 
-/// Formats RFC 3339 in UTC with as many fractional digits as needed: `2026-06-21T11:00:11.123456789Z`.
+/// Formats a time in RFC 3339 and UTC, with as many fractional digits as needed: `2026-06-21T11:00:11.123456789Z`.
 #[must_use]
 pub(crate) fn rfc3339(unix_nanos: i64) -> String {
     timestamp(unix_nanos).to_string()
 }
 
-/// Formats like `time.Time.String()`: `2026-06-21 11:00:00.1 +0000 UTC m=+3600.1`. The last part is the number of seconds since the process
-/// began.
+/// Formats a time like Go's `time.Time.String()`: `2026-06-21 11:00:00.1 +0000 UTC m=+3600.1`. The last part is the number of seconds since
+/// the start of the process.
 #[must_use]
 pub(crate) fn go_time(unix_nanos: i64, since_start: i64) -> String {
     let at = Offset::UTC.to_datetime(timestamp(unix_nanos));
@@ -85,7 +85,7 @@ fn timestamp(unix_nanos: i64) -> Timestamp {
 /// Serialises a float like Go: a whole number as an integer, where serde would add `.0`.
 ///
 /// # Errors
-/// Errors of the serializer.
+/// Returns the errors of the serializer.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference to the field")]
 pub(crate) fn go_float<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     #[expect(clippy::cast_possible_truncation, reason = "only whole numbers far inside the range of i64 take this way")]

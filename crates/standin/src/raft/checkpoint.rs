@@ -1,4 +1,4 @@
-//! Compaction of the log: the groups' states are saved one after the other, then the log restarts behind the saved states.
+//! Compaction of the Raft log: the states of the groups are saved one after the other. The log then restarts after the saved states.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,32 +10,32 @@ use super::snapshot::{self, Saved};
 use super::wal::{Batch, is_full};
 use super::worker::{End, Worker};
 
-/// Progress of the current compaction.
+/// Progress of the current compaction of the log.
 pub(super) struct Checkpoint {
     pub(super) limit: u64,
-    /// Size of the log at which the next compaction begins.
+    /// Size of the log in bytes at which the next compaction begins.
     pub(super) next: u64,
     pub(super) queue: Vec<u64>,
     pub(super) saving: Option<u64>,
-    /// Size of all states saved so far.
+    /// Size in bytes of all states that the current compaction has saved so far.
     pub(super) bytes: u64,
     pub(super) running: bool,
 }
 
 impl Checkpoint {
-    /// Creates the state; a compaction begins when the log exceeds `limit` bytes.
+    /// Creates the initial progress. The first compaction begins when the log exceeds `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
         Self { limit, next: limit, queue: Vec::new(), saving: None, bytes: 0, running: false }
     }
 }
 
-/// State to be saved.
+/// Request to the saver thread to write the state of one group to disk.
 pub(super) struct Job {
     pub(super) group: u64,
     pub(super) saved: Saved,
 }
 
-/// Starts a thread that writes snapshots, separate from the host's thread: the state may be large, and heartbeats must not wait for it.
+/// Starts a thread that writes snapshots. A state may be large, and the heartbeats of the host's own thread must not wait for the write.
 pub(super) fn start_saver(dir: PathBuf, inbox: SyncSender<Input>) -> io::Result<SyncSender<Job>> {
     let (jobs, incoming) = sync_channel::<Job>(1);
     let work = move || {
@@ -53,7 +53,7 @@ pub(super) fn start_saver(dir: PathBuf, inbox: SyncSender<Input>) -> io::Result<
 }
 
 impl Worker {
-    /// Advances the compaction by one step; at most one group's state is copied per turn.
+    /// Advances the compaction by one step. One call copies the state of at most one group.
     pub(super) fn compact(&mut self) -> Result<(), End> {
         let checkpoint = &mut self.checkpoint;
         if !checkpoint.running {
@@ -93,8 +93,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Postpones the compaction because the disk has no space. The log continues to grow, and the next attempt follows when the log has
-    /// grown by `limit` bytes again.
+    /// Postpones the compaction because the disk has no space. The next attempt follows when the log has grown by another `limit` bytes.
     fn put_off(&mut self) {
         self.log.warn("no room to compact the raft log", &[("bytes", &self.wal.bytes())]);
         self.checkpoint.running = false;

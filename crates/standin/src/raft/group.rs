@@ -1,4 +1,4 @@
-//! Raft group on a host: its Raft node, its state machine, and its pending requests.
+//! Raft group on a host: Raft node, state machine and pending requests of the group.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -20,7 +20,7 @@ struct Proposal {
 
 pub(super) struct Group {
     pub(super) id: u64,
-    /// Host ids by peer id.
+    /// Host ids of the group's peers by peer id.
     pub(super) peers: BTreeMap<u64, u64>,
     pub(super) first_leader: u64,
     pub(super) node: RawNode<GroupStore>,
@@ -29,15 +29,15 @@ pub(super) struct Group {
     pub(super) applied: (u64, u64),
     /// Index and term of the newest snapshot on disk.
     pub(super) saved: (u64, u64),
-    /// True if the commit index changed since the hard state was last written. A crash may lose the commit index, so the hard state is
-    /// written with the next frame.
+    /// True if the commit index changed since the hard state was last written. The hard state is then written with the next frame. A crash
+    /// before that loses only the commit index, which Raft can recover.
     pub(super) hard_waits: bool,
     proposals: VecDeque<Proposal>,
-    /// Reads not yet passed to Raft.
+    /// Read requests that are not yet passed to Raft.
     asked: Vec<ReadReply>,
-    /// Reads passed to Raft, by context. They wait for a quorum to confirm the leadership.
+    /// Read requests that were passed to Raft, by context number. The requests wait for a quorum to confirm the leadership.
     issued: BTreeMap<u64, Vec<ReadReply>>,
-    /// Confirmed reads, each with the index that must be applied before they are answered.
+    /// Confirmed read requests, each with the log index that must be applied before the answer.
     confirmed: Vec<(u64, Vec<ReadReply>)>,
     next_context: u64,
     heard: BTreeMap<u64, Instant>,
@@ -106,7 +106,7 @@ impl Group {
                 let raft = &self.node.raft;
                 self.proposals.push_back(Proposal { index: raft.raft_log.last_index(), term: raft.term, reply });
             }
-            // Leadership is being transferred.
+            // The leadership is being transferred.
             Err(_) => drop(reply.send(Err(ProposeError::Dropped))),
         }
     }
@@ -119,7 +119,7 @@ impl Group {
         }
     }
 
-    /// Passes all reads requested since the last batch to Raft, as one read.
+    /// Passes all pending read requests to Raft as one read.
     pub(super) fn issue_reads(&mut self) {
         // A new leader drops read requests until an entry of its own term is committed.
         if self.asked.is_empty() || !self.leads() || !self.node.raft.commit_to_current_term() {
@@ -130,7 +130,7 @@ impl Group {
         self.issued.insert(self.next_context, std::mem::take(&mut self.asked));
     }
 
-    /// Processes a message of another peer. Ignores errors: they mean that the message was for another peer, or arrived too late.
+    /// Processes a Raft message of another peer. Ignores errors, which mean that the message was for another peer or arrived too late.
     pub(super) fn step(&mut self, message: Message) {
         if message.to != self.node.raft.id || !self.peers.contains_key(&message.from) {
             return;
@@ -162,19 +162,19 @@ impl Group {
         self.node.report_snapshot(peer, outcome);
     }
 
-    /// Replaces the machine's state by a snapshot that is already on disk.
+    /// Replaces the state of the machine by a snapshot that is already on disk.
     pub(super) fn install(&mut self, snapshot: &Snapshot) -> Result<(), String> {
         let meta = snapshot.get_metadata();
         self.machine.restore(snapshot.get_data())?;
         self.applied = (meta.index, meta.term);
         self.saved = self.applied;
         self.node.mut_store().install(meta.index, meta.term);
-        // The outcome of proposals of this host may be inside the snapshot.
+        // The snapshot may contain the results of proposals of this host.
         self.fail_proposals(ProposeError::Unknown);
         Ok(())
     }
 
-    /// Processes a `Ready` whose entries and hard state are on disk. Returns the number of applied entries.
+    /// Processes a `Ready` of the Raft library, whose entries and hard state are already on disk. Returns the number of applied entries.
     pub(super) fn finish(&mut self, mut ready: Ready, network: &mut HostLinks) -> usize {
         let store = self.node.mut_store();
         if let Some(hard) = ready.hs() {
@@ -216,7 +216,7 @@ impl Group {
     fn apply(&mut self, entries: Vec<Entry>) -> usize {
         let count = entries.len();
         for entry in entries {
-            // A new leader's own entry is empty.
+            // The first entry of a new leader is empty.
             let answer = if entry.get_data().is_empty() { Vec::new() } else { self.machine.apply(entry.index, entry.get_data()) };
             self.applied = (entry.index, entry.term);
             while self.proposals.front().is_some_and(|proposal| proposal.index <= entry.index) {
@@ -228,7 +228,7 @@ impl Group {
         count
     }
 
-    /// Answers the requests that the new state allows.
+    /// Answers the pending requests that the new state of the group decides. `turned` is true if the role or the leader changed.
     fn settle(&mut self, turned: bool) {
         let applied = self.applied.0;
         for (_, reads) in self.confirmed.extract_if(.., |(index, _)| *index <= applied) {
@@ -245,10 +245,10 @@ impl Group {
         }
         if turned {
             let status = self.describe();
-            // Published before the event, since receivers of the event read the status next.
+            // The status is published before the event, since receivers of the event read the status next.
             self.status.send_replace(status.clone());
             let GroupStatus { group, role, term, leader_peer, leader_host, .. } = status;
-            // There may be no receiver.
+            // Sending fails if no receiver exists.
             let _ = self.events.send(RoleChange { group, role, term, leader_peer, leader_host });
         }
     }
@@ -270,7 +270,7 @@ impl Group {
         self.status.send_replace(self.describe());
     }
 
-    /// Publishes a status without a leader, in which this host is a follower. Used while the host takes no part in the consensus.
+    /// Publishes a status as a follower without a leader. Used while the host takes no part in elections and replication.
     pub(super) fn publish_mute(&self) {
         let status = GroupStatus { role: RaftRole::Follower, leader_peer: None, leader_host: None, serving: false, ..self.describe() };
         self.status.send_replace(GroupStatus { peers: BTreeMap::new(), ..status });

@@ -1,4 +1,4 @@
-//! Handle of a running host.
+//! Handle of a running Raft host.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use tokio_util::task::TaskTracker;
 
 use super::config::StateMachine;
 
-/// Reason why a proposal was not answered by the machine.
+/// Reason why a proposal got no answer from the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// Certainly not applied: another host leads, or there is no leader.
+    /// The proposal is certainly not applied: another host leads, or no host leads.
     #[error("not the leader")]
     NotLeader { leader_host: Option<u64> },
-    /// Certainly not applied: leadership is being transferred, the host is overloaded, or it has stopped.
+    /// The proposal is certainly not applied: the leadership is being transferred, or the host is overloaded or stopped.
     #[error("dropped")]
     Dropped,
-    /// Certainly not applied: the disk is full.
+    /// The proposal is certainly not applied: the disk is full.
     #[error("disk full")]
     DiskFull,
-    /// Possibly applied now or later: leadership was lost in the meantime.
+    /// The proposal may be applied, now or later: this host lost the leadership in the meantime.
     #[error("unknown whether it was applied")]
     Unknown,
 }
 
-/// Reason why a linearizable read was not answered.
+/// Reason why a linearizable read got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     #[error("not the leader")]
@@ -49,7 +49,7 @@ pub enum RaftRole {
 }
 
 impl RaftRole {
-    /// Name of the role in TiKV's `/region/{id}`.
+    /// Returns the name of the role in the answer of TiKV's `/region/{id}`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl From<StateRole> for RaftRole {
     }
 }
 
-/// Change of a peer's role or of its known leader.
+/// Event: the role of a peer, or the leader that the peer knows, has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleChange {
     pub group: u64,
@@ -82,29 +82,29 @@ pub struct RoleChange {
     pub leader_host: Option<u64>,
 }
 
-/// A host's view of one group.
+/// Status of one Raft group as this host knows it.
 #[derive(Debug, Clone)]
 pub struct GroupStatus {
     pub group: u64,
-    /// Id of this host's peer.
+    /// Id of the group's peer on this host.
     pub peer: u64,
     pub role: RaftRole,
     pub term: u64,
-    /// Peer that this peer voted for in this term; 0 means no vote.
+    /// Id of the peer that got the vote of this host's peer in the current term; 0 means no vote.
     pub vote: u64,
     pub leader_peer: Option<u64>,
     pub leader_host: Option<u64>,
     pub commit: u64,
     pub commit_term: u64,
     pub applied: u64,
-    /// Index and term of the entry before the first one in the log.
+    /// Index and term of the entry before the first entry in the log.
     pub truncated: (u64, u64),
     pub last_index: u64,
-    /// Index of the last entry on this host's disk.
+    /// Index of the last entry on the disk of this host.
     pub persisted: u64,
-    /// True only for a leader that may serve: an entry of its own term is committed.
+    /// True if this host's peer leads the group and an entry of its own term is committed. Only such a leader may serve.
     pub serving: bool,
-    /// Progress of all peers, including this one; empty unless this peer leads.
+    /// Replication progress of all peers by peer id, including the leader itself. Empty unless this host's peer leads.
     pub peers: BTreeMap<u64, PeerStatus>,
 }
 
@@ -115,13 +115,13 @@ impl GroupStatus {
     }
 }
 
-/// A leader's view of a peer.
+/// Replication progress of one peer as the leader knows it.
 #[derive(Debug, Clone)]
 pub struct PeerStatus {
     pub host: u64,
     pub matched: u64,
     pub next_index: u64,
-    /// `Probe`, `Replicate` or `Snapshot`.
+    /// State of the replication to the peer: `Probe`, `Replicate` or `Snapshot`.
     pub state: &'static str,
     pub paused: bool,
     pub pending_snapshot: u64,
@@ -133,7 +133,7 @@ pub struct PeerStatus {
 pub(super) type ProposalReply = oneshot::Sender<Result<Vec<u8>, ProposeError>>;
 pub(super) type ReadReply = Box<dyn FnOnce(Result<&dyn StateMachine, ReadError>) + Send>;
 
-/// Input of the host's thread.
+/// Message to the thread of the host: a request, a network message or an event.
 pub(super) enum Input {
     Propose {
         group: u64,
@@ -156,16 +156,16 @@ pub(super) enum Input {
         group: u64,
         message: Box<Message>,
     },
-    /// The link to a host was established.
+    /// The link from this host to another host was established.
     Connected {
         host: u64,
     },
-    /// A host's link to this one was established.
+    /// The link from another host to this host was established.
     Heard {
         host: u64,
         note: String,
     },
-    /// The link to a host broke.
+    /// The link from this host to another host broke.
     Lost {
         host: u64,
     },
@@ -183,7 +183,7 @@ pub(super) enum Input {
     },
 }
 
-/// State of a host.
+/// Lifecycle state of a Raft host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HostState {
     Running,
@@ -191,7 +191,7 @@ pub(super) enum HostState {
     Failed(String),
 }
 
-/// Handle of a running host. The host stops when the last handle is dropped.
+/// Handle of a running Raft host. The host stops when the last clone of the handle is dropped.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) id: u64,
@@ -207,28 +207,28 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Id of this host.
+    /// Returns the id of this host.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Proposes a command to the group's leader, which must be this host, and waits for the machine's answer. Ends within two election
-    /// time-outs when the quorum is lost.
+    /// Proposes a command to the group's leader, which must be this host, and returns the answer of the state machine. If the quorum is
+    /// lost, the call ends within two election timeouts.
     ///
     /// # Errors
-    /// See [`ProposeError`]: all but `Unknown` mean that the command is certainly not applied.
+    /// Returns a [`ProposeError`]. All variants except `Unknown` mean that the command is certainly not applied.
     pub async fn propose(&self, group: u64, data: Vec<u8>) -> Result<Vec<u8>, ProposeError> {
         let (reply, answer) = oneshot::channel();
         self.inbox.try_send(Input::Propose { group, data, reply }).map_err(|_| ProposeError::Dropped)?;
-        // The thread ended while it held the proposal.
+        // The thread ended before it answered the proposal.
         answer.await.unwrap_or(Err(ProposeError::Unknown))
     }
 
-    /// Linearizable read of the group's machine, which must be an `M`. This host must lead the group; no entry is written.
+    /// Reads the group's state machine, of type `M`, linearizably. This host must lead the group. The read writes no log entry.
     ///
     /// # Errors
-    /// This host does not lead, loses its leadership in the meantime, or has stopped.
+    /// Returns an error if this host does not lead, loses the leadership in the meantime, or has stopped.
     pub async fn read<M: StateMachine, R: Send + 'static>(
         &self,
         group: u64,
@@ -239,10 +239,10 @@ impl Handle {
         answer.await.unwrap_or(Err(ReadError::Unavailable))
     }
 
-    /// Waits until a read would see everything written before this call; a [`Handle::read`] without a result.
+    /// Waits until a read on this host reflects all writes acknowledged before the call. Works like [`Handle::read`] without a result.
     ///
     /// # Errors
-    /// See [`Handle::read`].
+    /// Returns the errors of [`Handle::read`].
     pub async fn read_barrier(&self, group: u64) -> Result<(), ReadError> {
         let (tell, answer) = oneshot::channel();
         let read: ReadReply = Box::new(move |machine| {
@@ -252,10 +252,10 @@ impl Handle {
         answer.await.unwrap_or(Err(ReadError::Unavailable))
     }
 
-    /// Reads this host's own copy, independent of the leader. The data was committed, but may be outdated.
+    /// Reads the copy of the state machine on this host without contacting the leader. The data is committed but may be outdated.
     ///
     /// # Errors
-    /// The host has stopped or is overloaded.
+    /// Returns an error if the host has stopped or is overloaded.
     pub async fn peek<M: StateMachine, R: Send + 'static>(
         &self,
         group: u64,
@@ -266,54 +266,56 @@ impl Handle {
         answer.await.unwrap_or(Err(ReadError::Unavailable))
     }
 
-    /// This host's view of a group; available even when the disk hangs.
+    /// Returns this host's status of a group, even while the disk hangs. Returns `None` for an unknown group.
     #[must_use]
     pub fn status(&self, group: u64) -> Option<GroupStatus> {
         self.status.get(&group).map(|status| status.borrow().clone())
     }
 
-    /// Status of all groups, by id.
+    /// Returns the status of all groups in the order of their ids.
     #[must_use]
     pub fn statuses(&self) -> Vec<GroupStatus> {
         self.status.values().map(|status| status.borrow().clone()).collect()
     }
 
-    /// Note of another host (its `HostConfig::note`). Returns `None` until it has greeted this one.
+    /// Returns the `HostConfig::note` of another host. Returns `None` until that host has connected to this host.
     #[must_use]
     pub fn note(&self, host: u64) -> Option<String> {
         self.notes.borrow().get(&host).cloned()
     }
 
-    /// All notes received so far, by host.
+    /// Returns a receiver for the notes of other hosts, by host id.
     #[must_use]
     pub fn notes(&self) -> watch::Receiver<BTreeMap<u64, String>> {
         self.notes.clone()
     }
 
-    /// Receiver for changes of [`Handle::status`].
+    /// Returns a receiver for changes of [`Handle::status`]. Returns `None` for an unknown group.
     #[must_use]
     pub fn watch(&self, group: u64) -> Option<watch::Receiver<GroupStatus>> {
         self.status.get(&group).cloned()
     }
 
-    /// Requests a transfer of a group's leadership; without effect unless this host leads it. The status shows the outcome.
+    /// Requests a transfer of a group's leadership to the host `to_host`. Does nothing unless this host leads. The status shows the
+    /// outcome.
     pub fn transfer_leader(&self, group: u64, to_host: u64) {
         let _ = self.inbox.try_send(Input::Transfer { group, to_host });
     }
 
-    /// Changes of role and leader from now on.
+    /// Returns a receiver for all later changes of role and leader.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<RoleChange> {
         self.events.subscribe()
     }
 
-    /// Returns true while the log cannot be written because the disk is full. The host then takes no part in the consensus.
+    /// Returns true while the log cannot be written because the disk is full. The host then takes no part in elections and replication.
     #[must_use]
     pub fn disk_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Ends the host, and returns when its port is free. Acknowledged data is not lost; proposals in progress are `Unknown`.
+    /// Stops the host, and returns when the port of the host is free. Acknowledged data is not lost. Proposals in progress end as
+    /// `Unknown`.
     pub async fn stop(&self) {
         self.cancel.cancel();
         self.failed().await;
@@ -321,7 +323,7 @@ impl Handle {
         self.tasks.wait().await;
     }
 
-    /// Waits until the host has ended. Returns `None` if it was stopped, otherwise the reason why it could not continue.
+    /// Waits until the host has ended. Returns `None` if the host was stopped, otherwise the reason of the failure.
     pub async fn failed(&self) -> Option<String> {
         let mut fate = self.fate.clone();
         let last = fate.wait_for(|fate| *fate != HostState::Running).await.map(|fate| fate.clone());

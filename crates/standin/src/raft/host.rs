@@ -1,4 +1,4 @@
-//! Start of a host: its state is recovered from disk before any request is answered.
+//! Start of a Raft host: the host recovers its state from disk before it answers any request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -28,29 +28,30 @@ use super::wal::{Batch, RecoverError, Recovered, Wal};
 use super::worker::{End, Worker};
 use crate::log::NodeLog;
 
-/// Capacity of the thread's queue; proposals beyond it are `Dropped`.
+/// Capacity of the input queue of the host's thread. Proposals beyond this number fail as `Dropped`.
 const INBOX: usize = 16 << 10;
 
-/// Reason why a host does not start.
+/// Reason why a Raft host does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("`{}` is locked by another process", .0.display())]
     Locked(PathBuf),
     #[error("`{}`: {source}", dir.display())]
     Io { dir: PathBuf, source: io::Error },
-    /// The log does not match the configuration, or is damaged.
+    /// The log is damaged or belongs to another configuration.
     #[error("{0}")]
     Log(String),
 }
 
-/// Running set of groups; see [`Host::start`].
+/// Raft host with all its groups; see [`Host::start`].
 pub struct Host;
 
 impl Host {
-    /// Recovers every group from disk, then starts the host's thread and links. Must be called within a tokio runtime.
+    /// Recovers all groups from disk, then starts the host's thread and links. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The directory cannot be used, is locked by another process, or has a log that is damaged or belongs to another host.
+    /// Returns an error if the directory cannot be used or is locked by another process. A log that is damaged or of another host is an
+    /// error too.
     pub fn start(config: HostConfig, groups: Vec<GroupConfig>) -> Result<Handle, StartError> {
         let HostConfig { id, dir, listener, peers, note, timing, log_limit, log, observer } = config;
         let io = |source| StartError::Io { dir: dir.clone(), source };
@@ -135,7 +136,7 @@ impl Host {
     }
 }
 
-/// Takes the directory's lock, held until the file is closed. Returns `None` when another process holds it.
+/// Locks the directory until the returned file is closed. Returns `None` if another process holds the lock.
 fn lock(path: &std::path::Path) -> io::Result<Option<Flock<File>>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -153,7 +154,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Recovers a group from its log and its newest snapshot.
+    /// Recovers a group from the log and the newest snapshot of the group.
     fn open(&self, config: GroupConfig, known: Recovered, saved: Option<Saved>, repair: &mut Batch) -> Result<Group, String> {
         let GroupConfig { id, peers, first_leader, mut machine } = config;
         let Recovered { mut hard, mut base, mut entries } = known;
@@ -169,7 +170,7 @@ impl Opening<'_> {
             if matches {
                 entries.retain(|entry| entry.index > saved.index);
             } else {
-                // The snapshot was received from the leader, and the process ended before the log recorded it.
+                // The leader sent the snapshot, and the process ended before the log recorded the snapshot.
                 entries.clear();
                 if hard.term < saved.term {
                     (hard.term, hard.vote) = (saved.term, 0);

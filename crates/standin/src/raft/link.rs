@@ -1,9 +1,9 @@
 //! Messages between hosts over plain TCP.
 //!
-//! A link has one direction: each host dials every other one and only writes. The accepting side only reads, after it has answered the
-//! greeting with one byte. Greeting: `magic | kind u8 | from u64 | to u64 | cluster u64 | note length u16 | note`. Frame: `length u32 |
+//! A link has one direction: each host connects to every other host and only writes. The accepting side answers the greeting with one byte,
+//! and only reads after that. Greeting: `magic | kind u8 | from u64 | to u64 | cluster u64 | note length u16 | note`. Frame: `length u32 |
 //! group u64 | message`, where length counts group and message. A snapshot has its own connection, acknowledged by one byte, so that
-//! heartbeats do not wait behind it.
+//! heartbeats do not wait behind a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,14 +29,14 @@ use crate::log::NodeLog;
 const MAGIC: &[u8; 8] = b"CRRAFT1\n";
 const GREETING: usize = 33;
 const ACCEPTED: u8 = 1;
-/// Largest accepted frame; only snapshots come near it.
+/// Largest accepted frame in bytes. Only snapshots reach a size near this limit.
 const FRAME_LIMIT: usize = 256 << 20;
-/// Capacity of a link's queue in batches. A link that is too slow loses messages, which Raft sends again.
+/// Capacity of the queue of a link, in batches of messages. A link that is too slow loses messages, and Raft sends them again.
 const QUEUE: usize = 1024;
 const QUEUE_BYTES: usize = 64 << 20;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(80);
-/// Time without progress after which an established link is replaced.
+/// Time without progress after which the host replaces an established link.
 const STUCK: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,10 +45,10 @@ enum Kind {
     Snapshot,
 }
 
-/// State shared by all tasks of the network.
+/// State that all network tasks of a host share.
 struct Shared {
     id: u64,
-    /// Cluster id, checked in greetings: a port may have belonged to another cluster shortly before.
+    /// Id of the cluster, compared in greetings. A port may have belonged to another cluster shortly before.
     cluster: u64,
     note: String,
     inbox: SyncSender<Input>,
@@ -58,7 +58,7 @@ struct Shared {
     log: NodeLog,
 }
 
-/// Links of the host, used from its thread; never blocks.
+/// Outgoing links of a host to all other hosts. The methods are called on the host's thread and never block.
 pub(super) struct HostLinks {
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
@@ -72,7 +72,7 @@ struct Link {
     up: Arc<AtomicBool>,
     waiting: Arc<AtomicUsize>,
     pending: Vec<u8>,
-    /// Pairs (group, peer) of the messages in `pending`.
+    /// Pairs of group and peer to which the messages in `pending` are addressed.
     meant: BTreeSet<(u64, u64)>,
 }
 
@@ -83,14 +83,14 @@ pub(super) struct NetworkConfig {
     pub(super) note: String,
     pub(super) inbox: SyncSender<Input>,
     pub(super) cancel: CancellationToken,
-    /// All tasks of the network, awaited at the end.
+    /// Tracker of all network tasks. The stop of the host waits for these tasks.
     pub(super) tasks: TaskTracker,
     pub(super) observer: Arc<dyn HostObserver>,
     pub(super) log: NodeLog,
 }
 
 impl HostLinks {
-    /// Listens and begins to dial. Must be called within a tokio runtime.
+    /// Starts to listen and to connect to all other hosts. Must be called within a tokio runtime.
     pub(super) fn start(config: NetworkConfig) -> io::Result<Self> {
         let NetworkConfig { id, listener, peers, note, inbox, cancel, tasks, observer, log } = config;
         let mut hasher = blake3::Hasher::new();
@@ -123,7 +123,7 @@ impl HostLinks {
         Ok(Self { shared, runtime, links, lost: BTreeSet::new() })
     }
 
-    /// Queues a message, sent by the next [`HostLinks::flush`].
+    /// Queues a message to a host. The next [`HostLinks::flush`] sends the message.
     pub(super) fn send(&mut self, group: u64, host: u64, message: &Message) {
         let Some(link) = self.links.get_mut(&host) else { return };
         let kind = kind_name(message.get_msg_type());
@@ -140,7 +140,7 @@ impl HostLinks {
         }
     }
 
-    /// Passes queued messages to the links. Returns the pairs (group, peer) whose messages were lost.
+    /// Passes all queued messages to the links. Returns the pairs of group and peer whose messages were lost.
     pub(super) fn flush(&mut self) -> BTreeSet<(u64, u64)> {
         for (host, link) in &mut self.links {
             if link.pending.is_empty() {
@@ -161,7 +161,7 @@ impl HostLinks {
     }
 }
 
-/// TiKV's names of message types in its metrics.
+/// Returns TiKV's name of a message type, as in its metrics.
 fn kind_name(kind: MessageType) -> &'static str {
     match kind {
         MessageType::MsgAppend => "append",
@@ -193,7 +193,7 @@ fn encode(out: &mut Vec<u8>, group: u64, message: &Message) -> io::Result<()> {
     Ok(())
 }
 
-/// Greets the host at the other end and waits for its acknowledgement.
+/// Connects to the host at `address`, sends the greeting, and waits for the acknowledgement.
 async fn dial(address: &str, host: u64, kind: Kind, shared: &Shared) -> io::Result<TcpStream> {
     let greet = async {
         let mut stream = TcpStream::connect(address).await?;
@@ -214,7 +214,7 @@ async fn dial(address: &str, host: u64, kind: Kind, shared: &Shared) -> io::Resu
     timeout(STUCK, greet).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Task that maintains the link to one host.
+/// Task that maintains the outgoing link to one host.
 struct Dialer {
     host: u64,
     address: String,
@@ -265,7 +265,7 @@ impl Dialer {
         }
     }
 
-    /// Writes batches until the link breaks.
+    /// Writes batches to the connection until it breaks. Returns the error.
     async fn carry(&mut self, mut stream: TcpStream) -> io::Error {
         let (mut reader, mut writer) = stream.split();
         let mut silence = [0];
@@ -280,7 +280,7 @@ impl Dialer {
                         Err(_) => return io::ErrorKind::TimedOut.into(),
                     }
                 }
-                // The other side never writes, so a read only detects its end.
+                // The remote side never writes, so a read only detects the end of the connection.
                 read = reader.read(&mut silence) => {
                     return read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
                 }
@@ -335,7 +335,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                     let _ = cancel.run_until_cancelled(serve(stream, shared)).await;
                 });
             } else {
-                // Probably out of file descriptors, so accepting again at once would only fail again.
+                // The process has probably no free file descriptor, so an immediate retry fails too.
                 sleep(LONGEST_PAUSE).await;
             }
         }
@@ -343,7 +343,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let _ = cancel.run_until_cancelled(accepting).await;
 }
 
-/// Reads one accepted connection to its end.
+/// Reads the frames of one accepted connection until the connection ends.
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     let Ok(Ok((greeting, note))) = timeout(STUCK, read_greeting(&mut stream)).await else { return };
     let Some((kind, from)) = understand(&greeting, &shared) else { return };
@@ -357,7 +357,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     while let Ok((group, message)) = read_frame(&mut stream).await {
         let input = Input::Step { group, message: Box::new(message) };
         match kind {
-            // A host that is too slow loses messages, as on a network.
+            // A host that is too slow loses messages, as on a real network.
             Kind::Messages => {
                 if let Err(TrySendError::Disconnected(_)) = shared.inbox.try_send(input) {
                     return;

@@ -1,8 +1,8 @@
 //! Consensus host: many Raft groups in one process, with one log on disk.
 //!
-//! One thread owns all groups. It takes queued inputs, steps the groups, and writes all their new entries in one frame with one fdatasync.
-//! Only then does it send messages that promise persistence, apply committed entries and answer. An answered proposal is on the disks of a
-//! majority. Membership is static. See [`Host::start`].
+//! One thread owns all groups. It takes queued inputs, steps the groups, and writes all new entries of the groups in one frame with one
+//! fdatasync. Only after that does the thread send messages that promise persistence, apply committed entries and answer requests. An
+//! answered proposal is on the disks of a majority. Membership is static. See [`Host::start`].
 
 mod checkpoint;
 mod config;

@@ -1,4 +1,4 @@
-//! Group states on disk: files `snap-<group>-<index>`, put in place by a rename. Only the newest file of a group is used.
+//! Snapshots of group states on disk: files `snap-<group>-<index>`, completed by a rename. Only the newest file of a group is used.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use super::wal::write_whole;
 
 const MAGIC: &[u8; 8] = b"CRSNAP1\n";
 
-/// Machine's state after the entry `index`.
+/// State of a group's state machine after the log entry `index`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Saved {
     pub(super) index: u64,
@@ -21,7 +21,7 @@ fn path(dir: &Path, group: u64, index: u64) -> PathBuf {
     dir.join(format!("snap-{group}-{index}"))
 }
 
-/// Writes and syncs a snapshot.
+/// Writes a snapshot of a group to disk and syncs the file.
 pub(super) fn save(dir: &Path, group: u64, saved: &Saved) -> io::Result<()> {
     let mut body = Vec::with_capacity(saved.data.len() + 24);
     body.extend(group.to_le_bytes());
@@ -34,7 +34,7 @@ pub(super) fn save(dir: &Path, group: u64, saved: &Saved) -> io::Result<()> {
     write_whole(&path(dir, group, saved.index), &bytes).map(drop)
 }
 
-/// Removes the snapshots of a group below `index`.
+/// Removes the snapshots of a group that are older than log entry `index`.
 pub(super) fn remove_older(dir: &Path, group: u64, index: u64) -> io::Result<()> {
     for (found, at, path) in list(dir)? {
         if found == group && at < index {
@@ -47,7 +47,7 @@ pub(super) fn remove_older(dir: &Path, group: u64, index: u64) -> io::Result<()>
 /// Loads the newest snapshot of every group.
 ///
 /// # Errors
-/// One of them is damaged. They are renamed into place only when complete, so the disk has lost data.
+/// Returns an error if a snapshot is damaged. Snapshots are renamed into place only when complete, so the disk has lost data.
 pub(super) fn load_all(dir: &Path) -> io::Result<BTreeMap<u64, Saved>> {
     let mut newest: BTreeMap<u64, (u64, PathBuf)> = BTreeMap::new();
     for (group, index, path) in list(dir)? {

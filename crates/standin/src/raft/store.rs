@@ -1,4 +1,4 @@
-//! Log of one group as the consensus crate reads it: in memory, mirroring the log on disk.
+//! Log of one group, as the Raft library reads it: a copy in memory of the log on disk.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::util::limit_size;
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 
-/// Index at which a new group begins on every peer, as in TiKV: its first election is for term 6, its first entry is 6.
+/// Log index at which a new group begins on every peer, as in TiKV. The first election is for term 6, and the first entry has index 6.
 pub(super) const FIRST_INDEX: u64 = 5;
 pub(super) const FIRST_TERM: u64 = 5;
 
@@ -15,10 +15,10 @@ pub(super) const FIRST_TERM: u64 = 5;
 pub(super) struct GroupStore {
     hard: HardState,
     conf: ConfState,
-    /// Index and term of the entry before the first one in memory.
+    /// Index and term of the entry before the first entry in memory.
     base: (u64, u64),
     entries: VecDeque<Entry>,
-    /// Snapshot for a peer that is behind `base`.
+    /// Snapshot to send to a peer that lacks entries before `base`.
     snapshot: Option<Snapshot>,
     wanted: Cell<bool>,
 }
@@ -61,7 +61,7 @@ impl GroupStore {
         index.checked_sub(self.base.0 + 1).and_then(|place| usize::try_from(place).ok())
     }
 
-    /// Appends entries, dropping conflicting older ones.
+    /// Appends entries to the log. Removes older entries that conflict with the new ones.
     pub(super) fn append(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first() else { return };
         if let Some(place) = self.place(first.get_index()) {
@@ -70,7 +70,7 @@ impl GroupStore {
         self.entries.extend(entries);
     }
 
-    /// Restarts behind a snapshot received from the leader.
+    /// Empties the log and restarts it after a snapshot received from the leader.
     pub(super) fn install(&mut self, index: u64, term: u64) {
         self.base = (index, term);
         self.entries.clear();
@@ -80,7 +80,7 @@ impl GroupStore {
         }
     }
 
-    /// Removes entries up to `index`, but keeps the newest `keep` bytes of them for peers that are slightly behind.
+    /// Removes the entries up to `index`, except the newest `keep` bytes of these entries. Peers that are slightly behind still need them.
     pub(super) fn compact(&mut self, index: u64, keep: u64) {
         let Some(mut place) = self.place(index + 1) else { return };
         place = place.min(self.entries.len());
@@ -100,12 +100,12 @@ impl GroupStore {
         }
     }
 
-    /// Entries above `index`.
+    /// Returns the entries with an index above `index`.
     pub(super) fn above(&self, index: u64) -> impl Iterator<Item = &Entry> {
         self.entries.iter().skip_while(move |entry| entry.get_index() <= index)
     }
 
-    /// Returns true once after Raft has requested a snapshot that does not exist yet.
+    /// Returns true if Raft has requested a snapshot that does not exist yet. Returns true once per request.
     pub(super) fn take_wanted(&self) -> bool {
         self.wanted.take()
     }

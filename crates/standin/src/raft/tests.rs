@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::log::{LogLevel, LogStyle, NodeLog};
 
-/// State machine that keeps all commands, in order.
+/// State machine that stores all commands in their order.
 #[derive(Default)]
 struct Journal(Vec<String>);
 
@@ -77,14 +77,14 @@ impl Trio {
         self.running.remove(&host).unwrap().stop().await;
     }
 
-    /// Waits until a host's view of a group satisfies the condition.
+    /// Waits until the status of a group on a host satisfies the condition `wanted`, and returns the status.
     async fn until(&self, host: u64, group: u64, wanted: impl FnMut(&GroupStatus) -> bool) -> GroupStatus {
         let mut status = self.running[&host].watch(group).unwrap();
         let outcome = timeout(Duration::from_secs(20), status.wait_for(wanted)).await;
         outcome.unwrap_or_else(|_| panic!("host {host}: {:?}", self.running[&host].status(group))).unwrap().clone()
     }
 
-    /// Host that serves a group.
+    /// Returns the handle of the host that leads and serves a group.
     async fn leader(&self, group: u64) -> Handle {
         let any = self.running.keys().next().unwrap();
         loop {
@@ -101,8 +101,8 @@ impl Trio {
         }
     }
 
-    /// Writes like a client: repeats while the command was not applied. On a busy machine, a leader may lose its role during the write.
-    /// The journal of the next leader then shows whether the command was applied; each text is written once.
+    /// Writes `text` like a client, and retries as long as the command was not applied. If a leader loses its role during the write, the
+    /// journal of the next leader shows whether the command was applied. Each text is therefore written once.
     async fn write(&self, group: u64, text: &str) -> Vec<u8> {
         loop {
             match self.leader(group).await.propose(group, text.as_bytes().to_vec()).await {
@@ -118,7 +118,7 @@ impl Trio {
         }
     }
 
-    /// Reads the journal from the leader, and repeats if the leader loses its role.
+    /// Reads the journal from the leader. Repeats the read if the leader loses its role.
     async fn read(&self, group: u64) -> Vec<String> {
         loop {
             if let Ok(lines) = self.leader(group).await.read(group, |journal: &Journal| journal.0.clone()).await {
@@ -184,7 +184,7 @@ async fn two_of_three_hosts_continue_and_one_alone_does_not() {
     let alone = trio.leader(4).await;
     let other = *trio.running.keys().find(|host| **host != alone.id()).unwrap();
     trio.stop(other).await;
-    // This host still believes that it leads. The proposal ends without help from outside, with an unknown outcome.
+    // This host still treats itself as the leader. The proposal ends without outside help and with an unknown outcome.
     let outcome = timeout(Duration::from_secs(20), alone.propose(4, b"c".to_vec())).await.unwrap();
     assert_eq!(outcome, Err(ProposeError::Unknown));
     assert_eq!(alone.propose(4, b"d".to_vec()).await, Err(ProposeError::NotLeader { leader_host: None }));
@@ -202,7 +202,7 @@ async fn peer_behind_the_compacted_log_gets_a_snapshot() {
     (1..=3).for_each(|host| trio.start(host));
     trio.write(12, "first").await;
     trio.stop(1).await;
-    // Another group must neither prevent the compaction nor lose data by it.
+    // The other group must neither prevent the compaction nor lose data in the compaction.
     trio.write(4, "beside").await;
     let mut written = 1;
     while trio.leader(12).await.status(12).unwrap().truncated.0 < 100 {
@@ -214,7 +214,7 @@ async fn peer_behind_the_compacted_log_gets_a_snapshot() {
     let caught_up = trio.until(1, 12, |status| status.applied >= last).await;
     assert!(caught_up.truncated.0 >= 100, "by a snapshot: {caught_up:?}");
     assert_eq!(trio.lines(1, 12).await.len(), written);
-    // The received snapshot is on this disk.
+    // The received snapshot is on the disk of this host.
     for host in [1, 2, 3] {
         trio.stop(host).await;
     }

@@ -1,4 +1,4 @@
-//! Write-ahead log: one for all groups of a host, with one frame and one fdatasync per batch.
+//! Write-ahead log of a Raft host: one log for all groups, with one frame and one fdatasync per batch.
 //!
 //! A segment `log-<n>` is a sequence of frames `magic u32 | length u32 | checksum u64 | records`, little-endian. The checksum (of length
 //! and records) is the first 8 bytes of their BLAKE3 hash. A record is `kind u8 | group u64 | length u32 | body`. Every frame is synced
@@ -18,20 +18,20 @@ use super::store::{FIRST_INDEX, FIRST_TERM};
 
 const MAGIC: u32 = 0x314c_5243;
 const HEAD: usize = 16;
-/// Format version in the first record of a segment, beside the host's id.
+/// Version of the log format. The first record of a segment contains the version and the host id.
 const VERSION: u8 = 1;
 const ENTRY: u8 = 1;
 const HARD: u8 = 2;
 const BASE: u8 = 3;
 const HOST: u8 = 4;
 
-/// Reason why the log did not accept a batch.
+/// Reason why a batch was not appended to the log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AppendError {
-    /// Not written; may succeed when there is space again.
+    /// The batch is not written because the disk is full. A later attempt may succeed.
     #[error("no space left")]
     Full,
-    /// The contents of the disk are uncertain.
+    /// The write failed, and the contents of the disk are uncertain.
     #[error("{0}")]
     Broken(#[source] io::Error),
 }
@@ -46,7 +46,7 @@ pub(super) enum RecoverError {
     Foreign { path: PathBuf, found: u64, expected: u64 },
 }
 
-/// Recovered data of a group.
+/// Data of a group recovered from the log: hard state, entries, and the index and term before the first entry.
 #[derive(Debug, Clone)]
 pub(super) struct Recovered {
     pub(super) hard: HardState,
@@ -61,7 +61,7 @@ impl Default for Recovered {
     }
 }
 
-/// Records to be written as one frame.
+/// Records that are written to the log as one frame.
 #[derive(Debug, Default)]
 pub(super) struct Batch(Vec<u8>);
 
@@ -74,7 +74,7 @@ impl Batch {
         self.record(HARD, group, &hard.write_to_bytes().unwrap_or_default());
     }
 
-    /// Records that the group's log continues behind this index.
+    /// Adds a record: the log of the group continues after `index`.
     pub(super) fn base(&mut self, group: u64, index: u64, term: u64) {
         let mut body = index.to_le_bytes().to_vec();
         body.extend(term.to_le_bytes());
@@ -103,7 +103,7 @@ impl Batch {
     }
 }
 
-/// Length of a body, far below 4 GiB because of the size limit of messages.
+/// Returns the length of a record body. Message size limits keep the length far below 4 GiB.
 fn length(body: &[u8]) -> u32 {
     u32::try_from(body.len()).unwrap_or(u32::MAX)
 }
@@ -122,15 +122,15 @@ pub(super) struct Wal {
     host: u64,
     number: u64,
     file: File,
-    /// Offset of the next frame.
+    /// Offset in the segment file at which the next frame is written.
     end: u64,
-    /// Free space of a simulated disk in tests, in bytes.
+    /// Free bytes of a simulated disk in tests; `None` means no limit.
     #[cfg(test)]
     pub(super) room: Option<u64>,
 }
 
 impl Wal {
-    /// Opens the newest segment of `dir`, or creates the first one.
+    /// Opens the newest segment in `dir` or creates the first one. Returns the log and the recovered data by group id.
     pub(super) fn open(dir: &Path, host: u64) -> Result<(Self, BTreeMap<u64, Recovered>), RecoverError> {
         let mut segments = Vec::new();
         for file in fs::read_dir(dir)? {
@@ -178,7 +178,7 @@ impl Wal {
         self.end
     }
 
-    /// Writes one frame and syncs it. Afterwards either the whole batch is on disk, or nothing of it.
+    /// Writes a batch as one frame and syncs the file. After the error `Full`, no part of the batch is on disk.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<usize, AppendError> {
         let frame = batch.frame();
         match self.write(&frame) {
@@ -187,7 +187,7 @@ impl Wal {
                 Ok(frame.len())
             }
             Err(error) if is_full(&error) => {
-                // Removes a partly written frame; otherwise a shorter one written later would have its remains behind it.
+                // Removes a partly written frame. Otherwise its rest would follow a shorter frame that is written later.
                 self.file.set_len(self.end).map_err(AppendError::Broken)?;
                 Err(AppendError::Full)
             }
@@ -209,7 +209,7 @@ impl Wal {
         self.file.sync_data()
     }
 
-    /// Replaces the log by one that contains only `carry`.
+    /// Replaces the log by a new segment that contains only the batch `carry`.
     pub(super) fn rotate(&mut self, carry: &Batch) -> io::Result<()> {
         let number = self.number + 1;
         let (file, end) = create(&self.dir, number, self.host, carry)?;
@@ -258,7 +258,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<File> {
     outcome
 }
 
-/// Reads a whole segment. Returns the groups, and the end of the last complete frame.
+/// Reads a whole segment. Returns the recovered data by group id, and the end offset of the last complete frame.
 fn replay(bytes: &[u8], path: &Path, host: u64) -> Result<(BTreeMap<u64, Recovered>, usize), RecoverError> {
     let damaged = |offset, why| RecoverError::Damaged { path: path.to_owned(), offset, why };
     let mut groups = BTreeMap::new();
@@ -290,7 +290,7 @@ fn replay(bytes: &[u8], path: &Path, host: u64) -> Result<(BTreeMap<u64, Recover
     Ok((groups, at))
 }
 
-/// Records of the frame at `at`, if it is complete.
+/// Returns the records of the frame at offset `at`, or `None` if the frame is not complete.
 fn frame_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     let head = bytes.get(at..at + HEAD)?;
     let (magic, head) = head.split_first_chunk::<4>()?;
@@ -363,7 +363,7 @@ mod tests {
         batch
     }
 
-    /// Reopens the log; returns (index, term) of the recovered entries.
+    /// Reopens the log in `dir`. Returns index and term of each recovered entry.
     fn reopen(dir: &Path) -> Result<Vec<(u64, u64)>, RecoverError> {
         let (_, groups) = Wal::open(dir, 1)?;
         Ok(groups.get(&4).map(|group| group.entries.iter().map(|e| (e.index, e.term)).collect()).unwrap_or_default())

@@ -1,4 +1,5 @@
-//! Thread of the host: takes queued inputs, steps the groups, writes one frame, and then does what Raft permits after the write.
+//! Thread of a Raft host. Each turn takes queued inputs, steps the groups, writes one frame, and does the work that Raft permits after the
+//! write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -23,13 +24,13 @@ use super::snapshot::{self, Saved};
 use super::wal::{AppendError, Batch, Wal, is_full};
 use crate::log::NodeLog;
 
-/// Largest number of inputs per batch.
+/// Largest number of queued inputs that one turn takes.
 const TAKE: usize = 1024;
 
-/// Reason why the thread ends.
+/// Reason why the thread of a host ends.
 pub(super) enum End {
     Stopped,
-    /// The host cannot continue.
+    /// The host cannot continue, for example because its disk fails.
     Failed(String),
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Worker {
     pub(super) dir: PathBuf,
     pub(super) hosts: usize,
     pub(super) groups: BTreeMap<u64, Group>,
-    /// Groups with changes since they were last processed.
+    /// Ids of the groups that have changed since they were last processed.
     pub(super) dirty: BTreeSet<u64>,
     pub(super) incoming: Receiver<Input>,
     pub(super) wal: Wal,
@@ -48,7 +49,7 @@ pub(super) struct Worker {
     pub(super) connected: BTreeSet<u64>,
     pub(super) heard: BTreeSet<u64>,
     pub(super) notes: watch::Sender<BTreeMap<u64, String>>,
-    /// Inputs that arrived while the disk was full and must not be lost.
+    /// Inputs that arrived while the disk was full and that must not be lost.
     pub(super) deferred: Vec<Input>,
     pub(super) checkpoint: Checkpoint,
     pub(super) saver: SyncSender<Job>,
@@ -165,8 +166,8 @@ impl Worker {
         }
     }
 
-    /// Starts the first election of a new cluster without an election time-out: the designated peer campaigns as soon as it can exchange
-    /// messages with a quorum.
+    /// Starts the first election of a new group without an election timeout. The designated peer campaigns as soon as this host can
+    /// exchange messages with a quorum.
     fn campaign_if_new(&mut self) {
         let reachable = self.connected.intersection(&self.heard).count() + 1;
         if reachable * 2 <= self.hosts {
@@ -176,13 +177,13 @@ impl Worker {
             if group.node.raft.state != StateRole::Follower {
                 continue;
             }
-            // Raft refuses the campaign only if it cannot be won.
+            // Raft refuses the campaign only if the campaign cannot succeed.
             let _ = group.node.campaign();
             self.dirty.insert(group.id);
         }
     }
 
-    /// Works until no group has anything left to do.
+    /// Processes all changed groups, and repeats until no group has work left.
     fn turn(&mut self) -> Result<(), End> {
         let mut touched = BTreeSet::new();
         loop {
@@ -194,7 +195,7 @@ impl Worker {
                     readies.push((id, ready));
                 }
             }
-            // A leader's entries may be sent while its own disk still writes them.
+            // A leader may send entries while its own disk still writes them.
             let mut lost = self.network.flush();
             if readies.is_empty() {
                 self.report_lost(lost);
@@ -206,7 +207,7 @@ impl Worker {
             }
             for (id, ready) in readies {
                 let Some(group) = self.groups.get_mut(&id) else { continue };
-                // If only the commit index changed, it waits for the next frame, because it may be lost.
+                // A change of the commit index alone waits for the next frame, because a crash may lose the commit index.
                 group.hard_waits |= !must_sync && ready.hs().is_some();
                 let began = Instant::now();
                 let applied = group.finish(ready, &mut self.network);
@@ -226,7 +227,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes the `Ready` of a group. Adds to the batch the data that must be on disk before the group continues.
+    /// Takes the `Ready` of a group. Adds to `batch` the data that must be on disk before the group continues.
     fn collect(&mut self, id: u64, batch: &mut Batch) -> Result<Option<Ready>, End> {
         let Some(group) = self.groups.get_mut(&id) else { return Ok(None) };
         group.issue_reads();
@@ -239,7 +240,7 @@ impl Worker {
         let mut ready = group.node.ready();
         group.send(&ready.take_messages(), &mut self.network);
         if let Some(hard) = ready.hs() {
-            // Newer than the waiting hard state, which must not be written after it.
+            // This hard state is newer than the waiting one, which must not be written afterwards.
             group.hard_waits = false;
             batch.hard(id, hard);
         }
@@ -254,7 +255,7 @@ impl Worker {
         Ok(Some(ready))
     }
 
-    /// Writes a batch. While the disk is full, refuses work and tries again.
+    /// Writes a batch to the log. While the disk is full, refuses requests and retries the write.
     fn persist(&mut self, batch: &mut Batch) -> Result<(), End> {
         for group in self.groups.values_mut().filter(|group| group.hard_waits) {
             batch.hard(group.id, group.node.store().hard());
@@ -277,7 +278,7 @@ impl Worker {
         }
     }
 
-    /// Waits for one tick while the disk is full. The host neither sends to nor listens to its peers, which elect other leaders.
+    /// Waits for one tick while the disk is full. The host exchanges no messages with its peers, so the peers elect other leaders.
     fn wait_for_room(&mut self) -> Result<(), End> {
         if !self.full.swap(true, Ordering::Relaxed) {
             self.log.error("disk is full, the raft log cannot be written", &[("dir", &self.dir.display())]);
@@ -298,7 +299,7 @@ impl Worker {
                 Input::Propose { reply, .. } => drop(reply.send(Err(ProposeError::DiskFull))),
                 Input::Read { read, .. } => read(Err(ReadError::Unavailable)),
                 Input::Step { .. } | Input::Transfer { .. } => {}
-                // The groups are in the middle of a step, so only inputs that do not change them are handled now.
+                // The groups are in the middle of a step, so only inputs that do not change groups are handled here.
                 Input::Peek { group, read } => match self.groups.get(&group) {
                     Some(group) => read(Ok(&*group.machine)),
                     None => read(Err(ReadError::Unavailable)),
@@ -327,7 +328,7 @@ impl Worker {
     }
 }
 
-/// Creates a snapshot of the machine's current state, when Raft wants to send one.
+/// Creates a snapshot of the machine's current state if Raft has requested a snapshot.
 fn offer_snapshot(group: &mut Group) {
     let mut snapshot = Snapshot::default();
     snapshot.set_data(group.machine.snapshot().into());

@@ -39,14 +39,14 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     if parsed < Duration::from_millis(1) { Err(format!("`{text}` is shorter than a millisecond")) } else { Ok(parsed) }
 }
 
-/// Limit of a key.
+/// Rate limit of a key: number of allowed requests and length of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaRule {
     pub limit: u32,
     pub window_ms: u64,
 }
 
-/// Resolved settings.
+/// Settings of a rate limiter node, computed from its flags.
 #[derive(Debug, Clone)]
 pub struct LimiterSettings {
     pub id: String,
@@ -57,18 +57,18 @@ pub struct LimiterSettings {
     pub redis_timeout: Duration,
     pub heartbeat: Duration,
     pub time_to_live: Duration,
-    /// Interval between two checks of Redis.
+    /// Interval between two checks that Redis answers.
     pub look: Duration,
 }
 
-/// Shortest interval, which leaves Redis time for its work even at a small scale.
+/// Shortest interval between two checks of Redis. Even at a small scale, Redis has time for other requests.
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 impl LimiterSettings {
-    /// Checks the flags.
+    /// Creates the settings from the flags.
     ///
     /// # Errors
-    /// A flag is invalid; the message is for a person.
+    /// Returns an error with a readable message if a flag is invalid.
     pub fn new(args: Args) -> anyhow::Result<Self> {
         ensure!(args.scale > 0.0 && args.scale <= 10.0, "scale {} is not above 0 and at most 10", args.scale);
         ensure!(!args.id.is_empty() && !args.id.contains(char::is_whitespace), "`{}` cannot name a node", args.id);

@@ -1,4 +1,4 @@
-//! API of the node. Endpoints that need Redis answer 503 while Redis does not respond.
+//! HTTP API of a rate limiter node. Endpoints that need Redis answer 503 while Redis is unreachable.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,15 +18,15 @@ use super::link::LinkError;
 use super::metrics::{LimiterMetrics, QuotaCheck, ScrapeState};
 use super::quota_store::{Counter, QuotaStore, RegisteredNode};
 
-/// Longest key in bytes.
+/// Largest length of a rate limit key in bytes.
 const LONGEST_KEY: usize = 256;
 
-/// State of a node for its handlers.
+/// State of a rate limiter node that all HTTP handlers share.
 pub struct LimiterNode {
     pub settings: LimiterSettings,
     pub books: QuotaStore,
     pub metrics: LimiterMetrics,
-    /// Registry, and number of keys, according to the last heartbeat.
+    /// Nodes of the registry and number of keys, as read by the last heartbeat.
     pub known: watch::Receiver<(Vec<RegisteredNode>, usize)>,
 }
 
@@ -56,9 +56,9 @@ impl IntoResponse for LinkError {
     }
 }
 
-/// Reason why a request is refused.
+/// Reason why a node refuses a request.
 enum Refusal {
-    /// The request is invalid.
+    /// The request is invalid, with an error text.
     Bad(String),
     Redis(LinkError),
 }
@@ -130,12 +130,12 @@ async fn check(State(node): State<Arc<LimiterNode>>, asked: Result<Json<CheckBod
     Ok((status, headers, Json(answer)).into_response())
 }
 
-/// Rounds up, so that a client that waits this long is not too early.
+/// Converts a duration to whole seconds, rounded up. A client that waits this long is never too early.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// Health of this node: whether it reaches Redis, independent of other nodes.
+/// Returns the health of this node: whether this node reaches Redis. The state of other nodes does not matter.
 async fn health(State(node): State<Arc<LimiterNode>>) -> Response {
     let view = node.books.link().view();
     let reachable = view.is_reachable();
@@ -184,7 +184,7 @@ async fn counters(State(node): State<Arc<LimiterNode>>) -> Result<Json<Value>, L
     Ok(Json(json!({ "counters": counters })))
 }
 
-/// Keys whose next request would be refused.
+/// Lists the keys whose next request would be refused.
 async fn blocks(State(node): State<Arc<LimiterNode>>) -> Result<Json<Value>, LinkError> {
     let counters = node.books.counters().await?;
     let blocked = counters.into_iter().filter(|counter| counter.held >= u64::from(counter.rule.limit));
@@ -202,7 +202,7 @@ async fn limits(State(node): State<Arc<LimiterNode>>) -> Result<Json<Value>, Lin
 
 #[derive(Deserialize)]
 struct ResetQuery {
-    /// `?forget=true`: forgets the allowed requests as well.
+    /// True for `?forget=true`: the reset also removes the allowed requests from the journal.
     #[serde(default)]
     forget: bool,
 }

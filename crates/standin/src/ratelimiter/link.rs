@@ -1,6 +1,6 @@
-//! Connection to Redis, maintained by a task that reconnects, and the last known state of Redis.
+//! Connection to Redis with the last known state of Redis. A task maintains the connection and reconnects.
 //!
-//! Requests never wait for a connection. Without a connection every request to Redis fails at once, and the node refuses.
+//! Requests never wait for a connection. Without a connection, every request to Redis fails at once and the node refuses its clients.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::args::LimiterSettings;
 use crate::log::NodeLog;
 
-/// Reason why Redis did not answer.
+/// Reason why a request to Redis failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LinkError {
     #[error("redis is unreachable: {0}")]
@@ -21,13 +21,13 @@ pub enum LinkError {
     Refused(String),
 }
 
-/// This node's view of Redis.
+/// State of Redis as this node knows it.
 #[derive(Clone)]
 pub struct RedisView {
-    /// Current connection; `None` if Redis is unreachable.
+    /// Current connection to Redis; `None` if Redis is unreachable.
     connection: Option<MultiplexedConnection>,
     pub since: Instant,
-    /// Reason why Redis is unreachable.
+    /// Reason why Redis is unreachable; `None` if Redis is reachable.
     pub problem: Option<String>,
 }
 
@@ -44,15 +44,15 @@ pub struct Link {
     address: String,
     timeout: Duration,
     view: watch::Sender<RedisView>,
-    /// Notified when a request suggests that Redis is unreachable.
+    /// Notified when a failed request suggests that Redis is unreachable.
     doubt: Notify,
 }
 
 impl Link {
-    /// Creates the link.
+    /// Creates the link without a connection.
     ///
     /// # Errors
-    /// The address is invalid.
+    /// Returns an error if the address of Redis is invalid.
     pub fn new(settings: &LimiterSettings) -> anyhow::Result<Self> {
         let client = Client::open(format!("redis://{}/", settings.redis))?;
         let timeout = settings.redis_timeout;
@@ -70,11 +70,11 @@ impl Link {
         self.view.subscribe()
     }
 
-    /// Sends a request on the current connection.
+    /// Sends a request to Redis on the current connection.
     ///
     /// # Errors
-    /// There is no connection, it broke, no answer came in time, or Redis refused. Unless there was no connection, the request may have
-    /// been executed.
+    /// Returns an error if the connection is missing or breaks, the answer is late, or Redis refuses. Unless the connection was missing,
+    /// Redis may have executed the request.
     pub async fn ask<T>(&self, question: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>) -> Result<T, LinkError> {
         let view = self.view();
         let Some(mut connection) = view.connection else {
@@ -90,8 +90,7 @@ impl Link {
         }
     }
 
-    /// Maintains the connection: checks whether Redis still answers, at intervals of `look` and at once after a failed request. Never
-    /// returns.
+    /// Maintains the connection to Redis. Checks the connection at intervals of `look` and after each failed request. Never returns.
     pub async fn keep(&self, look: Duration, log: &NodeLog) {
         loop {
             let connection = self.view.borrow().connection.clone();
@@ -114,12 +113,12 @@ impl Link {
                     });
                 }
             }
-            // A timeout is the normal case.
+            // A timeout of this wait is the normal case.
             let _ = tokio::time::timeout(look, self.doubt.notified()).await;
         }
     }
 
-    /// Checks the given connection, or opens a new one.
+    /// Checks the given connection to Redis, or opens a new connection for `None`. Returns the working connection.
     async fn look(&self, connection: Option<MultiplexedConnection>) -> Result<MultiplexedConnection, String> {
         let mut connection = match connection {
             Some(connection) => connection,
@@ -129,7 +128,7 @@ impl Link {
                 connected.map_err(|_| self.silence())?.map_err(|error| self.words(&error))?
             }
         };
-        // A server that is still loading its data accepts connections but cannot serve.
+        // A Redis server that is still loading data accepts connections but cannot serve.
         redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| self.words(&error))?;
         Ok(connection)
     }
@@ -147,7 +146,7 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_timeout() || error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
 }
 
-/// Error message of Redis, or of the connection.
+/// Returns the error message of Redis or of the connection.
 fn words_of(error: &RedisError) -> String {
     if error.is_connection_refusal() {
         return "connection refused".into();

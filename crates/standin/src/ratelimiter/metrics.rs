@@ -1,19 +1,19 @@
-//! Counters of a node in Prometheus' text format.
+//! Metrics of a rate limiter node in the text format of Prometheus.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::tikv::metrics::{Histogram, MetricsPage};
 
-/// Bounds of the histogram in seconds.
+/// Upper bounds of the buckets of the latency histogram, in seconds.
 const BOUNDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Result of a check.
+/// Result of the check of one request against its rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaCheck {
     Allowed,
     Blocked,
-    /// Redis gave no answer.
+    /// Redis did not answer the check.
     Error,
 }
 
@@ -32,11 +32,11 @@ impl Default for LimiterMetrics {
     }
 }
 
-/// State at the time of the scrape.
+/// Values that are read at the time of a scrape.
 #[derive(Debug, Clone, Default)]
 pub struct ScrapeState {
     pub redis_up: bool,
-    /// Ids of the nodes of the registry as last read, with true for each node that is up.
+    /// Ids of the registered nodes as last read, each with true if the node is up.
     pub nodes: Vec<(String, bool)>,
     pub active_counters: usize,
 }
@@ -52,7 +52,7 @@ impl LimiterMetrics {
         self.duration.observe(took);
     }
 
-    /// Page of `/metrics`.
+    /// Returns the text of the page `/metrics`.
     #[must_use]
     pub fn render(&self, now: &ScrapeState) -> String {
         let mut page = MetricsPage::default();

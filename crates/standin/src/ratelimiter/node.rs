@@ -1,4 +1,4 @@
-//! Lifecycle of one node.
+//! Lifecycle of one rate limiter node.
 
 use std::fmt::Display;
 use std::future::IntoFuture as _;
@@ -18,13 +18,13 @@ use super::metrics::LimiterMetrics;
 use super::quota_store::{QuotaStore, RegisteredNode};
 use crate::log::{LogLevel, LogStyle, NodeLog};
 
-/// Longest wait for requests in progress at a graceful end.
+/// Longest time that a graceful end waits for requests in progress.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-/// Runs until killed. An error is logged as one FATAL line.
+/// Runs the rate limiter node until the process ends. An error is logged as one FATAL line.
 ///
 /// # Errors
-/// The node cannot start. The error has been logged.
+/// Returns an error, which is already logged, if the node cannot start.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let log = NodeLog::stderr(LogStyle::Plain, LogLevel::Info);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -57,7 +57,7 @@ async fn serve(args: Args, log: &NodeLog) -> anyhow::Result<()> {
     tokio::spawn(heartbeats(Arc::clone(&node), log.clone(), found));
 
     let listener = listener.tap_io(|stream| {
-        // Small answers must not wait for the acknowledgement of the previous one.
+        // Small answers must not wait for the TCP acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
     });
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -77,7 +77,7 @@ async fn serve(args: Args, log: &NodeLog) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps the node in the registry, and reads the list of nodes. A restored connection is used at once.
+/// Renews the registration of the node and reads the list of nodes, at intervals and after each reconnection to Redis.
 async fn heartbeats(node: Arc<LimiterNode>, log: NodeLog, found: watch::Sender<(Vec<RegisteredNode>, usize)>) {
     let registered_at = jiff::Timestamp::now().to_string();
     let mut redis = node.books.link().watch();
@@ -99,12 +99,12 @@ async fn heartbeats(node: Arc<LimiterNode>, log: NodeLog, found: watch::Sender<(
             // A dropped sender means that the node ends.
             let _ = redis.wait_for(|view| view.is_reachable() != reachable).await;
         };
-        // The heartbeat continues in both cases.
+        // The heartbeat continues after success and after failure.
         let _ = timeout(node.settings.heartbeat, back).await;
     }
 }
 
-/// Logs nodes that joined or left.
+/// Logs which nodes joined or left between two reads of the registry.
 fn tell(log: &NodeLog, before: &[RegisteredNode], now: &[RegisteredNode]) {
     for member in now {
         let was = before.iter().find(|known| known.id == member.id).map(|known| known.up);

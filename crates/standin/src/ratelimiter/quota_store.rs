@@ -1,4 +1,4 @@
-//! Typed requests of the limiter to Redis.
+//! Typed requests of a rate limiter node to Redis.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use super::args::{LimiterSettings, QuotaRule};
 use super::link::{Link, LinkError};
 use super::script::{self, PREFIX};
 
-/// Result of a request.
+/// Decision about one request of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaDecision {
     pub allowed: bool,
-    /// Number of entries in the window, including this request if it was allowed.
+    /// Number of entries in the window of the key, including this request if it was allowed.
     pub count: u64,
     pub limit: u64,
     /// Time that a blocked request has to wait; `None` means forever.
     pub wait: Option<Duration>,
-    /// Time until the oldest entry leaves the window.
+    /// Time until the oldest entry leaves the window of the key.
     pub rest: Duration,
 }
 
-/// Key with its number of requests and its rule.
+/// Rate limit key with its number of requests and its rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counter {
     pub key: String,
-    /// Number of requests that the nodes have allowed within the window.
+    /// Number of requests that the nodes have allowed within the window, according to the journal.
     pub count: u64,
-    /// Number of entries in Redis within the window, which decides.
+    /// Number of entries in the window in Redis. This number decides about further requests.
     pub held: u64,
     pub rule: QuotaRule,
 }
 
-/// Node of the registry.
+/// Rate limiter node as listed in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredNode {
     pub id: String,
@@ -81,7 +81,7 @@ impl QuotaStore {
     /// Counts a request for `key` if it is allowed. `rule` applies if no rule was set manually for the key.
     ///
     /// # Errors
-    /// No answer: the request may have been counted, and must not be allowed.
+    /// Returns an error if Redis does not answer. The request may have been counted, and must not be allowed.
     pub async fn check(&self, node: &str, key: &str, rule: QuotaRule) -> Result<QuotaDecision, LinkError> {
         let mut call = self.check.key(of("window", key));
         call.key(of("journal", key)).key(of("sequence", key)).key(name("keys")).key(name("limits"));
@@ -97,10 +97,10 @@ impl QuotaStore {
         })
     }
 
-    /// All keys in use, in order.
+    /// Returns all keys in use, in order.
     ///
     /// # Errors
-    /// No answer.
+    /// Returns an error if Redis does not answer.
     pub async fn counters(&self) -> Result<Vec<Counter>, LinkError> {
         let mut call = self.counters.key(name("keys"));
         call.key(name("limits")).arg(PREFIX);
@@ -111,11 +111,11 @@ impl QuotaStore {
         Ok(counters)
     }
 
-    /// Resets the window of a key to the requests that the nodes have allowed; with `all`, forgets those as well. Returns the number of
-    /// entries before and after, or `None` for an unknown key.
+    /// Resets the window of a key to the requests that the nodes have allowed. With `all`, forgets these requests as well. Returns the
+    /// number of entries before and after, or `None` for an unknown key.
     ///
     /// # Errors
-    /// No answer.
+    /// Returns an error if Redis does not answer.
     pub async fn reset(&self, key: &str, all: bool) -> Result<Option<(u64, u64)>, LinkError> {
         let mut call = self.reset.key(of("window", key));
         call.key(of("journal", key)).key(name("keys")).arg(key).arg(if all { "all" } else { "window" });
@@ -123,10 +123,10 @@ impl QuotaStore {
         Ok(if let [before, after] = answer[..] { Some((before, after)) } else { None })
     }
 
-    /// Manually set rules, in order of their keys.
+    /// Returns the manually set rules, in the order of their keys.
     ///
     /// # Errors
-    /// No answer.
+    /// Returns an error if Redis does not answer.
     pub async fn rules(&self) -> Result<Vec<(String, QuotaRule)>, LinkError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(name("limits"));
@@ -141,17 +141,17 @@ impl QuotaStore {
     /// Sets the rule of a key.
     ///
     /// # Errors
-    /// No answer: the rule may have been set.
+    /// Returns an error if Redis does not answer. The rule may have been set nevertheless.
     pub async fn set_rule(&self, key: &str, rule: QuotaRule) -> Result<(), LinkError> {
         let mut call = self.limit.key(name("keys"));
         call.key(name("limits")).arg(key).arg(rule.limit).arg(rule.window_ms);
         self.link.ask(async |redis| call.invoke_async(redis).await).await
     }
 
-    /// Registers the node, or renews its registration.
+    /// Registers this node in Redis, or renews its registration.
     ///
     /// # Errors
-    /// No answer.
+    /// Returns an error if Redis does not answer.
     pub async fn heartbeat(&self, settings: &LimiterSettings, registered_at: &str) -> Result<(), LinkError> {
         let mut call = self.heartbeat.key(of("nodes", &settings.id));
         let ttl = u64::try_from(settings.time_to_live.as_millis()).unwrap_or(u64::MAX);
@@ -162,17 +162,17 @@ impl QuotaStore {
     /// Removes the node from the list of present nodes.
     ///
     /// # Errors
-    /// No answer.
+    /// Returns an error if Redis does not answer.
     pub async fn leave(&self, id: &str) -> Result<(), LinkError> {
         let mut command = redis::cmd("DEL");
         command.arg(of("nodes", id));
         self.link.ask(async |redis| command.query_async(redis).await).await
     }
 
-    /// All nodes that ever registered, in order.
+    /// Returns all nodes that ever registered, in order.
     ///
     /// # Errors
-    /// No answer.
+    /// Returns an error if Redis does not answer.
     pub async fn members(&self) -> Result<Vec<RegisteredNode>, LinkError> {
         let mut call = self.nodes.key(name("members"));
         call.arg(PREFIX);

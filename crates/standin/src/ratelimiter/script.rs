@@ -13,12 +13,12 @@
 
 pub const PREFIX: &str = "ratelimiter";
 
-/// Script that counts a request if it is allowed. `KEYS`: window, journal, sequence, keys, limits. `ARGV`: key, node, limit, `window_ms`,
-/// the last two being the default rule. Returns `{allowed, count, limit, window_ms, wait_ms, rest_ms}`: the time that a blocked request has
-/// to wait (-1 = forever), and the time until the oldest entry leaves.
+/// Redis script that counts a request if the request is allowed. `KEYS`: window, journal, sequence, keys, limits. `ARGV`: key, node, limit,
+/// `window_ms`, where the last two are the default rule. Returns `{allowed, count, limit, window_ms, wait_ms, rest_ms}`. `wait_ms` is the
+/// time that a blocked request has to wait (-1 means forever). `rest_ms` is the time until the oldest entry leaves.
 ///
-/// An entry leaves when it is *older* than the window. Two entries exactly one window apart (in milliseconds) therefore still share a
-/// window, and rounding never allows one request too many.
+/// An entry leaves when it is *older* than the window. Two entries exactly one window apart, in milliseconds, therefore still share a
+/// window. Rounding never allows one request too many.
 pub(crate) const CHECK: &str = r"
 local key, node, limit, window = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local set = redis.call('HGET', KEYS[5], key)
@@ -50,8 +50,8 @@ for place = 1, 3 do redis.call('PEXPIRE', KEYS[place], window + 1000) end
 return {1, count + 1, limit, window, 0, leaves(0)}
 ";
 
-/// Script that lists counters. `KEYS`: keys, limits. `ARGV`: prefix. Returns `{key, journal, window, limit, window_ms}` of every key that
-/// is in use or has a rule of its own. Removes keys that were not used for a long time.
+/// Redis script that lists counters. `KEYS`: keys, limits. `ARGV`: prefix. Returns `{key, journal, window, limit, window_ms}` of every key
+/// that is in use or has a rule of its own. Removes keys without use for a long time.
 pub(crate) const COUNTERS: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -81,8 +81,8 @@ end
 return found
 ";
 
-/// Script that resets a window. `KEYS`: window, journal, keys. `ARGV`: key, and `all` to forget the allowed requests as well. Returns the
-/// number of entries before and after, or nothing for an unknown key.
+/// Redis script that resets a window. `KEYS`: window, journal, keys. `ARGV`: key, and `all` to forget the allowed requests as well. Returns
+/// the number of entries before and after. Returns an empty answer for an unknown key.
 pub const RESET: &str = r"
 local seen = redis.call('HGET', KEYS[3], ARGV[1])
 if not seen then return {} end
@@ -99,7 +99,7 @@ end
 return {before, redis.call('ZCARD', KEYS[1])}
 ";
 
-/// Script that sets a rule. `KEYS`: keys, limits. `ARGV`: key, limit, `window_ms`.
+/// Redis script that sets the rule of a key. `KEYS`: keys, limits. `ARGV`: key, limit, `window_ms`.
 pub const LIMIT: &str = r"
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 local time = redis.call('TIME')
@@ -108,7 +108,7 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %d %d', tonumber(ARGV[2])
 return 1
 ";
 
-/// Script that registers a node. `KEYS`: node, members. `ARGV`: id, address, `registered_at`, time to live (ms).
+/// Redis script that registers a node. `KEYS`: node, members. `ARGV`: id, address, `registered_at`, time to live in milliseconds.
 pub(crate) const HEARTBEAT: &str = r"
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'address', ARGV[2], 'registered_at', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -116,7 +116,7 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 return 1
 ";
 
-/// Script that lists nodes. `KEYS`: members. `ARGV`: prefix. Returns `{id, address, registered_at, up}` of every node.
+/// Redis script that lists nodes. `KEYS`: members. `ARGV`: prefix. Returns `{id, address, registered_at, up}` of every node.
 pub const NODES: &str = r"
 local found = {}
 local members = redis.call('HGETALL', KEYS[1])

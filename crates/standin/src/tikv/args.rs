@@ -1,4 +1,4 @@
-//! Flags and configuration file of a store.
+//! Flags and configuration file of a TiKV store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ fn parse_store(text: &str) -> Result<(u64, String), String> {
         .ok_or_else(|| format!("`{text}` is not of the form `ID=host:port` with an id above 0"))
 }
 
-/// Parses a size: `512MiB`, `512MB` (the original's units are binary in both spellings) or `536870912`.
+/// Parses a size in bytes such as `512MiB`, `512MB` or `536870912`. Units are binary in both spellings, as in TiKV.
 fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -96,7 +96,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
 }
 
-/// Resolved settings.
+/// Settings of a TiKV store, combined from flags and configuration file.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
     pub store_id: u64,
@@ -117,10 +117,10 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
-    /// Combines flags and configuration file.
+    /// Creates the settings from flags and the configuration file.
     ///
     /// # Errors
-    /// A flag or the configuration file is invalid; the message is for a person.
+    /// Returns an error with a readable message if a flag or the configuration file is invalid.
     pub fn new(args: Args) -> anyhow::Result<Self> {
         let file = match &args.config {
             Some(path) => read_config(path)?,
@@ -158,7 +158,7 @@ impl StoreSettings {
     }
 }
 
-/// Periods of the original, multiplied by one factor.
+/// Periods of TiKV, multiplied by one factor.
 #[derive(Debug, Clone, Copy)]
 pub struct StorePeriods {
     pub scale: f64,
@@ -170,7 +170,7 @@ impl StorePeriods {
         Duration::from_secs_f64(seconds * self.scale)
     }
 
-    /// Raft timing with half of the scaled tick: at a scale of 0.05 an election takes a quarter to half a second.
+    /// Returns the Raft timing. The tick is half of the scaled tick, so an election takes a quarter to half a second at a scale of 0.05.
     #[must_use]
     pub fn raft(self) -> raft::RaftTiming {
         raft::RaftTiming::scaled(self.scale / 2.0)
@@ -186,15 +186,15 @@ impl StorePeriods {
         self.scaled(60.0)
     }
 
-    /// Silence after which a peer is reported to PD as down.
+    /// Returns the time without a message after which a peer is reported to PD as down.
     #[must_use]
     pub fn max_peer_down(self) -> Duration {
         self.scaled(600.0)
     }
 }
 
-/// Reads the subset of TOML that a store's configuration uses: sections, and `key = value` on one line. Returns dotted keys. Unknown keys
-/// are accepted, since the file may be a real store's.
+/// Reads the subset of TOML that a store's configuration uses: sections, and `key = value` on one line. Returns the values by dotted key.
+/// Unknown keys are accepted, since the file may belong to a real TiKV store.
 fn read_config(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("invalid configuration file `{}`", path.display()))?;
     parse_config(&text).with_context(|| format!("invalid configuration file `{}`", path.display()))

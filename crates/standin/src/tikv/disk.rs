@@ -1,4 +1,4 @@
-//! Disk capacity of the store.
+//! Disk capacity of a TiKV store.
 
 use std::fs;
 use std::io;
@@ -9,23 +9,23 @@ use nix::sys::statvfs::statvfs;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Disk usage in bytes, as a store reports it.
+/// Disk usage of a store in bytes, as reported to PD.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     pub capacity: u64,
-    /// Space left of the capacity after everything in the data directory, limited by the file system; at 0 writes are refused.
+    /// Capacity minus all files in the data directory, at most the free space of the file system. At 0 the store refuses writes.
     pub available: u64,
-    /// Space used by the store itself.
+    /// Space in bytes used by files of the store itself.
     pub used: u64,
-    /// Part of `used` that is log, not state.
+    /// Space in bytes of `used` that belongs to the log, not to the state.
     pub log: u64,
 }
 
-/// Data directory and its capacity.
+/// Data directory of a store, with the capacity of the directory.
 #[derive(Debug, Clone)]
 pub struct Disk {
     dir: PathBuf,
-    /// Subfolder of `dir` that belongs to the store.
+    /// Subfolder of `dir` that contains only files of the store.
     own: PathBuf,
     capacity: Option<u64>,
 }
@@ -36,10 +36,10 @@ impl Disk {
         Self { dir: dir.to_owned(), own: own.to_owned(), capacity }
     }
 
-    /// Measures the usage.
+    /// Measures the disk usage.
     ///
     /// # Errors
-    /// The file system cannot be queried.
+    /// Returns an error if the file system cannot be queried.
     pub fn measure(&self) -> io::Result<DiskUsage> {
         let system = statvfs(&self.dir)?;
         let capacity = self.capacity.unwrap_or_else(|| system.blocks() * system.fragment_size());
@@ -56,7 +56,7 @@ impl Disk {
         Ok(DiskUsage { capacity, available: capacity.saturating_sub(all).min(free), used, log })
     }
 
-    /// Measures repeatedly, forever. A failed measurement leaves the last value unchanged.
+    /// Measures the disk usage at the interval `every`, forever. A failed measurement leaves the last value unchanged.
     pub async fn keep(self, every: Duration, usage: watch::Sender<DiskUsage>) {
         let mut round = interval(every.clamp(Duration::from_millis(50), Duration::from_secs(1)));
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,7 +70,8 @@ impl Disk {
     }
 }
 
-/// Calls `each` for every file. Files that disappear in the meantime are skipped, since the log may be compacted concurrently.
+/// Calls `each` with path and size of every file below `dir`. Skips files that disappear in the meantime, since the log may be compacted
+/// concurrently.
 fn walk(dir: &Path, each: &mut dyn FnMut(&Path, u64)) -> io::Result<()> {
     for file in fs::read_dir(dir)? {
         let path = file?.path();

@@ -1,4 +1,4 @@
-//! Key-value API on the client port. Any store accepts any key and finds the leader.
+//! Key-value API on the client port of a store. Any store accepts any key and forwards the request to the leader.
 //!
 //! `GET`, `PUT`, `DELETE /kv/{key}` and `POST /kv/{key}/cas` with `{"expect": string | null, "value": string}`. Every error states whether
 //! the command was applied: 503 and 507 mean certainly not, 504 means unknown.
@@ -23,13 +23,13 @@ use super::metrics::KvOperation;
 use super::store::Store;
 use crate::raft::{ProposeError, ReadError};
 
-/// Largest accepted value.
+/// Largest accepted value in bytes.
 const VALUE_LIMIT: usize = 1 << 20;
-/// Longest accepted key, in bytes.
+/// Longest accepted key in bytes.
 const KEY_LIMIT: usize = 4096;
-/// Number of retries of a read without an answer.
+/// Number of times that a read without an answer is repeated.
 const AGAIN: u32 = 2;
-/// Header of a request that another store forwarded; it is not forwarded again.
+/// Header of a request that another store has forwarded. Such a request is not forwarded again.
 const FORWARDED: &str = "x-store-forwarded";
 
 pub fn router(store: Arc<Store>) -> Router {
@@ -47,7 +47,7 @@ struct Cas {
     value: String,
 }
 
-/// Request of a client, with the data needed to forward it.
+/// Request of a client, with the data needed to forward the request.
 struct Request {
     region: u64,
     key: String,
@@ -59,14 +59,14 @@ struct Request {
     forwarded: bool,
 }
 
-/// Result of one attempt.
+/// Result of one attempt to execute a client's request.
 enum Attempt {
     Answered(Response),
-    /// Certainly without effect; worth another attempt when the leader is known again.
+    /// The attempt had no effect, and a new attempt is useful when the leader is known again.
     NotLeader(&'static str),
-    /// A read got no answer: it had no effect, and another store may answer it at once.
+    /// A read got no answer. The read had no effect, and another store may answer it at once.
     Again(&'static str),
-    /// Possibly applied, now or later.
+    /// The command may be applied, now or later.
     Unknown(String),
 }
 
@@ -99,7 +99,7 @@ async fn compare_and_put(
     ask(&store, key, KvOperation::CompareAndSwap, Some(command), (Method::POST, uri, headers), body).await
 }
 
-/// Error that states that nothing was applied.
+/// Creates an error response which states that the command was not applied.
 fn refuse(status: StatusCode, error: &str) -> Response {
     (status, axum::Json(json!({ "error": error, "applied": false }))).into_response()
 }
@@ -119,7 +119,7 @@ async fn ask(
     let region = store.layout.region_of(&key);
     let forwarded = headers.contains_key(FORWARDED);
     let request = Request { region, key, command, operation, method, path, body, forwarded };
-    // Long enough for a transfer of leadership, not for an election.
+    // This time is long enough for a transfer of leadership, but not for an election.
     let patience = if request.forwarded { Duration::ZERO } else { store.settings.clock.raft().tick * 5 };
     let began = Instant::now();
     let mut again = AGAIN;
@@ -145,8 +145,7 @@ async fn ask(
     }
 }
 
-/// Waits until this store's information about the region's leader changes. The wait ends after one tick, or after `left` if that is
-/// shorter.
+/// Waits until this store learns about a change of the region's leader. The wait ends after one tick, or after `left` if that is shorter.
 async fn wait_for_news(store: &Store, region: u64, left: Duration) {
     let Some(mut status) = store.raft.watch(region) else { return };
     let known = {
@@ -154,7 +153,7 @@ async fn wait_for_news(store: &Store, region: u64, left: Duration) {
         (status.term, status.leader_host, status.serving)
     };
     let news = status.wait_for(|now| (now.term, now.leader_host, now.serving) != known);
-    // The information may have changed between the attempt and this call, so the wait is limited to one tick.
+    // The leader may have changed between the attempt and this call, so the wait is limited to one tick.
     let pause = store.settings.clock.raft().tick.min(left);
     tokio::select! {
         _ = news => {}
@@ -168,7 +167,7 @@ async fn attempt(store: &Store, request: &Request) -> Attempt {
         Some(leader) if leader == store.settings.store_id => here(store, request).await,
         Some(leader) if !request.forwarded => forward(store, request, leader).await,
         Some(_) => Attempt::NotLeader("not the leader"),
-        // A store whose log cannot be written does not learn of a leader.
+        // A store with a full disk takes no part in Raft, so the store learns of no leader.
         None if request.command.is_some() && store.raft.disk_full() => {
             store.metrics.request(request.operation, Duration::ZERO, Some("err_disk_full"));
             Attempt::Answered(refuse(StatusCode::INSUFFICIENT_STORAGE, "disk full"))
@@ -180,7 +179,7 @@ async fn attempt(store: &Store, request: &Request) -> Attempt {
     }
 }
 
-/// Time limit of this store's own part: a leader without a quorum notices that within two election time-outs.
+/// Returns the time limit of an attempt on this store. A leader without a quorum notices the loss within two election timeouts.
 fn limit(store: &Store) -> Duration {
     store.settings.clock.raft().election() * 4
 }
@@ -245,7 +244,7 @@ async fn write_here(store: &Store, region: u64, command: &KvCommand) -> (Attempt
 async fn forward(store: &Store, request: &Request, leader: u64) -> Attempt {
     let Some(address) = store.raft.note(leader) else { return Attempt::NotLeader("the leader's address is not known yet") };
     let marks = [(FORWARDED, "1"), (header::CONTENT_TYPE.as_str(), "application/octet-stream")];
-    // Longer than the leader's own limit, so that an answer of the leader arrives in time even at that limit.
+    // This limit is longer than that of the leader, so that a late answer of the leader still arrives.
     let limit = limit(store) + store.settings.clock.raft().election();
     let target = (address.as_str(), request.path.as_str());
     let outcome = tokio::select! {
@@ -269,8 +268,8 @@ async fn forward(store: &Store, request: &Request, leader: u64) -> Attempt {
     }
 }
 
-/// Waits until another store leads the region, and then for two more ticks, in which the old leader may still answer. An old leader that is
-/// stopped would not answer for a long time.
+/// Waits until another store leads the region, and then for two more ticks, in which the old leader may still answer. A stopped old leader
+/// would not answer for a long time.
 async fn deposed(store: &Store, region: u64, leader: u64) {
     let Some(mut status) = store.raft.watch(region) else { return std::future::pending().await };
     let _ = status.wait_for(|status| status.leader_host.is_some_and(|host| host != leader)).await;

@@ -1,4 +1,4 @@
-//! HTTP client of a store, for other stores and PD, with connections kept alive.
+//! HTTP client of a store for requests to other stores and PD. Connections are kept alive.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
-/// Largest accepted answer.
+/// Largest accepted answer in bytes.
 const ANSWER_LIMIT: usize = 8 << 20;
 
-/// Reason why there is no answer.
+/// Reason why an HTTP request got no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The request certainly did not arrive.
@@ -24,7 +24,7 @@ pub enum CallError {
     NoAnswer(String),
 }
 
-/// Complete answer.
+/// Complete HTTP answer: status and body.
 #[derive(Debug, Clone)]
 pub struct StatusResponse {
     pub status: StatusCode,
@@ -47,7 +47,7 @@ impl StatusClient {
     /// Sends one request to `http://{address}{path}`, and waits at most `limit` for the complete answer.
     ///
     /// # Errors
-    /// There is no answer; the variant says whether the request can have had an effect.
+    /// Returns an error if no answer arrives. The variant of the error says whether the request may have had an effect.
     pub async fn call(
         &self,
         method: Method,
@@ -73,10 +73,10 @@ impl StatusClient {
         timeout(limit, exchange).await.unwrap_or_else(|_| Err(CallError::NoAnswer(format!("no answer within {} ms", limit.as_millis()))))
     }
 
-    /// Posts JSON and returns the answer's body.
+    /// Sends JSON in a POST request, and returns the body of the answer.
     ///
     /// # Errors
-    /// There is no answer, or its status is not 200.
+    /// Returns an error if no answer arrives, or if the status is not 200.
     pub async fn post_json(&self, address: &str, path: &str, body: Vec<u8>, limit: Duration) -> Result<Bytes, CallError> {
         let json = [(header::CONTENT_TYPE.as_str(), "application/json")];
         let answer = self.call(Method::POST, (address, path), &json, body.into(), limit).await?;
@@ -88,7 +88,7 @@ impl StatusClient {
     }
 }
 
-/// Formats an error with its causes in one line, since hyper's own text is not specific.
+/// Formats an error and its causes in one line, since the text of hyper's errors alone is not specific.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Identity of a data directory: a store keeps its id and its map of regions forever.
+//! Identity of a data directory. A store never changes its id and its map of regions.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,10 +14,10 @@ pub struct Ident {
 }
 
 impl Ident {
-    /// Compares the identity with that of the directory, or writes it into a new one.
+    /// Compares this identity with the identity in the directory `dir`. A new directory gets this identity.
     ///
     /// # Errors
-    /// The directory cannot be used, or belongs to another store.
+    /// Returns an error if the directory cannot be used or belongs to another store.
     pub fn claim(&self, dir: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make the data directory `{}`", dir.display()))?;
         let path = dir.join("store.json");

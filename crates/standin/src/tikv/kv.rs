@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::raft::StateMachine;
 
-/// Command of a client. Encoded, it is an entry of the region's log.
+/// Command of a client on a key. In encoded form, the command is an entry of the region's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KvCommand {
     Put {
@@ -16,7 +16,7 @@ pub enum KvCommand {
     Delete {
         key: String,
     },
-    /// Writes `value` if the key's current value is `expect` (`None` means that the key is absent).
+    /// Writes `value` if the current value of the key equals `expect`. `None` means that the key is absent.
     CompareAndPut {
         key: String,
         expect: Option<Bytes>,
@@ -24,11 +24,11 @@ pub enum KvCommand {
     },
 }
 
-/// Result of a command.
+/// Result of a client's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KvResult {
     Done,
-    /// The key has another value.
+    /// The compare-and-put found another value.
     Differs {
         present: Option<Bytes>,
     },
@@ -40,14 +40,14 @@ const COMPARE: u8 = 3;
 const DONE: u8 = 0;
 const DIFFERS: u8 = 1;
 
-/// Appends a field `length u32 | bytes`, with length 0xFFFF_FFFF for `None`.
+/// Appends a field `length u32 | bytes` to `out`. `None` is encoded as the length 0xFFFF_FFFF.
 fn push(out: &mut Vec<u8>, field: Option<&[u8]>) {
     let length = field.map_or(u32::MAX, |field| u32::try_from(field.len()).unwrap_or(u32::MAX - 1));
     out.extend(length.to_le_bytes());
     out.extend(field.unwrap_or_default());
 }
 
-/// Error: the bytes were not written by this code.
+/// Error of decoding: the bytes are not an encoded command or result.
 struct Unreadable;
 
 fn pull(rest: &mut &[u8]) -> Result<Option<Bytes>, Unreadable> {
@@ -119,7 +119,7 @@ impl KvResult {
         }
     }
 
-    /// Decodes an answer. Returns `None` if the bytes are no machine's answer.
+    /// Decodes a result. Returns `None` if the bytes are not an encoded result.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, mut rest) = bytes.split_first()?;
@@ -131,11 +131,11 @@ impl KvResult {
     }
 }
 
-/// Keys and values of a region.
+/// State machine of a region: its keys and values.
 #[derive(Debug, Default)]
 pub struct Kv {
     pairs: BTreeMap<String, Bytes>,
-    /// Size of all keys and values in bytes.
+    /// Total size of all keys and values, in bytes.
     bytes: u64,
 }
 
@@ -145,7 +145,7 @@ impl Kv {
         self.pairs.get(key).cloned()
     }
 
-    /// Number of keys, and the bytes of all keys and values.
+    /// Returns the number of keys, and the total size of all keys and values in bytes.
     #[must_use]
     pub fn size(&self) -> (u64, u64) {
         (self.pairs.len() as u64, self.bytes)
@@ -181,7 +181,7 @@ impl Kv {
 
 impl StateMachine for Kv {
     fn apply(&mut self, _index: u64, entry: &[u8]) -> Vec<u8> {
-        // Every store treats an unreadable entry in the same way: no change, and an unreadable answer.
+        // All stores treat an unreadable entry in the same way: the state does not change, and the answer is unreadable.
         KvCommand::decode(entry).map(|command| self.run(command).encode()).unwrap_or_default()
     }
 

@@ -1,27 +1,27 @@
 //! Assignment of keys to regions.
 //!
-//! An encoded key is one byte, the first of the key's BLAKE3 hash, followed by the key as the client wrote it. Regions split the encoded
-//! keys evenly by that byte, so that keys of any naming scheme spread over all regions.
+//! An encoded key consists of the first byte of the key's BLAKE3 hash and the key as the client wrote it. Regions divide the encoded keys
+//! evenly by the first byte, so keys of any naming scheme spread over all regions.
 
 use std::collections::BTreeMap;
 
 use crate::wire::Peer;
 
-/// Configuration version, like that of a real cluster after its first peers were placed; never changes.
+/// Configuration version of every region, as in a real cluster after the first peers were placed. Never changes.
 pub(crate) const CONF_VER: u64 = 5;
 
-/// Static map of regions, equal on all stores.
+/// Static map from keys to regions, equal on all stores.
 #[derive(Debug, Clone)]
 pub struct Layout {
     regions: u64,
     stores: Vec<u64>,
 }
 
-/// Region of the map.
+/// Region of the [`Layout`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
     pub id: u64,
-    /// First encoded key; empty means unbounded.
+    /// First encoded key of the region; empty means no lower bound.
     pub start: Vec<u8>,
     pub end: Vec<u8>,
     pub peers: Vec<Peer>,
@@ -30,7 +30,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// Store ids by peer id.
+    /// Returns the store id of each peer, by peer id.
     #[must_use]
     pub fn hosts(&self) -> BTreeMap<u64, u64> {
         self.peers.iter().map(|peer| (peer.id, peer.store_id)).collect()
@@ -38,24 +38,24 @@ impl Region {
 }
 
 impl Layout {
-    /// Creates the map; `regions` is 1 to 256.
+    /// Creates the map with 1 to 256 regions.
     #[must_use]
     pub fn new(regions: u16, stores: impl IntoIterator<Item = u64>) -> Self {
         Self { regions: u64::from(regions.clamp(1, 256)), stores: stores.into_iter().collect() }
     }
 
-    /// Region version, as if the regions had been created by splitting one.
+    /// Returns the version of every region, as if all regions had been created by splits of one region.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.regions
     }
 
-    /// Returns the id of the region at `place`. Ids are as PD would have assigned them: each region, followed by its peers.
+    /// Returns the id of the region at position `place`. As in PD, consecutive ids belong to a region and then to its peers.
     fn id(&self, place: u64) -> u64 {
         (place + 1) * (self.stores.len() as u64 + 1)
     }
 
-    /// First hash byte of the region at `place`.
+    /// Returns the first hash byte of the region at position `place`.
     fn bound(&self, place: u64) -> u64 {
         place * 256 / self.regions
     }
@@ -68,7 +68,7 @@ impl Layout {
         self.id(place)
     }
 
-    /// All regions in the order of their keys.
+    /// Returns all regions in the order of their keys.
     #[must_use]
     pub fn regions(&self) -> Vec<Region> {
         let edge = |place: u64| match u8::try_from(self.bound(place)) {
@@ -86,7 +86,7 @@ impl Layout {
     }
 }
 
-/// Upper-case hex, as PD prints keys.
+/// Formats a key in upper-case hex, as PD prints keys.
 #[must_use]
 pub fn hex(key: &[u8]) -> String {
     use std::fmt::Write as _;

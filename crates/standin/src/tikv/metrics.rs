@@ -1,24 +1,24 @@
-//! Counters and histograms of the store, with TiKV's names, labels and buckets (v8.5.7). Contains only measured values.
+//! Metrics of a store, with the names, labels and buckets of TiKV v8.5.7. Only measured values are included.
 
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Default bounds of the Prometheus client library.
+/// Default upper bounds of histogram buckets in the Prometheus client library, in seconds.
 const DEFAULT_BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Histogram of durations, by upper bound in seconds.
+/// Histogram of durations. The bounds of the buckets are in seconds.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: Vec<f64>,
-    /// Number of observations per bucket, not cumulative. The last bucket has no upper bound.
+    /// Number of observations in each bucket, not cumulative. The last bucket has no upper bound.
     counts: Vec<AtomicU64>,
     nanos: AtomicU64,
 }
 
 impl Histogram {
-    /// Bounds `start * 2^n` for n below `count`.
+    /// Creates a histogram with the bounds `start * 2^n` seconds for each n below `count`.
     fn exponential(start: f64, count: usize) -> Self {
         Self::new(std::iter::successors(Some(start), |bound| Some(bound * 2.0)).take(count).collect())
     }
@@ -42,7 +42,7 @@ impl Histogram {
     }
 }
 
-/// Client operation, as TiKV's raw API names it.
+/// Operation of a client, with the names of TiKV's raw API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvOperation {
     Get,
@@ -63,7 +63,7 @@ impl KvOperation {
         }
     }
 
-    /// The engine's name for the request.
+    /// Returns the name of the request type in metrics of the storage engine.
     const fn request(self) -> &'static str {
         match self {
             Self::Get => "snapshot",
@@ -72,7 +72,7 @@ impl KvOperation {
     }
 }
 
-/// Counters by label values. There are only a handful of series, so they are searched linearly, and counting allocates nothing.
+/// Counters by label values. A counter family has few series, so a linear search is sufficient and counting allocates no memory.
 #[derive(Debug, Default)]
 pub struct Counters(Mutex<Vec<(Vec<String>, u64)>>);
 
@@ -92,7 +92,7 @@ impl Counters {
     }
 }
 
-/// All counters of the store.
+/// All counters and histograms of a store.
 #[derive(Debug)]
 pub struct StoreMetrics {
     requests: Vec<Histogram>,
@@ -131,8 +131,8 @@ impl Default for StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// Counts a client's request that was answered by this store's own peer. `error` is TiKV's word for the reason of a failure, as in
-    /// `err_not_leader`.
+    /// Counts a client's request that the peer on this store has answered. `error` is TiKV's name for the reason of a failure, such as the
+    /// suffix of `err_not_leader`.
     pub fn request(&self, operation: KvOperation, took: Duration, error: Option<&str>) {
         let kind = operation.request();
         self.engine_requests.add(&[kind, "all"]);
@@ -147,22 +147,22 @@ impl StoreMetrics {
     }
 }
 
-/// Values read at the time of the scrape.
+/// Values that are read at the time of a scrape.
 #[derive(Debug, Default)]
 pub struct StoreGauges {
     pub regions: u64,
     pub leaders: u64,
     pub leader_missing: u64,
-    /// (type, bytes) of `tikv_store_size_bytes`.
+    /// Sizes in bytes by type, for the metric `tikv_store_size_bytes`.
     pub sizes: Vec<(&'static str, u64)>,
     pub slow_score: f64,
     pub version: String,
     pub hash: String,
-    /// Start time in Unix seconds.
+    /// Start time of the store in Unix seconds.
     pub started: i64,
 }
 
-/// Page in the text format.
+/// Metrics page in the text format of Prometheus.
 #[derive(Debug, Default)]
 pub(crate) struct MetricsPage(pub(crate) String);
 
@@ -209,7 +209,7 @@ impl MetricsPage {
 }
 
 impl StoreMetrics {
-    /// Page of `/metrics`.
+    /// Returns the text of the page `/metrics`.
     #[must_use]
     pub fn render(&self, now: &StoreGauges) -> String {
         let mut page = MetricsPage::default();
@@ -224,7 +224,7 @@ impl StoreMetrics {
         let name = "tikv_grpc_msg_duration_seconds";
         page.family(name, "histogram", "Bucketed histogram of grpc server messages");
         for (operation, histogram) in KvOperation::ALL.iter().zip(&self.requests) {
-            // As in the original, a series begins with its first observation.
+            // A series begins with its first observation, as in TiKV.
             if histogram.count() > 0 {
                 page.histogram(name, &[("type", operation.name()), ("priority", "unknown")], histogram);
             }
@@ -266,7 +266,7 @@ impl StoreMetrics {
         if self.pd.count() > 0 {
             page.histogram(name, &[("type", "store_heartbeat")], &self.pd);
         }
-        // A critical error ends the process, so the family never has a series.
+        // A critical error ends the process, so this family never has a series.
         page.family("tikv_critical_error_total", "counter", "Counter of critical error.");
     }
 }
@@ -308,7 +308,7 @@ fn process(page: &mut MetricsPage, now: &StoreGauges) {
     }
 }
 
-/// Resident memory in bytes, if the system provides it.
+/// Returns the resident memory of the process in bytes, if the system provides the number.
 fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;

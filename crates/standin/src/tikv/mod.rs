@@ -1,8 +1,8 @@
-//! `chaosrun node tikv`: a store.
+//! TiKV stand-in (`chaosrun node tikv`): one store.
 //!
-//! Its regions ([`layout`]) are Raft groups over a static set of stores ([`crate::raft`]), each a small key-value map ([`kv`]).
-//! Clients use HTTP at any store ([`front`]). Heartbeats inform PD ([`pd`]). The status port shows the same data as TiKV's ([`status`],
-//! [`metrics`]).
+//! The regions of a store ([`layout`]) are Raft groups over a static set of stores ([`crate::raft`]). Each region is a small key-value map
+//! ([`kv`]). Clients use HTTP at any store ([`front`]). Heartbeats inform PD ([`pd`]). The status port shows the same data as TiKV
+//! ([`status`], [`metrics`]).
 
 pub mod args;
 pub mod disk;

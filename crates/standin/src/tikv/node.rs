@@ -1,4 +1,4 @@
-//! Lifecycle of one store.
+//! Lifecycle of one TiKV store.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -27,13 +27,13 @@ use super::{front, pd, status};
 use crate::log::{LogLevel, LogStyle, NodeLog};
 use crate::raft::{GroupConfig, GroupStatus, Handle, Host, HostConfig, LOG_LIMIT};
 
-/// Longest wait for requests in progress at a graceful end.
+/// Longest time that a graceful end waits for requests in progress.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-/// Runs until killed. An error is logged as one FATAL line.
+/// Runs the store until the process ends. An error is logged as one FATAL line.
 ///
 /// # Errors
-/// The store cannot start, or its disk fails. The error has been logged.
+/// Returns an error, which is already logged, if the store cannot start or its disk fails.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let (settings, log) = match open(args) {
         Ok(opened) => opened,
@@ -66,10 +66,10 @@ fn bind(addr: &str) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves HTTP on a listener until `end`, then lets requests in progress finish.
+/// Serves HTTP on a listener until `end` is cancelled, then waits for requests in progress.
 fn serve_http(listener: TcpListener, router: axum::Router, end: CancellationToken) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
-        // Small answers must not wait for the acknowledgement of the previous one.
+        // Small answers must not wait for the TCP acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
     });
     let server = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned());
@@ -154,10 +154,10 @@ async fn serve(settings: StoreSettings, log: &NodeLog) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Number of rounds of transferring leaderships, one election time-out each, before the store ends in any case.
+/// Largest number of rounds, one election timeout each, in which an ending store transfers its leaderships.
 const EVICTIONS: usize = 4;
 
-/// Transfers leaderships away, so that clients need not wait for elections.
+/// Transfers all leaderships of the store to other stores, so that clients need not wait for elections.
 async fn evict_leaders(store: &Store) {
     for _ in 0..EVICTIONS {
         let leads: Vec<GroupStatus> = store.raft.statuses().into_iter().filter(GroupStatus::is_leader).collect();
@@ -167,7 +167,7 @@ async fn evict_leaders(store: &Store) {
         for (turn, status) in leads.iter().enumerate() {
             let others = status.peers.values().filter(|peer| peer.host != store.settings.store_id);
             let fit: Vec<u64> = others.filter(|peer| peer.recent_active && peer.state == "Replicate").map(|peer| peer.host).collect();
-            // In turn, so that the leaderships spread over the other stores.
+            // The targets take turns, so that the leaderships spread over the other stores.
             if let Some(to_store) = fit.get(turn % fit.len().max(1)) {
                 store.transfer(status, *to_store);
             }

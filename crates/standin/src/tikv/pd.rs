@@ -1,4 +1,4 @@
-//! Heartbeats to PD, and PD's orders in the answers. Without PD the store continues to serve.
+//! Heartbeats of a store to PD, and execution of PD's orders. Without PD, the store continues to serve.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::wire::{Orders, Peer, RegionHeartbeat, RegionHeartbeats, StoreHeartbea
 
 const MEBI: u64 = 1 << 20;
 
-/// Client of PD.
+/// Client of PD for the heartbeats of a store.
 pub struct PdClient {
     store: Arc<Store>,
-    /// Index of the endpoint that answered last.
+    /// Index of the PD endpoint that answered last.
     current: AtomicUsize,
-    /// False from a failed heartbeat until the next successful one.
+    /// False from a failed heartbeat until the next successful heartbeat.
     reachable: AtomicBool,
 }
 
-/// Starts the heartbeats, which continue until the runtime ends.
+/// Starts the heartbeats of the store, which continue until the runtime ends.
 pub fn start(store: &Arc<Store>) {
     if store.settings.pd_endpoints.is_empty() {
         return;
@@ -38,12 +38,12 @@ pub fn start(store: &Arc<Store>) {
 }
 
 impl PdClient {
-    /// Time limit of a call: PD waits 3 s for a leader of its own before it refuses; a call that takes much longer is lost.
+    /// Returns the time limit of a request to PD. PD itself waits up to 3 s (scaled) for a leader before it refuses.
     fn limit(&self) -> Duration {
         self.store.settings.clock.scaled(5.0).max(Duration::from_millis(100))
     }
 
-    /// Posts to the endpoint that answered last, then to each of the others once.
+    /// Sends a request to the PD endpoint that answered last. After a failure, tries each other endpoint once.
     async fn post(&self, path: &str, body: &impl Serialize) -> Result<Orders, CallError> {
         let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent(error.to_string()))?;
         let endpoints = &self.store.settings.pd_endpoints;
@@ -56,7 +56,7 @@ impl PdClient {
                     if self.current.swap(place, Ordering::Relaxed) != place {
                         self.store.metrics.pd_reconnects.add(&["success"]);
                     }
-                    // Unreadable orders are treated as no orders.
+                    // Unreadable orders are treated as an empty list of orders.
                     return Ok(serde_json::from_slice(&answer).unwrap_or_default());
                 }
                 Err(error) => {
@@ -68,7 +68,7 @@ impl PdClient {
         Err(last)
     }
 
-    /// Logs once that PD is unreachable, and once that it is reachable again.
+    /// Logs the first failed request to PD, and the first success after failures.
     fn note(&self, what: &str, outcome: &Result<Orders, CallError>) {
         match outcome {
             Ok(_) => {
@@ -92,7 +92,7 @@ impl PdClient {
             let began = Instant::now();
             let mut outcome = self.post("/standin/store-heartbeat", &self.describe_store()).await;
             self.note("store heartbeat failed", &outcome);
-            // PD does not know this store before the first heartbeat, so this one is repeated within the round.
+            // PD does not know this store before the store heartbeat, so this heartbeat is repeated within the round.
             while outcome.is_err() && began.elapsed() < self.store.settings.clock.store_heartbeat() {
                 sleep(self.store.settings.clock.scaled(1.0)).await;
                 outcome = self.post("/standin/store-heartbeat", &self.describe_store()).await;
@@ -130,7 +130,7 @@ impl PdClient {
         }
     }
 
-    /// Sends all led regions every (scaled) 60 s, and at once those whose leader or peers changed.
+    /// Sends a heartbeat for all led regions every 60 s (scaled). Regions whose leader or peers changed are sent at once.
     async fn region_heartbeats(self: Arc<Self>) {
         let mut events = self.store.raft.events();
         let mut round = interval(self.store.settings.clock.region_heartbeat());
@@ -148,7 +148,7 @@ impl PdClient {
                     Err(RecvError::Closed) => return,
                 },
             };
-            // Elections often occur together, so the changes since the last heartbeat are sent as one.
+            // Elections often happen together, so all changes since the last heartbeat are sent in one request.
             while let Ok(_) | Err(TryRecvError::Lagged(_)) = events.try_recv() {}
             loop {
                 let led = self.led(&mut memory);
@@ -164,14 +164,14 @@ impl PdClient {
                     self.obey(orders);
                     break;
                 }
-                // Regions missing in PD are sent again soon, possibly with further changes.
+                // Regions that PD does not know are sent again soon, possibly with further changes.
                 only_changed = true;
                 sleep(self.store.settings.clock.scaled(1.0)).await;
             }
         }
     }
 
-    /// Data for PD about every region that this store leads.
+    /// Returns the data for PD about every region that this store leads, by region id.
     fn led(&self, memory: &mut Memory) -> BTreeMap<u64, Facts> {
         let led: Vec<GroupStatus> = self.store.raft.statuses().into_iter().filter(GroupStatus::is_leader).collect();
         memory.since.retain(|region, (term, _)| led.iter().any(|status| status.group == *region && status.term == *term));
@@ -183,12 +183,12 @@ impl PdClient {
                 let others = status.peers.iter().filter(|(peer, _)| **peer != status.peer);
                 let mut facts = Facts { term: status.term, down: Vec::new(), pending: Vec::new() };
                 for (id, peer) in others {
-                    // Silence counts from the time at which this peer became leader.
+                    // The silence of a peer counts from the time at which this peer became leader.
                     let silent = peer.heard.map_or(since, |heard| heard.max(since)).elapsed();
                     if silent > down_after {
                         facts.down.push(Peer { id: *id, store_id: peer.host });
                     }
-                    // As in the original: the entries that the peer lacks are no longer in the log.
+                    // As in TiKV: the log no longer contains the entries that the peer lacks.
                     if peer.matched < status.truncated.0 {
                         facts.pending.push(Peer { id: *id, store_id: peer.host });
                     }
@@ -209,7 +209,7 @@ impl PdClient {
         let beat = RegionHeartbeats { store_id: self.store.settings.store_id, regions };
         let orders = self.post("/standin/region-heartbeats", &beat).await?;
         for told in &beat.regions {
-            // Traffic counted during the heartbeat belongs to the next one.
+            // Traffic that is counted during the heartbeat belongs to the next heartbeat.
             if let Some(traffic) = self.store.traffic.get(&told.region_id) {
                 traffic.read_keys.fetch_sub(told.read_keys, Ordering::Relaxed);
                 traffic.read_bytes.fetch_sub(told.read_bytes, Ordering::Relaxed);
@@ -267,15 +267,15 @@ impl PdClient {
     }
 }
 
-/// Last sent data, and start of the leadership of each region.
+/// Data of the last heartbeat, and start of the leadership of each region.
 #[derive(Default)]
 struct Memory {
     told: BTreeMap<u64, Facts>,
-    /// Term, and time at which it began.
+    /// Term of the leadership and start time of that term, by region id.
     since: BTreeMap<u64, (u64, Instant)>,
 }
 
-/// Data whose change causes a heartbeat at once.
+/// Data about a region whose change causes a heartbeat at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Facts {
     term: u64,

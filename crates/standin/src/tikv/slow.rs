@@ -1,14 +1,14 @@
-//! Slow score: 1 while the disk answers in time, up to 100 when it does not (the rule of TiKV's `slow_score.rs`).
+//! Slow score of a store: 1 while the disk answers in time, up to 100 while the disk is slow. The rule is that of TiKV's `slow_score.rs`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Duration from which a write to the log counts as slow. Not scaled, since it measures a real disk.
+/// Duration from which a write to the log counts as slow. The scale does not apply, since the duration is that of a real disk.
 const SLOW: Duration = Duration::from_millis(100);
-/// Share of slow writes from which the score doubles every round.
+/// Share of slow writes in a round from which the slow score doubles.
 const FULL_RATIO: f64 = 0.1;
 
-/// Slow score. Counts the writes of a round, and ends the round when it is due.
+/// Slow score of a store. Counts the writes of a round, and updates the score at the end of each round.
 #[derive(Debug)]
 pub struct SlowScore(Mutex<State>);
 
@@ -19,12 +19,12 @@ struct State {
     slow: u32,
     round_began: Instant,
     round: Duration,
-    /// Time in which a score of 100 falls back to 1 without slow writes.
+    /// Time in which a score of 100 falls to 1 if no write is slow.
     recovery: Duration,
 }
 
 impl SlowScore {
-    /// Creates the score. The original's `round` is 10 s and its `recovery` 5 min.
+    /// Creates the score. TiKV uses a `round` of 10 s and a `recovery` of 5 min.
     #[must_use]
     pub fn new(round: Duration, recovery: Duration) -> Self {
         Self(Mutex::new(State { score: 1.0, writes: 0, slow: 0, round_began: Instant::now(), round, recovery }))
@@ -37,7 +37,7 @@ impl SlowScore {
         state.roll();
     }
 
-    /// Current score, 1 to 100.
+    /// Returns the current slow score, from 1 to 100.
     #[must_use]
     pub fn value(&self) -> f64 {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +54,7 @@ impl State {
         }
     }
 
-    /// Ends a round that lasted `elapsed`.
+    /// Updates the score at the end of a round that lasted `elapsed`.
     fn close(&mut self, elapsed: Duration) {
         if self.slow == 0 {
             let fall = 100.0 * elapsed.as_secs_f64() / self.recovery.as_secs_f64();

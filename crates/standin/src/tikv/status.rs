@@ -1,4 +1,4 @@
-//! Status port: `/status`, `/metrics`, `/region/{id}`, `/config`.
+//! Status port of a store: `/status`, `/metrics`, `/region/{id}` and `/config`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::raft::GroupStatus;
 
 pub fn router(store: Arc<Store>) -> Router {
     Router::new()
-        // Status 200 without a body: the process is alive.
+        // Status 200 without a body means that the process is alive.
         .route("/status", get(|| async {}))
         .route("/metrics", get(metrics))
         .route("/region/{id}", get(region))

@@ -1,4 +1,4 @@
-//! State shared by the parts of a store.
+//! State that the parts of a store share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use super::slow::SlowScore;
 use crate::log::NodeLog;
 use crate::raft::{GroupStatus, Handle, HostObserver};
 
-/// TiKV release whose interfaces are imitated.
+/// TiKV release whose interfaces the stand-in imitates.
 pub const VERSION: &str = "8.5.7";
-/// Commit hash of that release.
+/// Commit hash of the imitated TiKV release.
 pub(crate) const GIT_HASH: &str = "d2d017e";
 
-/// Traffic of one region since its last heartbeat.
+/// Traffic of one region since the last heartbeat of the region.
 #[derive(Debug, Default)]
 pub struct Traffic {
     pub read_keys: AtomicU64,
@@ -30,7 +30,7 @@ pub struct Traffic {
     pub written_bytes: AtomicU64,
 }
 
-/// Running store.
+/// Running TiKV store, shared by the tasks of the process.
 pub struct Store {
     pub settings: StoreSettings,
     pub layout: Layout,
@@ -42,12 +42,12 @@ pub struct Store {
     pub traffic: BTreeMap<u64, Traffic>,
     pub client: StatusClient,
     pub log: NodeLog,
-    /// Start time in Unix seconds.
+    /// Start time of the store in Unix seconds.
     pub started: i64,
 }
 
 impl Store {
-    /// Returns true while no write may be accepted.
+    /// Returns true while the store refuses writes because of missing disk space.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.usage.borrow().available == 0 || self.raft.disk_full()
@@ -67,7 +67,7 @@ impl Store {
         }
     }
 
-    /// Transfers the leadership of a region that this store leads.
+    /// Transfers the leadership of a region that this store leads to another store.
     pub fn transfer(&self, region: &GroupStatus, to_store: u64) {
         let Some((to, _)) = region.peers.iter().find(|(_, peer)| peer.host == to_store) else { return };
         let peer = format!("id: {to} store_id: {to_store}");
@@ -77,7 +77,7 @@ impl Store {
         self.raft.transfer_leader(region.group, to_store);
     }
 
-    /// Returns the present values of the metrics.
+    /// Returns the current values of the gauges in the metrics.
     #[must_use]
     pub fn now(&self) -> StoreGauges {
         let statuses = self.raft.statuses();
@@ -102,7 +102,7 @@ impl Store {
     }
 }
 
-/// Observer that feeds metrics and log lines from the consensus host.
+/// Observer of the Raft host that updates metrics and writes log lines.
 pub struct Watcher {
     pub store_id: u64,
     pub metrics: Arc<StoreMetrics>,

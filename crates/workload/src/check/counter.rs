@@ -1,4 +1,4 @@
-//! Check of counters: a read lies between the certain and the possible sum.
+//! Check of counter histories: the value read lies between the sum of certain adds and the sum of possible adds.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use super::{CheckResult, last_read};
 use crate::history::{History, OperationOutcome, OperationValue, RecordedOperation};
 use crate::sequence::{OperationVerb, Sequence};
 
-/// Checks a counter history. Deltas are positive, so a read has two bounds. The lower bound is the sum of adds acknowledged
-/// before the read began. The upper bound is the sum of adds that began before the read ended and did not certainly fail. A lower
-/// value means lost adds, a higher one means adds counted twice.
+/// Checks a counter history. Deltas are positive, so the value read has two bounds. The lower bound is the sum of adds acknowledged before
+/// the read began. The upper bound is the sum of adds that began before the read ended and did not certainly fail. A lower value means lost
+/// adds. A higher value means adds counted twice.
 #[must_use]
 pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     let mut checked = CheckResult::default();
@@ -45,7 +45,7 @@ pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     checked
 }
 
-/// Returns the keys whose last read is too low so far. They are read again before their adds count as lost.
+/// Returns the keys whose last read shows a too low value. The caller reads these keys again before their adds count as lost.
 #[must_use]
 pub(crate) fn suspects(history: &History) -> Vec<u32> {
     let mut certain: BTreeMap<u32, i64> = BTreeMap::new();
@@ -56,11 +56,11 @@ pub(crate) fn suspects(history: &History) -> Vec<u32> {
     certain.into_iter().filter(|(key, certain)| low(*key, *certain)).map(|(key, _)| key).collect()
 }
 
-/// Prefix sums for the fast evaluation of many reads.
+/// Prefix sums of the adds to a counter over time, for a fast check of many reads.
 struct Timeline {
-    /// Pairs of completion time and prefix sum of acknowledged adds.
+    /// Pairs of completion time in microseconds and prefix sum of the acknowledged adds.
     certain: Vec<(u64, i64)>,
-    /// Pairs of invocation time and prefix sum of adds that may have happened.
+    /// Pairs of invocation time in microseconds and prefix sum of the adds that may have happened.
     possible: Vec<(u64, i64)>,
 }
 
@@ -100,7 +100,7 @@ fn delta(add: &RecordedOperation) -> i64 {
     i64::try_from(add.value).unwrap_or(i64::MAX)
 }
 
-/// Returns the value of a counter. A counter that does not exist yet is 0.
+/// Returns the value of the counter that was read. A counter that does not exist yet has the value 0. Returns `None` for anything else.
 fn value(seen: OperationValue) -> Option<i64> {
     match seen {
         OperationValue::Count(count) => Some(count),
@@ -109,7 +109,7 @@ fn value(seen: OperationValue) -> Option<i64> {
     }
 }
 
-/// Returns the smallest number of acknowledged adds that can sum up to `deficit`. At least this number of adds is lost.
+/// Returns the smallest number of acknowledged adds that can add up to `deficit`. At least this number of adds is lost.
 fn fewest(adds: &[&RecordedOperation], deficit: i64) -> u64 {
     let mut deltas: Vec<_> = adds.iter().filter(|add| add.outcome == OperationOutcome::Acknowledged).map(|add| delta(add)).collect();
     deltas.sort_unstable_by(|a, b| b.cmp(a));

@@ -1,4 +1,4 @@
-//! Check of rate limits: the number of allowed requests against the limit. The check needs only the answers of the system.
+//! Check of rate limits: compares the number of allowed requests with the limit. The check needs only the answers of the system.
 //!
 //! A limiter counts a request at some time between its invocation and its answer, which no client can determine. A limit of `L` in any
 //! window of length `W` allows at most `k * L` requests in any interval of length `k * W`. A violation is therefore proven, regardless of
@@ -14,14 +14,14 @@ use crate::history::{History, OperationOutcome, RecordedOperation};
 use crate::sequence::{OperationVerb, Sequence};
 use chaosrun_scenario::model::RateLimit;
 
-/// Largest number of windows per interval. Longer intervals reveal a limiter that slightly exceeds its limit in each window.
+/// Largest number of windows in one checked interval. Longer intervals reveal a limiter that slightly exceeds its limit in each window.
 const MOST_WINDOWS: u64 = 32;
-/// Resolution of the limiter's clock, which may count in milliseconds.
+/// Assumed resolution of the limiter's clock in microseconds, since the clock may count in milliseconds.
 const GRAIN_US: u64 = 2_000;
-/// Reciprocal of the relative drift of the limiter's clock.
+/// Reciprocal of the largest assumed relative drift of the limiter's clock.
 const DRIFT: u64 = 1_000;
 
-/// Checks a rate limit history. `lost` is the number of requests that provably exceed the limit, over all keys.
+/// Checks a rate limit history. `lost` in the result is the number of requests over all keys that provably exceed the limit.
 #[must_use]
 pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     let mut checked = CheckResult::default();
@@ -55,7 +55,7 @@ fn times(operation: &RecordedOperation) -> (u64, u64) {
     (operation.invoked_us, operation.completed_us)
 }
 
-/// Interval with the largest excess.
+/// Interval in which the number of allowed requests exceeds the limit most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Worst {
     excess: u64,
@@ -64,7 +64,8 @@ struct Worst {
     stretch_us: u64,
 }
 
-/// Returns the worst interval. Intervals that begin with an invocation suffice, since no other interval contains more requests.
+/// Returns the interval with the largest excess. Only intervals that begin with an invocation are tried, since no other interval contains
+/// more requests.
 fn worst(mut times: Vec<(u64, u64)>, rule: RateLimit) -> Option<Worst> {
     let window_us = u64::try_from(rule.window.as_micros()).unwrap_or(u64::MAX);
     times.sort_unstable();
@@ -74,10 +75,10 @@ fn worst(mut times: Vec<(u64, u64)>, rule: RateLimit) -> Option<Worst> {
     let most_windows = ((last - first) / window_us.max(1) + 1).min(MOST_WINDOWS);
     let mut answered = Counts::new(answers.len());
     let mut worst: Option<Worst> = None;
-    // The loop runs from the last invocation to the first. `answered` contains the requests invoked no earlier.
+    // The loop runs from the last invocation to the first. `answered` contains the requests invoked at or after the current one.
     for (index, (from_us, answered_us)) in times.iter().enumerate().rev() {
         answered.add(answers.partition_point(|answer| answer < answered_us));
-        // Among simultaneous invocations, only the earliest in the list begins an interval that contains all of them.
+        // If several requests have the same invocation time, the first of them begins an interval that contains all of them.
         if index > 0 && times[index - 1].0 == *from_us {
             continue;
         }
@@ -94,7 +95,7 @@ fn worst(mut times: Vec<(u64, u64)>, rule: RateLimit) -> Option<Worst> {
     worst
 }
 
-/// Fenwick tree, which counts the entries below a rank in logarithmic time.
+/// Fenwick tree that counts the entries below a rank in logarithmic time.
 struct Counts(Vec<u64>);
 
 impl Counts {
@@ -146,7 +147,7 @@ mod tests {
         let allowed = |invoked: u64, completed: u64| (invoked * 1000, completed * 1000, OperationOutcome::Acknowledged);
         let five = [allowed(0, 10), allowed(10, 20), allowed(20, 30), allowed(30, 40), allowed(40, 50)];
         assert_eq!(judge(&five), CheckResult { read: 5, ..CheckResult::default() });
-        // Invoked within the window but answered after it, so it may have been counted later.
+        // Invoked within the window but answered after it, so the request may have been counted later.
         assert_eq!(judge(&[&five[..], &[allowed(900, 1001)]].concat()).lost, 0);
         // The first request was invoked so early that it may have been counted before the window.
         assert_eq!(judge(&[&five[1..], &[allowed(0, 12), allowed(900, 1005)]].concat()).lost, 0);
@@ -170,14 +171,14 @@ mod tests {
         assert!(judge(&requests).lost > 0);
     }
 
-    /// Request as it reaches the limiter.
+    /// Simulated request to a rate limiter.
     #[derive(Debug, Clone)]
     struct Sent {
         invoked: u64,
         took: u64,
-        /// Time at which the request is counted, in percent of its duration.
+        /// Time at which the limiter counts the request, in percent of the request's duration.
         point: u64,
-        /// True if the answer is lost.
+        /// True if the client gets no answer.
         lost: bool,
     }
 
@@ -190,7 +191,8 @@ mod tests {
         })
     }
 
-    /// Simulates a sliding window limiter with a resolution of milliseconds, like the stand-in.
+    /// Simulates a sliding window limiter with a resolution of milliseconds, like the stand-in. Returns invocation time, completion time
+    /// and outcome of each request.
     fn simulate(requests: &[Sent], limit: usize) -> Vec<(u64, u64, OperationOutcome)> {
         let counted = |request: &Sent| request.invoked + request.took * request.point / 100;
         let mut order: Vec<&Sent> = requests.iter().collect();
@@ -220,7 +222,7 @@ mod tests {
             prop_assert_eq!(judge(&simulate(&requests, LIMIT as usize)).lost, 0);
         }
 
-        /// Sends a burst that exceeds the limit, answered entirely within the window.
+        /// Checks that a burst above the limit, answered entirely within the window, is always found.
         #[test]
         fn limit_exceeded_by_two_always_fails(
             requests in prop::collection::vec(sent(WINDOW_US * 3 / 2), 0..100),

@@ -1,8 +1,8 @@
-//! Checks for lost acknowledged writes and for exceeded rate limits. Pure checks of a history, one file per model.
+//! Checks of histories for lost acknowledged writes and for exceeded rate limits. The checks are pure. Each model has its own file.
 //!
-//! Each model uses the rule of Jepsen's `set-full`: a write is lost only if it is known to have happened and its absence was
-//! observed afterwards. An operation without an answer stays open forever: it may have happened or may happen later, and no check
-//! may count either against the system. Unreadable data counts as unknown, never as fine.
+//! Each model uses the rule of Jepsen's `set-full`: a write is lost only if it is known to have happened and a later read shows its
+//! absence. An operation without an answer may have happened or may happen later. No check counts either case against the system.
+//! Unreadable data counts as unknown, never as correct.
 
 pub mod counter;
 pub mod limit;
@@ -17,22 +17,21 @@ use super::sequence::Sequence;
 use chaosrun_event::HistoryReport;
 use chaosrun_scenario::model::Model;
 
-/// Largest number of lost writes that are described in words.
+/// Largest number of lost writes that a result describes in words.
 const EXAMPLES: usize = 5;
 
-/// Result of a check.
+/// Result of the check of a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckResult {
-    /// Number of acknowledged writes that are provably lost. With the model `limit`, number of requests that provably exceed the
-    /// limit.
+    /// Number of acknowledged writes that are provably lost. For the model `limit`, the number of requests that provably exceed the limit.
     pub lost: u64,
-    /// Descriptions of the first few of them.
+    /// Descriptions in words of the first few lost writes or excess requests.
     pub examples: Vec<String>,
-    /// Number of definite reads after the heal. With the model `limit`, which has no reads, number of checked requests.
+    /// Number of reads after the heal with a definite answer. For the model `limit`, which has no reads, the number of checked requests.
     pub read: u64,
-    /// Number of keys (or sets, queues) with acknowledged writes but without a definite answer after the heal.
+    /// Number of keys, sets or queues with acknowledged writes but without a definite answer after the heal.
     pub unread: u64,
-    /// Problems without loss: stale reads, duplicate elements, refused writes that took effect.
+    /// Descriptions of problems without loss: stale reads, duplicate elements, refused writes that took effect.
     pub anomalies: Vec<String>,
 }
 
@@ -56,7 +55,7 @@ impl CheckResult {
     }
 }
 
-/// Checks a history according to its model.
+/// Checks a history with the rules of the history's model.
 #[must_use]
 pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     match history.model {
@@ -69,8 +68,8 @@ pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     }
 }
 
-/// Returns the report of a checked history. It counts operations that store a value. The caller provides `impact_us` in
-/// microseconds.
+/// Returns the report of a checked history. The report counts only operations that store a value, and requests to rate limiters.
+/// `impact_us` is the impact on users in microseconds.
 #[must_use]
 pub fn report(history: &History, checked: CheckResult, impact_us: u64) -> HistoryReport {
     let count = |wanted: fn(OperationOutcome) -> bool| {
@@ -108,7 +107,7 @@ pub fn report(history: &History, checked: CheckResult, impact_us: u64) -> Histor
     }
 }
 
-/// Returns the last definite read of a key after the heal.
+/// Returns the last read of a key with a definite answer after the heal, if such a read exists.
 fn last_read(history: &History, key: u32) -> Option<&RecordedOperation> {
     history.last.iter().filter(|read| read.key == key && read.outcome == OperationOutcome::Acknowledged).max_by_key(|read| read.invoked_us)
 }

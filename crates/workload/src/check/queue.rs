@@ -1,4 +1,4 @@
-//! Check of queues: every acknowledged element must have been dequeued by the time the queue is empty.
+//! Check of queue histories: every acknowledged element must have been dequeued by the time the queue is empty.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::CheckResult;
 use crate::history::{History, OperationOutcome, OperationValue};
 use crate::sequence::{OperationVerb, Sequence};
 
-/// Checks a queue history. After the heal, the queue is drained until it reports that it is empty. Each dequeue without an answer
+/// Checks a queue history. After the heal, clients drain the queue until the queue reports that it is empty. Each dequeue without an answer
 /// may have taken one missing element. Only missing elements beyond that number are lost.
 #[must_use]
 pub fn check(history: &History, sequence: &Sequence) -> CheckResult {

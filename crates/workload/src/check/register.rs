@@ -1,4 +1,4 @@
-//! Check of registers: the last read of a key must not be older than the acknowledged writes.
+//! Check of register histories: the last read of a key must not return a value older than the acknowledged writes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,22 +6,22 @@ use super::{CheckResult, last_read};
 use crate::history::{History, OperationOutcome, OperationValue, RecordedOperation};
 use crate::sequence::{OperationVerb, Sequence};
 
-/// Operations on one key.
+/// Operations on one register key, prepared for the check.
 #[derive(Default)]
 struct Key<'a> {
     writes: HashMap<u64, &'a RecordedOperation>,
     reads: Vec<&'a RecordedOperation>,
-    /// Time by which the write of each value had certainly taken effect: its acknowledgement, or the first read of it.
+    /// Time in microseconds by which each written value had certainly taken effect: the acknowledgement of the write, or the first read of
+    /// the value.
     settled_us: HashMap<u64, u64>,
-    /// Acknowledged writes in the order of completion: the completion time, and the latest invocation time of all writes completed
-    /// until then.
+    /// Acknowledged writes in the order of completion, each as a pair of times. The first is the completion time. The second is the latest
+    /// invocation time of all writes completed until then.
     acknowledged: Vec<(u64, u64)>,
 }
 
-/// Checks a register history. A read of the value of write `w` is *behind* a write `w'` if `w'` was acknowledged and was invoked
-/// after `w` had taken effect. After the heal, each such `w'` is lost, because the state has gone back to before it. During the
-/// run, the read is stale. Writes without an answer may take effect at any later time, so they explain every value that they
-/// could have written.
+/// Checks a register history. A read of the value of write `w` is *behind* a write `w'` if `w'` was acknowledged, and was invoked after `w`
+/// had taken effect. After the heal, each such `w'` is lost, because the state is older than `w'`. During the run, the read is stale. A
+/// write without an answer may take effect at any later time, so it explains every read of its value.
 #[must_use]
 pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     let mut checked = CheckResult::default();
@@ -32,7 +32,7 @@ pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
             match read.seen {
                 OperationValue::Value(value) => match key.writes.get(&value) {
                     Some(write) if write.invoked_us <= read.completed_us => refused += usize::from(!took_effect(write)),
-                    // Values that are not written yet come from another run with this seed.
+                    // Values that this run has not written yet come from another run with the same seed.
                     _ => foreign += 1,
                 },
                 OperationValue::Foreign(_) => foreign += 1,
@@ -63,7 +63,7 @@ pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     checked
 }
 
-/// Returns the keys whose last read cannot be explained so far. They are read again before they count as lost.
+/// Returns the keys whose last read cannot be explained. The caller reads these keys again before their writes count as lost.
 #[must_use]
 pub(crate) fn suspects(history: &History) -> Vec<u32> {
     keys(history)
@@ -108,7 +108,7 @@ fn keys(history: &History) -> BTreeMap<u32, Key<'_>> {
     keys
 }
 
-/// Returns true if a write may have happened.
+/// Returns true if the write may have taken effect.
 fn took_effect(write: &RecordedOperation) -> bool {
     matches!(write.outcome, OperationOutcome::Acknowledged | OperationOutcome::Unknown)
 }
@@ -119,18 +119,18 @@ impl Key<'_> {
         *settled = (*settled).min(at_us);
     }
 
-    /// Returns the time by which the value read had certainly taken effect. Returns `None` if the value is unknown or may have
-    /// taken effect at any time.
+    /// Returns the time in microseconds by which the value read had certainly taken effect. Returns `None` if the value is unknown or may
+    /// have taken effect at any time.
     fn settled(&self, seen: OperationValue) -> Option<u64> {
         match seen {
             OperationValue::Value(value) if self.writes.contains_key(&value) => self.settled_us.get(&value).copied(),
-            // The state before all writes.
+            // The state is the one before all writes.
             OperationValue::Absent => Some(0),
             _ => None,
         }
     }
 
-    /// Returns the number of acknowledged writes that the last read proves lost.
+    /// Returns the number of acknowledged writes that are lost according to the last read `last`.
     fn lost(&self, last: &RecordedOperation) -> u64 {
         let acknowledged = self.writes.values().filter(|write| write.outcome == OperationOutcome::Acknowledged);
         let lost = match last.seen {
@@ -139,7 +139,7 @@ impl Key<'_> {
                 Some(settled) => acknowledged.filter(|write| write.invoked_us > settled).count(),
                 None => 0,
             },
-            // Overwritten by another writer. The number of otherwise readable writes is unknown.
+            // Another writer has overwritten the key. The number of writes that would be readable otherwise is unknown.
             OperationValue::Value(_) | OperationValue::Foreign(_) | OperationValue::Count(_) => usize::from(!self.acknowledged.is_empty()),
             OperationValue::Nothing | OperationValue::Elements(_) => 0,
         };
@@ -193,7 +193,7 @@ mod tests {
             story.last_read(0, 100, OperationValue::Value(explained));
             assert_eq!(judge(&story), (0, 0));
         }
-        // A read proves that the open write has happened. Writes acknowledged later must not be behind it.
+        // The read proves that the write without an answer has happened. The read must not be behind writes acknowledged later.
         let mut seen = story.clone();
         seen.read(0, 60, 70, OperationValue::Value(open));
         seen.write(0, 80, 90, OperationOutcome::Acknowledged);

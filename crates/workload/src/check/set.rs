@@ -1,11 +1,11 @@
-//! Check of sets: known elements must be in the last read (Jepsen's `set-full`).
+//! Check of set histories: the last read must contain all known elements (Jepsen's `set-full`).
 
 use super::CheckResult;
 use crate::history::{History, OperationOutcome};
 use crate::sequence::{OperationVerb, Sequence};
 
-/// Checks a set history. An element is *known* from its acknowledgement on, or from the first read that contains it. It is lost
-/// if the last read was invoked later and does not contain it.
+/// Checks a set history. An element is *known* from its acknowledgement on, or from the first read that contains it. A known element is
+/// lost if the last read was invoked later and does not contain it.
 #[must_use]
 pub fn check(history: &History, sequence: &Sequence) -> CheckResult {
     let mut checked = CheckResult::default();
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(check(&history, &sequence), CheckResult { read: 1, ..CheckResult::default() });
         history.set.last = Some(SetRead { invoked_us: 100, elements: [kept].into_iter().collect() });
         assert_eq!(check(&history, &sequence).lost, 1);
-        // Never acknowledged but read, so the add has happened.
+        // The add was never acknowledged, but the element was read, so the add has happened.
         history.set.last_present_us.insert(vanished, 50);
         let checked = check(&history, &sequence);
         assert_eq!(checked.lost, 2);

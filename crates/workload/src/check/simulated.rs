@@ -1,4 +1,4 @@
-//! Test helpers: handwritten histories, and a simulated register that can be made to lose a write.
+//! Test helpers: handwritten histories, and a simulated register that can lose a write on demand.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::history::{History, OperationOutcome, OperationValue, RecordedOperatio
 use crate::sequence::{OperationVerb, Sequence};
 use chaosrun_scenario::model::{Model, WorkloadUse};
 
-/// History that is built operation by operation. Each value is new.
+/// History that a test builds operation by operation. Each written value is unique.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SimulatedHistory {
     operations: Vec<RecordedOperation>,
@@ -82,10 +82,10 @@ impl SimulatedHistory {
     }
 }
 
-/// Time at which all clients have ended and the last reads begin.
+/// Time in microseconds at which all clients have ended and the last reads begin.
 const END: u64 = 10_000;
 
-/// Operation as the simulated register sees it.
+/// Operation that a client sends to the simulated register.
 #[derive(Debug, Clone)]
 struct Planned {
     key: u32,
@@ -94,7 +94,8 @@ struct Planned {
     took: u64,
     /// Time at which the operation takes effect, in percent of its duration.
     point: u64,
-    /// Time from invocation to effect for an operation without an answer. `None` means answered. Effects after the end never happen.
+    /// Time from invocation to effect of an operation without an answer; `None` means that the operation is answered. Effects after the end
+    /// never happen.
     open: Option<u64>,
 }
 
@@ -103,7 +104,8 @@ fn planned() -> impl Strategy<Value = Planned> {
         .prop_map(|(key, read, invoked, took, point, open)| Planned { key, read, invoked, took, point, open })
 }
 
-/// Runs the plans against one register per key. `losing` is the index of the write whose effect is forgotten.
+/// Runs the operations `plans` against one simulated register per key. The register forgets the effect of the write with the index
+/// `losing`.
 fn simulate(plans: &[Planned], losing: Option<usize>) -> SimulatedHistory {
     let mut story = SimulatedHistory::default();
     // Pairs of effect time and index. Reads and writes are ordered by effect.
@@ -149,11 +151,11 @@ proptest! {
         prop_assert!(super::register::suspects(&history).is_empty());
     }
 
-    /// Appends a forgotten write to a key, acknowledged after all other writes are over.
+    /// Checks that a forgotten write, acknowledged after all other writes, is always found.
     #[test]
     fn forgotten_write_is_always_found(mut plans in prop::collection::vec(planned(), 0..80), key in 0..3_u32) {
         for plan in &mut plans {
-            // Open writes could take effect afterwards and explain the loss.
+            // Writes without an answer could take effect afterwards and explain the loss.
             plan.open = None;
         }
         plans.push(Planned { key, read: false, invoked: 2000, took: 5, point: 50, open: None });

@@ -1,9 +1,8 @@
-//! Kept-alive HTTP/1.1 connection, driven by the calling task without a channel, a second task or a pool.
+//! Kept-alive HTTP/1.1 connection that the calling task drives itself, without a channel, a second task or a pool.
 //!
-//! Probes and actions use `probe::HttpClient`. A workload does not, for two reasons. First, a request here takes about 40 µs of
-//! two cores instead of 100 µs (20,000 requests to a server on loopback, release build), and the client's own time must not be
-//! measured as the server's. Second, a workload must know whether a request was sent, to distinguish a failed operation from one
-//! with an unknown outcome.
+//! Probes and actions use `probe::HttpClient`. A workload uses this connection for two reasons. First, a request takes about 40 µs of two
+//! cores instead of 100 µs (20,000 requests to a server on loopback, release build). The client's own time must not be measured as the
+//! server's. Second, a workload must know whether a request was sent, to distinguish a failed operation from one with an unknown outcome.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,14 +17,14 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Largest response in bytes. A larger one is an error.
+/// Largest accepted response in bytes. A larger response is an error.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectionFailure {
     /// The request was not sent, so it certainly had no effect.
     NotSent(String),
-    /// The request was sent at least in part, and no complete answer came.
+    /// At least a part of the request was sent, and no complete answer arrived.
     Unanswered(String),
 }
 
@@ -35,11 +34,11 @@ pub(super) struct WorkloadResponse {
     pub(super) body: Bytes,
 }
 
-/// Connection pool of size one, for the last used address.
+/// Pool for at most one HTTP connection, to the address of the last request.
 #[derive(Default)]
 pub(super) struct HttpConnection {
     open: Option<Open>,
-    /// True if the current request may have been sent. Read when a request is cancelled.
+    /// True if the current request may have been sent. Tested after the request is cancelled.
     sent: bool,
 }
 
@@ -48,7 +47,7 @@ struct Open {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
     ended: bool,
-    /// Same socket, for a check that does not depend on the runtime's notifications.
+    /// Second handle of the connection's socket, for a check that does not depend on notifications of the runtime.
     socket: std::net::TcpStream,
 }
 
@@ -58,7 +57,7 @@ impl HttpConnection {
         self.sent
     }
 
-    /// Sends a request to `authority` (`host:port`). Dropping the future closes the connection.
+    /// Sends a request to `authority` (`host:port`) and returns the answer. Dropping the future closes the connection.
     pub(super) async fn exchange(
         &mut self,
         authority: &str,
@@ -74,7 +73,7 @@ impl HttpConnection {
                     self.open = Some(open);
                     return Ok(response);
                 }
-                // The server closed the idle connection at that time. The request is sent on a new connection, as in every client.
+                // The server has closed the idle connection in the meantime. The request is sent on a new connection, as other clients do.
                 Err((Some(returned), _)) => request = returned,
                 Err((None, problem)) => return Err(ConnectionFailure::Unanswered(problem)),
             }
@@ -95,7 +94,7 @@ impl HttpConnection {
 
 impl Open {
     async fn connect(authority: &str) -> io::Result<Self> {
-        // Literal addresses need no resolver, which would block a thread.
+        // Numeric addresses need no resolver, which would block a thread.
         let stream = match authority.parse::<SocketAddr>() {
             Ok(address) => TcpStream::connect(address).await?,
             Err(_) => TcpStream::connect(authority).await?,
@@ -108,19 +107,19 @@ impl Open {
         Ok(Self { authority: authority.into(), sender, driver: Box::pin(driver), ended: false, socket })
     }
 
-    /// Returns true if the server has not closed the connection. The check asks the operating system directly. A request to a
-    /// node that died while the connection was idle must count as not sent, or a write would stay open forever.
+    /// Returns true if the server has not closed the connection, according to the operating system. A request to a node that died while the
+    /// connection was idle must count as not sent. Otherwise its write would have an unknown outcome.
     fn is_usable(&self) -> bool {
         // Readable data is an end of the connection or an unsolicited answer.
         let silent = self.socket.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         silent && !self.ended && !self.sender.is_closed()
     }
 
-    /// Sends a request. The error contains the request if the request was certainly not sent.
+    /// Sends a request on this connection and returns the answer. The error contains the request if the request was certainly not sent.
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<WorkloadResponse, (Option<Request<Full<Bytes>>>, String)> {
         let (sender, driver, ended) = (&mut self.sender, &mut self.driver, &mut self.ended);
         let work = async {
-            // Ready once the previous exchange has finished.
+            // The sender is ready as soon as the previous exchange has finished.
             if let Err(error) = sender.ready().await {
                 return Err((Some(request), words(&error)));
             }
@@ -141,7 +140,7 @@ impl Open {
     }
 }
 
-/// Returns the innermost cause of an error, which is the most specific one.
+/// Returns the message of the innermost cause of an error, which is the most specific one.
 fn words(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {

@@ -1,4 +1,5 @@
-//! HTTP operations as declared in the cluster file. A client uses one node, and changes to the next node after a bad answer.
+//! HTTP operations as declared in the cluster file. A client sends all operations to one node, and changes to the next node after a bad
+//! answer.
 
 mod connection;
 
@@ -19,11 +20,11 @@ use chaosrun_expr::{ConditionTruth, Context, Template};
 use chaosrun_scenario::model::HttpOperation;
 use connection::{ConnectionFailure, HttpConnection, WorkloadResponse};
 
-/// Connection of one client to the nodes of a role.
+/// HTTP connection of one client to the nodes of a role.
 pub(super) struct HttpCaller {
-    /// Template contexts of the nodes.
+    /// Values for templates, one context per node.
     nodes: Vec<Context>,
-    /// Index of the current node.
+    /// Index in `nodes` of the node that gets the next operation.
     at: usize,
     operations: IndexMap<String, HttpOperation>,
     connection: HttpConnection,
@@ -31,7 +32,8 @@ pub(super) struct HttpCaller {
 }
 
 impl HttpCaller {
-    /// Creates a caller. `nodes` are the contexts of the role's nodes. Each client `index` begins at a different node.
+    /// Creates a caller for the client with the number `index`. `nodes` are the template contexts of the role's nodes. Each client begins
+    /// at a different node.
     pub(super) fn new(nodes: Vec<Context>, operations: &IndexMap<String, HttpOperation>, index: u32, timeout: Duration) -> Self {
         let at = usize::try_from(index).unwrap_or(0) % nodes.len().max(1);
         Self { nodes, at, operations: operations.clone(), connection: HttpConnection::default(), timeout }
@@ -67,7 +69,7 @@ impl HttpCaller {
     }
 }
 
-/// Returns the address and the request.
+/// Builds the request of an operation. Returns the address of the node and the request.
 fn request(operation: &HttpOperation, node: &Context, call: &OperationCall<'_>) -> Result<(String, Request<Full<Bytes>>), String> {
     let context = node.clone().with("key", call.key).with("value", &call.value).with("expect", &call.expect).with("op", call.verb.as_str());
     let render = |template: &Template| template.render(&context).map_err(|unknown| unknown.to_string());
@@ -114,12 +116,12 @@ fn judge(operation: &HttpOperation, verb: OperationVerb, response: &WorkloadResp
     OperationReply::unanswered(verb, problem())
 }
 
-/// Renders each template of a list. `what` names the list in the error.
+/// Renders each template of a list. `what` is the name of the list for error messages.
 pub(super) fn render_all(templates: &[Template], what: &str, context: &Context) -> Result<Vec<String>, WorkloadError> {
     templates.iter().map(|template| render(template, what, context)).collect()
 }
 
-/// Renders each template of a map as [`render_all`] does.
+/// Renders each template of a map. The keys stay unchanged. Errors are those of [`render_all`].
 pub(super) fn render_map(
     templates: &IndexMap<String, Template>,
     what: &str,

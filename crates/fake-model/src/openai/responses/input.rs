@@ -1,4 +1,4 @@
-//! Input: items of the client and of the model, and the calls that belong to outputs.
+//! Input of a Responses API request: items of the client and of the model, and the match between tool calls and their outputs.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use crate::openai::request::{invalid_value, missing, named, wrong_type};
 use crate::problem::ApiProblem;
 use crate::seen::RequestParts;
 
-/// Parsed input.
+/// Parsed and checked input of a request.
 #[derive(Debug, Default)]
 pub struct ParsedInput {
     pub seen: RequestParts,
-    /// Tools declared between messages.
+    /// Tools that the client declares in items between messages.
     pub tools: Vec<Offered>,
-    /// Texts of the client since the model's last answer.
+    /// Texts of the client that follow the model's last answer.
     said: Vec<String>,
-    /// Calls by their ids: the required kind of output, and whether it is present.
+    /// Required kind of output for each tool call, and true if the input contains the output, by call id.
     calls: BTreeMap<String, (&'static str, bool)>,
-    /// True if the previous item is the model's.
+    /// True if the previous item comes from the model.
     models: bool,
 }
 
-/// Items of the model that need no result of the client.
+/// Types of items of the model that need no output of the client.
 const OF_THE_MODEL: [&str; 9] = [
     "code_interpreter_call",
     "compaction",
@@ -35,13 +35,13 @@ const OF_THE_MODEL: [&str; 9] = [
     "tool_search_call",
     "web_search_call",
 ];
-/// Items of the client that contain nothing for a script.
+/// Types of items of the client to which a script cannot refer.
 const OF_THE_CLIENT: [&str; 3] = ["compaction_trigger", "mcp_approval_response", "tool_search_output"];
 
-/// Checks the input, and returns the parts that a script can refer to.
+/// Checks the input, and returns the parts of the request to which a script can refer.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if the input is invalid.
 pub fn read(input: &Value) -> Result<ParsedInput, ApiProblem> {
     let mut read = ParsedInput::default();
     match input {
@@ -67,7 +67,7 @@ pub fn read(input: &Value) -> Result<ParsedInput, ApiProblem> {
 impl ParsedInput {
     fn item(&mut self, item: &Value, path: &str) -> Result<(), ApiProblem> {
         let map = item.as_object().ok_or_else(|| wrong_type(path, "an object", item))?;
-        // A message may omit its type.
+        // The field `type` of a message is optional.
         let kind = map.get("type").map_or("message", |kind| kind.as_str().unwrap_or_default());
         match kind {
             "message" => self.message(item, path),
@@ -124,10 +124,10 @@ impl ParsedInput {
         Ok(())
     }
 
-    /// Records a text of the client.
+    /// Records a text of the client as part of the current question.
     fn hears(&mut self, text: String) {
         self.models = false;
-        // Messages before any answer form one question.
+        // All messages before the first answer form one question.
         if self.seen.answers == 0 {
             if !self.seen.first.is_empty() {
                 self.seen.first.push('\n');
@@ -137,7 +137,7 @@ impl ParsedInput {
         self.said.push(text);
     }
 
-    /// Records an item of the model. Directly following items belong to the same answer.
+    /// Records an item of the model. Items of the model that directly follow each other belong to the same answer.
     fn answers(&mut self) {
         if !std::mem::replace(&mut self.models, true) {
             self.seen.answers += 1;
@@ -177,7 +177,7 @@ impl ParsedInput {
     }
 }
 
-/// Text of a message or of an output.
+/// Returns the text of a message or of a tool output. `known` lists the accepted content types.
 fn content(value: &Value, path: &str, known: &[&str]) -> Result<String, ApiProblem> {
     match value {
         Value::String(text) => Ok(text.clone()),

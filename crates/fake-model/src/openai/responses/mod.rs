@@ -1,4 +1,4 @@
-//! Responses API: accepted requests, and responses. Nothing is stored, so conversations cannot be continued by their id.
+//! Responses API: checks of requests, and responses. The server stores nothing, so clients cannot continue conversations by their id.
 
 mod input;
 pub mod request;

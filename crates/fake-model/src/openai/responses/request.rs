@@ -1,4 +1,4 @@
-//! Request for a response.
+//! Parser and checks of a request to the Responses API.
 
 use serde_json::{Map, Value};
 
@@ -9,18 +9,18 @@ use crate::problem::ApiProblem;
 use crate::seen::{RequestParts, tokens};
 use crate::turn::Script;
 
-/// Valid request.
+/// Valid request to the Responses API.
 #[derive(Debug)]
 pub struct ResponsesRequest {
     pub seen: RequestParts,
-    /// Digest of the request.
+    /// Digest of the request body.
     pub request: blake3::Hash,
     pub tools: Vec<Offered>,
-    /// True if a summary of the model's reasoning is sent.
+    /// True if the answer contains a summary of the model's reasoning.
     pub summarises: bool,
-    /// True if the reasoning is sent in encrypted form, to be returned by the client.
+    /// True if the answer contains the reasoning in encrypted form, which the client sends back later.
     pub encrypts: bool,
-    /// Parameters repeated in the answer.
+    /// Parameters of the request that the answer repeats.
     pub given: Map<String, Value>,
 }
 
@@ -58,13 +58,13 @@ const FIELDS: &[&str] = &[
     "previous_response_id",
     "prompt",
 ];
-/// Smallest allowed limit of an answer, in tokens.
+/// Smallest accepted limit of output tokens.
 const LEAST_OUTPUT: u64 = 16;
 
-/// Checks a request like the real server.
+/// Checks a request with the rules of the real server, and returns the parsed request.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if the request is invalid.
 pub fn check(body: &Value, script: &Script) -> Result<ResponsesRequest, ApiProblem> {
     let map = body.as_object().ok_or_else(|| wrong_type("body", "an object", body))?;
     if let Some(unknown) = map.keys().find(|key| !FIELDS.contains(&key.as_str())) {
@@ -114,7 +114,7 @@ pub fn check(body: &Value, script: &Script) -> Result<ResponsesRequest, ApiProbl
     })
 }
 
-/// Refuses parameters that need a server with storage.
+/// Refuses parameters that need stored conversations, since the server stores nothing.
 fn kept(map: &Map<String, Value>) -> Result<(), ApiProblem> {
     let given = |key: &str| map.get(key).filter(|value| !value.is_null() && **value != false);
     if let Some(id) = given("previous_response_id") {

@@ -83,7 +83,7 @@ fn input_items_are_seen_in_order() {
     assert_eq!((seen.answers, seen.called, seen.results), (1, vec!["a".into(), "b".into()], vec!["of b".into(), "of a".into()]));
 }
 
-/// Result of a stream's events: the items built piece by piece, and the final response.
+/// Rebuilds an answer from the events of its stream. Returns the items built piece by piece, and the final response.
 fn rebuilt(reply: &FakeReply, asked: &ResponsesRequest) -> (Vec<Value>, Value) {
     let (mut items, mut last): (Vec<Value>, _) = (Vec::new(), Value::Null);
     let text: String = write::frames(reply, asked, 7).into_iter().map(|frame| frame.text).collect();

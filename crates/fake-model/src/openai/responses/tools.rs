@@ -1,28 +1,28 @@
-//! Tools offered in a request, at any position.
+//! Tools that a request declares, at any position in the request.
 
 use serde_json::Value;
 
 use crate::openai::request::{invalid_value, missing, named, wrong_type};
 use crate::problem::ApiProblem;
 
-/// Tool of the client.
+/// Tool that the client executes, as declared in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offered {
     pub name: String,
     pub namespace: Option<String>,
-    /// True if the tool takes plain text instead of JSON.
+    /// True if the tool takes plain text instead of JSON arguments.
     pub freeform: bool,
 }
 
 impl Offered {
-    /// Returns true if a script's name refers to this tool, with or without its namespace.
+    /// Returns true if the name in a script refers to this tool. The name may include the namespace of the tool.
     pub fn is(&self, name: &str) -> bool {
         let qualified = |space: &String| name.strip_prefix(space.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(&self.name);
         self.name == name || self.namespace.as_ref().is_some_and(qualified)
     }
 }
 
-/// Tools of the server itself, which are never called here.
+/// Types of tools that the server itself would execute. The fake model never calls these tools.
 const OF_THE_SERVER: [&str; 12] = [
     "apply_patch",
     "code_interpreter",
@@ -38,10 +38,10 @@ const OF_THE_SERVER: [&str; 12] = [
     "web_search_preview",
 ];
 
-/// Checks a list of tools, and returns those of the client.
+/// Checks a list of tools, and returns the tools that the client executes.
 ///
 /// # Errors
-/// The refusal.
+/// Returns the error for the client if a tool is invalid.
 pub fn read(value: &Value, path: &str) -> Result<Vec<Offered>, ApiProblem> {
     let list = match value {
         Value::Null => return Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! Responses, complete and as a stream of events.
+//! Responses of the Responses API, as one body or as a stream of events.
 
 use serde_json::{Map, Value, json};
 
@@ -11,15 +11,15 @@ use crate::script::Stop;
 use crate::seen::pieces;
 use crate::turn::TurnArguments;
 
-/// Output item, with the pieces that a stream sends of it.
+/// Output item of an answer, with the pieces in which a stream sends the item.
 struct Item {
     whole: Value,
-    /// Item without its content, as sent first.
+    /// Item without its content, which a stream sends first.
     empty: Value,
     steps: Vec<Value>,
 }
 
-/// Returns the usage. The number of prompt tokens includes cached tokens.
+/// Returns the token usage as JSON. The number of input tokens includes cached tokens.
 fn usage(of: FakeUsage) -> Value {
     json!({
         "input_tokens": of.prompt(),
@@ -73,7 +73,7 @@ fn reasoning(reply: &FakeReply, asked: &ResponsesRequest, thought: &str) -> Item
         whole["summary"] = json!([part(thought)]);
     }
     if asked.encrypts {
-        // Only the server could read the encrypted content.
+        // The encrypted content is readable for the server only.
         empty["encrypted_content"] = "".into();
         whole["encrypted_content"] = blake3::hash(format!("{id} {thought}").as_bytes()).to_hex().as_str().into();
     }
@@ -99,7 +99,7 @@ fn call(reply: &FakeReply, asked: &ResponsesRequest, at: usize, call: &str, name
     let freeform = offered.is_some_and(|tool| tool.freeform);
     let (prefix, kind, key) = if freeform { ("ctc", "custom_tool_call", "input") } else { ("fc", "function_call", "arguments") };
     let words = match arguments {
-        // A single text argument, as taken by a tool with plain text input.
+        // A tool with plain text input takes a single text argument.
         TurnArguments::Json(Value::Object(map)) if freeform && map.len() == 1 => {
             map.get("input").and_then(Value::as_str).map_or_else(|| arguments.text(), str::to_owned)
         }
@@ -123,7 +123,7 @@ fn call(reply: &FakeReply, asked: &ResponsesRequest, at: usize, call: &str, name
     Item { whole: item("completed", &words), empty: item("in_progress", ""), steps }
 }
 
-/// Reason why the response is incomplete, if it is.
+/// Returns the reason why the answer is incomplete; `None` for a complete answer.
 fn incomplete(reply: &FakeReply) -> Option<&str> {
     match (&reply.said.finish, reply.said.stop) {
         (Some(finish), _) => Some(finish),
@@ -132,7 +132,7 @@ fn incomplete(reply: &FakeReply) -> Option<&str> {
     }
 }
 
-/// Response without its output, as sent while it is in progress.
+/// Returns the response object without its output, as a stream sends it at the beginning.
 fn shell(reply: &FakeReply, asked: &ResponsesRequest, created: i64) -> Map<String, Value> {
     let given = |key: &str, usual: Value| asked.given.get(key).filter(|value| !value.is_null()).cloned().unwrap_or(usual);
     let Value::Object(shell) = json!({
@@ -177,13 +177,13 @@ fn finished(reply: &FakeReply, asked: &ResponsesRequest, created: i64, output: V
     response.into()
 }
 
-/// Complete answer as one value.
+/// Returns the complete answer as one JSON value.
 #[must_use]
 pub fn whole(reply: &FakeReply, asked: &ResponsesRequest, created: i64) -> Value {
     finished(reply, asked, created, items(reply, asked).into_iter().map(|item| item.whole).collect())
 }
 
-/// Answer as events.
+/// Returns the answer as the events of a stream.
 #[must_use]
 pub fn frames(reply: &FakeReply, asked: &ResponsesRequest, created: i64) -> Vec<StreamFrame> {
     let begun = Value::Object(shell(reply, asked, created));
@@ -211,7 +211,7 @@ pub fn frames(reply: &FakeReply, asked: &ResponsesRequest, created: i64) -> Vec<
     frames
 }
 
-/// Returns the event that replaces event number `at` when the answer fails.
+/// Returns the stream event about a failed answer. The event replaces the event with the index `at`.
 #[must_use]
 pub fn failed(reply: &FakeReply, asked: &ResponsesRequest, created: i64, problem: &ApiProblem, at: usize) -> StreamFrame {
     let mut response = shell(reply, asked, created);

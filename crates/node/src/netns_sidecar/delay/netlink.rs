@@ -1,7 +1,7 @@
-//! Kernel queue of packets that wait for a program's verdict: nfnetlink_queue over a plain netlink socket.
+//! Queue of the kernel in which packets wait for a verdict of this program: nfnetlink_queue over a plain netlink socket.
 //!
-//! The existing crates do not let their socket be polled, and keep a packet's bytes until its verdict, so that all delayed data would be in
-//! memory twice. Layouts are those of `linux/netfilter/nfnetlink_queue.h`.
+//! Existing crates do not allow polling of the socket. They also keep a packet's bytes until its verdict, so all delayed data would be in
+//! memory twice. The data layouts are those of `linux/netfilter/nfnetlink_queue.h`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,16 +11,16 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, recv, sendto, setsockopt, sockopt}
 
 use crate::netns_sidecar::netlink::{ACKNOWLEDGE, NetlinkHeader, NetlinkMessage, REQUEST, attribute, messages, open, wait};
 
-/// Queue number. In a namespace of our own every number is free.
+/// Number of the packet queue. The namespace belongs to this program, so every number is free.
 pub const NUMBER: u16 = 1;
 
-/// Largest number of waiting packets. The kernel lets further ones through.
+/// Largest number of packets that wait in the queue. The kernel lets further packets through.
 const LONGEST: u32 = 65_536;
-/// Receive buffer of the socket, in bytes.
+/// Size of the socket's receive buffer in bytes.
 const BUFFER: usize = 32 << 20;
-/// Largest length of IP and TCP headers together.
+/// Number of bytes that hold the longest IP and TCP headers together.
 const HEADERS: u32 = 120;
-/// Largest length of a packet.
+/// Largest length of a packet in bytes.
 const WHOLE: u32 = 0xffe0;
 
 const fn kind(message: u16) -> u16 {
@@ -44,25 +44,25 @@ const ATTRIBUTE_VERDICT: u16 = 2;
 const ATTRIBUTE_MARK: u16 = 3;
 const ATTRIBUTE_PAYLOAD: u16 = 10;
 
-/// Packet that waits for a verdict.
+/// Packet that waits in the queue for a verdict.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Queued<'a> {
     pub id: u32,
     pub mark: u32,
-    /// Bytes from the IP header on, possibly truncated.
+    /// Bytes of the packet from the IP header on, possibly truncated.
     pub bytes: &'a [u8],
 }
 
-/// Verdict about a packet.
+/// Verdict about a waiting packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PacketVerdict {
     Drop,
     Accept,
-    /// Lets the packet pass with these bytes instead of its own.
+    /// Lets the packet pass with these bytes instead of its original bytes.
     Replace(Vec<u8>),
 }
 
-/// Queue of this namespace, bound by this process.
+/// Packet queue of this namespace, bound to this process.
 #[derive(Debug)]
 pub struct PacketQueue {
     socket: OwnedFd,
@@ -78,10 +78,10 @@ impl AsFd for PacketQueue {
 }
 
 impl PacketQueue {
-    /// Binds the queue. Must precede every rule that sends packets to it.
+    /// Creates and binds the queue. The call must precede every firewall rule that sends packets to the queue.
     pub fn open() -> io::Result<Self> {
         let socket = open()?;
-        // A smaller buffer works as well until there is much traffic.
+        // A smaller receive buffer is sufficient unless there is much traffic.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         let mut queue = Self { socket, buffer: vec![0; 128 << 10], outgoing: Vec::new(), whole: false };
         queue.configure(&[(CONFIG_COMMAND, &[CONFIG_BIND, 0, 0, 0])])?;
@@ -91,7 +91,7 @@ impl PacketQueue {
         Ok(queue)
     }
 
-    /// Sends a setting and waits for its acknowledgement. No packets arrive before the setup is complete.
+    /// Sends a setting of the queue and waits for the acknowledgement. No packets arrive before the setup is complete.
     fn configure(&mut self, attributes: &[(u16, &[u8])]) -> io::Result<()> {
         put(&mut self.outgoing, CONFIG, REQUEST | ACKNOWLEDGE, attributes);
         self.flush()?;
@@ -104,7 +104,7 @@ impl PacketQueue {
         }
     }
 
-    /// Selects whether packets arrive completely or as headers only. Packets already in the queue are not affected.
+    /// Selects whether the kernel passes complete packets or only headers. Packets already in the queue are not affected.
     pub fn see_whole(&mut self, whole: bool) -> io::Result<()> {
         if self.whole == whole {
             return Ok(());
@@ -114,7 +114,7 @@ impl PacketQueue {
         self.flush()
     }
 
-    /// Reads the next packets. Returns false when there is none now.
+    /// Calls `each` for the packets that have arrived. Returns false if no packet has arrived.
     pub fn read(&mut self, mut each: impl FnMut(Queued<'_>)) -> io::Result<bool> {
         match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
             Ok(length) => {
@@ -128,7 +128,7 @@ impl PacketQueue {
         }
     }
 
-    /// Queues a verdict, to be sent by the next [`Self::flush`].
+    /// Adds a verdict to the batch that the next [`Self::flush`] sends.
     pub fn decide(&mut self, id: u32, verdict: &PacketVerdict) {
         const KERNEL_DROP: u32 = 0;
         const KERNEL_ACCEPT: u32 = 1;
@@ -144,7 +144,7 @@ impl PacketQueue {
         }
     }
 
-    /// Sends all queued verdicts. The kernel reads several messages at once.
+    /// Sends all verdicts of the batch in one system call. The kernel accepts several messages at once.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.outgoing.is_empty() {
             return Ok(());
@@ -155,7 +155,7 @@ impl PacketQueue {
         Ok(())
     }
 
-    /// Returns true if a flush is due: the socket accepts no more than its buffer holds.
+    /// Returns true if the batch of verdicts is so large that it must be flushed. A larger batch would not fit into the socket's buffer.
     pub fn is_full(&self) -> bool {
         self.outgoing.len() > 32 << 10
     }
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(all.iter().map(|message| message.kind).collect::<Vec<_>>(), [PACKET, VERDICT]);
         assert_eq!(queued(all[0]), Some(Queued { id: 9, mark: 7, bytes: b"ether" }));
         assert_eq!(queued(all[1]), None);
-        // A message that is truncated at any point is not read beyond its end.
+        // Parsing a message that is truncated at any point never reads beyond its end.
         for end in 0..bytes.len() {
             assert!(messages(&bytes[..end]).filter_map(queued).count() <= 1);
         }

@@ -1,4 +1,4 @@
-//! IPv4 packets: parsing, bit flips and resets. Pure.
+//! IPv4 packets: parsing, bit flips and TCP resets. Pure.
 
 use std::net::Ipv4Addr;
 
@@ -11,20 +11,20 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// One direction of a connection, as its receiver sees it: address of the sender, port of the sender, port of the receiver.
+/// One direction of a TCP connection: address of the sender, port of the sender, port of the receiver.
 pub type Flow = (Ipv4Addr, u16, u16);
 
-/// Needed fields of a TCP segment's header.
+/// Header fields of a TCP segment that decisions about packets need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     pub flow: Flow,
-    /// Number of data bytes.
+    /// Number of data bytes in the segment.
     pub data: usize,
     pub begins: bool,
     pub ends: bool,
 }
 
-/// Total length of the packet in bytes, from its header.
+/// Returns the total length of a packet in bytes, read from the IP header.
 pub fn length(packet: &[u8]) -> usize {
     packet.get(2..4).map_or(packet.len(), |bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
 }
@@ -37,7 +37,7 @@ fn short(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
-/// Length of the IP header, and the number of the inner protocol.
+/// Returns the length of the IP header in bytes, and the number of the protocol inside.
 fn inner(packet: &[u8]) -> Option<(usize, u8)> {
     let first = *packet.first()?;
     let header = usize::from(first & 0xf) * 4;
@@ -48,12 +48,12 @@ fn address(packet: &[u8], at: usize) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(number(packet, at)?))
 }
 
-/// Destination address.
+/// Returns the destination address of a packet.
 pub fn destination(packet: &[u8]) -> Option<Ipv4Addr> {
     address(packet, 16)
 }
 
-/// Parses the TCP segment. Returns `None` for other protocols.
+/// Parses the TCP segment of a packet. Returns `None` for other protocols.
 pub fn segment(packet: &[u8]) -> Option<Segment> {
     let (header, protocol) = inner(packet)?;
     let tcp = packet.get(header..).filter(|_| protocol == TCP)?;
@@ -84,8 +84,8 @@ pub(crate) fn flip(packet: &mut [u8], random: u64) {
     }
 }
 
-/// Builds the resets of a segment's connection: one for the receiver, in place of the segment, and one for the sender, as if from the
-/// receiver.
+/// Builds two resets for the connection of a segment. The first replaces the segment and goes to the receiver. The second goes to the
+/// sender, with the address of the receiver as its source.
 pub fn resets(packet: &[u8]) -> Option<[Vec<u8>; 2]> {
     let Segment { flow: (from, sport, dport), data, .. } = segment(packet)?;
     let (header, _) = inner(packet)?;
@@ -136,7 +136,7 @@ mod tests {
     const FROM: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
     const TO: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 
-    /// Builds a segment with data and only the ACK flag.
+    /// Builds a TCP packet with this data and only the ACK flag.
     fn data(bytes: &[u8]) -> Vec<u8> {
         let mut packet = reset((FROM, 4000), (TO, 80), 1000, 2000);
         packet[33] = ACK;

@@ -1,4 +1,4 @@
-//! Treatment of the packets of one path. Pure: the time is a parameter, and all randomness comes from the seed.
+//! Decisions about the packets of one path. Pure: the time is a parameter, and all randomness comes from the seed.
 //!
 //! Packets stay in order, with three exceptions. With jitter, a later packet may overtake an earlier one when its delay is shorter (as with
 //! netem), unless a rate makes all of them queue. A packet selected by `reorder` is held back and overtaken. A duplicate directly follows
@@ -15,35 +15,35 @@ use chaosrun_base::seed;
 use chaosrun_cluster::Shape;
 use chaosrun_cluster::delay_sampler::DelaySampler;
 
-/// Longest time for which packets wait because of a rate. If the rate is low, [`BACKLOG_BYTES`] may wait longer. Further packets are lost,
-/// as in any full queue.
+/// Longest time for which packets wait because of a rate limit. At a low rate, up to [`BACKLOG_BYTES`] may wait longer. Further packets are
+/// lost, as in any full queue.
 const BACKLOG: Duration = Duration::from_millis(250);
-/// Number of bytes that may wait for a low rate longer than [`BACKLOG`].
+/// Number of bytes that may wait longer than [`BACKLOG`] because of a low rate limit.
 const BACKLOG_BYTES: u64 = 32 << 10;
 
-/// Largest number of remembered connections. Beyond this number all are forgotten, and each connection may be selected again.
+/// Largest number of remembered connections. Beyond this number all are forgotten, and each connection may be selected for a reset again.
 const REMEMBERED: usize = 65_536;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PacketAction {
     Lost,
-    /// The packet's connection is reset.
+    /// Resets the connection of the packet.
     Reset,
     Passes(Passage),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
-    /// Time of release, on the same clock as the packet's arrival.
+    /// Time at which the packet is released, on the same clock as the arrival time.
     pub at: Duration,
     pub twice: bool,
-    /// Random number that selects the bit to flip.
+    /// Random number that selects the bit to flip; `None` leaves the packet unchanged.
     pub flipped: Option<u64>,
-    /// True if the packet is held back, so that others overtake it.
+    /// True if the packet is held back so that later packets overtake it.
     pub late: bool,
 }
 
-/// Separate random streams per effect: a change of one effect does not change the draws of another.
+/// Separate random streams, one per effect. A change of one effect does not change the random numbers of another effect.
 #[derive(Debug)]
 struct LossModel {
     loss: ChaCha8Rng,
@@ -60,14 +60,14 @@ pub struct PacketActions {
     scatter: DelaySampler,
     /// True if the previous packet was lost; `None` before the first packet.
     lost: Option<bool>,
-    /// Time at which all packets admitted by the rate have left.
+    /// Time at which the last packet admitted by the rate limit has left.
     free: Duration,
     last: Duration,
     spared: HashMap<Flow, bool>,
 }
 
 impl PacketActions {
-    /// Creates the state of a path. `name` is the path's name; each path has its own random sequence.
+    /// Creates the state of the path with the name `name`. Each name has its own random sequence.
     pub fn new(shape: Shape, seed: u64, name: &str) -> Self {
         let die = |what: &str| seed::stream(seed, &format!("links.{name}.{what}"));
         Self {
@@ -87,7 +87,7 @@ impl PacketActions {
         }
     }
 
-    /// Decides about a packet of `length` bytes that arrives at `now`. `segment` is set for TCP.
+    /// Decides about a packet of `length` bytes that arrives at the time `now`. `segment` is present for TCP packets.
     pub fn decide(&mut self, now: Duration, length: usize, segment: Option<&Segment>) -> PacketAction {
         let lost = self.loses();
         let twice = chance(&mut self.dice.duplicate, self.shape.duplicate);
@@ -114,8 +114,8 @@ impl PacketActions {
         PacketAction::Passes(Passage { at, twice, flipped: corrupt.then_some(bit), late })
     }
 
-    /// Decides about loss. With the probability `loss_correlation`, a packet has the same fate as the previous one. Otherwise its own fate
-    /// is drawn, so that the mean loss does not depend on the correlation.
+    /// Returns true if the next packet is lost. With the probability `loss_correlation`, the packet has the same fate as the previous one.
+    /// Otherwise the fate is drawn independently, so the mean loss does not depend on the correlation.
     fn loses(&mut self) -> bool {
         let same = chance(&mut self.dice.loss, self.shape.loss_correlation);
         let own = chance(&mut self.dice.loss, self.shape.loss);
@@ -124,7 +124,7 @@ impl PacketActions {
         lost
     }
 
-    /// Decides about a reset: the first data of a connection determines whether it is reset or spared.
+    /// Returns true if the connection of the segment is reset. The decision is made once per connection, for the first segment with data.
     fn resets(&mut self, segment: &Segment) -> bool {
         if self.shape.reset <= 0.0 {
             return false;
@@ -143,7 +143,7 @@ impl PacketActions {
         !*self.spared.entry(segment.flow).or_insert_with(|| !chance(die, share))
     }
 
-    /// Returns the time at which the last byte of the packet has passed the rate limit. Returns `None` when the queue is full.
+    /// Returns the time at which the last byte of the packet has passed the rate limit. Returns `None` if the queue is full.
     fn admit(&mut self, now: Duration, length: usize) -> Option<Duration> {
         let Some(rate) = self.shape.rate.filter(|rate| *rate > 0) else {
             self.free = now;
@@ -177,7 +177,7 @@ mod tests {
         PacketActions::new(shape, 7, "a>b")
     }
 
-    /// Decides about packets that arrive one millisecond apart.
+    /// Returns the decisions about `count` packets that arrive one millisecond apart.
     fn all(shape: Shape, count: u64) -> Vec<PacketAction> {
         let mut fate = fate(shape);
         (0..count).map(|n| fate.decide(ms(n), 1000, None)).collect()
@@ -193,7 +193,7 @@ mod tests {
         passed
     }
 
-    /// Returns true if the count is within five standard deviations of a binomial distribution.
+    /// Returns true if the count `found` is within five standard deviations of a binomial distribution with `of` draws.
     fn as_asked(found: usize, of: usize, share: f64) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         let (found, of) = (found as f64, of as f64);

@@ -19,10 +19,10 @@ use super::packet;
 use super::packet_action::{PacketAction, PacketActions, Passage};
 use chaosrun_cluster::{LinkCounters, Shape};
 
-/// Largest number of packets read before due packets are released.
+/// Largest number of packets that the thread reads before it releases due packets.
 const BATCH: usize = 64;
 
-/// Shaped path, which gets the packets with this mark.
+/// Effects on the packets with a mark: the shape, and the seed and name of the random streams.
 #[derive(Debug, Clone)]
 pub struct Shaped {
     pub mark: u32,
@@ -31,7 +31,7 @@ pub struct Shaped {
     pub name: String,
 }
 
-/// State of one path.
+/// State of one path in the delay thread.
 #[derive(Debug)]
 struct Entry {
     fate: PacketActions,
@@ -39,7 +39,7 @@ struct Entry {
     counted: LinkCounters,
 }
 
-/// Delayed packet, ordered by its release time, then by arrival.
+/// Delayed packet. The order is by release time, then by arrival.
 #[derive(Debug, PartialEq, Eq)]
 struct DelayedPacket {
     at: Duration,
@@ -47,7 +47,7 @@ struct DelayedPacket {
     mark: u32,
     id: u32,
     verdict: PacketVerdict,
-    /// Bytes of a duplicate to be sent.
+    /// Bytes of a duplicate that is sent when the packet is released; `None` means no duplicate.
     copy: Option<Vec<u8>>,
 }
 
@@ -68,7 +68,7 @@ struct Table {
     paths: HashMap<u32, Entry>,
     held: BinaryHeap<Reverse<DelayedPacket>>,
     number: u64,
-    /// Notified when all due packets have been released.
+    /// Callers that wait until all due packets are released.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -76,9 +76,9 @@ struct Table {
 struct Shared {
     table: Mutex<Table>,
     wake: EventFd,
-    /// Start of the clock by which all times of the thread are measured.
+    /// Start time of the clock that measures all times of the thread.
     began: Instant,
-    /// Error that ended the thread.
+    /// Error that ended the thread; `None` while the thread runs.
     ended: Mutex<Option<String>>,
 }
 
@@ -88,12 +88,12 @@ impl Shared {
     }
 }
 
-/// Handle of the thread. The thread ends with the process.
+/// Handle of the delay thread. The thread ends with the process.
 #[derive(Debug)]
 pub struct Delayer(Arc<Shared>);
 
 impl Delayer {
-    /// Binds the queue and starts the thread. Packets sent by this program carry `mark`, so that they do not enter the queue again.
+    /// Binds the packet queue and starts the thread. Packets sent by the thread carry `mark`, so that they do not enter the queue again.
     pub fn start(mark: u32) -> io::Result<Self> {
         let queue = PacketQueue::open().map_err(|error| io::Error::other(format!("the kernel's packet queue: {error}")))?;
         let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
@@ -109,7 +109,7 @@ impl Delayer {
         Ok(Self(shared))
     }
 
-    /// Adds or updates paths. A path with the same seed and name keeps its random state and counters.
+    /// Adds or updates paths. A path with the same seed and name keeps its random state and its counters.
     pub fn add(&self, paths: &[Shaped]) -> io::Result<()> {
         if let Some(why) = &*self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(io::Error::other(format!("the kernel's packet queue: {why}")));
@@ -130,7 +130,7 @@ impl Delayer {
         Ok(())
     }
 
-    /// Removes all paths except those of `marks`, and releases their delayed packets at once. Returns when that is done.
+    /// Removes all paths except those with the given marks, and releases their delayed packets. Returns after the release.
     pub async fn retain(&self, marks: &[u32]) {
         let (done, told) = oneshot::channel();
         {
@@ -152,7 +152,7 @@ impl Delayer {
             table.waiting.push(done);
         }
         if self.0.wake.write(1).is_ok() {
-            // The wait is limited: if the thread has ended, the kernel has removed the queue together with its packets.
+            // The wait is limited. If the thread has ended, the kernel has removed the queue together with its packets.
             let _ = tokio::time::timeout(Duration::from_millis(100), told).await;
         }
     }
@@ -165,7 +165,7 @@ impl Delayer {
 }
 
 fn run(shared: &Shared, mut queue: PacketQueue, raw: &Socket) -> io::Result<()> {
-    // Removes the default 50 microseconds of timer slack.
+    // Removes the default timer slack of 50 microseconds.
     let _ = nix::sys::prctl::set_timerslack(1);
     loop {
         let due = {
@@ -185,7 +185,7 @@ fn run(shared: &Shared, mut queue: PacketQueue, raw: &Socket) -> io::Result<()> 
     }
 }
 
-/// Reads new packets and releases due ones.
+/// Reads newly queued packets once and releases the packets that are due.
 fn turn(shared: &Shared, queue: &mut PacketQueue, raw: &Socket) -> io::Result<()> {
     let mut out = Vec::new();
     let mut table = shared.table();

@@ -1,7 +1,7 @@
-//! Elements of the table's maps and sets, the only part of the table that changes. They are changed in one kernel transaction and read back
-//! with their counters. The module uses netlink, since starting a program would take longer than the change.
+//! Elements of the maps and sets in the kernel table of links. Only the elements of the table change. They change in one kernel transaction
+//! and are read back with their counters. The module uses netlink, since starting a program would take longer than the change.
 //!
-//! Layouts are those of `linux/netfilter/nf_tables.h`.
+//! The data layouts are those of `linux/netfilter/nf_tables.h`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,11 +34,11 @@ const DELETE_ELEMENT: u16 = kind(14);
 const INET: u8 = 1;
 const IPV4: u8 = 2;
 
-/// Attribute of messages about elements, and of messages about rules (table and chain).
+/// Netlink attribute with the name of the table, in messages about elements and about rules.
 const IN_TABLE: u16 = 1;
 const IN_SET: u16 = 2;
 const ELEMENTS: u16 = 3;
-/// Attribute of a list item.
+/// Netlink attribute for one item of a list.
 const ITEM: u16 = 1;
 const VALUE: u16 = 1;
 
@@ -54,20 +54,20 @@ const TARGET_NAME: u16 = 1;
 const COUNTER_BYTES: u16 = 1;
 const COUNTER_PACKETS: u16 = 2;
 
-/// Largest number of elements per message: the length of a list has sixteen bits.
+/// Largest number of elements in one message, since the length of a list has sixteen bits.
 const AT_ONCE: usize = 500;
 
-/// State of the links in the kernel.
+/// State of the links as read from the kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KernelLinks {
     pub marks: BTreeMap<MapKey, u32>,
-    /// Packets and bytes that were cut off.
+    /// Numbers of packets and bytes that a cut has stopped, by mark and mode.
     pub counted: BTreeMap<(u32, Mode), (u64, u64)>,
-    /// True if marked packets go to a queue.
+    /// True if a rule sends marked packets to the queue.
     pub queues: bool,
 }
 
-/// Netlink client for the elements.
+/// Netlink client that reads and changes the elements of the kernel table.
 #[derive(Debug)]
 pub struct Elements {
     socket: OwnedFd,
@@ -80,7 +80,8 @@ impl Elements {
         Ok(Self { socket: netlink::open()?, sequence: 0, buffer: vec![0; 64 << 10] })
     }
 
-    /// Puts exactly `lanes` into the maps and sets, all of them or none. Returns after the kernel's acknowledgement.
+    /// Replaces the elements of all maps and sets by those of `lanes`, completely or not at all. Returns after the kernel's
+    /// acknowledgement.
     pub fn put(&mut self, lanes: &[KernelPath], lease_ms: u64) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let change = change(lanes, lease_ms, self.sequence);
@@ -88,7 +89,7 @@ impl Elements {
             .map_err(|error| io::Error::new(error.kind(), format!("the elements of the table `{TABLE}`: {error}")))
     }
 
-    /// Reads the active elements and their counters.
+    /// Reads the active elements and their counters from the kernel.
     pub fn found(&mut self) -> io::Result<KernelLinks> {
         let mut found = KernelLinks { counted: self.counted()?, ..KernelLinks::default() };
         for map in MapKey::MAPS {
@@ -106,7 +107,7 @@ impl Elements {
         Ok(found)
     }
 
-    /// Returns the packets and bytes that each cut has stopped since it was set.
+    /// Returns the numbers of packets and bytes that each cut has stopped since the elements were last replaced.
     pub fn counted(&mut self) -> io::Result<BTreeMap<(u32, Mode), (u64, u64)>> {
         let mut counted = BTreeMap::new();
         for mode in Mode::ALL {
@@ -135,7 +136,7 @@ impl Elements {
         self.exchange(&question, each).map_err(problem)
     }
 
-    /// Sends messages and reads the answer to its end.
+    /// Sends messages to the kernel, and calls `each` for every message of the answer.
     fn exchange(&mut self, messages_out: &[u8], mut each: impl FnMut(NetlinkMessage<'_>)) -> io::Result<()> {
         sendto(self.socket.as_raw_fd(), messages_out, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         loop {
@@ -148,7 +149,7 @@ impl Elements {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            // The rest of an earlier answer is ignored.
+            // Messages that belong to an earlier answer are ignored.
             for message in messages(&self.buffer[..length]).filter(|message| message.sequence == self.sequence) {
                 match message.outcome() {
                     Some(outcome) => return outcome,
@@ -169,7 +170,7 @@ fn terminated(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
 }
 
-/// Builds one transaction that empties and refills every map and set.
+/// Builds the messages of one transaction that empties and refills every map and set.
 fn change(lanes: &[KernelPath], lease_ms: u64, sequence: u32) -> Vec<u8> {
     let head = |kind, flags, family, resource| NetlinkHeader { kind, flags: REQUEST | flags, sequence, family, resource };
     let mut bytes = Vec::new();
@@ -183,7 +184,7 @@ fn change(lanes: &[KernelPath], lease_ms: u64, sequence: u32) -> Vec<u8> {
             });
         }
     };
-    // Two paths with the same key would be a mistake of the caller; the later one counts.
+    // Two paths with the same key would be an error of the caller. The later path counts.
     let all: BTreeMap<MapKey, u32> = lanes.iter().flat_map(|lane| keys(lane.way).into_iter().map(|key| (key, lane.mark))).collect();
     for map in MapKey::MAPS {
         let of = all.iter().filter(|(key, _)| key.map() == map);
@@ -213,7 +214,7 @@ fn element(to: &mut Vec<u8>, key: &[u8], mark: Option<u32>, lease_ms: u64) {
     attribute(to, ELEMENT_TIMEOUT, &lease_ms.max(1).to_be_bytes());
 }
 
-/// Encodes a key; each part is padded to whole words.
+/// Encodes a map key. Each part is padded to a multiple of four bytes.
 fn encoded(key: MapKey) -> Vec<u8> {
     match key {
         MapKey::Peer(from) => from.octets().to_vec(),
@@ -237,14 +238,15 @@ fn mark(data: &[u8]) -> Option<u32> {
     find(data, VALUE)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
-/// Parses a counter: packets and bytes.
+/// Parses a counter of the kernel as packets and bytes.
 fn counter(expression: &[u8]) -> Option<(u64, u64)> {
     let data = find(expression, EXPRESSION_DATA)?;
     let number = |name| find(data, name)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     Some((number(COUNTER_PACKETS)?, number(COUNTER_BYTES)?))
 }
 
-/// Returns true if the expression sends packets to a queue: the kernel's own queue expression, or the NFQUEUE target of older tables.
+/// Returns true if the rule expression sends packets to a queue. The expression is the kernel's queue expression, or the NFQUEUE target of
+/// iptables.
 fn queues(expression: &[u8]) -> bool {
     let target = || find(find(expression, EXPRESSION_DATA)?, TARGET_NAME);
     match find(expression, EXPRESSION_NAME) {
@@ -262,7 +264,7 @@ mod tests {
 
     const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
-    /// Returns the number of elements sent per set.
+    /// Returns the name and the number of elements of each set in the messages for `lanes`.
     fn filled(lanes: &[KernelPath]) -> Vec<(String, usize)> {
         let bytes = change(lanes, 9000, 3);
         let mut found = Vec::new();

@@ -1,8 +1,9 @@
-//! Links: effects on packets from neighbours, applied on the receiving side. A sender would notice a loss on its own side at once.
+//! Links: network effects on packets from neighbours, applied in the namespace of the receiver. A sender would notice a loss in its own
+//! namespace at once.
 //!
-//! One kernel table holds all links and is changed as a whole. Its rules never change ([`ruleset`]); only the elements of its maps and sets
-//! do ([`elements`]). The kernel removes each element when its lease ends, so links heal even if all programs die. The kernel cuts links by
-//! itself; packets of shaped links wait in the kernel's queue for [`super::delay`].
+//! One kernel table holds all links and is changed as a whole. Its rules never change ([`ruleset`]). Only the elements of its maps and sets
+//! change ([`elements`]). The kernel removes each element when the lease of the element ends, so links heal even if all programs die. The
+//! kernel drops the packets of cut links. Packets of shaped links wait in the kernel's queue for [`super::delay`].
 
 mod elements;
 mod ruleset;
@@ -21,46 +22,47 @@ use super::nft;
 use chaosrun_base::removal::RemovalLayer;
 use chaosrun_cluster::{LinkCounters, Shape};
 
-/// Mode of a cut, the strictest last.
+/// Mode of a cut link. The order is from the mildest to the strictest mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Data and new connections are stopped; acknowledgements of the other direction pass.
+    /// Stops data and new connections. Acknowledgements for the other direction pass.
     Stall,
-    /// Every packet is lost.
+    /// Drops every packet.
     Drop,
-    /// Every packet is answered with a reset or "port unreachable".
+    /// Answers every packet with a reset or with "port unreachable".
     Reject,
 }
 
-/// Listening port of connections, on one of the two ends or on both.
+/// Listening ports that select connections: a port at one end of the connection, or at both ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ports {
-    /// Port in this namespace.
+    /// Listening port in this namespace; `None` selects all ports.
     pub ours: Option<u16>,
-    /// Port of the neighbour.
+    /// Listening port of the neighbour; `None` selects all ports.
     pub theirs: Option<u16>,
 }
 
-/// Selector of packets that `from` sends to this node. Without ports it selects all of these packets that no other path selects.
+/// Selector of packets that the neighbour `from` sends to this node. Without ports, it selects all packets of the neighbour that no other
+/// selector selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LinkSelector {
     pub from: Ipv4Addr,
     pub ports: Option<Ports>,
 }
 
-/// Effects on the packets that `way` selects.
+/// Effects on the packets that the selector `way` selects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkEffects {
     pub way: LinkSelector,
     pub cut: Option<Mode>,
-    /// Shape of the packets; `None` leaves them unchanged.
+    /// Delays, losses and limits of the packets; `None` leaves the packets unchanged.
     pub shape: Option<Shape>,
-    /// Name of the path's random streams, combined with the seed.
+    /// Name that selects the random streams of the path, together with the seed.
     pub name: String,
 }
 
-/// Active path, as read back.
+/// Active link effects with counters, as read back from the kernel and the delay thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InForce {
     pub way: LinkSelector,
@@ -69,30 +71,30 @@ pub struct InForce {
     pub counted: LinkCounters,
 }
 
-/// Links of this namespace. Used by a single task, so that changes do not overtake each other.
+/// Links of this namespace. A single task owns the value, so that changes cannot overtake each other.
 #[derive(Debug, Default)]
 pub(super) struct NamespaceLinks {
-    /// Set once the table exists.
+    /// Client for the elements of the kernel table; `None` until the table exists.
     elements: Option<Elements>,
     /// True if the rule that sends marked packets to the queue exists.
     queues: bool,
     delayer: Option<Delayer>,
-    /// Mark of each selector that was ever active, counted from 1.
+    /// Mark of each selector that was ever active. The numbers in the marks start at 1.
     marks: BTreeMap<LinkSelector, u32>,
     paths: Vec<LinkEffects>,
     seed: u64,
-    /// Counts of the kernel before its sets were refilled for the last time.
+    /// Counts of stopped packets and bytes from before the last refill of the kernel's sets.
     before: BTreeMap<(u32, Mode), (u64, u64)>,
-    /// Probes of this program, by the neighbour's address and the local port. The effects of the selector apply to the packets of the
-    /// probe.
+    /// Probes of this sidecar, by the address of the neighbour and the local port. The effects of the selector also apply to the packets of
+    /// the probe.
     guests: BTreeMap<(Ipv4Addr, u16), LinkSelector>,
 }
 
 impl NamespaceLinks {
-    /// Creates the empty table and the queue rule, so that later only elements have to be set.
+    /// Creates the empty kernel table and the queue rule, so that later changes only set elements.
     ///
     /// # Errors
-    /// The kernel lacks a feature. [`Self::set`] tries again.
+    /// Returns an error if the kernel lacks a feature. [`Self::set`] repeats the attempt.
     pub async fn prepare(&mut self) -> io::Result<()> {
         self.table().await?;
         self.queue().await
@@ -116,7 +118,7 @@ impl NamespaceLinks {
         Ok(())
     }
 
-    /// Sets exactly `paths` for at most `lease_ms`.
+    /// Replaces all link effects by `paths`, which stay active for at most `lease_ms` milliseconds.
     pub async fn set(&mut self, paths: Vec<LinkEffects>, seed: u64, lease_ms: u64) -> io::Result<()> {
         if paths.is_empty() {
             return self.mend().await;
@@ -142,7 +144,7 @@ impl NamespaceLinks {
         ruleset::MARK | self.marks.get(&way).copied().unwrap_or_default()
     }
 
-    /// Configures the delayer. Must precede the change that lets the kernel send packets to it.
+    /// Passes the shapes of `paths` to the delay thread. The call must precede the change that makes the kernel queue packets.
     async fn shape(&mut self, paths: &[LinkEffects]) -> io::Result<()> {
         if self.delayer.is_none() {
             self.delayer = Some(Delayer::start(ruleset::OWN)?);
@@ -156,7 +158,7 @@ impl NamespaceLinks {
         self.delayer.as_ref().map_or(Ok(()), |delayer| delayer.add(&shaped))
     }
 
-    /// Refills the elements. Reads their counters first, since they restart at 0.
+    /// Refills the elements of the kernel table. Reads the counters first, since a refill resets them to 0.
     async fn load(&mut self, before: &[LinkEffects], lease_ms: u64) -> io::Result<()> {
         let mut lanes: Vec<_> = self.paths.iter().map(|path| self.lane(path)).collect();
         for ((from, port), way) in &self.guests {
@@ -182,7 +184,7 @@ impl NamespaceLinks {
         KernelPath { way: path.way, mark: self.mark(path.way), cut: path.cut }
     }
 
-    /// Returns the kernel's state, with counters since each cut was set.
+    /// Returns the state of the links in the kernel. Counters include the time before the last refill.
     fn kernel(&mut self) -> io::Result<KernelLinks> {
         let Some(elements) = &mut self.elements else { return Ok(KernelLinks::default()) };
         let mut found = elements.found()?;
@@ -192,13 +194,13 @@ impl NamespaceLinks {
         Ok(found)
     }
 
-    /// Adds the counts from before the sets were last refilled.
+    /// Adds the counts from before the last refill of the sets to the given counts.
     fn summed(&self, which: (u32, Mode), (packets, bytes): (u64, u64)) -> (u64, u64) {
         let (before, longer) = self.before.get(&which).copied().unwrap_or_default();
         (packets + before, bytes + longer)
     }
 
-    /// Returns the active paths: those in the kernel and, if shaped, in the delayer as well.
+    /// Returns the active link effects. Shaped paths count only if the delay thread has them too.
     pub fn in_force(&mut self) -> io::Result<Vec<InForce>> {
         if self.paths.is_empty() {
             return Ok(Vec::new());
@@ -227,19 +229,19 @@ impl NamespaceLinks {
         Ok(all)
     }
 
-    /// Treats packets to this local port, where a probe listens, like those of `way`.
+    /// Applies the effects of the selector `way` to packets for the local port `port`, on which a probe listens.
     pub async fn invite(&mut self, port: u16, way: LinkSelector, lease_ms: u64) -> io::Result<()> {
         self.guests.insert((way.from, port), way);
         if self.paths.is_empty() { Ok(()) } else { self.load(&self.paths.clone(), lease_ms).await }
     }
 
-    /// Forgets a probe's port. The element of the port stays until the next change or until its lease ends. It has no effect, since no
-    /// process listens on the port.
+    /// Removes a probe's port from the table of probes. The kernel's element for the port stays until the next change or the end of its
+    /// lease. The element has no effect, since no process listens on the port.
     pub fn leave(&mut self, port: u16) {
         self.guests.retain(|(_, of), _| *of != port);
     }
 
-    /// Removes all effects and releases delayed packets. The empty table stays, since deleting the table would drop queued packets.
+    /// Removes all effects and releases delayed packets. Leaves the empty table, since deleting the table would drop queued packets.
     pub async fn mend(&mut self) -> io::Result<()> {
         self.paths.clear();
         let mended = self.elements.as_mut().map_or(Ok(()), |elements| elements.put(&[], 0));
@@ -250,7 +252,7 @@ impl NamespaceLinks {
         mended
     }
 
-    /// Removes all effects, the table and the queue rule.
+    /// Removes all effects, the kernel table and the queue rule.
     pub async fn end(&mut self) {
         let _ = self.mend().await;
         if self.elements.is_some() {
@@ -262,8 +264,8 @@ impl NamespaceLinks {
     }
 }
 
-/// Adds (`-A`) or removes (`-D`) the rule that sends marked packets to the queue. The function uses `iptables`, since some kernels lack
-/// this feature for `nft`.
+/// Adds (`-A`) or removes (`-D`) the rule that sends marked packets to the queue. Uses `iptables`, since some kernels lack this feature for
+/// `nft`.
 async fn queue(how: &str) -> io::Result<()> {
     let mark = format!("{:#x}/{:#x}", ruleset::MARK, ruleset::MARKS);
     let number = delay::NUMBER.to_string();

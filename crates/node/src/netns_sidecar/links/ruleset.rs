@@ -1,7 +1,7 @@
-//! Kernel table of links as text; its rules never change. Pure.
+//! Kernel table of links as a text for `nft`. The rules in the table never change. Pure.
 //!
-//! Three maps give each packet the mark of its path: by the neighbour's address, then by a port of the neighbour, then by a local port. The
-//! last match counts. All other rules use the mark.
+//! Three maps assign each packet the mark of its path: by the neighbour's address, then by a port of the neighbour, then by a local port.
+//! The last match determines the mark. All other rules use the mark.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -10,20 +10,20 @@ use super::{LinkSelector, Mode, Ports};
 
 pub(crate) const TABLE: &str = "links";
 
-/// Upper bits of the marks of paths; the number of the path is added.
+/// Upper bits of the marks of paths. The lower bits are the number of the path.
 pub const MARK: u32 = 0x5e00_0000;
-/// Mask of the upper bits, which distinguish these marks from others.
+/// Mask of the upper bits that distinguish marks of this program from other marks.
 pub(crate) const MARKS: u32 = 0xff00_0000;
-/// Mark of packets that this program sends.
+/// Mark of packets that this program itself sends.
 pub const OWN: u32 = 0x5f00_0000;
 
-/// Text that deletes the table. Its first statement creates the table, so that the deletion succeeds if the table does not exist.
+/// Text for `nft` that deletes the table. The first statement creates the table, so that the deletion never fails.
 pub(crate) const REMOVAL: &str = "table inet links\ndelete table inet links\n";
 
 impl Mode {
     pub const ALL: [Self; 3] = [Self::Stall, Self::Drop, Self::Reject];
 
-    /// Returns the name of the set of cut paths, which counts packets.
+    /// Returns the name of the set of cut paths with this mode. The set counts stopped packets.
     pub fn set(self) -> &'static str {
         match self {
             Self::Stall => "stalled",
@@ -32,7 +32,7 @@ impl Mode {
         }
     }
 
-    /// Returns the name of the same set without counters, for rules that let packets through.
+    /// Returns the name of the copy of the set without counters, used by rules that let packets through.
     pub fn quiet(self) -> &'static str {
         match self {
             Self::Stall => "stalled_quiet",
@@ -42,7 +42,7 @@ impl Mode {
     }
 }
 
-/// Path as the kernel knows it.
+/// Path in the form that is written to the kernel: selector, mark and mode.
 #[derive(Debug, Clone, Copy)]
 pub struct KernelPath {
     pub way: LinkSelector,
@@ -50,7 +50,7 @@ pub struct KernelPath {
     pub cut: Option<Mode>,
 }
 
-/// Key of an element, with the map that contains the element.
+/// Key of an element in one of the three maps. The variant selects the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MapKey {
     Peer(Ipv4Addr),
@@ -70,14 +70,15 @@ impl MapKey {
     }
 }
 
-/// Returns the keys under which the mark of a selector is stored.
+/// Returns the map keys under which the kernel stores the mark of a selector.
 pub fn keys(LinkSelector { from, ports }: LinkSelector) -> Vec<MapKey> {
     let Some(Ports { ours, theirs }) = ports else { return vec![MapKey::Peer(from)] };
     let theirs = theirs.map(|port| MapKey::Theirs(from, port));
     theirs.into_iter().chain(ours.map(|port| MapKey::Ours(from, port))).collect()
 }
 
-/// Returns the text of the table. A set with counters counts every lookup, so packets that pass are looked up in a set without counters.
+/// Returns the text of the table for `nft`. A set with counters counts every lookup, so rules for passing packets use a set without
+/// counters.
 pub fn table() -> String {
     let mut text = format!("{REMOVAL}table inet {TABLE} {{\n");
     text.push_str("  map peers { type ipv4_addr : mark; flags timeout; }\n");
@@ -88,8 +89,8 @@ pub fn table() -> String {
         let _ = writeln!(text, "  set {} {{ type mark; flags timeout; counter; }}", mode.set());
         let _ = writeln!(text, "  set {} {{ type mark; flags timeout; }}", mode.quiet());
     }
-    // An acknowledgement without data is short and has only the ACK flag; the last segment of written data has PSH as well. Resets pass in
-    // mode `Reject`, since otherwise the two ends of a cut connection would never get them.
+    // An acknowledgement without data is short and has only the ACK flag; the last segment of written data has PSH too. Resets pass in mode
+    // `Reject`, since otherwise the two ends of a cut connection would never get them.
     let _ = write!(
         text,
         "  chain in {{

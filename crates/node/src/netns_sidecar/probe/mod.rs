@@ -1,4 +1,4 @@
-//! Probes of links from the node's namespace: round trips and throughput, measured on separate threads.
+//! Probes of links from the node's namespace: round-trip times and throughput, measured on separate threads.
 
 mod ping;
 mod pour;

@@ -1,4 +1,4 @@
-//! Round trips of ICMP echoes, or of TCP handshakes. Only the first packet in each direction of a handshake is timed.
+//! Round-trip times of ICMP echoes or of TCP handshakes. Only the first packet in each direction of a handshake is timed.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -14,14 +14,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use chaosrun_cluster::{Pinging, Pings};
 
-/// Time after which the kernel retransmits the first packet of a connection. A connection that takes longer has lost a packet.
+/// Time after which the kernel retransmits the first packet of a connection. A slower connection has lost a packet.
 const SENT_AGAIN: Duration = Duration::from_secs(1);
-/// Shortest wait for duplicates after all pings were answered.
+/// Shortest wait for duplicate answers after all pings were answered.
 const AFTER: Duration = Duration::from_millis(2);
-/// Receive buffer for answers, in bytes.
+/// Size of the receive buffer for answers, in bytes.
 const ANSWERS: usize = 8 << 20;
 
-/// Sends pings to `to`, or makes connections to `port` if given. Refused connections count as unanswered.
+/// Measures round-trip times to `to`, with ICMP echoes, or with TCP connections if `port` is given. Refused connections count as
+/// unanswered.
 pub fn ping(to: Ipv4Addr, port: Option<u16>, how: Pinging) -> io::Result<Pings> {
     let _ = nix::sys::prctl::set_timerslack(1);
     match port {
@@ -30,7 +31,7 @@ pub fn ping(to: Ipv4Addr, port: Option<u16>, how: Pinging) -> io::Result<Pings> 
     }
 }
 
-/// Send times, and the time limit for answers.
+/// Send times of the pings, and the time limit for answers.
 struct Schedule {
     began: Instant,
     count: u16,
@@ -43,7 +44,7 @@ impl Schedule {
         Self { began: Instant::now(), count: u16::try_from(how.count).unwrap_or(u16::MAX), how, sent: 0 }
     }
 
-    /// Number of the ping to be sent now, if one is due.
+    /// Returns the number of the ping that must be sent now. Returns `None` if no ping is due.
     fn due(&mut self) -> Option<u16> {
         let due = self.sent < self.count && self.began.elapsed() >= self.how.every * u32::from(self.sent);
         due.then(|| {
@@ -75,7 +76,7 @@ fn echoes(to: Ipv4Addr, how: Pinging) -> io::Result<Pings> {
     // The kernel fills in the identifier and delivers its answers only to this socket.
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4))?;
     socket.set_nonblocking(true)?;
-    // Buffers answers that arrive while this thread is not scheduled.
+    // The buffer holds answers that arrive while this thread is not scheduled.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &ANSWERS);
     socket.connect(&SocketAddrV4::new(to, 0).into())?;
     let mut schedule = Schedule::new(how);
@@ -97,7 +98,7 @@ fn echoes(to: Ipv4Addr, how: Pinging) -> io::Result<Pings> {
             match (&socket).read(&mut answer) {
                 Ok(_) => heard.take(u16::from_be_bytes([answer[6], answer[7]]), Instant::now()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // This error is reported once if the neighbour is unreachable.
+                // The kernel reports this error once if the neighbour is unreachable.
                 Err(_) => {}
             }
         }
@@ -141,13 +142,13 @@ fn connections(to: SocketAddrV4, how: Pinging) -> io::Result<Pings> {
     Ok(heard.pings)
 }
 
-/// Answers received.
+/// Answers to pings that have arrived so far.
 #[derive(Default)]
 struct Heard {
     pings: Pings,
     sent: Vec<Instant>,
     seen: BTreeSet<u16>,
-    /// Number of pings that will not be answered any more.
+    /// Number of pings that can no longer be answered.
     failed: usize,
     slowest: Duration,
     last: Option<Instant>,
@@ -167,8 +168,8 @@ impl Heard {
         self.pings.answered.push(took);
     }
 
-    /// Returns the time for which answers may still arrive; `None` when this time is over. Duplicates of the last answer may arrive a
-    /// little later.
+    /// Returns the time for which answers may still arrive, or `None` if that time is over. Duplicates may arrive shortly after the last
+    /// answer.
     fn left(&mut self, schedule: &Schedule) -> Option<Duration> {
         self.pings.sent = u32::from(schedule.sent);
         let left = schedule.left()?;

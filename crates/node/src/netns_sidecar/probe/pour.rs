@@ -1,4 +1,4 @@
-//! Throughput measurement: one side sends as fast as it can, the other measures the arriving bytes.
+//! Throughput measurement: one side sends as fast as it can, and the other side measures the arriving bytes.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Longest wait for the sender, which starts when the sink is ready.
+/// Longest time that a sink waits for its sender, counted from the moment when the sink is ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Listener that counts arriving bytes.
+/// Listener that measures the throughput of one connection.
 #[derive(Debug)]
 pub struct Sink(TcpListener);
 
 impl Sink {
-    /// Listens on a port chosen by the kernel, outside the range used by nodes.
+    /// Opens a sink on a port chosen by the kernel, outside the range of ports that nodes use.
     pub fn open() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into())?;
@@ -27,7 +27,7 @@ impl Sink {
         Ok(self.0.local_addr()?.port())
     }
 
-    /// Measures bytes per second, from the first arriving byte for `during`. Returns 0 when nothing arrives.
+    /// Measures the throughput in bytes per second, for the time `during` after the first byte. Returns 0 if no byte arrives.
     pub fn measure(self, during: Duration) -> io::Result<f64> {
         use std::os::fd::AsFd as _;
         let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
@@ -50,7 +50,7 @@ impl Sink {
             match connection.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(length) => (bytes, took) = (bytes + length as u64, began.elapsed()),
-                // Silence counts as elapsed time.
+                // Time without data counts as elapsed time.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => took = began.elapsed(),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
                 Err(error) => return Err(error),
@@ -68,7 +68,7 @@ impl Sink {
     }
 }
 
-/// Sends data for a little longer than the measurement takes, or until the other side closes the connection.
+/// Sends data to a sink until slightly after the end of its measurement, or until the sink closes the connection.
 pub fn pour(to: SocketAddrV4, during: Duration) -> io::Result<()> {
     let began = Instant::now();
     let mut connection = TcpStream::connect_timeout(&to.into(), PATIENCE)?;

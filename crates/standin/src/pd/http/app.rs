@@ -1,4 +1,4 @@
-//! State and helpers of all HTTP handlers.
+//! State and helper functions shared by all HTTP handlers of a PD member.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::pd::leadership::{Leader, Leadership};
 use crate::pd::proposal_queue::ProposalQueue;
 use crate::pd::timing::{AnchoredClock, PdTiming};
 
-/// PD release whose API is imitated.
+/// PD release whose API the stand-in imitates.
 pub const VERSION: &str = "v8.5.7";
 
 pub struct AppConfig {
@@ -37,7 +37,7 @@ pub struct AppConfig {
     pub client: reqwest::Client,
 }
 
-/// Parts of a member that its handlers share.
+/// State of a PD member that all HTTP handlers share.
 #[derive(Clone)]
 pub struct App(Arc<AppConfig>);
 
@@ -49,7 +49,7 @@ impl std::ops::Deref for App {
     }
 }
 
-/// Member in the format of `/members`.
+/// PD member in the format of the endpoint `/members`.
 #[derive(Debug, Serialize)]
 pub struct MemberAnswer {
     name: String,
@@ -82,7 +82,7 @@ impl App {
         Instant::now() + self.timing.redirect_wait()
     }
 
-    /// Answers from the leader's state. Refuses before the first store is registered.
+    /// Runs `answer` on the leader's state and returns the response. Returns PD's error if no store has registered yet.
     pub async fn cluster(&self, answer: impl FnOnce(&mut PdCluster) -> Response + Send + 'static) -> Response {
         self.ask(answer).await.unwrap_or_else(|refusal| refusal)
     }
@@ -91,14 +91,14 @@ impl App {
         if self.consensus.durable().bootstrapped_at.is_none() {
             return Err(reply::internal(reply::NOT_BOOTSTRAPPED));
         }
-        // The member was serving when the request arrived, but its lease may have lapsed since.
+        // The member was serving when the request arrived, but the lease may have lapsed in the meantime.
         if self.leadership.wait(self.members.me().id, self.deadline(), |leader| *leader == Leader::Me).await != Leader::Me {
             return Err(unavailable(reply::NO_LEADER));
         }
         Ok(self.office.ask(question).await)
     }
 
-    /// Answers about the stores. A silent store is recorded in the log before an answer shows it. A store that was shown as Disconnected
+    /// Runs `answer` for a request about stores. A silent store is first recorded in the log. A store that was shown as Disconnected
     /// therefore stays Disconnected under a new leader.
     pub async fn stores(&self, answer: impl Fn(&mut PdCluster) -> Response + Clone + Send + 'static) -> Response {
         loop {
@@ -119,7 +119,7 @@ impl App {
         }
     }
 
-    /// Records silent stores in the log.
+    /// Records silent stores in the replicated log.
     pub async fn note_silence(&self) {
         for command in self.office.ask(|cluster| cluster.newly_silent()).await {
             // A command that could not be committed is found again in the next round.
@@ -127,10 +127,10 @@ impl App {
         }
     }
 
-    /// Commits a command.
+    /// Commits a command to the replicated state.
     ///
     /// # Errors
-    /// The response if the command was not committed, or if that is unknown.
+    /// Returns the error response if the command was not committed, or if the outcome is unknown.
     pub async fn commit(&self, command: &StateCommand) -> Result<CommandEffect, Response> {
         match tokio::time::timeout(self.timing.request(), self.consensus.commit(command)).await {
             Ok(Ok(outcome)) => Ok(outcome),
@@ -143,7 +143,7 @@ impl App {
         }
     }
 
-    /// Data that this member announces about itself.
+    /// Returns the data that this member publishes about itself.
     #[must_use]
     pub fn myself(&self) -> MemberMeta {
         MemberMeta {
@@ -153,7 +153,7 @@ impl App {
         }
     }
 
-    /// Client URL of a member. That of another member is known once it has registered.
+    /// Returns the client URL of a member. The URL of another member is known only after that member has registered.
     #[must_use]
     pub fn client_url(&self, id: u64) -> Option<String> {
         if id == self.members.me().id {
@@ -184,7 +184,7 @@ impl App {
     }
 }
 
-/// Response for a refusal by the consensus.
+/// Creates the response with status 503 and this error text.
 #[must_use]
 pub fn unavailable(text: &str) -> Response {
     reply::text(StatusCode::SERVICE_UNAVAILABLE, text)

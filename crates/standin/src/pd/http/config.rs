@@ -10,7 +10,7 @@ use crate::pd::regions::MAX_REPLICAS;
 use crate::pd::text::{go_duration, rfc3339};
 use crate::pd::timing::nanos;
 
-/// Go's zero time.
+/// Zero time of Go, which stands for "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 pub async fn version(State(_): State<App>) -> Response {
@@ -32,7 +32,7 @@ pub(crate) async fn cluster_status(State(app): State<App>) -> Response {
     reply::ok(&json!({"raft_bootstrap_time": time, "is_initialized": at.is_some(), "replication_status": ""}))
 }
 
-/// Schedule settings. Some booleans are strings, as in PD. `max-store-down-time` is the active value, scaled like all periods.
+/// Returns the schedule settings. Some booleans are strings, as in PD. `max-store-down-time` is multiplied by the scale like all periods.
 fn schedule_of(app: &App) -> Value {
     let durable = app.consensus.durable();
     let schedulers: Vec<Value> = durable

@@ -14,20 +14,20 @@ use super::app::{App, unavailable};
 use super::reply;
 use crate::pd::leadership::Leader;
 
-/// Header of a request that another member forwarded.
+/// Request header that marks a request as forwarded by another member.
 pub(crate) const REDIRECTOR: &str = "PD-Redirector";
-/// Header that asks a follower to answer by itself.
+/// Request header that makes a follower answer instead of forwarding the request to the leader.
 const ALLOW_FOLLOWER: &str = "PD-Allow-follower-handle";
-/// Largest accepted body: a store's heartbeat with a few thousand regions.
+/// Largest accepted request body in bytes, enough for a heartbeat of a store with a few thousand regions.
 const BODY_LIMIT: usize = 8 << 20;
 
 const TO_NOT_LEADER: &str = "[PD:apiutil:ErrRedirectToNotLeader]redirect to not leader";
 const REDIRECT: &str = "[PD:apiutil:ErrRedirect]redirect failed";
 
-/// Endpoints that every member answers by itself since v8.5.5 (`GET /config` since v8.5.6).
+/// Endpoints that every member answers without forwarding since v8.5.5 (`GET /config` since v8.5.6).
 const LOCAL: [&str; 5] = ["/status", "/health", "/ping", "/version", "/config"];
 
-/// Endpoints that every member can answer if asked to.
+/// Endpoints that a follower answers without forwarding if the request has the header [`ALLOW_FOLLOWER`].
 const OF_MEMBER: [&str; 4] = ["/pd/api/v1/members", "/pd/api/v1/leader", "/pd/api/v1/cluster", "/pd/api/v1/config"];
 
 fn is_local(request: &Request) -> bool {
@@ -39,20 +39,20 @@ fn is_local(request: &Request) -> bool {
     }
 }
 
-/// Decides which member answers a request.
+/// Answers a request on this member, or forwards the request to the leader.
 pub async fn route(State(app): State<App>, request: Request, next: Next) -> Response {
     if is_local(&request) || app.leadership.is_serving() {
         return next.run(request).await;
     }
     if request.headers().contains_key(ALLOW_FOLLOWER) {
-        // Only the leader has a cluster; on a follower none was ever started.
+        // Only the leader has scheduler state of the cluster.
         let of_member = OF_MEMBER.iter().any(|path| request.uri().path().starts_with(path));
         return if of_member { next.run(request).await } else { reply::internal(reply::NOT_BOOTSTRAPPED) };
     }
     let me = app.members.me().id;
     let deadline = app.deadline();
     if let Some(from) = request.headers().get(REDIRECTOR) {
-        // The leader of the consensus may be about to serve. Any other member must not forward a request a second time.
+        // The leader of the Raft group may start to serve soon. Any other member must not forward a request a second time.
         if app.consensus.is_leader() && app.leadership.wait(me, deadline, |leader| *leader == Leader::Me).await == Leader::Me {
             return next.run(request).await;
         }
@@ -73,7 +73,7 @@ pub async fn route(State(app): State<App>, request: Request, next: Next) -> Resp
     }
 }
 
-/// Reason why a request was not answered by another member.
+/// Reason why no other member has answered a request.
 enum Handed {
     ToMyself,
     ToNobody,
@@ -82,7 +82,7 @@ enum Handed {
 
 async fn forward(app: &App, parts: &axum::http::request::Parts, body: &Bytes, deadline: Instant) -> Result<Response, Handed> {
     let me = app.members.me().id;
-    // A request that is read-only or idempotent may be forwarded again.
+    // A request that is read-only or idempotent may be forwarded more than once.
     let repeatable = parts.method == Method::GET || parts.uri.path().starts_with("/standin/");
     let mut refused_by = None;
     loop {
@@ -90,7 +90,7 @@ async fn forward(app: &App, parts: &axum::http::request::Parts, body: &Bytes, de
         let (id, url) = match &leader {
             Leader::Me => return Err(Handed::ToMyself),
             Leader::Nobody => return Err(Handed::ToNobody),
-            // The wait ended without another leader.
+            // The wait ended, and no other leader was elected.
             Leader::Other(..) if refused_by.as_ref() == Some(&leader) => return Err(Handed::InVain),
             Leader::Other(id, url) => (*id, url.clone()),
         };
@@ -101,7 +101,7 @@ async fn forward(app: &App, parts: &axum::http::request::Parts, body: &Bytes, de
             headers.insert(HeaderName::from_static("pd-redirector"), name);
         }
         let sent = app.client.request(parts.method.clone(), format!("{url}{path}")).headers(headers).body(body.clone()).send();
-        // Waits for a hanging leader until the members agree on another one.
+        // Waits until the members elect another leader in place of a hanging one.
         let deposed = async {
             let mut status = app.consensus.watch_status();
             let _ = status.wait_for(|status| status.leader_host != Some(id)).await;
@@ -111,14 +111,14 @@ async fn forward(app: &App, parts: &axum::http::request::Parts, body: &Bytes, de
             sent = &mut sent => sent,
             () = deposed => {
                 if repeatable { continue }
-                // The change of the leader may be the requested effect; its response is then on the way.
+                // The requested effect may be the change of the leader. In that case the response is still on the way.
                 let Ok(sent) = timeout(app.timing.redirect_wait(), sent).await else { return Err(Handed::ToNobody) };
                 sent
             }
         };
         match outcome {
             Ok(response) => return Ok(relay(response)),
-            // The request was not sent, or may be sent again.
+            // The request was not sent, or may be sent more than once.
             Err(error) if repeatable || error.is_connect() => refused_by = Some(leader),
             Err(_) => return Err(Handed::InVain),
         }
@@ -133,7 +133,7 @@ fn relay(response: reqwest::Response) -> Response {
     relayed
 }
 
-/// Returns the headers without those that apply to a single connection only.
+/// Returns the headers without hop-by-hop headers, which apply to a single connection only.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE, header::TE, header::TRAILER] {

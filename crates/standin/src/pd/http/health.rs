@@ -1,4 +1,4 @@
-//! `/health`: reachability of the members from this one.
+//! Endpoint `/health`: reports which members this member can reach.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,23 @@ use tokio::sync::{mpsc, oneshot};
 use super::app::App;
 use super::reply;
 
-/// Time for which a result is valid, so that concurrent requests cause one round of pings.
+/// Time for which a result of the health check is reused, so that concurrent requests cause one round of pings.
 const FRESH: Duration = Duration::from_millis(100);
-/// Shortest time limit for an answer, independent of the scale of periods.
+/// Shortest time limit for the answer to a ping, independent of the scale of periods.
 const LEAST_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Reachability of the given client URLs, in order.
+/// Result of a health check: for each given client URL, in order, true if the member is reachable.
 type Outcome = Vec<bool>;
 
-/// Health checker: one round of pings at a time for all requests.
+/// Health checker of a PD member. Runs one round of pings at a time, and all waiting requests share the result.
 #[derive(Clone)]
 pub struct HealthChecker {
     asks: mpsc::UnboundedSender<(Vec<Option<String>>, oneshot::Sender<Outcome>)>,
 }
 
 impl HealthChecker {
-    /// Starts the checker. Each member has `patience` to answer. A URL of `None` is this member itself, which is always healthy.
+    /// Starts the checker. A member is unhealthy if no answer arrives within `patience`. A URL of `None` means this member, which is always
+    /// healthy.
     #[must_use]
     pub fn start(client: reqwest::Client, patience: Duration) -> Self {
         let patience = patience.max(LEAST_PATIENCE);
@@ -91,7 +92,7 @@ async fn check(app: &App) -> Vec<Entry> {
     healths.collect()
 }
 
-/// Reachability of the members, in the order of `app.members.all`.
+/// Checks which members are reachable. The result has the order of `app.members.all`.
 pub async fn members(app: &App) -> Outcome {
     let me = app.members.me().id;
     let url = |id| if id == me { None } else { Some(app.client_url(id).unwrap_or_default()) };

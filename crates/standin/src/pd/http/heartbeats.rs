@@ -17,7 +17,7 @@ use crate::pd::durable::{MemberMeta, StateCommand};
 use crate::pd::leadership::Leader;
 use crate::wire::{RegionHeartbeats, StoreHeartbeat};
 
-/// Pause between two attempts of a member to register itself.
+/// Pause before a member repeats a failed registration.
 const RETRY: Duration = Duration::from_millis(50);
 
 #[expect(clippy::result_large_err, reason = "the error is the answer, made once")]
@@ -50,7 +50,7 @@ pub async fn regions(State(app): State<App>, body: Bytes) -> Response {
     app.cluster(move |cluster| reply::ok(&cluster.region_heartbeats(heartbeats))).await
 }
 
-/// Registration of a member.
+/// Request of a member to register its client URL with the leader.
 #[derive(Serialize, Deserialize)]
 struct Registration {
     id: u64,
@@ -75,7 +75,7 @@ pub async fn memory(State(app): State<App>) -> Response {
     app.cluster(|cluster| reply::compact(&cluster.memory())).await
 }
 
-/// Registers this member's client URL in the replicated state. Returns as soon as the URL is registered.
+/// Registers this member's client URL in the replicated state. Repeats failed attempts, and returns after the registration.
 pub async fn register(app: App) {
     let me = app.members.me().id;
     let member = app.myself();
@@ -85,7 +85,7 @@ pub async fn register(app: App) {
         attempt.tick().await;
         match app.leadership.leader(me) {
             Leader::Me => {
-                // A failure is visible in the loop's condition.
+                // The condition of the loop detects a failure.
                 let _ = app.commit(&StateCommand::PutMember { id: me, member: member.clone() }).await;
             }
             Leader::Other(_, url) => {
@@ -98,8 +98,8 @@ pub async fn register(app: App) {
     }
 }
 
-/// Copies the leader's [`Memory`] to this member at intervals, so that a new leader does not start with an empty map of regions. The copy
-/// is also made at once when the leader changes. A newly started member has no data yet, and may be the next leader.
+/// Copies the leader's [`Memory`] to this member at intervals, so that a new leader starts with a map of regions. Also copies when the
+/// leader changes, since a new member has no data and may become the next leader.
 pub async fn follow(app: App) {
     let me = app.members.me().id;
     let round = app.timing.store_heartbeat() / 2;

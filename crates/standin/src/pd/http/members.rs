@@ -1,4 +1,4 @@
-//! `/members`, `/leader`, and endpoints that transfer the lead.
+//! Endpoints `/members` and `/leader`, and endpoints that transfer the leadership of PD.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -69,7 +69,8 @@ pub async fn resign(State(app): State<App>) -> Response {
     }
 }
 
-/// Returns the id of the next healthy member after this one, in the circular order of the ids.
+/// Returns the id of the next healthy member after this one, in the circular order of the ids. Returns `None` if no other member is
+/// healthy.
 async fn successor(app: &App) -> Option<u64> {
     let me = app.members.me().id;
     let healthy = health::members(app).await;
@@ -77,7 +78,7 @@ async fn successor(app: &App) -> Option<u64> {
     alive.map(|(member, _)| member.id).min_by_key(|id| (*id < me, *id))
 }
 
-/// Transfers the lead to another member before this member ends, if this member leads.
+/// Transfers the leadership to another member if this member leads. Called before the process ends.
 pub(crate) async fn resign_quietly(app: &App) {
     if app.consensus.is_leader()
         && let Some(next) = successor(app).await
@@ -86,7 +87,7 @@ pub(crate) async fn resign_quietly(app: &App) {
     }
 }
 
-/// Transfers the lead to a living member with a higher priority.
+/// Transfers the leadership to a healthy member with a higher priority, if such a member exists.
 pub(crate) async fn prefer(app: &App) {
     let durable = app.consensus.durable();
     let priority = |id: u64| durable.priorities.get(&id).copied().unwrap_or(0);
@@ -116,7 +117,8 @@ async fn move_to(app: &App, to: u64, done: &str) -> Response {
     }
 }
 
-/// Transfers the lead of the consensus, and with it that of PD, to a member. Returns false if this did not happen in time.
+/// Transfers the leadership of the Raft group, and with it that of PD, to the member `to`. Returns false if the transfer did not finish in
+/// time.
 pub(crate) async fn hand_over(app: &App, to: u64) -> bool {
     let me = app.members.me();
     if to == me.id {

@@ -13,7 +13,7 @@ use crate::pd::regions::RegionCheck;
 use crate::pd::stores::StoreState;
 use crate::pd::timing::nanos;
 
-/// Metric families in the text format.
+/// Prometheus metrics in the text format.
 #[derive(Debug, Default)]
 struct Families(String);
 
@@ -81,7 +81,7 @@ fn stores(cluster: &PdCluster, families: &mut Families) {
     for view in cluster.stores() {
         let unhealthy = view.silence > nanos(cluster.timing.unhealthy());
         let slow = view.stats.is_some_and(super::super::stores::StoreStats::is_slow);
-        // A store counts in exactly one of these families.
+        // Each store is counted in exactly one of these families.
         let counted = match view.state {
             StoreState::Down => "store_down_count",
             StoreState::Disconnected if unhealthy => "store_unhealth_count",

@@ -23,7 +23,7 @@ pub use health::HealthChecker;
 pub use heartbeats::{follow, register};
 pub(crate) use members::{prefer, resign_quietly as resign};
 
-/// All routes of a member.
+/// Creates the router with all HTTP routes of a member.
 pub fn router(app: App) -> Router {
     let v1 = Router::new()
         .route("/health", get(health::health))

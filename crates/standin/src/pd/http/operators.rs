@@ -1,4 +1,4 @@
-//! `/operators`.
+//! Endpoint `/operators`.
 
 use axum::extract::{Path, State};
 use axum::http::Uri;
@@ -11,7 +11,7 @@ use super::reply;
 use crate::pd::operators::LeaderTransfer;
 
 const NOT_FOUND: &str = "[PD:operator:ErrOperatorNotFound]operator not found";
-/// Operators of PD that the stand-in does not support, since its regions keep their peers and their keys.
+/// Names of PD's operators that the stand-in refuses, since the peers and the keys of its regions never change.
 const FIXED: [&str; 6] = ["transfer-region", "remove-peer", "merge-region", "split-region", "scatter-region", "scatter-regions"];
 
 pub async fn list(State(app): State<App>, uri: Uri) -> Response {
@@ -20,7 +20,7 @@ pub async fn list(State(app): State<App>, uri: Uri) -> Response {
     let matches = move |operator: &LeaderTransfer| {
         kinds.is_empty()
             || kinds.iter().any(|kind| match kind.as_str() {
-                // Counted under the first of its kinds.
+                // An operator with several kinds is counted under the first one.
                 "admin" => operator.is_admin(),
                 "leader" => !operator.is_admin(),
                 _ => false,

@@ -2,7 +2,7 @@
 
 use axum::http::Uri;
 
-/// Parameters of a request, in order, including repeated ones.
+/// Query parameters of a request in their order. Repeated parameters appear several times.
 #[derive(Debug, Default)]
 pub struct QueryParameters(Vec<(String, Vec<u8>)>);
 
@@ -21,7 +21,7 @@ impl QueryParameters {
         self.0.iter().any(|(found, _)| found == key)
     }
 
-    /// First value of a key; empty when it is missing, as in Go.
+    /// Returns the first value of a key; empty if the key is missing, as in Go.
     #[must_use]
     pub fn bytes(&self, key: &str) -> &[u8] {
         self.0.iter().find(|(found, _)| found == key).map_or(&[], |(_, value)| value)
@@ -32,13 +32,13 @@ impl QueryParameters {
         String::from_utf8_lossy(self.bytes(key)).into_owned()
     }
 
-    /// All values of a key.
+    /// Returns all values of a key in their order.
     pub fn all(&self, key: &str) -> impl Iterator<Item = String> {
         self.0.iter().filter(move |(found, _)| found == key).map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     }
 }
 
-/// Decodes percent encoding; `+` is a blank. Invalid escapes stay unchanged.
+/// Decodes percent encoding, and converts `+` to a space. Invalid escapes stay unchanged.
 #[must_use]
 pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
@@ -52,10 +52,10 @@ pub(crate) fn unescape(text: &str) -> Vec<u8> {
     out
 }
 
-/// Key as the registry stores it: upper-case hex. `format=hex` means that the given key is hex already.
+/// Converts the key of a request to the format of the region registry: upper-case hex. `format=hex` means that the key is already in hex.
 ///
 /// # Errors
-/// Go's error message for invalid hex.
+/// Returns Go's error message if the key is invalid hex.
 pub fn key(raw: &[u8], query: &QueryParameters) -> Result<String, String> {
     if query.text("format") != "hex" {
         let hex = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);

@@ -1,4 +1,4 @@
-//! `/regions...`, `/region/...` and `/stats/region`.
+//! Endpoints `/regions...`, `/region/...` and `/stats/region`.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::reply;
 use crate::pd::regions::{PeerKind, RegionAnswer, RegionCheck};
 use crate::wire::RegionHeartbeat;
 
-/// Default number of regions in an answer.
+/// Number of regions in an answer if the request has no limit.
 const DEFAULT_LIMIT: usize = 16;
 /// Largest number of regions in an answer.
 const MAX_LIMIT: usize = 10_240;
@@ -45,7 +45,7 @@ pub async fn count(State(app): State<App>) -> Response {
     app.cluster(|cluster| reply::ok(&json!({"count": cluster.regions.len(), "regions": null}))).await
 }
 
-/// Returns the parameter `end_key`, or its other accepted name `endkey`.
+/// Returns the parameter `end_key`, or `endkey`, the other accepted name of the parameter.
 fn end_key(query: &QueryParameters) -> &[u8] {
     if query.has("end_key") { query.bytes("end_key") } else { query.bytes("endkey") }
 }
@@ -93,7 +93,7 @@ pub(crate) async fn by_key(State(app): State<App>, uri: Uri) -> Response {
     }
 }
 
-/// Statistics with sizes in MiB, and maps by store.
+/// Region statistics for `/stats/region`. Sizes are in MiB; the maps have store ids as keys.
 #[derive(Default, Serialize)]
 struct Stats {
     count: usize,

@@ -6,11 +6,11 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 
-/// Go's `net/http` text for an unknown path.
+/// Text that Go's `net/http` returns for an unknown path.
 pub const NOT_FOUND: &str = "404 page not found";
-/// Error while the members elect a leader.
+/// Error text for requests that arrive while the members elect a leader.
 pub(crate) const NO_LEADER: &str = "[PD:apiutil:ErrRedirectNoLeader]redirect finds no leader";
-/// Error before the first store is registered, for most of the API.
+/// Error text of most endpoints as long as no store has registered.
 pub(crate) const NOT_BOOTSTRAPPED: &str = "[PD:cluster:ErrNotBootstrapped]TiKV cluster not bootstrapped, please start TiKV first";
 
 fn with_type(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
@@ -48,7 +48,7 @@ pub fn internal(text: &str) -> Response {
     message(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
-/// Creates a response with compact JSON and the default content type of Go's library. Used for regions.
+/// Creates a response with compact JSON and the default content type of Go's library. Used for answers about regions.
 pub fn compact(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => with_type(StatusCode::OK, "application/octet-stream", body),
@@ -56,7 +56,7 @@ pub fn compact(value: &impl Serialize) -> Response {
     }
 }
 
-/// Creates a response with plain text, for errors that occur before a handler of the API is called.
+/// Creates a response with plain text, for errors before a handler of the API runs.
 pub fn text(status: StatusCode, text: &str) -> Response {
     with_type(status, "text/plain; charset=utf-8", format!("{text}\n").into_bytes())
 }
@@ -65,23 +65,23 @@ pub fn not_found() -> Response {
     text(StatusCode::NOT_FOUND, NOT_FOUND)
 }
 
-/// Error about malformed input, in pingcap/errcode's format.
+/// Creates an error response about malformed input, in the format of pingcap/errcode.
 pub fn bad_input(text: &str, data: &serde_json::Value) -> Response {
     let mut response = json(StatusCode::BAD_REQUEST, &json!({"code": "input", "msg": text, "data": data}));
     response.headers_mut().insert("TiDB-Error-Code", HeaderValue::from_static("input"));
     response
 }
 
-/// Parses a body that must be a JSON object.
+/// Parses a request body that must be a JSON object.
 ///
 /// # Errors
-/// The response for any other body.
+/// Returns the error response if the body is not a JSON object.
 #[expect(clippy::result_large_err, reason = "the error is the answer, made once")]
 pub fn object(body: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>, Response> {
     serde_json::from_slice(body).map_err(|error| bad_input(&error.to_string(), &json!({"Offset": error.column()})))
 }
 
-/// Parses an id in a body: a JSON number. Go reads it as a float, so a string is not accepted.
+/// Parses an id in a request body, which must be a JSON number. Go reads the id as a float, so a string is not accepted.
 pub fn number(value: Option<&serde_json::Value>) -> Option<u64> {
     let value = value?;
     #[expect(
@@ -92,7 +92,7 @@ pub fn number(value: Option<&serde_json::Value>) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().map(|float| float as u64))
 }
 
-/// Go's error message for an invalid number.
+/// Returns Go's error message for an invalid number. `function` is the Go function that fails to parse `text`.
 pub(crate) fn not_a_number(function: &str, text: &str) -> String {
     let why = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) { "value out of range" } else { "invalid syntax" };
     format!("strconv.{function}: parsing {text:?}: {why}")

@@ -1,4 +1,4 @@
-//! `/schedulers`, and the configuration of the evict-leader scheduler.
+//! Endpoint `/schedulers`, and the configuration of the evict-leader scheduler.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,7 +21,7 @@ const EXISTED: &str = "[PD:scheduler:ErrSchedulerExisted]scheduler existed";
 pub async fn list(State(app): State<App>, uri: Uri) -> Response {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     if !QueryParameters::of(&uri).text("status").is_empty() {
-        // Schedulers are never paused or disabled here.
+        // The stand-in never pauses or disables schedulers.
         return app.cluster(|_| reply::ok(&json!([]))).await;
     }
     app.cluster(|cluster| {
@@ -78,14 +78,14 @@ async fn evict(app: &App, store: u64) -> Response {
     }
 }
 
-/// Removes a scheduler: `evict-leader-scheduler-1` removes store 1 from the scheduler, `evict-leader-scheduler` removes the whole
+/// Removes a scheduler. `evict-leader-scheduler-1` removes store 1 from the scheduler, and `evict-leader-scheduler` removes the whole
 /// scheduler.
 pub async fn remove(State(app): State<App>, Path(name): Path<String>) -> Response {
     if let Some(refusal) = not_bootstrapped(&app) {
         return refusal;
     }
     if let Some(store) = name.strip_prefix(EVICT_LEADER).and_then(|rest| rest.strip_prefix('-')) {
-        // The body of the inner call is discarded, its status is not.
+        // The body of the inner response is discarded. The status is passed on.
         let status = stop_evicting(&app, store).await.status();
         return reply::json(status, &());
     }
@@ -97,7 +97,7 @@ pub async fn remove(State(app): State<App>, Path(name): Path<String>) -> Respons
 }
 
 async fn stop_evicting(app: &App, store: &str) -> Response {
-    // Without the scheduler the request cannot be handled.
+    // A request to a missing scheduler cannot be handled.
     if app.consensus.durable().evicting.is_empty() {
         return reply::not_found();
     }

@@ -1,4 +1,4 @@
-//! `/stores`, `/stores/check`, `/store/{id}`.
+//! Endpoints `/stores`, `/stores/check` and `/store/{id}`.
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
@@ -12,7 +12,7 @@ use crate::pd::cluster::PdCluster;
 use crate::pd::regions::MAX_REPLICAS;
 use crate::pd::stores::{STATE_NAMES, StoreAnswer, StoresAnswer};
 
-/// Protobuf state of every store: Up, however long it has been silent.
+/// Number of the protobuf state Up. Every store has this state, even after a long silence.
 const UP: i64 = 0;
 
 pub async fn list(State(app): State<App>, uri: Uri) -> Response {
@@ -70,8 +70,8 @@ pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
     }
 }
 
-/// Refuses to take a store offline. PD permits this only if as many other stores remain as a region has replicas. Silent stores are
-/// included in this number, as in PD. Every region of the stand-in is on all stores, so no store can ever be removed.
+/// Returns PD's refusal to take a store offline. PD permits the removal only if as many other stores remain as a region has replicas.
+/// Silent stores count too. Every region of the stand-in is on all stores, so no store can ever be removed.
 fn refuse_removal(cluster: &PdCluster, id: u64) -> Response {
     if cluster.store(id).is_none() {
         return no_store(id);

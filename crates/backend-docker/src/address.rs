@@ -10,7 +10,7 @@ use super::error::EngineError;
 /// Default socket path of an engine that runs as root.
 const USUAL: &str = "/var/run/docker.sock";
 
-/// Address of an engine.
+/// Address of a Docker Engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// Path of a unix socket, as in `unix:///var/run/docker.sock`.

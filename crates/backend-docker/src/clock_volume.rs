@@ -7,10 +7,10 @@ use bollard::models::VolumeCreateRequest;
 
 use chaosrun_node::clock;
 
-/// Mount point of the shared memory in both containers.
+/// Mount point, in both containers, of the memory that a node shares with its network sidecar.
 pub(super) const FOLDER: &str = "/run/tz";
 
-/// Size of the shared memory, in bytes.
+/// Size of the memory that a node shares with its network sidecar, in bytes.
 const SIZE: u32 = 256 << 10;
 
 /// Returns the additional environment variables of a node with a changeable clock. `before` is the preload variable (`LD_PRELOAD`) that the

@@ -53,7 +53,7 @@ pub struct DockerOptions {
     pub engine: Engine,
     /// Images that `image::prepare` has built or pulled, by image source.
     pub images: Arc<IndexMap<ImageSource, Image>>,
-    /// Copy of this program for containers.
+    /// Path of the copy of this program that is installed in containers.
     pub program: PathBuf,
     pub run: RunId,
     pub trial: TrialId,

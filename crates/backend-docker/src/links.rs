@@ -20,7 +20,7 @@ use chaosrun_cluster::{ClusterError, CutMode, LinkPath, LinkState, Pinging, Ping
 
 /// Lease of the effects on a link. The kernel removes the effects this long after the last renewal.
 const LEASE: Duration = Duration::from_secs(10);
-/// Lease for effects that are not renewed: longer than any trial.
+/// Lease that ends after every trial. Used if a test disables the removal of effects by the kernel.
 const ENDLESS: Duration = Duration::from_secs(24 * 60 * 60);
 const RENEWED_EVERY: Duration = Duration::from_secs(3);
 

@@ -156,7 +156,8 @@ impl NodeCreationPlan {
     pub fn archive(&self, files: bool) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
         folders(&mut archive, &self.dir)?;
-        // When files are copied, the parent folders do not exist yet, since the engine creates them only when it mounts the volume.
+        // If the archive contains no files, files may be copied into these folders later. The engine creates the folders only when it
+        // mounts the volume.
         if let Some(above) = self.data.parent().filter(|above| !files && above.starts_with(&self.dir)) {
             folders(&mut archive, above)?;
         }

@@ -25,7 +25,7 @@ use chaosrun_base::task;
 use chaosrun_cluster::ClusterError;
 use chaosrun_node::burner::{BurnerReply, BurnerRequest};
 
-/// Time limit for an answer of the program, in case the container gives it no CPU time.
+/// Time limit for an answer or for the end of the program, in case the container gives it no CPU time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]

@@ -46,8 +46,8 @@ pub(super) fn behind(placed: &PlacedNode) -> PathBuf {
     placed.dir.with_file_name(FOLDER).join(&placed.name)
 }
 
-/// Returns two paths for a node whose own folder is not on this machine: the folder behind the disk layer, and the mount point of the
-/// layer.
+/// Returns two paths for a node whose own folder is not on this machine. They are the folder behind the disk layer, and the mount point of
+/// the layer.
 pub(super) fn places(dir: &Path, node: &str) -> [PathBuf; 2] {
     [dir.join(FOLDER).join(node), dir.join(node)]
 }

@@ -227,14 +227,14 @@ pub struct Ballast {
     /// Name of the ballast file in the data directory. An agent can find a visible file by this name.
     pub name: String,
     pub bytes: u64,
-    /// True for a hidden ballast file, which a listing of the directory does not show.
+    /// True for a hidden ballast file, which a plain `ls` of the data directory does not show.
     pub hidden: bool,
 }
 
 /// Effect of the disk layer, a FUSE file system, under the data directory of a node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DiskFault {
-    /// Delay of each read operation. The next two fields are the delays of each write and of each sync.
+    /// Delay that is added to each read operation.
     pub read_delay: Duration,
     pub write_delay: Duration,
     pub sync_delay: Duration,

@@ -82,7 +82,7 @@ pub struct Terminal {
     pub columns: u16,
 }
 
-/// Function that changes the size of a command's terminal.
+/// Function that changes the size of the terminal of a command.
 pub type Resizer = Box<dyn Fn(Terminal) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Current resource usage of a node.

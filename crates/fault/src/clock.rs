@@ -23,10 +23,8 @@ impl Clocked {
         Self { clock: NodeClock { offset_us, rate }, before: OnceLock::new() }
     }
 
-    /// Reads the clock of the first target. Returns three values:
-    /// * the reading;
-    /// * the measured change of the offset since before the injection, in microseconds;
-    /// * the requested change, in microseconds.
+    /// Reads the clock of the first target. Returns the reading, then the measured change of the offset since before the injection, then
+    /// the requested change. Both changes are in microseconds.
     async fn look(&self, context: &FaultContext) -> Result<(ClockReading, f64, f64), String> {
         let now = context.cluster.clock(context.first()).await.map_err(|error| error.to_string())?;
         let since = context.began.elapsed().as_secs_f64() * 1e6;

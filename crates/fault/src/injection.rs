@@ -69,7 +69,7 @@ pub trait Injection: Send + Sync {
     /// the fault is not injected.
     async fn before(&self, context: &FaultContext) -> Result<String, String>;
 
-    /// Activates the fault.
+    /// Activates the fault in the targets.
     async fn inject(&self, context: &FaultContext) -> Result<(), ClusterError>;
 
     /// Checks once that the fault is active.

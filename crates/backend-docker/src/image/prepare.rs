@@ -22,7 +22,7 @@ use chaosrun_scenario::model::ImageSource;
 /// Image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Reference from which containers are created.
+    /// Name of the image from which containers are created.
     pub reference: String,
     pub id: String,
     /// Digest for the yardstick. For a pulled image, it is the digest of the registry. For a built image, it is a digest of the inputs,
@@ -44,7 +44,7 @@ pub struct Sources<'a> {
     pub program: &'a Path,
 }
 
-/// Progress report about an image.
+/// Report about the progress of a pull or build of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageProgress {
     /// Folder name of a built image, or name of a pulled image.

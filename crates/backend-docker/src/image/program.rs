@@ -1,10 +1,10 @@
 //! Program of chaosrun within an image: a copy reduced to the parts that a loader needs, and the C library that the copy needs.
 //!
-//! A dynamically linked program needs a C library at least as new as the one it was linked with, and the C library of an image may be
-//! older. Therefore the libraries of this machine and a script, `fit`, are copied together with the program. The Dockerfile runs the script
-//! once. The script does nothing if the program already runs in the image. Otherwise the script installs the complete C library of this
-//! machine, since the parts of a C library only work together. Programs that were linked with an older C library also work with a newer
-//! one. In both cases the program is started by its own path, so that no loader appears in the list of processes.
+//! A dynamically linked program needs a C library at least as new as the one it was linked with. The C library of an image may be older.
+//! Therefore the libraries of this machine and a script, `fit`, are copied together with the program. The Dockerfile runs the script once.
+//! The script does nothing if the program already runs in the image. Otherwise the script installs the complete C library of this machine,
+//! since the parts of a C library only work together. Programs that were linked with an older C library also work with a newer one. In both
+//! cases the program is started by its own path, so that no loader appears in the list of processes.
 
 use std::collections::BTreeMap;
 use std::fs;

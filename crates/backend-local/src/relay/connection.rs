@@ -43,7 +43,7 @@ impl Pumps {
         self.back.follow(table.lane(&pair.listener, &pair.dialler, &pair.port));
     }
 
-    /// Counts one cut that drops no bytes: a refused attempt to connect, or a reset connection.
+    /// Increments the drop counter of the path with the strictest cut, for a failed connection attempt or for a reset.
     fn count_cut(&self) {
         let lanes = [&self.there, &self.back].into_iter().filter_map(Pump::lane);
         if let Some(lane) = lanes.filter(|lane| lane.cut().is_some()).max_by_key(|lane| lane.cut()) {

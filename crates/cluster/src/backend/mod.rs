@@ -38,8 +38,7 @@ pub struct Description {
     pub contains_agents: bool,
     /// True if stand-ins always replace the real programs, in every cluster that declares stand-ins.
     pub standins: bool,
-    /// True if each node whose file declares a `disk` has a file system of that size, so that any program gets `ENOSPC` if the file system
-    /// is full.
+    /// True if each node whose file declares a `disk` has a file system of that size. A full file system returns `ENOSPC` to any program.
     pub own_disks: bool,
     /// True if percentages of memory refer to the memory limit that the file declares for a node.
     pub memory_limits: bool,

@@ -20,7 +20,7 @@ use chaosrun_stats::sequential::{PairedSequence, SequentialDecision, turns};
 pub struct StoppingQuestion {
     pub reference: String,
     pub metric: MetricValue,
-    /// Non-inferiority margin, above 0 and below 1.
+    /// Non-inferiority margin: the accepted loss against the reference, in the unit of the metric. Above 0 and below 1.
     pub margin: f64,
     /// Accepted probability that at least one of all decisions is wrong.
     pub alpha: f64,

@@ -10,7 +10,7 @@ use chaosrun_scenario::model::Scenario;
 /// Number of parallel trials that the user requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jobs {
-    /// Fixed number, at least 1.
+    /// Fixed number of parallel trials, at least 1.
     Count(usize),
     Auto,
 }

@@ -13,7 +13,7 @@ use chaosrun_fault::{FaultDescription, Feature};
 use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::{Backend, Provider};
 
-/// Missing feature of this machine that a fault of the run needs.
+/// Fault that this machine does not support, with the reason.
 #[derive(Debug, Clone)]
 pub struct MissingFeature {
     pub fault: &'static str,

@@ -19,7 +19,7 @@ pub struct Policy {
     pub jobs: usize,
     /// Maximum number of retries of an invalid trial.
     pub retries: u32,
-    /// True if no further trial starts after the first failed trial of a subject, an agent under test.
+    /// True if no further trial starts after a valid trial of the subject (the agent under test) that did not pass.
     pub fail_fast: bool,
     pub budget: Budget,
     /// Cost of the trials of the same plan in earlier runs.

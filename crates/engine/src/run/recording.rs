@@ -17,8 +17,8 @@ pub type Records = IndexMap<usize, PathBuf>;
 /// used. Otherwise the files are in the folder `path`, and their names contain scenario, variant and seed.
 ///
 /// # Errors
-/// Returns an error of one sentence in three cases: no trial uses a model, several trials use a model but `path` is a single file, or a
-/// file exists already.
+/// Returns an error of one sentence if no trial uses a model, or if a file exists already. Also returns an error if several trials use a
+/// model but `path` is a single file.
 pub fn records<'a>(path: &Path, trials: impl Iterator<Item = &'a TrialPlan>) -> Result<Records, String> {
     let asking: Vec<&TrialPlan> = trials.filter(|trial| lives(&trial.scenario.variant.provider)).collect();
     let mut records = Records::new();

@@ -227,7 +227,7 @@ impl Trial {
         Err(Reason::environment(ReasonCode::NotHealthy, format!("never steady: {proof}")).at(place))
     }
 
-    /// Starts the timeline. Waits until the first fault that counts as ground truth is injected, or the page (an alert for the agent) is
+    /// Starts the timeline. Waits until the first fault that counts as ground truth is injected, or until the declared page (an alert) is
     /// sent.
     async fn chaos(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
         let scenario = Arc::clone(&self.scenario);

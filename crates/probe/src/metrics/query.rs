@@ -7,7 +7,7 @@ use promql_parser::label::{METRIC_NAME, Matcher};
 use promql_parser::parser::{self, AggregateExpr, BinaryExpr, Call, LabelModifier, VectorMatchCardinality, VectorSelector};
 use regex::{Captures, Regex};
 
-/// Validated query: a node of the expression tree.
+/// Validated query: a tree of PromQL expressions.
 #[derive(Debug, Clone)]
 pub enum MetricQuery {
     Number(f64),
@@ -55,7 +55,7 @@ pub enum Aggregate {
     Count,
 }
 
-/// Function of one number.
+/// Function of PromQL that converts each number of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricFunction {
     Negate,

@@ -403,7 +403,7 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no layer under its data")
     }
 
-    /// Writes and syncs a small file beside the data of the node. Returns the duration, or a description of the failure.
+    /// Writes and syncs a small file on the disk with the data of the node. Returns the duration, or a description of the failure.
     async fn write_through(&self, node: &str) -> Result<Duration, String> {
         Err(format!("{node} has no layer under its data here"))
     }

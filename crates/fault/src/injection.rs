@@ -83,7 +83,7 @@ pub trait Injection: Send + Sync {
     /// Waits about [`FELT_WITHIN`] until a probe measures the effect of the fault.
     async fn felt(&self, context: &FaultContext) -> FaultFinding;
 
-    /// Removes the fault through the cluster, without a command in a node.
+    /// Removes the fault on behalf of chaosrun.
     async fn heal(&self, context: &FaultContext) -> Result<(), ClusterError>;
 
     /// Waits until the fault is gone, regardless of the actor that removed it. Returns `None` if no measurement could show the removal.

@@ -57,9 +57,9 @@ fn available(meminfo: &str) -> Option<u64> {
 impl Jobs {
     /// Returns the number of slots for parallel trials.
     ///
-    /// The automatic number is one trial per core. On an overloaded machine nodes would exceed their time limits, and a verdict must not
-    /// depend on the number of parallel trials. The number is lower if memory is short, or if the trials would exceed the rate limit of a
-    /// model key.
+    /// The automatic number is one trial per core. On an overloaded machine nodes would exceed their time limits, so verdicts would depend
+    /// on the number of parallel trials. The number is lower if memory is short, or if the trials would exceed the rate limit of a model
+    /// key.
     #[must_use]
     pub fn slots(self, plan: &[Arc<TrialPlan>], machine: Machine) -> Slots {
         if let Self::Count(count) = self {

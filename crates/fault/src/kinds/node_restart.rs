@@ -64,7 +64,7 @@ struct NodeRestart {
     /// Pause between the first and the second restart.
     #[serde(serialize_with = "serialize_duration")]
     every: Duration,
-    /// Factor by which each pause is longer than the previous pause.
+    /// Ratio of the length of each pause to the length of the previous pause.
     backoff: f64,
     #[serde(serialize_with = "serialize_duration")]
     grace: Duration,

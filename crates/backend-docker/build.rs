@@ -1,4 +1,4 @@
-//! Packs the folders of images that ship with the program.
+//! Build script that packs the image folders that ship with the program into one archive.
 
 include!("../../build/archive.rs");
 

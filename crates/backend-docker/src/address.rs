@@ -1,4 +1,4 @@
-//! Address of the engine: from `DOCKER_HOST`, from the docker command's context, or the usual path.
+//! Address of a Docker Engine: from `DOCKER_HOST`, from the context of the docker command, or the usual path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,23 +7,23 @@ use serde_json::Value;
 
 use super::error::EngineError;
 
-/// Socket of an engine that runs as root.
+/// Default socket path of an engine that runs as root.
 const USUAL: &str = "/var/run/docker.sock";
 
-/// Address of an engine.
+/// Address of a Docker Engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// `unix:///var/run/docker.sock`
+    /// Path of a unix socket, as in `unix:///var/run/docker.sock`.
     Unix(PathBuf),
-    /// `tcp://HOST:PORT`, without TLS.
+    /// Host and port of a TCP socket without TLS, as in `tcp://HOST:PORT`.
     Tcp(String),
 }
 
 impl Address {
-    /// Address according to the environment.
+    /// Returns the address that the environment variables or the docker context configure.
     ///
     /// # Errors
-    /// See [`Address::parse`]; TLS is not supported.
+    /// Returns an error in the cases of [`Address::parse`], or if the configured address needs TLS.
     pub fn from_environment() -> Result<Self, EngineError> {
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let Some(host) = variable("DOCKER_HOST") else {
@@ -43,7 +43,8 @@ impl Address {
         }
     }
 
-    /// Address of the docker command's context: `name`, or the current one of its `settings`. Returns `None` for the default context.
+    /// Returns the address of a context of the docker command: the context `name`, or the current context in the folder `settings`. Returns
+    /// `None` for the default context.
     fn of_context(settings: &Path, name: Option<String>) -> Result<Option<Self>, EngineError> {
         let read = |path: &Path| fs::read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
         let current = || Some(read(&settings.join("config.json"))?.get("currentContext")?.as_str()?.to_owned());
@@ -65,7 +66,7 @@ impl Address {
         }
     }
 
-    /// Socket of the system's engine, or of a rootless engine if only that exists.
+    /// Returns the socket of the engine of the system, or of a rootless engine if only that socket exists.
     fn usual(runtime_dir: Option<&str>) -> Self {
         let rootless = runtime_dir.map(|dir| Path::new(dir).join("docker.sock"));
         match rootless.filter(|rootless| !Path::new(USUAL).exists() && rootless.exists()) {
@@ -77,7 +78,7 @@ impl Address {
     /// Parses a value of `DOCKER_HOST`.
     ///
     /// # Errors
-    /// The text is no address, or its kind is not supported.
+    /// Returns an error if `host` is not an address, or if this kind of address is not supported.
     pub fn parse(host: &str) -> Result<Self, EngineError> {
         let refused = |problem: &str, help: &str| {
             Err(EngineError::Address { named: HOST.into(), host: host.to_owned(), problem: problem.to_owned(), help: help.to_owned() })

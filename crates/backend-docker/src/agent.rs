@@ -1,4 +1,4 @@
-//! Container of an agent: a shell and tools on the trial's network, without access to the runner or the real engine.
+//! Container of an agent: a shell and tools on the network of the trial, without access to the runner or the real engine.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,32 +20,33 @@ use super::sidecar::{Guard, Holder};
 use chaosrun_backend_local::port_forwarder::{ForwardTargets, PortForwarder};
 use chaosrun_cluster::{ClusterError, ExecRequest, Running, Workspace, WorkspaceSpec};
 
-/// User and group `nobody` of Debian images.
+/// User id and group id of the commands of the agent: `nobody` of Debian images.
 const USER: &str = "65534:65534";
 const HOME: &str = "/work";
-/// Path of the docker proxy's socket in the agent's container.
+/// Path of the socket of the docker proxy in the container of the agent.
 const ENGINE: &str = "/run/engine/docker.sock";
-/// Path of the socket for other services of the runner.
+/// Path of the socket for other services of the runner, in the container of the agent.
 const DOOR: &str = "/run/engine/services.sock";
-/// Folder of the files for the agent, which is a volume.
+/// Mount point of the volume with the files for the agent, and with the sockets.
 const ROOT: &str = "/run/engine";
 const FILES: &str = "/run/engine/agent";
-/// Path of the shell host in the image.
+/// Path of the program of the shell host in the image.
 const STATION: &str = "/usr/local/lib/workstation";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Memory limit of the agent's commands, in bytes.
+/// Memory limit of the container of the agent, in bytes.
 const MEMORY: i64 = 1 << 30;
-/// Largest number of processes of the agent's commands.
+/// Maximum number of processes in the container of the agent.
 const PROCESSES: i64 = 512;
-/// Number of processors for the agent's commands.
+/// Maximum number of CPUs that the container of the agent may use.
 const CPUS: f64 = 1.0;
-/// Mount options of the agent's work folder, which is in memory.
+/// Mount options of the work folder of the agent, which is in memory.
 const FOLDER: &str = "size=256m,uid=65534,gid=65534,mode=0700";
-/// Mount options of the container's `/tmp`, which is in memory.
+/// Mount options of the folder `/tmp` in the container, which is in memory.
 const TEMPORARY: &str = "size=128m,mode=1777";
 
-/// Idle command of the container: a shell, since it reaps orphans. It ignores SIGTERM, so that the agent cannot end its own container.
+/// Idle command of the container: a shell, since a shell reaps orphans. The command ignores SIGTERM, so that the agent cannot end its own
+/// container.
 const IDLE: &str = "trap '' TERM; while :; do sleep 3600 & wait $!; done";
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub(super) struct Agent {
     door: Mutex<Option<PortForwarder>>,
 }
 
-/// Parts from which the agent's containers are created.
+/// Inputs for creating the containers of the agent.
 #[derive(Debug, Clone)]
 pub(super) struct WorkspaceParts {
     pub engine: Engine,
@@ -63,13 +64,13 @@ pub(super) struct WorkspaceParts {
     pub address: Ipv4Addr,
     pub toolbox: Image,
     pub sidecar: Image,
-    /// Base name of the containers and the volume.
+    /// Name from which the names of the containers and of the volume are derived.
     pub name: String,
     pub labels: HashMap<String, String>,
 }
 
 impl Agent {
-    /// Creates and starts both containers.
+    /// Creates and starts the container of the agent and its network sidecar.
     pub async fn start(place: &WorkspaceParts) -> Result<Self, ClusterError> {
         let api = place.engine.api();
         let failed = |error: bollard::errors::Error| ClusterError::Engine(format!("the agent's container: {}", words(&error)));
@@ -106,7 +107,7 @@ impl Agent {
                 readonly_rootfs: Some(true),
                 tmpfs: Some(tmpfs.into_iter().collect()),
                 mounts: folder.map(|folder| vec![mount(&place.name, folder)]),
-                // NET_RAW, for `tcpdump` and `ping` on its own network, is the only capability.
+                // The only capability is NET_RAW, for `tcpdump` and `ping` on the network of the container.
                 cap_drop: Some(vec!["ALL".into()]),
                 cap_add: Some(vec!["NET_RAW".into()]),
                 memory: Some(MEMORY),
@@ -119,7 +120,7 @@ impl Agent {
         }
     }
 
-    /// Makes the docker proxy, other services and the agent's files available in the container.
+    /// Makes the docker proxy, other services and the files for the agent available in the container. Returns the workspace.
     pub async fn open_workspace(&self, workspace_spec: &WorkspaceSpec) -> Result<Workspace, ClusterError> {
         self.sidecar.offer(Path::new(ENGINE), workspace_spec.engine.clone()).await?;
         let env = [
@@ -146,7 +147,7 @@ impl Agent {
         Ok(Workspace { shell_host, sandbox: true, program: STATION.into(), files: FILES.into() })
     }
 
-    /// Serves the services behind a port forwarder. Returns their addresses.
+    /// Opens a port forwarder for the services of the workspace. Returns the addresses of the services.
     async fn open(&self, workspace_spec: &WorkspaceSpec) -> Result<Vec<SocketAddr>, ClusterError> {
         let (behind, socket) = (ForwardTargets::services(&workspace_spec.services), workspace_spec.engine.with_extension("door"));
         let addresses = behind.addresses();
@@ -157,8 +158,8 @@ impl Agent {
         Ok(addresses)
     }
 
-    /// Writes read-only files for the agent into the volume. The root file system of the agent's container is read-only, even for the
-    /// runner.
+    /// Writes read-only files for the agent into the volume. A volume is needed, since the root file system of the container is read-only,
+    /// even for the runner.
     async fn bring(&self, files: &IndexMap<String, String>) -> Result<(), ClusterError> {
         let failed = |source| ClusterError::Io { what: "the agent's files".into(), source };
         let archive = packed(files).map_err(failed)?;
@@ -171,12 +172,12 @@ impl Agent {
         self.inside.run(exec, Path::new(HOME)).await
     }
 
-    /// Kills the first process of the container. All other processes end with it.
+    /// Kills the first process of the container. All other processes of the container end with it.
     pub async fn end(&self) -> Result<(), ClusterError> {
         drop(self.door.lock().unwrap_or_else(PoisonError::into_inner).take());
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
         match self.inside.engine.api().kill_container(&self.inside.container, Some(options)).await {
-            // The container is gone or not running, and so is everything in it.
+            // The container does not exist or does not run, so it has no processes.
             Ok(()) | Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
             Err(error) => Err(ClusterError::Engine(format!("the agent's container: {}", words(&error)))),
         }
@@ -187,7 +188,7 @@ impl Agent {
     }
 }
 
-/// Packs files as an archive: readable and executable by everybody, writable by nobody.
+/// Packs files as a tar archive. All users can read and execute the files, and no user can write them.
 fn packed(files: &IndexMap<String, String>) -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let folder = Path::new("agent");

@@ -1,4 +1,4 @@
-//! Clocks of nodes in containers: the network sidecar writes the clock library and the page into memory shared with the node.
+//! Clocks of nodes in containers. The network sidecar writes the clock library and the clock page into memory that it shares with the node.
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -14,16 +14,16 @@ use chaosrun_cluster::fault_control::{ClockReading, NodeClock};
 use chaosrun_node::clock;
 use chaosrun_node::clock::{ClockReaders, look, program};
 
-/// Largest number of links followed to find a program.
+/// Maximum number of symbolic links that are followed to find a program.
 const LINKS: usize = 10;
 
 impl ContainerNode {
-    /// Name of the volume.
+    /// Returns the name of the volume that contains the clock page and the clock library.
     pub fn clock_volume(&self) -> String {
         format!("{}-tz", self.container)
     }
 
-    /// Installs library and page, before the node starts.
+    /// Installs the clock library and the clock page, before the node starts.
     pub async fn make_clock(&self, sidecar: &Holder) -> Result<(), ClusterError> {
         if self.plan.clock {
             sidecar.clock(ClockRequest::Make { folder: FOLDER.into() }).await?;
@@ -35,8 +35,8 @@ impl ContainerNode {
         self.clock_sidecar()?.clock(ClockRequest::Set(clock)).await.map(drop)
     }
 
-    /// Reads the clock by a command in the node. If the command is missing or the node does not run, returns the value that the node's
-    /// programs have noted last.
+    /// Reads the clock with a command in the node. If the command is missing or the node does not run, returns the last value that programs
+    /// of the node have recorded.
     pub async fn clock(&self) -> Result<ClockReading, ClusterError> {
         let before = self.clock_seen().await?;
         let begin = clock::ours();
@@ -65,7 +65,7 @@ impl ContainerNode {
         self.sidecar.get().ok_or_else(|| self.conflict("has no holder yet"))
     }
 
-    /// Inspects the program in the created container. Refuses a node whose program would ignore a change of its clock.
+    /// Inspects the program in the created container. Returns an error if the program would ignore a change of the clock.
     pub async fn check_clock(&self) -> Result<(), ClusterError> {
         if !self.plan.clock {
             return Ok(());
@@ -88,17 +88,17 @@ impl ContainerNode {
                 }
             };
         }
-        // A missing program is reported by the engine at the start.
+        // The engine reports a missing program when the container starts.
         Ok(())
     }
 
-    /// Returns the first bytes of a file in the container. Links are followed.
+    /// Returns the first bytes of a file in the container. Symbolic links are followed.
     async fn head(&self, mut path: PathBuf) -> Option<Vec<u8>> {
         for _ in 0..LINKS {
             let options = DownloadFromContainerOptionsBuilder::new().path(&path.to_string_lossy()).build();
             let mut pieces = self.shared.engine.api().download_from_container(&self.container, Some(options));
             let mut archive = Vec::new();
-            // Programs may be large, so the rest is never requested.
+            // Programs may be large, so only the beginning of the archive is read.
             while archive.len() < program::HEAD + 4096
                 && let Some(piece) = pieces.next().await
             {
@@ -111,7 +111,7 @@ impl ContainerNode {
                 continue;
             }
             let mut head = Vec::new();
-            // The entry is truncated unless the program is small; the available part is used.
+            // The archive entry is truncated unless the program is small, so an early end is not an error.
             let _ = entry.take(program::HEAD as u64).read_to_end(&mut head);
             return Some(head);
         }
@@ -126,7 +126,7 @@ fn places(program: &str, path: &str) -> Vec<PathBuf> {
     path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(program)).collect()
 }
 
-/// Returns the target path of a link at `path`, without `..` components.
+/// Returns the target path of the symbolic link `link` at `path`, without `..` components.
 fn followed(path: &Path, link: &Path) -> PathBuf {
     let mut to = PathBuf::new();
     for part in path.parent().unwrap_or(Path::new("/")).join(link).components() {

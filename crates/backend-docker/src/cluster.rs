@@ -39,36 +39,36 @@ use chaosrun_event::{Actor, NodeState};
 use chaosrun_scenario::model;
 use chaosrun_scenario::model::ImageSource;
 
-/// Number of changes that a slow reader may fall behind before it loses the oldest.
+/// Capacity of the channel of node changes. A reader that falls further behind loses the oldest changes.
 const CHANGES: usize = 1024;
 
-/// Longest wait for the last log lines after all containers are gone.
+/// Maximum wait for the last log lines after all containers have been removed.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Time for containers to be removed while their data still exists.
+/// Time limit for the removal of containers before the data of the nodes is removed.
 const WITH_DATA: Duration = Duration::from_secs(3);
 
-/// Options of a trial's cluster, beside the cluster file.
+/// Options of the cluster of a trial, in addition to the cluster file.
 pub struct DockerOptions {
     pub engine: Engine,
-    /// Images made by `image::prepare`.
+    /// Images that `image::prepare` has built or pulled, by image source.
     pub images: Arc<IndexMap<ImageSource, Image>>,
-    /// Copy of this program for containers.
+    /// Path of the copy of this program that is installed in containers.
     pub program: PathBuf,
     pub run: RunId,
     pub trial: TrialId,
-    /// Opaque name of the trial for containers.
+    /// Name of the trial for containers, which reveals nothing about the trial.
     pub opaque: String,
-    /// Folder of the run's record: logs of nodes are written below it, for `show`.
+    /// Folder of the record of the run. The logs of nodes are written below it, for the command `show`.
     pub run_dir: PathBuf,
     /// Value of `trial.seed` in templates.
     pub seed: u64,
     pub emitter: Emitter,
-    /// Local cluster without nodes. It runs our own programs beside the containers.
+    /// Local cluster without nodes. It runs helper programs of chaosrun, such as disk layers, beside the containers.
     pub beside: LocalCluster,
 }
 
-/// Cluster of containers.
+/// Cluster whose nodes are containers.
 pub struct DockerCluster {
     spec: Arc<model::ClusterSpec>,
     topology: Topology,
@@ -80,10 +80,11 @@ pub struct DockerCluster {
     sidecar: Image,
     labels: HashMap<String, String>,
     trial: TrialId,
-    /// Listeners for addresses that cannot be dialled directly: node, listener, and the address dialled through the node's network sidecar.
+    /// Listeners for addresses that the runner cannot dial directly. Each entry contains the node, the listener, and the address that is
+    /// dialled through the network sidecar of the node.
     forwards: std::sync::Mutex<Vec<(String, TcpListener, SocketAddr)>>,
     place: Option<WorkspaceParts>,
-    /// Agent's container. It is created while the cluster becomes steady, since the first ticket needs it.
+    /// Container of the agent. The container is created while the cluster becomes steady, since the agent needs it at the first ticket.
     agent: Arc<OnceCell<Result<Agent, String>>>,
     pub(super) beside: LocalCluster,
     token: CancellationToken,
@@ -97,10 +98,10 @@ impl std::fmt::Debug for DockerCluster {
 }
 
 impl DockerCluster {
-    /// Creates the network, chooses addresses and renders all templates. Starts nothing.
+    /// Creates the network, chooses addresses and renders all templates. Starts no container.
     ///
     /// # Errors
-    /// The engine refuses the network, or a template fails.
+    /// Returns an error if the engine refuses the network, or if a template fails.
     pub async fn new(spec: Arc<model::ClusterSpec>, options: DockerOptions) -> Result<Self, ClusterError> {
         let DockerOptions { engine, images, program, run, trial, opaque, run_dir, seed, emitter, beside } = options;
         if spec.nodes.len() > MOST_NODES {
@@ -167,7 +168,7 @@ impl DockerCluster {
         self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()))
     }
 
-    /// Creates everything of a node except the start of its workload.
+    /// Creates the volumes and containers of a node, and starts the network sidecar. Does not start the workload container.
     async fn make(&self, node: &ContainerNode) -> Result<(), ClusterError> {
         let api = self.shared.engine.api();
         let name = &node.plan.name;
@@ -195,7 +196,7 @@ impl DockerCluster {
         };
         let (sidecar, ()) = tokio::try_join!(hold, workload)?;
         self.check_layer(node, &sidecar).await?;
-        // The cell is set only here.
+        // No other code sets this cell, so the call cannot fail.
         let _ = node.sidecar.set(sidecar);
         Ok(())
     }
@@ -204,7 +205,7 @@ impl DockerCluster {
         let after = async {
             for other in &role.after {
                 if let Some(ready) = ready.get(other.as_str()) {
-                    // The caller owns the sender, which lives longer than this task.
+                    // The caller owns the sender of `ready`, and the caller lives longer than this task.
                     let _ = ready.subscribe().wait_for(|ready| *ready).await;
                 }
             }
@@ -225,7 +226,7 @@ impl DockerCluster {
         Ok(())
     }
 
-    /// Starts forwarding for the listeners of the role's nodes, if there are any.
+    /// Starts forwarding for the listeners of the nodes of the role, if there are any.
     fn forward(&self, role: &model::Role) {
         let mut forwards = self.forwards.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (own, others): (Vec<_>, Vec<_>) = forwards.drain(..).partition(|(node, _, _)| role.nodes.contains(node));
@@ -315,7 +316,7 @@ impl Cluster for DockerCluster {
         }
     }
 
-    /// Opens a workspace in the agent's container, which is always a sandbox.
+    /// Opens a workspace in the container of the agent. The workspace is always a sandbox.
     async fn open_workspace(&self, workspace_spec: &WorkspaceSpec) -> Result<Workspace, ClusterError> {
         self.agent().await?.open_workspace(workspace_spec).await
     }
@@ -367,7 +368,7 @@ impl Cluster for DockerCluster {
         }
         let mut removed = std::pin::pin!(reap::clear(&self.shared.engine, ReapSelection::Trial(&self.trial), reap::PATIENTLY));
         // Nodes that lose their data before they end would log errors until their end. However, a node that waits for a slow disk may end
-        // only together with its layer.
+        // only together with its disk layer.
         let layered = self.nodes.values().any(|node| node.plan.layer.is_some());
         let early = if layered { tokio::time::timeout(WITH_DATA, &mut removed).await.ok() } else { None };
         let last = async {
@@ -381,7 +382,7 @@ impl Cluster for DockerCluster {
             agent.close();
         }
         self.shared.tasks.close();
-        // If the end of a log does not arrive, the log stays as it is.
+        // If the end of a log does not arrive in time, the log remains incomplete.
         let _ = tokio::time::timeout(LAST_LINES, self.shared.tasks.wait()).await;
         self.token.cancel();
         self.tasks.close();
@@ -401,8 +402,8 @@ async fn made(place: Option<WorkspaceParts>) -> Result<Agent, String> {
 type Ports = IndexMap<String, PortAddress>;
 type Forward = (String, TcpListener, SocketAddr);
 
-/// Returns the addresses of the ports declared in the file, with one IP address per node. If the engine's addresses cannot be dialled from
-/// here, each port gets a local listener.
+/// Returns the addresses of all declared ports, with one IP address per node. If the runner cannot dial the addresses of the engine, each
+/// port gets a local listener.
 fn addresses(nodes: &[model::Node], network: &Network, direct: bool) -> Result<(Vec<Ports>, Vec<Forward>), ClusterError> {
     let mut forwards = Vec::new();
     let mut addresses = Vec::new();
@@ -425,7 +426,7 @@ fn addresses(nodes: &[model::Node], network: &Network, direct: bool) -> Result<(
     Ok((addresses, forwards))
 }
 
-/// Forwards every connection to `to`, which is dialled from the network sidecar's namespace.
+/// Forwards every connection of `listener` to the address `to`, which is dialled in the network namespace of the sidecar.
 async fn forward(listener: TcpListener, sidecar: Holder, to: SocketAddr, token: CancellationToken) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let connections = Tasks::new();
@@ -438,7 +439,7 @@ async fn forward(listener: TcpListener, sidecar: Holder, to: SocketAddr, token: 
         let (sidecar, token) = (sidecar.clone(), token.clone());
         connections.spawn(async move {
             let carried = async {
-                // A refused connection is closed here with a reset, if possible.
+                // If the dial is refused, this connection is closed with a reset, if possible.
                 match sidecar.dial(to).await {
                     Ok(mut there) => drop(tokio::io::copy_bidirectional(&mut here, &mut there).await),
                     Err(_) => drop(here.set_zero_linger()),

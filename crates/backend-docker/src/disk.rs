@@ -1,4 +1,4 @@
-//! Disks of nodes. They are controlled through the network sidecars, which mount the same volumes.
+//! Disks of nodes. The runner controls them through the network sidecars, which mount the same volumes.
 
 use std::io;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ impl ContainerNode {
         }
     }
 
-    /// Returns the sidecar of a node whose volume has its own size. Any other volume is on the engine's disk, which other containers use
-    /// too.
+    /// Returns the sidecar of a node whose volume has a size limit. Returns an error for any other volume, since it is on the disk of the
+    /// engine, which other containers use too.
     fn disk_sidecar(&self) -> Result<&Holder, ClusterError> {
         if self.plan.disk.is_none() {
             return Err(self.conflict("has no disk of its own: its cluster file declares no `disk`"));

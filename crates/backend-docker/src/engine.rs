@@ -1,4 +1,4 @@
-//! Connection to a Docker Engine, and facts about it.
+//! Connection to a Docker Engine, and the facts that the engine reports about itself.
 
 use std::io;
 use std::path::Path;
@@ -14,10 +14,10 @@ use tokio::net::{TcpStream, UnixStream};
 use super::address::Address;
 use super::error::{EngineError, OLDEST_API, TIMEOUT};
 
-/// Time limit of the first connection.
+/// Time limit for connecting to the engine.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Connected engine. Cheap to clone.
+/// Connection to an engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
     api: Docker,
@@ -27,37 +27,37 @@ pub struct Engine {
 /// Facts that an engine reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineFacts {
-    /// Address in the format of `DOCKER_HOST`.
+    /// Address of the engine in the format of `DOCKER_HOST`.
     pub address: String,
-    /// Version of the engine: `20.10.24`.
+    /// Version of the engine, such as `20.10.24`.
     pub version: String,
-    /// Version of the API in use: `1.41`.
+    /// Version of the API in use, such as `1.41`.
     pub api: String,
-    /// Version of control groups, 1 or 2.
+    /// Version of the control groups of the engine host: 1 or 2.
     pub cgroup: u8,
     pub cgroup_driver: String,
     pub storage_driver: String,
     pub kernel: String,
-    /// Operating system in words: `Debian GNU/Linux 12 (bookworm)`.
+    /// Name of the operating system, such as `Debian GNU/Linux 12 (bookworm)`.
     pub os: String,
-    /// Architecture as in `uname -m`: `x86_64`.
+    /// Architecture in the notation of `uname -m`, such as `x86_64`.
     pub arch: String,
     pub cpus: u64,
-    /// Memory in bytes.
+    /// Memory of the engine host in bytes.
     pub memory: u64,
     pub rootless: bool,
-    /// True if containers' addresses can be dialled from here: the engine is reached by a unix socket, and its bridges are in this
-    /// process's network namespace. False for Docker Desktop and for a rootless engine.
+    /// True if the runner can dial the addresses of containers. This is the case if the engine is reached by a unix socket, and its bridges
+    /// are in the network namespace of this process. False for Docker Desktop and for a rootless engine.
     pub local: bool,
-    /// True if containers can use mounts of this process, since both are in the same mount namespace.
+    /// True if the engine and this process are in the same mount namespace, so that containers can use mounts of this process.
     pub mounts: bool,
 }
 
 impl Engine {
-    /// Connects to the engine that the environment names.
+    /// Connects to the engine that the environment configures.
     ///
     /// # Errors
-    /// There is no engine, access is denied, or the engine is too old.
+    /// Returns an error if no engine answers, if access is denied, or if the engine is too old.
     pub async fn connect() -> Result<Self, EngineError> {
         Self::connect_to(&Address::from_environment()?).await
     }
@@ -65,7 +65,7 @@ impl Engine {
     /// Connects to the engine at `address`.
     ///
     /// # Errors
-    /// See [`Engine::connect`].
+    /// Returns an error in the cases of [`Engine::connect`].
     pub async fn connect_to(address: &Address) -> Result<Self, EngineError> {
         reach(address).await?;
         let asking = || "asking the engine who it is";
@@ -106,7 +106,7 @@ impl Engine {
 }
 
 impl EngineError {
-    /// Converts the error of a connection to `address`.
+    /// Converts the IO error of a connection to `address`.
     fn from_connect(address: &Address, error: &io::Error) -> Self {
         let address = address.to_string();
         match error.kind() {
@@ -119,7 +119,8 @@ impl EngineError {
     }
 }
 
-/// Checks that a process listens at the address. The error of this separate connection is more precise than that of the client library.
+/// Checks that a process listens at the address. The error of this separate connection is more precise than the error of the client
+/// library.
 async fn reach(address: &Address) -> Result<(), EngineError> {
     let attempt = async {
         match address {
@@ -156,8 +157,8 @@ async fn facts(address: &Address, api: &Docker, info: SystemInfo) -> EngineFacts
     }
 }
 
-/// Returns true if the process listening on the socket is in this process's mount namespace. If its namespace may not be read, mounting is
-/// not allowed either.
+/// Returns true if the process that listens on the socket is in the mount namespace of this process. Returns false if its mount namespace
+/// may not be read, since mounting is not permitted in this case either.
 fn has_our_mounts(socket: &Path) -> bool {
     let namespace = |process: String| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
     let listens = std::os::unix::net::UnixStream::connect(socket).map(|stream| getsockopt(&stream, PeerCredentials));
@@ -165,7 +166,7 @@ fn has_our_mounts(socket: &Path) -> bool {
     matches!((namespace("self".into()), namespace(who.pid().to_string())), (Ok(ours), Ok(his)) if ours == his)
 }
 
-/// Returns true if the engine's default bridge is an interface of this network namespace, so that its containers can be reached.
+/// Returns true if the default bridge of the engine is an interface of this network namespace, so that the runner can reach containers.
 async fn bridge_is_here(api: &Docker) -> bool {
     let bridge = api.inspect_network("bridge", None::<bollard::query_parameters::InspectNetworkOptions>).await.ok();
     let name = bridge.and_then(|network| network.options).and_then(|mut options| options.remove("com.docker.network.bridge.name"));

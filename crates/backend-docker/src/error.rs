@@ -1,4 +1,4 @@
-//! Errors of an engine and its images, each with a suggestion.
+//! Errors of an engine and its images, each with a suggested remedy.
 
 use std::error::Error as _;
 use std::io;
@@ -9,16 +9,16 @@ use thiserror::Error as ThisError;
 
 use chaosrun_cluster::ClusterError;
 
-/// Oldest supported API: Docker Engine 20.10.
+/// Oldest supported version of the engine API (major, minor): the version of Docker Engine 20.10.
 pub(crate) const OLDEST_API: (usize, usize) = (1, 41);
 
-/// Time limit of a single answer. Pulls and builds answer at once and then continue without this limit.
+/// Time limit of a single answer of the engine. Pulls and builds answer immediately and then continue without this limit.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Error of an engine. Its display text states the problem, and [`EngineError::help`] the remedy.
+/// Error of an engine. The display text states the problem, and [`EngineError::help`] returns the remedy.
 #[derive(Debug, ThisError)]
 pub enum EngineError {
-    /// Invalid address; `named` is its source: `DOCKER_HOST`, or a context.
+    /// Invalid address of an engine. `named` is the source of the address: `DOCKER_HOST`, or a context.
     #[error("{named} {}: {problem}", is(host))]
     Address { named: String, host: String, problem: String, help: String },
     #[error("no engine at `{address}`: {problem}")]
@@ -39,19 +39,19 @@ pub enum EngineError {
     Pull { image: String, problem: String, kind: PullProblem },
     #[error("no folder `{folder}` with a Dockerfile: searched {searched}")]
     NoFolder { folder: String, searched: String },
-    /// Failed build. `lines` are the last lines that the failing step printed.
+    /// Failed build of an image. `lines` are the last lines that the failing step printed.
     #[error("`{dockerfile}` cannot be built: {problem}{}", shown(step, lines))]
     Build { dockerfile: String, step: String, lines: Vec<String>, problem: String },
     #[error("this program cannot run in an image: {0}")]
     Program(String),
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
-    /// Any other error of the engine: the attempted action, and the engine's message.
+    /// Any other error of the engine, with the attempted action and the message of the engine.
     #[error("{doing}: {problem}")]
     Refused { doing: String, status: Option<u16>, problem: String },
 }
 
-/// Reason why an image could not be pulled.
+/// Reason why a pull of an image failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullProblem {
     /// The registry cannot be reached.
@@ -61,7 +61,7 @@ pub enum PullProblem {
     Other,
 }
 
-/// Returns the engine's own message, for a sentence that names the attempted action.
+/// Returns the message of the engine without the attempted action, which the caller adds to the sentence.
 pub(super) fn words(error: &Error) -> String {
     match EngineError::from_api(String::new(), error) {
         EngineError::Refused { problem, .. } => problem,
@@ -84,7 +84,7 @@ fn shown(step: &str, lines: &[String]) -> String {
 }
 
 impl EngineError {
-    /// Suggested remedy.
+    /// Returns the suggested remedy; `None` if there is no suggestion.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         let text = match self {
@@ -109,19 +109,19 @@ impl EngineError {
         Some(text)
     }
 
-    /// Returns true if the engine reported that the object does not exist (any more).
+    /// Returns true if the engine reported that the object does not exist.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Refused { status: Some(404), .. })
     }
 
-    /// Returns true if the engine reported a conflict: a name that is taken, an image in use.
+    /// Returns true if the engine reported a conflict, such as a name that is taken or an image in use.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: Some(409), .. })
     }
 
-    /// Converts an error of bollard. `doing` begins the sentence: ``starting `tikv1` ``.
+    /// Converts an error of bollard. `doing` names the attempted action at the beginning of the sentence, such as ``starting `tikv1` ``.
     pub(crate) fn from_api(doing: impl Into<String>, error: &Error) -> Self {
         let doing = doing.into();
         let (status, problem) = match error {
@@ -137,13 +137,13 @@ impl EngineError {
     }
 }
 
-/// Returns true if the message means `ENOSPC`, which arrives as text from various parts of the engine.
+/// Returns true if the message means `ENOSPC`. Various parts of the engine report this error as text.
 pub(super) fn is_disk_full(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("no space left on device") || message.contains("disk quota exceeded")
 }
 
-/// Classifies a failed pull by the messages of engines and registries.
+/// Determines the reason of a failed pull from the message of the engine or registry.
 pub(super) fn pull_problem(message: &str) -> PullProblem {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -195,7 +195,7 @@ fn pull_help(image: &str, kind: PullProblem) -> String {
     }
 }
 
-/// Debian suite of an image by its name: `bookworm` for `debian:bookworm-slim`.
+/// Returns the Debian suite that the name of an image contains, such as `bookworm` for `debian:bookworm-slim`.
 fn base_suite(image: &str) -> Option<&str> {
     let name = image.strip_prefix("docker.io/").unwrap_or(image);
     let name = name.strip_prefix("library/").unwrap_or(name);
@@ -217,7 +217,7 @@ fn build_help(problem: &str, lines: &[String]) -> String {
     }
 }
 
-/// Returns the text of the error and its causes, without repetitions.
+/// Returns the text of the error and of its causes, without repetitions.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Engine events of a trial's containers.
+//! Events that the engine reports about the containers of a trial.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::reap::TRIAL;
 use chaosrun_base::ids::TrialId;
 use chaosrun_event::emit::Emitter;
 
-/// Pause before reconnecting after the engine closed the stream.
+/// Pause before the next connection after the engine closed the event stream.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Forwards the events of the trial's containers until `token` is cancelled.
+/// Forwards the events of the containers of the trial until `token` is cancelled.
 pub(super) async fn follow(
     engine: Engine,
     trial: TrialId,
@@ -28,10 +28,10 @@ pub(super) async fn follow(
     emitter: Emitter,
     token: CancellationToken,
 ) {
-    // Requests all events of the trial from the beginning, so that none is missed before the engine starts to listen.
+    // The request asks for all events of the trial from the beginning, so that no event is missed before the engine starts to send.
     let mut since = "1".to_owned();
     let mut newest: i64 = 0;
-    // Events do not arrive in the order of their times, so duplicates are recognised by identity.
+    // Events may arrive out of order, so duplicates are recognised by id, action and time.
     let mut known: HashSet<(Option<String>, Option<String>, i64)> = HashSet::new();
     loop {
         let filters = HashMap::from([
@@ -51,7 +51,7 @@ pub(super) async fn follow(
                     let at = event.time_nano.unwrap_or_default();
                     newest = newest.max(at);
                     let id = event.actor.as_ref().and_then(|actor| actor.id.clone());
-                    // A reopened stream repeats some events.
+                    // A reopened stream repeats some events, which are skipped.
                     if known.insert((id, event.action.clone(), at)) {
                         handle(&event, &nodes, &emitter);
                     }
@@ -63,9 +63,9 @@ pub(super) async fn follow(
                 None => break,
             }
         }
-        // The stream begins one second earlier, since an older event may still arrive.
+        // The stream begins one second before the newest event, since an older event may still arrive.
         since = (newest / 1_000_000_000 - 1).max(1).to_string();
-        // The engine may be restarting, and no notification announces its return.
+        // The engine may be restarting. Its return is not announced, so the connection is retried after a pause.
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(AGAIN) => {}
@@ -86,7 +86,7 @@ fn handle(event: &EventMessage, nodes: &HashMap<String, Arc<ContainerNode>>, emi
     };
     match (part, nodes.get(name)) {
         ("node", Some(node)) => node.seen(seen),
-        // At the end of the trial every sidecar is removed, which is no failure.
+        // At the end of the trial every sidecar is removed, which is not a failure.
         ("holder", node) if matches!(seen, ContainerChange::Died { .. }) && node.is_some_and(|node| !node.is_ending()) => {
             emitter.warn(format!("the holder of `{name}` has ended: its network is no longer ours"));
         }

@@ -1,7 +1,7 @@
 //! Commands in a container, started so that they can be killed. The engine itself cannot end a command that it has started.
 //!
-//! A command is therefore started by a shell that first prints its process number and then becomes the command. A marker in its environment
-//! identifies its descendants. In an image without a shell the command is started directly.
+//! A command is therefore started by a shell. The shell first prints its process id, and then executes the command in its place. A marker
+//! in the environment identifies the descendants of the command. In an image without a shell the command is started directly.
 
 use std::io;
 use std::path::Path;
@@ -21,11 +21,11 @@ use chaosrun_base::task;
 use chaosrun_cluster::{ClusterError, ExecRequest, Killer, Resizer, Running};
 use chaosrun_probe::{ExecutedCommand, limits};
 
-/// Script that prints the process number, or that the program does not exist, and then becomes the command.
+/// Shell script that prints its process id, or that the program does not exist, and then executes the command in its place.
 const BECOME: &str =
     r#"if command -v -- "$1" >/dev/null 2>&1; then echo "$$"; exec "$@"; elif [ -e "$1" ]; then echo denied; else echo absent; fi"#;
 
-/// Script that kills a process group and all processes with the marker, until none is left.
+/// Shell script that kills a process group and all processes with the marker, until none is left.
 const KILL: &str = r#"kill -KILL -- "-$1" "$1" 2>/dev/null
 for round in 1 2 3 4 5 6 7 8 9 10; do
   found=
@@ -35,23 +35,23 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
   [ -n "$found" ] || exit 0
 done"#;
 
-/// Buffer for unread output, in bytes.
+/// Size of the buffer for unread output, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// Longest wait for the end of the output after the end of the command.
+/// Maximum wait for the end of the output after the end of the command.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// First pause between two checks whether a command has ended.
+/// First pause between two checks that the command has ended.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// Longest pause between two such checks.
+/// Longest pause between two checks that the command has ended.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Container in which commands run.
+/// Container in which commands are executed.
 #[derive(Debug, Clone)]
 pub(super) struct Inside {
     pub engine: Engine,
     pub container: Arc<str>,
-    /// User of the commands. `None` means the container's own user.
+    /// User of the commands; `None` for the default user of the container.
     pub user: Option<String>,
 }
 
@@ -65,7 +65,7 @@ struct Started {
 }
 
 impl Inside {
-    /// Runs a command, in `dir` unless `exec` names a directory.
+    /// Runs a command in the directory `dir`, unless `exec` names another directory.
     pub async fn run(&self, exec: ExecRequest, dir: &Path) -> Result<Running, ClusterError> {
         if exec.command.is_empty() {
             return Err(ClusterError::Conflict { node: self.container.to_string(), problem: "cannot run an empty command".into() });
@@ -81,7 +81,7 @@ impl Inside {
             Spoken::Nothing => None,
         };
         if pid.is_none() {
-            // The image has no shell.
+            // The image has no shell, so the command is started directly.
             started = self.start(&exec, dir, &mark, false).await?;
             spoken = Spoken::Nothing;
         }
@@ -89,7 +89,7 @@ impl Inside {
         let stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>> = match exec.stdin {
             Some(bytes) => {
                 task::spawn(async move {
-                    // A command need not read its input.
+                    // A command may ignore its input, so an error is ignored.
                     let _ = input.write_all(&bytes).await;
                     let _ = input.shutdown().await;
                 });
@@ -110,10 +110,10 @@ impl Inside {
             let (inside, id) = (self.clone(), id.clone());
             async move {
                 let code = inside.ended(&id).await;
-                // The engine reports the end before the last output arrives, and processes left behind may hold the output open without
-                // end.
+                // The engine reports the end of the command before the last output arrives. Remaining processes may keep the output open
+                // indefinitely.
                 let _ = tokio::time::timeout(LAST_WORDS, carried).await;
-                // The caller may no longer be waiting.
+                // The caller may have stopped waiting for the exit code.
                 let _ = told.send(code);
             }
         });
@@ -123,7 +123,7 @@ impl Inside {
                 let (inside, id) = (inside.clone(), id.clone());
                 Box::pin(async move {
                     let size = ResizeExecOptions { height: terminal.rows, width: terminal.columns };
-                    // The command may have ended.
+                    // An error means that the command may have ended.
                     let _ = inside.engine.api().resize_exec(&id, size).await;
                 })
             });
@@ -137,7 +137,7 @@ impl Inside {
             let mark: Arc<str> = mark.into();
             Box::new(move || {
                 let (inside, mark) = (inside.clone(), Arc::clone(&mark));
-                // The kill starts at the call, not when the result is awaited.
+                // The kill starts immediately at the call, even if the result is not awaited.
                 let killed = task::spawn(async move { inside.kill(pid, &mark).await });
                 Box::pin(async move { drop(killed.await) })
             })
@@ -173,7 +173,7 @@ impl Inside {
         }
     }
 
-    /// Waits for the exit code. Does not wait for the end of the output, which processes left behind may hold open.
+    /// Waits for the exit code. Does not wait for the end of the output, which remaining processes may keep open.
     async fn ended(&self, id: &str) -> i32 {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -182,7 +182,7 @@ impl Inside {
                     return state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(libc::SIGKILL + 128);
                 }
                 Ok(_) => {}
-                // The container is gone, and with it the command.
+                // An error means that the container has been removed, and the command has ended with it.
                 Err(_) => return libc::SIGKILL + 128,
             }
             tokio::time::sleep(pause).await;
@@ -205,7 +205,7 @@ impl Inside {
         }
     }
 
-    /// Runs a command to its end, for a probe.
+    /// Runs a command of a probe to its end. Returns its exit code and output.
     pub async fn ask(&self, command: &[String], dir: &Path) -> Result<ExecutedCommand, String> {
         use tokio::io::AsyncReadExt;
         let exec = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
@@ -228,14 +228,14 @@ fn engine(error: &bollard::errors::Error) -> ClusterError {
     ClusterError::Engine(words(error))
 }
 
-/// First line printed by a command's shell. `rest` is the stdout after this line. `errors` is the stderr that arrived before it, since the
-/// two streams are not ordered.
+/// First line that the shell of a command prints. `rest` is the stdout after this line. `errors` is the stderr that arrived before this
+/// line, since the two streams are not ordered.
 enum Spoken {
     Word { word: String, rest: Bytes, errors: Vec<u8> },
     Nothing,
 }
 
-/// Reads up to the end of the first line.
+/// Reads the output of a command up to the end of its first line.
 async fn spoken(output: &mut Output) -> Result<Spoken, bollard::errors::Error> {
     let mut line: Vec<u8> = Vec::new();
     let mut errors = Vec::new();
@@ -261,7 +261,7 @@ async fn spoken(output: &mut Output) -> Result<Spoken, bollard::errors::Error> {
     Ok(Spoken::Nothing)
 }
 
-/// Copies the output. The command is not stopped if the reader of its output is gone.
+/// Copies the output of a command to two pipes. If a pipe has no reader any more, the output is discarded and the command continues.
 async fn carry(mut output: Output, first: Bytes, errors: Vec<u8>, mut out: DuplexStream, mut err: DuplexStream) {
     let _ = err.write_all(&errors).await;
     let _ = out.write_all(&first).await;

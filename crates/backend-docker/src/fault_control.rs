@@ -1,4 +1,4 @@
-//! Effects of faults on nodes in containers.
+//! Implementation of the effects of faults on nodes in containers.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl FaultControl for DockerCluster {
         self.node(node)?.ballast(name).await
     }
 
-    // The layers are processes beside the containers.
+    // Disk layers are processes of this machine beside the containers.
     async fn set_disk(&self, node: &str, fault: Option<&DiskFault>) -> Result<(), ClusterError> {
         self.beside.set_disk(node, fault).await
     }

@@ -1,4 +1,4 @@
-//! Files of nodes, read and written through the engine, which works for ended nodes as well.
+//! Files of nodes, read and written through the engine. The engine can access the files of nodes that do not run.
 
 use std::io::{self, Read};
 use std::path::{Component, Path};
@@ -10,14 +10,14 @@ use super::error::words;
 use super::node::ContainerNode;
 use chaosrun_cluster::ClusterError;
 
-/// File of a node, as in an archive.
+/// File of a node with its mode and owner, as stored in a tar archive.
 struct Found {
     content: Vec<u8>,
     mode: u32,
     owner: (u64, u64),
 }
 
-/// Empty file that every user of the node may read.
+/// Creates an empty file that every user of the node may read.
 impl Default for Found {
     fn default() -> Self {
         Self { content: Vec::new(), mode: 0o644, owner: (0, 0) }
@@ -25,13 +25,13 @@ impl Default for Found {
 }
 
 impl ContainerNode {
-    /// Reads a file; `name` is relative to the node's directory.
+    /// Reads the file `name`, a path relative to the directory of the node.
     pub async fn read_file(&self, name: &str) -> Result<Vec<u8>, ClusterError> {
         let found = self.find(name).await?;
         found.map(|found| found.content).ok_or_else(|| self.no_file(name, io::ErrorKind::NotFound.into()))
     }
 
-    /// Replaces a file, keeping its owner and mode.
+    /// Replaces the content of a file. The file keeps its owner and mode.
     pub async fn write_file(&self, name: &str, content: &[u8]) -> Result<(), ClusterError> {
         let before = self.find(name).await?.unwrap_or_default();
         let archive = packed(name, &before, content).map_err(|error| self.no_file(name, error))?;
@@ -76,7 +76,7 @@ fn unpacked(archive: &[u8]) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Packs a file as an archive. The engine creates missing folders.
+/// Packs a file as a tar archive, with the mode and owner of the file `as_before`. The engine creates missing folders.
 fn packed(name: &str, as_before: &Found, content: &[u8]) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);

@@ -1,6 +1,7 @@
-//! Layers under the data of nodes in containers. As on `local`, a process on this machine mounts a layer below the folder of the run. The
-//! engine mounts the layer into a node's containers as a volume. Files of an image at that path are copied into it, as into any volume.
-//! Only the volume belongs to the engine; everything else is removed as on `local`.
+//! Disk layers under the data of nodes in containers. As in the backend `local`, a process on this machine mounts a layer below the folder
+//! of the run. The engine mounts the layer into the containers of a node as a volume. The engine copies files of the image at the mount
+//! path into the layer, as into any volume. The removal of a layer is the same as in the backend `local`, except that the engine removes
+//! the volume.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,11 +15,11 @@ use chaosrun_backend_local::LocalCluster;
 use chaosrun_backend_local::layer::{LayerStorage, failed};
 use chaosrun_cluster::ClusterError;
 
-/// Name of a file that a sidecar creates briefly, to test the mount.
+/// Name of a file that a sidecar creates briefly, to test that the layer is mounted.
 const SIGN: &str = ".w";
 
 impl NodeCreationPlan {
-    /// Mounts the node's layer, if it has one, before the engine creates the volume.
+    /// Mounts the disk layer of the node, if the node has one, before the engine creates the volume.
     pub async fn make_layer(&self, beside: &LocalCluster) -> Result<(), ClusterError> {
         let Some(at) = &self.layer else { return Ok(()) };
         let io = || failed(&self.name);
@@ -32,16 +33,16 @@ impl NodeCreationPlan {
             }
         };
         beside.mount_layer(&self.name, behind, at).await?;
-        // The same mode as the volume that it replaces.
+        // The mode is the same as the mode of the volume that the layer replaces.
         let mode = if self.disk.is_some() { self.mode() } else { 0o755 };
         fs::set_permissions(at, Permissions::from_mode(mode)).map_err(io())
     }
 }
 
 impl DockerCluster {
-    /// Checks that the node's containers see the layer and not the folder below it. An engine may have other mounts than this process, or
-    /// the machine may forbid the mount. Must be called after the node's container was created, since the engine copies an image's files
-    /// only into an empty volume.
+    /// Checks that the containers of the node see the disk layer and not the folder below it. The check fails if the engine has other
+    /// mounts than this process, or if the machine forbids the mount. Must be called after the container of the node was created, since the
+    /// engine copies the files of an image only into an empty volume.
     pub(super) async fn check_layer(&self, node: &ContainerNode, sidecar: &Holder) -> Result<(), ClusterError> {
         let Some(at) = &node.plan.layer else { return Ok(()) };
         let unseen = |why: String| {

@@ -1,5 +1,6 @@
-//! Backend `docker`: one internal network per trial. A node consists of a *network sidecar* container that owns its network namespace, and
-//! of the workload container joined to it, so that effects on the node's network survive its restarts.
+//! Backend `docker`: one internal network per trial. A node consists of a *network sidecar* container, which owns the network namespace,
+//! and of the workload container, which joins this namespace. Effects on the network of the node therefore survive restarts of the
+//! workload.
 
 pub mod address;
 mod agent;

@@ -1,4 +1,5 @@
-//! Links: effects of each sidecar on incoming packets, renewed before their lease ends, and measurements of links.
+//! Links between nodes. Each sidecar applies effects to incoming packets, and this module renews the effects before their lease ends. The
+//! module also measures links.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -17,14 +18,14 @@ use chaosrun_base::removal::RemovalLayer;
 use chaosrun_base::task::Tasks;
 use chaosrun_cluster::{ClusterError, CutMode, LinkPath, LinkState, Pinging, Pings, Topology};
 
-/// Lease of a link. The kernel heals it this long after the last renewal.
+/// Lease of the effects on a link. The kernel removes the effects this long after the last renewal.
 const LEASE: Duration = Duration::from_secs(10);
-/// Lease that is practically unlimited.
+/// Lease that ends after every trial. Used if a test disables the removal of effects by the kernel.
 const ENDLESS: Duration = Duration::from_secs(24 * 60 * 60);
 const RENEWED_EVERY: Duration = Duration::from_secs(3);
 
 type Nodes = Arc<IndexMap<String, Arc<ContainerNode>>>;
-/// Paths by the node whose sidecar applies them.
+/// Requested paths, by the name of the node whose sidecar applies them.
 type Wanted = BTreeMap<String, Vec<sidecar::LinkPath>>;
 
 struct Change {
@@ -33,7 +34,7 @@ struct Change {
     reply: oneshot::Sender<Result<(), ClusterError>>,
 }
 
-/// Links of a cluster. A single task changes and renews them, so that a renewal never overtakes a healing.
+/// Link effects of a cluster. A single task changes and renews the effects, so that a renewal never follows a later removal of effects.
 #[derive(Debug)]
 pub(super) struct ClusterLinks {
     nodes: Nodes,
@@ -52,7 +53,7 @@ impl ClusterLinks {
         let wanted = self.wanted(topology, paths)?;
         let (reply, answer) = oneshot::channel();
         let _ = self.changes.send(Change { wanted, seed, reply }).await;
-        // All links are healed when the cluster ends.
+        // A closed reply channel means that the cluster has ended, which heals all links.
         answer.await.unwrap_or_else(|_| if paths.is_empty() { Ok(()) } else { Err(ClusterError::Engine("the cluster is gone".into())) })
     }
 
@@ -72,7 +73,7 @@ impl ClusterLinks {
         Ok(wanted)
     }
 
-    /// Returns the selector of packets from `from` to `to`, for the sidecar of `to`.
+    /// Returns the selector of packets from `from` to `to`, which the sidecar of `to` applies.
     fn way(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>) -> Result<LinkSelector, ClusterError> {
         let node = |name: &str| self.nodes.get(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()));
         let (from_address, _) = (node(from)?.plan.address, node(to)?);
@@ -84,7 +85,7 @@ impl ClusterLinks {
         Ok(LinkSelector { from: from_address, ports: ports.transpose()? })
     }
 
-    /// Returns the active links, read back from the kernels and the delaying threads.
+    /// Returns the active links, read back from the kernels and from the threads that delay packets.
     pub async fn states(&self, topology: &Topology) -> Result<Vec<LinkState>, ClusterError> {
         let names: BTreeMap<Ipv4Addr, &String> = self.nodes.iter().map(|(name, node)| (node.plan.address, name)).collect();
         let asked = self.nodes.iter().filter_map(|(to, node)| Some((to, node.sidecar.get()?)));
@@ -118,7 +119,8 @@ impl ClusterLinks {
         self.sidecar(from)?.ping(address, port, how).await.map_err(|error| error.to_string())
     }
 
-    /// Measures throughput between ports of our own. With `port`, the packets are treated like those of the path of that port.
+    /// Measures the throughput between two nodes, on temporary ports. If `port` is given, the packets are treated like packets of the path
+    /// of that port.
     pub async fn throughput(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
         let like = self.way(topology, from, to, port).map_err(|error| error.to_string())?;
         let own = self.nodes.get(to).ok_or_else(|| format!("there is no {to}"))?.plan.address;
@@ -142,7 +144,7 @@ impl ClusterLinks {
     }
 }
 
-/// Returns the numbers of a named port at both ends.
+/// Returns the port numbers of the port name `port` at both nodes.
 fn ports(topology: &Topology, from: &str, to: &str, port: &str) -> Option<Ports> {
     let number = |node| Some(topology.node(node)?.ports.get(port)?.listen.port());
     let ports = Ports { ours: number(to), theirs: number(from) };
@@ -158,14 +160,14 @@ async fn keep(nodes: Nodes, mut changes: mpsc::Receiver<Change>, token: Cancella
             () = token.cancelled() => return,
             change = changes.recv() => {
                 let Some(change) = change else { return };
-                // Nodes that no longer have paths are informed too.
+                // The change includes nodes that no longer have paths, so that they remove their effects.
                 let mut all: Wanted = wanted.keys().map(|node| (node.clone(), Vec::new())).collect();
                 all.extend(change.wanted.clone());
                 (wanted, seed) = (change.wanted, change.seed);
                 let _ = change.reply.send(put(&nodes, &all, seed).await);
                 renewal.reset();
             }
-            // Links of a sidecar that is gone are healed by it or by the kernel.
+            // If a sidecar has ended, it or the kernel has removed its effects, so an error is ignored.
             _ = renewal.tick(), if !wanted.is_empty() => drop(put(&nodes, &wanted, seed).await),
         }
     }

@@ -1,4 +1,4 @@
-//! Network of a trial: internal, with a chosen subnet, so that every address is known before the first start.
+//! Network of a trial: an internal Docker network with a chosen subnet, so that every address is known before the first start.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -9,16 +9,16 @@ use super::engine::Engine;
 use super::sidecar::StartLock;
 use chaosrun_cluster::ClusterError;
 
-/// Number of subnets tried, since some may be in use.
+/// Maximum number of subnets to try, since some may be in use.
 const TRIED: usize = 64;
 
-/// Host part of the first node's address; lower ones belong to the engine.
+/// Last byte of the address of the first node. The engine uses lower numbers.
 const FIRST: u8 = 10;
 
-/// Largest number of nodes that fits.
+/// Maximum number of nodes per network.
 pub(super) const MOST_NODES: usize = 200;
 
-/// Network of a trial, a `/24`. The host's end is its first address, as chosen by the engine.
+/// Network of a trial: a `/24` subnet. The engine assigns the first address of the subnet to the host.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     pub name: String,
@@ -37,7 +37,7 @@ impl Network {
         Ipv4Addr::new(a, b, c, 1)
     }
 
-    /// Returns the address of the node at `place` in the cluster file. The agent has the address after the last node.
+    /// Returns the address of the node at index `place` in the cluster file. The agent has the address after the last node.
     pub fn address(&self, place: usize) -> Ipv4Addr {
         let [a, b, c] = self.base;
         let last = u8::try_from(place.min(MOST_NODES)).unwrap_or(u8::MAX);
@@ -48,7 +48,7 @@ impl Network {
     pub async fn create(engine: &Engine, name: &str, labels: &HashMap<String, String>) -> Result<Self, ClusterError> {
         let mut last = String::new();
         for _ in 0..TRIED {
-            // A part of 10/8 that home routers, the engine's own pools and most offices do not use.
+            // The subnet is in a part of 10/8 that home routers, the pools of the engine and most offices do not use.
             let base = [10, 130 + rand::random::<u8>() % 120, rand::random::<u8>()];
             let network = Self { name: name.into(), turn: StartLock::default(), base };
             let config =

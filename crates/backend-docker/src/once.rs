@@ -1,4 +1,4 @@
-//! Container that runs one script and is removed.
+//! Temporary container that runs one script and is then removed.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,11 @@ use super::engine::Engine;
 use super::error::EngineError;
 use super::reap;
 
-/// Runs `script` in a container of `image` without a network, with the right to change its own (empty) network. Returns its output.
+/// Runs `script` in a container of `image` without a network connection. The script may change the configuration of the empty network
+/// namespace. Returns the output of the script.
 ///
 /// # Errors
-/// The container cannot be created. The script's exit code does not matter.
+/// Returns an error if the container cannot be created. The exit code of the script is ignored.
 pub async fn run(engine: &Engine, image: &str, script: &str) -> Result<String, EngineError> {
     let failed = |error: bollard::errors::Error| EngineError::from_api(format!("trying things in a container of `{image}`"), &error);
     let body = ContainerCreateBody {

@@ -1,4 +1,4 @@
-//! Definitions of a node's two containers, computed from the rendered node. Pure.
+//! Definitions of the two containers of a node, computed from the rendered node without IO.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,18 +20,18 @@ use chaosrun_backend::render::{OURSELVES, Rendered};
 use chaosrun_cluster::{ClusterError, PlacedNode};
 use chaosrun_scenario::model;
 
-/// Label with the purpose of a container.
+/// Name of the label that stores the purpose of a container.
 pub(super) const PART: &str = "chaosrun.part";
-/// Label with the node of a container.
+/// Name of the label that stores the node of a container.
 pub(super) const NODE: &str = "chaosrun.node";
 
-/// Parent of the nodes' directories.
+/// Parent directory of the directories of nodes, in containers.
 pub(super) const DIRS: &str = "/srv";
 
-/// Mount point of the workload's volume in sidecars. A sidecar takes space from the volume, and keeps a volume in memory alive.
+/// Mount point of the volume of the workload in sidecars. A sidecar writes ballast into the volume, and keeps a volume in memory alive.
 pub(super) const HELD: &str = "/held";
 
-/// Plan of a node before its creation.
+/// Plan from which the containers of a node are created.
 #[derive(Debug)]
 pub(super) struct NodeCreationPlan {
     pub name: String,
@@ -44,7 +44,7 @@ pub(super) struct NodeCreationPlan {
     pub args: Option<Vec<String>>,
     pub env: Vec<String>,
     pub files: Vec<(PathBuf, String)>,
-    /// Path at which this program is linked in the image, if the node runs this program.
+    /// Path at which the image links the program of chaosrun; `None` if the node runs another program.
     pub server: Option<PathBuf>,
     pub ulimits: Vec<(String, u64)>,
     pub cpus: Option<f64>,
@@ -52,9 +52,9 @@ pub(super) struct NodeCreationPlan {
     pub user: Option<String>,
     pub ready: ready::ReadinessPlan,
     pub log: PathBuf,
-    /// True if the node's clocks may be changed.
+    /// True if the clocks of the node may be changed.
     pub clock: bool,
-    /// Mount point on this machine of the layer under the node's data, if its disk may have faults.
+    /// Mount point, on this machine, of the disk layer under the data of the node; `None` if the node has no disk layer.
     pub layer: Option<PathBuf>,
 }
 
@@ -96,14 +96,14 @@ impl NodeCreationPlan {
         }
     }
 
-    /// Returns the mode of a data directory of limited size. Users other than root can write only if everybody may write. The mode is not
-    /// sticky, so that they may also delete files of others.
+    /// Returns the mode of the data directory, whose size is limited. All users may write, since the node may run as a user other than
+    /// root. The mode has no sticky bit, so that users may also delete files of other users.
     pub fn mode(&self) -> u32 {
         if matches!(self.user.as_deref().unwrap_or(&self.image.user), "" | "0" | "root") { 0o700 } else { 0o777 }
     }
 
-    /// Returns the volume of the data directory. If there is a layer, the volume is bound to it. If the size is limited, the volume is in
-    /// memory, which is the only kind of limited volume that needs no rights on the engine's host.
+    /// Returns the request to create the volume of the data directory. If the node has a disk layer, the volume is bound to the layer. If
+    /// the size is limited, the volume is in memory, since other limited volumes need privileges on the host of the engine.
     pub fn volume(&self, name: &str, labels: &HashMap<String, String>) -> VolumeCreateRequest {
         let made = |kind: &str, device: String, how: String| {
             [("type", kind.to_owned()), ("device", device), ("o", how)].map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -151,12 +151,13 @@ impl NodeCreationPlan {
         }
     }
 
-    /// Packs the node's directory with its files as an archive to unpack at `/`. The archive is used once, so that changed files stay
-    /// changed.
+    /// Packs the directory of the node, and its files if `files` is true, as a tar archive to unpack at `/`. The files are copied only
+    /// once, so that later changes of files persist.
     pub fn archive(&self, files: bool) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
         folders(&mut archive, &self.dir)?;
-        // The engine creates these folders when it mounts the volume, which is after files were copied there.
+        // If the archive contains no files, files may be copied into these folders later. The engine creates the folders only when it
+        // mounts the volume.
         if let Some(above) = self.data.parent().filter(|above| !files && above.starts_with(&self.dir)) {
             folders(&mut archive, above)?;
         }
@@ -201,7 +202,7 @@ pub(super) fn also_mount(body: &mut ContainerCreateBody, volume: &str, at: &Path
     }
 }
 
-/// Definition of the container that owns a network namespace. `at` is the mount point of the volume.
+/// Returns the definition of the sidecar container, which owns the network namespace of a node. `at` is the mount point of the volume.
 pub(super) fn sidecar(
     image: &Image,
     network: &Network,
@@ -230,9 +231,9 @@ pub(super) fn sidecar(
             cap_drop: Some(vec!["ALL".into()]),
             cap_add: Some(["NET_ADMIN", "NET_RAW", "DAC_OVERRIDE", "CHOWN"].map(str::to_owned).to_vec()),
             mounts,
-            // Its output consists of frames for the runner only.
+            // The output of the sidecar consists of frames for the runner, so the engine does not log it.
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
-            // Names of the network are resolved; other queries fail at once.
+            // The engine resolves names of the network. Other queries fail immediately.
             dns: Some(vec![DNS.into()]),
             dns_search: Some(vec![".".into()]),
             ..HostConfig::default()
@@ -264,7 +265,7 @@ fn folders(archive: &mut tar::Builder<Vec<u8>>, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the image of a node, which `prepare` has made before.
+/// Returns the image of a node, which `prepare` has pulled or built.
 pub(super) fn image_of<'a>(
     node: &model::Node,
     images: &'a indexmap::IndexMap<model::ImageSource, Image>,

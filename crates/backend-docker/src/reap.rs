@@ -1,4 +1,4 @@
-//! Objects that this program has created in an engine, their owners, and their removal when the owner is gone.
+//! Objects that this program has created in an engine, the owners of these objects, and the removal of objects whose owner has ended.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,28 +20,29 @@ pub const RUN: &str = "chaosrun.run";
 pub const TRIAL: &str = "chaosrun.trial";
 pub const OWNER: &str = "chaosrun.owner";
 
-/// Time for which a removal that must succeed is repeated: the engine may be busy, or another process may be removing the same object.
+/// Time limit for retries of a removal that must succeed. A removal may fail because the engine is busy, or because another process is
+/// removing the same object.
 pub const PATIENTLY: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Labels of every container, network and volume of a trial. This process is their owner.
+/// Returns the labels of every container, network and volume of a trial. The labels name this process as owner.
 #[must_use]
 pub fn labels(run: &RunId, trial: &TrialId) -> HashMap<String, String> {
     HashMap::from([(RUN.to_owned(), run.to_string()), (TRIAL.to_owned(), trial.to_string()), owner()])
 }
 
-/// Label that names this process as the creator, for objects that belong to no trial.
+/// Returns the label that names this process as owner, for objects that belong to no trial.
 #[must_use]
 pub fn owner() -> (String, String) {
     (OWNER.to_owned(), Owner::this().to_string())
 }
 
-/// Owner of an object, according to its label.
+/// Owner of an object: the process that the label of the object names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Owner {
-    /// Machine; several machines may share an engine.
+    /// Identity of the machine of the owner. Several machines may share an engine.
     machine: String,
-    /// Pid namespace of the owner. Process ids of another namespace have no meaning here.
+    /// Pid namespace of the owner. Process ids are only comparable within one namespace.
     namespace: String,
     process: ProcessId,
 }
@@ -68,12 +69,12 @@ impl Owner {
         fields.next().is_none().then_some(Self { machine, namespace, process: ProcessId { pid, started_ticks, boot } })
     }
 
-    /// Returns true if the owner certainly does not exist any more.
+    /// Returns true if the owner has certainly ended. `this` describes the current process.
     fn is_dead(&self, this: &Self) -> bool {
         if self.process.boot == this.process.boot {
             self.namespace == this.namespace && !self.process.is_alive()
         } else {
-            // The machine was rebooted in the meantime. A machine without a name cannot be identified.
+            // The boot id differs, so the machine of the owner was rebooted. A machine without a name cannot be identified.
             self.machine == this.machine && self.machine != "-"
         }
     }
@@ -88,19 +89,19 @@ impl std::fmt::Display for Owner {
     }
 }
 
-/// Selection of objects to remove.
+/// Selection of the objects to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReapSelection<'a> {
-    /// Objects of processes of this machine that no longer exist.
+    /// Objects whose owner is a process of this machine that has ended.
     Dead,
-    /// All our objects, including those of running trials.
+    /// All objects that chaosrun has created, including objects of running trials.
     Everything,
-    /// Objects of one run or one trial, independent of the owner.
+    /// Objects of one run or one trial, regardless of the owner.
     Run(&'a RunId),
     Trial(&'a TrialId),
 }
 
-/// Names of the objects found, or removed.
+/// Names of the objects that a search found or a removal removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reaped {
     pub containers: Vec<String>,
@@ -124,7 +125,7 @@ impl Reaped {
 /// Returns the objects that [`reap`] would remove.
 ///
 /// # Errors
-/// The engine does not answer.
+/// Returns an error if the engine does not answer.
 pub async fn find(engine: &Engine, which: ReapSelection<'_>) -> Result<Reaped, EngineError> {
     let label = match which {
         ReapSelection::Dead | ReapSelection::Everything => OWNER.to_owned(),
@@ -171,7 +172,7 @@ pub async fn find(engine: &Engine, which: ReapSelection<'_>) -> Result<Reaped, E
 /// Removes objects in parallel: containers first, then their networks and volumes.
 ///
 /// # Errors
-/// The first object that could not be removed; all others were.
+/// Returns the error of the first object that could not be removed, after an attempt to remove all other objects.
 pub async fn reap(engine: &Engine, which: ReapSelection<'_>) -> Result<Reaped, EngineError> {
     let found = find(engine, which).await?;
     let (containers, first) = all(found.containers, |name| remove_container(engine, name)).await;
@@ -191,10 +192,10 @@ pub async fn reap(engine: &Engine, which: ReapSelection<'_>) -> Result<Reaped, E
     }
 }
 
-/// Repeats the removal until nothing is left. An object created by an abandoned call is found by a later attempt.
+/// Repeats the removal until no object is left. The repetition also finds objects that an abandoned call creates late.
 ///
 /// # Errors
-/// Nothing could be removed for `within`, although objects are left.
+/// Returns an error if objects are left and no object could be removed for the time `within`.
 pub async fn clear(engine: &Engine, which: ReapSelection<'_>, within: Duration) -> Result<Reaped, EngineError> {
     let (mut removed, mut since) = (Reaped::default(), Instant::now());
     loop {
@@ -210,8 +211,8 @@ pub async fn clear(engine: &Engine, which: ReapSelection<'_>, within: Duration) 
     }
 }
 
-/// Calls `remove` for all objects at once. Returns the removed objects, and the first problem. Objects that no longer exist were removed by
-/// another process.
+/// Calls `remove` for all objects concurrently. Returns the removed objects, and the first problem. An object that no longer exists was
+/// removed by another process.
 async fn all<F: Future<Output = Result<(), EngineError>>>(
     names: Vec<String>,
     remove: impl Fn(String) -> F,
@@ -236,11 +237,11 @@ async fn remove_container(engine: &Engine, name: String) -> Result<(), EngineErr
     if !error.is_conflict() {
         return Err(error);
     }
-    // Another process is removing the container. Its network can be removed afterwards.
+    // Another process is removing the container. The network of the container can be removed afterwards.
     let options = WaitContainerOptionsBuilder::default().condition("removed").build();
     let mut ends = std::pin::pin!(engine.api().wait_container(&name, Some(options)));
     while let Some(end) = ends.next().await {
-        // The client library treats an exit code other than 0 as an error.
+        // The client library reports an exit code other than 0 as an error, which is ignored.
         if let Err(other) = end
             && !matches!(other, bollard::errors::Error::DockerContainerWaitError { .. })
         {

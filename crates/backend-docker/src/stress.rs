@@ -1,4 +1,4 @@
-//! Loads on nodes. The requested load is applied after every start of the node, until it is removed.
+//! CPU and memory loads on nodes. A requested load is applied after every start of the node, until the load is removed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,10 +19,10 @@ use chaosrun_cluster::fault_control::{Stress, StressReading, Worked};
 use chaosrun_event::NodeState;
 use chaosrun_node::burner::{BurnerReply, BurnerRequest};
 
-/// Processor time of the short piece of work that [`Stresses::work`] measures.
+/// CPU time of the short piece of work that [`Stresses::work`] measures.
 const WORK: Duration = Duration::from_millis(40);
 
-/// Loads of all nodes of a cluster.
+/// Loads of all nodes of a cluster, with one task per node.
 #[derive(Debug)]
 pub(super) struct Stresses {
     tool: Arc<ToolContainer>,
@@ -31,7 +31,7 @@ pub(super) struct Stresses {
     token: CancellationToken,
 }
 
-/// Channels to the task of a node, and the node's burner.
+/// Channels to the task that manages the load of a node, and the burner of the node. A burner is the program that produces the load.
 #[derive(Debug, Clone)]
 struct RunningStress {
     wanted: Arc<watch::Sender<Wanted>>,
@@ -39,22 +39,22 @@ struct RunningStress {
     burner: Burning,
 }
 
-/// Burner that currently keeps a node busy.
+/// Burner that currently produces the load of a node; `None` if no burner runs.
 type Burning = Arc<tokio::sync::Mutex<Option<Burner>>>;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Wanted {
-    /// Number of the request.
+    /// Sequence number of the request.
     turn: u64,
     stress: Option<Stress>,
 }
 
-/// Result of a request.
+/// Outcome of a request for a load.
 #[derive(Debug, Clone, Default)]
 struct Made {
     turn: u64,
     problem: Option<String>,
-    /// Engine's id of the command that keeps the node busy.
+    /// Id, in the engine, of the command that produces the load.
     command: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Stresses {
         Self { tool: Arc::new(ToolContainer::new(program)), kept: Mutex::default(), tasks, token }
     }
 
-    /// Sets the load of a node. A node that does not run is kept busy from its next start on.
+    /// Sets the load of a node; `None` removes the load. If the node does not run, the load begins at its next start.
     pub async fn set(&self, node: &Arc<ContainerNode>, stress: Option<Stress>) -> Result<(), ClusterError> {
         let Some(mut kept) = self.kept(node, stress.is_some()) else { return Ok(()) };
         let mut turn = 0;
@@ -74,13 +74,13 @@ impl Stresses {
         match kept.made.wait_for(|made| made.turn >= turn).await.map(|made| made.problem.clone()) {
             Ok(None) => Ok(()),
             Ok(Some(problem)) => Err(ClusterError::Engine(format!("`{}` cannot be kept busy: {problem}", node.plan.name))),
-            // All loads end with the cluster.
+            // The end of the cluster ends all loads, so the removal of a load succeeds.
             Err(_) if stress.is_none() => Ok(()),
             Err(_) => Err(ClusterError::Engine("the cluster is gone".into())),
         }
     }
 
-    /// Returns the channels to the task of a node. Starts the task if there is none and `begin` is set.
+    /// Returns the channels to the load task of a node. If there is no task and `begin` is true, starts the task.
     fn kept(&self, node: &Arc<ContainerNode>, begin: bool) -> Option<RunningStress> {
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(&node.plan.name) && begin {
@@ -95,7 +95,7 @@ impl Stresses {
         all.get(&node.plan.name).cloned()
     }
 
-    /// Measures the burner, as seen by the engine's host.
+    /// Measures the load that the burner of a node produces, from the host of the engine.
     pub async fn reading(&self, node: &Arc<ContainerNode>) -> Result<StressReading, ClusterError> {
         let command = self.kept(node, false).and_then(|kept| kept.made.borrow().command.clone());
         let Some(command) = command else { return Ok(StressReading::default()) };
@@ -109,7 +109,8 @@ impl Stresses {
         Ok(found.map(Row::reading).unwrap_or_default())
     }
 
-    /// Runs the short piece of work. An existing burner does the work, since starting another burner takes longer than the work.
+    /// Measures the duration of a short piece of work in the node. An existing burner does the work, since the start of another burner
+    /// takes longer than the work.
     pub async fn work(&self, node: &Arc<ContainerNode>) -> Result<Worked, ClusterError> {
         match node.state() {
             NodeState::Running => {}
@@ -137,7 +138,7 @@ impl Stresses {
     }
 }
 
-/// Task that starts and ends the burner, following the requested load and the state of the node.
+/// Starts and ends the burner of a node, according to the requested load and the state of the node. Runs as a task.
 async fn keep(
     node: Arc<ContainerNode>,
     tool: Arc<ToolContainer>,
@@ -146,7 +147,7 @@ async fn keep(
     tell: watch::Sender<Made>,
 ) {
     let mut view = node.view.subscribe();
-    // Number of the start, and of the request, that were handled last.
+    // The tuple contains the numbers of the start and of the request that were handled last.
     let mut seen = (0, 0);
     loop {
         let wanted = *changes.borrow_and_update();
@@ -155,7 +156,7 @@ async fn keep(
             (view.state.clone(), view.starts)
         };
         if starts != seen.0 || !matches!(state, NodeState::Running | NodeState::Paused) {
-            // The burner died with the container.
+            // The burner ended together with the container.
             *burning.lock().await = None;
         }
         let mut problem = None;
@@ -163,7 +164,7 @@ async fn keep(
         match (wanted.stress, state) {
             (None, state) => {
                 if let Some(burner) = burner.take() {
-                    // A paused burner ends when it is unpaused.
+                    // A paused burner cannot end now. It ends when it is unpaused.
                     if state == NodeState::Paused { drop(burner) } else { burner.end().await }
                 }
                 seen = (starts, wanted.turn);
@@ -175,7 +176,7 @@ async fn keep(
                 }
                 seen = (starts, wanted.turn);
             }
-            // Either the load is as requested, or the node must start first.
+            // Either the requested load is active, or the node must start first.
             (Some(_), _) => {}
         }
         let command = burner.as_ref().map(|burner| burner.id.clone());
@@ -191,7 +192,7 @@ async fn keep(
     }
 }
 
-/// Changes the load of the current burner, or starts a burner. Returns `None` if the new burner has ended already.
+/// Changes the load of the current burner, or starts a burner. Returns `None` if the new burner has already ended.
 async fn burn(tool: &ToolContainer, node: &ContainerNode, before: Option<Burner>, stress: Stress) -> Result<Option<Burner>, ClusterError> {
     let Stress { cores, percent, memory } = stress;
     let order = BurnerRequest::Load { cores, percent, memory };
@@ -204,7 +205,7 @@ async fn burn(tool: &ToolContainer, node: &ContainerNode, before: Option<Burner>
     Ok(burner.ask(&order).await.map(|_| burner))
 }
 
-/// Process as shown by `ps` on the engine's host.
+/// Process in the output of `ps` on the host of the engine.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     pid: u32,
@@ -231,8 +232,8 @@ impl Row {
         StressReading { running: !self.stopped, used, memory }
     }
 
-    /// Returns exact values from this machine's kernel, if the engine's host is this machine and the process with this pid is the same
-    /// here. `ps` counts in seconds, and its memory includes the program's file.
+    /// Returns the exact CPU time and memory from the kernel of this machine, if the process with this pid is the same process here. The
+    /// values of `ps` are less exact: the time is in seconds, and the memory includes the program file.
     fn exactly(&self) -> Option<(Duration, u64)> {
         let read = |what: &str| fs::read_to_string(format!("/proc/{}/{what}", self.pid)).ok();
         let here = read("cmdline")?.trim_end_matches('\0').replace('\0', " ");

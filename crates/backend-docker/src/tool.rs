@@ -1,7 +1,8 @@
-//! This program, running in a node's container. The container's limits apply to it from its first instruction on.
+//! Tool container: the program of chaosrun running in the container of a node. The resource limits of the container apply to the program
+//! from its first instruction on.
 //!
-//! If the node itself is this program, the file exists there. Otherwise the program is copied into the container with all its libraries. It
-//! removes the copied files before it begins its work.
+//! If the node itself runs the program of chaosrun, the file exists in the container. Otherwise the program is copied into the container
+//! with all its libraries. The program removes the copied files before it begins its work.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,20 +25,21 @@ use chaosrun_base::task;
 use chaosrun_cluster::ClusterError;
 use chaosrun_node::burner::{BurnerReply, BurnerRequest};
 
-/// Safety limit for a container in which the program gets no processor time.
+/// Time limit for an answer or for the end of the program, in case the container gives it no CPU time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct ToolContainer {
     program: PathBuf,
     archive: OnceCell<Bytes>,
-    /// Locks by node, held from the copy until the files are removed: two concurrent copies would interfere.
+    /// Locks by node name. A lock is held from the copy of the program until the files are removed, since two concurrent copies would
+    /// interfere.
     bringing: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// Started burner. When the burner is dropped, its stdin ends, and the program exits.
+/// Running burner, the program that loads CPU and memory of a node. When the burner is dropped, its stdin ends, and the program exits.
 pub(super) struct Burner {
-    /// Engine's id of the command.
+    /// Id of the command in the engine.
     pub id: String,
     output: std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>,
     input: std::pin::Pin<Box<dyn AsyncWrite + Send>>,
@@ -49,7 +51,7 @@ impl ToolContainer {
         Self { program, archive: OnceCell::new(), bringing: Mutex::default() }
     }
 
-    /// Starts the program in a running node.
+    /// Starts a burner in a running node.
     pub async fn start(&self, node: &ContainerNode) -> Result<Burner, ClusterError> {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         if let Some(server) = &node.plan.server {
@@ -64,7 +66,7 @@ impl ToolContainer {
         sent.map_err(|error| refused(node, &error))?;
         let command = words(&[&format!("{}/upkeep", image::FOLDER), "node", "work"]);
         let env = vec![format!("LD_LIBRARY_PATH={}", image::FOLDER)];
-        // Root may remove the copied files; the program then changes to the node's user.
+        // Root may remove the copied files. The program then changes to the user of the node.
         let mut burner = execute(node, command, Some("0".into()), env).await?;
         match burner.ask(&BurnerRequest::Settle(image::FOLDER.into())).await {
             Some(BurnerReply::Done) => Ok(burner),
@@ -116,7 +118,7 @@ impl std::fmt::Debug for Burner {
 }
 
 impl Burner {
-    /// Sends a request. Returns `None` when the program has ended or does not answer.
+    /// Sends a request to the burner. Returns `None` if the program has ended or does not answer.
     pub async fn ask(&mut self, order: &BurnerRequest) -> Option<BurnerReply> {
         let mut line = serde_json::to_vec(order).ok()?;
         line.push(b'\n');
@@ -137,7 +139,7 @@ impl Burner {
         tokio::time::timeout(PATIENCE, answered).await.ok().flatten()
     }
 
-    /// Ends the program. Returns when it has ended.
+    /// Ends the burner. Returns when its program has ended.
     pub async fn end(mut self) {
         let _ = self.input.shutdown().await;
         let ended = async { while let Some(Ok(_)) = self.output.next().await {} };

@@ -1,4 +1,4 @@
-//! Resource usage of a container, as counted by the engine.
+//! Resource usage of a container, as the engine counts it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::error::words;
 use chaosrun_cluster::{ClusterError, NodeUsage, ProcessInfo};
 
-/// Returns the current usage of a container.
+/// Returns the current resource usage of a container.
 pub(super) async fn usage(engine: &Engine, container: &str) -> Result<NodeUsage, ClusterError> {
     let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
     let stats = engine.api().stats(container, Some(options)).next().await;
@@ -17,7 +17,7 @@ pub(super) async fn usage(engine: &Engine, container: &str) -> Result<NodeUsage,
     let stats = stats.map_err(|error| ClusterError::Engine(words(&error)))?;
     let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage).unwrap_or_default();
     let memory = stats.memory_stats.unwrap_or_default();
-    // Cached file pages that can be dropped do not count as memory of the program. Versions 1 and 2 of control groups name them
+    // Cached file pages that the kernel can drop do not count as memory of the program. Versions 1 and 2 of control groups name this value
     // differently.
     let dropped = memory.stats.as_ref().and_then(|stats| stats.get("total_inactive_file").or_else(|| stats.get("inactive_file")));
     let dropped = dropped.copied().unwrap_or_default();
@@ -31,7 +31,7 @@ pub(super) async fn usage(engine: &Engine, container: &str) -> Result<NodeUsage,
     })
 }
 
-/// Returns the processes of the container, listed by `ps` on the engine's host.
+/// Returns the processes of the container, listed by `ps` on the host of the engine.
 pub(super) async fn processes(engine: &Engine, container: &str) -> Result<Vec<ProcessInfo>, ClusterError> {
     let options = TopOptionsBuilder::new().ps_args("-eo pid,ppid,user,time,etime,args").build();
     let top = engine.api().top_processes(container, Some(options)).await;
@@ -51,7 +51,7 @@ fn process(row: &[String]) -> Option<ProcessInfo> {
     })
 }
 
-/// Parses a time of `ps`: `[[days-]hours:]minutes:seconds`.
+/// Parses a CPU time in the format of `ps`: `[[days-]hours:]minutes:seconds`.
 pub(super) fn clock(text: &str) -> Option<Duration> {
     let (days, rest) = text.split_once('-').unwrap_or(("0", text));
     let mut seconds: u64 = 0;

@@ -1,9 +1,9 @@
 //! Addresses: one pair of loopback addresses per node, fixed for the whole trial.
 //!
-//! Linux answers on all of 127.0.0.0/8, so every trial takes two neighbouring /24 nets: node number n advertises `127.a.b.n` (where the
-//! relay listens) and binds `127.a.(b+1).n`. The ports can therefore be those that the cluster file declares. Trials do not compete for
-//! ports, and no client's ephemeral port is in the way. The relay's listeners are bound here and stay bound during the trial, which
-//! reserves both nets.
+//! Linux accepts connections on all of 127.0.0.0/8, so every trial takes two neighbouring /24 nets. Node number n advertises `127.a.b.n`,
+//! where the relay listens. The process of node n binds `127.a.(b+1).n`. Every node can therefore use the ports that the cluster file
+//! declares, without conflicts between trials. No ephemeral port of a client can occupy an address of a node. This module binds the
+//! listeners of the relay, and they stay bound during the trial, which reserves both nets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -13,23 +13,23 @@ use indexmap::IndexMap;
 use chaosrun_cluster::{ClusterError, PortAddress};
 use chaosrun_scenario::model::Node;
 
-/// Addresses of one node, with the listeners that reserve the advertised ones.
+/// Addresses of one node, with the bound listeners that reserve the advertised addresses.
 #[derive(Debug)]
 pub struct Addressed {
     pub ports: IndexMap<String, PortAddress>,
     pub listeners: IndexMap<String, TcpListener>,
 }
 
-/// Number of nets tried with the declared ports. After these nets, free ports replace the declared ones, since another program listens on
-/// the declared ports on all addresses.
+/// Number of nets that are tried with the declared ports. If another program occupies the declared ports in all these nets, free ports
+/// replace the declared ports.
 const NETS_TRIED: usize = 8;
 const NETS_TRIED_WITH_ANY_PORT: usize = 8;
 
-/// Chooses the addresses of all nodes and binds the advertised ones. The addresses do not depend on the seed: two runs of one seed may be
-/// concurrent, and no decision depends on an address.
+/// Chooses the addresses of all nodes and binds the advertised addresses. The addresses do not depend on the seed, because two runs with
+/// one seed may be concurrent. No decision of a trial depends on an address.
 ///
 /// # Errors
-/// There are more nodes than addresses in a net, or the system refuses every net.
+/// Returns an error if there are more nodes than addresses in a net, or if the system refuses every net.
 pub(crate) fn assign(nodes: &[Node]) -> Result<Vec<Addressed>, ClusterError> {
     if nodes.len() > 250 {
         let source = io::Error::new(io::ErrorKind::InvalidInput, format!("{} nodes, expected at most 250 on one machine", nodes.len()));
@@ -37,7 +37,7 @@ pub(crate) fn assign(nodes: &[Node]) -> Result<Vec<Addressed>, ClusterError> {
     }
     let mut last = None;
     for attempt in 0..NETS_TRIED + NETS_TRIED_WITH_ANY_PORT {
-        // Three digits each, so that texts with addresses keep their width.
+        // Both numbers have three digits, so that all addresses have the same width in texts.
         let (second, third) = (100 + rand::random::<u8>() % 150, 100 + 2 * (rand::random::<u8>() % 75));
         let exact = attempt < NETS_TRIED;
         match nodes.iter().zip(1_u8..).map(|(node, number)| one(node, second, third, number, exact)).collect() {
@@ -55,7 +55,7 @@ fn one(node: &Node, second: u8, third: u8, number: u8, exact: bool) -> io::Resul
     let mut addressed = Addressed { ports: IndexMap::new(), listeners: IndexMap::new() };
     for (name, port) in &node.ports {
         let listener = match TcpListener::bind((advertised, *port)) {
-            // The port is in use, or below 1024 without the privilege for it.
+            // The port is in use, or it is below 1024 and the process lacks the privilege for such ports.
             Err(_) if !exact => TcpListener::bind((advertised, 0))?,
             bound => bound?,
         };

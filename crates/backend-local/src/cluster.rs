@@ -1,4 +1,4 @@
-//! Cluster of one trial: one task per node, one relay, one scope of the supervisor.
+//! Cluster of one trial on the local backend: one task per node, one relay, one scope of the supervisor.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -44,26 +44,26 @@ use chaosrun_event::{Actor, NodeState};
 use chaosrun_node::clock::{ClockPage, look};
 use chaosrun_scenario::model;
 
-/// Name of the shell host's program: `workstation-server`.
+/// Role name of the shell host, whose program is therefore called `workstation-server`.
 const STATION: &str = "workstation";
 
-/// Number of changes that a slow reader may fall behind before it loses the oldest.
+/// Capacity of the channel of node changes. A reader that falls further behind loses the oldest changes.
 const CHANGES: usize = 1024;
 
-/// Cluster of real processes on loopback.
+/// Cluster whose nodes are processes on loopback addresses.
 pub struct LocalCluster {
     spec: Arc<model::ClusterSpec>,
     topology: Topology,
     nodes: IndexMap<String, NodeHandle>,
     shared: Arc<LocalShared>,
     work: Arc<WorkRoot>,
-    /// Folder of everything in this trial that nodes may see.
+    /// Folder of all files of this trial that nodes may see.
     dir: PathBuf,
     logs: PathBuf,
     agent_dir: PathBuf,
     tools_dir: Option<PathBuf>,
     pub(super) layers: Layers,
-    /// Port forwarder of the agent's sandbox.
+    /// Port forwarder of the sandbox of the agent; `None` if no sandbox is open.
     door: Mutex<Option<PortForwarder>>,
 }
 
@@ -80,10 +80,11 @@ impl std::fmt::Debug for LocalCluster {
 }
 
 impl LocalCluster {
-    /// Chooses addresses, renders all templates and starts the relay. Starts no node and writes no file. Must be called within a runtime.
+    /// Creates the cluster: chooses addresses, renders all templates and starts the relay. Starts no node and writes no file. Must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
-    /// No addresses are free, a template fails, or the relay cannot start.
+    /// Returns an error if no addresses are free, if a template fails, or if the relay cannot start.
     pub fn new(spec: Arc<model::ClusterSpec>, options: LocalOptions) -> Result<Self, ClusterError> {
         let dir = options.work.path().join(&options.trial);
         let logs = options.run_dir.join("logs");
@@ -122,22 +123,23 @@ impl LocalCluster {
         Ok(Self { spec, topology, nodes, shared, work: options.work, dir, logs, agent_dir, tools_dir, layers, door })
     }
 
-    /// Creates a cluster without nodes, in which our own programs run beside a cluster of another backend.
+    /// Creates a cluster without nodes. The cluster runs helper programs of chaosrun, such as disk layers, beside a cluster of another
+    /// backend.
     ///
     /// # Errors
-    /// See [`LocalCluster::new`].
+    /// Returns an error in the cases of [`LocalCluster::new`].
     pub fn without_nodes(spec: &model::ClusterSpec, options: LocalOptions) -> Result<Self, ClusterError> {
         let none = model::ClusterSpec { nodes: Vec::new(), roles: IndexMap::new(), ..spec.clone() };
         Self::new(Arc::new(none), options)
     }
 
-    /// Returns the relay for link faults; `None` if the cluster was built without a relay, or has no ports.
+    /// Returns the relay, which applies link faults. Returns `None` if the cluster was created without a relay, or if no node has ports.
     #[must_use]
     pub fn relay(&self) -> Option<&Relay> {
         self.shared.relay.as_ref()
     }
 
-    /// Kills everything without waiting, for the second SIGINT.
+    /// Kills all processes of the cluster without waiting for their end. Used at the second SIGINT.
     pub fn kill_now(&self) {
         self.shared.client.kill_scope_now(self.shared.scope);
     }
@@ -148,7 +150,7 @@ impl LocalCluster {
 
     async fn order(&self, name: &str, order: NodeCommand, by: Actor) -> Result<(), ClusterError> {
         let (reply, answer) = oneshot::channel();
-        // An error means that the node's task is gone, and so is the channel of the answer.
+        // An error means that the task of the node has ended, and that the reply channel is closed.
         let _ = self.node(name)?.inbox.send(NodeMessage::Order { order, by, reply });
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -156,7 +158,7 @@ impl LocalCluster {
     async fn start_role(&self, role: &model::Role, ready: &HashMap<&str, watch::Sender<bool>>) -> Result<(), ClusterError> {
         for other in &role.after {
             if let Some(ready) = ready.get(other.as_str()) {
-                // The caller owns the sender, which lives longer than this task.
+                // The caller owns the sender of `ready`, and the caller lives longer than this task.
                 let _ = ready.subscribe().wait_for(|ready| *ready).await;
             }
         }
@@ -179,7 +181,7 @@ impl LocalCluster {
         readiness.settled(name, node.plan.ready.within)
     }
 
-    /// Creates directories, files and programs, before anything runs.
+    /// Creates the directories, files and programs of all nodes, before any node runs.
     fn prepare(plans: &[Arc<NodeStartPlan>], work: &WorkRoot, logs: &Path) -> Result<(), ClusterError> {
         let at = |path: &Path| {
             let what = format!("cannot write `{}`", path.display());
@@ -190,10 +192,10 @@ impl LocalCluster {
             for dir in [&plan.dir, &plan.data, &plan.dir.join("tmp")] {
                 fs::create_dir_all(dir).map_err(at(dir))?;
             }
-            // Stores refuse a data directory that others may read.
+            // Some databases refuse a data directory that other users may read.
             fs::set_permissions(&plan.data, Permissions::from_mode(0o700)).map_err(at(&plan.data))?;
             File::create(&plan.log).map_err(at(&plan.log))?;
-            // A hard link fails across disks; the node then sees the real path of its log.
+            // A hard link across file systems fails. In that case the node sees the real path of its log.
             let _ = fs::hard_link(&plan.log, &plan.log_link);
             for (path, content) in &plan.files {
                 let path = plan.dir.join(path);
@@ -250,7 +252,7 @@ impl LocalCluster {
             linger: true,
             on_exit: Box::new(move |ended| {
                 roster.root_ended(tree);
-                // The caller may no longer be waiting.
+                // The caller may have stopped waiting for the exit code.
                 let _ = told.send(ended.shell_code());
             }),
         };
@@ -390,7 +392,7 @@ impl Cluster for LocalCluster {
     async fn down(&self) -> Result<(), ClusterError> {
         let closed = self.nodes.values().map(|node| {
             let (reply, closed) = oneshot::channel();
-            // A task that is gone has nothing to end.
+            // A node whose task has ended has no process to end.
             let _ = node.inbox.send(NodeMessage::Close { reply });
             closed
         });
@@ -401,8 +403,8 @@ impl Cluster for LocalCluster {
             relay.stop().await;
         }
         let dir = self.dir.clone();
-        // The removal is not awaited, since removing large files takes long. Files left at the end of the run are removed with the work
-        // root.
+        // The removal runs in the background, since the removal of large files takes long. Files that remain at the end of the run are
+        // removed with the work root.
         task::spawn_blocking(move || {
             chaosrun_node::disk::mounts::detach_below(&dir);
             fs::remove_dir_all(dir)
@@ -412,20 +414,21 @@ impl Cluster for LocalCluster {
 }
 
 impl LocalCluster {
-    /// Creates our own program under a neutral name. Returns its path.
+    /// Creates the program of a role under a neutral name, as a copy of this program. Returns the path of the program.
     async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
         let work = Arc::clone(&self.work);
         task::spawn_blocking(move || work.make_server(role).map(|()| work.server(role))).await?
     }
 
-    /// Mounts the layers of this cluster's nodes.
+    /// Mounts the disk layers of the nodes of this cluster.
     async fn mount_layers(&self) -> Result<(), ClusterError> {
         let layered = self.nodes.values().filter_map(|node| node.plan.layer.as_ref().map(|behind| (&node.plan, behind)));
         let mounted = layered.map(async |(plan, behind)| self.mount_layer(&plan.name, LayerStorage::Folder(behind), &plan.data).await);
         try_join_all(mounted).await.map(drop)
     }
 
-    /// Mounts a layer at `at`. Faults refer to the layer by the node's name. The layer ends with this cluster.
+    /// Mounts a disk layer with the storage `behind` at the path `at`. Faults select the layer by the name of the node. The layer is
+    /// unmounted when this cluster ends.
     pub async fn mount_layer(&self, node: &str, behind: LayerStorage<'_>, at: &Path) -> Result<(), ClusterError> {
         let program = self.server(layer::ROLE).await.map_err(layer::failed(node))?;
         let exec = layer::exec(&program, behind, at);
@@ -435,7 +438,8 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Returns paths for a node of another backend: the folder behind its layer, and the layer's mount point. Creates neither of them.
+    /// Returns two paths for a node of another backend: the folder behind the disk layer, and the mount point of the layer. Creates neither
+    /// of the two folders.
     pub fn layer_places(&self, node: &str) -> [PathBuf; 2] {
         layer::places(&self.dir, node)
     }
@@ -467,17 +471,17 @@ impl LocalCluster {
         Ok(workspace)
     }
 
-    /// Data directory of the node.
+    /// Returns the data directory of the node.
     pub(super) fn data(&self, name: &str) -> Result<PathBuf, ClusterError> {
         Ok(self.node(name)?.plan.data.clone())
     }
 
-    /// Page through which the node's clocks are set.
+    /// Returns the clock page, through which the clocks of the node are set.
     pub(super) fn clock_page(&self, name: &str) -> Result<ClockPage, ClusterError> {
         clock::of(&self.node(name)?.plan)
     }
 
-    /// Reads the node's clock by a command in the node's environment. Works also if the node does not run.
+    /// Reads the clock of the node with a command in the environment of the node. Also works while the node does not run.
     pub(super) async fn look_at_clock(&self, name: &str) -> Result<ClockReading, ClusterError> {
         let page = self.clock_page(name)?;
         let plan = &self.node(name)?.plan;
@@ -489,13 +493,13 @@ impl LocalCluster {
         reading.map_err(|why| ClusterError::Conflict { node: name.into(), problem: format!("cannot be asked for the time: {why}") })
     }
 
-    /// Returns the pid of the node's first process.
+    /// Returns the pid of the first process of the node.
     fn root(&self, name: &str) -> Result<u32, ClusterError> {
         let pid = self.node(name)?.view.borrow().pid;
         pid.ok_or_else(|| ClusterError::Conflict { node: name.into(), problem: "is not running".into() })
     }
 
-    /// Runs a command beside the nodes, in a clean environment.
+    /// Runs a command outside all nodes, in an environment without variables of the runner except PATH.
     async fn beside(&self, exec: ExecRequest, who: Who) -> Result<Running, ClusterError> {
         let env = merged(&plan::clean(), &exec.env);
         let dir = if exec.dir.as_os_str().is_empty() { PathBuf::from("/") } else { exec.dir.clone() };
@@ -504,15 +508,15 @@ impl LocalCluster {
 }
 
 impl Drop for LocalCluster {
-    /// Safety net after panics and errors; the normal way is `down`.
+    /// Kills all processes of a cluster that was not shut down because of a panic or an error. The regular shutdown is `down`.
     fn drop(&mut self) {
         self.kill_now();
     }
 }
 
-/// Runs code that reads `/proc`, which takes up to milliseconds, on a blocking thread.
+/// Runs the closure `read` on a blocking thread, since reading `/proc` takes up to milliseconds.
 async fn blocking<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    // Fails only on a panic.
+    // The join fails only if the closure panics.
     task::spawn_blocking(read).await.unwrap_or_default()
 }
 
@@ -531,7 +535,7 @@ fn relay(topology: &Topology, addressed: Vec<address::Addressed>, roster: Arc<Ro
         return Ok(None);
     }
     let relay = Relay::start(links, roster).map_err(|source| ClusterError::Io { what: "cannot start the relay".into(), source })?;
-    // No node runs yet.
+    // No node runs yet, so all advertised addresses refuse connections.
     topology.nodes.iter().for_each(|node| relay.refuse(&node.name));
     Ok(Some(relay))
 }

@@ -1,4 +1,4 @@
-//! Definition of a node's start: its cluster file, with later changes.
+//! Definition of the start of a node: the values of the cluster file, with later changes.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use chaosrun_cluster::fault_control::Redefinition;
 /// Names and values of environment variables.
 pub(super) type Environment = Vec<(OsString, OsString)>;
 
-/// Plan for the starts of a node. It is rendered once, and is the same at every start except for changes of the definition.
+/// Plan for all starts of a node. The plan is rendered once. Only changes of the definition make one start different from another.
 #[derive(Debug)]
 pub(super) struct NodeStartPlan {
     pub name: String,
@@ -21,32 +21,33 @@ pub(super) struct NodeStartPlan {
     pub definition: LocalDefinition,
     pub dir: PathBuf,
     pub data: PathBuf,
-    /// Paths below `dir`, and their contents.
+    /// Path below `dir` and content of each file of the node.
     pub files: Vec<(PathBuf, String)>,
     pub log: PathBuf,
-    /// Hard link of the log, which the node may see in `/proc/self/fd`. It exists only if both paths are on one disk.
+    /// Hard link to the log file, at a path that the node may see in `/proc/self/fd`. The link exists only if both paths are on one file
+    /// system.
     pub log_link: PathBuf,
     pub ready: ready::ReadinessPlan,
-    /// True if the first word of the command was `chaosrun`.
+    /// True if the first word of the command of the node was `chaosrun`, so that the node runs a copy of this program.
     pub is_copy: bool,
-    /// Path of the clock page, if the clock may be changed.
+    /// Path of the clock page; `None` if the cluster file does not allow changes of the clock.
     pub clock: Option<PathBuf>,
-    /// Folder behind the disk layer, if the node has one.
+    /// Folder with the real data behind the disk layer; `None` if the node has no disk layer.
     pub layer: Option<PathBuf>,
 }
 
 #[derive(Debug)]
 pub(super) struct LocalDefinition {
-    /// Program name, and the arguments that always follow it.
+    /// Program name of the node, and the arguments that every start uses.
     command: Vec<String>,
     args: Vec<String>,
-    /// Variables of every node.
+    /// Environment variables that every node gets.
     base: Environment,
-    /// Variables from the cluster file.
+    /// Environment variables of this node in the cluster file.
     env: IndexMap<String, String>,
-    /// Variables of the clock library, which override all others.
+    /// Environment variables of the clock library, which override all other variables.
     clock: Environment,
-    /// Change of the definition, the only part that differs between starts.
+    /// Current change of the definition, the only part of a plan that can differ between two starts.
     changed: Mutex<Redefinition>,
 }
 
@@ -55,12 +56,12 @@ impl LocalDefinition {
         Self { command, args, base, env, clock, changed: Mutex::default() }
     }
 
-    /// Sets the change for the next start.
+    /// Stores a change of the definition, which applies from the next start on.
     pub fn change(&self, to: Redefinition) {
         *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 
-    /// Returns the arguments after the command, and the node's own environment, for the next start.
+    /// Returns the arguments after the fixed command, and the environment variables of the node itself, for the next start.
     pub fn present(&self) -> (Vec<String>, IndexMap<String, String>) {
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut env = self.env.clone();
@@ -73,7 +74,7 @@ impl LocalDefinition {
         (changed.args.unwrap_or_else(|| self.args.clone()), env)
     }
 
-    /// Returns the complete command line and environment.
+    /// Returns the complete command line and the complete environment for the next start.
     pub fn start(&self) -> (Vec<OsString>, Environment) {
         let (args, env) = self.present();
         let argv = self.command.iter().cloned().chain(args).map(OsString::from).collect();

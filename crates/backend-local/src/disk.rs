@@ -1,7 +1,8 @@
-//! Disk of a node: the size limit of its data directory, as declared in the cluster file, and space taken from it. All functions block.
+//! Disk of a node: the declared size limit of the data directory, and space that faults take from it. All functions block.
 //!
-//! A node knows its limit and counts the files in its directory, so only a file in this directory takes space. Therefore `hidden` means a
-//! file that a plain `ls` does not show. Ballast uses real blocks, and is removed with the directory at the end.
+//! A node knows its size limit and sums up the files in its data directory, so only a file in this directory takes space. Therefore a
+//! hidden ballast file is a file that a plain `ls` does not show. Ballast occupies real blocks, and is removed with the directory at the
+//! end of the trial.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,24 +14,24 @@ use nix::sys::statvfs::statvfs;
 
 use chaosrun_cluster::fault_control::{Ballast, DiskUse};
 
-/// Free space of the machine's own disk that is never taken, in bytes.
+/// Free space, in bytes, that faults always leave on the disk of this machine.
 const LEFT_FREE: u64 = 1 << 30;
-/// Size of a block in the unit of `stat`.
+/// Size in bytes of one block, the unit of `st_blocks` of stat(2).
 const BLOCK: u64 = 512;
 
-/// Returns the usage of a data directory; `size` is its limit.
+/// Returns the disk usage of the data directory `data`, whose size limit is `size` bytes.
 pub(super) fn usage(data: &Path, size: u64) -> io::Result<DiskUse> {
     let used = held(data)?;
     Ok(DiskUse { size, used, free: size.saturating_sub(used).min(machine(data)?) })
 }
 
-/// Returns the free space of the machine's own disk, in bytes.
+/// Returns the free space of the disk of this machine that contains `data`, in bytes.
 fn machine(data: &Path) -> io::Result<u64> {
     let system = statvfs(data)?;
     Ok(system.blocks_available() * system.fragment_size())
 }
 
-/// Returns the total length of all files, as nodes count it. Files that disappear during the scan are skipped.
+/// Returns the total length of all files below `dir` in bytes, as nodes count it. Files that disappear during the scan are skipped.
 fn held(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for file in fs::read_dir(dir)? {
@@ -45,7 +46,7 @@ fn gone(error: io::Error) -> io::Result<u64> {
     if error.kind() == io::ErrorKind::NotFound { Ok(0) } else { Err(error) }
 }
 
-/// Returns the possible paths of a ballast file: visible and hidden.
+/// Returns the two possible paths of a ballast file: the visible path and the hidden path.
 fn places(data: &Path, name: &str) -> io::Result<[PathBuf; 2]> {
     if name.is_empty() || matches!(name, "." | "..") || name.contains(['/', '\0']) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is not the name of a file")));
@@ -53,7 +54,7 @@ fn places(data: &Path, name: &str) -> io::Result<[PathBuf; 2]> {
     Ok([data.join(name), data.join(format!(".{name}"))])
 }
 
-/// Takes space, see [`chaosrun_cluster::FaultControl::fill`].
+/// Creates a ballast file that takes disk space; see [`chaosrun_cluster::FaultControl::fill`].
 pub(super) fn fill(data: &Path, size: u64, ballast: &Ballast) -> io::Result<u64> {
     let places = places(data, &ballast.name)?;
     for place in &places {
@@ -75,7 +76,7 @@ pub(super) fn fill(data: &Path, size: u64, ballast: &Ballast) -> io::Result<u64>
     }
     let [visible, hidden] = &places;
     let place = if ballast.hidden { hidden } else { visible };
-    // A file that another program has created in the meantime is never overwritten.
+    // A file that another program has created in the meantime is not overwritten.
     let file = File::options().write(true).create_new(true).open(place)?;
     let length = i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
     if let Err(errno) = posix_fallocate(&file, 0, length) {
@@ -87,7 +88,7 @@ pub(super) fn fill(data: &Path, size: u64, ballast: &Ballast) -> io::Result<u64>
     Ok(bytes)
 }
 
-/// Returns the space taken, see [`chaosrun_cluster::FaultControl::ballast`].
+/// Returns the size of a ballast file; see [`chaosrun_cluster::FaultControl::ballast`].
 pub(super) fn ballast(data: &Path, name: &str) -> io::Result<u64> {
     let mut bytes = 0;
     for place in places(data, name)? {
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(fill(data, size, &of("core.1", MIB, false)).expect("filled"), MIB);
         assert_eq!(ballast(data, "core.1").expect("read"), MIB);
         assert_eq!(fs::metadata(data.join("core.1")).expect("there").blocks() * BLOCK, MIB, "no holes");
-        // Replaces the visible file by a hidden one, limited to the available space.
+        // This call replaces the visible file by a hidden file, limited to the available space.
         assert_eq!(fill(data, size, &of("core.1", 100 * MIB, true)).expect("filled"), size - 300_000);
         assert!(data.join(".core.1").exists() && !data.join("core.1").exists());
         assert_eq!(usage(data, size).expect("measured").free, 0);

@@ -1,4 +1,4 @@
-//! Effects of faults on nodes on this machine.
+//! Implementation of the effects of faults on the nodes of the local backend.
 
 use std::io;
 use std::time::Duration;
@@ -71,14 +71,14 @@ impl FaultControl for LocalCluster {
             return Err(ClusterError::Conflict { node: node.into(), problem });
         }
         let (reply, answer) = oneshot::channel();
-        // An error means that the node's task is gone, and so is the channel of the answer.
+        // An error means that the task of the node has ended, and that the reply channel is closed.
         let _ = self.node(node)?.inbox.send(NodeMessage::Stress { stress, reply });
         answer.await.map_err(|_| gone())
     }
 
     async fn stress(&self, node: &str) -> Result<StressReading, ClusterError> {
         let (reply, answer) = oneshot::channel();
-        // An error means the same here.
+        // An error means that the task of the node has ended, and that the reply channel is closed.
         let _ = self.node(node)?.inbox.send(NodeMessage::Stressed { reply });
         answer.await.map_err(|_| gone())
     }
@@ -126,14 +126,14 @@ impl FaultControl for LocalCluster {
 }
 
 impl LocalCluster {
-    /// Returns the size limit of the node's data, in bytes.
+    /// Returns the size limit of the data directory of the node, in bytes.
     fn budget(&self, node: &str) -> Result<u64, ClusterError> {
         let placed = self.topology().node(node).ok_or_else(|| ClusterError::NoSuchNode(node.into()))?;
         placed.disk.ok_or_else(|| ClusterError::Conflict { node: node.into(), problem: "declares no `disk`".into() })
     }
 }
 
-/// Runs code that may wait for the disk on a blocking thread.
+/// Runs the closure `work`, which may wait for the disk, on a blocking thread. `what` names the operation in an error.
 async fn blocking<T: Send + 'static>(what: String, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ClusterError> {
     let done = task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
     done.map_err(|source| ClusterError::Io { what, source })

@@ -1,4 +1,4 @@
-//! Files of a node, restricted to its own directory. All functions block.
+//! Files of a node, restricted to the directory of the node. All functions block.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,11 +7,11 @@ use std::path::Path;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 
-/// Largest file that is read, in bytes.
+/// Maximum size of a file that is read, in bytes.
 const LONGEST: u64 = 64 << 20;
 
-/// Opens a file. The kernel resolves the path within `dir`: neither `..` nor a link leads out of it, even if the link is created
-/// concurrently.
+/// Opens the file `name` within `dir`. The kernel resolves the path within `dir`. Neither `..` nor a symbolic link leads out of `dir`, even
+/// if the link is created concurrently.
 fn open(dir: &Path, name: &str, flags: OFlag) -> io::Result<File> {
     let dir = File::open(dir)?;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -36,7 +36,7 @@ pub(super) fn read(dir: &Path, name: &str) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Writes a file. An existing file keeps its owner and mode.
+/// Writes `content` to the file `name` within `dir`. An existing file keeps its owner and mode.
 pub(super) fn write(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let mut file = open(dir, name, OFlag::O_WRONLY | OFlag::O_CREAT)?;
     file.set_len(0)?;

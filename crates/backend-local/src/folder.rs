@@ -1,7 +1,7 @@
-//! Folder of a run, created and removed such that its owner can be determined at every moment.
+//! Folder of a run. The order of its creation and removal shows at every moment which run owns the folder.
 //!
-//! The folder contains a marker file, the first file created and the last one removed. The owners of the folder lock it as long as they
-//! live. Therefore an unlocked folder that has the marker, or is empty, belongs to a killed run.
+//! The folder contains a marker file, the first file created and the last one removed. The owners of the folder hold a lock on it as long
+//! as they live. Therefore an unlocked folder that has the marker, or is empty, belongs to a killed run.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
@@ -12,21 +12,21 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::place::is_work_name;
 
-/// Name of the marker file. Neither its name nor its content (16 fixed bytes) reveals its purpose.
+/// Name of the marker file. Neither the name nor the content (16 fixed bytes) reveals that chaosrun created the file.
 const MARK: &str = ".m";
 const MARKED: [u8; 16] = *b"\x1b\x9d\x07\xc4w\x88\xe0\x13\xfam\x92\x5e\x01\xb7\x3f\xd6";
 
-/// Mode of the folder: only the owner sees its contents.
+/// Access mode of the folder, which lets only the owner read the folder.
 const MODE: u32 = 0o700;
 
-/// Number of attempts to create the folder. Before the folder is locked, another process may take it for the folder of a dead run and
-/// remove it.
+/// Number of attempts to create the folder. Between creation and locking, another process may remove the folder as a leftover of a dead
+/// run.
 const TRIES: u32 = 20;
 
-/// Creates the folder. Returns a lock to be held by the owner, or `None` if the file system has no locks.
+/// Creates and locks the folder. Returns the lock, which the owner must hold, or `None` if the file system has no locks.
 ///
 /// # Errors
-/// The folder exists, or cannot be created or written to.
+/// Returns an error if the folder exists, or if the folder cannot be created or written to.
 pub fn make(path: &Path) -> io::Result<Option<Flock<File>>> {
     let mut last = io::Error::from(ErrorKind::NotFound);
     for _ in 0..TRIES {
@@ -49,10 +49,10 @@ fn marked(path: &Path) -> io::Result<Option<Flock<File>>> {
     Ok(lock)
 }
 
-/// Removes the folder with its contents and all mounts below it. Files that are already gone were removed by another process.
+/// Removes the folder with its contents and all mounts below it. Files that another process has already removed are ignored.
 ///
 /// # Errors
-/// A file cannot be removed; the folder then keeps its marker.
+/// Returns an error if a file cannot be removed. In that case the folder keeps its marker.
 pub fn remove(path: &Path) -> io::Result<()> {
     chaosrun_node::disk::mounts::detach_below(path);
     let gone = |removed: io::Result<()>| removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) });
@@ -66,12 +66,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
     gone(fs::remove_file(path.join(MARK)))?;
     gone(fs::remove_dir(path)).inspect_err(|_| {
-        // Another process still writes to the folder.
+        // Another process may still write to the folder, so the marker is written again.
         let _ = File::create(path.join(MARK)).and_then(|mut file| file.write_all(&MARKED));
     })
 }
 
-/// Returns true if a run of this user created the folder, even if that run has ended.
+/// Returns true if a run of this user created the folder at `path`, even if that run has ended.
 #[must_use]
 pub fn is_ours(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -81,7 +81,7 @@ pub fn is_ours(path: &Path) -> bool {
     }
     match fs::read(path.join(MARK)) {
         Ok(mark) if mark == MARKED => true,
-        // The run was killed while it wrote the marker, or before that.
+        // The run was killed before it had written the whole marker.
         Ok(mark) => MARKED.starts_with(&mark) && is_bare(path, 1),
         Err(_) => known.mode() & 0o777 == MODE && is_bare(path, 0),
     }
@@ -91,7 +91,7 @@ fn is_bare(path: &Path, entries: usize) -> bool {
     fs::read_dir(path).is_ok_and(|all| all.count() == entries)
 }
 
-/// Locks the folder of a dead run. Returns `None` if an owner still lives.
+/// Locks the folder of a run that has ended. Returns `None` if an owner of the folder is still running.
 #[must_use]
 pub fn abandoned(path: &Path) -> Option<Flock<File>> {
     Flock::lock(File::open(path).ok()?, FlockArg::LockExclusiveNonblock).ok()
@@ -113,11 +113,11 @@ mod tests {
         assert_eq!(make(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
         drop(lock);
         assert!(abandoned(&path).is_some());
-        // A half-written program, and no other file.
+        // The folder contains a half-written program and no other file.
         fs::create_dir(path.join("bin")).unwrap();
         fs::write(path.join("bin/x-server"), "half of it").unwrap();
         assert!(is_ours(&path));
-        // A half-written marker, then none.
+        // The folder contains a half-written marker, and later no marker.
         fs::remove_dir_all(path.join("bin")).unwrap();
         for length in (0..MARKED.len()).rev() {
             fs::write(path.join(MARK), &MARKED[..length]).unwrap();

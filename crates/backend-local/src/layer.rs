@@ -1,4 +1,5 @@
-//! Runner's client of the disk layers, on this backend and under nodes in containers.
+//! Client of the disk layers in the runner, for nodes of this backend and for nodes in containers. A disk layer is a FUSE file system that
+//! produces disk faults.
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
@@ -19,38 +20,39 @@ use chaosrun_base::task;
 use chaosrun_cluster::{ClusterError, ExecRequest, PlacedNode, Running};
 use chaosrun_node::disk::wire::{LayerReply, LayerRequest};
 
-/// Folder beside the nodes' directories, which holds the data behind the layers.
+/// Name of the folder of the data behind the disk layers, beside the directories of the nodes.
 const FOLDER: &str = ".data";
 
-/// Role name of a layer's process: `disk-server`.
+/// Role name of the process of a disk layer, whose program is therefore called `disk-server`.
 pub(super) const ROLE: &str = "disk";
 
-/// Error message for a manual fault on a node without a layer.
+/// Error message for a manual disk fault on a node without a disk layer.
 const WITHOUT: &str =
     "was started without a layer under its data: bring its cluster up from a scenario with a fault of this kind (`cluster up SCENARIO`)";
 
-/// Time limit for a layer that hangs.
+/// Time limit for one operation of a disk layer, in case the layer hangs.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Storage behind a layer.
+/// Storage in which a disk layer keeps the data of a node.
 #[derive(Debug, Clone, Copy)]
 pub enum LayerStorage<'a> {
     Folder(&'a Path),
-    /// Memory of this size in bytes, owned by the layer's process.
+    /// Memory of the process of the disk layer; the value is the size limit in bytes.
     Memory(u64),
 }
 
-/// Returns the folder behind the layer of a node.
+/// Returns the folder with the real data behind the disk layer of a node.
 pub(super) fn behind(placed: &PlacedNode) -> PathBuf {
     placed.dir.with_file_name(FOLDER).join(&placed.name)
 }
 
-/// Returns paths for a node whose own folder is not on this machine: the folder behind its layer, and the layer's mount point.
+/// Returns two paths for a node whose own folder is not on this machine. They are the folder behind the disk layer, and the mount point of
+/// the layer.
 pub(super) fn places(dir: &Path, node: &str) -> [PathBuf; 2] {
     [dir.join(FOLDER).join(node), dir.join(node)]
 }
 
-/// Moves the node's data to the folder behind the layer.
+/// Moves the data of the node to the folder behind the disk layer.
 pub(super) fn prepare(plan: &NodeStartPlan) -> io::Result<()> {
     let Some(behind) = &plan.layer else { return Ok(()) };
     if let Some(parent) = behind.parent() {
@@ -61,7 +63,7 @@ pub(super) fn prepare(plan: &NodeStartPlan) -> io::Result<()> {
     fs::set_permissions(&plan.data, Permissions::from_mode(0o700))
 }
 
-/// Returns the command that runs the layer of a node.
+/// Returns the command that runs the disk layer of a node.
 pub(super) fn exec(program: &Path, behind: LayerStorage, at: &Path) -> ExecRequest {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (from, what) = match behind {
@@ -75,13 +77,13 @@ pub(super) fn exec(program: &Path, behind: LayerStorage, at: &Path) -> ExecReque
 type Input = FramedWrite<Box<dyn AsyncWrite + Send + Unpin>, Codec<LayerRequest>>;
 type Output = FramedRead<Box<dyn AsyncRead + Send + Unpin>, Codec<LayerReply>>;
 
-/// Running layer. The layer ends with its trial.
+/// Running disk layer. The layer ends when the trial ends.
 pub(super) struct RunningLayer {
     pipes: Mutex<(Input, Output)>,
 }
 
 impl RunningLayer {
-    /// Waits until the layer is mounted.
+    /// Waits until the process `running` has mounted the disk layer.
     pub async fn start(running: Running) -> io::Result<Self> {
         let stdin = running.stdin.ok_or_else(|| io::Error::other("it has no stdin"))?;
         let layer =
@@ -116,7 +118,7 @@ pub(super) fn astray(told: &LayerReply) -> io::Error {
     io::Error::other(format!("the layer gave an answer to something else: {told:?}"))
 }
 
-/// Layers of a trial.
+/// Disk layers of all nodes of a trial, by node name.
 #[derive(Default)]
 pub(super) struct Layers(RwLock<HashMap<String, Arc<RunningLayer>>>);
 
@@ -137,7 +139,7 @@ pub fn failed(node: &str) -> impl FnOnce(io::Error) -> ClusterError {
     move |source| ClusterError::Io { what, source }
 }
 
-/// Writes, syncs and removes a small file, and returns the time it took.
+/// Writes, syncs and removes a small file in `data`. Returns the time that these operations took.
 pub async fn write_through(data: PathBuf) -> Result<Duration, String> {
     let written = task::spawn_blocking(move || {
         let path = data.join(".w");
@@ -147,7 +149,7 @@ pub async fn write_through(data: PathBuf) -> Result<Duration, String> {
             file.sync_all()
         });
         let took = begun.elapsed();
-        // The file may not exist.
+        // The file may not exist, which is no error.
         let _ = fs::remove_file(&path);
         written.map(|()| took).map_err(|error| error.to_string())
     });

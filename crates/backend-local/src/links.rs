@@ -1,4 +1,4 @@
-//! Link faults, applied by the relay.
+//! Link faults of the local backend, which the relay applies.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub(super) async fn set(relay: Option<&Relay>, topology: &Topology, paths: &[Lin
         (None, None) => Ok(()),
         (None, Some(path)) => Err(conflict(path, &format!("has no links: {NO_RELAY}"))),
         (Some(relay), first) => match (relay.set(paths.to_vec(), seed).await, first) {
-            // Links that no longer exist count as healed.
+            // A removed link counts as healed.
             (true, _) | (false, None) => Ok(()),
             (false, Some(path)) => Err(conflict(path, "has no links any more: the cluster is down")),
         },
@@ -30,7 +30,7 @@ fn conflict(path: &LinkPath, problem: &str) -> ClusterError {
     ClusterError::Conflict { node: path.to.clone(), problem: problem.into() }
 }
 
-/// Refuses effects that a relay cannot produce, and unknown nodes and ports, with a reason.
+/// Checks that a relay can produce the effect of `path`, and that the nodes and the port exist. Returns an error with the reason otherwise.
 fn check(topology: &Topology, path: &LinkPath) -> Result<(), ClusterError> {
     let node = |name: &String| topology.node(name).ok_or_else(|| ClusterError::NoSuchNode(name.clone()));
     let (from, to) = (node(&path.from)?, node(&path.to)?);
@@ -66,7 +66,7 @@ pub(super) async fn reaches(
     }
 }
 
-/// Returns the relay between two nodes, for a measurement.
+/// Returns the relay for a measurement between the nodes `from` and `to`. Returns a message if this measurement is not possible.
 pub(super) fn between<'a>(relay: Option<&'a Relay>, topology: &Topology, from: &str, to: &str) -> Result<&'a Relay, String> {
     for name in [from, to] {
         topology.node(name).ok_or_else(|| ClusterError::NoSuchNode(name.into()).to_string())?;

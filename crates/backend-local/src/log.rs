@@ -1,4 +1,4 @@
-//! Log of a node: both outputs go to one file, to which the node appends by itself.
+//! Log of a node: stdout and stderr go to one file, to which the process of the node appends directly.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use super::definition::NodeStartPlan;
 use chaosrun_backend::tail;
 
-/// Opens the log, and returns its length.
+/// Opens the log file of the node. Returns the file and its current length in bytes.
 pub(super) fn open_log(plan: &NodeStartPlan) -> io::Result<(File, u64)> {
     let mut options = File::options();
     let options = options.append(true);
@@ -16,7 +16,8 @@ pub(super) fn open_log(plan: &NodeStartPlan) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Returns the stdio of a node: an empty stdin, and the log as both outputs. No process copies the output, so no line is lost.
+/// Returns the stdio of a node: an empty stdin, and the log file as stdout and stderr. No other process copies the output, so no line is
+/// lost.
 pub(super) fn stdio(log: File) -> io::Result<[OwnedFd; 3]> {
     let null = File::open("/dev/null")?;
     let second = log.try_clone()?;

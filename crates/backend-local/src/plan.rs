@@ -1,4 +1,4 @@
-//! Program, environment and directories of a node on this machine.
+//! Plan of the start of a node: program, environment and directories.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -40,7 +40,7 @@ pub(super) fn plan(
     let clock = node.clock.then(|| clock::page(placed));
     let mut clock_env = Vec::new();
     if let Some(page) = &clock {
-        // The copy does not exist yet.
+        // The copy of the program does not exist yet, so this program itself is used.
         let file = if is_copy { OsStr::new("/proc/self/exe") } else { &program };
         let before = merged(&env, &rendered.env);
         let mut with_clock = before.clone();
@@ -64,7 +64,7 @@ pub(super) fn plan(
     })
 }
 
-/// Returns the environment that every process gets: PATH and LANG. It contains no key, and no path that reveals chaosrun.
+/// Returns the environment variables that every process gets: PATH and LANG. They contain no API key, and no path that reveals chaosrun.
 pub(super) fn clean() -> Vec<(OsString, OsString)> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     let neutral = std::env::split_paths(&path).filter(|dir| !tells(&dir.to_string_lossy()));

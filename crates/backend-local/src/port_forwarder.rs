@@ -1,5 +1,5 @@
-//! Runner's side of a sandbox's port forwarder: a socket on which connections to addresses are requested. The runner dials the nodes, and
-//! answers for its own services directly.
+//! Port forwarder of the agent's sandbox, on the side of the runner. The shell host requests connections to addresses on a unix socket. The
+//! runner dials nodes, and serves its own services, such as the docker proxy, directly.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,46 +16,46 @@ use chaosrun_base::task;
 use chaosrun_cluster::Service;
 use chaosrun_node::shell_host::{REFUSED, THROUGH};
 
-/// Pause of the listener when no file descriptor is left for a connection.
+/// Pause of the listener after an accept that failed because no file descriptor is left.
 const EXHAUSTED: Duration = Duration::from_millis(10);
 
-/// Longest request, an address and the end of its line, in bytes.
+/// Maximum length of a request in bytes. A request consists of an address and the end of its line.
 const LONGEST: u64 = 64;
 
-/// Port forwarder. Dropping it closes the listener and all its connections.
+/// Running port forwarder. The drop of this value closes the listener and all forwarded connections.
 #[derive(Debug)]
 pub struct PortForwarder(JoinHandle<()>);
 
-/// Targets of a port forwarder.
+/// Addresses to which a port forwarder may connect.
 #[derive(Debug, Clone, Default)]
 pub struct ForwardTargets {
     nodes: Vec<SocketAddr>,
-    /// Roster of the process that dials nodes.
+    /// Roster in which the connections that the runner dials are registered; `None` if there are no nodes.
     roster: Option<Arc<Roster>>,
     services: Vec<Service>,
 }
 
 impl ForwardTargets {
-    /// Returns targets with services only, without nodes.
+    /// Creates targets that consist of services of the runner, without nodes.
     pub fn services(services: &[Service]) -> Self {
         Self { services: services.to_vec(), ..Self::default() }
     }
 
-    /// Adds nodes. Connections to them count as connections of the agent.
+    /// Adds the addresses of nodes to the targets. Connections to nodes count as connections of the agent.
     pub(super) fn with_nodes(self, nodes: Vec<SocketAddr>, roster: Arc<Roster>) -> Self {
         Self { nodes, roster: Some(roster), ..self }
     }
 
-    /// Returns the addresses on which a shell host has to listen.
+    /// Returns the addresses on which the shell host has to listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().copied().chain(self.services.iter().map(|service| service.address)).collect()
     }
 }
 
 impl PortForwarder {
-    /// Listens at `path` for connections to the targets `behind`.
+    /// Creates a port forwarder that listens on the socket `path` for connections to the targets `behind`.
     pub fn open(path: &Path, behind: ForwardTargets) -> io::Result<Self> {
-        // Removes a socket that an earlier port forwarder has left.
+        // This call removes a socket that an earlier port forwarder has left.
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path)?;
         let behind = Arc::new(behind);
@@ -69,7 +69,7 @@ impl PortForwarder {
                             continue;
                         };
                         let behind = Arc::clone(&behind);
-                        // On any error the other end sees a closed connection.
+                        // After any error the shell host sees a closed connection.
                         connections.spawn(task::watched(async move { drop(carry(shell_host, &behind).await) }));
                     }
                     Some(_) = connections.join_next() => {}
@@ -92,7 +92,7 @@ async fn carry(shell_host: UnixStream, behind: &ForwardTargets) -> io::Result<()
     let asked: Option<SocketAddr> = line.trim_end().parse().ok();
     if let Some(service) = behind.services.iter().find(|service| Some(service.address) == asked) {
         shell_host.write_all(&[THROUGH]).await?;
-        // The client sends no data before it gets this byte, so the buffered reader contains no data.
+        // The client sends no data before it gets this byte, so the buffer of the reader is empty.
         (service.serve)(shell_host.into_inner()).await;
         return Ok(());
     }
@@ -112,7 +112,7 @@ async fn carry(shell_host: UnixStream, behind: &ForwardTargets) -> io::Result<()
     }
 }
 
-/// Dials a node. The relay looks up the owner of the socket, which must be registered before there is a connection.
+/// Dials a node. The relay looks up the owner of the socket, so the socket must be registered before the connection exists.
 async fn dial(address: SocketAddr, roster: &Roster) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;

@@ -1,7 +1,7 @@
 //! Program that nodes run: a copy of this program under a neutral name and path. The copy can only run nodes.
 //!
-//! An agent that finds the program of a node must not be able to read scenarios or schemas in it. The program's name and path must not
-//! reveal to the agent that it is being tested.
+//! An agent may find and read the program of a node, so the copy must not contain scenarios or schemas. The name and the path of the
+//! program must not reveal to the agent that the agent is being tested.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,17 +18,17 @@ use super::supervisor::SupervisorClient;
 use chaosrun_base::removal::RemovalLayer;
 use chaosrun_base::samples;
 
-/// Last bytes of the copy. An ELF loader ignores data behind the sections.
+/// Last bytes of the program copy for nodes. An ELF loader ignores data behind the sections.
 const TRAILER: [u8; 16] = *b"\0nodes-only\0\0\0\0\x01";
 
-/// Returns true if this process runs the copy for nodes.
+/// Returns true if this process runs the program copy for nodes.
 #[must_use]
 pub fn is_copy() -> bool {
-    // A program that cannot be read is not such a copy.
+    // A program file that cannot be read is not such a copy.
     has_trailer(Path::new("/proc/self/exe")).unwrap_or(false)
 }
 
-/// Returns true if the file is the copy for nodes.
+/// Returns true if the file at `path` is the program copy for nodes.
 #[must_use]
 pub fn is_marked(path: &Path) -> bool {
     has_trailer(path).unwrap_or(false)
@@ -42,27 +42,27 @@ fn has_trailer(path: &Path) -> io::Result<bool> {
     Ok(end == TRAILER)
 }
 
-/// Directory of a run that nodes may see: their directories and their program, but nothing of the runner.
+/// Directory of a run that nodes may see. It contains the directories and the program of the nodes, but no file of the runner.
 ///
-/// The directory lies outside of the project, whose own path may reveal its purpose. It is removed when the `WorkRoot` is dropped, or by
-/// the supervisor if the runner dies earlier.
+/// The directory lies outside of the project of the user, whose path may reveal the purpose of the run. The directory is removed when the
+/// `WorkRoot` is dropped, or by the supervisor if the runner dies earlier.
 #[derive(Debug)]
 pub struct WorkRoot {
     path: PathBuf,
     program: PathBuf,
     made: Mutex<BTreeSet<PathBuf>>,
-    /// Lock held as long as this process lives; an unlocked directory may be removed by others.
+    /// Lock on the directory, held as long as this process lives. Other processes may remove an unlocked directory.
     _lock: Option<Flock<File>>,
 }
 
 impl WorkRoot {
-    /// Creates the directory. `program` is the file that is copied for nodes whose command begins with the word `chaosrun`.
+    /// Creates the directory. The file `program` is copied for nodes whose command begins with the word `chaosrun`.
     ///
     /// # Errors
-    /// No temporary directory can be written to.
+    /// Returns an error if no temporary directory is writable.
     pub fn new(program: &Path, client: &SupervisorClient) -> io::Result<Self> {
         let mut last = nowhere();
-        // The supervisor has known these folders since its start, so it removes a directory created now in any case.
+        // The supervisor has known these folders since its start, so it removes a directory that is created now in any case.
         for path in folders(client.nonce()) {
             match folder::make(&path) {
                 Ok(lock) => {
@@ -80,7 +80,7 @@ impl WorkRoot {
         &self.path
     }
 
-    /// Returns the path of a role's program after [`WorkRoot::make_server`]: `.../bin/tikv-server`.
+    /// Returns the path at which [`WorkRoot::make_server`] creates the program of a role, such as `.../bin/tikv-server`.
     #[must_use]
     pub fn server(&self, role: &str) -> PathBuf {
         let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
@@ -88,25 +88,25 @@ impl WorkRoot {
         self.path.join("bin").join(format!("{role}-server"))
     }
 
-    /// Creates the program of a role's nodes. Blocks.
+    /// Creates the program that the nodes of a role run. Blocks.
     ///
     /// # Errors
-    /// This program cannot be read, or the copy cannot be written.
+    /// Returns an error if this program cannot be read, or if the copy cannot be written.
     pub fn make_server(&self, role: &str) -> io::Result<()> {
         self.make(self.server(role))
     }
 
-    /// Creates the same program under the name of a tool, in a directory for a shell's PATH: `.../tools/docker`. Blocks.
+    /// Creates the program copy under the name of a tool, in a directory for the PATH of a shell: `.../tools/docker`. Blocks.
     ///
     /// # Errors
-    /// See [`WorkRoot::make_server`].
+    /// Returns an error in the cases of [`WorkRoot::make_server`].
     pub fn make_tool(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path.join("tools").join(name);
         self.make(path.clone())?;
         Ok(path)
     }
 
-    /// Creates the program at `path`. There is one copy per run; all other paths are links to it.
+    /// Creates the program copy at `path`. One run has one copy; all other paths are links to this copy.
     fn make(&self, path: PathBuf) -> io::Result<()> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.contains(&path) {
@@ -127,7 +127,7 @@ impl WorkRoot {
 impl Drop for WorkRoot {
     fn drop(&mut self) {
         if RemovalLayer::Guard.works() || RemovalLayer::Signal.works() {
-            // If the removal fails, the supervisor repeats it when no process is left.
+            // If the removal fails, the supervisor repeats the removal when no process is left.
             let _ = folder::remove(&self.path);
         }
     }
@@ -144,7 +144,7 @@ fn copy(program: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Replaces the samples, which this test program does not contain.
+    /// Replacement of the samples of scenarios, which the program of this test does not contain.
     #[used]
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".samples"))]
     static SAMPLE: [u8; 4] = *b"text";

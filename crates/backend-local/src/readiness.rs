@@ -1,4 +1,4 @@
-//! Readiness probe of a node on this machine.
+//! Readiness probe of a node of the local backend.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::trial::LocalShared;
 use chaosrun_backend::ready::ReadinessNode;
 use chaosrun_probe::{ExecutedCommand, limits};
 
-/// Node, with the process tree and environment of its current start.
+/// Target of a readiness probe: a node, with the process tree and the environment of its current start.
 pub(super) struct ReadinessTarget {
     pub plan: Arc<NodeStartPlan>,
     pub shared: Arc<LocalShared>,
@@ -28,7 +28,7 @@ impl ReadinessNode for ReadinessTarget {
         self.tree.is_some()
     }
 
-    /// Runs a command that dies with the node.
+    /// Runs a command that is killed when the node ends.
     async fn execute(&self, command: &[String]) -> Result<ExecutedCommand, String> {
         let Self { plan, shared, tree, env } = self;
         let Some(program) = command.first() else { return Err("has an empty command as its probe".into()) };
@@ -48,13 +48,13 @@ impl ReadinessNode for ReadinessTarget {
             with: *tree,
             linger: false,
             on_exit: Box::new(move |ended| {
-                // After the timeout there is no receiver.
+                // After the timeout the receiver has been dropped.
                 let _ = told.send(ended);
             }),
         };
         let mut output = pipe::Receiver::from_owned_fd(ours.into()).map_err(failed)?;
         shared.client.spawn(spawn).await.map_err(|error| error.to_string())?;
-        // The command is not needed any more after the timeout.
+        // After the timeout the command is killed.
         let _kill = OnDrop(|| shared.client.kill_now(own));
         let mut text = Vec::new();
         let limit = u64::try_from(limits::OUTPUT).unwrap_or(u64::MAX);

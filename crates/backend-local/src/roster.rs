@@ -1,4 +1,4 @@
-//! Lookup of the process tree of this trial that a socket belongs to.
+//! Lookup of the process tree of this trial that owns a socket.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use super::relay::{ConnectionSource, Owners};
 use chaosrun_base::family;
 use chaosrun_base::family::Marked;
 
-/// Owner of a process tree.
+/// Owner of a process tree or of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Who {
     Node(String),
@@ -34,12 +34,12 @@ struct Entry {
     root: Option<u32>,
 }
 
-/// Process trees of the trial that may still have a process.
+/// Registry of the process trees of the trial that may still contain a process.
 #[derive(Debug)]
 pub(super) struct Roster {
     supervisor: u32,
     entries: RwLock<BTreeMap<u64, Entry>>,
-    /// Sockets of this process that were dialled for another owner, by their own addresses.
+    /// Owners of sockets that this process dials for another process, by the address of the socket.
     lent: Mutex<HashMap<SocketAddr, Who>>,
 }
 
@@ -56,7 +56,7 @@ impl Roster {
         self.change(|entries| drop(entries.insert(tree, Entry { who, marker: marker.into(), root: None })));
     }
 
-    /// Stores the pid of a tree's first process, so that most lookups need no scan of /proc.
+    /// Stores the pid of the first process of a tree, so that most lookups need no scan of /proc.
     pub(super) fn is_root(&self, tree: u64, pid: u32) {
         self.change(|entries| {
             if let Some(entry) = entries.get_mut(&tree) {
@@ -65,7 +65,7 @@ impl Roster {
         });
     }
 
-    /// Forgets a first process that has ended, since its pid may soon be reused.
+    /// Removes the pid of a first process that has ended, since the pid may soon be reused.
     pub(super) fn root_ended(&self, tree: u64) {
         self.change(|entries| {
             if let Some(entry) = entries.get_mut(&tree) {
@@ -78,25 +78,25 @@ impl Roster {
         self.change(|entries| drop(entries.remove(&tree)));
     }
 
-    /// Registers that the next connection from `own` belongs to `who`.
+    /// Registers that the next connection from the local address `own` belongs to `who`.
     pub(super) fn lend(&self, own: SocketAddr, who: Who) {
         self.lent.lock().unwrap_or_else(PoisonError::into_inner).insert(own, who);
     }
 
-    /// Removes and returns the registration, if there is one.
+    /// Removes the registration of the address `own`. Returns its owner, or `None` if the address is not registered.
     pub(super) fn forget(&self, own: SocketAddr) -> Option<Who> {
         self.lent.lock().unwrap_or_else(PoisonError::into_inner).remove(&own)
     }
 
     fn holder(&self, inode: u64) -> Option<ConnectionSource> {
-        // The entries are copied, since reading /proc takes up to milliseconds and starts must not wait for that.
+        // The entries are copied, since reading /proc takes up to milliseconds and new registrations must not wait for it.
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner).clone();
         let root = |entry: &&Entry| entry.root.is_some_and(|pid| pid_has_inode(pid, inode));
         if let Some(entry) = entries.values().find(root) {
             return Some((&entry.who).into());
         }
         if pid_has_inode(std::process::id(), inode) {
-            // Probes of the monitor dial real ports, so connections of this process at the relay belong to the workload.
+            // Probes of the monitor dial the same ports, so connections of this process at the relay count as workload.
             return Some(ConnectionSource::Workload);
         }
         let holder = family::descendants(self.supervisor).into_iter().find(|one| pid_has_inode(one.process.pid, inode))?;

@@ -1,8 +1,9 @@
-//! Sandbox of an agent beside processes: bubblewrap around the shell host, with access to the trial only.
+//! Sandbox of an agent on the local backend: bubblewrap around the shell host, with access to the trial only.
 //!
-//! The sandbox has no network except its own loopback, on which the shell host forwards ports to the nodes. It shows no processes except
-//! its own. The agent can read the machine's programs, and write to memory of a fixed size. Process limits do not apply to root, so an
-//! agent started by root gets a unique user id. For other users the agent keeps their id, in a user namespace.
+//! The sandbox has no network except its own loopback, on which the shell host forwards ports to the nodes. Only processes of the sandbox
+//! are visible in it. The agent can read the programs of the machine, and write to memory of a fixed size. Process limits do not apply to
+//! root, so an agent started by root gets a unique user id. If another user starts the agent, the agent keeps the id of this user, in a
+//! user namespace.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use super::workspace;
 use chaosrun_cluster::{ExecRequest, Workspace};
 
-/// Program that creates the sandbox.
+/// Name of the program that creates the sandbox.
 pub(crate) const BWRAP: &str = "bwrap";
 
 const HOME: &str = "/work";
@@ -26,13 +27,13 @@ const DOOR: &str = "/run/engine/nodes.sock";
 const STATION: &str = "/opt/station/workstation";
 const TOOLS: &str = "/opt/tools";
 const FILES: &str = "/opt/agent";
-/// PATH of the sandbox; our client of the docker proxy comes first.
+/// PATH variable of the sandbox. The first folder contains the client of the docker proxy.
 const PATH: &str = "/opt/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Writable folders with mode and size in bytes; all are in memory.
+/// Mode, size in bytes and path of each writable folder of the sandbox. All these folders are in memory.
 const MEMORY: [(&str, &str, &str); 3] = [("0700", "268435456", HOME), ("1777", "134217728", "/tmp"), ("1777", "67108864", "/dev/shm")];
 
-/// Files in /etc that programs need and that reveal nothing about this machine's users.
+/// Files in /etc that programs need. They reveal nothing about the users of this machine.
 const SETTINGS: &[&str] = &[
     "alternatives",
     "ca-certificates.conf",
@@ -49,32 +50,32 @@ const SETTINGS: &[&str] = &[
     "terminfo",
 ];
 
-/// Time limit of an attempt.
+/// Time limit for an attempt to create a sandbox.
 const TRIED: Duration = Duration::from_secs(10);
 
-/// Files and sockets of this machine that are available in the sandbox.
+/// Files, sockets and addresses of this machine that the sandbox makes available.
 #[derive(Debug)]
 pub struct Brought<'a> {
-    /// Program of the shell host, under a neutral name.
+    /// Program file of the shell host, under a neutral name.
     pub shell_host: &'a Path,
-    /// Client of the docker proxy.
+    /// Program file of the client of the docker proxy.
     pub docker: &'a Path,
-    /// Socket of the docker proxy.
+    /// Unix socket of the docker proxy.
     pub engine: &'a Path,
-    /// Socket of the runner's side of the port forwarder.
+    /// Unix socket on which the port forwarder of the runner listens.
     pub door: &'a Path,
-    /// Advertised addresses of the nodes, and addresses of our services.
+    /// Advertised addresses of the nodes, and addresses of the services of the runner.
     pub listen: Vec<SocketAddr>,
-    /// Folder of the agent's files.
+    /// Folder with the files for the agent.
     pub files: &'a Path,
-    /// Folder for the generated files of the sandbox's /etc.
+    /// Folder for the generated files that appear in /etc of the sandbox.
     pub etc: &'a Path,
 }
 
-/// Creates a workspace within a sandbox. Blocks briefly.
+/// Creates a workspace for the agent within a sandbox. Blocks briefly.
 ///
 /// # Errors
-/// Bubblewrap or bash is missing, or the generated files cannot be written.
+/// Returns an error if bubblewrap or bash is missing, or if the generated files cannot be written.
 pub fn open_workspace(brought: &Brought) -> io::Result<Workspace> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing = |what: &str| io::Error::new(io::ErrorKind::NotFound, what.to_owned());
@@ -82,7 +83,8 @@ pub fn open_workspace(brought: &Brought) -> io::Result<Workspace> {
     let shell = workspace::find("bash", OsStr::new("/usr/bin:/usr/local/bin:/bin")).ok_or_else(|| missing("no `bash` below /usr"))?;
     // A unique user id per agent, so that process limits count only this agent.
     let user = nix::unistd::geteuid().is_root().then(|| 600_000_000 + rand::random::<u32>() % 1_000_000_000);
-    // The agent of a root user has another id. The folder around the socket keeps others out.
+    // An agent started by root has another user id, so the socket must be writable for all users. The mode of the folder around the socket
+    // excludes other users.
     fs::set_permissions(brought.engine, fs::Permissions::from_mode(0o666))?;
     let mut words = Words::new(&bwrap);
     words.walls(user);
@@ -106,10 +108,10 @@ pub fn open_workspace(brought: &Brought) -> io::Result<Workspace> {
     Ok(Workspace { shell_host, sandbox: true, program: STATION.into(), files: FILES.into() })
 }
 
-/// Tests whether a sandbox is possible by creating one.
+/// Tests if a sandbox is possible, by creating one.
 ///
 /// # Errors
-/// The reason why a sandbox is not possible.
+/// Returns the reason why a sandbox is not possible.
 pub async fn tried() -> Result<(), String> {
     let bwrap =
         workspace::find(BWRAP, &std::env::var_os("PATH").unwrap_or_default()).ok_or("`bwrap` is not on the PATH: install bubblewrap")?;
@@ -134,7 +136,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Words of a command line.
+/// Words of a command line under construction.
 struct Words(Vec<String>);
 
 impl Words {
@@ -146,11 +148,11 @@ impl Words {
         self.0.extend(words.into_iter().map(str::to_owned));
     }
 
-    /// Adds namespaces, the machine's programs, and writable memory.
+    /// Adds the options for namespaces, for the programs of the machine, and for writable memory.
     fn walls(&mut self, user: Option<u32>) {
         if user.is_some() {
             self.all(["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]);
-            // These capabilities are for the shell host only, which changes the user of the shell and ends its processes.
+            // Only the shell host has these capabilities. It changes the user of the shell and ends the processes of the shell.
             self.all(["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL"]);
         } else {
             self.all(["--unshare-all"]);
@@ -169,7 +171,7 @@ impl Words {
             self.all(["--perms", "0755", "--dir", dir]);
         }
         for (mode, size, at) in MEMORY {
-            // The folder is writable for any user of the shell; the sandbox has no other users.
+            // The folder is writable for every user id, since the sandbox contains only the agent.
             let mode = if at == HOME && user.is_some() { "0777" } else { mode };
             self.all(["--perms", mode, "--size", size, "--tmpfs", at]);
         }
@@ -180,12 +182,12 @@ impl Words {
         }
     }
 
-    /// Hides this program, which contains the scenarios: its installed copies and the running one.
+    /// Hides this program, which contains the scenarios, in the sandbox: the installed copies and the running file.
     fn hide(&mut self) {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let shown = std::env::split_paths(&path).chain(std::env::split_paths(OsStr::new(PATH)));
         let installed = shown.map(|folder| folder.join("chaosrun")).chain(std::env::current_exe());
-        // Links are resolved, and their targets are hidden in place.
+        // Symbolic links are resolved, so that the real files are hidden.
         let files: BTreeSet<PathBuf> =
             installed.filter_map(|file| file.canonicalize().ok()).filter(|file| file.starts_with("/usr")).collect();
         for file in files {

@@ -1,4 +1,4 @@
-//! Stdin and outputs of a command: both ends of each.
+//! Stdin, stdout and stderr of a command: the end of the child and the end of the runner.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -9,13 +9,13 @@ use tokio::net::unix::pipe;
 use super::terminal;
 use chaosrun_cluster::{ExecRequest, Resizer, Terminal};
 
-/// Bytes that every pipe accepts without a reader.
+/// Number of bytes that every pipe accepts without a reader.
 const PIPE: usize = 4096;
 
 type Stdin = Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>;
 type Output = Box<dyn tokio::io::AsyncRead + Send + Unpin>;
 
-/// Both ends of a command's stdio.
+/// Both ends of the stdio of a command: descriptors for the child, and streams for the runner.
 pub(super) struct StdioEnds {
     pub ours: (Stdin, Output, Output),
     pub theirs: [OwnedFd; 3],
@@ -30,7 +30,7 @@ impl StdioEnds {
         Ok(Self { ours: (stdin, stdout, stderr), theirs: [stdin_theirs, stdout_theirs, stderr_theirs], resize: None })
     }
 
-    /// Creates stdio on a terminal, where all output arrives on stdout.
+    /// Creates stdio on a pseudo-terminal, where all output arrives on stdout.
     pub fn terminal(size: Terminal) -> io::Result<Self> {
         let (master, slave) = terminal::open(size)?;
         let resize = Some(master.resizer());
@@ -39,11 +39,11 @@ impl StdioEnds {
     }
 }
 
-/// Returns our end of stdin, if there is one, and the child's end.
+/// Returns the runner's end of stdin, if the input is interactive, and the end of the child.
 fn stdin(exec: &ExecRequest) -> io::Result<(Stdin, OwnedFd)> {
     if exec.interactive {
         let (theirs, ours) = io::pipe()?;
-        // The given bytes come first; they must fit into the pipe, which has no reader yet.
+        // The given bytes come first. They must fit into the pipe, because the pipe has no reader yet.
         let bytes = exec.stdin.as_deref().unwrap_or_default();
         if bytes.len() > PIPE {
             let problem = format!("{} bytes of stdin for an interactive command, expected at most {PIPE}", bytes.len());
@@ -53,7 +53,7 @@ fn stdin(exec: &ExecRequest) -> io::Result<(Stdin, OwnedFd)> {
         return Ok((Some(Box::new(pipe::Sender::from_owned_fd(ours.into())?)), theirs.into()));
     }
     let Some(bytes) = &exec.stdin else { return Ok((None, File::open("/dev/null")?.into())) };
-    // The input is a memory file instead of a pipe, since no task has to feed it, whatever its size.
+    // The input is a memory file instead of a pipe, so that no task has to write it to a pipe.
     let mut file = File::from(nix::sys::memfd::memfd_create(c"stdin", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;

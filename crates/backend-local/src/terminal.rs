@@ -1,4 +1,4 @@
-//! Pseudo-terminal of a command: its slave is the command's stdio, its master is ours.
+//! Pseudo-terminal of a command. The command uses the slave side as stdio, and the runner uses the master side.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,15 +15,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use chaosrun_cluster::{Resizer, Terminal};
 
-/// Master side: the command's output is read from it, its input is written to it.
+/// Master side of a pseudo-terminal. The runner reads the output of the command from it, and writes the input of the command to it.
 #[derive(Debug, Clone)]
 pub(super) struct Master(Arc<AsyncFd<File>>);
 
-/// Opens a pseudo-terminal of this size. Returns our side and the command's.
+/// Opens a pseudo-terminal of the given size. Returns the master side for the runner and the slave side for the command.
 pub(super) fn open(size: Terminal) -> io::Result<(Master, OwnedFd)> {
     let pty = openpty(Some(&winsize(size)), None)?;
     for fd in [&pty.master, &pty.slave] {
-        // Other started processes must not inherit the descriptor.
+        // Other child processes must not inherit the descriptor.
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     }
     fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -37,12 +37,12 @@ fn winsize(size: Terminal) -> Winsize {
 }
 
 impl Master {
-    /// Returns a function that changes the size; the kernel notifies the command with SIGWINCH.
+    /// Returns a function that changes the size of the terminal. The kernel notifies the command of a change with SIGWINCH.
     pub fn resizer(&self) -> Resizer {
         let master = self.clone();
         Box::new(move |size| {
             let size = winsize(size);
-            // SAFETY: TIOCSWINSZ reads the structure it is given, and the descriptor is open as long as `master`. An error means that the
+            // SAFETY: TIOCSWINSZ reads only the given structure, and the descriptor is open as long as `master`. An error means that the
             // terminal is closed and has no size.
             unsafe { libc::ioctl(master.0.get_ref().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
             Box::pin(std::future::ready(()))
@@ -60,7 +60,7 @@ impl AsyncRead for Master {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
                 }
-                // The last process that had the terminal open has closed it, which is the end of the output.
+                // EIO means that the last process that had the terminal open has closed it, which is the end of the output.
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::EIO) => return Poll::Ready(Ok(())),
                 Ok(Err(error)) => return Poll::Ready(Err(error)),
                 Err(_would_block) => {}

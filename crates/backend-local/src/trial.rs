@@ -1,4 +1,4 @@
-//! Parts of a trial that all its nodes use.
+//! Values of a trial that all nodes of the trial use.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use chaosrun_backend::ready;
 use chaosrun_cluster::NodeChange;
 use chaosrun_event::emit::Emitter;
 
-/// Values shared by all nodes of a trial.
+/// Values that the tasks of all nodes of a trial share.
 #[derive(Debug)]
 pub(super) struct LocalShared {
     pub client: SupervisorClient,

@@ -1,4 +1,4 @@
-//! Resource usage of a node's processes, as counted by the kernel.
+//! Resource usage of the processes of a node, as the kernel counts it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,16 +9,16 @@ use nix::unistd::{SysconfVar, Uid, User, sysconf};
 use chaosrun_base::family;
 use chaosrun_cluster::{NodeUsage, ProcessInfo};
 
-/// Needed fields of `/proc/PID/stat`.
+/// Fields of `/proc/PID/stat` that this module needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stat {
     parent: u32,
-    /// Processor time in clock ticks.
+    /// CPU time of the process, in clock ticks.
     cpu: u64,
     threads: u32,
-    /// Start time in clock ticks after the boot.
+    /// Start time of the process, in clock ticks after the boot.
     started: u64,
-    /// Resident memory in pages.
+    /// Resident memory of the process, in pages.
     resident: u64,
 }
 
@@ -27,11 +27,11 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Parses a line. The name may contain any character, so parsing begins behind the last parenthesis.
+    /// Parses a line of `/proc/PID/stat`. The process name may contain any character, so parsing begins behind the last parenthesis.
     fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        // proc(5) counts from 1, and the first field here is its third.
+        // proc(5) numbers fields from 1, and the first element of `fields` is field 3.
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Self {
             parent: u32::try_from(number(4)?).ok()?,
@@ -51,7 +51,7 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000) / constant(SysconfVar::CLK_TCK, 100))
 }
 
-/// Returns the processes that descend from `root`, beginning with `root`.
+/// Returns the pids of `root` and all its descendants, beginning with `root`.
 fn tree(supervisor: u32, root: u32) -> Vec<u32> {
     let others = family::descendants(supervisor).into_iter().filter(|one| one.through == root).map(|one| one.process.pid);
     let mut all = vec![root];
@@ -59,7 +59,7 @@ fn tree(supervisor: u32, root: u32) -> Vec<u32> {
     all
 }
 
-/// Returns the usage of the tree that begins at `root`, a child of the supervisor.
+/// Returns the resource usage of the process tree that begins at `root`, a child of the supervisor.
 pub(super) fn usage(supervisor: u32, root: u32) -> NodeUsage {
     let page = constant(SysconfVar::PAGE_SIZE, 4096);
     let stats: Vec<Stat> = tree(supervisor, root).into_iter().filter_map(Stat::of).collect();
@@ -72,14 +72,14 @@ pub(super) fn usage(supervisor: u32, root: u32) -> NodeUsage {
     }
 }
 
-/// Returns the memory of the machine in bytes, since a node has no other limit here.
+/// Returns the memory of the machine in bytes, which is the memory limit of a node of this backend.
 fn memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Returns the processes of the tree that begins at `root`.
+/// Returns a description of each process of the tree that begins at `root`.
 pub(super) fn processes(supervisor: u32, root: u32) -> Vec<ProcessInfo> {
     let uptime = fs::read_to_string("/proc/uptime").ok().and_then(|text| text.split('.').next()?.parse::<u64>().ok()).unwrap_or(0);
     let mut users: HashMap<u32, String> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Workspace of an agent beside processes: its shell, its PATH, and its environment.
+//! Workspace of an agent on the local backend: its shell, its PATH, and its environment.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,11 +11,11 @@ use indexmap::IndexMap;
 
 use chaosrun_cluster::{ExecRequest, Workspace};
 
-/// Creates a workspace in `dir` without a sandbox, with the folder `tools` first on its PATH and the docker proxy at `engine`. `shell_host` is
-/// the shell host under a neutral name; `files` is the folder of the agent's files.
+/// Creates a workspace in `dir` without a sandbox. The folder `tools` is first on the PATH, and the docker proxy is at `engine`.
+/// `shell_host` is the program of the shell host, under a neutral name. `files` is the folder with the files of the agent.
 ///
 /// # Errors
-/// There is no bash.
+/// Returns an error if bash is not installed.
 pub fn beside(dir: &Path, tools: Option<&Path>, engine: &Path, shell_host: &Path, files: &Path) -> io::Result<Workspace> {
     let path = outward(tools, &std::env::var_os("PATH").unwrap_or_default());
     let shell = find("bash", path.as_ref()).ok_or_else(no_bash)?;
@@ -26,13 +26,13 @@ pub fn beside(dir: &Path, tools: Option<&Path>, engine: &Path, shell_host: &Path
     Ok(Workspace { shell_host: exec, sandbox: false, program: shell_host.to_owned(), files: files.to_owned() })
 }
 
-/// Makes the workspace's shell host listen on `addresses` and forward connections to the port forwarder at `door`.
+/// Configures the shell host of the workspace to listen on `addresses` and to forward connections to the port forwarder at `door`.
 pub(super) fn behind(workspace: &mut Workspace, door: &Path, addresses: &[SocketAddr]) {
     let listen = addresses.iter().flat_map(|address| ["--listen".to_owned(), address.to_string()]);
     workspace.shell_host.command.extend(["--door".to_owned(), door.to_string_lossy().into_owned()].into_iter().chain(listen));
 }
 
-/// Writes the agent's files below `folder`, readable and executable by everybody, writable by nobody. Blocks.
+/// Writes the files of the agent below `folder`. All users can read and execute them, and no user can write them. Blocks.
 pub(super) fn bring(folder: &Path, files: &IndexMap<String, String>) -> io::Result<()> {
     let mode = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o555));
     fs::create_dir_all(folder)?;
@@ -51,7 +51,7 @@ fn no_bash() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no `bash` on the PATH: an agent's shell is one")
 }
 
-/// Returns the environment of the agent's commands. It contains no variable of the runner except PATH.
+/// Returns the environment variables of the commands of the agent. The only variable taken from the runner is PATH.
 pub(super) fn environment(path: String, dir: &Path, engine: &str) -> IndexMap<String, String> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     [
@@ -70,7 +70,7 @@ pub(super) fn environment(path: String, dir: &Path, engine: &str) -> IndexMap<St
     .collect()
 }
 
-/// Finds an executable program on a PATH. Folders with a relative path are ignored.
+/// Finds the executable program `name` on the search path `path`. Folders with a relative path are ignored.
 #[must_use]
 pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|file| executable(file))
@@ -80,7 +80,7 @@ fn executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// Returns the runner's PATH for an agent, without folders that contain this program, since it contains the scenarios.
+/// Returns the PATH of the runner without folders that contain this program, since this program contains the scenarios.
 fn outward(tools: Option<&Path>, path: &OsStr) -> String {
     let own = |folder: &PathBuf| !folder.is_absolute() || executable(&folder.join("chaosrun"));
     let folders = tools.map(Path::to_owned).into_iter().chain(std::env::split_paths(path).filter(|folder| !own(folder)));

@@ -1,4 +1,4 @@
-//! Readiness of a node: sends the declared probe to the node's real address.
+//! Readiness of a node. This module sends the declared readiness probe to the real address of the node.
 
 use std::time::{Duration, Instant};
 
@@ -9,35 +9,35 @@ use chaosrun_event::NodeState;
 use chaosrun_expr::{ConditionTruth, Context, Expr, Value};
 use chaosrun_probe::{AnswerBody, ConnectionPolicy, ExecutedCommand, HttpClient, Prepared, ProbeReply, ProbeSite};
 
-/// Pause before the second probe of a node. Pauses grow up to [`LONGEST_PAUSE`]: most nodes are ready within milliseconds, and frequent
-/// probes must not slow down a node that needs longer.
+/// Pause before the second probe of a node. Later pauses grow up to [`LONGEST_PAUSE`]. Most nodes are ready within milliseconds, and
+/// frequent probes must not slow down a node that needs longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// Time limit of one probe.
+/// Time limit of one readiness probe.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Readiness probe of a node, with rendered addresses.
 #[derive(Debug)]
 pub struct ReadinessPlan {
     pub probe: Prepared,
-    /// Condition on the answer. `None` means that any successful answer is enough.
+    /// Condition on the answer; `None` if any successful answer is sufficient.
     pub expect: Option<Expr>,
     pub within: Duration,
 }
 
-/// Readiness of the present start of a node.
+/// Readiness of the current start of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     Waiting,
     Ready,
-    /// The node ended before it was ready. The text contains the reason and the last lines of its log.
+    /// The node ended before it was ready. The text contains the reason and the last lines of the log of the node.
     Ended(String),
-    /// The node was not ready in time. The text describes its last answer.
+    /// The node was not ready within the time limit. The text describes the last answer of the node.
     Late(String),
 }
 
 impl Readiness {
-    /// Converts the readiness to a result, when the wait for the node is over.
+    /// Converts the final readiness of the node `node` to a result.
     pub fn settled(self, node: &str, within: Duration) -> Result<(), ClusterError> {
         match self {
             Self::Ready | Self::Waiting => Ok(()),
@@ -47,12 +47,12 @@ impl Readiness {
     }
 }
 
-/// Node to be probed, as its backend implements it.
+/// Interface through which a prober probes a node. Each backend implements it.
 #[async_trait]
 pub trait ReadinessNode: Send + Sync {
     fn runs(&self) -> bool;
 
-    /// Runs a command in the node's directory and environment, like [`ProbeSite::execute`].
+    /// Runs a command in the directory and environment of the node, like [`ProbeSite::execute`].
     async fn execute(&self, command: &[String]) -> Result<ExecutedCommand, String>;
 }
 
@@ -90,10 +90,10 @@ impl Prober {
     /// Waits until the node answers as expected.
     ///
     /// # Errors
-    /// Description of the last answer, if the node is not ready within the time of `plan`.
+    /// Returns a description of the last answer, if the node is not ready within the time limit of `plan`.
     pub async fn until_ready(&self, plan: &ReadinessPlan, node: &dyn ReadinessNode) -> Result<(), String> {
         let within = plan.within;
-        // A late node is described by its last complete answer, not by the timeout of the last probe.
+        // The error describes the last complete answer of a late node, not the timeout of the last probe.
         let mut last = format!("did not answer within {within:.0?}");
         let asked = async {
             let mut pause = FIRST_PAUSE;
@@ -107,10 +107,10 @@ impl Prober {
         ready.map_err(|_| last)
     }
 
-    /// Sends one probe.
+    /// Sends one readiness probe to the node and checks the answer.
     ///
     /// # Errors
-    /// Description of the actual and the expected answer, or of the failure to answer.
+    /// Returns a description of the actual and the expected answer, or of the reason why no answer arrived.
     pub async fn ask(&self, plan: &ReadinessPlan, node: &dyn ReadinessNode, timeout: Duration) -> Result<(), String> {
         let site = Asked { http: &self.http, node };
         let begin = Instant::now();
@@ -125,13 +125,13 @@ impl Prober {
     }
 }
 
-/// Checks that an answer, or its absence, is as expected. The error states the difference.
+/// Checks that an answer, or its absence, is as expected. Returns an error that states the difference.
 fn judge(expect: Option<&Expr>, reply: Result<ProbeReply, String>, took: Duration) -> Result<(), String> {
     let Some(expect) = expect else { return reply.and_then(|reply| if reply.ok { Ok(()) } else { Err("does not run".into()) }) };
     let context = match &reply {
         Ok(reply) => {
             let mut context = Context::new().with("error", ()).with("ms", took.as_secs_f64() * 1000.0);
-            // A name without a value is absent, not null.
+            // A name without a value is left out, instead of having the value null.
             if let Some(status) = reply.status {
                 context.set("status", Value::from(status));
             }

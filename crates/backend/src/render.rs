@@ -1,4 +1,4 @@
-//! Rendering of the cluster file: command lines, files and probes of every node, with their addresses.
+//! Rendering of the templates of a cluster file: command lines, files and probes of every node, with the addresses of the nodes.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use chaosrun_expr::{Context, Template};
 use chaosrun_probe::{Alive, Prepared, ProbeKind as _, ProbeTarget, Tcp};
 use chaosrun_scenario::model;
 
-/// First word of a command. It makes the command run this program itself.
+/// First word of a command that runs the program of chaosrun itself.
 pub const OURSELVES: &str = "chaosrun";
 
-/// Time within which a node must be ready if its file declares no probe.
+/// Time limit for the readiness of a node whose file declares no probe.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Returns the topology: nodes, addresses and directories. [`nodes`] sets the data directories later.
+/// Returns the topology of a cluster: nodes, addresses and directories. [`nodes`] sets the data directories later.
 pub fn topology(spec: &model::ClusterSpec, ports: impl IntoIterator<Item = IndexMap<String, PortAddress>>, dir: &Path) -> Topology {
     let placed = spec.nodes.iter().zip(ports).map(|(node, ports)| PlacedNode {
         name: node.name.clone(),
@@ -32,19 +32,19 @@ pub fn topology(spec: &model::ClusterSpec, ports: impl IntoIterator<Item = Index
     Topology { nodes: placed.collect() }
 }
 
-/// Declarations of a node, with rendered templates.
+/// Declarations of one node with all templates rendered.
 #[derive(Debug)]
 pub struct Rendered {
-    /// Program as the file names it; empty if the node's image defines the program.
+    /// Program and leading arguments from the cluster file; empty if the image of the node defines the program.
     pub command: Vec<String>,
     pub args: Vec<String>,
     pub env: IndexMap<String, String>,
-    /// Files of the node: path relative to the node's directory, and content.
+    /// Files of the node, each with its path relative to the directory of the node, and its content.
     pub files: Vec<(PathBuf, String)>,
     pub ready: ready::ReadinessPlan,
 }
 
-/// Renders all declarations of every node, in the order of the file.
+/// Renders all declarations of every node. Returns the nodes in the order of the cluster file.
 pub fn nodes(spec: &model::ClusterSpec, topology: &mut Topology, seed: u64) -> Result<Vec<Rendered>, ClusterError> {
     for (place, node) in spec.nodes.iter().enumerate() {
         let data =

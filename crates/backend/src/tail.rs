@@ -1,16 +1,16 @@
-//! Last lines of a node's log.
+//! Last lines of the log of a node, for error messages.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Number of bytes of a log that an error quotes.
+/// Maximum number of bytes of a log that an error quotes.
 const BYTES: u64 = 4096;
 const LINES: usize = 8;
 const WIDTH: usize = 200;
 
-/// Returns the last lines of a file, each indented by two spaces, without text before byte `from`. Returns `None` if there are no such
-/// lines.
+/// Returns the last lines of the file at `path`, each indented by two spaces. Text before byte `from` is ignored. Returns `None` if there
+/// are no such lines.
 #[must_use]
 pub fn last_lines(path: &Path, from: u64) -> Option<String> {
     let mut file = File::open(path).ok()?;

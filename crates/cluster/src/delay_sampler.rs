@@ -1,4 +1,4 @@
-//! Random delays. Pure: the same stream of random numbers gives the same delays.
+//! Random delays without IO. The same stream of random numbers gives the same delays.
 
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 use std::time::Duration;
@@ -8,16 +8,16 @@ use rand_chacha::ChaCha8Rng;
 
 use super::fault_control::{Distribution, Shape};
 
-/// Shape of the Pareto distribution, as in netem's table. The mean of the added delay is half of the scale.
+/// Shape parameter of the Pareto distribution, as in the table of netem. The mean of the added delay is half of the scale.
 const PARETO_SHAPE: f64 = 3.0;
-/// Most extreme quantile that is drawn: one in a hundred thousand, which adds 45 times the scale of a Pareto distribution.
+/// Most extreme quantile that is drawn: one in 100,000. At this quantile a Pareto distribution adds 45 times its scale.
 const FARTHEST: f64 = 1e-5;
 
-/// Sampler of successive delays for one stream of packets (or reads of a connection).
+/// Sampler of successive delays for one stream of packets, or for the reads of one connection.
 #[derive(Debug)]
 pub struct DelaySampler {
     rng: ChaCha8Rng,
-    /// Last deviate of the standard normal distribution.
+    /// Previous standard normal deviate; `None` before the first delay.
     last: Option<f64>,
 }
 
@@ -27,8 +27,8 @@ impl DelaySampler {
         Self { rng, last: None }
     }
 
-    /// Returns the next delay, never negative. Correlation applies to the normal deviates that choose the quantiles, so it does not change
-    /// the distribution of delays.
+    /// Returns the next delay, which is never negative. The correlation applies to the normal deviates that choose the quantiles, so it
+    /// does not change the distribution of delays.
     pub fn delay(&mut self, shape: &Shape) -> Duration {
         if shape.jitter.is_zero() {
             return shape.delay;
@@ -51,15 +51,16 @@ impl DelaySampler {
         next
     }
 
-    /// Returns a standard normal deviate by the method of Box and Muller; the second deviate is discarded, so that each delay takes two
-    /// numbers of the stream.
+    /// Returns a standard normal deviate by the method of Box and Muller. The second deviate is discarded, so that each delay takes two
+    /// numbers of the random stream.
     fn normal(&mut self) -> f64 {
         let (radius, angle): (f64, f64) = (self.rng.random(), self.rng.random());
         (-2.0 * (1.0 - radius).ln()).sqrt() * (TAU * angle).cos()
     }
 }
 
-/// Returns the cumulative probability of a standard normal distribution, by formula 7.1.26 of Abramowitz and Stegun, accurate to 1.5e-7.
+/// Returns the cumulative probability of a standard normal distribution at `deviate`. The calculation uses formula 7.1.26 of Abramowitz and
+/// Stegun, accurate to 1.5e-7.
 fn below(deviate: f64) -> f64 {
     let x = deviate.abs() * FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * x);

@@ -1,9 +1,9 @@
 //! Control of the effects of faults on a cluster: links, disks, clocks, processors, definitions. A container engine has no operations for
-//! them.
+//! these effects.
 //!
-//! Each value is a *desired state*, applied as a whole: setting it again changes nothing, setting a smaller state heals. Several faults on
-//! one object are therefore combined into one state, and no fault undoes the work of another. The state in force can be read back, and its
-//! effects can be measured by probes of chaosrun.
+//! Each value is a *desired state* that is applied as a whole. Setting the same state again changes nothing, and setting a smaller state
+//! heals. Several faults on one object are therefore combined into one state, and no fault undoes the effect of another. The active state
+//! can be read back, and probes of chaosrun can measure its effects.
 
 use std::time::Duration;
 
@@ -26,52 +26,53 @@ pub enum CutMode {
     Reject,
 }
 
-/// One direction of a link: data that `from` sends to `to`, whichever of the two opened the connection.
+/// One direction of a link: the data that `from` sends to `to`. Either of the two nodes may have opened the connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkPath {
     pub from: String,
     pub to: String,
-    /// Restricts the path to connections opened to the port of this name, on either end. `None` = all connections to ports that no other
-    /// path of the pair names.
+    /// Name of the port to which the path is restricted: only connections opened to this port, on either node. `None` means all connections
+    /// to ports that no other path of the pair names.
     pub port: Option<String>,
     pub cut: Option<CutMode>,
     pub shape: Shape,
 }
 
-/// Treatment of packets, or of bytes if a backend sees no packets. Shares are 0 to 1.
+/// Treatment of the packets of a path, or of bytes if a backend does not see packets. Shares are from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Shape {
-    /// Delay of each packet.
+    /// Delay that is added to each packet.
     #[serde(with = "spoken", skip_serializing_if = "Duration::is_zero")]
     pub delay: Duration,
-    /// Spread around `delay`: half of the width if uniform, the standard deviation if normal, the scale if pareto.
+    /// Spread of the random delay around `delay`. The value is half of the width (uniform), the standard deviation (normal), or the scale
+    /// (pareto).
     #[serde(with = "spoken", skip_serializing_if = "Duration::is_zero")]
     pub jitter: Duration,
     #[serde(skip_serializing_if = "Distribution::is_uniform")]
     pub distribution: Distribution,
-    /// Correlation of a delay with the previous one.
+    /// Correlation of the delay of a packet with the delay of the previous packet, from 0 to 1.
     #[serde(skip_serializing_if = "is_nothing")]
     pub correlation: f64,
     #[serde(skip_serializing_if = "is_nothing")]
     pub loss: f64,
-    /// Probability that a packet has the same fate as the previous one.
+    /// Probability that a packet is lost or delivered like the previous packet.
     #[serde(skip_serializing_if = "is_nothing")]
     pub loss_correlation: f64,
     #[serde(skip_serializing_if = "is_nothing")]
     pub duplicate: f64,
-    /// Share of packets in which one bit is flipped.
+    /// Share of packets in which one bit is flipped, from 0 to 1.
     #[serde(skip_serializing_if = "is_nothing")]
     pub corrupt: f64,
-    /// Share of packets that are held back by `reorder_by`, so that later ones overtake them.
+    /// Share of packets that are held back by `reorder_by`, so that later packets overtake them.
     #[serde(skip_serializing_if = "is_nothing")]
     pub reorder: f64,
     #[serde(with = "spoken", skip_serializing_if = "Duration::is_zero")]
     pub reorder_by: Duration,
-    /// Bytes per second.
+    /// Maximum rate in bytes per second; `None` for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
-    /// Share of the connections that are reset by the first data they carry.
+    /// Share of the connections that are reset by the first data they carry, from 0 to 1.
     #[serde(skip_serializing_if = "is_nothing")]
     pub reset: f64,
 }
@@ -117,17 +118,17 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// Returns true if the shape changes nothing.
+    /// Returns true if this shape does not change the treatment of packets.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Self { distribution: self.distribution, ..Self::default() }
     }
 
-    /// Combines two shapes: delays add up, shares are those of independent events, the smaller rate counts.
+    /// Combines two shapes. Delays are added, shares are combined like independent events, and the smaller rate applies.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let either = |one: f64, other: f64| 1.0 - (1.0 - one) * (1.0 - other);
-        // For properties with a single value, the shape with the wider jitter counts.
+        // Properties with a single value are taken from the shape with the wider jitter.
         let wider = if other.jitter > self.jitter { other } else { self };
         Self {
             delay: self.delay + other.delay,
@@ -164,23 +165,23 @@ impl Distribution {
     }
 }
 
-/// Active path, as it was read back.
+/// State of an active path, as it was read back from the backend.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinkState {
     pub path: LinkPath,
-    /// Counters; `None` if the backend does not count.
+    /// Counters of the path; `None` if the backend does not count.
     pub counted: Option<LinkCounters>,
 }
 
-/// Counters since the path came into force.
+/// Counters of a path since its activation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkCounters {
-    /// Packets that arrived at the path (reads of connections, if a backend sees no packets), and their bytes.
+    /// Number of packets that arrived at the path, or of reads of connections if a backend does not see packets.
     pub packets: u64,
     pub bytes: u64,
-    /// Packets dropped by a cut or by loss.
+    /// Number of packets that a cut or a loss has dropped.
     pub dropped: u64,
-    /// Packets held back by a delay or a rate.
+    /// Number of packets that a delay or a rate limit has held back.
     pub delayed: u64,
     pub duplicated: u64,
     pub corrupted: u64,
@@ -188,56 +189,56 @@ pub struct LinkCounters {
     pub reset: u64,
 }
 
-/// Result of pings between two nodes. Probes of chaosrun send the pings in place of the nodes: data that `from` sends passes the path to
-/// `to`, and the answer passes the path back.
+/// Result of pings between two nodes. Probes of chaosrun send the pings in place of the nodes. The data of `from` passes the path to `to`,
+/// and the answer passes the path back.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pings {
     pub sent: u32,
-    /// Round trips of the answered pings, in the order of the answers.
+    /// Round-trip times of the answered pings, in the order of the answers.
     pub answered: Vec<Duration>,
-    /// Number of answers that arrived more than once.
+    /// Number of repeated answers to the same ping.
     pub duplicates: u32,
     /// Number of answers that arrived before the answer to an earlier ping.
     pub reordered: u32,
 }
 
-/// Parameters of pings.
+/// Parameters of a series of pings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinging {
     pub count: u32,
-    /// Interval between pings; they are sent without waiting for answers.
+    /// Interval between pings. A ping does not wait for the answer to the previous ping.
     pub every: Duration,
-    /// Time to wait for answers after the last ping.
+    /// Time to wait for answers after the last ping is sent.
     pub timeout: Duration,
 }
 
-/// Usage in bytes of a node's disk: the volume of its data directory, or the limit of the directory.
+/// Disk usage of a node in bytes. The disk is the volume of the data directory, or the limited data directory itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUse {
     pub size: u64,
     pub used: u64,
-    /// Bytes that the node may still write.
+    /// Number of bytes that the node may still write.
     pub free: u64,
 }
 
-/// Space that a fault takes from a node's disk.
+/// Ballast: a file that a fault creates to take space from the disk of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballast {
-    /// Name of the file in the data directory, which an agent can find.
+    /// Name of the ballast file in the data directory. An agent can find a visible file by this name.
     pub name: String,
     pub bytes: u64,
-    /// True for a file without a name, which cannot be found: its space is freed when the process that holds it ends.
+    /// True for a hidden ballast file, which a plain `ls` of the data directory does not show.
     pub hidden: bool,
 }
 
-/// Effect of the disk layer under a node's data directory.
+/// Effect of the disk layer, a FUSE file system, under the data directory of a node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DiskFault {
-    /// Delay of each read. The next two fields are the delays of each write and of each sync.
+    /// Delay that is added to each read operation.
     pub read_delay: Duration,
     pub write_delay: Duration,
     pub sync_delay: Duration,
-    /// Share of the named operations that fail, 0 to 1.
+    /// Share of the operations in `operations` that fail, from 0 to 1.
     pub error: f64,
     pub errno: DiskErrno,
     pub operations: Vec<DiskOperation>,
@@ -264,7 +265,7 @@ pub enum DiskOperation {
     Open,
 }
 
-/// Counters of the disk layer since the node was created.
+/// Counters of the disk layer of a node since the creation of the node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskCounters {
     pub reads: u64,
@@ -272,60 +273,60 @@ pub struct DiskCounters {
     pub syncs: u64,
     pub delayed: u64,
     pub failed: u64,
-    /// Number of bytes that were written but not synced, and that losses of unsynced writes have removed.
+    /// Total number of written but unsynced bytes that `lose_unsynced` has removed.
     pub lost: u64,
 }
 
-/// Clock of a node: `offset` from the real clock, and its speed since it was set (1 = real time).
+/// Clock of a node: an offset from the real clock, and a rate since the clock was set (1 is real time).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NodeClock {
-    /// Offset in microseconds.
+    /// Offset from the real clock in microseconds.
     pub offset_us: i64,
     pub rate: f64,
 }
 
-/// Clock of a node, as its processes read it.
+/// Reading of the clock of a node, as the processes of the node see it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClockReading {
-    /// Offset that a process of the node sees now, from the real clock, in microseconds.
+    /// Current offset of the clock that a process of the node sees, from the real clock, in microseconds.
     pub offset_us: i64,
-    /// Number of clock reads of the node's processes since the clock was set.
+    /// Number of times that processes of the node have read the clock since it was set.
     pub reads: u64,
 }
 
-/// Load that a fault adds within the resource limits of a node.
+/// CPU and memory load that a fault adds within the resource limits of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stress {
-    /// Number of busy processors, each for `percent` (0 to 100) of the time. If a node has no limits of its own, the node stands still for
-    /// `percent` of the time instead.
+    /// Number of busy CPUs. Each is busy for the share `percent` (0 to 100) of the time. If a node has no resource limits, the node is
+    /// stopped for `percent` of the time instead.
     pub cores: f64,
     pub percent: f64,
-    /// Bytes of memory held.
+    /// Amount of memory that the load occupies, in bytes.
     pub memory: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct StressReading {
-    /// True if the load exists and runs.
+    /// True if the load is present and active.
     pub running: bool,
-    /// Processor time used so far (or the time for which the node stood still).
+    /// CPU time that the load has used so far, or the time for which the node was stopped.
     pub used: Duration,
     pub memory: u64,
 }
 
-/// Time that a short piece of work took within a node's resource limits.
+/// Time that a short piece of work took within the resource limits of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worked {
     pub cpu: Duration,
     pub wall: Duration,
 }
 
-/// Changes of a node's definition, relative to its cluster file. They apply from the next start of the node.
+/// Changes of the definition of a node, relative to the cluster file. They apply from the next start of the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redefinition {
-    /// Variables that replace those of the file; `None` = removed.
+    /// Environment variables that replace the variables of the cluster file; a `None` value removes the variable.
     pub env: IndexMap<String, Option<String>>,
-    /// Arguments that replace those of the file (after the command).
+    /// Arguments that replace the arguments after the command in the cluster file; `None` for no change.
     pub args: Option<Vec<String>>,
 }
 
@@ -333,11 +334,11 @@ fn not_here<T>(node: &str, what: &str) -> Result<T, ClusterError> {
     Err(ClusterError::Conflict { node: node.into(), problem: format!("{what} here") })
 }
 
-/// Control of the effects of faults. Faults that a backend does not support are refused earlier; the defaults here are a safety net.
+/// Control of the effects of faults on a cluster. Faults that a backend does not support are refused when files are checked. The default
+/// methods return an error as a safety net.
 #[async_trait]
 pub trait FaultControl: Send + Sync {
-    /// Puts exactly these paths in force, in place of those before; no paths = all links are healed. Every random choice about packets
-    /// comes from `seed`.
+    /// Replaces all active paths by `paths`; an empty list heals all links. All random choices about packets are derived from `seed`.
     async fn set_links(&self, paths: &[LinkPath], seed: u64) -> Result<(), ClusterError> {
         let _ = seed;
         match paths.first() {
@@ -346,24 +347,24 @@ pub trait FaultControl: Send + Sync {
         }
     }
 
-    /// Reads back the paths in force.
+    /// Reads back the active paths.
     async fn links(&self) -> Result<Vec<LinkState>, ClusterError> {
         Ok(Vec::new())
     }
 
-    /// Connects to the first port of `to` on the same route as `from`: returns the time until the connection was made, or the failure in
-    /// words.
+    /// Connects to the first port of `to` on the same route as `from`. Returns the time until the connection was established, or a
+    /// description of the failure.
     async fn reaches(&self, from: &str, to: &str, timeout: Duration) -> Result<Duration, String> {
         Err(format!("{from} cannot be made to dial {to} within {timeout:?} here"))
     }
 
-    /// Measures round trips between two nodes. With `port`, the pings are treated like connections to this port of `to`.
+    /// Measures round trips between two nodes. If `port` is given, the pings are treated like connections to this port of `to`.
     async fn ping(&self, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
         let _ = how;
         Err(format!("{from} cannot be made to ping {to} {} here", port.unwrap_or_default()))
     }
 
-    /// Measures the bytes per second that arrive at `to` when `from` sends as fast as possible for `during`.
+    /// Measures the bytes per second that arrive at `to` if `from` sends as fast as possible for the time `during`.
     async fn throughput(&self, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
         let _ = during;
         Err(format!("{from} cannot be made to send to {to} {} here", port.unwrap_or_default()))
@@ -373,26 +374,27 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no disk of its own")
     }
 
-    /// Takes this much of the node's disk, in place of the previous ballast of that name; zero bytes = the space is freed. Returns the
-    /// resulting size of the ballast, which is smaller than requested if the disk is full.
+    /// Replaces the ballast of the given name on the disk of the node; a size of zero bytes frees the space. Returns the resulting size of
+    /// the ballast, which is smaller than requested if the disk is full.
     async fn fill(&self, node: &str, ballast: &Ballast) -> Result<u64, ClusterError> {
         let _ = ballast;
         not_here(node, "has no disk of its own")
     }
 
-    /// Returns the present size of the ballast of that name: 0 if it was removed by something else.
+    /// Returns the current size of the ballast `name` in bytes; 0 if the ballast was removed.
     async fn ballast(&self, node: &str, name: &str) -> Result<u64, ClusterError> {
         let _ = name;
         not_here(node, "has no disk of its own")
     }
 
-    /// Sets the state of the disk layer under the node's data; `None` = all operations pass through.
+    /// Sets the fault of the disk layer under the data of the node; `None` lets all operations pass.
     async fn set_disk(&self, node: &str, fault: Option<&DiskFault>) -> Result<(), ClusterError> {
         let _ = fault;
         not_here(node, "has no layer under its data")
     }
 
-    /// Removes all data that was written and not synced. The node's processes must be dead. Returns the number of removed bytes.
+    /// Removes all data that the node has written and not synced. The processes of the node must have ended. Returns the number of removed
+    /// bytes.
     async fn lose_unsynced(&self, node: &str) -> Result<u64, ClusterError> {
         not_here(node, "has no layer under its data")
     }
@@ -401,7 +403,7 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no layer under its data")
     }
 
-    /// Writes and syncs a small file beside the node's data. Returns the duration, or the failure in words.
+    /// Writes and syncs a small file on the disk with the data of the node. Returns the duration, or a description of the failure.
     async fn write_through(&self, node: &str) -> Result<Duration, String> {
         Err(format!("{node} has no layer under its data here"))
     }
@@ -415,7 +417,7 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no clock of its own")
     }
 
-    /// Sets the load; `None` = the load ends.
+    /// Sets the load on the node; `None` ends the load.
     async fn set_stress(&self, node: &str, stress: Option<Stress>) -> Result<(), ClusterError> {
         let _ = stress;
         not_here(node, "has no limits to be kept busy in")
@@ -425,12 +427,12 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no limits to be kept busy in")
     }
 
-    /// Measures some milliseconds of work within the node's limits.
+    /// Measures the duration of a few milliseconds of work within the resource limits of the node.
     async fn work(&self, node: &str) -> Result<Worked, ClusterError> {
         not_here(node, "has no limits to work in")
     }
 
-    /// Reads a file below the node's directory.
+    /// Reads the file `name` below the directory of the node.
     async fn read_file(&self, node: &str, name: &str) -> Result<Vec<u8>, ClusterError> {
         let _ = name;
         not_here(node, "has no files that can be read")
@@ -441,14 +443,14 @@ pub trait FaultControl: Send + Sync {
         not_here(node, "has no files that can be written")
     }
 
-    /// Changes the definition of a node; `None` = as in its file. Takes effect at the next start of the node.
+    /// Changes the definition of a node; `None` restores the definition of the cluster file. Takes effect at the next start of the node.
     async fn redefine(&self, node: &str, definition: Option<&Redefinition>) -> Result<(), ClusterError> {
         let _ = definition;
         not_here(node, "cannot be defined anew")
     }
 
-    /// Returns the arguments (after the command) and the environment with which the node is started. They come from the cluster file and
-    /// its changes.
+    /// Returns the arguments after the command, and the environment, of the next start of the node. They come from the cluster file and the
+    /// changes of the definition.
     async fn definition(&self, node: &str) -> Result<(Vec<String>, IndexMap<String, String>), ClusterError> {
         not_here(node, "cannot be looked into")
     }

@@ -1,4 +1,5 @@
-//! Clusters: one trait, with one implementation per backend. `local` = real processes on loopback, `docker` = containers.
+//! Clusters: the trait [`Cluster`] with one implementation per backend. The backend `local` runs processes on loopback addresses, and
+//! `docker` runs containers.
 
 pub mod backend;
 pub mod delay_sampler;
@@ -20,7 +21,7 @@ use chaosrun_event::{Actor, NodeState};
 pub use chaosrun_expr::topology::{PlacedNode, PortAddress, Topology};
 pub use fault_control::{CutMode, Distribution, FaultControl, LinkCounters, LinkPath, LinkState, Pinging, Pings, Shape};
 
-/// Change of a node's state. Backends report it at once (pidfd, engine event), without polling.
+/// Change of the state of a node. Backends report a change immediately (by a pidfd or an engine event), without polling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeChange {
     pub node: String,
@@ -33,9 +34,9 @@ pub struct NodeStatus {
     pub node: String,
     pub state: NodeState,
     pub pid: Option<u32>,
-    /// Number of starts so far.
+    /// Number of starts of the node so far.
     pub starts: u32,
-    /// Time since the node entered this state.
+    /// Time since the node entered its current state.
     pub since: Duration,
 }
 
@@ -43,7 +44,7 @@ pub struct NodeStatus {
 pub enum ClusterError {
     #[error("no such node `{0}`")]
     NoSuchNode(String),
-    /// Refusal like that of a Docker Engine: starting a running node is permitted, pausing a stopped one is not.
+    /// Refused order, with the rules of a Docker Engine. For example, a running node may be started, but a stopped node cannot be paused.
     #[error("node `{node}` {problem}")]
     Conflict { node: String, problem: String },
     #[error("node `{node}` was not ready within {within:?}: {last}")]
@@ -56,77 +57,77 @@ pub enum ClusterError {
     Io { what: String, source: std::io::Error },
     #[error("the supervisor is gone: {0}")]
     Supervisor(String),
-    /// The engine refused the request, or does not answer.
+    /// The engine refused the request or did not answer. The text is the message.
     #[error("the engine: {0}")]
     Engine(String),
 }
 
-/// Command in a node, or shell of the agent outside the nodes.
+/// Request to run a command in a node, or the shell of the agent outside the nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExecRequest {
     pub command: Vec<String>,
     pub env: IndexMap<String, String>,
     pub dir: PathBuf,
     pub stdin: Option<Vec<u8>>,
-    /// Gives the process a piped stdin that stays open (interactive exec).
+    /// True if the process gets a piped stdin that stays open (interactive exec).
     pub interactive: bool,
-    /// Gives the process a pseudo-terminal of this size: all output is then sent on stdout.
+    /// Size of the pseudo-terminal of the process. All output on a terminal arrives on stdout. `None` means no terminal.
     pub terminal: Option<Terminal>,
 }
 
-/// Size of a terminal, in characters.
+/// Size of a terminal in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminal {
     pub rows: u16,
     pub columns: u16,
 }
 
-/// Function that changes the size of a command's terminal.
+/// Function that changes the size of the terminal of a command.
 pub type Resizer = Box<dyn Fn(Terminal) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Present resource usage of a node.
+/// Current resource usage of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeUsage {
-    /// Processor time of all its processes since they started.
+    /// CPU time of all processes of the node since they started.
     pub cpu: Duration,
-    /// Memory in use, in bytes.
+    /// Memory that the node uses, in bytes.
     pub memory: u64,
     pub memory_limit: Option<u64>,
     pub processes: u32,
-    /// Bytes received and sent since the node was created, if the backend can measure them.
+    /// Numbers of bytes received and sent since the node was created; `None` if the backend cannot measure them.
     pub network: Option<(u64, u64)>,
 }
 
-/// Process of a node, for `top`.
+/// Process of a node, as `docker top` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessInfo {
     pub pid: u32,
     pub parent: u32,
     pub user: String,
-    /// Processor time so far.
+    /// CPU time of the process so far.
     pub cpu: Duration,
     pub elapsed: Duration,
     pub command: String,
 }
 
-/// Specification of an agent's workspace.
+/// Specification of the workspace of an agent.
 #[derive(Debug, Clone, Default)]
 pub struct WorkspaceSpec {
-    /// Socket on which the docker proxy listens, on this machine.
+    /// Path of the socket, on this machine, on which the docker proxy listens.
     pub engine: PathBuf,
-    /// True if the workspace must be a sandbox. If false, it may still be one.
+    /// True if the workspace must be a sandbox. If false, the backend decides.
     pub sandbox: bool,
-    /// Services beside the nodes.
+    /// Services of the runner that the agent may use in addition to the nodes.
     pub services: Vec<Service>,
-    /// Read-only files, by their paths below [`Workspace::files`].
+    /// Read-only files for the agent: content by path below [`Workspace::files`].
     pub files: IndexMap<String, String>,
 }
 
-/// Service that the runner offers to an agent at an address of the agent's own loopback.
+/// Service that the runner offers to an agent at an address on the loopback of the agent.
 #[derive(Clone)]
 pub struct Service {
     pub address: SocketAddr,
-    /// Serves one connection to its end.
+    /// Function that serves one connection until it ends.
     pub serve: Arc<dyn Fn(tokio::net::UnixStream) -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
@@ -136,38 +137,40 @@ impl std::fmt::Debug for Service {
     }
 }
 
-/// Workspace of an agent: the information that its shell needs.
+/// Workspace of an agent: the data with which the shell of the agent is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
-    /// Process that hosts the shell, for [`Cluster::spawn`]: `node seat` of this program (`crates/node/src/shell_host/`).
+    /// Command of the shell host, for [`Cluster::spawn`]: `node seat` of this program (`crates/node/src/shell_host/`). The shell host runs
+    /// the shell.
     pub shell_host: ExecRequest,
-    /// True if the agent can reach nothing but the trial.
+    /// True if the agent can reach only the trial.
     pub sandbox: bool,
-    /// Path of this program, as the shell sees it.
+    /// Path of this program, as the shell of the agent sees it.
     pub program: PathBuf,
-    /// Folder of the provided files, as the shell sees it.
+    /// Path of the folder with the provided files, as the shell of the agent sees it.
     pub files: PathBuf,
 }
 
-/// Function that kills a command and all its descendants at the call; the future resolves when no process is left.
+/// Function that kills a command and all its descendants immediately. The returned future resolves when no process is left.
 pub type Killer = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Running command: a process group of its own, killed as a whole.
+/// Running command with its own process group, which is killed as a whole.
 pub struct Running {
     pub pid: u32,
     pub stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
     pub stderr: Box<dyn AsyncRead + Send + Unpin>,
-    /// Exit code, sent when the process has been reaped. The code is 128 + signal if a signal ended the process.
+    /// Channel for the exit code, sent when the process has been reaped. The code is 128 plus the signal number if a signal ended the
+    /// process.
     pub exit: tokio::sync::oneshot::Receiver<i32>,
-    /// See [`Running::kill`].
+    /// Function that kills the command; called by [`Running::kill`].
     pub killer: Killer,
-    /// Present only with a terminal.
+    /// Function that changes the size of the terminal; `None` without a terminal.
     pub resize: Option<Resizer>,
 }
 
 impl Running {
-    /// Sends SIGKILL to the whole group and to all its descendants.
+    /// Sends SIGKILL to the whole process group and to all descendants of the command.
     pub fn kill(&self) {
         drop((self.killer)());
     }
@@ -184,30 +187,31 @@ impl std::fmt::Debug for Running {
 pub trait Cluster: FaultControl {
     fn topology(&self) -> &Topology;
 
-    /// Returns the present state of every node. Cheap.
+    /// Returns the current state of every node. Cheap.
     fn status(&self) -> Vec<NodeStatus>;
 
-    /// Subscribes to every change from now on.
+    /// Subscribes to all future state changes of nodes.
     fn changes(&self) -> broadcast::Receiver<NodeChange>;
 
-    /// Starts all nodes, role after role in the order given by `after`, and waits until each node is ready.
+    /// Starts all nodes, role after role in the order that `after` declares, and waits until each node is ready.
     async fn up(&self) -> Result<(), ClusterError>;
 
-    /// Sends one readiness probe to the node, on its real port (a TCP connect to its first port if it declares none). Returns the time
-    /// until a good answer, or the failure in words (`refused the connection`, `gave no answer in 150 ms`).
+    /// Sends one readiness probe to the real port of the node. A node without a declared probe gets a TCP connect to its first port.
+    /// Returns the time until a good answer, or a description of the failure (`refused the connection`, `gave no answer in 150 ms`).
     async fn answers(&self, node: &str, timeout: Duration) -> Result<Duration, String>;
 
     async fn start(&self, node: &str, by: Actor) -> Result<(), ClusterError>;
-    /// Sends SIGTERM, and SIGKILL after `grace`.
+    /// Sends SIGTERM to the node, and SIGKILL if the node still runs after `grace`.
     async fn stop(&self, node: &str, grace: Duration, by: Actor) -> Result<(), ClusterError>;
-    /// Restarts a node. A paused node is resumed, like a Docker Engine does.
+    /// Restarts a node. A paused node is resumed first, as in a Docker Engine.
     async fn restart(&self, node: &str, grace: Duration, by: Actor) -> Result<(), ClusterError>;
-    /// Sends a signal; `signal` is a number of signal(7).
+    /// Sends a signal to the node. `signal` is a signal number of signal(7).
     async fn kill(&self, node: &str, signal: i32, by: Actor) -> Result<(), ClusterError>;
     async fn pause(&self, node: &str, by: Actor) -> Result<(), ClusterError>;
     async fn unpause(&self, node: &str, by: Actor) -> Result<(), ClusterError>;
 
-    /// Runs a command in the node's directory (unless `exec` names another) and environment. The command dies with the node.
+    /// Runs a command in the environment of the node, and in its directory unless `exec` names another directory. The command dies with the
+    /// node.
     async fn exec(&self, node: &str, exec: ExecRequest) -> Result<Running, ClusterError>;
 
     /// Opens the workspace of an agent. Must be called before the first [`Cluster::spawn`].
@@ -216,31 +220,32 @@ pub trait Cluster: FaultControl {
         Err(ClusterError::Io { what, source: std::io::ErrorKind::Unsupported.into() })
     }
 
-    /// Ends all processes that an agent has started, including those that the killers of its commands do not reach. Returns when no process
-    /// is left.
+    /// Ends all processes that an agent has started, including processes that the killers of the commands miss. Returns when no process is
+    /// left.
     async fn close_workspace(&self) {}
 
-    /// Returns the node's present resource usage.
+    /// Returns the current resource usage of the node.
     async fn usage(&self, node: &str) -> Result<NodeUsage, ClusterError> {
         Err(ClusterError::Conflict { node: node.into(), problem: "cannot be measured here".into() })
     }
 
-    /// Returns the node's processes, oldest first.
+    /// Returns the processes of the node, oldest first.
     async fn processes(&self, node: &str) -> Result<Vec<ProcessInfo>, ClusterError> {
         Err(ClusterError::Conflict { node: node.into(), problem: "cannot be looked into here".into() })
     }
 
-    /// Runs a command outside the nodes: the agent's shell. Its environment contains PATH, LANG and the variables of `exec`.
+    /// Runs a command outside the nodes, such as the shell of the agent. The environment contains PATH, LANG and the variables of `exec`.
     async fn spawn(&self, exec: ExecRequest) -> Result<Running, ClusterError>;
 
-    /// Runs a workload's driver like [`Cluster::spawn`], except that link faults between the workload and a node affect it.
+    /// Runs the driver program of a workload like [`Cluster::spawn`]. In contrast to `spawn`, link faults between the workload and a node
+    /// affect the driver.
     async fn spawn_driver(&self, exec: ExecRequest) -> Result<Running, ClusterError> {
         self.spawn(exec).await
     }
 
-    /// Returns the path of the growing file with all output of the node (stdout and stderr).
+    /// Returns the path of the file to which all output of the node (stdout and stderr) is appended.
     fn log_file(&self, node: &str) -> Option<PathBuf>;
 
-    /// Ends all nodes and commands, in parallel. Safe to call again.
+    /// Ends all nodes and commands in parallel. May be called repeatedly.
     async fn down(&self) -> Result<(), ClusterError>;
 }

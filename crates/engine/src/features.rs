@@ -1,4 +1,4 @@
-//! Kernel features that faults need. Features that require privileges are tried in a container. Other features are read from the system.
+//! Kernel features that faults need. Features that require privileges are tested in a container. Other features are read from the system.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,10 +12,11 @@ use chaosrun_backend_docker::error::EngineError;
 use chaosrun_backend_docker::once;
 use chaosrun_fault::Feature;
 
-/// Result by feature: the proof of the feature, or the reason why it is missing.
+/// Proof of each feature, or the reason why the feature is missing.
 pub type FeatureProof = BTreeMap<Feature, Result<String, String>>;
 
-/// Script that tries all changes to the network of a container. It prints one line per feature: the name, then `ok` or the error message.
+/// Shell script that tries all changes to the network of a container. The script prints one line per feature: the name, then `ok` or the
+/// error message.
 const SCRIPT: &str = r#"
 try() {
     name=$1; shift
@@ -30,10 +31,10 @@ queue() { perl -e "$bind" && iptables -A OUTPUT -d 192.0.2.1 -j NFQUEUE --queue-
 try nfqueue queue
 "#;
 
-/// Tries the network features in a container of `image`. The image must contain the tools.
+/// Tests the network features in a container of `image`. The image must contain the required tools.
 ///
 /// # Errors
-/// Fails if no container can be created.
+/// Returns an error if no container can be created.
 pub async fn tried(engine: &Engine, image: &str) -> Result<FeatureProof, EngineError> {
     Ok(parse(&once::run(engine, image, SCRIPT).await?))
 }
@@ -53,8 +54,8 @@ fn parse(output: &str) -> FeatureProof {
     found
 }
 
-/// Reads the same features from the kernel's own information. A module that is not loaded yet counts as present, because the kernel loads
-/// modules on demand.
+/// Reads the network features from the information of the kernel about itself. A module that is not loaded counts as present, because the
+/// kernel loads modules on demand.
 #[must_use]
 pub fn read() -> FeatureProof {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -75,7 +76,7 @@ fn by_module(module: &str, known: &str) -> Result<String, String> {
     }
 }
 
-/// Tries the features of this machine's kernel that need no network.
+/// Tests the kernel features of this machine that do not concern the network.
 pub async fn here() -> FeatureProof {
     let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let fuse =
@@ -83,11 +84,11 @@ pub async fn here() -> FeatureProof {
     FeatureProof::from([(Feature::Fuse, fuse), (Feature::UserNamespaces, namespaces().await)])
 }
 
-/// Checks that file systems made by a program of this machine can be mounted into containers of the engine. `fuse` is the result of
-/// [`Feature::Fuse`] on this machine.
+/// Checks that FUSE file systems of this machine can be mounted into containers of the engine. `fuse` is the result of [`Feature::Fuse`] on
+/// this machine.
 ///
 /// # Errors
-/// Returns the reason why this is impossible, and how to fix it.
+/// Returns the reason why such mounts are impossible, and the remedy.
 pub fn shared(engine: Option<&EngineFacts>, fuse: Option<&Result<String, String>>) -> Result<String, String> {
     shared_by(nix::unistd::geteuid().is_root(), engine, fuse)
 }
@@ -109,7 +110,7 @@ fn shared_by(root: bool, engine: Option<&EngineFacts>, fuse: Option<&Result<Stri
     }
 }
 
-/// Checks that a program may mount a file system of its own. Checks the device and the permission, without a mount.
+/// Checks that this program may mount a FUSE file system. Checks the device and the permission, without a mount.
 fn mountable() -> Result<String, String> {
     fs::File::options().read(true).write(true).open("/dev/fuse").map_err(|error| format!("/dev/fuse: {error}"))?;
     let helper = || env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("fusermount3").is_file());
@@ -123,14 +124,16 @@ fn mountable() -> Result<String, String> {
     }
 }
 
-/// Returns true if processes with this set of capabilities may mount. Root in a container usually may not.
+/// Returns true if processes with the capability set `set` may mount file systems. `status` is the content of `/proc/PID/status`. Root in a
+/// container usually may not mount.
 fn may_mount(status: &str, set: &str) -> bool {
     const SYS_ADMIN: u64 = 1 << 21;
     let bits = status.lines().find_map(|line| line.strip_prefix(set)).and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
     bits.is_some_and(|bits| bits & SYS_ADMIN != 0)
 }
 
-/// Tries a sandbox like that of an agent. If the program for the sandbox is missing, checks only the limit of the kernel.
+/// Tests if a sandbox like the sandbox of an agent can be created. If the sandbox program is missing, checks only the kernel limit of user
+/// namespaces.
 async fn namespaces() -> Result<String, String> {
     let mut command = tokio::process::Command::new("bwrap");
     command.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"]);

@@ -1,4 +1,4 @@
-//! Trial engine: injects faults, runs trials and schedules them.
+//! Engine of trials: injects faults, runs trials and schedules them.
 
 pub mod chaos;
 pub mod features;

@@ -1,4 +1,4 @@
-//! Support of faults by backends, derived from the needs of the faults and the features of the machine. The functions are pure.
+//! Support of faults by backends, computed without IO from the requirements of the faults and the features of the machine.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use serde::Serialize;
 use chaosrun_fault::{FaultDescription, Feature};
 use chaosrun_scenario::model::Backend;
 
-/// Features of a machine that were checked. A missing feature has a reason.
+/// Checked features of a machine, each with the reason if it is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// Unusable backends by name, with the reason.
+    /// Reason why a backend is unusable, by name of the backend.
     pub unusable: BTreeMap<&'static str, String>,
     pub features: BTreeMap<Feature, Result<String, String>>,
 }
 
-/// Level of support of a fault.
+/// Level of support of a fault on a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Support {
     Yes {
         how: String,
     },
-    /// Supported by another mechanism than the preferred one, with the reason.
+    /// The fault is supported by a mechanism other than the preferred one, for the given reason.
     Fallback {
         how: String,
         why: String,
@@ -33,16 +33,16 @@ pub enum Support {
     },
 }
 
-/// Row of the table of support: one fault on all backends.
+/// Row of the support table: the support of one fault on all backends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FaultSupport {
     pub fault: String,
-    /// Support by the name of each backend.
+    /// Support level of the fault, by name of the backend.
     #[serde(flatten)]
     pub on: IndexMap<&'static str, Support>,
 }
 
-/// Returns the table of support, with one row per fault.
+/// Returns the support table, with one row per fault.
 #[must_use]
 pub fn table(kinds: &[&FaultDescription], abilities: &Abilities) -> Vec<FaultSupport> {
     let row = |kind: &&FaultDescription| FaultSupport {
@@ -52,7 +52,7 @@ pub fn table(kinds: &[&FaultDescription], abilities: &Abilities) -> Vec<FaultSup
     kinds.iter().map(row).collect()
 }
 
-/// Returns the support of a fault on a backend.
+/// Returns the support level of a fault on a backend.
 #[must_use]
 pub fn support(kind: &FaultDescription, backend: Backend, abilities: &Abilities) -> Support {
     if let Some(why) = abilities.unusable.get(backend.as_str()) {

@@ -1,5 +1,5 @@
-//! Combined effects of all faults of a trial. The cluster always gets the complete state, so that faults on one link, disk or clock
-//! do not undo each other.
+//! Combined effects of all faults of a trial. Every change passes the complete state to the cluster, so that faults on one link, disk or
+//! clock do not undo each other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use chaosrun_cluster::{Cluster, ClusterError};
 
 type ByFault<T> = IndexMap<String, T>;
 
-/// Active effects: one object per trial, or per kept cluster. Cheap to clone.
+/// Active effects of all faults on a cluster. One value exists per trial, or per kept cluster. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct ActiveEffects(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     links: watch::Sender<ByFault<Vec<LinkPath>>>,
-    /// Lock held from a change until the cluster has applied it, so that an older state never overwrites a newer one.
+    /// Lock held from a change until the cluster has applied the change, so that an older state never overwrites a newer one.
     turn: Mutex<()>,
     nodes: std::sync::Mutex<BTreeMap<String, OfNode>>,
-    /// Number of changes of nodes, as a notification.
+    /// Number of changes of the effects on nodes. Each new value notifies the waiting tasks.
     changed: watch::Sender<u64>,
 }
 
@@ -42,10 +42,10 @@ fn put<T>(faults: &mut ByFault<T>, id: &str, state: Option<T>) {
 }
 
 impl ActiveEffects {
-    /// Activates the paths of a fault; an empty list ends its effect.
+    /// Activates the paths of the fault `id`; an empty list ends its effect on links.
     ///
     /// # Errors
-    /// The cluster cannot be changed; the same holds for the methods below.
+    /// Returns an error if the cluster cannot apply the change. The methods below return errors for the same reason.
     pub async fn links(&self, cluster: &dyn Cluster, seed: u64, id: &str, paths: &[LinkPath]) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         self.0.links.send_modify(|faults| put(faults, id, (!paths.is_empty()).then(|| paths.to_vec())));
@@ -53,18 +53,18 @@ impl ActiveEffects {
         cluster.set_links(&all, seed).await
     }
 
-    /// Returns the active paths on all links.
+    /// Returns the active paths of all faults, on all links.
     #[must_use]
     pub fn paths(&self) -> Vec<LinkPath> {
         computed(self.0.links.borrow().values().flatten())
     }
 
-    /// Waits until the fault has no effect on links. Returns false if no change can follow.
+    /// Waits until the fault `id` has no effect on links. Returns false if the effects can no longer change.
     pub async fn lifted(&self, id: &str) -> bool {
         self.0.links.subscribe().wait_for(|faults| !faults.contains_key(id)).await.is_ok()
     }
 
-    /// Sets the effect of a fault on the clock of a node. `None` ends the effect.
+    /// Sets the effect of the fault `id` on the clock of a node; `None` ends the effect.
     pub async fn clock(&self, cluster: &dyn Cluster, node: &str, id: &str, clock: Option<NodeClock>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let both =
@@ -78,7 +78,7 @@ impl ActiveEffects {
         done
     }
 
-    /// Sets the effect of a fault on the disk of a node. `None` ends the effect.
+    /// Sets the effect of the fault `id` on the disk of a node; `None` ends the effect.
     pub async fn disk(&self, cluster: &dyn Cluster, node: &str, id: &str, fault: Option<DiskFault>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let all = self.of(node, |state| {
@@ -90,7 +90,7 @@ impl ActiveEffects {
         done
     }
 
-    /// Sets the load of a fault within the limits of a node. `None` ends the load.
+    /// Sets the load that the fault `id` adds within the resource limits of a node; `None` ends the load.
     pub async fn stress(&self, cluster: &dyn Cluster, node: &str, id: &str, stress: Option<Stress>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let all = self.of(node, |state| {
@@ -106,7 +106,7 @@ impl ActiveEffects {
         done
     }
 
-    /// Sets the change of a fault to the definition of a node. `None` ends the change.
+    /// Sets the change that the fault `id` makes to the definition of a node; `None` ends the change.
     pub async fn define(&self, cluster: &dyn Cluster, node: &str, id: &str, definition: Option<Redefinition>) -> Result<(), ClusterError> {
         let _turn = self.0.turn.lock().await;
         let all = self.of(node, |state| {
@@ -122,7 +122,8 @@ impl ActiveEffects {
         done
     }
 
-    /// Waits until the fault has no effect on the node's disk, clock, limits or definition. Returns false if no change can follow.
+    /// Waits until the fault `id` has no effect on the disk, clock, load or definition of the node. Returns false if the effects can no
+    /// longer change.
     pub async fn left(&self, node: &str, id: &str) -> bool {
         let mut changed = self.0.changed.subscribe();
         loop {
@@ -141,7 +142,7 @@ impl ActiveEffects {
         }
     }
 
-    /// Returns true if the fault has an effect on the clock or the limits of the node now.
+    /// Returns true if the fault `id` currently has an effect on the clock or the load of the node.
     #[must_use]
     pub fn is_on(&self, node: &str, id: &str) -> bool {
         self.of(node, |state| state.stress.contains_key(id) || state.clock.contains_key(id))
@@ -152,13 +153,13 @@ impl ActiveEffects {
         change(nodes.entry(node.to_owned()).or_default())
     }
 
-    /// Removes all effects on links at the end of a trial, while its cluster still runs. Errors are ignored.
+    /// Removes all effects on links at the end of a trial, while the cluster still runs. Errors are ignored.
     pub async fn mend(&self, cluster: &dyn Cluster) {
         let _turn = self.0.turn.lock().await;
         if self.0.links.send_replace(ByFault::default()).is_empty() {
             return;
         }
-        // Effects that cannot be removed now end with the cluster, or with their lease.
+        // Effects that cannot be removed now end with the cluster, or when their lease ends.
         let _ = cluster.set_links(&[], 0).await;
     }
 }
@@ -177,10 +178,11 @@ fn both_disks(one: DiskFault, other: &DiskFault) -> DiskFault {
     }
 }
 
-/// Sender, receiver and port.
+/// Identity of a path: sender, receiver and port.
 type Name<'a> = (&'a str, &'a str, Option<&'a str>);
 
-/// Returns one path per direction, and one more per port that a fault names. Effects on the whole link also apply to its ports.
+/// Combines the paths of all faults. Returns one path per direction, and one more path per port that a fault names. Effects on a whole link
+/// also apply to its ports.
 pub(crate) fn computed<'a>(paths: impl Iterator<Item = &'a LinkPath>) -> Vec<LinkPath> {
     let paths: Vec<&LinkPath> = paths.filter(|path| path.from != path.to).collect();
     let mut named: BTreeMap<Name, (Option<CutMode>, Shape)> = BTreeMap::new();

@@ -12,7 +12,7 @@ use chaosrun_cluster::fault_control::{ClockReading, NodeClock};
 pub(super) const PRELOADED: &[Way] =
     &[Way::plain("library of chaosrun (`LD_PRELOAD`); statically linked programs and Go programs are refused")];
 
-/// Injection of `clock_skew` and `clock_rate`.
+/// Injection of `clock_skew` and `clock_rate`, which change the clocks of nodes.
 pub(super) struct Clocked {
     clock: NodeClock,
     before: OnceLock<(ClockReading, Instant)>,
@@ -23,10 +23,8 @@ impl Clocked {
         Self { clock: NodeClock { offset_us, rate }, before: OnceLock::new() }
     }
 
-    /// Reads the clock of the first target. Returns three values:
-    /// * the reading;
-    /// * the measured change of the offset since before the injection, in microseconds;
-    /// * the requested change, in microseconds.
+    /// Reads the clock of the first target. Returns the reading, then the measured change of the offset since before the injection, then
+    /// the requested change. Both changes are in microseconds.
     async fn look(&self, context: &FaultContext) -> Result<(ClockReading, f64, f64), String> {
         let now = context.cluster.clock(context.first()).await.map_err(|error| error.to_string())?;
         let since = context.began.elapsed().as_secs_f64() * 1e6;
@@ -53,7 +51,7 @@ impl Injection for Clocked {
         self.felt(context).await
     }
 
-    /// Checks that the node's own processes have read the clock since the injection.
+    /// Checks that the processes of the node have read the clock since the injection.
     async fn hit(&self, context: &FaultContext) -> Option<FaultFinding> {
         let deadline = Instant::now() + FELT_WITHIN;
         loop {
@@ -70,17 +68,17 @@ impl Injection for Clocked {
         }
     }
 
-    /// Checks that a process in the node's namespace sees the change.
+    /// Checks that a process in the environment of the node sees the change of the clock.
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
         let deadline = Instant::now() + FELT_WITHIN;
         loop {
             let look = self.look(context).await;
-            // A skew below the accuracy of this measurement counts as felt without a measured effect.
+            // A skew below the accuracy of this measurement counts as felt, although no effect was measured.
             let small = look.is_ok() && self.clock.offset_us.unsigned_abs() < 40_000 && (self.clock.rate - 1.0).abs() < f64::EPSILON;
             let found = match look {
                 Err(error) => FaultFinding::no(error),
                 Ok((_, seen, asked)) => {
-                    // A measurement takes time itself, and the effect of a rate shows only after a while.
+                    // The measurement takes time itself, and the effect of a changed rate is measurable only after a while.
                     let ok = (seen - asked).abs() <= asked.abs() * 0.1 + 20_000.0 && asked.abs() >= 40_000.0;
                     let detail = format!("the clock of {} is off by {:.1} ms (asked {:.1} ms)", context.first(), seen / 1e3, asked / 1e3);
                     FaultFinding::new(ok, detail).with("offset_ms", seen / 1e3).with("asked_ms", asked / 1e3)

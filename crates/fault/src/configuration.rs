@@ -1,4 +1,4 @@
-//! Faults of the configuration that a node reads when it starts.
+//! Faults of the configuration that a node reads at its start.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use chaosrun_expr::Template;
 pub(super) const RESTARTED: &[Way] = &[Way::plain("node restarted with the change")];
 pub(super) const RECREATED: &[Way] = &[Way::plain("container created again with the change")];
 
-/// Time between SIGTERM and SIGKILL when the node is restarted for the fault.
+/// Time between SIGTERM and SIGKILL when the fault restarts the node.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Restarts the targets, so that they read their configuration. A target that was dead before stays dead until it is started.
+/// Restarts the targets, so that they read their configuration. A target that did not run before is not started.
 pub(super) async fn restart(context: &FaultContext, by: Actor) -> Result<(), ClusterError> {
     each(&context.targets, async |node| context.cluster.restart(&node, GRACE, by).await).await
 }
 
-/// Checks that the targets were started since the injection, in total at least once per target. `before` is the number of starts until
-/// then.
+/// Checks that the targets were started since the injection, in total at least once per target. `before` is the number of starts before the
+/// injection.
 pub(super) fn restarted(context: &FaultContext, before: Option<u32>) -> FaultFinding {
     let starts = context.starts().saturating_sub(before.unwrap_or_default());
     let wanted = u32::try_from(context.targets.len()).unwrap_or(u32::MAX);
@@ -37,7 +37,7 @@ pub(super) fn restarted(context: &FaultContext, before: Option<u32>) -> FaultFin
     FaultFinding::new(starts >= wanted, detail).with("starts", f64::from(starts))
 }
 
-/// Injection of `env_change` and `process_args`.
+/// Injection of `env_change` and `process_args`, which change the definition of nodes.
 pub(super) struct Redefined {
     env: IndexMap<String, Option<Template>>,
     add: Vec<Template>,

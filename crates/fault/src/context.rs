@@ -1,4 +1,4 @@
-//! Context of one injection: its targets, the cluster, and the observations.
+//! Context of one injection: its targets, the cluster, and the observations of the cluster.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,20 +14,20 @@ use chaosrun_event::emit::Emitter;
 use chaosrun_expr::topology::{AddressView, node_context};
 use chaosrun_expr::{ConditionTruth, Context, Expr, Template};
 
-/// Observations of the cluster, used by faults without evidence of their own. The monitor implements this trait.
+/// Access to the observations of the cluster, for faults without evidence of their own. The monitor implements this trait.
 #[async_trait]
 pub trait ClusterObserver: Send + Sync {
-    /// Returns the truth of a condition over the newest observations.
+    /// Returns the truth of the condition for the newest observations.
     async fn truth(&self, condition: &Expr) -> ConditionTruth;
 
-    /// Returns notifications of future evaluations.
+    /// Returns a subscription to notifications of future evaluations.
     fn changes(&self) -> Box<dyn Changes>;
 }
 
-/// Notifications of new evaluations.
+/// Subscription to notifications of new evaluations of the observations.
 #[async_trait]
 pub trait Changes: Send {
-    /// Waits for the next evaluation. Returns false if no evaluation will follow.
+    /// Waits for the next evaluation. Returns false if no further evaluation follows.
     async fn next(&mut self) -> bool;
 }
 
@@ -38,12 +38,12 @@ impl<T: Send + Sync> Changes for watch::Receiver<T> {
     }
 }
 
-/// Context of one injection. Cheap to clone.
+/// Context of one injection of a fault. Cheap to clone.
 #[derive(Clone)]
 pub struct FaultContext {
-    /// Key of the fault below `chaos:`.
+    /// Id of the fault: the key of its entry below `chaos:`.
     pub id: String,
-    /// Names of the nodes that the fault is injected into.
+    /// Names of the nodes into which the fault is injected.
     pub targets: Vec<String>,
     pub cluster: Arc<dyn Cluster>,
     pub observer: Arc<dyn ClusterObserver>,
@@ -54,12 +54,12 @@ pub struct FaultContext {
     pub heal: Heal,
     /// Time of the injection.
     pub began: Instant,
-    /// Cancelled at the end of the trial's timeline. For tasks that continue beside the injection.
+    /// Token that is cancelled at the end of the timeline of the trial. Ends tasks that run beside the injection.
     pub cancel: CancellationToken,
 }
 
 impl FaultContext {
-    /// Returns the name of the first target. There is always one.
+    /// Returns the name of the first target. Every injection has at least one target.
     #[must_use]
     pub fn first(&self) -> &str {
         self.targets.first().map_or("", String::as_str)
@@ -71,27 +71,27 @@ impl FaultContext {
         self.cluster.status().into_iter().filter(|status| self.targets.contains(&status.node)).collect()
     }
 
-    /// Returns the number of starts of all targets so far.
+    /// Returns the total number of starts of all targets so far.
     #[must_use]
     pub fn starts(&self) -> u32 {
         self.statuses().iter().map(|status| status.starts).sum()
     }
 
-    /// Returns the names for the expressions and templates of a node.
+    /// Returns the names that expressions and templates of the node may use.
     #[must_use]
     pub fn expression_context(&self, node: &str, view: AddressView) -> Context {
         node_context(self.cluster.topology(), Some(node), view, self.clock_scale, self.seed)
     }
 
-    /// Renders a template for a node.
+    /// Renders a template with the names of a node.
     ///
     /// # Errors
-    /// The template uses a name that has no value.
+    /// Returns an error if the template uses a name that has no value.
     pub fn render(&self, template: &Template, node: &str) -> Result<String, ClusterError> {
         template.render(&self.expression_context(node, AddressView::Advertised)).map_err(|unknown| ClusterError::Template(unknown.reason))
     }
 
-    /// Waits until a condition over the observations is `wanted`. Returns false if the observations end before.
+    /// Waits until the truth of the condition `sign` over the observations is `wanted`. Returns false if the observations end before.
     pub async fn becomes(&self, sign: &Expr, wanted: ConditionTruth) -> bool {
         let mut changes = self.observer.changes();
         loop {

@@ -1,4 +1,4 @@
-//! Faults of the disk under the data of a node.
+//! Faults of the disk that contains the data of a node.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use super::{FELT_WITHIN, FaultContext, FaultFinding, Feature, Injection, Way, ea
 use chaosrun_cluster::ClusterError;
 use chaosrun_cluster::fault_control::{DiskCounters, DiskFault};
 
-/// Fault-injection file system between the node and its data.
+/// Mechanism on the backend `local`: a file system for fault injection between the node and its data.
 pub(super) const LAYER: &[Way] =
     &[Way { how: "FUSE file system of chaosrun under the data directory of the node", needs: &[Feature::Fuse] }];
 
-/// Fault-injection file system, mounted beside the containers and shared with them.
+/// Mechanism on the backend `docker`: a file system for fault injection, mounted on this machine and shared with the containers.
 pub(super) const SHARED: &[Way] =
     &[Way { how: "FUSE file system of chaosrun under the volume of the node", needs: &[Feature::SharedFuse] }];
 
-/// Injection of a fault that the file system under the node's data makes.
+/// Injection of a fault that the file system under the data of the node produces.
 pub(super) struct Layered {
     fault: DiskFault,
-    /// Duration of a test write, and the counters, before the fault.
+    /// Duration of a test write, and the counters of the file system, before the fault.
     before: OnceLock<(Duration, DiskCounters)>,
 }
 
@@ -49,7 +49,7 @@ impl Injection for Layered {
     }
 
     async fn installed(&self, context: &FaultContext) -> FaultFinding {
-        // The file system acknowledges a change after it is in force.
+        // The file system acknowledges a change only after the change is active.
         match Self::counters(context).await {
             Ok(_) => FaultFinding::yes(format!("the file system under {} has applied the fault", context.targets.join(", "))),
             Err(error) => FaultFinding::no(error),
@@ -66,7 +66,7 @@ impl Injection for Layered {
         Some(FaultFinding::new(delayed + failed > 0, detail).with("delayed", numbers.0).with("failed", numbers.1))
     }
 
-    /// Checks that a test write takes longer, or fails.
+    /// Checks that a test write takes longer than before the fault, or fails.
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
         let node = context.first();
         let asked = self.fault.write_delay + self.fault.sync_delay;
@@ -84,7 +84,7 @@ impl Injection for Layered {
                     found.time("write_ms", took).time("write_before_ms", before).time("asked_ms", asked)
                 }
             };
-            // An effect on reads only, or on few writes only, shows in the counters.
+            // A test write may miss an effect on reads only, or on few writes only. The counters show such an effect.
             let counted = self.hit(context).await.filter(|hit| hit.ok);
             if let (false, Some(hit)) = (found.ok, counted) {
                 return FaultFinding { ok: true, detail: hit.detail, numbers: hit.numbers };

@@ -1,4 +1,4 @@
-//! Table of faults in `docs/faults.md`, generated from the registry and the JSON schema.
+//! Test of the table of faults in `docs/faults.md`, which is generated from the registry and the JSON schema.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::kinds::{ALL, FaultParameters};
 
 const BEGIN: &str = "<!-- table of faults: made from the registry -->\n";
 const END: &str = "<!-- end of the table -->\n";
-/// Parameters that all faults of links, or of nodes, share.
+/// Parameters that all faults of links, or all faults of nodes, have. The table omits them.
 const SHARED: &[&str] = &["target", "from", "to", "ports", "symmetric"];
 
-/// Returns the table, one line per fault.
+/// Returns the Markdown table of faults, with one row per fault.
 fn table() -> String {
     let generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
     let schema = generator.into_root_schema_for::<FaultParameters>().to_value();
@@ -34,7 +34,7 @@ fn ways(fault: &FaultDescription, backend: &str) -> String {
     }
 }
 
-/// Returns the names of the fault's own parameters. `from` of a partition is one of them.
+/// Returns the names of the parameters that are specific to the fault. `from` of a partition is one of them.
 fn parameters(fault: &FaultDescription, schema: &Value) -> String {
     let mut alternatives = schema["oneOf"].as_array().into_iter().flatten();
     let reference = alternatives.find_map(|one| one["properties"][fault.name]["$ref"].as_str()).unwrap_or_default();
@@ -44,7 +44,7 @@ fn parameters(fault: &FaultDescription, schema: &Value) -> String {
     own.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Checks the table; with `UPDATE_DOCS=1`, writes it instead.
+/// Checks the table in the documentation. If `UPDATE_DOCS=1` is set, writes the table instead.
 #[test]
 fn the_table_of_faults_matches_the_registry() {
     assert_eq!(FaultParameters::schema_name(), "fault");

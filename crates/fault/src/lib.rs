@@ -1,13 +1,12 @@
-//! Faults, one file per fault: its parameters, its requirements per backend, its injection, evidence and healing.
+//! Faults, one file per fault: parameters, requirements per backend, injection, evidence and healing.
 //!
-//! A fault is a module of [`kinds`] with three items, registered by one line in the list there: `DESCRIPTION` (fixed data),
+//! A fault is a module of [`kinds`] with three items, registered by one line in the list of that module: `DESCRIPTION` (fixed data),
 //! `Parameters` (the map below `inject:` of a file) and `resolve` (checks the parameters and returns the fault). A resolved fault
-//! ([`ResolvedFault`]) builds an [`Injection`], which injects once and proves the effect: installed, hit, felt, gone. Faults of one
-//! family share helpers: `process`, `network`, `disk`, `clock`, `resources`, `configuration`, `data`.
+//! ([`ResolvedFault`]) builds an [`Injection`], which injects once and proves the effect: installed, hit, felt, gone. Faults of one family
+//! share helpers: `process`, `network`, `disk`, `clock`, `resources`, `configuration`, `data`.
 //!
-//! Reading order: [`description`], [`ground`], [`target`], [`resolver`], [`resolution`], [`injection`], [`context`],
-//! [`active_effects`], [`kinds`], a family, [`resolved`]. This crate does not use scenarios, the monitor or trials, which are built
-//! on top of it.
+//! Reading order: [`description`], [`ground`], [`target`], [`resolver`], [`resolution`], [`injection`], [`context`], [`active_effects`],
+//! [`kinds`], a family, [`resolved`]. This crate does not use scenarios, the monitor or trials, which depend on this crate.
 
 pub mod active_effects;
 pub mod context;

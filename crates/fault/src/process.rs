@@ -1,4 +1,4 @@
-//! Faults of the processes of a node. Their evidence is silence: the node does not answer its readiness probe.
+//! Faults of the processes of a node. The evidence of these faults is that the node does not answer its readiness probe.
 
 use std::time::{Duration, Instant};
 
@@ -10,25 +10,26 @@ use chaosrun_cluster::fault_control::LinkPath;
 use chaosrun_cluster::{Cluster, ClusterError, NodeStatus};
 use chaosrun_event::{Actor, NodeState};
 
-/// Fault that is injected into one node after the other. By default its process is gone afterwards, and a start undoes the fault.
+/// Fault of processes, injected into each target node. By default the process of the node has ended after the injection, and a start of the
+/// node undoes the fault.
 #[async_trait]
 pub(super) trait OnProcess: std::fmt::Debug + Clone + Serialize + Send + Sync + 'static {
     fn target(&self) -> &Target;
 
-    /// Activates the fault on a node.
+    /// Activates the fault on the node.
     async fn inject(&self, cluster: &dyn Cluster, node: &str) -> Result<(), ClusterError>;
 
-    /// Checks the state of a node. Returns the proof in words if the fault is in force, otherwise the actual state as the error.
+    /// Checks the state of a node. Returns a description of the proof if the fault is active, and the actual state as an error otherwise.
     fn installed(&self, status: &NodeStatus) -> Result<String, String> {
         ended(status)
     }
 
-    /// Removes the fault from outside when its time is over.
+    /// Removes the fault from the node through the cluster when the duration of the fault is over.
     async fn heal(&self, cluster: &dyn Cluster, node: &str) -> Result<(), ClusterError> {
         cluster.start(node, Actor::Time).await
     }
 
-    /// Returns true if this state of the node shows that the fault is gone.
+    /// Returns true if the state of the node shows that the fault is gone.
     fn gone(&self, status: &NodeStatus) -> bool {
         status.state == NodeState::Running
     }
@@ -73,7 +74,7 @@ impl<T: OnProcess> Injection for Process<T> {
     }
 }
 
-/// Checks the state of every target.
+/// Checks the state of every target with the function `shows`.
 pub(super) fn installed(context: &FaultContext, shows: impl Fn(&NodeStatus) -> Result<String, String>) -> FaultFinding {
     let mut told = Vec::new();
     for status in context.statuses() {
@@ -85,7 +86,7 @@ pub(super) fn installed(context: &FaultContext, shows: impl Fn(&NodeStatus) -> R
     FaultFinding::yes(told.join(", "))
 }
 
-/// Returns a description of the end of the process, or an error if the process has not ended.
+/// Returns a description of the end of the process of the node, or an error if the process has not ended.
 pub(super) fn ended(status: &NodeStatus) -> Result<String, String> {
     match &status.state {
         NodeState::Exited { signal: Some(signal), .. } => Ok(format!("process ended by signal {signal}")),
@@ -97,7 +98,7 @@ pub(super) fn ended(status: &NodeStatus) -> Result<String, String> {
 }
 
 /// Returns an unaffected node for comparison, preferably of another role. Nodes of the same role may answer more slowly while one of them
-/// is gone, for example because of an election. Such a delay would be no error of the injection.
+/// is down, for example because of an election. Such a delay would not be an error of the injection.
 fn bystander(context: &FaultContext) -> Option<String> {
     let topology = context.cluster.topology();
     let role = topology.node(context.first()).map(|node| node.role.clone());
@@ -108,7 +109,7 @@ fn bystander(context: &FaultContext) -> Option<String> {
     others.first().map(|node| node.name.clone())
 }
 
-/// Returns the answers of the probes before the fault: `tikv2 answered in 0.4 ms`.
+/// Returns a description of the answers to probes before the fault, such as `tikv2 answered in 0.4 ms`.
 pub(super) async fn answers(context: &FaultContext) -> String {
     let nodes = context.targets.iter().cloned().chain(bystander(context));
     let answers = futures_util::future::join_all(nodes.map(async |node| match context.cluster.answers(&node, PROBE).await {
@@ -118,7 +119,7 @@ pub(super) async fn answers(context: &FaultContext) -> String {
     answers.await.join(", ")
 }
 
-/// Probes the affected nodes until they do not answer, and one unaffected node.
+/// Probes the affected nodes until they do not answer, and probes one unaffected node for comparison.
 pub(super) async fn silence(context: &FaultContext) -> FaultFinding {
     let mut silent = Vec::new();
     for node in &context.targets {

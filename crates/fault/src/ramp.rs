@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use chaosrun_input::quantity::serialize_duration;
 
-/// Change from one value to another in steps, all within the time `over`. The first value applies immediately. The last value stays.
+/// Change of a value in steps, within the time `over`. The first value applies immediately. The last value persists.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ramp {
     pub from: f64,
@@ -17,7 +17,7 @@ pub struct Ramp {
 }
 
 impl Ramp {
-    /// Returns the value of a step, counted from 0, and its delay after the first one.
+    /// Returns the value of the step number `step` (from 0), and the delay of this step after the first one.
     #[must_use]
     pub fn step(&self, step: u32) -> (f64, Duration) {
         let last = self.steps.saturating_sub(1).max(1);

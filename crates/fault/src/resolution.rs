@@ -1,4 +1,4 @@
-//! Interface between a fault of [`kinds`](super::kinds) and the rest: its resolution, its choice of nodes, its injection.
+//! Interface between a fault of [`kinds`](super::kinds) and the rest of chaosrun: its resolution, its choice of nodes, its injection.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use chaosrun_cluster::Topology;
 use chaosrun_cluster::fault_control::LinkPath;
 use chaosrun_expr::Template;
 
-/// Choice of nodes at the injection. Every choice is determined by the seed.
+/// Source of the choices of an injection. The seed determines every choice.
 #[async_trait]
 pub trait Chooser: Send + Sync {
     fn topology(&self) -> &Topology;
 
-    /// Returns the random stream of the choice `purpose`.
+    /// Returns the random stream for the choice named `purpose`.
     fn stream(&self, purpose: &str) -> ChaCha8Rng;
 
-    /// Returns the nodes that a target selects now. The error says in one sentence why there is no such node.
+    /// Returns the nodes that the target selects now. Returns an error of one sentence if the target selects no node.
     async fn nodes(&self, wanted: &Target, purpose: &str) -> Result<Vec<String>, String>;
 }
 
-/// Nodes chosen for an injection, and the paths of a fault of links.
+/// Nodes that are chosen for an injection, and the paths of a fault of links.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Choice {
     pub targets: Vec<String>,
@@ -36,46 +36,46 @@ pub struct Choice {
 /// Fault whose parameters are resolved.
 #[async_trait]
 pub trait ResolvedFault: Debug + Send + Sync {
-    /// Returns the targets of the fault. For a fault of links, this is the side that is chosen first. Only `groups` of a partition gives
+    /// Returns the targets of the fault. For a fault of links, returns the side that is chosen first. Only `groups` of a partition has
     /// several targets.
     fn targets(&self) -> Vec<&Target>;
 
-    /// Chooses the nodes and paths of an injection, or says in one sentence why it is impossible.
+    /// Chooses the nodes and paths of an injection. Returns an error of one sentence if no choice is possible.
     async fn choose(&self, chooser: &dyn Chooser) -> Result<Choice, String> {
         let wanted = self.targets();
         let wanted = wanted.first().ok_or("no target")?;
         Ok(Choice { targets: chooser.nodes(wanted, "target").await?, paths: Vec::new() })
     }
 
-    /// Builds an injection. `paths` are the chosen paths of a fault of links.
+    /// Creates an injection of the fault. `paths` are the chosen paths of a fault of links.
     fn injection(&self, paths: Vec<LinkPath>) -> Box<dyn Injection>;
 }
 
-/// Result of resolving the parameters of a fault.
+/// Result of the resolution of the parameters of a fault.
 #[derive(Debug)]
 pub struct Resolution {
     pub(super) fault: Arc<dyn ResolvedFault>,
-    /// Resolved parameters, for digests.
+    /// Resolved parameters in serialised form, for digests.
     pub(super) decided: Value,
-    /// Key of the resolved parameters, if it differs from the name of the fault.
+    /// Key of the resolved parameters in digests, if the key differs from the name of the fault.
     pub(super) key: Option<&'static str>,
     pub(super) repair: Option<Template>,
 }
 
 impl Resolution {
-    /// Creates the resolution of `fault`, with its resolved parameters.
+    /// Creates the resolution of `fault`, which contains its resolved parameters.
     pub fn of(fault: impl ResolvedFault + Serialize + 'static) -> Self {
         let decided = serde_json::to_value(&fault).unwrap_or_default();
         Self { fault: Arc::new(fault), decided, key: None, repair: None }
     }
 
-    /// Sets another key for digests.
+    /// Sets the key of the parameters in digests, in place of the name of the fault.
     #[must_use]
     pub fn under(self, key: &'static str) -> Self {
         Self { key: Some(key), ..self }
     }
 
-    /// Sets a command of the scenario that repairs the fault.
+    /// Sets the command of the scenario that repairs the fault.
     #[must_use]
     pub fn repaired_by(self, repair: Option<Template>) -> Self {
         Self { repair, ..self }

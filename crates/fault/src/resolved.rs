@@ -18,19 +18,19 @@ use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::Template;
 use chaosrun_input::{Checker, get};
 
-/// Fault of a scenario. Cheap to clone.
+/// Fault of a scenario, with resolved parameters. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fault {
     description: &'static FaultDescription,
-    /// Map of parameters in the form of the file.
+    /// Unresolved parameters, as the file contains them.
     parameters: Arc<Map<String, Value>>,
     resolved: Arc<dyn ResolvedFault>,
     decided: Arc<(&'static str, Value)>,
 }
 
 impl Fault {
-    /// Checks the parameters at `pointer` (of `inject`), and that this cluster on this backend supports the fault. Returns the fault,
-    /// and the repair command of the file.
+    /// Checks the parameters at `pointer` (the value of `inject`), and checks that the cluster and the backend support the fault. Returns
+    /// the fault, and the repair command of the file.
     pub fn resolve(
         check: &mut Checker,
         pointer: &Pointer,
@@ -41,7 +41,7 @@ impl Fault {
         let description = read.description();
         let at = pointer.key(description.name);
         let mut parameters = get(&check.doc.value, &at).and_then(Value::as_object).cloned().unwrap_or_default();
-        // A key without a value counts as absent.
+        // A key without a value counts as an absent key.
         parameters.retain(|_, value| !value.is_null());
         let mut resolver = Resolver { check, at, heal, ground };
         let Resolution { fault, decided, key, repair } = read.resolve(&mut resolver)?;
@@ -55,40 +55,40 @@ impl Fault {
         self.description
     }
 
-    /// Returns the name of the fault in scenario files.
+    /// Returns the name of the fault, as in scenario files.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.description.name
     }
 
-    /// Returns the parameters in the form that was read, for the record.
+    /// Returns the unresolved parameters of the file, for the record.
     #[must_use]
     pub fn parameters(&self) -> Map<String, Value> {
         Map::clone(&self.parameters)
     }
 
-    /// Returns the targets: see [`ResolvedFault::targets`].
+    /// Returns the targets of the fault; see [`ResolvedFault::targets`].
     #[must_use]
     pub fn targets(&self) -> Vec<&Target> {
         self.resolved.targets()
     }
 
-    /// Chooses nodes and paths: see [`ResolvedFault::choose`].
+    /// Chooses the nodes and paths of an injection; see [`ResolvedFault::choose`].
     ///
     /// # Errors
-    /// One sentence: no node or link is left to choose.
+    /// Returns an error of one sentence if there is no node or link to choose.
     pub async fn choose(&self, chooser: &dyn Chooser) -> Result<Choice, String> {
         self.resolved.choose(chooser).await
     }
 
-    /// Builds an injection: see [`ResolvedFault::injection`].
+    /// Creates an injection of the fault; see [`ResolvedFault::injection`].
     #[must_use]
     pub fn injection(&self, paths: Vec<LinkPath>) -> Box<dyn Injection> {
         self.resolved.injection(paths)
     }
 }
 
-/// Serializes the resolved parameters for digests, so that another notation of the same values has the same digest.
+/// Serialises the resolved parameters for digests, so that different notations of the same values have the same digest.
 impl Serialize for Fault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (key, decided) = &*self.decided;
@@ -98,7 +98,7 @@ impl Serialize for Fault {
     }
 }
 
-/// Refuses a fault that the backend has no mechanism for.
+/// Reports a problem if the backend has no mechanism for the fault.
 fn refuse(resolver: &mut Resolver, fault: &FaultDescription) {
     let backend = resolver.ground.backend;
     if !fault.ways(backend).is_empty() {

@@ -1,4 +1,4 @@
-//! Resolution of the parameters of one fault: checks against its file, its cluster and its backend.
+//! Resolution of the parameters of one fault: checks against the file, the cluster and the backend.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,39 +13,39 @@ use chaosrun_expr::{Expr, Scope, Template};
 use chaosrun_input::quantity::serialize_duration;
 use chaosrun_input::{Checker, RawAmount, RawDuration, RawRamp, RawRamped, RawSize, Short, Text};
 
-/// End of a fault.
+/// Condition that ends a fault: the key `heal` of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Heal {
     /// The agent may repair the fault.
     Agent,
-    /// Only the environment could end the fault, but it does not.
+    /// The fault never ends, because the agent cannot repair it and chaosrun does not heal it.
     Never,
-    /// The fault ends by itself after this time.
+    /// The fault ends by itself after this duration.
     After(#[serde(serialize_with = "serialize_duration")] Duration),
 }
 
-/// Context for resolving one fault. The keys of its methods are relative to `at`.
+/// Context for the resolution of one fault. The parameter `key` of its methods is relative to the pointer `at`.
 pub struct Resolver<'a, 'd> {
     pub check: &'a mut Checker<'d>,
-    /// Pointer of the map of its parameters.
+    /// Pointer to the map of the parameters of the fault.
     pub at: Pointer,
     pub heal: Heal,
     pub ground: &'a FaultGround<'a>,
 }
 
 impl Resolver<'_, '_> {
-    /// Reports a problem of a parameter.
+    /// Reports a problem of the parameter `key`.
     pub fn wrong(&mut self, key: &str, problem: Diagnostic) {
         self.check.wrong(&self.at.key(key), problem);
     }
 
-    /// Reports a problem of the whole fault, at its name.
+    /// Reports a problem of the whole fault, at the name of the fault in the file.
     pub fn wrong_fault(&mut self, problem: Diagnostic) {
         self.check.wrong_key(&self.at, problem);
     }
 
-    /// Resolves `target:`.
+    /// Resolves the parameter `target` of the fault.
     pub fn target(&mut self, read: &Short<RawTarget>) -> Option<Target> {
         target::target(self.check, &self.at.key("target"), read, self.ground)
     }
@@ -62,7 +62,7 @@ impl Resolver<'_, '_> {
         self.check.within(&self.at.key(key), value, range, default)
     }
 
-    /// Returns a whole number. Returns the default if there is no value, or if the value is outside the range.
+    /// Returns the value of an integer parameter. Returns `default` if the value is missing or outside of `range`.
     pub fn whole(&mut self, key: &str, value: Option<u32>, range: RangeInclusive<u32>, default: u32) -> u32 {
         whole(self.check, &self.at.key(key), value, range, default)
     }
@@ -71,7 +71,7 @@ impl Resolver<'_, '_> {
         amount(self.check, &self.at.key(key), read, parse)
     }
 
-    /// Returns the first value, and the ramp if there is one.
+    /// Returns the first value of a parameter, and its ramp if the value changes over time.
     pub fn ramped(&mut self, key: &str, read: &RawRamped, parse: fn(&str) -> Result<f64, String>) -> Option<(f64, Option<Ramp>)> {
         let at = self.at.key(key);
         match read {

@@ -1,4 +1,4 @@
-//! Faults of the processors and the memory of a node, made by additional load.
+//! Faults of the CPUs and the memory of a node, produced by an additional load.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use super::{FaultContext, FaultFinding, each};
 use chaosrun_cluster::ClusterError;
 use chaosrun_cluster::fault_control::{Stress, StressReading};
 
-/// Time between two checks for the load.
+/// Interval between two checks of the load.
 const LOOKED: Duration = Duration::from_millis(200);
 
 pub(super) async fn put(context: &FaultContext, stress: Option<Stress>) -> Result<(), ClusterError> {
     each(&context.targets, async |node| context.effects.stress(&*context.cluster, &node, &context.id, stress).await).await
 }
 
-/// Checks all targets, and returns the finding of the first target without the load, or of all targets.
+/// Checks the load of all targets. Returns the finding of the first target without the load, or a finding about all targets.
 pub(super) async fn installed(context: &FaultContext, there: impl Fn(&StressReading) -> bool) -> FaultFinding {
     let mut told = Vec::new();
     for node in &context.targets {
@@ -27,7 +27,7 @@ pub(super) async fn installed(context: &FaultContext, there: impl Fn(&StressRead
     FaultFinding::yes(format!("the load runs in {}", told.join(", ")))
 }
 
-/// Waits until the load has ended on all targets. With `heal: agent`, a restart ends it too.
+/// Waits until the load has ended on all targets. With `heal: agent`, a restart of a target also ends the load.
 pub(super) async fn gone(context: &FaultContext) -> Option<FaultFinding> {
     let restarted = context.starts();
     let by_agent = context.heal == Heal::Agent;
@@ -41,7 +41,7 @@ pub(super) async fn gone(context: &FaultContext) -> Option<FaultFinding> {
         let lifted = context.targets.iter().all(|node| !context.effects.is_on(node, &context.id));
         if lifted || (by_agent && ended) {
             if !lifted {
-                // Removes the load, so that it does not return with the node.
+                // This call removes the load, so that the load does not start again with the node.
                 put(context, None).await.ok()?;
             }
             return Some(FaultFinding::yes(format!("the load on {} has ended", context.targets.join(", "))));
@@ -49,7 +49,7 @@ pub(super) async fn gone(context: &FaultContext) -> Option<FaultFinding> {
     }
 }
 
-/// Checks that the load, which an agent must not end, still runs on every running target.
+/// Checks that the load, which an agent must not end, is still active on every running target.
 pub(super) async fn intact(context: &FaultContext) -> Option<FaultFinding> {
     for node in &context.targets {
         if !context.effects.is_on(node, &context.id) {
@@ -63,7 +63,7 @@ pub(super) async fn intact(context: &FaultContext) -> Option<FaultFinding> {
         if reading.running || !up(context) {
             continue;
         }
-        // The load returns with the node after a moment.
+        // After a restart of the node, the load starts again with a short delay.
         tokio::time::sleep(LOOKED * 10).await;
         let again = context.cluster.stress(node).await.ok()?;
         if !again.running && up(context) && context.starts() == starts && context.effects.is_on(node, &context.id) {

@@ -1,4 +1,4 @@
-//! Targets of faults: the eligible nodes, the check that there are enough of them, and the choice.
+//! Targets of faults: the eligible nodes, the check that there are enough nodes, and the choice.
 
 use rand::Rng;
 use rand::seq::index;
@@ -37,7 +37,8 @@ pub struct TargetOnly {
     pub target: Short<RawTarget>,
 }
 
-/// Nodes that a fault means. They are chosen when the fault is injected; the choice comes from the seed.
+/// Target of a fault: the nodes to choose from, and the number of nodes to choose. The choice is made at the injection and depends on the
+/// seed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Target {
     pub of: TargetOf,
@@ -48,33 +49,33 @@ pub struct Target {
     pub place: Option<SourcePlace>,
 }
 
-/// Nodes to choose from.
+/// Set of nodes from which a target is chosen.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetOf {
     Nodes(Vec<String>),
     Role(String),
     All,
-    /// A `select` of the cluster file: an expression that gives a node or a list of nodes.
+    /// Name of a `select` of the cluster file. A `select` is an expression whose value is a node or a list of nodes.
     Select(String),
 }
 
-/// Number of nodes that are chosen.
+/// Number of nodes that a target chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pick {
     Count(usize),
-    /// Percentage, 0 to 100, rounded up to whole nodes.
+    /// Percentage of the nodes, from 0 to 100, rounded up to whole nodes.
     Percent(f64),
-    /// More than half.
+    /// Smallest number of nodes that is more than half.
     Majority,
-    /// The largest number below half: 1 of 3, 2 of 5.
+    /// Largest number of nodes below half, such as 1 of 3 or 2 of 5, but at least 1.
     Minority,
     All,
 }
 
-/// Returns the names of the nodes to choose from, in the order of the cluster. Returns `None` for a `select`, whose value is known only at
-/// the injection.
+/// Returns the names of the nodes to choose from, in the order of the cluster. Returns `None` for a `select`, whose value is determined
+/// only at the injection.
 #[must_use]
 pub fn candidates(target: &Target, nodes: &[FaultNode]) -> Option<Vec<String>> {
     let taken = |name: &str| !target.except.iter().any(|except| except == name);
@@ -91,23 +92,24 @@ pub fn candidates(target: &Target, nodes: &[FaultNode]) -> Option<Vec<String>> {
 }
 
 impl FaultGround<'_> {
-    /// Returns the names of the nodes that `target` can mean. Returns `None` for a `select`, which is known only at the injection.
+    /// Returns the names of the nodes that `target` can select. Returns `None` for a `select`, whose value is determined only at the
+    /// injection.
     #[must_use]
     pub fn candidates(&self, target: &Target) -> Option<Vec<String>> {
         candidates(target, &self.nodes)
     }
 
-    /// Returns the nodes that `target` can mean: all nodes for a `select`.
+    /// Returns the nodes that `target` can select. Returns all nodes for a `select`.
     pub fn possible(&self, target: &Target) -> Vec<&FaultNode> {
         let names = self.candidates(target);
         self.nodes.iter().filter(|node| names.as_ref().is_none_or(|names| names.contains(&node.name))).collect()
     }
 }
 
-/// Chooses nodes. `selected` is the value of the target's `select`: names of nodes.
+/// Chooses the nodes of a target. `selected` is the value of the `select` of the target: names of nodes.
 ///
 /// # Errors
-/// One sentence: there are not enough nodes, or the `select` returned something other than nodes.
+/// Returns an error of one sentence if there are not enough nodes, or if the value of the `select` is not a list of nodes.
 pub fn choose(target: &Target, nodes: &[FaultNode], rng: &mut impl Rng, selected: Option<&[String]>) -> Result<Vec<String>, String> {
     let candidates = match (candidates(target, nodes), &target.of) {
         (Some(candidates), _) => candidates,
@@ -141,7 +143,7 @@ fn wanted(pick: Pick, of: usize) -> usize {
         Pick::Count(count) => count,
         Pick::All => of,
         Pick::Majority => of / 2 + 1,
-        // At least one node, even of one or two.
+        // A minority has at least one node, even of one or two nodes.
         Pick::Minority => (of.saturating_sub(1) / 2).max(1),
         Pick::Percent(percent) => {
             #[expect(
@@ -156,7 +158,7 @@ fn wanted(pick: Pick, of: usize) -> usize {
     }
 }
 
-/// Resolves a target.
+/// Resolves the target at `pointer` of a file. Returns `None` after reporting a problem.
 pub fn target(check: &mut Checker, pointer: &Pointer, raw: &Short<RawTarget>, ground: &FaultGround) -> Option<Target> {
     match raw {
         Short::Word(word) => word_target(check, pointer, word, ground),
@@ -164,8 +166,7 @@ pub fn target(check: &mut Checker, pointer: &Pointer, raw: &Short<RawTarget>, gr
     }
 }
 
-/// Resolves a target like [`target`], with one difference: a role without a `pick` means all of its nodes, also if it is given as a single
-/// word.
+/// Resolves a target like [`target`], with one difference: a role without `pick` means all nodes of the role, also in the short form.
 pub fn group(check: &mut Checker, pointer: &Pointer, raw: &Short<RawTarget>, ground: &FaultGround) -> Option<Target> {
     match raw {
         Short::Word(word) if ground.roles.iter().any(|role| role == word) && !ground.nodes.iter().any(|node| node.name == *word) => {
@@ -178,7 +179,7 @@ pub fn group(check: &mut Checker, pointer: &Pointer, raw: &Short<RawTarget>, gro
     }
 }
 
-/// Resolves a word such as `leader`, `tikv1` or `all`.
+/// Resolves the short form of a target: a word such as `leader`, `tikv1` or `all`.
 fn word_target(check: &mut Checker, pointer: &Pointer, word: &str, ground: &FaultGround) -> Option<Target> {
     let selects = ground.doc.keys("select");
     let of = if word == "all" {
@@ -299,7 +300,7 @@ fn enough(check: &mut Checker, pointer: &Pointer, raw: &RawTarget, target: &Targ
     check.wrong(&key, problem);
 }
 
-/// Parses `2`, `50%`, `majority`, `minority` or `all`. The error names the expected forms.
+/// Parses a number of nodes: `2`, `50%`, `majority`, `minority` or `all`. The error message names the expected forms.
 fn pick_of(text: &str) -> Result<Pick, String> {
     let text = text.trim();
     match text {

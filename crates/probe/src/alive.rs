@@ -1,4 +1,5 @@
-//! `alive:` probes: the node's process runs. The answer comes from the node states that the cluster knows, without a request to the node.
+//! Probe `alive:` checks that the process of the node runs. The answer comes from the node states that the cluster knows, without a request
+//! to the node.
 
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ impl ProbeKind for Alive {
 impl ObservationProbe for Alive {
     fn look(&self, site: &dyn ProbeSite) -> Result<ProbeReply, ProbeFailure> {
         let Some(state) = site.state() else { return Err(ProbeFailure::Told("no such node".into())) };
-        // The process of a paused node exists but does not serve. Other probes show that.
+        // The process of a paused node exists but does not answer. Other probes detect this case.
         let (ok, text) = match state {
             NodeState::Running => (true, "running".to_owned()),
             NodeState::Paused => (true, "paused".to_owned()),

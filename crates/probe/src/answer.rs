@@ -1,4 +1,4 @@
-//! Answer of a probe, in the form in which expressions see it.
+//! Answer of a probe, and the value that expressions get for it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use chaosrun_expr::{Unknown, UnknownReason, Value, unavailable};
 #[derive(Debug, Clone)]
 pub struct ProbeAnswer {
     pub ok: bool,
-    /// HTTP status, or the exit code of a command.
+    /// Status code of the HTTP response, or exit code of the command; `None` for other kinds of probes.
     pub status: Option<i64>,
-    /// Reason why there is no answer.
+    /// Reason why there is no answer; `None` if there is an answer.
     pub error: Option<String>,
     pub body: AnswerBody,
-    /// Node that gave the answer to an `any` probe.
+    /// Name of the node that gave the answer to an `any` probe; `None` for other probes.
     pub by: Option<String>,
     pub at: Instant,
     pub took: Duration,
@@ -26,28 +26,28 @@ pub struct ProbeAnswer {
 #[derive(Debug, Clone)]
 pub enum AnswerBody {
     None,
-    /// Valid JSON: the parsed value and the original text.
+    /// Valid JSON, as the parsed value and the original text.
     Json(Value, Arc<str>),
     Text(Arc<str>),
-    /// Series of a metric query, or matching lines of a log. The value is null if there are no series, and may be unknown.
+    /// Series of a metric query, or matching lines of a log. The value is null if there are no series. The value may be unknown.
     Rows {
         rows: Value,
         value: Value,
-        /// Warnings of the server about this answer.
+        /// Warnings that the server added to this answer.
         warnings: Vec<String>,
     },
 }
 
-/// One answer of one node.
+/// Reply of one node to one probe, before it is stored as an answer.
 #[derive(Debug, Clone)]
 pub struct ProbeReply {
     pub ok: bool,
-    /// HTTP status, or the exit code of a command.
+    /// Status code of the HTTP response, or exit code of the command; `None` for other kinds of probes.
     pub status: Option<i64>,
-    /// Error that was reported in place of an answer.
+    /// Error that the server reported in place of an answer.
     pub error: Option<String>,
     pub body: AnswerBody,
-    /// Age of the answer when it was received.
+    /// Age of the reply when the probe received it.
     pub age: Duration,
 }
 
@@ -77,7 +77,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// Converts the result of a probe that started at `began`.
+    /// Converts the result of a probe that started at `began` to an answer.
     #[must_use]
     pub fn of(replied: Result<ProbeReply, ProbeFailure>, began: Instant) -> Self {
         match replied {
@@ -89,7 +89,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// Returns a text as a body, which is JSON if the text is valid JSON.
+    /// Converts a text to a body. The body is JSON if the text is valid JSON.
     #[must_use]
     pub fn body(text: &str) -> AnswerBody {
         match serde_json::from_str::<Value>(text) {
@@ -98,7 +98,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// Returns the problem in words. Returns `None` if the answer is ok.
+    /// Returns a description of the problem; `None` if the answer is ok.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         match (&self.error, self.status, &self.body) {
@@ -112,7 +112,7 @@ impl ProbeAnswer {
     }
 
     /// Returns the value of the only series. Returns null if there is no series, for example because no request fell into the window.
-    /// Several series give unknown.
+    /// Returns unknown for several series.
     pub(super) fn single(values: &[f64]) -> Value {
         match values {
             [] => Value::from(()),
@@ -123,8 +123,8 @@ impl ProbeAnswer {
         }
     }
 
-    /// Returns the value that expressions see. Fields of a failed or stale answer are unknown. Fields that this kind of probe never has are
-    /// absent.
+    /// Returns the value that expressions get for this answer. Fields of a failed or stale answer are unknown. Fields that this kind of
+    /// probe does not have are absent.
     #[must_use]
     pub fn value(&self, node: Option<&str>, stale_after: Duration, now: Instant) -> Value {
         let age = now.saturating_duration_since(self.at);
@@ -152,7 +152,8 @@ impl ProbeAnswer {
             AnswerBody::None => (),
             AnswerBody::Json(_, text) | AnswerBody::Text(text) => {
                 let json = match (&self.body, failed) {
-                    // The JSON of an error lacks the expected fields, which would then appear to be missing in the system.
+                    // The JSON of an error lacks the expected fields. If it were used, these fields would appear to be missing in the
+                    // system.
                     (_, Some(failed)) => unavailable(failed),
                     (AnswerBody::Json(json, _), None) => json.clone(),
                     _ => unavailable("the answer is not JSON"),
@@ -170,7 +171,7 @@ impl ProbeAnswer {
     }
 }
 
-/// Returns an observation whose fields are unknown for `reason`, except those in `fields`.
+/// Returns an observation whose fields are unknown because of `reason`. The fields in `fields` keep their values.
 #[must_use]
 pub fn nothing_known(node: Option<&str>, reason: &str, mut fields: IndexMap<&'static str, Value>) -> Value {
     if let Some(node) = node {

@@ -1,8 +1,8 @@
-//! HTTP client of probes, readiness, faults and actions. It limits the size of answers, and describes failures in words.
+//! HTTP client of probes, readiness, faults and actions. The client limits the size of answers, and describes failures as text.
 //!
-//! Observations keep their connections, because they query the same addresses several times per second. All other requests open a
-//! connection each, for two reasons. Evidence and readiness must show that a node accepts new connections. A request with side effects must
-//! not be sent twice: hyper repeats a request if a *reused* connection turns out to be closed, but never on a new connection.
+//! Observations reuse their connections, because they query the same addresses several times per second. All other requests open a new
+//! connection, for two reasons. Evidence and readiness must show that a node accepts new connections. A request with side effects must not
+//! be sent twice. If a *reused* connection turns out to be closed, hyper sends the request again, but never on a new connection.
 
 use std::error::Error;
 use std::io;
@@ -16,25 +16,25 @@ use reqwest::{Client, Method, Url};
 use super::failure::ProbeFailure;
 use super::limits::{ANSWER, IDLE, READY_ANSWER};
 
-/// HTTP client. Cheap to clone; clones share their connections.
+/// HTTP client. Cheap to clone. All clones share their connections.
 #[derive(Debug, Clone, Default)]
 pub struct HttpClient(Arc<Clients>);
 
-/// Clients with and without kept connections, each created at its first use, because many clusters need no HTTP.
+/// Clients with and without reused connections. Each is created at its first use, because many clusters need no HTTP.
 #[derive(Debug, Default)]
 struct Clients {
     kept: OnceLock<Result<Client, String>>,
     fresh: OnceLock<Result<Client, String>>,
 }
 
-/// Use of connections for a request, and the limit of its answer.
+/// Policy of a request: the use of connections, and the size limit of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionPolicy {
-    /// For observations: the connection is kept for the next request.
+    /// Policy of observations: the connection is reused for the next request.
     Kept,
-    /// For readiness and evidence: a new connection per request, and a lower limit.
+    /// Policy of readiness and evidence: a new connection per request, and a lower size limit.
     Ready,
-    /// For requests with side effects: a new connection per request.
+    /// Policy of requests with side effects: a new connection per request.
     Once,
 }
 
@@ -47,7 +47,7 @@ impl ConnectionPolicy {
     }
 }
 
-/// Validated request.
+/// Validated HTTP request.
 #[derive(Debug)]
 pub struct HttpRequest {
     method: Method,
@@ -57,10 +57,10 @@ pub struct HttpRequest {
 }
 
 impl HttpRequest {
-    /// Validates a request.
+    /// Creates a validated request.
     ///
     /// # Errors
-    /// Message about an invalid URL, method or header.
+    /// Returns a message if the URL, the method or a header is invalid.
     pub fn new(method: &str, url: &str, headers: &[(String, String)], body: Option<String>) -> Result<Self, String> {
         let parsed = Url::parse(url).map_err(|error| format!("`{url}` is not a URL: {error}"))?;
         if !parsed.has_host() {
@@ -77,7 +77,7 @@ impl HttpRequest {
     }
 }
 
-/// Response with any status.
+/// HTTP response with any status code.
 #[derive(Debug, Clone)]
 pub struct HttpResponse {
     pub status: u16,
@@ -85,15 +85,15 @@ pub struct HttpResponse {
     pub took: Duration,
 }
 
-/// Failure of a request that received no complete answer.
+/// Failure of a request without a complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoAnswer {
     pub problem: String,
-    /// True if no connection was established, so that the request certainly had no effect.
+    /// True if no connection was established, so that the request cannot have had an effect.
     pub not_sent: bool,
 }
 
-/// Exchange that failed.
+/// Failure of the exchange of a request and its answer.
 #[derive(Debug)]
 pub(super) struct FailedExchange {
     pub failure: ProbeFailure,
@@ -108,7 +108,7 @@ impl HttpClient {
 
     fn of(&self, connection: ConnectionPolicy) -> Result<&Client, FailedExchange> {
         let make = |kept: bool| {
-            // A proxy named in the environment must not handle requests to loopback.
+            // A proxy in the environment variables must not handle requests to loopback addresses.
             let builder = Client::builder().no_proxy().redirect(Policy::none()).retry(reqwest::retry::never());
             let builder = if kept { builder.pool_idle_timeout(IDLE) } else { builder.pool_max_idle_per_host(0) };
             builder.build().map_err(|error| error.to_string())
@@ -147,7 +147,8 @@ impl HttpClient {
     /// Sends a request on a new connection, at most once.
     ///
     /// # Errors
-    /// No answer within `timeout`, a refused or broken connection, an answer that is too long, or an invalid request.
+    /// Returns an error if no answer arrives within `timeout`, the connection is refused or broken, the answer is too long, or the request
+    /// is invalid.
     pub async fn request(
         &self,
         method: &str,
@@ -166,7 +167,7 @@ impl HttpClient {
     }
 }
 
-/// Describes an error by its first cause that is an IO error, otherwise by its innermost cause.
+/// Converts an error to its first cause that is an IO error, or else to its innermost cause.
 fn failure(error: &reqwest::Error) -> ProbeFailure {
     let mut cause: &(dyn Error + 'static) = error;
     loop {
@@ -209,8 +210,8 @@ mod tests {
         true
     }
 
-    /// Starts a server that counts connections and requests. It answers the first request of each connection and keeps the connection open.
-    /// At the second request, it closes the connection without an answer.
+    /// Starts a server that counts connections and requests. The server answers the first request of each connection and keeps the
+    /// connection open. At the second request, it closes the connection without an answer.
     async fn server() -> (String, Arc<(AtomicUsize, AtomicUsize)>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -238,7 +239,7 @@ mod tests {
     async fn post_of_an_action_opens_its_own_connection_and_is_sent_once() {
         let (url, counts) = server().await;
         let client = HttpClient::new();
-        // An observation leaves a connection in the pool, on which the server answers no further request.
+        // An observation leaves a connection in the pool. The server does not answer further requests on this connection.
         let observation = HttpRequest::new("GET", &url, &[], None).unwrap();
         client.exchange(&observation, ConnectionPolicy::Kept).await.unwrap();
         for sent in 2..12 {
@@ -246,7 +247,7 @@ mod tests {
             assert_eq!((answer.status, answer.text.as_str()), (200, "ok"));
             assert_eq!((counts.0.load(Ordering::SeqCst), counts.1.load(Ordering::SeqCst)), (sent, sent));
         }
-        // Evidence opens a new connection too. A second observation uses the connection that was kept.
+        // Evidence also opens a new connection. A second observation uses the connection from the pool.
         client.exchange(&observation, ConnectionPolicy::Ready).await.unwrap();
         assert_eq!(counts.0.load(Ordering::SeqCst), 12);
         client.exchange(&observation, ConnectionPolicy::Kept).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! `exec:` probes: a command in the node, or beside the runner. Exit code 0 is ok; the output of the command is the answer.
+//! Probe `exec:` runs a command in the node, or on the machine of the runner. The answer is ok if the exit code is 0, and contains the
+//! output of the command.
 
 use std::sync::Arc;
 

@@ -1,22 +1,22 @@
-//! Reasons why a probe has no answer, and their words.
+//! Reasons why a probe has no answer, and their texts in messages.
 
-/// Reason why there is no answer.
+/// Reason why a probe has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeFailure {
     /// The connection was refused.
     Refused,
-    /// The connection was closed or reset. Contains the description of the failure.
+    /// The connection was closed or reset. The value describes the failure.
     Closed(String),
-    /// The answer exceeds the limit. Contains the limit in bytes.
+    /// The answer exceeds the size limit. The value is the limit in bytes.
     TooLong(usize),
-    /// Other reason, which messages append to `could not be asked: `.
+    /// Other reason, as text that messages append to `could not be asked: `.
     Other(String),
-    /// Complete statement, which messages append to the name of the node.
+    /// Complete statement, as text that messages append to the name of the node.
     Told(String),
 }
 
 impl ProbeFailure {
-    /// Returns the reason in the form of an observation's error.
+    /// Returns the text for the error field of an observation.
     #[must_use]
     pub fn observed(&self) -> String {
         match self {
@@ -26,7 +26,7 @@ impl ProbeFailure {
         }
     }
 
-    /// Returns a statement for messages about a node that is not ready. Messages append the statement to the node's name.
+    /// Returns the text for a message about a node that is not ready. The message appends this text to the name of the node.
     #[must_use]
     pub fn of_node(&self) -> String {
         match self {

@@ -1,4 +1,4 @@
-//! `http:` probes: a request, its status and its body. A status of 200 to 299 is ok.
+//! Probe `http:` sends an HTTP request. The answer contains the status and the body, and is ok for a status of 200 to 299.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl ReadinessProbe for Exchange {
     }
 }
 
-/// Sends a request and returns the answer, with its JSON if it has any.
+/// Sends a request. Returns the answer, with parsed JSON if the body is JSON.
 pub(super) async fn get(site: &dyn ProbeSite, request: &HttpRequest) -> Result<ProbeReply, ProbeFailure> {
     let (status, text) = site.http().exchange(request, site.connection()).await.map_err(|none| none.failure)?;
     Ok(ProbeReply::new((200..300).contains(&status), ProbeAnswer::body(&text)).with_status(i64::from(status)))

@@ -1,9 +1,9 @@
-//! Probes: the ways to look at a node, one file per kind of probe. Observations and readiness use the same definitions.
+//! Probes: checks of nodes, with one file per kind of probe. Observations and readiness use the same definitions.
 //!
-//! A file holds the parameters of its probe (serde, schema, validation) and its execution. `registry` has one line per probe. A cluster
-//! file declares a [`ProbeKind`]. [`Prepared`] is the same probe with rendered templates for one node. A [`ProbeSite`] provides its
-//! environment: the state of the node, its commands, the HTTP client. A failed probe is an answer too: [`ProbeFailure`] has the reason, in
-//! the form of an observation's error or of a message about readiness.
+//! A file contains the parameters of its kind of probe (serde, schema, validation) and its execution. `registry` has one line per kind. A
+//! cluster file declares a [`ProbeKind`]. [`Prepared`] is the same probe with rendered templates for one node. A [`ProbeSite`] provides the
+//! environment of the probe: the state of the node, its commands, the HTTP client. A failed probe also yields an answer. [`ProbeFailure`]
+//! contains the reason, in the form of an error of an observation or of a message about readiness.
 
 mod answer;
 mod client;

@@ -1,4 +1,4 @@
-//! `log:` probes and `logs:` rules: patterns that are matched against a node's log while it grows.
+//! Probe `log:` and rules `logs:` match patterns against the log of a node while the log grows.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,17 +19,17 @@ use chaosrun_expr::{Value, of_serde};
 use chaosrun_input::Checker;
 use chaosrun_input::quantity::serialize_duration;
 
-/// Maximum bytes of a log that one call reads. The next call continues there.
+/// Maximum number of bytes of a log that one call reads. The next call continues at the following byte.
 const CHUNK: u64 = 1 << 20;
-/// Maximum number of matches that a probe keeps.
+/// Maximum number of matches that a probe stores.
 const KEPT: usize = 1_000;
 
-/// Log file and the position up to which it was read.
+/// Reader of a growing log file, with the position up to which the file was read.
 #[derive(Debug)]
 struct Tail {
     path: PathBuf,
     at: u64,
-    /// Beginning of a line whose end has not been written yet.
+    /// Beginning of the last line, whose end has not been written yet.
     partial: Vec<u8>,
 }
 
@@ -38,8 +38,8 @@ impl Tail {
         Self { path, at: 0, partial: Vec::new() }
     }
 
-    /// Returns the complete lines written since the previous call. A missing file counts as empty. A file that has become shorter is read
-    /// from its start.
+    /// Returns the complete lines that were written since the previous call. A missing file counts as empty. A file that has become shorter
+    /// is read from its start.
     fn lines(&mut self) -> std::io::Result<Vec<String>> {
         let mut file = match File::open(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -68,14 +68,14 @@ impl Tail {
     }
 }
 
-/// Returns the named groups of a match. Returns `None` if the line does not match.
+/// Returns the named groups of a match; `None` if the line does not match.
 fn fields(pattern: &Regex, line: &str) -> Option<IndexMap<String, String>> {
     let captures = pattern.captures(line)?;
     let named = pattern.capture_names().flatten();
     Some(named.filter_map(|name| Some((name.to_owned(), captures.name(name)?.as_str().to_owned()))).collect())
 }
 
-/// Parameters of a `log:` probe, whose rows are the matching lines of the node's log.
+/// Parameters of a `log:` probe. The rows of its answer are the matching lines of the log of the node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Log {
     pattern: String,
@@ -106,7 +106,7 @@ impl ProbeKind for Log {
     }
 }
 
-/// Log of one node, and its matching lines.
+/// Log of one node, with the lines that matched so far.
 #[derive(Debug)]
 struct NodeLog {
     tail: Tail,
@@ -122,8 +122,8 @@ impl ObservationProbe for Mutex<NodeLog> {
 }
 
 impl NodeLog {
-    /// Returns a row for each line that matched within the window, newest last. A row has the named groups and `line`. The value is the
-    /// number of rows.
+    /// Returns a row for each line that matched within the window, newest last. A row contains the named groups and `line`. The value is
+    /// the number of rows.
     fn read(&mut self, now: Instant) -> Result<ProbeReply, ProbeFailure> {
         let lines = self.tail.lines().map_err(|error| ProbeFailure::Told(format!("the log cannot be read: {error}")))?;
         for line in lines {
@@ -142,7 +142,7 @@ impl NodeLog {
     }
 }
 
-/// `logs:` rules of a cluster, applied to the logs of its nodes.
+/// Rules `logs:` of a cluster, applied to the logs of its nodes.
 #[derive(Debug, Default)]
 pub struct LogRules {
     watched: Vec<Watched>,
@@ -152,11 +152,11 @@ pub struct LogRules {
 struct Watched {
     node: String,
     tail: Tail,
-    /// Names and patterns.
+    /// Name and pattern of each rule.
     rules: Vec<(String, Regex)>,
 }
 
-/// Line that matched a rule.
+/// Match of a log line with a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogMatch {
     pub rule: String,
@@ -166,7 +166,7 @@ pub struct LogMatch {
 }
 
 impl LogRules {
-    /// Adds a node's log with its rules.
+    /// Adds the log of a node, with the rules for this node.
     pub fn watch(&mut self, node: String, path: PathBuf, rules: Vec<(String, Regex)>) {
         if !rules.is_empty() {
             self.watched.push(Watched { node, tail: Tail::new(path), rules });

@@ -1,4 +1,4 @@
-//! `promql:` probes: a query to a Prometheus server, over its HTTP API v1
+//! Probe `promql:` sends a query to a Prometheus server, over its HTTP API v1
 //! (<https://prometheus.io/docs/prometheus/latest/querying/api/>).
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use chaosrun_input::Checker;
 use chaosrun_input::quantity::serialize_duration;
 use chaosrun_input::scalar::{RawDuration, Text};
 
-/// Maximum number of samples of a range. Prometheus itself refuses more.
+/// Maximum number of samples of a range query. Prometheus itself refuses more.
 const MOST_SAMPLES: u32 = 11_000;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -80,13 +80,13 @@ impl ProbeKind for Promql {
     }
 }
 
-/// Query to one server.
+/// Prepared query to one Prometheus server.
 #[derive(Debug)]
 struct Question {
-    /// Address of the server, without the path of the API.
+    /// URL of the server, without the path of the API.
     pub url: String,
     pub query: String,
-    /// Time to look back, and the step. `None` queries only the newest value.
+    /// Length of the queried time range, and the step; `None` queries only the newest value.
     pub range: Option<(Duration, Duration)>,
     pub timeout: Duration,
 }
@@ -101,7 +101,7 @@ impl ReadinessProbe for Question {
 }
 
 impl Question {
-    /// Returns the URL of the request. The URL contains the timeout, so that the server stops when the caller no longer waits.
+    /// Returns the URL of the request. The URL contains the timeout, so that the server stops the query when the caller no longer waits.
     fn address(&self, now: SystemTime) -> Result<String, String> {
         let base = self.url.trim_end_matches('/');
         let timeout = format!("{}ms", self.timeout.as_millis().max(1));
@@ -119,7 +119,7 @@ impl Question {
     }
 }
 
-/// Object around every answer.
+/// JSON object of the Prometheus API that contains the data of an answer.
 #[derive(Deserialize)]
 struct Envelope {
     status: String,
@@ -139,14 +139,14 @@ enum Data {
     Vector(Vec<Instant>),
     Matrix(Vec<Range>),
     Scalar(Sample),
-    /// Separate from a scalar, because the text need not be a number.
+    /// Result of type `string`. The type is separate from a scalar, because the text need not be a number.
     String((Json, String)),
 }
 
 #[derive(Deserialize)]
 struct Instant {
     metric: BTreeMap<String, String>,
-    /// Value. `None` for a native histogram, which has another key.
+    /// Sample of the series; `None` for a native histogram, which uses another key.
     value: Option<Sample>,
 }
 
@@ -157,7 +157,7 @@ struct Range {
     values: Vec<Sample>,
 }
 
-/// Sample such as `[1435781451.781, "1"]`. Values are text, because JSON has no `NaN` and no `+Inf`.
+/// Value of a sample such as `[1435781451.781, "1"]`. The value is text in JSON, because JSON has no `NaN` and no `+Inf`.
 struct Sample(f64);
 
 impl<'de> Deserialize<'de> for Sample {
@@ -184,12 +184,12 @@ struct Many {
     values: Vec<f64>,
 }
 
-/// Reads a server's answer. An answer without success becomes a failed probe with the server's error message.
+/// Parses the answer of a server. An answer without success becomes a failed probe with the error message of the server.
 fn read(reply: ProbeReply) -> ProbeReply {
     let (AnswerBody::Json(_, text) | AnswerBody::Text(text)) = &reply.body else { return reply };
     let told: Envelope = match serde_json::from_str(text) {
         Ok(told) => told,
-        // The page of a proxy, or of another service at this address.
+        // This is the page of a proxy, or of another service at this address.
         Err(_) if !reply.ok => return reply,
         Err(error) => {
             let problem = format!("this is not an answer of Prometheus: {error}");
@@ -205,7 +205,7 @@ fn read(reply: ProbeReply) -> ProbeReply {
     }
 }
 
-/// Converts the data of an answer. Samples with `NaN` (0 divided by 0) are omitted, like series that have ended.
+/// Converts the data of an answer to a body. Samples with `NaN` (0 divided by 0) are omitted, like series that have ended.
 fn body(data: &Data, warnings: Vec<String>) -> AnswerBody {
     let nothing = BTreeMap::new();
     let (rows, value) = match data {
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use chaosrun_expr::{Context, Expr, Scope};
 
-    /// Returns the reply as the HTTP probe passes it on.
+    /// Returns the answer that results from an HTTP reply with this status and text.
     fn answered(status: i64, text: &str) -> ProbeAnswer {
         let reply = ProbeReply::new((200..300).contains(&status), ProbeAnswer::body(text)).with_status(status);
         ProbeAnswer::of(Ok(read(reply)), Clock::now())
@@ -255,7 +255,7 @@ mod tests {
         answered(200, &format!(r#"{{"status":"success","data":{data}}}"#))
     }
 
-    /// Evaluates the condition `text` over the answer `p`. Returns `None` if it is unknown.
+    /// Evaluates the condition `text` over the answer `p`. Returns `None` if the result is unknown.
     fn judge(answer: &ProbeAnswer, text: &str) -> Option<bool> {
         let expr = Expr::compile(text, None, Scope::Invariant, &["p".to_owned()]).unwrap_or_else(|problems| panic!("{problems:?}"));
         let mut context = Context::new();
@@ -282,7 +282,7 @@ mod tests {
         let range = ask(Some((Duration::from_secs(60), Duration::from_secs(6))));
         let moments = "start=1435781391.781&end=1435781451.781&step=6.000";
         assert_eq!(range, format!("http://127.0.0.1:9090/prom/api/v1/query_range?{query}&{moments}"));
-        // For very small steps, the URL still requests no more samples than the server returns.
+        // Even for very small steps, the URL requests no more samples than the server returns.
         assert!(ask(Some((Duration::from_secs(11_000), Duration::ZERO))).ends_with("step=1.000"));
         let bad = Question { url: "not an address".into(), query: "up".into(), range: None, timeout: Duration::from_secs(1) };
         assert!(bad.address(now).unwrap_err().contains("`not an address` is not the address"));

@@ -1,4 +1,4 @@
-//! `redis:` probes: one command to a Redis server, whose answer becomes JSON. The connection is kept for the next command.
+//! Probe `redis:` sends one command to a Redis server and converts the answer to JSON. The connection is reused for the next command.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,7 +53,7 @@ impl ProbeKind for Redis {
     }
 }
 
-/// Server, and the command that the probe sends to it.
+/// Command of a probe, with the address of the Redis server and the reused connection.
 #[derive(Clone)]
 pub struct RedisCommand {
     address: String,
@@ -76,9 +76,9 @@ impl RedisCommand {
     /// Sends the command once. The caller limits the time.
     ///
     /// # Errors
-    /// No connection, a broken connection, or an error message of the server.
+    /// Returns an error if no connection is possible, the connection breaks, or the server answers with an error message.
     pub async fn answer(&self) -> Result<Json, ProbeFailure> {
-        // After a timeout or a failure of the connection, the connection is not used again, because its answer may still arrive.
+        // After a timeout or a failure, the connection is not reused, because the old answer may still arrive.
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut connection = match kept {
             Some(connection) => connection,
@@ -95,10 +95,10 @@ impl RedisCommand {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, ProbeFailure> {
-        // Only version 3 of the protocol distinguishes maps from lists.
+        // Only version 3 of the Redis protocol distinguishes maps from lists.
         let client = Client::open(format!("redis://{}/?protocol=resp3", self.address));
         let client = client.map_err(|error| ProbeFailure::Other(format!("`{}` is no address: {error}", self.address)))?;
-        // The caller bounds the time.
+        // The caller limits the time, so the client has no timeouts.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| failure(&error))
     }
@@ -111,7 +111,7 @@ impl ReadinessProbe for RedisCommand {
     }
 }
 
-/// Returns the body of an answer. A text that is valid JSON becomes JSON with its text.
+/// Converts a JSON answer to the body of a probe answer. A text that is valid JSON becomes JSON with its text.
 fn body(json: &Json) -> AnswerBody {
     match json {
         Json::String(text) => ProbeAnswer::body(text),
@@ -119,7 +119,7 @@ fn body(json: &Json) -> AnswerBody {
     }
 }
 
-/// Converts an answer to JSON. Bytes that are not UTF-8 become replacement characters.
+/// Converts a Redis answer to JSON. Bytes that are not UTF-8 become replacement characters.
 fn json(value: Value) -> Json {
     let text = |bytes: &[u8]| Json::String(String::from_utf8_lossy(bytes).into_owned());
     match value {
@@ -137,7 +137,7 @@ fn json(value: Value) -> Json {
             Json::Object(pairs.into_iter().map(|(name, value)| (key(name), json(value))).collect::<Map<_, _>>())
         }
         Value::Attribute { data, .. } => json(*data),
-        // Redis has numbers that JSON does not have.
+        // Some Redis numbers, such as infinity, do not exist in JSON and become null.
         Value::Double(number) => Number::from_f64(number).map_or(Json::Null, Json::Number),
         Value::Boolean(truth) => truth.into(),
         Value::ServerError(error) => error.to_string().into(),
@@ -153,7 +153,7 @@ fn failure(error: &RedisError) -> ProbeFailure {
         return ProbeFailure::Closed("the connection broke".into());
     }
     ProbeFailure::Other(match (error.code(), error.detail()) {
-        // Error message of the server: `WRONGTYPE Operation against a key holding the wrong kind of value`.
+        // This is an error message of the server, such as `WRONGTYPE Operation against a key holding the wrong kind of value`.
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),
     })
@@ -174,7 +174,7 @@ mod tests {
         assert!(matches!(body(&json(bulk("role:master"))), AnswerBody::Text(text) if &*text == "role:master"));
     }
 
-    /// Starts a server that accepts one connection. Each `GET` receives the next of `answers`; after the last one the server closes the
+    /// Starts a server that accepts one connection. Each `GET` receives the next of `answers`. After the last answer the server closes the
     /// connection.
     async fn server(answers: &'static [&'static str]) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -188,7 +188,7 @@ mod tests {
             while let Ok(read @ 1..) = stream.read(&mut chunk).await {
                 buffer.extend_from_slice(&chunk[..read]);
                 let text = String::from_utf8_lossy(&buffer).to_uppercase();
-                // The commands by which the client opens the connection have answers of their own.
+                // The commands with which the client opens the connection have separate answers.
                 let said = text.matches("HELLO").count() + text.matches("SETINFO").count();
                 let asked = text.matches("\r\nGET\r\n").count();
                 buffer.clear();
@@ -209,7 +209,7 @@ mod tests {
         let question = RedisCommand::new(server(&[":7\r\n", "-WRONGTYPE no such thing\r\n"]).await, vec!["GET".into(), "k".into()]);
         assert_eq!(question.answer().await, Ok(j!(7)));
         assert_eq!(question.answer().await, Err(ProbeFailure::Other("WRONGTYPE no such thing".into())));
-        // The server has closed the connection, and accepts no other.
+        // The server has closed the connection and accepts no further connection.
         assert!(question.answer().await.is_err());
         let refused = question.answer().await.unwrap_err();
         assert_eq!((refused.observed().as_str(), refused.of_node().as_str()), ("refused", "refused the connection"));

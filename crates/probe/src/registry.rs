@@ -1,4 +1,5 @@
-//! Registry of probes: one line per kind. The keys of a probe and of `ready` in cluster files are generated from it.
+//! Registry of the kinds of probes, with one line per kind. The keys of probes and of `ready` in cluster files are generated from this
+//! list.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

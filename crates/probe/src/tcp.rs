@@ -1,4 +1,4 @@
-//! `tcp:` probes: a connection to the node can be established.
+//! Probe `tcp:` checks that a connection to the node can be established.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl ProbeKind for Tcp {
 }
 
 impl Tcp {
-    /// Returns a prepared probe of a known address.
+    /// Creates a prepared `tcp:` probe of a known address.
     #[must_use]
     pub fn to(address: String) -> Prepared {
         Prepared::Ask(Arc::new(Connect { address }))

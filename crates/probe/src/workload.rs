@@ -1,4 +1,4 @@
-//! `on: workload` probes: statistics of the running workload over a window.
+//! Probe `on: workload` returns statistics of the running workload over a time window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl ObservationProbe for WorkloadProbe {
         let Some(figures) = site.figures() else { return Err(ProbeFailure::Told("no workload runs".into())) };
         let json = figures.window(self.window);
         let reply = ProbeReply::new(true, AnswerBody::Json(of_serde(&json), json.to_string().into()));
-        // The statistics of a workload that has ended become stale.
+        // The statistics of a workload that has ended become stale with time.
         Ok(ProbeReply { age: figures.age(), ..reply })
     }
 }

@@ -1,4 +1,4 @@
-//! Builds of images, and removal of the images they supersede.
+//! Builds of images, and removal of older images that a build supersedes.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,16 +13,16 @@ use super::identity::ImageIdentity;
 use crate::engine::Engine;
 use crate::error::{EngineError, is_disk_full};
 
-/// Label with the lineage of a locally built image.
+/// Label that stores the lineage of a locally built image. Builds with the same lineage supersede one another.
 pub const LABEL: &str = "chaosrun.image";
 
-/// Largest number of shown lines of a failing step.
+/// Maximum number of output lines of a failing step that an error shows.
 const SHOWN: usize = 12;
 
-/// Prefixes of the engine's own lines in the output of a step.
+/// Prefixes of lines that the engine itself adds to the output of a step.
 const NOISE: [&str; 2] = ["---> ", "Removing intermediate container "];
 
-/// Builds an image from `archive`.
+/// Builds an image from the build context `archive`.
 pub(super) async fn build(
     engine: &Engine,
     folder: &BuildFolder,
@@ -44,7 +44,7 @@ pub(super) async fn build(
                 continue;
             }
             Err(error) => match EngineError::from_api(format!("building `{}`", folder.path()), &error) {
-                // Message of the engine about the Dockerfile, or about a failed step.
+                // This is the message of the engine about the Dockerfile, or about a failed step.
                 EngineError::Refused { status: None | Some(400 | 500), problem, .. } => problem,
                 error => return Err(error),
             },
@@ -54,12 +54,12 @@ pub(super) async fn build(
     Ok(())
 }
 
-/// Output of the current step of a build.
+/// Output that the current step of a build has printed.
 #[derive(Debug, Default)]
 struct Output {
     step: String,
     lines: VecDeque<String>,
-    /// Incomplete line; its end may arrive later.
+    /// Incomplete last line of the output, whose end has not arrived yet.
     begun: String,
 }
 
@@ -73,7 +73,8 @@ impl Output {
     }
 
     fn line(&mut self, line: &str) {
-        // `apt` overwrites its progress line. A terminal shows only the text behind the last carriage return.
+        // `apt` overwrites its progress line. A terminal shows only the text behind the last carriage return, so this code keeps only that
+        // text.
         let line = plain(line.rsplit('\r').next().unwrap_or(line));
         let line = line.trim_end();
         if line.starts_with("Step ") && line.contains(" : ") {
@@ -93,7 +94,7 @@ impl Output {
         if let Some(line) = self.lines.iter().chain([&problem]).find(|line| is_disk_full(line)) {
             return EngineError::DiskFull(line.clone());
         }
-        // The engine repeats the whole command, which the step shows already.
+        // The engine repeats the whole command, which the description of the step contains already.
         let problem = match problem.strip_prefix("The command '").and_then(|rest| rest.rsplit_once("' returned a non-zero code: ")) {
             Some((_, code)) => format!("a command ended with exit code {code}"),
             None => problem,
@@ -102,26 +103,26 @@ impl Output {
     }
 }
 
-/// Removes escape sequences; the engine colours stderr red.
+/// Removes escape sequences from `text`, since the engine colours stderr red.
 fn plain(line: &str) -> String {
     let mut parts = line.split("\u{1b}[");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        // A sequence ends with its first letter.
+        // An escape sequence ends with its first letter.
         text.push_str(part.find(|letter: char| letter.is_ascii_alphabetic()).map_or("", |end| &part[end + 1..]));
     }
     text
 }
 
-/// Removes images superseded by `identity`, except the newest of them, since a run of the previous build may be starting. Images used by a
-/// container stay as well. On a failure the image remains, and the next build removes it.
+/// Removes images that the image `identity` supersedes, except the newest of them, since a run of the previous build may be starting.
+/// Images that a container uses also remain. After a failure the image remains, and the next build removes it.
 pub(super) async fn remove_superseded(engine: &Engine, identity: &ImageIdentity) {
     let filters = HashMap::from([("label".to_owned(), vec![format!("{LABEL}={}", identity.lineage)])]);
     let Ok(mut images) = engine.api().list_images(Some(ListImagesOptionsBuilder::default().filters(&filters).build())).await else {
         return;
     };
     images.sort_unstable_by_key(|image| std::cmp::Reverse(image.created));
-    // Selected by name: builds that differ only in a comment are one image with several names.
+    // Images are selected by name, because builds that differ only in a comment are one image with several names.
     let names = images.iter().flat_map(|image| &image.repo_tags).filter(|name| **name != identity.reference && !name.starts_with('<'));
     for name in names.skip(1) {
         let _ = engine.api().remove_image(name, None::<RemoveImageOptions>, None).await;

@@ -1,4 +1,4 @@
-//! Build context as the tar archive that an engine takes. The same content gives the same bytes.
+//! Build context as a tar archive for an engine. The same content always gives the same bytes.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use super::folder::BuildFolder;
 use super::program::ProgramFiles;
 
-/// Builds the archive in pieces; large ones are shared between images with the same program.
+/// Builds the tar archive as a list of pieces. Images with the same program share its large pieces.
 pub(super) fn archive(folder: &BuildFolder, program: Option<&ProgramFiles>) -> io::Result<Vec<Bytes>> {
     let mut pieces = Vec::new();
     for (path, bytes) in program.iter().flat_map(|program| &program.files) {
         let mut head = tar::Builder::new(Vec::new());
         append(&mut head, &format!("program/{path}"), bytes.len(), true, io::empty())?;
-        // Only the header, without the two empty blocks at the end of an archive.
+        // The piece contains only the header, without the two empty blocks that end an archive.
         pieces.push(Bytes::from(std::mem::take(head.get_mut())));
         pieces.push(bytes.clone());
         pieces.push(Bytes::from(vec![0; bytes.len().next_multiple_of(512) - bytes.len()]));

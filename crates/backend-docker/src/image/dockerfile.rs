@@ -1,8 +1,8 @@
-//! Minimal parser of Dockerfiles, for facts needed before the engine reads them.
+//! Minimal parser of Dockerfiles, for facts that are needed before the engine reads the file.
 
 use std::collections::HashMap;
 
-/// Base images of all stages, without duplicates, in order. Build arguments are replaced by their defaults.
+/// Returns the base images of all stages, without duplicates, in order. Build arguments are replaced by their defaults.
 pub(super) fn bases(text: &str) -> Vec<String> {
     let mut arguments: HashMap<String, String> = HashMap::new();
     let mut stages: Vec<String> = Vec::new();
@@ -10,7 +10,7 @@ pub(super) fn bases(text: &str) -> Vec<String> {
     for words in instructions(text) {
         let mut words = words.iter().map(String::as_str);
         match words.next().map(str::to_ascii_uppercase).as_deref() {
-            // Only arguments before the first stage apply to `FROM`.
+            // Only build arguments before the first stage apply to `FROM`.
             Some("ARG") if stages.is_empty() && bases.is_empty() => {
                 for (name, value) in words.filter_map(|word| word.split_once('=')) {
                     arguments.insert(name.to_owned(), value.trim_matches('"').to_owned());
@@ -35,7 +35,7 @@ pub(super) fn bases(text: &str) -> Vec<String> {
     bases
 }
 
-/// Returns true if the Dockerfile copies this program from its context: `COPY program/... ...`.
+/// Returns true if the Dockerfile copies the program of chaosrun from its context, with `COPY program/... ...`.
 pub(super) fn wants_program(text: &str) -> bool {
     instructions(text).iter().any(|words| {
         let copies = words.first().is_some_and(|word| word.eq_ignore_ascii_case("COPY"));
@@ -43,7 +43,7 @@ pub(super) fn wants_program(text: &str) -> bool {
     })
 }
 
-/// Instructions as words, with continued lines joined.
+/// Splits the Dockerfile into instructions, each as a list of words. Continued lines are joined.
 fn instructions(text: &str) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     let mut continued = false;

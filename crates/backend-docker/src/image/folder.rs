@@ -1,4 +1,4 @@
-//! Folder with a Dockerfile: its location, and its contents.
+//! Image folder: a folder with a Dockerfile, with its location and its contents.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,21 +9,21 @@ use super::embedded;
 use crate::error::EngineError;
 use chaosrun_scenario as scenario;
 
-/// Largest nesting depth; a deeper one is a loop of links.
+/// Maximum nesting depth of folders. A deeper folder means that symbolic links form a loop.
 const DEEPEST: usize = 16;
 
-/// Build folder.
+/// Folder from which an image is built, with its contents in memory.
 #[derive(Debug, Clone)]
 pub(super) struct BuildFolder {
-    /// Name in the cluster file: `images/etcd`.
+    /// Name of the folder in the cluster file, such as `images/etcd`.
     pub name: String,
-    /// Location as shown to people: `../images/etcd`, `embedded:images/etcd`.
+    /// Location of the folder in messages, such as `../images/etcd` or `embedded:images/etcd`.
     pub place: String,
-    /// Location independent of the current directory.
+    /// Location of the folder, independent of the current directory.
     pub origin: String,
-    /// Contents by path within the folder.
+    /// Contents of the files, by path within the folder.
     pub files: BTreeMap<String, Content>,
-    /// Text of the Dockerfile.
+    /// Text of the Dockerfile in this folder.
     pub dockerfile: String,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Content {
 }
 
 impl BuildFolder {
-    /// Finds and reads `name` for a cluster file at `beside`.
+    /// Finds and reads the image folder `name` for the cluster file at `beside`.
     pub(super) fn find(name: &str, beside: &Path) -> Result<Self, EngineError> {
         let name = name.trim_end_matches('/');
         let mut searched = Vec::new();
@@ -67,7 +67,7 @@ impl BuildFolder {
         Ok(Self { name: name.to_owned(), place, origin, files, dockerfile })
     }
 
-    /// Location of the Dockerfile as shown to people.
+    /// Returns the location of the Dockerfile for messages.
     pub(super) fn path(&self) -> String {
         format!("{}/Dockerfile", self.place)
     }

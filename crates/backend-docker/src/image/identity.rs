@@ -1,4 +1,5 @@
-//! Identity of an image: its tag in the engine, and its digest, which is part of the yardstick (the digest that makes trials comparable).
+//! Identity of a built image: the tag in the engine, and the digest. The digest is part of the yardstick, the digest that makes trials
+//! comparable.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +7,24 @@ use super::folder::BuildFolder;
 use super::program::ProgramFiles;
 use chaosrun_scenario::digest::SEMANTICS;
 
-/// Repository of locally built images.
+/// Repository prefix in the names of locally built images.
 pub(super) const REPOSITORY: &str = "chaosrun";
 
-/// Names of a built image.
+/// Identity of a locally built image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImageIdentity {
-    /// Reference such as `chaosrun/etcd:0123456789ab`. The tag depends on all inputs, so an existing image with it is up to date.
+    /// Reference such as `chaosrun/etcd:0123456789ab`. The tag depends on all inputs of the build, so an existing image with this tag is up
+    /// to date.
     pub reference: String,
-    /// Digest of everything that results depend on: not the time of the build, nor the build of this program.
+    /// Digest of all inputs that affect the results of trials. The time of the build and the build of chaosrun do not count.
     pub digest: String,
-    /// Digest that is independent of the content, shared by builds that supersede one another.
+    /// Digest that does not depend on the content of the folder. Builds with the same lineage supersede one another.
     pub lineage: String,
 }
 
 impl ImageIdentity {
-    /// Computes the identity. `bases` maps the names of the base images to the engine's ids; `own` is the file that this process runs.
+    /// Computes the identity of the image of a folder. `bases` maps the names of the base images to their image ids. `own` is the path of
+    /// the executable of this process.
     pub(super) fn of(
         folder: &BuildFolder,
         packages: &[String],
@@ -53,7 +56,7 @@ impl ImageIdentity {
         let mut lineage = Hash::new();
         lineage.add(folder.origin.as_bytes()).add(packages.join(" ").as_bytes());
         if program.is_some() {
-            // Two builds of this program that are used side by side do not remove each other's images.
+            // The path is part of the lineage, so that two builds of chaosrun do not remove the images of each other.
             lineage.add(own.as_bytes());
         }
         let lineage = format!("{}-{}", repository(&folder.name), &lineage.hex()[..12]);
@@ -62,17 +65,17 @@ impl ImageIdentity {
     }
 }
 
-/// Returns the last part of a folder's name, in characters that an engine allows.
+/// Returns the repository name for a folder: the last part of the path, in characters that an engine allows.
 fn repository(folder: &str) -> String {
     let last = folder.rsplit('/').next().unwrap_or(folder);
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
     let name: String = last.chars().map(letter).collect();
-    // The name has no repeated separators, and no separator at its ends.
+    // The name must have no repeated separators, and no separator at the beginning or end.
     let parts: Vec<&str> = name.split('-').filter(|part| !part.is_empty()).collect();
     if parts.is_empty() { "image".into() } else { parts.join("-") }
 }
 
-/// Hash over fields with their lengths, so that `ab` + `c` differs from `a` + `bc`.
+/// Hasher of fields. The length of each field is hashed too, so that `ab` + `c` differs from `a` + `bc`.
 #[derive(Clone)]
 struct Hash(blake3::Hasher);
 

@@ -1,4 +1,4 @@
-//! Locally built images that are kept for later runs.
+//! Locally built images, which the engine keeps for later runs.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,19 @@ use super::pull;
 use crate::engine::Engine;
 use crate::error::EngineError;
 
-/// One tag of an image.
+/// Locally built image in the engine, with one of its tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalImage {
     /// Reference such as `chaosrun/etcd:0123456789ab`.
     pub reference: String,
-    /// Creation time in seconds since 1970.
+    /// Creation time of the image in seconds since 1970.
     pub created: i64,
-    /// Size in bytes, with layers shared with other images.
+    /// Size of the image in bytes, including layers that other images share.
     pub size: u64,
 }
 
 impl LocalImage {
-    /// Returns true if the image was built from the folder with this name.
+    /// Returns true if the image was built from the image folder with this name.
     #[must_use]
     pub fn is_of(&self, folder: &str) -> bool {
         let name = folder.rsplit('/').next().unwrap_or(folder);
@@ -30,10 +30,10 @@ impl LocalImage {
     }
 }
 
-/// Lists all locally built images, newest first.
+/// Returns all locally built images, newest first.
 ///
 /// # Errors
-/// The engine does not answer.
+/// Returns an error if the engine does not answer.
 pub async fn list(engine: &Engine) -> Result<Vec<LocalImage>, EngineError> {
     let filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
@@ -49,15 +49,15 @@ pub async fn list(engine: &Engine) -> Result<Vec<LocalImage>, EngineError> {
 /// Returns true if the engine has an image with this name.
 ///
 /// # Errors
-/// The engine does not answer.
+/// Returns an error if the engine does not answer.
 pub async fn has(engine: &Engine, reference: &str) -> Result<bool, EngineError> {
     Ok(pull::look_up(engine, reference).await?.is_some())
 }
 
-/// Removes all locally built images that no container uses. Returns their names.
+/// Removes all locally built images that no container uses. Returns the names of the removed images.
 ///
 /// # Errors
-/// The engine does not answer.
+/// Returns an error if the engine does not answer.
 pub async fn remove_all(engine: &Engine) -> Result<Vec<String>, EngineError> {
     let mut removed = Vec::new();
     for kept in list(engine).await? {

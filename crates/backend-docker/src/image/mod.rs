@@ -1,4 +1,5 @@
-//! Images: pulled when absent, or built from a folder of `images/` (beside the cluster file, above it, or in the binary).
+//! Images of nodes. An image is pulled if it is absent, or built from a folder of `images/`. This folder is beside the cluster file, above
+//! it, or in the binary.
 
 mod context;
 mod dockerfile;

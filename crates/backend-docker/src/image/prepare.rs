@@ -1,4 +1,4 @@
-//! Preparation of images: pulls and builds what is missing.
+//! Preparation of images: pulls and builds of missing images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,34 +19,35 @@ use crate::error::EngineError;
 use chaosrun_base::task;
 use chaosrun_scenario::model::ImageSource;
 
-/// Image present in the engine.
+/// Image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Reference from which containers are created.
+    /// Name of the image from which containers are created.
     pub reference: String,
     pub id: String,
-    /// Digest for the yardstick: the registry's digest of a pulled image, or a digest of the inputs of a built one, independent of the time
-    /// and machine of the build.
+    /// Digest for the yardstick. For a pulled image, it is the digest of the registry. For a built image, it is a digest of the inputs,
+    /// independent of the time and machine of the build.
     pub digest: String,
-    /// User of the image's processes; empty for root.
+    /// User of the processes of the image; empty for root.
     pub user: String,
-    /// Libraries that its programs preload (`LD_PRELOAD`); empty for none.
+    /// Value of `LD_PRELOAD` in the image: the libraries that programs preload; empty for none.
     pub preload: String,
 }
 
-/// Locations of the inputs of a build.
+/// Locations of the inputs of an image build.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
-    /// Path of the cluster file: folders are searched beside it, above it up to the project's root, then in the binary.
+    /// Path of the cluster file. Image folders are searched beside this file, then above it up to the root of the project, then in the
+    /// binary.
     pub beside: &'a Path,
-    /// Copy of this binary for images that contain it.
+    /// Path of the copy of this binary, for images that contain the program.
     pub program: &'a Path,
 }
 
-/// Progress report about an image.
+/// Report about the progress of a pull or build of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageProgress {
-    /// Folder of a built image, or name of a pulled one.
+    /// Folder name of a built image, or name of a pulled image.
     pub image: String,
     pub step: ImageStep,
 }
@@ -68,16 +69,16 @@ impl fmt::Display for ImageProgress {
     }
 }
 
-/// Image source of the network sidecar.
+/// Returns the image source of the network sidecar.
 #[must_use]
 pub fn sidecar() -> ImageSource {
     ImageSource::Build { folder: "images/holder".into(), packages: Vec::new() }
 }
 
-/// Pulls and builds missing images, each once, in parallel. `tell` is not called when all are present.
+/// Pulls and builds missing images in parallel, each image once. `tell` is not called if no image is missing.
 ///
 /// # Errors
-/// The first failure; other work in progress is abandoned.
+/// Returns the first failure. Other pulls and builds in progress are abandoned.
 pub async fn prepare(
     engine: &Engine,
     sources: &[(ImageSource, Sources<'_>)],
@@ -114,7 +115,7 @@ pub async fn prepare(
     Ok(try_join_all(images).await?.into_iter().flatten().collect())
 }
 
-/// Local inputs of a build.
+/// Local inputs of the build of one image.
 #[derive(Debug)]
 struct Recipe {
     folder: BuildFolder,
@@ -123,7 +124,7 @@ struct Recipe {
     program: Option<Arc<ProgramFiles>>,
 }
 
-/// Reads all folders and programs, each once.
+/// Reads the image folders and programs of all `sources`, each folder and program once.
 async fn read(engine: &Engine, sources: &[(ImageSource, Sources<'_>)]) -> Result<IndexMap<ImageSource, Option<Recipe>>, EngineError> {
     let wanted: IndexMap<ImageSource, (PathBuf, PathBuf)> =
         sources.iter().rev().map(|(source, of)| (source.clone(), (of.beside.to_owned(), of.program.to_owned()))).collect();

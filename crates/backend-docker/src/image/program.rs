@@ -1,10 +1,10 @@
-//! This program within an image: a copy reduced to the parts that a loader needs, and the C library that the copy needs.
+//! Program of chaosrun within an image: a copy reduced to the parts that a loader needs, and the C library that the copy needs.
 //!
-//! A dynamically linked program needs a C library at least as new as the one it was linked with, and the C library of an image may be
-//! older. Therefore the program comes with the libraries of this machine and a script, `fit`, which the Dockerfile runs once. The script
-//! does nothing if the program runs in the image as it is. Otherwise it installs this machine's complete C library. The parts of a C
-//! library only work together, and programs linked with an older C library work with a newer one. In both cases the program is started by
-//! its own path, so that no loader shows in the list of processes.
+//! A dynamically linked program needs a C library at least as new as the one it was linked with. The C library of an image may be older.
+//! Therefore the libraries of this machine and a script, `fit`, are copied together with the program. The Dockerfile runs the script once.
+//! The script does nothing if the program already runs in the image. Otherwise the script installs the complete C library of this machine,
+//! since the parts of a C library only work together. Programs that were linked with an older C library also work with a newer one. In both
+//! cases the program is started by its own path, so that no loader appears in the list of processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,10 @@ use bytes::Bytes;
 
 use crate::error::EngineError;
 
-/// Path of the program in the images of `images/`.
+/// Path of the program in containers of the images of `images/`.
 pub const PROGRAM: &str = "/usr/local/bin/server";
 
-/// Files of glibc, without its loader. Missing files are left out, since versions differ.
+/// File names of glibc, without its loader. Missing files are ignored, since versions of glibc differ.
 const GLIBC: &[&str] = &[
     "libBrokenLocale.so.1",
     "libanl.so.1",
@@ -37,14 +37,14 @@ const GLIBC: &[&str] = &[
     "libutil.so.1",
 ];
 
-/// Contents of a context's `program/` folder, by path within it. All files are executable.
+/// Contents of the folder `program/` of a build context, by path within the folder. All files are executable.
 #[derive(Debug, Clone)]
 pub(super) struct ProgramFiles {
     pub files: BTreeMap<String, Bytes>,
 }
 
 impl ProgramFiles {
-    /// Reads `program`, which must run on processors of `arch` as the engine names it.
+    /// Reads the file `program` and its libraries. The program must run on processors of `arch`, as the engine names the architecture.
     pub(super) fn gather(program: &Path, arch: &str) -> Result<Self, EngineError> {
         let failed = |path: &Path, source| EngineError::Io { what: format!("`{}` cannot be read", path.display()), source };
         let bytes = fs::read(program).map_err(|source| failed(program, source))?;
@@ -61,7 +61,7 @@ impl ProgramFiles {
                 let bytes = fs::read(&path).map_err(|source| failed(&path, source))?;
                 files.insert(format!("lib/{name}"), Bytes::from(bytes));
             }
-            // The file is stored under the name that programs ask for; its own name may differ.
+            // The file is stored under the name that programs request. The original file name may differ.
             let path = Path::new(&interpreter);
             let bytes = fs::read(path).map_err(|source| failed(path, source))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -74,12 +74,12 @@ impl ProgramFiles {
     }
 }
 
-/// Folder of the [`carried`] program in a container. The path of the loader in this folder must not be longer than the program's original
-/// one.
+/// Folder of the [`carried`] program in a container. The path of the loader in this folder must not be longer than the original path of the
+/// loader in the program.
 pub const FOLDER: &str = "/var/lib/upkeep";
 
-/// Packs the program for a container whose image does not contain it, as an archive to unpack at `/`. It runs in any image, with or without
-/// a C library, if its libraries are searched in [`FOLDER`]. Blocks.
+/// Returns a tar archive, to be unpacked at `/`, with the program for a container whose image does not contain it. The program runs in any
+/// image, even without a C library, if libraries are searched in [`FOLDER`]. Blocks.
 pub fn carried(program: &Path, arch: &str) -> Result<Vec<u8>, EngineError> {
     let mut files = ProgramFiles::gather(program, arch)?.files;
     files.remove("lib/fit");
@@ -90,7 +90,7 @@ pub fn carried(program: &Path, arch: &str) -> Result<Vec<u8>, EngineError> {
     if let Some(interpreter) = elf.interpreter(&server) {
         let name = Path::new(&interpreter).file_name().unwrap_or_default().to_string_lossy();
         let loader = files.remove(&format!("lib/{name}")).unwrap_or_default();
-        // The loader is also a library, which other libraries ask for by this name.
+        // The loader is also a library, which other libraries request by this name.
         files.insert(format!("lib/{name}"), loader.clone());
         files.insert("lib/ld.so".into(), loader);
         elf.interpret_by(&mut server, &format!("{FOLDER}/ld.so")).map_err(EngineError::Program)?;
@@ -107,9 +107,10 @@ pub fn carried(program: &Path, arch: &str) -> Result<Vec<u8>, EngineError> {
     archive.into_inner().map_err(packed)
 }
 
-/// Returns the shared libraries of this process according to its memory map, and the other files of the same C library.
+/// Returns the paths of the shared libraries of this process according to the memory map `maps`, and of the other files of the same C
+/// library.
 ///
-/// The program is a copy of the one this process runs, or was built beside it, so both need the same libraries.
+/// The copied program is a copy of the program of this process, or was built beside it, so both need the same libraries.
 fn libraries(maps: &str) -> Vec<std::path::PathBuf> {
     let mut found: Vec<&Path> = Vec::new();
     for path in maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..]))) {
@@ -130,8 +131,8 @@ fn libraries(maps: &str) -> Vec<std::path::PathBuf> {
     all
 }
 
-/// Returns the script that a Dockerfile runs with a command that tests the program. `loader` holds the path at which the program needs the
-/// loader, and the loader's name in our folder.
+/// Returns the text of the script `fit`. A Dockerfile runs the script with a command that tests the program. `loader` contains the path at
+/// which the program requires the loader, and the file name of the copied loader.
 fn fit(loader: Option<(&str, &str)>) -> String {
     let check = "lib=$(dirname \"$0\")\nif \"$@\" >/dev/null 2>&1; then\n    rm -r \"$lib\"\n    exit 0\nfi\n";
     let Some((path, name)) = loader else {
@@ -153,16 +154,16 @@ fn fit(loader: Option<(&str, &str)>) -> String {
     )
 }
 
-/// Header of a 64-bit little-endian ELF file.
+/// Parsed header of a 64-bit little-endian ELF file.
 struct Elf {
     machine: u16,
-    /// Type, offset and size of each segment.
+    /// Type, offset and size of each segment of the file.
     segments: Vec<(u32, usize, usize)>,
 }
 
 const HEADER: usize = 64;
 const INTERPRETER: u32 = 3;
-/// Length of the mark at the end of the node-only copy.
+/// Length in bytes of the mark at the end of the program copy for nodes.
 const TRAILER: usize = 16;
 
 impl Elf {
@@ -174,7 +175,7 @@ impl Elf {
             whole[..size].copy_from_slice(field);
             usize::try_from(u64::from_le_bytes(whole)).ok()
         };
-        // Checks magic, 64 bits, little-endian.
+        // This condition checks the magic number, 64 bits and little-endian byte order.
         if bytes.len() < HEADER || !bytes.starts_with(b"\x7fELF\x02\x01") {
             return Err(foreign());
         }
@@ -190,8 +191,8 @@ impl Elf {
         head().ok_or_else(foreign)
     }
 
-    /// Returns true if the program runs on `arch`, named as by `uname -m` or by Go. An unknown architecture is accepted and left to the
-    /// engine.
+    /// Returns true if the program runs on `arch`, in the notation of `uname -m` or of Go. Returns true for an unknown architecture, which
+    /// is left to the engine.
     fn runs_on(&self, arch: &str) -> bool {
         match arch {
             "x86_64" | "amd64" => self.machine == 62,
@@ -200,18 +201,18 @@ impl Elf {
         }
     }
 
-    /// Returns the path of the loader; `None` for a static program.
+    /// Returns the path of the loader that the program requires; `None` for a static program.
     fn interpreter(&self, bytes: &[u8]) -> Option<String> {
         let (_, offset, size) = self.segments.iter().find(|(kind, ..)| *kind == INTERPRETER)?;
         let text = bytes.get(*offset..offset.checked_add(*size)?)?;
         Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
     }
 
-    /// Changes the program so that the kernel starts it with the loader at `path`.
+    /// Changes the program `bytes` so that the kernel starts it with the loader at `path`.
     fn interpret_by(&self, bytes: &mut [u8], path: &str) -> Result<(), String> {
         let segment = self.segments.iter().find(|(kind, ..)| *kind == INTERPRETER);
         let field = segment.and_then(|(_, offset, size)| bytes.get_mut(*offset..offset.checked_add(*size)?));
-        // The path must end with a zero byte.
+        // The path must end with a zero byte, so the field must be longer than the path.
         match field.filter(|field| field.len() > path.len()) {
             Some(field) => {
                 field.fill(0);
@@ -222,7 +223,7 @@ impl Elf {
         }
     }
 
-    /// Returns the program without sections for symbols and debuggers, which follow the last segment. They are most of a debug build, and
+    /// Returns the program without the symbols and debug sections after the last segment. These sections are most of a debug build, and
     /// their names reveal the program.
     fn slim(&self, bytes: &[u8]) -> Vec<u8> {
         let end = self.segments.iter().filter_map(|(_, offset, size)| offset.checked_add(*size)).max().unwrap_or(bytes.len());
@@ -230,7 +231,7 @@ impl Elf {
             return bytes.to_vec();
         }
         let mut slim = bytes[..end].to_vec();
-        // Fields of the section table: its offset, number of entries, and the entry with names.
+        // These lines clear the fields of the section table: its offset, its number of entries, and the index of the entry with names.
         slim[40..48].fill(0);
         slim[58..64].fill(0);
         slim.extend_from_slice(&bytes[bytes.len() - TRAILER..]);

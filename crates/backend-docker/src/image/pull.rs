@@ -1,4 +1,4 @@
-//! Images by name: lookup, and pull when absent.
+//! Images by name: lookup in the engine, and pull of an absent image.
 
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use crate::engine::Engine;
 use crate::error::{EngineError, PullProblem, pull_problem};
 
-/// Returns the image that the engine has under this name.
+/// Returns the image that the engine has under the name `reference`; `None` if the image is absent.
 pub(super) async fn look_up(engine: &Engine, reference: &str) -> Result<Option<ImageInspect>, EngineError> {
     match engine.api().inspect_image(reference).await {
         Ok(image) => Ok(Some(image)),
@@ -19,7 +19,7 @@ pub(super) async fn look_up(engine: &Engine, reference: &str) -> Result<Option<I
 }
 
 pub(super) async fn pull(engine: &Engine, reference: &str) -> Result<ImageInspect, EngineError> {
-    // Without a tag an engine would pull all tags.
+    // If the reference had no tag, the engine would pull all tags.
     let options = CreateImageOptionsBuilder::default().from_image(&with_tag(reference)).build();
     let mut answers = std::pin::pin!(engine.api().create_image(Some(options), None, None));
     while let Some(answer) = answers.next().await {
@@ -46,7 +46,7 @@ fn with_tag(reference: &str) -> String {
     if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
 }
 
-/// Refuses invalid names before they become part of a path of the engine's API.
+/// Checks the name of an image before the name becomes part of a path of the engine API. Returns an error for an invalid name.
 pub(super) fn check(reference: &str) -> Result<(), EngineError> {
     let (name, digest) = reference.split_once('@').map_or((reference, None), |(name, digest)| (name, Some(digest)));
     let (path, last) = name.rsplit_once('/').map_or((None, name), |(path, last)| (Some(path), last));
@@ -69,13 +69,13 @@ pub(super) fn check(reference: &str) -> Result<(), EngineError> {
     if right { Ok(()) } else { Err(EngineError::Reference(reference.to_owned())) }
 }
 
-/// Returns true for a registry such as `localhost:5000` or `[::1]:5000`.
+/// Returns true if `text` has the form of a registry with a port, such as `localhost:5000` or `[::1]:5000`.
 fn is_registry(text: &str) -> bool {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, "0"));
     !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) && port.parse::<u16>().is_ok()
 }
 
-/// Returns the digest of a pulled image: the registry's digest, or the image's id if no registry has it.
+/// Returns the digest of a pulled image: the digest of the registry, or the id of the image if no registry has it.
 pub(super) fn digest(image: &ImageInspect) -> String {
     let digests = image.repo_digests.iter().flatten();
     let known = digests.filter_map(|digest| digest.split_once('@').map(|(_, digest)| digest)).min();

@@ -1,5 +1,5 @@
-//! Nodes that are started differently from their file. An engine does not change the definition of a container, so such a node gets another
-//! container at its next start, with the same name, network, volume and files.
+//! Changes of the definition of a node: arguments and environment that differ from the cluster file. An engine cannot change an existing
+//! container. Therefore such a node gets a new container at its next start, with the same name, network, volume and files.
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -19,7 +19,7 @@ use chaosrun_cluster::fault_control::Redefinition;
 #[derive(Debug, Default)]
 pub(super) struct DockerDefinition {
     wanted: Redefinition,
-    /// Definition with which the present container was created.
+    /// Definition with which the current container was created.
     made: Redefinition,
 }
 
@@ -32,7 +32,7 @@ impl ContainerNode {
         self.definition.lock().unwrap_or_else(PoisonError::into_inner).wanted.clone()
     }
 
-    /// Returns the arguments and the environment, without those of the image.
+    /// Returns the arguments and the environment variables of the node, without those of the image.
     pub fn definition(&self) -> (Vec<String>, IndexMap<String, String>) {
         let wanted = self.wanted();
         let args = wanted.args.or_else(|| self.plan.args.clone()).unwrap_or_default();
@@ -47,11 +47,11 @@ impl ContainerNode {
         (args, env)
     }
 
-    /// Returns the request to create the container.
+    /// Returns the request to create the container with the current definition.
     pub fn body(&self) -> ContainerCreateBody {
         let wanted = self.wanted();
         let mut body = self.plan.workload(&self.net(), &self.container, &self.shared.labels);
-        // A name without a value removes the image's variable.
+        // A name without a value removes the variable of the image.
         let without = wanted.env.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.clone());
         let (_, env) = self.definition();
         body.env = Some(env.iter().map(|(name, value)| format!("{name}={value}")).chain(without).collect());
@@ -61,7 +61,7 @@ impl ContainerNode {
         body
     }
 
-    /// Recreates the container if its definition has changed. The container must not run.
+    /// Creates the container again if its definition has changed. The container must not be running.
     pub async fn make_as_defined(&self) -> Result<(), ClusterError> {
         let wanted = {
             let definition = self.definition.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +80,7 @@ impl ContainerNode {
             self.carry_over(&next).await
         };
         if let Err(error) = made.await {
-            // A container that cannot be removed here is removed with the trial at the latest.
+            // A container that cannot be removed here is removed at the end of the trial at the latest.
             let _ = self.remove(&next).await;
             return Err(error);
         }
@@ -91,7 +91,7 @@ impl ContainerNode {
         Ok(())
     }
 
-    /// Removes a container without its volume.
+    /// Removes a container but keeps its volume.
     async fn remove(&self, container: &str) -> Result<(), ClusterError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(false).build();
         match self.shared.engine.api().remove_container(container, Some(options)).await {
@@ -100,8 +100,8 @@ impl ContainerNode {
         }
     }
 
-    /// Copies files of the node's directory that were added or changed since its container was created. Deleted files of the cluster file
-    /// stay deleted.
+    /// Copies files of the directory of the node that were added or changed since its container was created. Deleted files of the cluster
+    /// file remain deleted.
     async fn carry_over(&self, next: &str) -> Result<(), ClusterError> {
         let api = self.shared.engine.api();
         let changes = api.container_changes(&self.container).await.map_err(|error| self.failed(&error))?;
@@ -121,7 +121,8 @@ impl ContainerNode {
     }
 }
 
-/// Returns the topmost changed paths below `dir`, except those that contain `data`. `data` is a volume, which the engine does not inspect.
+/// Returns the topmost changed paths below `dir`, except paths that contain `data`. `data` is a volume, and the engine does not report
+/// changes in volumes.
 fn roots(changes: &[FilesystemChange], dir: &Path, data: &Path) -> Vec<PathBuf> {
     let above: Vec<&Path> = data.ancestors().skip(1).filter(|path| path.starts_with(dir)).collect();
     let is_above = |path: &Path| path == dir || above.contains(&path);

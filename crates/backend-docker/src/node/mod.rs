@@ -1,4 +1,4 @@
-//! Node: its two containers, and its state according to the engine's events.
+//! Node in containers: its workload container and network sidecar, and its state according to the events of the engine.
 
 mod definition;
 
@@ -34,25 +34,25 @@ use chaosrun_event::emit::Emitter;
 use chaosrun_event::{Actor, EventKind, NodeState};
 use chaosrun_probe::ExecutedCommand;
 
-/// Longest wait for the event of a completed call.
+/// Maximum wait for the event of the engine after a completed call.
 const TOLD: Duration = Duration::from_secs(10);
-/// Longest time for which a failed freeze of a container is repeated.
+/// Time limit for retries after the engine fails to freeze a container.
 const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Values shared by all nodes of a trial.
+/// Values that all nodes of a trial share.
 #[derive(Debug)]
 pub(super) struct DockerShared {
     pub engine: Engine,
     pub emitter: Emitter,
     pub changes: broadcast::Sender<NodeChange>,
     pub prober: Prober,
-    /// Tasks that copy logs.
+    /// Tasks that copy the logs of nodes.
     pub tasks: Tasks,
-    /// Labels of everything in the trial.
+    /// Labels of all containers, networks and volumes of the trial.
     pub labels: HashMap<String, String>,
 }
 
-/// Change of a container's state.
+/// State change of a container, as the engine reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContainerChange {
     Started,
@@ -61,7 +61,7 @@ pub(super) enum ContainerChange {
     Unpaused,
 }
 
-/// Current state of a node, readable by everybody.
+/// Current state of a node, published for other tasks.
 #[derive(Debug, Clone)]
 pub(super) struct ContainerNodeView {
     pub state: NodeState,
@@ -73,33 +73,33 @@ pub(super) struct ContainerNodeView {
 #[derive(Debug)]
 pub(super) struct ContainerNode {
     pub plan: NodeCreationPlan,
-    /// Name of the workload's container, known before it exists.
+    /// Name of the workload container, which is known before the container exists.
     pub container: Arc<str>,
     pub sidecar: OnceCell<Holder>,
     pub view: watch::Sender<ContainerNodeView>,
     pub(super) shared: Arc<DockerShared>,
     definition: Mutex<DockerDefinition>,
-    /// Lock that executes orders one after the other, as an engine does.
+    /// Lock that serialises the orders to the node, as an engine does.
     turn: tokio::sync::Mutex<()>,
-    /// Actor of the change in progress.
+    /// Order in progress, whose actor caused the next reported change.
     asked: Mutex<Option<Asked>>,
     start: Mutex<Start>,
     ending: AtomicBool,
 }
 
-/// Order whose effect was not reported by the engine yet.
+/// Order whose effect the engine has not reported yet.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     by: Actor,
-    /// True if the order ends the node. A paused node is unpaused before its end.
+    /// True if the order ends the node. A paused node is unpaused before it ends.
     ends: bool,
 }
 
-/// Current start.
+/// Data of the current start of the node.
 #[derive(Debug, Default)]
 struct Start {
     probing: Option<AbortHandle>,
-    /// Length of the log before the start.
+    /// Length of the log file in bytes before the start.
     log_from: u64,
 }
 
@@ -132,12 +132,13 @@ impl ContainerNode {
         ClusterError::Conflict { node: self.plan.name.clone(), problem: problem.into() }
     }
 
-    /// Name of the sidecar's container.
+    /// Returns the name of the container of the network sidecar.
     pub fn net(&self) -> String {
         format!("{}-net", self.container)
     }
 
-    /// Copies the node's folders into `container`, which was created and not started; with `files`, also the files of the cluster file.
+    /// Copies the folders of the node into `container`, which is created but not started. If `files` is true, also copies the files of the
+    /// cluster file.
     pub async fn furnish(&self, container: &str, files: bool) -> Result<(), ClusterError> {
         let io = |source| ClusterError::Io { what: format!("cannot pack the files of `{}`", self.plan.name), source };
         let archive = self.plan.archive(files).map_err(io)?;
@@ -150,7 +151,7 @@ impl ContainerNode {
         ClusterError::Start { node: self.plan.name.clone(), problem: words(error) }
     }
 
-    /// Converts an error: a refusal of the engine is reported as a conflict of the order, everything else as an engine error.
+    /// Converts an error of the engine. A refused order becomes a conflict, and any other error becomes an engine error.
     fn refused(&self, error: &bollard::errors::Error) -> ClusterError {
         let words = words(error);
         match error {
@@ -167,7 +168,7 @@ impl ContainerNode {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Asked { by, ends });
     }
 
-    /// Returns the actor that caused a change which the engine reports.
+    /// Returns the actor that caused the change `seen` of the container.
     fn asker(&self, seen: ContainerChange) -> Actor {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let on_the_way = seen == ContainerChange::Unpaused && asked.is_some_and(|asked| asked.ends);
@@ -175,7 +176,7 @@ impl ContainerNode {
         known.map_or(Actor::Itself, |asked| asked.by)
     }
 
-    /// Marks the node as being torn down: from now on every end is attributed to the teardown.
+    /// Marks the node as being torn down. From now on, every end of the node is attributed to the teardown.
     pub fn ends(&self) {
         self.ending.store(true, Ordering::Relaxed);
         self.ask_for(Actor::Runner, true);
@@ -185,7 +186,7 @@ impl ContainerNode {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// Starts the node. Does nothing when it already runs, as an engine does.
+    /// Starts the node. A start of a running node has no effect, as with an engine.
     pub async fn start(&self, by: Actor) -> Result<(), ClusterError> {
         let _turn = self.turn.lock().await;
         self.start_in_turn(by).await
@@ -205,7 +206,7 @@ impl ContainerNode {
         self.until(|view| view.starts > before).await
     }
 
-    /// Copies the log. The copy begins before the start of the node, so that no line is missed.
+    /// Copies the log of the node to a file. The copy begins before the start of the node, so that no line is missed.
     async fn follow(&self) -> Result<(), ClusterError> {
         let io = |source| ClusterError::Io { what: format!("cannot write the log of `{}`", self.plan.name), source };
         let mut log = File::options().append(true).create(true).open(&self.plan.log).map_err(io)?;
@@ -220,7 +221,7 @@ impl ContainerNode {
                 let (LogOutput::StdOut { message } | LogOutput::StdErr { message } | LogOutput::Console { message }) = piece else {
                     continue;
                 };
-                // Reading continues even when the disk is full, since an unread node would block.
+                // Reading continues even if the disk is full, since a node whose output is not read would block.
                 if let (false, Err(error)) = (broken, log.write_all(&message)) {
                     broken = true;
                     emitter.warn(format!("the log of `{name}` cannot be written: {error}"));
@@ -230,7 +231,7 @@ impl ContainerNode {
         Ok(())
     }
 
-    /// Waits until the engine has reported a matching state.
+    /// Waits until the engine has reported a state that satisfies `reached`.
     async fn until(&self, reached: impl FnMut(&ContainerNodeView) -> bool) -> Result<(), ClusterError> {
         let mut view = self.view.subscribe();
         let told = tokio::time::timeout(TOLD, view.wait_for(reached)).await;
@@ -250,7 +251,7 @@ impl ContainerNode {
             return Ok(());
         }
         self.ask_for(by, true);
-        // Engines count in whole seconds.
+        // The engine API accepts the grace period in whole seconds only.
         let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
         self.shared.engine.api().stop_container(&self.container, Some(options)).await.map_err(|error| self.refused(&error))?;
@@ -287,7 +288,7 @@ impl ContainerNode {
         self.ask_for(by, false);
         let began = Instant::now();
         while let Err(error) = self.shared.engine.api().pause_container(&self.container).await {
-            // Control groups version 1 give up when new processes appear during a freeze; a repetition may succeed.
+            // Version 1 of control groups fails to freeze while new processes appear. A retry may succeed.
             if !error.to_string().contains("unable to freeze") || began.elapsed() > FROZEN_WITHIN {
                 return Err(self.refused(&error));
             }
@@ -308,12 +309,13 @@ impl ContainerNode {
         self.until(|view| view.state != NodeState::Paused).await
     }
 
-    /// Processes an event of the engine.
+    /// Processes a change of the container that the engine reports.
     pub fn seen(self: &Arc<Self>, seen: ContainerChange) {
         let state = match seen {
             ContainerChange::Started | ContainerChange::Unpaused => NodeState::Running,
             ContainerChange::Paused => NodeState::Paused,
-            // The code is interpreted like a shell does, since the engine does not distinguish a signal from a code.
+            // An exit code above 128 is interpreted as a signal, like in a shell, since the engine does not distinguish a signal from a
+            // code.
             ContainerChange::Died { code: code @ 129..=192 } => NodeState::Exited { code: None, signal: Some(code - 128) },
             ContainerChange::Died { code } => NodeState::Exited { code: Some(code), signal: None },
         };
@@ -389,7 +391,7 @@ impl ContainerNode {
     }
 }
 
-/// Node whose readiness is probed.
+/// Adapter that lets the readiness prober probe a node.
 struct Probed<'a>(&'a ContainerNode);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Node: a task that owns its process and executes orders one after the other, as an engine does.
+//! Node: one task per node owns the process of the node and executes orders one after the other, as a container engine does.
 
 mod stress;
 
@@ -25,7 +25,7 @@ use chaosrun_cluster::fault_control::{Stress, StressReading};
 use chaosrun_cluster::{ClusterError, NodeChange};
 use chaosrun_event::{Actor, EventKind, NodeState};
 
-/// Current state of a node, readable by everybody.
+/// Current state of a node, published by the task of the node.
 #[derive(Debug, Clone)]
 pub(super) struct NodeView {
     pub state: NodeState,
@@ -34,7 +34,7 @@ pub(super) struct NodeView {
     pub starts: u32,
     pub since: Instant,
     pub readiness: Readiness,
-    /// Environment with which the node's processes were started.
+    /// Environment with which the processes of the node were started.
     pub env: Arc<Environment>,
 }
 
@@ -64,7 +64,7 @@ pub(super) enum NodeMessage {
         tree: u64,
         readiness: Readiness,
     },
-    /// Sets the load; `None` removes it.
+    /// Sets the CPU load of the node; `None` removes the load.
     Stress {
         stress: Option<Stress>,
         reply: oneshot::Sender<()>,
@@ -72,22 +72,22 @@ pub(super) enum NodeMessage {
     Stressed {
         reply: oneshot::Sender<StressReading>,
     },
-    /// Ends the node and forbids further starts. Answered when no process runs.
+    /// Ends the node and forbids further starts. The reply is sent when no process of the node is left.
     Close {
         reply: oneshot::Sender<()>,
     },
 }
 
-/// Running process.
+/// Running process of a node.
 struct NodeProcess {
     tree: u64,
     probing: AbortHandle,
     started: Instant,
-    /// Length of the log at the start of the process, in bytes.
+    /// Length of the log file in bytes when the process started.
     log_from: u64,
 }
 
-/// Last order to end the process: its actor, and the signal.
+/// Last order to end the process: the actor that gave the order, and the signal.
 struct Asked {
     by: Actor,
     signal: i32,
@@ -99,20 +99,20 @@ struct NodeActor {
     inbox: mpsc::WeakUnboundedSender<NodeMessage>,
     view: watch::Sender<NodeView>,
     process: Option<NodeProcess>,
-    /// Process tree of the last start; its remaining processes end before the next start.
+    /// Number of the process tree of the last start. All its remaining processes end before the next start.
     last_tree: Option<u64>,
     paused: bool,
     duty: Option<Duty>,
     asked: Option<Asked>,
-    /// Time at which a stop becomes a kill.
+    /// Time at which SIGKILL follows the stop signal; `None` if no stop is pending.
     deadline: Option<tokio::time::Instant>,
     at_exit: Vec<Reply>,
-    /// Pending restart after the exit: its actor, and the waiting callers.
+    /// Actor and waiting callers of a restart that starts the node again after the exit; `None` if no restart is pending.
     restart: Option<(Actor, Vec<Reply>)>,
     closed: Option<Vec<oneshot::Sender<()>>>,
 }
 
-/// Starts the task of a node; the node itself does not run yet.
+/// Starts the task that manages a node. The node itself does not run yet.
 pub(super) fn spawn(plan: Arc<NodeStartPlan>, shared: Arc<LocalShared>) -> (mpsc::UnboundedSender<NodeMessage>, watch::Receiver<NodeView>) {
     let (tx, rx) = mpsc::unbounded_channel();
     let created = NodeView {
@@ -213,7 +213,7 @@ impl NodeActor {
         self.process.as_ref().ok_or_else(|| self.conflict("is not running"))
     }
 
-    /// Starts the process. Does nothing when it already runs, as an engine does.
+    /// Starts the process of the node. A start of a running node has no effect, as with a container engine.
     async fn start(&mut self, by: Actor) -> Result<(), ClusterError> {
         if self.closed.is_some() {
             return Err(self.conflict("is being torn down"));
@@ -225,7 +225,7 @@ impl NodeActor {
             return Ok(());
         }
         if let Some(tree) = self.last_tree.take() {
-            // Its ports and files must be free. Usually no process is left.
+            // The ports and files of the node must be free. Usually no process of the last start is left.
             self.shared.client.kill(tree).await;
         }
         let plan = Arc::clone(&self.plan);
@@ -236,7 +236,7 @@ impl NodeActor {
             relay.admit(&plan.name).map_err(|error| failed(format!("cannot listen at its advertised address: {error}")))?;
         }
         let tree = self.shared.client.new_tree();
-        // The tree is registered before its process runs, since the process may dial before its start is reported.
+        // The tree is registered before its process runs, since the process may open connections before its start is reported.
         self.shared.roster.insert(tree, &self.shared.client.marker(tree), Who::Node(plan.name.clone()));
         let (argv, env) = plan.definition.start();
         let env = Arc::new(env);
@@ -279,7 +279,7 @@ impl NodeActor {
             linger: false,
             on_exit: Box::new(move |ended| {
                 if let Some(inbox) = inbox {
-                    // The receiver is the task of the node, which ends only when no handle of it is left.
+                    // The receiver is the task of the node, which ends only when all handles of the node are dropped.
                     let _ = inbox.send(NodeMessage::Exited { tree, ended });
                 }
             }),
@@ -295,7 +295,7 @@ impl NodeActor {
                 Err(last) => Readiness::Late(last),
             };
             if let Some(inbox) = inbox.upgrade() {
-                // The receiver is the task of the node, which ends only when no handle of it is left.
+                // The receiver is the task of the node, which ends only when all handles of the node are dropped.
                 let _ = inbox.send(NodeMessage::Probed { tree, readiness });
             }
         });
@@ -315,7 +315,7 @@ impl NodeActor {
         self.view.send_modify(|view| view.readiness = readiness);
     }
 
-    /// Sends a signal to end the process. Returns true if the caller has to wait for the end.
+    /// Sends the stop signal to the process of the node. Returns true if the caller has to wait until the process ends.
     async fn end_gently(&mut self, grace: Duration, by: Actor) -> Result<bool, ClusterError> {
         let Some(process) = &self.process else { return Ok(false) };
         let tree = process.tree;
@@ -325,7 +325,7 @@ impl NodeActor {
             return Ok(true);
         }
         match self.shared.client.signal(tree, libc::SIGTERM, Reach::Group).await {
-            // The process has ended by itself, as intended.
+            // The process has already ended, which is the purpose of the signal.
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(self.conflict(&format!("cannot be signalled: {}", errno.desc()))),
         }
@@ -335,10 +335,10 @@ impl NodeActor {
         Ok(true)
     }
 
-    /// Continues a paused process, so that it can receive a signal.
+    /// Continues a paused process, so that the process can receive a signal.
     async fn go_on(&mut self, tree: u64, by: Actor) {
         if self.paused {
-            // ESRCH means that the process has ended.
+            // ESRCH means that the process has already ended.
             let _ = self.shared.client.signal(tree, libc::SIGCONT, Reach::Tree).await;
             self.paused = false;
             self.publish(NodeState::Running, Some(by), |_| ());
@@ -401,7 +401,7 @@ impl NodeActor {
         self.deadline = None;
         self.paused = false;
         self.not_standing();
-        // A requested signal that did not cause the end is not its reason.
+        // A requested signal is the reason of the exit only if the signal caused the exit.
         let asked = self.asked.take().filter(|asked| match ended {
             TreeExit::Signal(signal) => signal == asked.signal,
             TreeExit::Code(_) => matches!(asked.signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGHUP),
@@ -452,7 +452,7 @@ impl NodeActor {
         }
     }
 
-    /// Makes the node's advertised addresses refuse connections, like those of a dead process.
+    /// Makes the advertised addresses of the node refuse connections, like the addresses of a dead process.
     fn refuse(&self) {
         if let Some(relay) = &self.shared.relay {
             relay.refuse(&self.plan.name);
@@ -472,7 +472,7 @@ impl NodeActor {
     }
 }
 
-/// Waits until `time`. Without a time, waits forever.
+/// Waits until `time`, or forever if `time` is `None`.
 async fn until(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

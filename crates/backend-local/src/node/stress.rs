@@ -1,7 +1,7 @@
-//! Load of a node without resource limits of its own: the node is stopped for a part of the time.
+//! CPU load of a node without resource limits: the process of the node is stopped for a part of the time.
 //!
-//! Such a node is not reported as paused, since that is a state of an engine. If the runner dies, the supervisor kills the node, even if
-//! the node is stopped.
+//! Such a node is not reported as paused, since "paused" is a state that a container engine reports. If the runner dies, the supervisor
+//! kills the node, even if the process is stopped.
 
 use std::time::{Duration, Instant};
 
@@ -11,25 +11,25 @@ use super::NodeActor;
 use crate::supervisor::Reach;
 use chaosrun_cluster::fault_control::{Stress, StressReading};
 
-/// Period in which the node is stopped once.
+/// Length of one cycle of the schedule, in which the node is stopped once.
 const PERIOD: Duration = Duration::from_millis(100);
-/// Largest share of stopped time. A node that is always stopped would be a paused one, which could not even end on request.
+/// Largest share of the time in which the node is stopped. A node that is stopped all the time could not handle a request to end.
 const MOST: f64 = 0.98;
 
-/// Schedule of stopping and continuing a node.
+/// Schedule that alternately stops and continues the processes of a node.
 #[derive(Debug)]
 pub(super) struct Duty {
-    /// Share of the time in which the node is stopped.
+    /// Share of the time in which the node is stopped, from 0 to `MOST`.
     share: f64,
-    /// Time of the next change.
+    /// Time at which the node is stopped or continued next.
     next: Instant,
-    /// Start of the current stop, if the node is stopped.
+    /// Start of the current stop; `None` if the node is not stopped.
     standing: Option<Instant>,
     stood: Duration,
 }
 
 impl Duty {
-    /// Creates a schedule that continues the counters of the previous one. Returns `None` for a load of zero.
+    /// Creates a schedule that continues the counters of the schedule `before`. Returns `None` for a load of zero.
     pub fn new(stress: Stress, before: Option<&Self>, now: Instant) -> Option<Self> {
         let share = (stress.percent / 100.0).clamp(0.0, MOST);
         if share <= 0.0 || stress.cores <= 0.0 {
@@ -47,25 +47,25 @@ impl Duty {
         self.standing.is_some()
     }
 
-    /// Records that the node is stopped, until the next change.
+    /// Records at time `now` that the node is stopped.
     pub fn stand(&mut self, now: Instant) {
         self.standing.get_or_insert(now);
         self.next = now + PERIOD.mul_f64(self.share);
     }
 
-    /// Records that the node continues, until the next change.
+    /// Records at time `now` that the node continues.
     pub fn go(&mut self, now: Instant) {
         self.stood += self.standing.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.next = now + PERIOD.mul_f64(1.0 - self.share);
     }
 
-    /// Records that there is no node to stop.
+    /// Records at time `now` that the node does not run, so that the schedule cannot stop it.
     pub fn idle(&mut self, now: Instant) {
         self.go(now);
         self.next = now + PERIOD;
     }
 
-    /// Returns the reading of the load; `works` means that the node runs.
+    /// Returns the current reading of the load. The parameter `works` is true if the load is applied to a running node.
     pub fn reading(&self, works: bool, now: Instant) -> StressReading {
         let standing = self.standing.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         StressReading { running: works, used: self.stood + standing, memory: 0 }
@@ -77,16 +77,16 @@ impl NodeActor {
         let before = self.duty.take();
         self.duty = stress.and_then(|stress| Duty::new(stress, before.as_ref(), Instant::now()));
         if let (None, true, Some(process)) = (&self.duty, before.is_some_and(|duty| duty.stands()), &self.process) {
-            // An error means that the process has ended.
+            // An error means that the process has already ended.
             let _ = self.shared.client.signal(process.tree, libc::SIGCONT, Reach::Tree).await;
         }
     }
 
-    /// Stops or continues the node according to the schedule.
+    /// Stops or continues the process of the node, according to the schedule.
     pub(super) async fn turn(&mut self) {
         let tree = self.process.as_ref().filter(|_| !self.paused && self.closed.is_none()).map(|process| process.tree);
         let Some(duty) = &mut self.duty else { return };
-        // The group gets the signal at once; the answer comes after all other processes got it.
+        // The process group gets the signal at once. The answer of the supervisor arrives after all other processes got the signal.
         let now = Instant::now();
         let Some(tree) = tree else { return duty.idle(now) };
         let signal = if duty.stands() { libc::SIGCONT } else { libc::SIGSTOP };
@@ -95,7 +95,7 @@ impl NodeActor {
         if signal == libc::SIGSTOP && delivered.is_ok() { duty.stand(now) } else { duty.go(now) }
     }
 
-    /// Records that the node does not run, or that another order has paused it.
+    /// Records that the schedule has not stopped the node, because the node does not run or is paused by another order.
     pub(super) fn not_standing(&mut self) {
         if let Some(duty) = &mut self.duty {
             duty.idle(Instant::now());

@@ -1,4 +1,4 @@
-//! Listener of the relay: accepts connections, identifies their source, and passes them on.
+//! Listener of the relay: accepts connections, identifies their source, and forwards them.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -11,13 +11,13 @@ use super::connection::{self, ConnectionPair};
 use super::{ConnectionSource, PROBE, RelayLink, Shared};
 use chaosrun_base::task;
 
-/// Pause of the listener when no file descriptor or memory is left for a connection.
+/// Pause of the listener after an accept that failed because no file descriptor or memory is left.
 const EXHAUSTED: Duration = Duration::from_millis(10);
 
-/// Serves a link until the relay is stopped.
+/// Accepts and forwards connections of one link until the relay is stopped.
 pub(super) async fn serve(link: RelayLink, reopened: Arc<Notify>, shared: Arc<Shared>) {
     let link = Arc::new(link);
-    // The listener is registered again after each suspension, since the readiness of a listener that was shut down stays "closed".
+    // The listener is registered again after each suspension, since a listener that was shut down always reports "closed" as its readiness.
     while let Ok(listener) = link.listener.try_clone().and_then(TcpListener::from_std) {
         let suspended = loop {
             tokio::select! {
@@ -49,7 +49,7 @@ async fn one(client: TcpStream, link: Arc<RelayLink>, shared: Arc<Shared>) {
         return connection::serve(client, link.target, pair(dialler, PROBE), table, &shared.clock, Some(through)).await;
     }
     let owners = Arc::clone(&shared);
-    // Reading /proc blocks for up to a millisecond; other connections do not wait for it.
+    // Reading /proc blocks for up to a millisecond, and other connections must not wait for this time.
     let Ok(dialler) = task::spawn_blocking(move || owners.owners.source(peer, local)).await else { return };
     let key = (dialler.clone(), link.node.clone(), link.port.clone());
     let number = shared.number(key.clone());
@@ -57,7 +57,7 @@ async fn one(client: TcpStream, link: Arc<RelayLink>, shared: Arc<Shared>) {
     connection::serve(client, link.target, pair(dialler, number), table, &shared.clock, None).await;
 }
 
-/// Counter of open connections, decremented when dropped.
+/// Guard that counts one open connection, and decrements the counter when it is dropped.
 struct Counted<'a> {
     shared: &'a Shared,
     key: (ConnectionSource, String, String),

@@ -1,4 +1,4 @@
-//! Timers with a higher resolution than tokio's milliseconds, since a link's delay may be below a millisecond.
+//! Timers with a higher resolution than the milliseconds of tokio, since the delay of a link may be below a millisecond.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -12,7 +12,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::unix::AsyncFd;
 
-/// Shortest timeout of a kernel timer; zero would disarm it.
+/// Shortest timeout of a kernel timer. A timeout of zero would disarm the timer.
 const SOONEST: Duration = Duration::from_nanos(1);
 
 struct Timer(TimerFd);
@@ -23,7 +23,7 @@ impl AsRawFd for Timer {
     }
 }
 
-/// All alarms of a relay, on one kernel timer armed for the next of them.
+/// Set of all alarms of a relay. One kernel timer is armed for the earliest alarm.
 pub(super) struct AlarmClock {
     timer: AsyncFd<Timer>,
     waiting: Mutex<Waiting>,
@@ -36,7 +36,7 @@ struct Waiting {
 }
 
 impl AlarmClock {
-    /// Creates the clock. Must be called within the runtime that will wait.
+    /// Creates the alarm clock. Must be called within the tokio runtime in which the alarms are awaited.
     pub(super) fn new() -> io::Result<Arc<Self>> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         // SAFETY: the timer owns its descriptor, and is only borrowed while the registration lasts.
@@ -44,7 +44,7 @@ impl AlarmClock {
         Ok(Arc::new(Self { timer, waiting: Mutex::default() }))
     }
 
-    /// Wakes the tasks whose alarms are due. Never returns.
+    /// Wakes the tasks whose alarms are due. Runs until the runtime is shut down.
     pub(super) async fn ring(self: Arc<Self>) {
         // An error means that the runtime is being shut down.
         while let Ok(mut ready) = self.timer.readable().await {
@@ -72,24 +72,24 @@ impl AlarmClock {
 
     fn arm(&self, due: Instant, now: Instant) {
         let after = due.saturating_duration_since(now).max(SOONEST);
-        // The call fails only for invalid times.
+        // The call fails only for invalid times, which do not occur here.
         let _ = self.timer.get_ref().0.set(Expiration::OneShot(TimeSpec::from_duration(after)), TimerSetTimeFlags::empty());
     }
 
-    /// Creates an alarm that is not set.
+    /// Creates an alarm for one task. The alarm is not set.
     pub(super) fn alarm(self: &Arc<Self>) -> Alarm {
         Alarm { clock: Arc::clone(self), set: None }
     }
 }
 
-/// Alarm of one task.
+/// Alarm that wakes one task at a given time.
 pub(super) struct Alarm {
     clock: Arc<AlarmClock>,
     set: Option<(Instant, u64)>,
 }
 
 impl Alarm {
-    /// Returns ready from `due` on. Before that, the task is woken at `due`.
+    /// Polls the alarm: ready if the time `due` has come. Otherwise the task is woken at `due`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
         let now = Instant::now();
         if due <= now {

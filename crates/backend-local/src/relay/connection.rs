@@ -1,5 +1,5 @@
-//! Connection through the relay. The relay dials the target when the paths allow it, forwards both directions, and resets a broken
-//! connection.
+//! Connection through the relay. The relay dials the target when the paths allow the connection, forwards both directions, and resets a
+//! broken connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -23,11 +23,11 @@ pub(super) struct ConnectionPair {
     pub(super) dialler: ConnectionSource,
     pub(super) listener: ConnectionSource,
     pub(super) port: String,
-    /// Number of the connection among the connections of the pair to this port. Names the random streams of the connection.
+    /// Sequence number of the connection among all connections of this source to this port. Selects the random streams of the connection.
     pub(super) number: u64,
 }
 
-/// Both directions: towards the listener, and back.
+/// Pumps of both directions of a connection: towards the listener, and back.
 struct Pumps {
     there: Pump,
     back: Pump,
@@ -43,7 +43,7 @@ impl Pumps {
         self.back.follow(table.lane(&pair.listener, &pair.dialler, &pair.port));
     }
 
-    /// Counts drops other than bytes: an attempt to connect, or a connection that is reset.
+    /// Increments the drop counter of the path with the strictest cut, for a failed connection attempt or for a reset.
     fn count_cut(&self) {
         let lanes = [&self.there, &self.back].into_iter().filter_map(Pump::lane);
         if let Some(lane) = lanes.filter(|lane| lane.cut().is_some()).max_by_key(|lane| lane.cut()) {
@@ -54,12 +54,12 @@ impl Pumps {
 
 enum Dialled {
     Through(TcpStream),
-    /// The client gave up, or must be reset at once because the target is dead.
+    /// The connection ended before it was established: the client gave up, or the target is dead and the client must be reset.
     Ended,
 }
 
-/// Serves `client` to its end. A dead target looks to the client like a closed port: an immediate reset. `through` is notified when both
-/// ends are connected.
+/// Serves the connection of `client` until the connection ends. If the target is dead, the client gets an immediate reset, as from a closed
+/// port. The channel `through` is notified when both ends are connected.
 pub(super) async fn serve(
     mut client: TcpStream,
     target: SocketAddr,
@@ -76,7 +76,7 @@ pub(super) async fn serve(
     if let Some(through) = through {
         let _ = through.send(());
     }
-    // Disables Nagle's algorithm in both directions, so that small messages do not wait.
+    // This call disables Nagle's algorithm in both directions, so that small messages are sent immediately.
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let forwarded = {
@@ -90,7 +90,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Forwards between two ends of our own, as if they were connected already. Returns when both have ended.
+/// Forwards bytes between two in-memory ends, as for a connection that is already established. Returns when both directions have ended.
 pub(super) async fn between<C, S>(
     client: C,
     server: S,
@@ -102,7 +102,7 @@ pub(super) async fn between<C, S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let pumps = Pumps::new(clock, pair.number);
-    // A reset is visible as the end of both.
+    // Both measuring ends see a reset as the end of their streams.
     let _ = forward(tokio::io::split(client), tokio::io::split(server), pumps, &pair, &mut table).await;
 }
 
@@ -154,7 +154,7 @@ async fn dial(
     }
 }
 
-/// Forwards in both directions until both have ended. An error means that both sides must be reset.
+/// Forwards bytes in both directions until both have ended. Returns an error if both sides must be reset.
 async fn forward(
     client: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     server: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),

@@ -1,4 +1,4 @@
-//! Listener that can refuse connections temporarily without giving up its port.
+//! Listener that can refuse connections temporarily without releasing its port.
 //!
 //! A listening socket that is shut down for reading stops listening but stays bound, if its port was requested explicitly. Therefore the
 //! kernel itself refuses connections, as for the port of a dead process, and no other process can take the address in the meantime.
@@ -12,19 +12,19 @@ use tokio::sync::Notify;
 
 use super::RelayLink;
 
-/// Largest number of connections that wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 pub(super) struct ConnectionGate {
     pub(super) node: String,
     address: SocketAddr,
     listener: TcpListener,
-    /// Wakes the accepting task after the listener listens again.
+    /// Notification that wakes the accepting task when the socket listens again.
     reopened: Arc<Notify>,
 }
 
 impl ConnectionGate {
-    /// Creates the gate. Binds the port explicitly if the system had chosen it.
+    /// Creates the gate for the listener of `link`. If the system chose the port, the port is bound again explicitly.
     pub(super) fn new(link: &RelayLink) -> io::Result<Self> {
         link.listener.set_nonblocking(true)?;
         let address = link.listener.local_addr()?;
@@ -43,10 +43,11 @@ impl ConnectionGate {
         Arc::clone(&self.reopened)
     }
 
-    /// Makes the kernel refuse connections. If that is impossible, connections are accepted and reset as long as the target is dead.
+    /// Makes the kernel refuse connections to this listener. If the kernel cannot do so, the relay accepts and resets connections as long
+    /// as the target is dead.
     pub(super) fn shut(&self) {
         let socket = SockRef::from(&self.listener);
-        // A bound socket that allows reuse and does not listen would let others bind its address.
+        // While a bound socket allows reuse and does not listen, other processes could bind the same address.
         let _ = socket.set_reuse_address(false);
         let _ = socket.shutdown(Shutdown::Read);
     }
@@ -59,7 +60,7 @@ impl ConnectionGate {
 
     fn listen(&self) -> io::Result<()> {
         let socket = SockRef::from(&self.listener);
-        // Open or lingering connections count as users of the address.
+        // Open or lingering connections count as users of the address, so reuse is allowed.
         socket.set_reuse_address(true)?;
         socket.listen(BACKLOG)?;
         if self.listener.local_addr()? == self.address {

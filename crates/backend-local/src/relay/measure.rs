@@ -1,5 +1,5 @@
-//! Measurement of a path by connections of our own: round trips and bytes per second between two in-memory ends. These connections use the
-//! same code and the same paths as connections of nodes.
+//! Measurement of a path: round trips and bytes per second between two in-memory ends. The connections of a measurement use the same code
+//! and the same paths as connections of nodes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use chaosrun_base::task;
 use chaosrun_cluster::Shape;
 use chaosrun_cluster::fault_control::{Pinging, Pings};
 
-/// Capacity of an end in bytes, similar to that of a socket.
+/// Capacity of each in-memory end in bytes, similar to the capacity of a socket.
 const BUFFER: usize = 256 * 1024;
-/// Size of a ping in bytes.
+/// Size of one ping message in bytes.
 const MESSAGE: usize = 8;
 const RESET: &str = "was reset";
-/// Longest wait for the first byte, in addition to the path's delay.
+/// Maximum wait for the first byte, in addition to the delay of the path.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// Nodes and port of a measurement.
+/// Nodes and port between which a path is measured.
 pub(super) struct MeasuredRoute {
     shared: Arc<Shared>,
     from: ConnectionSource,
@@ -39,7 +39,7 @@ impl MeasuredRoute {
         self.shared.table.borrow().lane(&self.from, &self.to, &self.port).map_or_else(Shape::default, |lane| lane.path.shape)
     }
 
-    /// Opens two ends with the path between them. The path ends with `tasks`.
+    /// Opens two in-memory ends that are connected by the measured path. The connection ends when `tasks` is dropped.
     fn open(&self, tasks: &mut JoinSet<()>) -> (DuplexStream, DuplexStream) {
         let (near, client) = duplex(BUFFER);
         let (server, far) = duplex(BUFFER);
@@ -55,7 +55,7 @@ pub(super) async fn ping(route: MeasuredRoute, how: Pinging) -> Result<Pings, St
     let (near, far) = route.open(&mut tasks);
     tasks.spawn(task::watched(async move {
         let (mut read, mut write) = tokio::io::split(far);
-        // The copy ends with the forwarding.
+        // The copy ends when the forwarding ends.
         let _ = tokio::io::copy(&mut read, &mut write).await;
     }));
     let (mut read, mut write) = tokio::io::split(near);
@@ -100,7 +100,7 @@ pub(super) async fn throughput(route: MeasuredRoute, during: Duration) -> Result
     let (mut near, mut far) = route.open(&mut tasks);
     tasks.spawn(task::watched(async move {
         let bytes = vec![0; 64 * 1024];
-        // The loop ends with the forwarding.
+        // The loop ends when the forwarding ends.
         while near.write_all(&bytes).await.is_ok() {}
     }));
     let mut alarm = route.shared.clock.alarm();
@@ -119,7 +119,7 @@ pub(super) async fn throughput(route: MeasuredRoute, during: Duration) -> Result
                     if first.is_some() {
                         arrived += count as u64;
                     } else {
-                        // The first bytes mark the start and do not count.
+                        // The first bytes mark the start of the measurement and do not count.
                         first = Some(last);
                         ends = last + during;
                     }

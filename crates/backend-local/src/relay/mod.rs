@@ -1,11 +1,12 @@
 //! Relay for the links between nodes: all bytes to an advertised address pass through it.
 //!
-//! Each (node, port) has one listener, its only advertised address for the whole trial. When a connection is accepted, its source is
-//! *identified* by the owner of the dialling socket, before any byte is forwarded. *Paths* decide what may pass, one per (sender, receiver,
-//! port) for all connections of the pair in either direction. A change of the paths immediately affects open connections.
+//! Each (node, port) has one listener, which owns the only advertised address of the port for the whole trial. After a connection is
+//! accepted, the relay identifies its source by the owner of the dialling socket, before any byte is forwarded. *Paths* decide which bytes
+//! may pass. One path exists per (sender, receiver, port), for all connections between the two nodes in either direction. A change of the
+//! paths immediately affects open connections.
 //!
-//! A relay sees a stream, not packets. It can produce realistic delays, rates, resets and cuts, but not packet loss or reordering, which
-//! are therefore absent.
+//! A relay forwards byte streams, not packets. It can produce realistic delays, rates, resets and cuts. It cannot produce packet loss or
+//! reordering, so it offers neither.
 
 mod accept;
 mod alarm;
@@ -37,46 +38,46 @@ use measure::MeasuredRoute;
 use path::Table;
 use probe::Probes;
 
-/// Advertised address with its target.
+/// Link of the relay: the listener at an advertised address, and the target address of the node.
 #[derive(Debug)]
 pub struct RelayLink {
     pub node: String,
     /// Name of the port in the cluster file.
     pub port: String,
-    /// Listener bound to the advertised address.
+    /// Listener that is bound to the advertised address.
     pub listener: TcpListener,
-    /// Address that the node binds.
+    /// Address that the process of the node binds.
     pub target: SocketAddr,
 }
 
-/// Process at one end of a connection.
+/// Source of a connection: the kind of process that dialled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConnectionSource {
     Node(String),
-    /// Clients of the workload: sockets of this process, or of its driver program.
+    /// Clients of the workload: sockets of this process, or of its workload driver program.
     Workload,
-    /// Agent's shell and its descendants.
+    /// Shell of the agent, or a descendant of this shell.
     Agent,
-    /// Other processes on this machine, or a socket that was closed before it could be identified.
+    /// Other process on this machine, or a socket that was closed before its owner could be identified.
     Outside,
 }
 
-/// Lookup of a connection's owner. Called once per connection, on a thread that may block.
+/// Lookup of the owner of a connection. The relay calls the lookup once per connection, on a thread that may block.
 pub trait Owners: Send + Sync {
-    /// Returns the source. `peer` is the dialling socket's own address, `local` the advertised address that it dialled.
+    /// Returns the source of a connection. `peer` is the address of the dialling socket, `local` the advertised address that was dialled.
     fn source(&self, peer: SocketAddr, local: SocketAddr) -> ConnectionSource;
 }
 
-/// Number of our own connections, separate from the numbering of the nodes' connections.
+/// Connection number of all connections of measurements, which is outside the numbers of the connections of nodes.
 const PROBE: u64 = u64::MAX;
 
-/// State shared by the parts of a relay.
+/// State that all tasks of a relay share.
 struct Shared {
     owners: Arc<dyn Owners>,
-    /// Active paths. They are changed only on the relay's thread, so that everything the thread does after a change follows the new paths.
+    /// Active paths. Only the thread of the relay changes them, so all work of this thread after a change uses the new paths.
     table: watch::Sender<Arc<Table>>,
     open: Mutex<Open>,
-    /// Number of connections so far, by source, node and port.
+    /// Number of connections since the start of the relay, by source, node and port.
     numbers: Mutex<BTreeMap<Key, u64>>,
     probes: Probes,
     clock: Arc<AlarmClock>,
@@ -91,11 +92,11 @@ impl Shared {
     }
 }
 
-/// Source, node, and dialled port.
+/// Source of a connection, with the dialled node and port.
 type Key = (ConnectionSource, String, String);
 type Open = BTreeMap<Key, usize>;
 
-/// All links of one trial, served by a separate thread, so that forwarding never waits for other work of the runner.
+/// Relay of one trial. A separate thread serves all links, so that forwarding never waits for other work of the runner.
 pub struct Relay {
     gates: Vec<ConnectionGate>,
     shared: Arc<Shared>,
@@ -105,10 +106,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Serves `links` until [`Relay::stop`]. Initially every link passes everything.
+    /// Starts a relay that serves `links` until [`Relay::stop`]. Initially every link passes all bytes.
     ///
     /// # Errors
-    /// A listener cannot be prepared, or the thread cannot be started.
+    /// Returns an error if a listener cannot be prepared, or if the thread cannot be started.
     pub fn start(links: Vec<RelayLink>, owners: Arc<dyn Owners>) -> io::Result<Self> {
         let cancel = CancellationToken::new();
 
@@ -150,7 +151,7 @@ impl Relay {
         });
         thread::Builder::new().name("relay".into()).spawn(move || {
             runtime.block_on(forwarding);
-            // Dropping the runtime ends every task, and with the tasks every listener and connection.
+            // Dropping the runtime drops every task, and thereby every listener and connection.
             drop(runtime);
             let _ = done.send(());
         })?;
@@ -158,14 +159,14 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Runs a future on the relay's thread. Returns `None` if the thread has ended.
+    /// Runs a future on the thread of the relay. Returns `None` if the thread has ended.
     async fn there<T: Send + 'static>(&self, what: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let mut task = AbortOnDrop(self.thread.spawn(task::watched(what)));
         (&mut task.0).await.ok()
     }
 
-    /// Sets exactly these paths. On return they apply to every forwarded byte, also on open connections. Returns false if the relay has
-    /// ended.
+    /// Replaces all active paths by `paths`. On return the new paths apply to every forwarded byte, also on open connections. Returns false
+    /// if the relay has ended.
     pub async fn set(&self, paths: Vec<LinkPath>, seed: u64) -> bool {
         let shared = Arc::clone(&self.shared);
         let set = self.there(async move {
@@ -174,26 +175,26 @@ impl Relay {
         set.await.is_some()
     }
 
-    /// Returns the active paths, as the forwarding thread has them.
+    /// Returns the states of the active paths, read on the thread that forwards bytes.
     pub async fn states(&self) -> Vec<LinkState> {
         let shared = Arc::clone(&self.shared);
         self.there(async move { shared.table.borrow().states() }).await.unwrap_or_default()
     }
 
-    /// Measures round trips between two ends of our own, which replace two nodes. The pings are treated like connections to this port of
-    /// `to`.
+    /// Measures round trips between two in-memory ends, which represent the nodes `from` and `to`. The pings are treated like bytes of
+    /// connections to the given port of `to`.
     ///
     /// # Errors
-    /// A message, if the connection is reset.
+    /// Returns a message if the connection is reset.
     pub async fn ping(&self, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
         let route = MeasuredRoute::new(&self.shared, from, to, port);
         self.there(measure::ping(route, how)).await.ok_or(STOPPED)?
     }
 
-    /// Measures arriving bytes per second between the same ends as [`Relay::ping`].
+    /// Measures the bytes per second that arrive at `to`, between the same ends as [`Relay::ping`].
     ///
     /// # Errors
-    /// A message, if the connection is reset.
+    /// Returns a message if the connection is reset.
     pub async fn throughput(&self, from: &str, to: &str, port: Option<&str>, during: Duration) -> Result<f64, String> {
         let route = MeasuredRoute::new(&self.shared, from, to, port);
         self.there(measure::throughput(route, during)).await.ok_or(STOPPED)?
@@ -202,46 +203,47 @@ impl Relay {
     /// Dials the advertised address `to` as a process of `from` would. Returns when the relay has connected to the target.
     ///
     /// # Errors
-    /// The connection is refused or reset. The caller has to limit the wait.
+    /// Returns an error if the connection is refused or reset. The caller has to limit the time of this call.
     pub async fn reach(&self, from: ConnectionSource, to: SocketAddr) -> io::Result<()> {
         self.shared.probes.reach(from, to).await
     }
 
     /// Makes the addresses of `node` refuse connections, like those of a dead process. Open connections end with the process itself. If a
-    /// listener cannot be suspended, connections are accepted and reset instead.
+    /// listener cannot be suspended, the relay accepts and resets connections instead.
     pub fn refuse(&self, node: &str) {
         self.gates.iter().filter(|gate| gate.node == node).for_each(ConnectionGate::shut);
     }
 
-    /// Reverts [`Relay::refuse`]. Must be called before the node's process is started again.
+    /// Reverts [`Relay::refuse`], so that the addresses of `node` accept connections. Must be called before the process of the node is
+    /// started again.
     ///
     /// # Errors
-    /// The system does not allow to listen at the address again.
+    /// Returns an error if the system does not allow listening at the address again.
     pub fn admit(&self, node: &str) -> io::Result<()> {
         self.gates.iter().filter(|gate| gate.node == node).try_for_each(ConnectionGate::open)
     }
 
-    /// Returns the number of open connections, by (source, node, port) of the dialled address.
+    /// Returns the numbers of open connections, by source, dialled node and dialled port.
     #[must_use]
     pub fn connections(&self) -> BTreeMap<(ConnectionSource, String, String), usize> {
         self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Closes every listener and connection. Can be called repeatedly.
+    /// Closes every listener and connection. May be called repeatedly.
     pub async fn stop(&self) {
         self.cancel.cancel();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
             let _ = ended.await;
         }
-        // The gates' duplicates would keep the ports listening, without a task that accepts.
+        // The duplicated sockets of the gates would keep the ports listening, although no task accepts connections.
         self.gates.iter().for_each(ConnectionGate::shut);
     }
 }
 
 const STOPPED: &str = "nothing is forwarded any more";
 
-/// Measurement task, aborted when its result is not needed any more.
+/// Guard of a measurement task, which aborts the task when the guard is dropped.
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {

@@ -1,4 +1,4 @@
-//! Owner of a socket, according to the kernel's socket diagnosis (sock_diag(7)) and /proc.
+//! Lookup of the owner of a socket, by the socket diagnosis of the kernel (sock_diag(7)) and /proc.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,51 +11,52 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
-/// Size of `struct nlmsghdr`.
+/// Size of `struct nlmsghdr` in bytes.
 const HEADER: usize = 16;
-/// Size of `struct inet_diag_req_v2`.
+/// Size of `struct inet_diag_req_v2` in bytes.
 const REQUEST: usize = 56;
-/// Offset of `idiag_uid` in the answer.
+/// Byte offset of `idiag_uid` in the answer.
 const UID: usize = HEADER + 4 + 48 + 12;
-/// Offset of `idiag_inode` in the answer.
+/// Byte offset of `idiag_inode` in the answer.
 const INODE: usize = UID + 4;
 
-/// Kernel's data about a socket.
+/// Owner of a socket, as the kernel reports it: user id and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketOwner {
-    /// Number N of `socket:[N]` in /proc/PID/fd; never 0.
+    /// Inode number of the socket: N in the link `socket:[N]` of /proc/PID/fd. Never 0.
     pub inode: u64,
     pub uid: u32,
 }
 
-/// Returns the owner of the TCP socket with the local address `peer` and the remote address `local`: for the accepting side, the dialling
-/// socket. The lookup takes some microseconds. If the diagnosis is unavailable, the function reads /proc/net/tcp.
+/// Returns the owner of the TCP socket with the local address `peer` and the remote address `local`. The accepting side calls this function
+/// to identify the dialling socket. The lookup takes some microseconds. If the socket diagnosis is unavailable, the function reads
+/// /proc/net/tcp.
 ///
 /// # Errors
-/// `NotFound` when the socket does not exist, or no process holds it any longer.
+/// Returns `NotFound` if the socket does not exist, or if no process holds the socket any longer.
 pub(crate) fn socket_owner(peer: SocketAddr, local: SocketAddr) -> io::Result<SocketOwner> {
     diagnose(peer, local).or_else(|_| listed(peer, local)).and_then(|owner| {
-        // A closed socket without an owner exists until its last bytes are acknowledged.
+        // A socket that all processes have closed exists until the last bytes are acknowledged.
         if owner.inode == 0 { Err(io::ErrorKind::NotFound.into()) } else { Ok(owner) }
     })
 }
 
-/// Returns the inode of [`socket_owner`].
+/// Returns the inode of the socket that [`socket_owner`] finds.
 ///
 /// # Errors
-/// See [`socket_owner`].
+/// Returns an error in the cases of [`socket_owner`].
 pub(crate) fn socket_inode(peer: SocketAddr, local: SocketAddr) -> io::Result<u64> {
     socket_owner(peer, local).map(|owner| owner.inode)
 }
 
-/// Returns true if the process holds the socket. Returns false if the process is gone or may not be inspected. Takes about a microsecond
-/// per open descriptor.
+/// Returns true if the process holds the socket with this inode. Returns false if the process has ended or may not be inspected. Takes
+/// about a microsecond per open descriptor.
 #[must_use]
 pub(crate) fn pid_has_inode(pid: u32, inode: u64) -> bool {
     let path = format!("/proc/{pid}/fd");
     let (Ok(dir), Ok(entries)) = (File::open(&path), fs::read_dir(&path)) else { return false };
     let wanted = format!("socket:[{inode}]");
-    // A new connection has one of the newest descriptors, which are listed last.
+    // A new connection has one of the newest descriptors, which the directory lists last.
     let mut descriptors: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
     descriptors.reverse();
     descriptors.iter().any(|name| readlinkat(&dir, name.as_os_str()).is_ok_and(|target| target == wanted.as_str()))
@@ -77,7 +78,7 @@ fn diagnose(peer: SocketAddr, local: SocketAddr) -> io::Result<SocketOwner> {
     request.extend(local.port().to_be_bytes());
     request.extend(address(peer.ip()));
     request.extend(address(local.ip()));
-    // Any interface matches; "no cookie" is all ones.
+    // Interface 0 matches any interface, and a cookie of all ones means "no cookie".
     request.extend(0_u32.to_ne_bytes());
     request.extend([0xff; 8]);
 
@@ -97,7 +98,7 @@ fn diagnose(peer: SocketAddr, local: SocketAddr) -> io::Result<SocketOwner> {
     }
 }
 
-/// Converts an address to sixteen bytes in network order. An IPv4 address is in the first four bytes.
+/// Converts an address to sixteen bytes in network order. An IPv4 address occupies the first four bytes.
 fn address(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(ip) => {
@@ -109,7 +110,7 @@ fn address(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Does the same lookup in the kernel's table of all IPv4 connections.
+/// Looks up the owner of a socket in /proc/net/tcp, the table of all IPv4 connections of the kernel.
 fn listed(peer: SocketAddr, local: SocketAddr) -> io::Result<SocketOwner> {
     let (SocketAddr::V4(peer), SocketAddr::V4(local)) = (peer, local) else { return Err(io::ErrorKind::NotFound.into()) };
     let hex = |address: std::net::SocketAddrV4| format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());

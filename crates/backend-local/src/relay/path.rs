@@ -1,4 +1,4 @@
-//! Active paths, and their counters.
+//! Active paths of the relay, and the counters of each path.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ use chaosrun_base::seed;
 use chaosrun_cluster::delay_sampler::DelaySampler;
 use chaosrun_cluster::{CutMode, LinkCounters, LinkPath, LinkState};
 
-/// Unused time that a path with a rate may catch up on, which compensates late timers.
+/// Unused time of a path with a rate limit that later bytes may use. The allowance compensates late timers.
 const CATCH_UP: Duration = Duration::from_millis(20);
-/// Number of reads per second on a path with a rate, so that connections share it evenly.
+/// Number of reads per second on a path with a rate limit, so that its connections share the rate evenly.
 const READS_A_SECOND: u64 = 50;
 const SHORTEST_READ: u64 = 64;
 
-/// All active paths.
+/// Set of all active paths.
 #[derive(Default)]
 pub(super) struct Table {
     seed: u64,
@@ -25,7 +25,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Returns a table with exactly these paths. Unchanged paths keep their counters and rate.
+    /// Returns a table that contains exactly `paths`. Unchanged paths keep their counters and the state of their rate limit.
     pub(super) fn changed_to(&self, paths: Vec<LinkPath>, seed: u64) -> Self {
         let mut by_pair: HashMap<(String, String), Vec<Arc<ActivePath>>> = HashMap::new();
         for path in paths {
@@ -37,7 +37,7 @@ impl Table {
         Self { seed, by_pair }
     }
 
-    /// Returns the path from `from` to `to` on connections to `port`. A node has no path to itself.
+    /// Returns the path from `from` to `to` for connections to `port`. Returns `None` if no path is active, or if both are the same node.
     pub(super) fn lane(&self, from: &ConnectionSource, to: &ConnectionSource, port: &str) -> Option<Arc<ActivePath>> {
         let (ConnectionSource::Node(from), ConnectionSource::Node(to)) = (from, to) else { return None };
         let lanes = self.by_pair.get(&(from.clone(), to.clone())).filter(|_| from != to)?;
@@ -45,7 +45,7 @@ impl Table {
         named(Some(port)).or_else(|| named(None))
     }
 
-    /// States of all paths, ordered by name.
+    /// Returns the states of all paths, ordered by name.
     pub(super) fn states(&self) -> Vec<LinkState> {
         let mut states: Vec<_> = self.by_pair.values().flatten().map(|lane| lane.read_back()).collect();
         states.sort_by(|one, other| {
@@ -56,7 +56,7 @@ impl Table {
     }
 }
 
-/// Active path, shared by all connections that use it.
+/// Active path with its state, shared by all connections that use the path.
 pub(super) struct ActivePath {
     pub(super) path: LinkPath,
     seed: u64,
@@ -66,7 +66,7 @@ pub(super) struct ActivePath {
 #[derive(Default)]
 struct State {
     counters: LinkCounters,
-    /// Time at which all admitted bytes have passed, at the path's rate.
+    /// Time at which all admitted bytes have passed at the rate of the path; `None` if no bytes have been admitted.
     free: Option<Instant>,
 }
 
@@ -87,7 +87,8 @@ impl ActivePath {
         LinkState { path: self.path.clone(), counted: Some(self.state().counters) }
     }
 
-    /// Returns the random stream for `what` on a connection. The stream is the same in every run, and independent of other connections.
+    /// Returns the random stream for the purpose `what` on a connection. The stream is the same in every run, and independent of other
+    /// connections.
     fn stream(&self, what: &str, connection: u64) -> rand_chacha::ChaCha8Rng {
         let LinkPath { from, to, port, .. } = &self.path;
         seed::stream(self.seed, &format!("link.{from}.{to}.{}.{connection}.{what}", port.as_deref().unwrap_or("*")))
@@ -97,25 +98,25 @@ impl ActivePath {
         DelaySampler::new(self.stream("delay", connection))
     }
 
-    /// Returns true if the connection is to be reset. A larger share resets all connections that a smaller share resets.
+    /// Returns true if the path resets this connection. A larger reset share includes all connections that a smaller share resets.
     pub(super) fn dooms(&self, connection: u64) -> bool {
         let share = self.path.shape.reset;
         share > 0.0 && self.stream("reset", connection).random::<f64>() < share
     }
 
-    /// Returns the largest number of bytes to read at once.
+    /// Returns the maximum number of bytes per read; `None` if the path has no rate limit.
     pub(super) fn longest_read(&self) -> Option<usize> {
         let bytes = (self.path.shape.rate? / READS_A_SECOND).max(SHORTEST_READ);
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    /// Time until which no further bytes may be admitted.
+    /// Returns the time until which the path admits no further bytes.
     pub(super) fn busy_until(&self) -> Option<Instant> {
         self.path.shape.rate?;
         self.state().free
     }
 
-    /// Admits bytes. Returns the time at which the last of them has passed.
+    /// Admits `bytes` bytes at time `now`. Returns the time at which the last byte has passed.
     pub(super) fn let_in(&self, bytes: usize, now: Instant) -> Instant {
         let Some(rate) = self.path.shape.rate else { return now };
         #[expect(clippy::cast_precision_loss, reason = "both are far below 2^52")]

@@ -1,4 +1,4 @@
-//! Connections of our own that replace connections of a node. They show what the node would experience.
+//! Connections that the runner dials in place of a node, to measure what the node would experience.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +12,7 @@ use super::ConnectionSource;
 
 type Expected = BTreeMap<SocketAddr, (ConnectionSource, oneshot::Sender<()>)>;
 
-/// Announced connections that were not accepted yet, by their source address.
+/// Announced connections that are not accepted yet, by their source address.
 #[derive(Clone, Default)]
 pub(super) struct Probes(Arc<Mutex<Expected>>);
 
@@ -21,7 +21,7 @@ impl Probes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the source that the connection from `peer` represents, and the channel to notify when the connection was dialled through.
+    /// Returns the source that the connection from `peer` represents, and the channel to notify when the connection reaches the target.
     pub(super) fn take(&self, peer: SocketAddr) -> Option<(ConnectionSource, oneshot::Sender<()>)> {
         self.expected().remove(&peer)
     }
@@ -31,7 +31,7 @@ impl Probes {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let own = socket.local_addr()?;
         let (tell, through) = oneshot::channel();
-        // The connection is announced before dialling, so that it is accepted under the right name.
+        // The connection is announced before dialling, so that the relay accepts it with the right source.
         self.expected().insert(own, (from, tell));
         let _announced = Announced(self, own);
         let _open = socket.connect(to).await?;
@@ -39,7 +39,7 @@ impl Probes {
     }
 }
 
-/// Withdraws the announcement when the attempt is abandoned.
+/// Guard that withdraws the announcement of a connection when the attempt ends.
 struct Announced<'a>(&'a Probes, SocketAddr);
 
 impl Drop for Announced<'_> {

@@ -1,4 +1,4 @@
-//! One direction of a connection: reads and writes within the limits of its path.
+//! Pump: one direction of a connection, which reads and writes within the limits of its path.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,50 +15,51 @@ use super::path::ActivePath;
 use chaosrun_cluster::delay_sampler::DelaySampler;
 use chaosrun_cluster::{CutMode, Shape};
 
-/// Largest number of bytes read at once.
+/// Maximum number of bytes per read.
 const CHUNK: usize = 64 * 1024;
-/// Buffer limit of a delayed direction: the data in flight on a link of 10 ms at 400 MB/s. Beyond it the sender waits.
+/// Default buffer limit of a delayed direction, in bytes: the data in flight on a link of 10 ms at 400 MB/s. The sender waits while the
+/// buffer is full.
 const IN_FLIGHT: usize = 4 * 1024 * 1024;
-/// Upper limit of that buffer, if a path's delay and rate require more.
+/// Largest buffer limit of a delayed direction in bytes, for paths whose delay and rate require more than `IN_FLIGHT`.
 const MOST_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
 thread_local! {
-    /// Read buffer shared by all connections, which are on one thread and pass most bytes straight on.
+    /// Read buffer that all connections share. All connections run on one thread, and most bytes are written on immediately.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
 struct Chunk {
     due: Instant,
     bytes: Vec<u8>,
-    /// Number of bytes that are already written.
+    /// Number of bytes of this chunk that are already written.
     written: usize,
 }
 
-/// Path of a direction, with the state for one connection.
+/// Path that a direction follows, with the state for one connection.
 struct Follows {
     lane: Arc<ActivePath>,
     scatter: DelaySampler,
-    /// True if the connection is reset by the next data it carries.
+    /// True if the path resets this connection at the next data.
     doomed: bool,
     in_flight: usize,
 }
 
-/// State of one direction. The state outlives any change of the paths.
+/// State of one direction of a connection. The state outlives any change of the paths.
 pub(super) struct Pump {
-    /// Number of the connection among those of the pair.
+    /// Number of the connection among the connections of the pair.
     number: u64,
     follows: Option<Follows>,
     queue: VecDeque<Chunk>,
     queued: usize,
-    /// Set when the sender has ended: time at which the end is passed on.
+    /// Time at which the end of the stream is forwarded; `None` while the sender has not ended.
     end: Option<Instant>,
-    /// True after the end has been passed on.
+    /// True after the end of the stream has been forwarded.
     closed: bool,
-    /// True if bytes or the end were swallowed, so that the stream cannot continue.
+    /// True if bytes or the end of the stream were discarded, so that the stream cannot continue.
     broken: bool,
-    /// Alarm for the release of held bytes.
+    /// Alarm for the time at which the next delayed bytes are due.
     due: Alarm,
-    /// Alarm for the time at which the rate admits more bytes.
+    /// Alarm for the time at which the rate limit admits more bytes.
     free: Alarm,
 }
 
@@ -77,7 +78,7 @@ impl Pump {
         }
     }
 
-    /// Switches to `lane`. Data in flight arrives no later than data that is sent after the change.
+    /// Switches this direction to the path `lane`. Data in flight arrives no later than data that is sent after the change.
     pub(super) fn follow(&mut self, lane: Option<Arc<ActivePath>>) {
         let same = match (&self.follows, &lane) {
             (Some(follows), Some(lane)) => Arc::ptr_eq(&follows.lane, lane),
@@ -109,17 +110,17 @@ impl Pump {
         self.lane().and_then(ActivePath::cut)
     }
 
-    /// Returns true if the stream has lost bytes and is not a black hole any more, so that it must be reset.
+    /// Returns true if the stream has lost bytes and its path no longer drops bytes, so that the connection must be reset.
     pub(super) fn is_broken(&self) -> bool {
         self.broken && self.cut() != Some(CutMode::Drop)
     }
 
-    /// Returns the delay of the next message. Used for the handshake, which the relay does not see.
+    /// Returns the delay of the next message. Used for the TCP handshake, which a relay does not receive as bytes.
     pub(super) fn delay(&mut self) -> Duration {
         self.follows.as_mut().map_or(Duration::ZERO, |follows| follows.scatter.delay(&follows.lane.path.shape))
     }
 
-    /// Forwards bytes. Ready when the sender's end has been passed on or discarded, or when the connection has failed.
+    /// Forwards bytes. Ready when the end of the stream has been forwarded or discarded, or when the connection has failed.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -153,12 +154,12 @@ impl Pump {
             if let Some(end) = self.end {
                 ready!(delivered);
                 ready!(self.due.poll(cx, end));
-                // The other side may be gone already, which does not affect data sent before.
+                // The receiver may have ended already, which does not affect data that was sent before.
                 let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                 self.closed = true;
                 return Poll::Ready(Ok(()));
             }
-            // Without a delay, no more is read before the last bytes are written, so that the sender notices a slow receiver.
+            // Without a delay, reading waits until the last bytes are written, so that backpressure reaches the sender.
             if delivered.is_pending() && self.follows.as_ref().is_none_or(|follows| self.queued >= follows.in_flight) {
                 return Poll::Pending;
             }
@@ -169,7 +170,7 @@ impl Pump {
         }
     }
 
-    /// Writes due bytes. Ready when no bytes are held.
+    /// Writes bytes that are due. Ready when the queue is empty.
     fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<Poll<()>> {
         while let Some(due) = self.queue.front().map(|chunk| chunk.due) {
             if self.due.poll(cx, due).is_pending() {
@@ -204,7 +205,7 @@ impl Pump {
             let bytes = buffer.filled();
             let now = Instant::now();
             if bytes.is_empty() {
-                // The end stays in order: it follows all data in flight.
+                // The end of the stream stays in order: it follows all data in flight.
                 self.end = Some(self.arrival(0, now));
                 return Poll::Ready(Ok(()));
             }
@@ -234,7 +235,7 @@ impl Pump {
         })
     }
 
-    /// Returns the arrival time of bytes that are read now. They never arrive before bytes that were read earlier.
+    /// Returns the arrival time of bytes that are read at time `now`. They never arrive before bytes that were read earlier.
     fn arrival(&mut self, bytes: usize, now: Instant) -> Instant {
         let Some(Follows { lane, scatter, .. }) = &mut self.follows else { return now };
         let due = lane.let_in(bytes, now) + scatter.delay(&lane.path.shape);
@@ -249,7 +250,7 @@ impl Pump {
         self.queue.push_back(Chunk { due, bytes, written: 0 });
     }
 
-    /// Reads and discards. Ready when the sender has ended.
+    /// Reads and discards bytes. Ready when the sender has ended.
     pub(super) fn poll_swallow(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<()> {
         if !self.queue.is_empty() || self.end.is_some() {
             self.queue.clear();
@@ -259,7 +260,7 @@ impl Pump {
         while self.end.is_none() {
             let count = SCRATCH.with_borrow_mut(|scratch| {
                 let mut buffer = ReadBuf::new(scratch);
-                // A sender that died looks the same here as one that ended.
+                // The end of a sender that died looks the same here as a regular end.
                 let read = ready!(Pin::new(&mut *from).poll_read(cx, &mut buffer));
                 Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
             });
@@ -273,7 +274,8 @@ impl Pump {
         Poll::Ready(())
     }
 
-    /// Reads a small number of bytes and holds them, to notice the sender's data and its end. Ready when the sender has ended.
+    /// Reads a small number of bytes and keeps them in the queue, to notice data and the end of the sender. Ready when the sender has
+    /// ended.
     pub(super) fn poll_hold(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<()> {
         while self.queued < CHUNK && self.end.is_none() {
             let mut bytes = vec![0; CHUNK / 16];
@@ -301,7 +303,8 @@ impl Pump {
     }
 }
 
-/// Returns the buffer limit of a path, such that its delay does not reduce its rate; 0 for a path without delay.
+/// Returns the buffer limit of a path in bytes. The limit is so large that the delay does not reduce the rate. Returns 0 for a path without
+/// delay.
 fn in_flight(shape: &Shape) -> usize {
     if shape.delay.is_zero() && shape.jitter.is_zero() && shape.rate.is_none() {
         return 0;

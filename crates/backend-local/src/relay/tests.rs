@@ -6,10 +6,10 @@ use super::*;
 use chaosrun_cluster::fault_control::Distribution;
 use chaosrun_cluster::{CutMode, LinkCounters, Shape};
 
-/// Safety limit of tests, far beyond every expected duration.
+/// Safety limit of waits in tests, far beyond every expected duration.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Lookup that identifies every client as this node.
+/// Lookup that identifies every client as the node with this name.
 struct Always(&'static str);
 
 impl Owners for Always {
@@ -18,7 +18,7 @@ impl Owners for Always {
     }
 }
 
-/// Node `b` behind a relay that identifies every client as node `a`.
+/// Test fixture: node `b` behind a relay that identifies every client as node `a`.
 struct Fixture {
     relay: Relay,
     target: Option<TcpListener>,
@@ -47,7 +47,7 @@ impl Fixture {
         stream
     }
 
-    /// Opens a connection that has carried a byte in each direction.
+    /// Opens a connection and transfers a byte in each direction. Returns both ends.
     fn pair(&self) -> (TcpStream, TcpStream) {
         let mut client = self.dial();
         let mut server = self.accept();
@@ -74,14 +74,14 @@ impl Fixture {
         self.set(Vec::new());
     }
 
-    /// Counters of the only active path.
+    /// Returns the counters of the only active path.
     fn counted(&self) -> LinkCounters {
         let states = block_on(self.relay.states());
         assert_eq!(states.len(), 1, "{states:?}");
         states[0].counted.expect("counted")
     }
 
-    /// Waits until the relay's counters satisfy `what`; the limit only ends a broken test.
+    /// Waits until the counters of the relay satisfy the condition `what`. The time limit only ends a broken test.
     fn until_counted(&self, what: impl Fn(&LinkCounters) -> bool) -> LinkCounters {
         let begun = Instant::now();
         loop {
@@ -108,7 +108,7 @@ fn hear(stream: &mut TcpStream, text: &str) {
     assert_eq!(String::from_utf8_lossy(&bytes), text);
 }
 
-/// Reads until the connection breaks, and returns the kind of error.
+/// Reads until the connection breaks. Returns the kind of the error.
 fn broken(stream: &mut TcpStream) -> ErrorKind {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect_err("a reset").kind()
@@ -163,7 +163,7 @@ fn stalled_direction_waits_and_the_other_continues() {
     fixture.until_counted(|counted| (counted.packets, counted.bytes, counted.dropped) == (1, 3, 1));
     say(&mut server, "still served");
     hear(&mut client, "still served");
-    // A new connection needs both directions.
+    // A new connection needs both directions, so a cut in one direction blocks it.
     let mut late = fixture.dial();
     say(&mut late, "late");
     server.set_nonblocking(true).expect("nonblocking");
@@ -180,12 +180,12 @@ fn black_hole_swallows_and_streams_with_lost_bytes_are_reset_when_it_ends() {
     let fixture = Fixture::new();
     let (mut quiet, mut quiet_server) = fixture.pair();
     let (mut client, mut server) = fixture.pair();
-    // The path names the sender, not the client: here the listener's bytes vanish.
+    // A path names the sender of bytes, not the client. Here the bytes from the listener to the client vanish.
     fixture.cut("b", "a", CutMode::Drop);
     say(&mut server, "lost");
     say(&mut client, "arrives");
     hear(&mut server, "arrives");
-    // The connection is broken only after the relay has read the lost bytes; a second round proves that it has.
+    // The connection breaks only after the relay has read the lost bytes. A second round of writes proves that the relay has read them.
     let mut filler = vec![0; 16 * 1024 * 1024];
     filler.fill(1);
     server.write_all(&filler).expect("a black hole gives no back-pressure");
@@ -233,7 +233,7 @@ fn data_in_flight_arrives_at_once_when_a_link_is_healed() {
     fixture.shape("a", "b", Shape { delay: Duration::from_secs(3600), rate: Some(1000), ..Shape::default() });
     say(&mut client, "long ");
     fixture.until_counted(|counted| counted.delayed == 1);
-    // This connection is dialled while connecting takes two hours.
+    // This connection is dialled while a delay of two hours is active.
     let mut late = fixture.dial();
     say(&mut late, "late");
     fixture.mend();
@@ -322,7 +322,7 @@ fn a_rate_is_shared_by_all_connections_of_the_path() {
     for reader in readers {
         drop(reader.join().expect("join"));
     }
-    // 200 kB at 1 MB/s, less the time that the path may catch up on. There is no upper limit, which would depend on the machine.
+    // 200 kB at 1 MB/s, less the time that the path may catch up. The test has no upper limit, which would depend on the machine.
     assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
     let counted = fixture.counted();
     assert!(counted.bytes == 200_000 && (1..=counted.packets).contains(&counted.delayed), "{counted:?}");

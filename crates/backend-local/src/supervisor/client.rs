@@ -1,4 +1,4 @@
-//! Runner's client of the supervisor: requests from any task, answers and exits by channel.
+//! Client of the supervisor in the runner. Any task can send requests. Answers and exits arrive on channels.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -32,12 +32,12 @@ use chaosrun_base::task;
 pub enum TreeExit {
     Code(i32),
     Signal(i32),
-    /// The supervisor is gone, and the process with it.
+    /// The supervisor has ended, and the process ended with it.
     Lost,
 }
 
 impl TreeExit {
-    /// Exit code as a shell reports it: 128 + signal for a signal.
+    /// Returns the exit code as a shell reports it: 128 plus the signal number if a signal ended the process.
     #[must_use]
     pub const fn shell_code(self) -> i32 {
         match self {
@@ -48,25 +48,25 @@ impl TreeExit {
     }
 }
 
-/// Process to start.
+/// Description of a process that the supervisor starts.
 pub struct Spawn {
-    /// Program to execute; searched on the PATH of `env` when it has no slash.
+    /// Program to execute. A name without a slash is searched on the PATH of `env`.
     pub program: OsString,
-    /// Arguments. The first is the process's name, not the executed file.
+    /// Arguments of the process. The first argument is the name of the process, not the executed file.
     pub argv: Vec<OsString>,
-    /// Complete environment; no variables are inherited.
+    /// Complete environment of the process; no variables are inherited.
     pub env: Vec<(OsString, OsString)>,
     pub dir: PathBuf,
     pub stdio: Stdio,
-    /// Tree number from [`SupervisorClient::new_tree`].
+    /// Number of the process tree, from [`SupervisorClient::new_tree`].
     pub tree: u64,
-    /// Scope number, see [`SupervisorClient::new_scope`].
+    /// Number of the scope, from [`SupervisorClient::new_scope`].
     pub scope: u64,
-    /// Tree with which this one dies and pauses.
+    /// Tree with which the new tree dies and pauses; `None` for an independent tree.
     pub with: Option<u64>,
-    /// True if processes left behind may continue to run after the exit, until their tree or scope is killed.
+    /// True if descendants may continue to run after the first process exits, until their tree or scope is killed.
     pub linger: bool,
-    /// Called when the first process has been reaped, on the client's task: it must not block.
+    /// Callback for the exit of the first process, run on the task of the client. The callback must not block.
     pub on_exit: OnExit,
 }
 
@@ -84,10 +84,10 @@ pub enum SpawnError {
     Gone,
 }
 
-/// Callback for the exit, called once on the client's task: it must not block.
+/// Callback for the exit of a process, called once on the task of the client. The callback must not block.
 pub type OnExit = Box<dyn FnOnce(TreeExit) + Send>;
 
-/// Channel for the pid, or for the reason why there is none.
+/// Channel for the pid of a started process, or for the reason why the start failed.
 type Begun = oneshot::Sender<Result<u32, SpawnError>>;
 
 enum Ask {
@@ -97,7 +97,7 @@ enum Ask {
         reply: Begun,
         on_exit: OnExit,
     },
-    /// Request with the channel for its `Done`, if somebody waits for it.
+    /// Request without descriptors, with a channel for its `Done` if a caller waits.
     Plain {
         request: SupervisorRequest,
         number: u64,
@@ -108,12 +108,12 @@ enum Ask {
     },
 }
 
-/// Handle of the supervisor. Cheap to clone. When the last clone is dropped, all started processes end.
+/// Handle of the supervisor. Cheap to clone. When the last clone is dropped, the supervisor ends all started processes.
 #[derive(Clone)]
 pub struct SupervisorClient {
     asks: mpsc::UnboundedSender<Ask>,
     numbers: Arc<AtomicU64>,
-    /// First half of every marker of this run.
+    /// Random text with which the markers of all trees of this run begin.
     nonce: Arc<str>,
     pid: u32,
 }
@@ -140,7 +140,7 @@ impl SupervisorClient {
         Ok(Self { asks, numbers: Arc::new(AtomicU64::new(1)), nonce, pid })
     }
 
-    /// Returns the pid of the supervisor, the ancestor of every started process.
+    /// Returns the pid of the supervisor, which is the ancestor of every started process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
@@ -150,34 +150,34 @@ impl SupervisorClient {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns a new scope number. All trees of a scope are killed together. After that no process can be started in the scope.
+    /// Returns a new scope number. All trees of a scope are killed together. After the kill the scope accepts no new process.
     #[must_use]
     pub fn new_scope(&self) -> u64 {
         self.number()
     }
 
-    /// Returns a new tree number for a process to be started and all its descendants. Valid for one spawn.
+    /// Returns a new tree number, for one process and all its descendants. A tree number is valid for one spawn.
     #[must_use]
     pub fn new_tree(&self) -> u64 {
         self.number()
     }
 
-    /// Returns the value of [`super::MARKER`] in the environment of a tree's processes.
+    /// Returns the value of the environment variable [`super::MARKER`] for the processes of a tree.
     #[must_use]
     pub fn marker(&self, tree: u64) -> String {
         format!("{}{tree:016x}", self.nonce)
     }
 
-    /// Returns the common beginning of the markers of all trees.
+    /// Returns the random text with which the markers of all trees begin.
     #[must_use]
     pub fn nonce(&self) -> &str {
         &self.nonce
     }
 
-    /// Starts a process and returns its pid.
+    /// Starts a process. Returns its pid.
     ///
     /// # Errors
-    /// [`SpawnError::Refused`] with the program's name and the reason; [`SpawnError::Gone`] without a supervisor.
+    /// Returns [`SpawnError::Refused`] with the name of the program and the reason, or [`SpawnError::Gone`] if the supervisor has ended.
     pub async fn spawn(&self, spawn: Spawn) -> Result<u32, SpawnError> {
         let tree = spawn.tree;
         let variables = spawn.env.into_iter().flat_map(|(name, value)| [name, value]);
@@ -202,10 +202,10 @@ impl SupervisorClient {
         answer.await.map_err(|_| SpawnError::Gone)?
     }
 
-    /// Delivers a signal by its number.
+    /// Sends the signal with number `signal` to the processes of `tree` that `reach` selects.
     ///
     /// # Errors
-    /// The system's error number: `ESRCH` when there is no such process, or no supervisor.
+    /// Returns the error number of the system: `ESRCH` if the process does not exist, or if the supervisor has ended.
     pub async fn signal(&self, tree: u64, signal: i32, reach: Reach) -> Result<(), Errno> {
         match self.done(|request| SupervisorRequest::Signal { request, tree, signal, reach }).await {
             Some(0) => Ok(()),
@@ -214,40 +214,40 @@ impl SupervisorClient {
         }
     }
 
-    /// Sends SIGKILL to all processes of a tree, and of the trees that die with it. Returns when no process is left.
+    /// Sends SIGKILL to all processes of a tree, and to the trees that die with it. Returns when no process is left.
     pub async fn kill(&self, tree: u64) {
-        // Without a supervisor no process is left anyway.
+        // If the supervisor has ended, no process is left either.
         let _ = self.done(|request| SupervisorRequest::Kill { request, tree }).await;
     }
 
-    /// Kills all trees of a scope at once, and refuses later starts in it.
+    /// Kills all trees of a scope at once, and makes the scope refuse later starts.
     pub async fn kill_scope(&self, scope: u64) {
-        // Without a supervisor no process is left anyway.
+        // If the supervisor has ended, no process is left either.
         let _ = self.done(|request| SupervisorRequest::KillScope { request, scope }).await;
     }
 
-    /// Kills a tree without waiting.
+    /// Requests the kill of a tree without waiting for the end of its processes.
     pub fn kill_now(&self, tree: u64) {
         let number = self.number();
         self.send(SupervisorRequest::Kill { request: number, tree }, number, None);
     }
 
-    /// Kills a scope without waiting.
+    /// Requests the kill of all trees of a scope without waiting for the end of their processes.
     pub fn kill_scope_now(&self, scope: u64) {
         let number = self.number();
         self.send(SupervisorRequest::KillScope { request: number, scope }, number, None);
     }
 
-    /// Registers an existing directory, which the supervisor removes after the runner has ended, if it still exists.
+    /// Registers an existing directory. The supervisor removes the directory after the runner has ended, if it still exists.
     pub fn remove_at_end(&self, path: &Path) {
         self.send(SupervisorRequest::RemoveAtEnd(Bytes::copy_from_slice(path.as_os_str().as_bytes())), 0, None);
     }
 
-    /// Ends the supervisor and everything it started. Returns when no process is left.
+    /// Ends the supervisor and all processes that it started. Returns when no process is left.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         if self.asks.send(Ask::Close { reply }).is_ok() {
-            // An error means that it has closed already.
+            // An error means that the supervisor has closed already.
             let _ = closed.await;
         }
     }
@@ -260,12 +260,12 @@ impl SupervisorClient {
     }
 
     fn send(&self, request: SupervisorRequest, number: u64, reply: Option<oneshot::Sender<i32>>) {
-        // An error means that the supervisor is gone, which callers notice by their channel.
+        // An error means that the supervisor has ended, which callers notice because their reply channel closes.
         let _ = self.asks.send(Ask::Plain { request, number, reply });
     }
 }
 
-/// Passes reports on until the socket ends. A separate task, so that supervisor and client never wait for each other to read.
+/// Forwards reports of the supervisor until the socket ends. Runs as a separate task, so that supervisor and client never block each other.
 async fn listen(read: OwnedReadHalf, reports: mpsc::UnboundedSender<Report>) {
     let mut frames = FramedRead::new(read, Codec::default());
     while let Some(Ok(report)) = frames.next().await {
@@ -299,12 +299,12 @@ impl Actor {
                 },
             }
         };
-        // The supervisor treats the end of our side as the order to end everything.
+        // When this end of the socket closes, the supervisor ends all processes.
         let _ = self.write.shutdown().await;
         while let Some(report) = reports.recv().await {
             self.report(report);
         }
-        // The supervisor's socket is closed, so the supervisor ends now. It leaves processes behind only if it was killed itself.
+        // The supervisor has closed its socket, so it is about to end. It leaves processes behind only if it was killed.
         if !self.child.wait().is_ok_and(|status| status.success()) {
             sweep(&self.nonce);
         }
@@ -384,8 +384,8 @@ impl Actor {
     }
 }
 
-/// Cleans up after a supervisor that was killed itself: its children died with it, and their children are found by their marker, which
-/// begins with `nonce`.
+/// Kills the processes that a killed supervisor left behind. Its children died with it. Their descendants are found by their markers, which
+/// begin with `nonce`.
 #[cfg(target_os = "linux")]
 pub fn sweep(nonce: &str) {
     use chaosrun_base::family;
@@ -399,7 +399,7 @@ pub fn sweep(nonce: &str) {
                     let pid = nix::unistd::Pid::from_raw(pid);
                     again |= nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok();
                 }
-                // Kernel threads, children of the second process, never have an environment.
+                // Kernel threads are children of the second process, and never have an environment.
                 Marked::NotYet => again |= process.pid != 2 && process.parent != 2,
                 Marked::As(_) | Marked::Not => {}
             }

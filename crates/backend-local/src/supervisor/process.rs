@@ -1,4 +1,4 @@
-//! Start of one process.
+//! Start of one process by the supervisor.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -17,10 +17,10 @@ use super::wire::SpawnFrame;
 use chaosrun_base::family::MARKER;
 use chaosrun_base::removal::RemovalLayer;
 
-/// Forks and executes. The child leads its own session and group, and dies with this process.
+/// Forks and executes a program. The child leads its own session and process group, and dies when the supervisor dies.
 ///
 /// # Errors
-/// The system's error number, and a message that names what could not be executed.
+/// Returns the error number of the system, and a message that names the file that could not be executed.
 pub fn start(frame: &SpawnFrame, stdio: Stdio) -> Result<u32, (i32, String)> {
     let mut words = frame.words.split(|byte| *byte == 0).map(OsStr::from_bytes);
     let (program, dir) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -47,7 +47,8 @@ pub fn start(frame: &SpawnFrame, stdio: Stdio) -> Result<u32, (i32, String)> {
             Ok(child) => return Ok(child.id()),
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) && tries < BUSY_TRIES => {
                 tries += 1;
-                // There is no event to wait for; the fork that holds the file ends within a millisecond.
+                // The end of the other fork has no event, so this thread sleeps. The fork that holds the file open ends within a
+                // millisecond.
                 let _ = poll(&mut [], PollTimeout::from(1_u8));
             }
             Err(error) => return Err((error.raw_os_error().unwrap_or(libc::EIO), explain(program, dir, &error))),
@@ -55,17 +56,17 @@ pub fn start(frame: &SpawnFrame, stdio: Stdio) -> Result<u32, (i32, String)> {
     }
 }
 
-/// Number of attempts while the program is busy. A newly written program is busy as long as a process has it open for writing. Another fork
-/// of the runner has it open until its exec.
+/// Number of attempts while the kernel reports the program file as busy. A new file is busy as long as a process has it open for writing. A
+/// concurrent fork of the runner inherits the open file until its own exec.
 const BUSY_TRIES: u32 = 50;
 
-/// Prepares the child, before it executes the program.
+/// Prepares the child process, after the fork and before the program is executed.
 fn prepare(supervisor: Pid, leashed: bool) -> io::Result<()> {
     setsid()?;
     if leashed {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     }
-    // The supervisor may have died before the previous line, and the signal would then never arrive.
+    // The supervisor may have died before the signal was set, and the signal would never arrive.
     if getppid() != supervisor {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
@@ -80,7 +81,7 @@ fn prepare(supervisor: Pid, leashed: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Explains an error. `ENOENT` has several causes; the explanation names the actual one.
+/// Returns an explanation of an error of a start. `ENOENT` has several causes, and the explanation names the actual cause.
 fn explain(program: &OsStr, dir: &OsStr, error: &io::Error) -> String {
     let name = program.to_string_lossy();
     if !Path::new(dir).is_dir() {
@@ -99,8 +100,8 @@ fn explain(program: &OsStr, dir: &OsStr, error: &io::Error) -> String {
     }
 }
 
-/// Sets the name that `ps` shows for this process, at most 15 bytes.
+/// Sets the name that `ps` shows for this process. The name has at most 15 bytes.
 pub fn rename(name: &CStr) {
-    // The name is cosmetic, so an error is ignored.
+    // The name is only displayed, so an error is ignored.
     let _ = nix::sys::prctl::set_name(name);
 }

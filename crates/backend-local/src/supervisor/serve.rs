@@ -1,4 +1,4 @@
-//! Main loop of the supervisor: one thread, two descriptors (the socket and its signals), no timer but a back-off.
+//! Main loop of the supervisor: one thread that polls two descriptors (the socket and a signalfd), without timers except a back-off.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,17 +23,17 @@ use super::wire::{Report, SpawnFrame, SupervisorRequest};
 use crate::folder;
 use chaosrun_base::removal::RemovalLayer;
 
-/// Shortest pause between two attempts to kill remaining processes, in milliseconds; a process is usually gone within one.
+/// Shortest pause between two attempts to kill remaining processes, in milliseconds. A killed process usually ends within a millisecond.
 const SHORTEST: u16 = 1;
-/// Longest pause between two such attempts, in milliseconds.
+/// Longest pause between two attempts to kill remaining processes, in milliseconds.
 const LONGEST: u16 = 32;
 
-/// Serves until the runner is gone, then kills all descendants and returns.
+/// Serves requests until the runner has ended, then kills all descendants and returns.
 ///
-/// `runner` is the pid that must be the parent. `folders` are the directories that the runner may create for the run.
+/// `runner` is the pid that must be the parent of this process. `folders` are the directories that the runner may create for the run.
 ///
 /// # Errors
-/// The kernel refuses a needed feature (subreaper, signalfd, the socket).
+/// Returns an error if the kernel refuses a required feature (subreaper, signalfd, the socket).
 pub fn serve(socket: UnixStream, runner: u32, folders: Vec<PathBuf>) -> io::Result<()> {
     process::rename(c"supervisor");
     nix::sys::prctl::set_child_subreaper(true)?;
@@ -43,7 +43,7 @@ pub fn serve(socket: UnixStream, runner: u32, folders: Vec<PathBuf>) -> io::Resu
     }
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    // Ctrl-C at the terminal is for the runner only. Fails only for a group leader, which is separate already.
+    // Ctrl-C at the terminal is for the runner only. The call fails only for a group leader, which is separate already.
     let _ = setsid();
     // This signal is needed if the socket was inherited by a process that outlives the runner.
     if RemovalLayer::Kernel.works() {
@@ -64,15 +64,15 @@ struct Supervisor {
     socket: UnixStream,
     signals: SignalFd,
     trees: Trees,
-    /// Possible directories of the run, for a runner that had no time to register one.
+    /// Possible directories of the run, in case the runner ended before it registered a directory.
     folders: Vec<PathBuf>,
-    /// Directories to remove at the end.
+    /// Directories to remove at the end, with their locks.
     remove: Vec<(PathBuf, Option<Flock<File>>)>,
-    /// Milliseconds until the next attempt.
+    /// Milliseconds until the next attempt to kill remaining processes.
     pause: u16,
 }
 
-/// Marker: the runner is gone, or wants the supervisor to end.
+/// Error value: the runner has ended, or orders the supervisor to end.
 struct Over;
 
 impl Supervisor {
@@ -113,7 +113,7 @@ impl Supervisor {
                 return Err(Over);
             }
         }
-        // Signals of one kind are merged, so one SIGCHLD stands for any number of children.
+        // The kernel merges pending signals of one kind, so one SIGCHLD stands for any number of children.
         while let Some((pid, code, signal)) = reap() {
             if let Some(tree) = self.trees.reaped(pid) {
                 self.report(Report::Exited { tree, code, signal })?;
@@ -123,7 +123,7 @@ impl Supervisor {
     }
 
     fn request(&mut self) -> Result<(), Over> {
-        // A broken frame means that the runner is corrupted, which is treated like its end.
+        // A broken frame means that the runner is corrupted. The supervisor treats this case like the end of the runner.
         let (request, fds) = channel::receive(&mut self.socket).ok().flatten().ok_or(Over)?;
         match request {
             SupervisorRequest::Spawn(frame) => self.spawn(&frame, fds),
@@ -141,7 +141,7 @@ impl Supervisor {
             }
             SupervisorRequest::RemoveAtEnd(path) => {
                 let path = PathBuf::from(OsStr::from_bytes(&path));
-                // An unlocked directory would be cleaned up by other processes; this supervisor does that itself.
+                // Other processes would remove an unlocked directory. The lock reserves the removal for this supervisor.
                 let lock = File::open(&path).ok().and_then(|dir| Flock::lock(dir, FlockArg::LockSharedNonblock).ok());
                 self.remove.push((path, lock));
                 Ok(())
@@ -171,7 +171,7 @@ impl Supervisor {
         channel::send(&mut self.socket, report).map_err(|_| Over)
     }
 
-    /// Ends all descendants. For a subreaper, having no child left means having no descendant left.
+    /// Ends all descendants. A subreaper without children has no descendants.
     fn end(&mut self) {
         let mut pause = SHORTEST;
         loop {
@@ -196,7 +196,7 @@ impl Supervisor {
     fn remove_directories(&mut self) {
         for (path, _lock) in self.remove.drain(..) {
             if path != Path::new("/") {
-                // Usually the runner has removed it already.
+                // Usually the runner has removed the directory already.
                 let _ = folder::remove(&path);
             }
         }
@@ -206,7 +206,7 @@ impl Supervisor {
     }
 }
 
-/// Reaps one ended child. Returns its pid, its exit code, and the signal that ended it or 0.
+/// Reaps one ended child. Returns the pid, the exit code, and the number of the signal that ended the child, or 0 without a signal.
 ///
 /// The function does not use `nix`, which treats an end by a real-time signal as an error and thus loses the child.
 fn reap() -> Option<(u32, i32, i32)> {

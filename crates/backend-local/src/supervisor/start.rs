@@ -1,4 +1,4 @@
-//! Runner's side before it has a runtime: starts the supervisor. A client is attached later.
+//! Start of the supervisor by the runner, before the runner has an asynchronous runtime. A client is attached later.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,41 +9,41 @@ use super::SupervisorClient;
 
 /// Running supervisor that waits for its first request.
 ///
-/// If the supervisor is dropped without being attached, its socket closes and it ends.
+/// If this value is dropped without being attached, its socket closes and the supervisor ends.
 #[derive(Debug)]
 pub struct Supervisor {
     pub(super) socket: UnixStream,
     pub(super) child: Child,
-    /// First half of every marker of the run.
+    /// Random text with which the markers of all processes of the run begin.
     pub(super) nonce: String,
 }
 
 impl Supervisor {
     /// Starts this program as supervisor.
     ///
-    /// Must be called on the main thread before there is a second one. The kernel ties the supervisor to the thread that started it, and
+    /// Must be called on the main thread before a second thread exists. The kernel ties the supervisor to the thread that started it, and
     /// only the main thread lives as long as the process.
     ///
     /// # Errors
-    /// The system refuses a socket or a process, or is not Linux.
+    /// Returns an error if the system refuses a socket or a process, or if the system is not Linux.
     pub fn spawn() -> io::Result<Self> {
-        // Not `current_exe`, since the file may have been replaced since this process was started.
+        // `current_exe` is not used, since the file may have been replaced after this process was started.
         Self::spawn_program(Path::new("/proc/self/exe"))
     }
 
-    /// Starts another program that has the hidden subcommand `supervise`.
+    /// Starts the program at `program` as supervisor. The program must have the hidden subcommand `supervise`.
     ///
     /// # Errors
-    /// See [`Supervisor::spawn`].
+    /// Returns an error in the cases of [`Supervisor::spawn`].
     #[cfg(target_os = "linux")]
     pub fn spawn_program(program: &Path) -> io::Result<Self> {
         use std::os::fd::OwnedFd;
         use std::os::unix::process::CommandExt;
         use std::process::{Command, Stdio};
 
-        // Random bits from the end of the uuid; its beginning is the time.
+        // The end of the uuid consists of random bits. Its beginning is the time.
         let nonce = uuid::Uuid::now_v7().simple().to_string()[16..].to_owned();
-        // The supervisor is told the possible directories before any of them exists.
+        // The supervisor gets the possible directories before any of them exists.
         let folders = crate::place::folders(&nonce).into_iter().flat_map(|path| ["--folder".into(), path.into_os_string()]);
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
@@ -60,10 +60,10 @@ impl Supervisor {
         Ok(Self { socket: ours, child, nonce })
     }
 
-    /// Starts another program that has the hidden subcommand `supervise`.
+    /// Starts the program at `program` as supervisor. Not possible on this system.
     ///
     /// # Errors
-    /// Always, since supervision needs Linux's subreaper and `/proc`.
+    /// Always returns an error, since supervision needs the subreaper and `/proc` of Linux.
     #[cfg(not(target_os = "linux"))]
     pub fn spawn_program(_program: &Path) -> io::Result<Self> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "the `local` backend needs Linux (subreaper, pidfd, /proc)"))
@@ -75,10 +75,10 @@ impl Supervisor {
         self.child.id()
     }
 
-    /// Attaches an asynchronous client. Must be called within a tokio runtime.
+    /// Attaches an asynchronous client to the supervisor. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The socket cannot be registered with the runtime.
+    /// Returns an error if the socket cannot be registered with the runtime.
     pub fn attach(self) -> io::Result<SupervisorClient> {
         SupervisorClient::new(self)
     }

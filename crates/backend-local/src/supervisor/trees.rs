@@ -1,8 +1,8 @@
 //! Process trees that the supervisor is responsible for.
 //!
 //! A tree consists of one spawned process, its descendants, and processes that left it by a double fork and a session of their own. Such a
-//! daemon becomes a child of the supervisor (the subreaper). It is attributed to its tree by an earlier observation, else by its session,
-//! else by the marker in its environment.
+//! daemon becomes a child of the supervisor (the subreaper). The supervisor attributes a daemon to a tree by an earlier observation, else
+//! by its session, else by the marker in its environment.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,17 +17,17 @@ use chaosrun_base::family::{Marked, ProcessStat};
 #[derive(Debug)]
 pub struct Tree {
     pub scope: u64,
-    /// Tree with which this one dies; 0 means none.
+    /// Number of the tree with which this tree dies; 0 means no other tree.
     pub with: u64,
     pub linger: bool,
-    /// First process, which leads the session.
+    /// Pid of the first process of the tree, which leads the session.
     pub root: u32,
     pub marker: Vec<u8>,
-    /// True while the first process has not been reaped, so that its pid is certainly its own.
+    /// True while the first process has not been reaped, so that its pid cannot have been reused.
     pub live: bool,
 }
 
-/// Request that is answered when all of `trees` are gone.
+/// Request that is answered when no process of any tree in `trees` is left.
 #[derive(Debug)]
 struct Waiting {
     request: u64,
@@ -38,15 +38,15 @@ struct Waiting {
 pub struct Trees {
     supervisor: u32,
     known: BTreeMap<u64, Tree>,
-    /// First processes that were not reaped yet.
+    /// Tree number of each first process that is not reaped yet, by pid.
     roots: HashMap<u32, u64>,
-    /// Tree in which a process was observed, by pid and start time.
+    /// Tree number of each observed process, by pid and start time.
     seen: HashMap<(u32, u64), u64>,
     doomed: BTreeSet<u64>,
-    /// Scopes that were killed.
+    /// Numbers of the scopes that were killed.
     closed: BTreeSet<u64>,
     waiting: Vec<Waiting>,
-    /// True if the last scan met an orphan that could not be attributed yet.
+    /// True if the last scan found an orphan that could not be attributed to a tree.
     unsettled: bool,
 }
 
@@ -73,7 +73,7 @@ impl Trees {
         self.closed.contains(&scope)
     }
 
-    /// Records that a child was reaped. Returns the tree whose first process it was.
+    /// Records that a child was reaped. Returns the number of the tree whose first process it was.
     pub fn reaped(&mut self, pid: u32) -> Option<u64> {
         let id = self.roots.remove(&pid)?;
         let tree = self.known.get_mut(&id)?;
@@ -84,7 +84,7 @@ impl Trees {
         Some(id)
     }
 
-    /// Delivers a signal.
+    /// Sends a signal to the processes of the tree `id` that `reach` selects.
     pub fn signal(&mut self, id: u64, signal: i32, reach: Reach) -> Result<(), Errno> {
         let tree = self.known.get(&id).ok_or(Errno::ESRCH)?;
         match reach {
@@ -94,8 +94,8 @@ impl Trees {
         }
     }
 
-    /// Signals all processes of a tree: first the groups, at once, then processes that left them. Repeats the scan until it finds no new
-    /// process, since a process may fork in the meantime.
+    /// Sends a signal to all processes of a tree: first to the process groups at once, then to processes that left the groups. Repeats the
+    /// scan until it finds no new process, since a process may fork in the meantime.
     fn signal_all(&mut self, id: u64, signal: i32) -> Result<(), Errno> {
         let reached = self.closure(id);
         let mut result = Err(Errno::ESRCH);
@@ -120,13 +120,13 @@ impl Trees {
         result
     }
 
-    /// Marks a tree for its end. `request` is answered when no process of the tree is left.
+    /// Marks a tree for its end. The supervisor answers `request` when no process of the tree is left.
     pub fn kill(&mut self, request: u64, id: u64) {
         let trees = self.closure(id);
         self.kill_all(request, trees);
     }
 
-    /// Kills all trees of a scope and closes it, so that a start already on its way at the teardown is refused.
+    /// Kills all trees of a scope and closes the scope. A closed scope refuses starts that arrive after the kill.
     pub fn kill_scope(&mut self, request: u64, scope: u64) {
         self.closed.insert(scope);
         let trees = self.known.iter().filter(|(_, tree)| tree.scope == scope).map(|(id, _)| *id).collect();
@@ -140,7 +140,7 @@ impl Trees {
         self.waiting.push(Waiting { request, trees });
     }
 
-    /// Kills the groups of a tree, without a scan of `/proc`, so that all trees die at the same time.
+    /// Kills the process groups of a tree and its dependent trees, without a scan of `/proc`, so that all die at the same time.
     fn doom(&mut self, id: u64) {
         for id in self.closure(id) {
             if self.doomed.insert(id) && self.known[&id].live {
@@ -150,7 +150,7 @@ impl Trees {
         }
     }
 
-    /// Returns the tree and the trees that die with it.
+    /// Returns the numbers of the tree `id` and of all trees that die with it.
     fn closure(&self, id: u64) -> BTreeSet<u64> {
         let with = self.known.iter().filter(|(other, tree)| tree.with == id || **other == id);
         with.map(|(id, _)| *id).collect()
@@ -160,12 +160,13 @@ impl Trees {
         !self.doomed.is_empty()
     }
 
-    /// Returns true if a scan is useful. While the first process of a doomed tree is still dying, its children cannot be reaped here.
+    /// Returns true if a scan for remaining processes is useful. While the first process of a killed tree still exists, its children cannot
+    /// be reaped here.
     pub fn roots_gone(&self) -> bool {
         !self.doomed.iter().any(|id| self.known.get(id).is_some_and(|tree| tree.live))
     }
 
-    /// Kills the remaining processes of doomed trees, and forgets trees without processes.
+    /// Kills the remaining processes of killed trees, and forgets trees without processes.
     pub fn sweep(&mut self) {
         let mut left = BTreeSet::new();
         self.unsettled = false;
@@ -174,12 +175,13 @@ impl Trees {
             let Some(owner) = owner.filter(|owner| self.doomed.contains(owner)) else { continue };
             left.insert(owner);
             if !process.ended() {
-                // An error means that the process is gone, or that the signal is not permitted; the next scan decides.
+                // An error means that the process has ended, or that the signal is not permitted. The next scan distinguishes the two
+                // cases.
                 let _ = send(process.pid, libc::SIGKILL);
             }
         }
         if self.unsettled {
-            // The unknown process may belong to any of them.
+            // The unattributed process may belong to any of the killed trees.
             return;
         }
         let gone: Vec<u64> =
@@ -190,14 +192,14 @@ impl Trees {
         }
     }
 
-    /// Returns true if no process of a doomed tree is left. No scan of `/proc` is needed: every descendant descends through a child, and a
-    /// tree's first process has only its own tree below it.
+    /// Returns true if no process of a killed tree is left. No scan of `/proc` is needed: every descendant descends through a child, and
+    /// the first process of a tree has only its own tree below it.
     fn nothing_left(&self) -> bool {
         let others = |child: &u32| self.roots.get(child).is_some_and(|id| !self.doomed.contains(id));
         childless() || family::children(self.supervisor).is_some_and(|children| children.iter().all(others))
     }
 
-    /// Returns the answers to requests whose trees are gone.
+    /// Returns the answers to requests whose trees have no process left.
     pub fn answers(&mut self) -> Vec<Report> {
         let mut answers = Vec::new();
         self.waiting.retain(|waiting| {
@@ -210,10 +212,10 @@ impl Trees {
         answers
     }
 
-    /// Kills every descendant, of any tree. Returns true if there was a descendant that could be killed.
+    /// Kills every descendant of the supervisor. Returns true if at least one descendant could be killed.
     pub fn kill_everything(&mut self) -> bool {
         for root in self.roots.keys() {
-            // See `doom`.
+            // An error means that the process has ended by itself and waits to be reaped, which needs no action.
             let _ = send_group(*root, libc::SIGKILL);
         }
         let mut some = false;
@@ -223,7 +225,7 @@ impl Trees {
         some
     }
 
-    /// Returns all descendants with their trees, as far as known. Stores the observations for the next scan.
+    /// Returns all descendants, each with its tree number if the tree is known. Stores the observations for the next scan.
     fn look(&mut self) -> Vec<(ProcessStat, Option<u64>)> {
         let mut through: HashMap<u32, Option<u64>> = HashMap::new();
         let mut seen = HashMap::new();
@@ -248,7 +250,7 @@ impl Trees {
 
     fn owner(&mut self, process: &ProcessStat) -> Option<u64> {
         let known = self.roots.get(&process.pid).or_else(|| self.seen.get(&(process.pid, process.started))).copied();
-        // Newest first, since the pid of a session without processes may be reused.
+        // The newest tree comes first, since the pid of a session without processes may be reused.
         let by_session = || self.known.iter().rev().find(|(_, tree)| tree.root == process.session).map(|(id, _)| *id);
         if let Some(owner) = known.or_else(by_session) {
             return Some(owner);
@@ -264,9 +266,9 @@ impl Trees {
     }
 }
 
-/// Returns true if there is no child at all, ended or not.
+/// Returns true if this process has no child, neither running nor ended.
 pub(crate) fn childless() -> bool {
-    // SAFETY: an all-zero siginfo is valid, and only it is written.
+    // SAFETY: an all-zero siginfo is valid, and waitid(2) writes only this value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: waitid(2) writes only the siginfo.
@@ -275,17 +277,17 @@ pub(crate) fn childless() -> bool {
 }
 
 fn raw(pid: u32) -> Pid {
-    // Pids are at most 2^22 on Linux; a number that does not fit refers to no process.
+    // Pids are at most 2^22 on Linux. A larger number refers to no process.
     Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
-/// Sends a signal by number, since an engine accepts any number, real-time signals included.
+/// Sends a signal to a process by number. The number may be any signal, also a real-time signal, as in a container engine.
 fn send(pid: u32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: kill(2) reads no memory of ours.
+    // SAFETY: kill(2) accesses no memory of this process.
     Errno::result(unsafe { libc::kill(raw(pid).as_raw(), signal) }).map(drop)
 }
 
 fn send_group(group: u32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: killpg(3) reads no memory of ours.
+    // SAFETY: killpg(3) accesses no memory of this process.
     Errno::result(unsafe { libc::killpg(raw(group).as_raw(), signal) }).map(drop)
 }

@@ -1,59 +1,60 @@
 //! Messages between runner and supervisor, sent as frames of [`chaosrun_base::frame`].
 //!
-//! Arguments and environments are bytes, not text, so they are the payload behind the JSON of a frame.
+//! Arguments and environments are bytes, not text. They are therefore sent as the payload after the JSON of a frame.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use chaosrun_base::frame::WireMessage;
 
-/// Message from the runner.
+/// Message from the runner to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisorRequest {
-    /// Starts a process. Comes with three descriptors: stdin, stdout, stderr. Answered by `Started` or `Failed`, later `Exited`.
+    /// Starts a process. The message carries three descriptors: stdin, stdout and stderr. The answer is `Started` or `Failed`; `Exited`
+    /// follows later.
     Spawn(SpawnFrame),
-    /// Delivers a signal. Answered by `Done`.
+    /// Sends a signal to processes of a tree. The answer is `Done`.
     Signal { request: u64, tree: u64, signal: i32, reach: Reach },
-    /// Sends SIGKILL until no process is left. Answered by `Done` after that.
+    /// Sends SIGKILL until no process of the tree is left. The answer `Done` follows after the last process.
     Kill { request: u64, tree: u64 },
-    /// Kills all trees of a scope at once, and refuses later spawns in it.
+    /// Kills all trees of a scope at once, and makes the scope refuse later spawns.
     KillScope { request: u64, scope: u64 },
-    /// Registers a directory, which the supervisor removes if the runner dies without having removed it.
+    /// Registers a directory. The supervisor removes the directory if the runner dies before it has removed the directory.
     RemoveAtEnd(#[serde(skip)] Bytes),
 }
 
-/// Processes that a signal reaches.
+/// Set of processes of a tree that a signal reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
-    /// Process group of the first process.
+    /// Process group of the first process of the tree.
     Group,
-    /// All processes of the tree, including daemonised ones, and of the trees that die with it.
+    /// All processes of the tree, including daemons, and of the trees that die with it.
     Tree,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpawnFrame {
-    /// Number chosen by the runner, never used twice.
+    /// Number of the process tree, chosen by the runner and never used twice.
     pub tree: u64,
-    /// Scope, such as a trial, whose trees are killed together at the end.
+    /// Number of the scope. A scope, such as a trial, is a set of trees that are killed together.
     pub scope: u64,
-    /// Tree with which this one dies, for a command inside a node; 0 means none.
+    /// Number of the tree with which the new tree dies, for a command inside a node; 0 means no other tree.
     pub with: u64,
-    /// True if processes left behind by the first process may continue to run after its exit.
+    /// True if descendants of the first process may continue to run after its exit.
     pub linger: bool,
-    /// Value of [`super::MARKER`] in the environment.
+    /// Value of the environment variable [`super::MARKER`] of the process.
     pub marker: String,
     /// Number of arguments in `words`.
     pub arguments: usize,
-    /// Program, its directory, the arguments (the first is only the name of the process), then alternating names and values of the
-    /// environment. They are separated by zero bytes.
+    /// Program, its working directory, the arguments (the first is only the name of the process), then alternating names and values of the
+    /// environment. All are separated by zero bytes.
     #[serde(skip)]
     pub words: Bytes,
 }
 
-/// Message from the supervisor.
+/// Message from the supervisor to the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
@@ -66,20 +67,20 @@ pub enum Report {
         errno: i32,
         message: String,
     },
-    /// The first process of the tree was reaped. `signal` is 0 when it ended with `code`.
+    /// The first process of the tree was reaped. `signal` is 0 if the process ended with exit code `code`.
     Exited {
         tree: u64,
         code: i32,
         signal: i32,
     },
-    /// Result of a request; `errno` is 0 on success.
+    /// Result of the request with number `request`; `errno` is 0 on success.
     Done {
         request: u64,
         errno: i32,
     },
 }
 
-/// Requests may be 4 MiB long, twice the size that the kernel usually accepts as arguments and environment.
+/// Requests may be 4 MiB long, twice the size of arguments and environment that the kernel usually accepts.
 impl WireMessage for SupervisorRequest {
     fn payload(&mut self) -> Option<&mut Bytes> {
         match self {

@@ -1,6 +1,6 @@
 use super::Description;
 
-/// Backend of containers in a Docker Engine.
+/// Description of the backend `docker`, whose nodes are containers in a Docker Engine.
 pub static DOCKER: Description = Description {
     name: "docker",
     about: "Docker containers",

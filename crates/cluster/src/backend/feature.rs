@@ -1,18 +1,18 @@
-//! Mechanisms of faults, and the machine features they need.
+//! Mechanisms of faults, and the kernel features that the mechanisms need.
 
-/// Feature that a machine's kernel may or may not have.
+/// Kernel feature that a machine may or may not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Feature {
-    /// Rules with sets, counters and timeouts in a network namespace.
+    /// Support of nftables rules with sets, counters and timeouts in a network namespace.
     Nftables,
-    /// Queues in which a program decides about each packet.
+    /// Support of NFQUEUE, packet queues in which a user program decides about each packet.
     Nfqueue,
-    /// File systems implemented by a program: slow and failing disks.
+    /// Support of FUSE, file systems that a user program implements. Slow and failing disks use FUSE.
     Fuse,
-    /// File systems implemented by a program and mounted into containers.
+    /// Support of FUSE file systems that are mounted into containers.
     SharedFuse,
-    /// User namespaces, for a sandbox without root.
+    /// Support of user namespaces, for a sandbox without root.
     UserNamespaces,
 }
 
@@ -31,10 +31,10 @@ impl Feature {
     }
 }
 
-/// Mechanism of a fault.
+/// Mechanism that produces a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
-    /// Description, such as `SIGSTOP to the process group`.
+    /// Description of the mechanism, such as `SIGSTOP to the process group`.
     pub how: &'static str,
     pub needs: &'static [Feature],
 }

@@ -1,6 +1,6 @@
 use super::Description;
 
-/// Backend of processes of this machine, on loopback.
+/// Description of the backend `local`, whose nodes are processes of this machine on loopback addresses.
 pub static LOCAL: Description = Description {
     name: "local",
     about: "Processes on this machine",

@@ -1,8 +1,9 @@
 //! Backends as data: all properties of a backend that files, plans and reports need.
 //!
-//! A backend is a [`Description`] and a constructor of its clusters. The descriptions of the backends that ship with the program are here,
-//! one file each. Constructors belong to the layer that starts clusters (`crates/engine/src/run/backend.rs`), which calls [`register`] for
-//! any other backend. No other code compares backends with each other: code asks for the capability that it needs.
+//! A backend consists of a [`Description`] and a constructor of its clusters. The descriptions of the backends that ship with the program
+//! are in this module, one file each. Constructors belong to the layer that starts clusters (`crates/engine/src/run/backend.rs`), which
+//! calls [`register`] for any other backend. No other code compares backends with each other. Other code checks for the capability that it
+//! needs.
 
 mod docker;
 mod feature;
@@ -21,54 +22,55 @@ pub use docker::DOCKER;
 pub use feature::{Feature, Way};
 pub use local::LOCAL;
 
-/// Properties of a backend.
+/// Description of one backend: its properties as data.
 #[derive(Debug)]
 pub struct Description {
-    /// Name in files, options and records. A section of a file that applies to one backend only has the name of this backend.
+    /// Name of the backend in files, options and records. A section of a file that applies to only one backend has the same name.
     pub name: &'static str,
-    /// Explanation for `--help`.
+    /// Explanation of the backend for `--help`.
     pub about: &'static str,
-    /// True if nodes, and the agent's shell, are started from images of a container engine. The engine is connected, and all images are
-    /// made, before the first trial; the identity of a trial includes their digests. Without images nodes are commands of this machine.
+    /// True if nodes, and the shell of the agent, are started from images of a container engine. The engine is connected, and all images
+    /// are built or pulled, before the first trial. The identity of a trial includes the digests of the images. If false, nodes are
+    /// commands of this machine.
     pub images: bool,
-    /// True if agents cannot reach anything but their trial. Otherwise their shell runs on this machine, in a sandbox if the variant asks
-    /// for one.
+    /// True if agents can reach only their own trial. If false, the shell of an agent runs on this machine, in a sandbox if the variant
+    /// requests one.
     pub contains_agents: bool,
-    /// True if stand-ins always replace the real programs, for every cluster that has stand-ins.
+    /// True if stand-ins always replace the real programs, in every cluster that declares stand-ins.
     pub standins: bool,
-    /// True if each node whose file declares a `disk` has a file system of that size, so that any program gets `ENOSPC` when it is full.
+    /// True if each node whose file declares a `disk` has a file system of that size. A full file system returns `ENOSPC` to any program.
     pub own_disks: bool,
-    /// True if percentages of memory refer to the limit that a node's file declares.
+    /// True if percentages of memory refer to the memory limit that the file declares for a node.
     pub memory_limits: bool,
-    /// Memory of a node whose file declares no limit, in bytes. The memory of a trial is the sum over its nodes.
+    /// Assumed memory, in bytes, of a node whose file declares no limit. The memory of a trial is the sum over its nodes.
     pub node_memory: u64,
-    /// Mechanisms of faults by the name of the fault, the preferred mechanism first. For the backends that ship with the program, the files
-    /// of faults contain the mechanisms instead. A fault without any mechanism is refused.
+    /// Mechanisms of faults, by name of the fault, with the preferred mechanism first. For the backends that ship with the program, the
+    /// files of faults contain the mechanisms instead. A fault without a mechanism is refused.
     pub ways: &'static [(&'static str, &'static [Way])],
 }
 
-/// Backend, identified by its description.
+/// Reference to a backend, identified by its description.
 #[derive(Clone, Copy)]
 pub struct Backend(&'static Description);
 
-/// Known backends in the order in which they are listed, and their names.
+/// Registry of the known backends and their names, in the order of lists.
 struct Registry {
     backends: &'static [Backend],
     names: &'static [&'static str],
 }
 
-/// Registry of backends. The default is the first.
+/// Global registry of backends. The first backend is the default.
 static REGISTRY: RwLock<Registry> =
     RwLock::new(Registry { backends: &[Backend::LOCAL, Backend::DOCKER], names: &[LOCAL.name, DOCKER.name] });
 
-/// Registers a backend beside those that ship with the program. Must be called when the program starts, before any file is loaded. A name
-/// that is already registered keeps its backend.
+/// Registers a backend in addition to the backends that ship with the program. Must be called when the program starts, before any file is
+/// loaded. If the name is already registered, the call has no effect.
 pub fn register(description: &'static Description) {
     let mut registry = REGISTRY.write().unwrap_or_else(PoisonError::into_inner);
     if registry.names.contains(&description.name) {
         return;
     }
-    // Leaked, because backends are few and live as long as the program.
+    // The list is leaked, because backends are few and live as long as the program.
     registry.backends = Vec::leak([registry.backends, &[Backend(description)]].concat());
     registry.names = Vec::leak([registry.names, &[description.name]].concat());
 }
@@ -77,44 +79,44 @@ impl Backend {
     pub const LOCAL: Self = Self(&LOCAL);
     pub const DOCKER: Self = Self(&DOCKER);
 
-    /// Returns every known backend, the default first.
+    /// Returns every known backend, with the default first.
     #[must_use]
     pub fn all() -> &'static [Self] {
         REGISTRY.read().unwrap_or_else(PoisonError::into_inner).backends
     }
 
-    /// Returns the names of all backends.
+    /// Returns the names of all known backends.
     #[must_use]
     pub fn names() -> &'static [&'static str] {
         REGISTRY.read().unwrap_or_else(PoisonError::into_inner).names
     }
 
-    /// Returns the backend with that name; `None` if no such backend is known.
+    /// Returns the backend with the name `name`; `None` if no such backend is known.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::all().iter().copied().find(|backend| backend.name == name)
     }
 
-    /// Returns the name.
+    /// Returns the name of the backend.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0.name
     }
 
-    /// Returns the first known backend that matches, for recommendations in messages.
+    /// Returns the first known backend whose description satisfies `fits`, for recommendations in messages.
     #[must_use]
     pub fn first(fits: impl Fn(&Description) -> bool) -> Option<Self> {
         Self::all().iter().copied().find(|backend| fits(backend))
     }
 
-    /// Returns the mechanisms of the fault with that name on this backend, if this description contains them.
+    /// Returns the mechanisms of the fault `fault` on this backend; `None` if the description of the backend does not contain the fault.
     #[must_use]
     pub fn ways_of(self, fault: &str) -> Option<&'static [Way]> {
         self.0.ways.iter().find(|(name, _)| *name == fault).map(|(_, ways)| *ways)
     }
 }
 
-/// Returns true if that name is the default backend, which need not be mentioned.
+/// Returns true if `name` is the name of the default backend, which messages need not mention.
 #[must_use]
 pub fn is_default(name: &str) -> bool {
     Backend::default().name == name

@@ -1,5 +1,5 @@
-//! Driver of a timeline, usually of a trial. The driver waits, chooses targets, records the intent, injects, collects evidence and heals.
-//! Every entry of the timeline is a task of its own. Effects on the same object are combined in [`ActiveEffects`].
+//! Driver of a timeline, usually the timeline of a trial. For each fault, the driver waits, chooses targets, records the intent, injects,
+//! collects evidence and heals. Every entry of the timeline runs as a separate task. [`ActiveEffects`] combines effects on the same object.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,35 +27,36 @@ use chaosrun_scenario::model;
 use chaosrun_scenario::model::{Chaos, Heal, Target, TargetOf, Trigger, TriggerEvent, When};
 use chaosrun_scenario::timeline;
 
-/// Longest time between the removal of a fault by chaosrun and the proof that the fault is gone.
+/// Time limit from the removal of a fault by chaosrun to the proof that the fault is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Progress of the timeline.
+/// Progress of the timeline of a trial.
 #[derive(Debug, Clone, Default)]
 pub struct ChaosState {
     pub active: Vec<ActiveFault>,
     pub felt: Vec<Felt>,
-    /// Failure that stopped the timeline. The trial is then invalid.
+    /// Failure that stopped the timeline; `None` without a failure. A failure makes the trial invalid.
     pub failure: Option<InjectionFailure>,
-    /// Moment of the first injection of a fault that counts as truth.
+    /// Time of the first injection of a fault that counts as ground truth; `None` before this injection.
     pub first_injected: Option<Instant>,
-    /// Number of faults that are gone, whether chaosrun, an agent or time removed them.
+    /// Number of faults that are gone, regardless of the actor that removed them.
     pub healed: u32,
-    /// Faults that were removed without permission and not by chaosrun: id of the fault, and the observation that showed the removal.
+    /// Faults that an actor other than chaosrun removed without permission. Each entry contains the id of the fault and the observation
+    /// that showed the removal.
     pub tampered: Vec<(String, String)>,
-    /// True if every step was taken and all evidence was collected.
+    /// True if every step of the timeline is done and all evidence is collected.
     pub finished: bool,
 }
 
 impl ChaosState {
-    /// Returns the faults whose evidence is complete. If a fault were undone before it was felt, the proof of the fault would be
-    /// impossible.
+    /// Returns the active faults whose evidence is complete. A fault must not be repaired before it was felt, because the proof of the
+    /// fault would be impossible.
     #[must_use]
     pub fn shown(&self) -> Vec<ActiveFault> {
         self.active.iter().filter(|fault| self.felt.iter().any(|felt| felt.id == fault.id)).cloned().collect()
     }
 
-    /// Returns the first fault that was injected but not felt.
+    /// Returns the first fault that was injected but whose effect was not measured.
     #[must_use]
     pub fn unfelt(&self) -> Option<&Felt> {
         self.felt.iter().find(|felt| felt.after.is_none())
@@ -65,7 +66,7 @@ impl ChaosState {
 #[derive(Debug, Clone)]
 pub struct Felt {
     pub id: String,
-    /// Time since the injection. `None` if the fault was not felt.
+    /// Time from the injection to the measured effect; `None` if no effect was measured.
     pub after: Option<Duration>,
     pub detail: String,
 }
@@ -74,18 +75,18 @@ pub struct Felt {
 pub struct InjectionFailure {
     pub code: ReasonCode,
     pub message: String,
-    /// Index of the chaos entry of the fault.
+    /// Index of the entry of the fault below `chaos`.
     pub entry: usize,
 }
 
 type Failed = (ReasonCode, String);
 
-/// All parts of the trial that the driver needs.
+/// Driver of the timeline, with all parts of the trial that it needs.
 #[derive(Clone)]
 pub struct FaultDriver {
     pub spec: Arc<model::ClusterSpec>,
     pub chaos: Arc<[Chaos]>,
-    /// Ids of the faults that count as truth.
+    /// Ids of the faults that count as ground truth.
     pub truth: Arc<[String]>,
     pub seed: u64,
     pub cluster: Arc<dyn Cluster>,
@@ -93,14 +94,14 @@ pub struct FaultDriver {
     pub emitter: Emitter,
     pub cancel: CancellationToken,
     pub effects: ActiveEffects,
-    /// Number of commands that the agent has begun.
+    /// Number of commands that the agent has started.
     pub commands: watch::Receiver<u32>,
-    /// Token whose cancellation heals all faults. `None` if faults are never healed manually.
+    /// Token whose cancellation heals all faults; `None` in a trial, where faults are not healed by command.
     pub let_go: Option<CancellationToken>,
 }
 
 impl FaultDriver {
-    /// Runs every step at its time, counted from `steady`. Ends if all steps are done or the trial is cancelled.
+    /// Runs every step of the timeline at its time, measured from `steady`. Ends when all steps are done or the trial is cancelled.
     pub async fn run(self, steady: Instant, state: watch::Sender<ChaosState>) {
         let cancel = self.cancel.clone();
         let timeline = async {
@@ -110,7 +111,7 @@ impl FaultDriver {
                 entries.spawn(task::watched(async move { entry.run(steady).await }));
             }
             while let Some(ended) = entries.join_next().await {
-                // If the task of an entry panicked, the panic is already reported. The timeline then never finishes.
+                // If the task of an entry panicked, the panic has already been reported. The timeline then never counts as finished.
                 if ended.is_err() || ended.is_ok_and(|outcome| outcome.is_err()) {
                     return;
                 }
@@ -124,7 +125,7 @@ impl FaultDriver {
     }
 }
 
-/// Entry of the timeline.
+/// Entry of the timeline, with the data to inject its fault.
 #[derive(Clone)]
 struct Entry {
     driver: FaultDriver,
@@ -154,7 +155,7 @@ impl Entry {
     /// Waits until the injection of the fault is due.
     async fn due(&self, steady: Instant) {
         let trigger = match &self.chaos().when {
-            // Returns at once for 0, because a timer waits at least until the next millisecond.
+            // A timer waits at least until the next millisecond, so a time of 0 returns immediately.
             When::At(at) if at.is_zero() => return,
             When::At(at) => return tokio::time::sleep_until((steady + *at).into()).await,
             When::On(trigger) => trigger,
@@ -180,12 +181,12 @@ impl Entry {
             TriggerEvent::Healed => self.state.subscribe().wait_for(|state| state.healed >= nth).await.is_ok(),
         };
         if !seen {
-            // The condition can no longer be met.
+            // The condition can no longer become true, so this task waits forever.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Injects the fault, collects the evidence, and heals the fault at its end.
+    /// Injects the fault once, collects the evidence, and heals the fault at its end.
     async fn once(&self, turn: u32) -> Result<(), Failed> {
         let FaultDriver { cluster, monitor, emitter, effects, .. } = &self.driver;
         let chaos = self.chaos();
@@ -209,7 +210,7 @@ impl Entry {
         let (id, fault) = (chaos.id.clone(), chaos.fault.name().to_owned());
         let mut parameters = chaos.fault.parameters();
         if let Some(chosen) = injection.chosen() {
-            // Records only the choice, not the method of choosing.
+            // The record contains only the choice, not the method of choosing.
             parameters.insert("chosen".to_owned(), chosen);
         }
         emitter.emit(EventKind::FaultIntended {
@@ -221,11 +222,11 @@ impl Entry {
         emitter.durable().await.map_err(|message| (ReasonCode::StoreFailed, message))?;
 
         let before = injection.before(&context).await.map_err(|message| (ReasonCode::NotInjected, message))?;
-        // Measures the times of the evidence from here.
+        // The times of the evidence are measured from this moment.
         context.began = Instant::now();
         if let Err(error) = injection.inject(&context).await {
-            // Heals a half-injected fault on a cluster that is kept, because nothing else could name or remove the fault. The cluster of a
-            // trial ends with the trial.
+            // A fault whose injection failed halfway is healed on a kept cluster, because no command could name or remove this fault. The
+            // cluster of a trial ends with the trial.
             if self.driver.let_go.is_some()
                 && let Err(error) = injection.heal(&context).await
             {
@@ -267,7 +268,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Waits until the fault is to be healed, and returns the actor that heals it. Returns `None` if the fault is never healed.
+    /// Waits until the fault is to be healed. Returns the actor that heals the fault, or `None` if the fault is never healed.
     async fn over(&self, began: Instant) -> Option<Actor> {
         let time = async |lasts: Duration| tokio::time::sleep_until((began + lasts).into()).await;
         match (self.chaos().heal, &self.driver.let_go) {
@@ -310,10 +311,11 @@ impl Entry {
         });
     }
 
-    /// Returns the targets that can be affected. Returns `None` if no target is left, and the fault is then not injected.
+    /// Returns the targets into which the fault can be injected. Returns `None` if no target is left, in which case the fault is not
+    /// injected.
     ///
     /// After the first injection, targets that do not run are left out. The agent may have stopped them, or an earlier fault may still
-    /// affect them. If this were a failure of the timeline, an agent could invalidate its trial by stopping nodes or by being slow.
+    /// affect them. If this case were a failure of the timeline, an agent could invalidate its trial by stopping nodes or by being slow.
     fn up(&self, targets: Vec<String>, paths: &[LinkPath]) -> Option<Vec<String>> {
         if !paths.is_empty() || self.state.borrow().first_injected.is_none() {
             return Some(targets);
@@ -333,8 +335,8 @@ impl Entry {
         (!up.is_empty()).then_some(up)
     }
 
-    /// Watches for the removal of the fault by any actor, at any time. The returned receiver becomes true when the fault is gone. The
-    /// watches end with the trial, not with the timeline.
+    /// Starts tasks that watch for the removal of the fault by any actor. The value of the returned receiver becomes true when the fault is
+    /// gone. The tasks end with the trial, not with the timeline.
     fn watch(&self, witness: &Witness) -> watch::Receiver<bool> {
         let (gone, state) = (witness.clone(), self.state.clone());
         let (tell, told) = watch::channel(false);
@@ -343,7 +345,7 @@ impl Entry {
                 state.send_modify(|state| state.healed += 1);
                 tell.send_replace(true);
             } else {
-                // The removal can no longer be observed.
+                // The removal can no longer be observed, so this task waits until no receiver is left.
                 tell.closed().await;
             }
         };
@@ -364,7 +366,7 @@ impl Entry {
 
     async fn heal(&self, witness: &Witness, by: Actor, mut gone: watch::Receiver<bool>) {
         let FaultContext { id, emitter, .. } = &witness.context;
-        // Heals the fault before its end is announced, so that this removal does not count as tampering.
+        // The fault is healed before its end is announced, so that this removal does not count as tampering.
         match witness.injection.heal(&witness.context).await {
             Err(error) => emitter.warn(format!("{} `{id}` could not be healed: {error}", self.chaos().fault.name())),
             Ok(()) => {
@@ -379,7 +381,7 @@ impl Entry {
         }
     }
 
-    /// Waits until the selection is known, and returns the selected nodes.
+    /// Waits until the value of the `select` expression is known. Returns the names of the selected nodes.
     async fn selected(&self, expr: &Expr) -> Result<Vec<String>, String> {
         let monitor = &self.driver.monitor;
         let mut state = monitor.state();
@@ -397,14 +399,14 @@ impl Entry {
     }
 }
 
-/// Longest time for which a selection may be unknown. A selection is unknown while its probes have no answer.
+/// Maximum time for which the value of a `select` may be unknown. The value is unknown while its probes have no answer.
 const SELECTED_WITHIN: Duration = Duration::from_secs(10);
 
 fn no_target(message: String) -> Failed {
     (ReasonCode::NoTarget, message)
 }
 
-/// Chooser of targets for one turn of an entry of the timeline.
+/// Chooser of the targets for one injection of an entry of the timeline.
 struct TurnChooser<'a> {
     entry: &'a Entry,
     turn: u32,

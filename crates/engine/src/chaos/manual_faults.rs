@@ -1,5 +1,5 @@
-//! Manual faults, on a cluster that runs without a trial. Each manual fault is a timeline of one entry that begins at once. The timeline
-//! ends if its time is over or a command heals the fault. Its progress is reported as events.
+//! Manual faults, on a cluster that runs without a trial. Each manual fault is a timeline of one entry that begins immediately. The
+//! timeline ends when its duration is over or a command heals the fault. Events report the progress of the timeline.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use chaosrun_scenario::manual_fault;
 use chaosrun_scenario::model;
 use chaosrun_scenario::model::{Backend, Chaos};
 
-/// Faults that were injected manually. If this value is dropped, its faults stay in force until the cluster ends.
+/// Faults that a user has injected by command. If this value is dropped, its faults remain active until the cluster ends.
 pub struct ManualFaults {
     pub spec: Arc<model::ClusterSpec>,
     pub backend: Backend,
@@ -32,7 +32,7 @@ pub struct ManualFaults {
     active: Mutex<Active>,
 }
 
-/// Faults that have not ended, and the number of all faults that were injected.
+/// Faults that have not ended, and the total number of injected faults.
 #[derive(Default)]
 struct Active {
     count: u32,
@@ -65,10 +65,10 @@ impl ManualFaults {
         Self { spec, backend, seed, cluster, emitter, cancel, effects: ActiveEffects::default(), active: Mutex::default() }
     }
 
-    /// Begins to inject the fault described by `text`. Returns the id of the fault and its progress.
+    /// Starts the injection of the fault that `text` describes. Returns the id of the fault and its progress.
     ///
     /// # Errors
-    /// All problems of the text.
+    /// Returns all problems of `text`.
     pub fn inject(
         &self,
         text: &str,
@@ -99,7 +99,7 @@ impl ManualFaults {
         let ended = cancel.clone();
         let task = task::spawn(async move {
             driver.run(Instant::now(), publish).await;
-            // Ends also the watches that still observe the fault.
+            // The cancellation also ends the tasks that still watch the fault.
             ended.cancel();
         });
         active.faults.insert(id.clone(), ManualFault { chaos, let_go, cancel, task });
@@ -113,7 +113,7 @@ impl ManualFaults {
         active.faults.iter().filter(|(_, one)| !one.has_ended()).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Waits until these faults have ended. A healed fault is observed a moment longer, and ends after that.
+    /// Waits until these faults have ended. A healed fault ends only after its removal has been observed for a moment.
     pub async fn ended(&self, ids: &[String]) {
         let watched: Vec<_> = {
             let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,18 +124,18 @@ impl ManualFaults {
         }
     }
 
-    /// Heals a fault. Returns true if the fault is gone or cannot be removed, and false if no active fault has that id.
+    /// Heals a fault. Returns true if the fault is gone or cannot be removed. Returns false if no active fault has the id `id`.
     pub async fn heal(&self, id: &str) -> bool {
         let one = self.active.lock().unwrap_or_else(PoisonError::into_inner).faults.shift_remove(id);
         let Some(ManualFault { let_go, cancel, task, .. }) = one.filter(|one| !one.has_ended()) else { return false };
         let_go.cancel();
-        // A panic is already reported, and leaves no work to wait for.
+        // A panic of the task has already been reported, and the task has ended.
         let _ = task.await;
         cancel.cancel();
         true
     }
 
-    /// Ends the effects of faults on links. All other effects end with the cluster.
+    /// Removes the effects of all faults on links. All other effects end with the cluster.
     pub async fn mend(&self) {
         self.effects.mend(&*self.cluster).await;
     }

@@ -1,4 +1,4 @@
-//! Evidence of a fault: the fault is installed, felt, and gone. Each step is an event with measurements.
+//! Evidence of a fault: the proofs that the fault is installed, felt, and gone. Each proof is an event with measurements.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,26 +8,26 @@ use chaosrun_event::{EventKind, EvidenceStep};
 use chaosrun_fault::injection::FELT_WITHIN;
 use chaosrun_fault::{FaultContext, FaultFinding, Injection};
 
-/// Interval between two checks whether parts that only chaosrun may remove are still present.
+/// Interval between two checks that the protected parts of a fault are still present. Only chaosrun may remove these parts.
 const LOOKED: Duration = Duration::from_millis(500);
 
-/// Watcher of one injected fault.
+/// Witness of one injected fault, which collects the evidence.
 #[derive(Clone)]
 pub(super) struct Witness {
     pub context: FaultContext,
     pub injection: Arc<dyn Injection>,
 }
 
-/// Result of the evidence.
+/// Result of the proof that a fault is installed and felt.
 #[derive(Debug, Clone)]
 pub(super) struct WitnessResult {
-    /// Time since the injection. `None` if the fault was not felt.
+    /// Time from the injection to the measured effect; `None` if no effect was measured.
     pub felt: Option<Duration>,
     pub detail: String,
 }
 
 impl Witness {
-    /// Reads the fault back until it is in force, then waits until it is felt.
+    /// Reads the fault back until it is active, and then waits until its effect is measured.
     pub async fn installed_and_felt(&self, before: &str) -> WitnessResult {
         let context = &self.context;
         let deadline = Instant::now() + FELT_WITHIN;
@@ -56,7 +56,7 @@ impl Witness {
         WitnessResult { felt: felt.ok.then_some(after), detail: felt.detail }
     }
 
-    /// Waits until the fault is gone. Returns false if its removal cannot be observed, or if the trial is over.
+    /// Waits until the fault is gone. Returns false if the removal of the fault cannot be observed, or if the trial is over.
     pub async fn gone(&self) -> bool {
         match self.injection.gone(&self.context).await {
             Some(found) => {
@@ -67,8 +67,8 @@ impl Witness {
         }
     }
 
-    /// Waits until an actor other than chaosrun removes parts that only chaosrun may remove. Returns the observation that showed the
-    /// removal.
+    /// Waits until an actor other than chaosrun removes parts of the fault that only chaosrun may remove. Returns the observation that
+    /// showed the removal.
     pub async fn tampered(&self) -> String {
         loop {
             tokio::time::sleep(LOOKED).await;

@@ -1,4 +1,4 @@
-//! View of an agent on its running trial.
+//! View of a running trial that its agent gets.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use chaosrun_agent as agent;
 use chaosrun_agent::{AgentView, TicketView};
 use chaosrun_monitor::MonitorState;
 
-/// Returns the part of the monitor's state that an agent may see.
+/// Returns the part of the state of the monitor that an agent may see.
 pub(super) fn view(state: &MonitorState) -> AgentView {
     let tickets = state.tickets.iter().map(|(ticket, open)| TicketView { ticket: ticket.clone(), open: *open });
     AgentView {
@@ -20,14 +20,14 @@ pub(super) fn view(state: &MonitorState) -> AgentView {
     }
 }
 
-/// Updates the agent's view, and the ground truth, which only the oracle reads.
+/// Updates the view of the agent, and the ground truth, which only the oracle agent reads.
 pub(super) async fn mirror(
     mut state: watch::Receiver<MonitorState>,
     view_tx: watch::Sender<AgentView>,
     mut chaos: watch::Receiver<ChaosState>,
     truth: watch::Sender<Vec<agent::ActiveFault>>,
 ) {
-    // The timeline ends before the trial. Its last state then stays valid.
+    // The timeline ends before the trial. The last state of the timeline remains valid.
     let mut timeline_runs = true;
     loop {
         tokio::select! {

@@ -1,5 +1,5 @@
-//! Registry of the backends on which clusters can be created, for trials and for kept clusters. A backend is registered by a line in
-//! [`SHIPPED`], or by a call of [`register`].
+//! Registry of the backends on which clusters can be created, for trials and for kept clusters. A line in [`SHIPPED`] or a call of
+//! [`register`] registers a backend.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,7 +18,7 @@ use chaosrun_event::emit::Emitter;
 use chaosrun_scenario::model;
 use chaosrun_scenario::model::Backend;
 
-/// Backend with the constructor of its clusters.
+/// Registration of a backend: the backend and the constructor of its clusters.
 #[derive(Clone, Copy)]
 pub struct Registration {
     pub description: &'static Description,
@@ -28,12 +28,12 @@ pub struct Registration {
 /// Function that creates a cluster without starting it.
 pub type Make = for<'a> fn(Making<'a>) -> BoxFuture<'a, Result<Arc<dyn Cluster>, ClusterError>>;
 
-/// Arguments of a constructor.
+/// Arguments of the constructor of a cluster.
 pub struct Making<'a> {
     pub shared: &'a RunShared,
     pub spec: &'a Arc<model::ClusterSpec>,
     pub trial: &'a TrialId,
-    /// Folders, seed, supervisor and emitter of the trial. They are used for processes on this machine.
+    /// Options for processes on this machine: folders, seed, supervisor and emitter of the trial.
     pub options: LocalOptions,
 }
 
@@ -42,7 +42,7 @@ static SHIPPED: [Registration; 2] =
 
 static OTHERS: RwLock<Vec<Registration>> = RwLock::new(Vec::new());
 
-/// Registers a backend beside those that ship with the program. Files and options may name the backend from then on. The function must be
+/// Registers a backend in addition to the backends that ship with the program. Afterwards files and options may name the backend. Must be
 /// called at the start of the program.
 pub fn register(registration: Registration) {
     backend::register(registration.description);
@@ -80,27 +80,27 @@ pub struct Placing<'a> {
     pub spec: &'a Arc<model::ClusterSpec>,
     pub trial: &'a TrialId,
     pub seed: u64,
-    /// Folder below which the logs of nodes are written.
+    /// Folder of the record, below which the logs of nodes are written.
     pub record_dir: &'a Path,
     pub emitter: &'a Emitter,
 }
 
-/// Cluster that has not been started.
+/// Cluster that is created but not started, with the paths for its agent.
 pub struct PreparedCluster {
     pub cluster: Arc<dyn Cluster>,
-    /// Folder of the agent. Its path reveals nothing about the trial.
+    /// Folder of the agent. The path of the folder reveals nothing about the trial.
     pub agent_dir: PathBuf,
-    /// Path at which the docker proxy will listen.
+    /// Path of the socket on which the docker proxy will listen.
     pub engine: PathBuf,
 }
 
 /// Creates a cluster without starting it: chooses addresses and creates folders.
 ///
 /// # Errors
-/// Fails if there are no addresses, a folder cannot be created, or a template fails.
+/// Returns an error if no addresses are free, if a folder cannot be created, or if a template fails.
 pub async fn cluster(shared: &RunShared, placing: Placing<'_>) -> Result<PreparedCluster, ClusterError> {
     let Placing { backend, spec, trial, seed, record_dir, emitter } = placing;
-    // Opaque, because an agent may see this name.
+    // The name is a hash, because an agent may see it.
     let opaque = blake3::hash(trial.as_str().as_bytes()).to_hex()[..8].to_owned();
     let agent_dir = shared.work.path().join(format!("{opaque}-home"));
     for dir in [record_dir, &agent_dir] {
@@ -127,7 +127,7 @@ pub async fn cluster(shared: &RunShared, placing: Placing<'_>) -> Result<Prepare
 /// Ends all remaining clusters of this process, and the supervisor.
 ///
 /// # Errors
-/// Fails if the engine does not answer, or does not remove something.
+/// Returns an error if the engine does not answer, or does not remove an object.
 pub async fn close(shared: &RunShared) -> Result<(), EngineError> {
     let cleared = match &shared.containers {
         Some(containers) => containers.clear().await,

@@ -1,4 +1,4 @@
-//! Budgets of a run. The maximum that a trial may use is reserved before the trial starts, so that no budget is ever exceeded.
+//! Budgets of a run. Before a trial starts, the maximum cost of the trial is reserved, so that the run never exceeds a budget.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::{Budget, Limits, Provider, Scenario};
 use chaosrun_scenario::timeline;
 
-/// Resources that were used, or may be used.
+/// Amounts of resources that trials have used, or may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
     pub usd: f64,
@@ -21,7 +21,7 @@ impl Cost {
     }
 }
 
-/// Returns a resource that has a budget but no limit in the trial. Such a trial could use up the whole budget.
+/// Returns a resource that has a budget in the run but no limit in the trial. Such a trial could use the whole budget.
 #[must_use]
 pub fn unbounded(budget: &Budget, trial: &TrialPlan) -> Option<Resource> {
     let Limits { usd, tokens, .. } = trial.scenario.limits;
@@ -36,7 +36,7 @@ pub fn unbounded(budget: &Budget, trial: &TrialPlan) -> Option<Resource> {
     }
 }
 
-/// Returns the reason why a trial may not start, given the resources that are used or reserved for others.
+/// Returns the reason why a trial may not start; `None` if it may start. `taken` is the cost that is used by or reserved for other trials.
 #[must_use]
 pub fn over(budget: &Budget, trial: &TrialPlan, taken: Cost, elapsed: Duration) -> Option<Stopped> {
     let (cost, time) = (worst(trial), longest(&trial.scenario));
@@ -48,13 +48,13 @@ pub fn over(budget: &Budget, trial: &TrialPlan, taken: Cost, elapsed: Duration) 
     ];
     all.into_iter().find_map(|(of, limit, spent, next)| {
         let limit = limit?;
-        // A trial that uses nothing is always within a budget. The factor allows for rounding errors.
+        // A trial that uses none of the resource is always within its budget. The factor allows for rounding errors.
         let over = next > 0.0 && spent + next > limit * (1.0 + 1e-9);
         over.then_some(Stopped::Budget { of, limit, spent, next })
     })
 }
 
-/// Returns the maximum that a trial may use, by its limits.
+/// Returns the maximum cost of a trial, according to its limits.
 #[must_use]
 pub fn worst(trial: &TrialPlan) -> Cost {
     if !asks_models(&trial.scenario) {
@@ -64,8 +64,8 @@ pub fn worst(trial: &TrialPlan) -> Cost {
     Cost { usd: usd.unwrap_or_default(), tokens: tokens.unwrap_or_default() }
 }
 
-/// Returns the time that a trial's limits allow: ready, steady, faults, detection, repair, stable. The time that chaosrun itself needs for
-/// reading back and cleaning up is not included.
+/// Returns the maximum duration of a trial, according to its limits: ready, steady, faults, detection, repair, stable. The time that
+/// chaosrun itself needs for reading back and cleaning up is not included.
 #[must_use]
 pub fn longest(scenario: &Scenario) -> Duration {
     let timing = &scenario.timing;
@@ -73,7 +73,7 @@ pub fn longest(scenario: &Scenario) -> Duration {
     timing.ready_within + timing.steady_for + timeline::over(&scenario.chaos) + timing.detect_within + repair + timing.stable_for
 }
 
-/// Returns true if the agent asks models that cost money. Cassettes cost nothing.
+/// Returns true if the agent sends requests to models that cost money. Requests that a cassette answers cost nothing.
 #[must_use]
 pub fn asks_models(scenario: &Scenario) -> bool {
     match &scenario.variant.provider {

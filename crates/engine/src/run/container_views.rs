@@ -1,4 +1,4 @@
-//! Views of nodes for an agent that uses the docker proxy.
+//! Descriptions of nodes that an agent sees through the docker proxy.
 
 use indexmap::IndexMap;
 
@@ -6,8 +6,8 @@ use chaosrun_cluster::{PlacedNode, Topology};
 use chaosrun_docker_proxy::ContainerView;
 use chaosrun_scenario::model::{ImageSource, Scenario};
 
-/// Returns the views of the nodes by node name. A node whose file names an image shows that image. All other nodes have the neutral view:
-/// the name of a locally built image would reveal too much.
+/// Returns the container views of the nodes, by node name. If the cluster file names an image for a node, the view contains this image. All
+/// other nodes have a neutral view, because the name of a locally built image would reveal too much.
 pub fn of(scenario: &Scenario, topology: &Topology) -> IndexMap<String, ContainerView> {
     let face = |node: &PlacedNode| {
         let spec = scenario.cluster.nodes.iter().find(|spec| spec.name == node.name)?;

@@ -1,4 +1,4 @@
-//! Requirements of trials in containers: the engine, and every image. They are prepared before the first trial begins.
+//! Requirements of trials in containers: the engine and all images, which are prepared before the first trial begins.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use chaosrun_base::removal::RemovalLayer;
 use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::{ClusterSpec, ImageSource};
 
-/// Engine and images, shared by all trials of a run.
+/// Engine and images that all trials of a run share.
 #[derive(Debug)]
 pub struct Containers {
     pub run: RunId,
     pub engine: Engine,
     pub images: Arc<IndexMap<ImageSource, Image>>,
-    /// Program that is copied into images, and into containers that need it temporarily.
+    /// Path of the program that is copied into images, and into containers that need it temporarily.
     pub program: PathBuf,
 }
 
-/// Removes objects that dead runs have left. An object that cannot be removed does no harm, and `doctor` reports the object. For example,
-/// some engines keep a network forever if its container was removed during its start.
+/// Removes objects that dead runs have left in the engine. A failed removal is ignored, and `doctor` reports such objects. For example,
+/// some engines keep a network forever if a container was removed during its start.
 async fn of_the_dead(engine: &Engine) {
     if RemovalLayer::Ledger.works() {
         let _ = reap::clear(engine, ReapSelection::Dead, Duration::from_secs(1)).await;
@@ -36,11 +36,11 @@ async fn of_the_dead(engine: &Engine) {
 }
 
 impl Containers {
-    /// Connects to the engine, removes objects that dead runs have left, and prepares all images that the clusters need. `program` is
-    /// copied into images that need chaosrun itself.
+    /// Connects to the engine, removes objects that dead runs have left, and prepares all images that the clusters need. The file `program`
+    /// is copied into images that contain chaosrun itself.
     ///
     /// # Errors
-    /// Fails without an engine or an image. No trial of the run is then possible.
+    /// Returns an error if the engine or an image is not available. In this case no trial of the run is possible.
     pub async fn prepare(
         run: RunId,
         clusters: &[&ClusterSpec],
@@ -63,7 +63,7 @@ impl Containers {
         Ok(Self { run, engine, images: Arc::new(images?), program: program.to_owned() })
     }
 
-    /// Returns the trial with the digests of its images, or without digests if its nodes have no images.
+    /// Returns the trial plan with the digests of its images added. A plan whose nodes have no images remains unchanged.
     #[must_use]
     pub fn identified(&self, plan: &Arc<TrialPlan>) -> Arc<TrialPlan> {
         let cluster = &plan.scenario.cluster;
@@ -74,10 +74,10 @@ impl Containers {
         Arc::new(TrialPlan { images, ..TrialPlan::clone(plan) })
     }
 
-    /// Removes all remaining objects of this run. Trials that were killed could not remove their objects themselves.
+    /// Removes all remaining objects of this run from the engine. Trials that were killed could not remove their objects themselves.
     ///
     /// # Errors
-    /// Fails if the engine does not answer, or does not remove something.
+    /// Returns an error if the engine does not answer, or does not remove an object.
     pub async fn clear(&self) -> Result<(), EngineError> {
         reap::clear(&self.engine, ReapSelection::Run(&self.run), reap::PATIENTLY).await.map(drop)
     }

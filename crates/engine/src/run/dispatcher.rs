@@ -1,4 +1,4 @@
-//! Dispatcher: owns the event stream, numbers every event, and passes the event to the recorder and to the reporters.
+//! Dispatcher of events. It owns the event stream, numbers every event, and passes each event to the recorder and to the reporters.
 
 use std::io;
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use chaosrun_event::tally::Tally;
 use chaosrun_event::{Event, EventKind};
 use chaosrun_store::{Recorder, StoreError};
 
-/// Result of a run.
+/// Result of the dispatcher at the end of a run.
 #[derive(Debug)]
 pub struct RunOutcome {
     pub tally: Tally,
-    /// Error that prevented complete recording.
+    /// Error that prevented complete recording; `None` if all events were recorded.
     pub store: Option<StoreError>,
-    /// Errors of reporters, in words.
+    /// Messages of errors of reporters.
     pub reports: Vec<String>,
 }
 
-/// Handler of all messages of a run. It does not use the async runtime. The recorder and the reporters have threads of their own.
+/// Dispatcher that handles all messages of a run. The dispatcher does not use the async runtime. The recorder and the reporters have
+/// separate threads.
 #[derive(Debug)]
 pub struct Dispatcher {
     last_seq: u64,
@@ -32,13 +33,13 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Creates a dispatcher. Without a recorder no event is stored, and every event counts as durable.
+    /// Creates a dispatcher. If there is no recorder, no event is stored, and every event counts as durable.
     #[must_use]
     pub fn new(recorder: Option<Recorder>, reporters: Reporters) -> Self {
         Self { last_seq: 0, tally: Tally::default(), recorder, reporters }
     }
 
-    /// Handles a message. Returns false after the last event of the run, which no event may follow.
+    /// Handles a message. Returns false after the last event of the run.
     pub fn handle(&mut self, message: DispatcherMessage) -> bool {
         match message {
             DispatcherMessage::Event(draft) => self.event(draft),
@@ -57,7 +58,7 @@ impl Dispatcher {
         let event =
             Arc::new(Event { seq: self.last_seq, at: draft.at, elapsed_us: draft.elapsed_us, trial: draft.trial, kind: draft.kind });
         self.tally.event(&event);
-        // Records the event before it is shown, so that everything shown can be looked up.
+        // An event is recorded before it is shown, so that every shown event can be looked up.
         if let Some(recorder) = &self.recorder {
             recorder.record(Arc::clone(&event));
         }
@@ -66,7 +67,7 @@ impl Dispatcher {
         more
     }
 
-    /// Waits until all events are recorded and shown.
+    /// Waits until all events are recorded and shown. Returns the result.
     #[must_use]
     pub fn finish(self) -> RunOutcome {
         let store = self.recorder.and_then(|recorder| recorder.finish().err());
@@ -74,15 +75,15 @@ impl Dispatcher {
     }
 }
 
-/// Dispatcher on its own thread.
+/// Handle of a dispatcher that runs on a separate thread.
 #[derive(Debug)]
 pub struct Dispatching(JoinHandle<RunOutcome>);
 
 impl Dispatching {
-    /// Handles messages until `RunFinished`, or until all emitters are dropped.
+    /// Starts the dispatcher thread, which handles messages until `RunFinished`, or until all emitters are dropped.
     ///
     /// # Errors
-    /// The system cannot create another thread.
+    /// Returns an error if the system cannot create another thread.
     pub fn start(
         mut messages: UnboundedReceiver<DispatcherMessage>,
         recorder: Option<Recorder>,
@@ -100,7 +101,7 @@ impl Dispatching {
         Ok(Self(thread))
     }
 
-    /// Waits for the end of the run. The function blocks, so it must not be called in an async task.
+    /// Waits for the end of the run and returns the result. Blocks, so it must not be called in an async task.
     #[must_use]
     pub fn finish(self) -> RunOutcome {
         self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

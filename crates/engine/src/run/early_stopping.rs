@@ -1,7 +1,9 @@
-//! `--until decided`: the comparisons that a plan can decide, their progress, and the trials that they still need. The functions are pure.
+//! Early stopping (`--until decided`): the comparisons that a plan can decide, their progress, and the trials that they still need. All
+//! functions are free of IO.
 //!
-//! Pairs are counted in the order of the plan. A later pair waits for all earlier pairs, however many trials run at once. So the decisions
-//! and their numbers of pairs are the same as if trials ran one after another. Trials that end sooner cause no bias.
+//! Pairs of trials are counted in the order of the plan. A later pair waits for all earlier pairs, regardless of the number of parallel
+//! trials. The decisions and their numbers of pairs are therefore the same as if trials ran one after another. Trials that end sooner cause
+//! no bias.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,18 +15,18 @@ use chaosrun_plan::resume::cell;
 use chaosrun_stats::power::MOST;
 use chaosrun_stats::sequential::{PairedSequence, SequentialDecision, turns};
 
-/// Comparison that the user requested.
+/// Comparison of variants that the user requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoppingQuestion {
     pub reference: String,
     pub metric: MetricValue,
-    /// Non-inferiority margin, above 0 and below 1.
+    /// Non-inferiority margin: the accepted loss against the reference, in the unit of the metric. Above 0 and below 1.
     pub margin: f64,
-    /// Accepted probability that at least one of all answers is wrong.
+    /// Accepted probability that at least one of all decisions is wrong.
     pub alpha: f64,
 }
 
-/// Reason why a plan can decide nothing.
+/// Reason why a plan cannot decide the requested comparison.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecidable {
     #[error("the reference variant `{reference}` is not under test in this run")]
@@ -37,42 +39,42 @@ pub enum Undecidable {
     TooFew { pairs: usize, needed: usize },
 }
 
-/// All comparisons of a run.
+/// State of all comparisons of a run.
 #[derive(Debug, Clone)]
 pub struct EarlyStopping {
     question: StoppingQuestion,
     comparisons: Vec<Comparison>,
-    /// Results of ended trials by trial number. `None` if the trial does not count.
+    /// Results of ended trials, by trial number. The result is `None` if the trial does not count.
     ended: HashMap<usize, Option<f64>>,
 }
 
-/// Comparison of a variant with the reference.
+/// Comparison of one variant with the reference variant.
 #[derive(Debug, Clone)]
 struct Comparison {
     variant: String,
-    /// Pairs in the order of the plan.
+    /// Pairs of trials in the order of the plan.
     pairs: Vec<Pair>,
-    /// Number of pairs that were counted.
+    /// Number of pairs that have been counted, from the start of `pairs`.
     taken: usize,
     sequence: PairedSequence,
-    /// True if no outcome of the remaining pairs could decide the comparison.
+    /// True if the remaining pairs cannot decide the comparison, whatever their results are.
     out_of_reach: bool,
 }
 
-/// Pair of two trials, by their numbers.
+/// Pair of two trials, identified by their trial numbers.
 #[derive(Debug, Clone, Copy)]
 struct Pair {
     subject: usize,
     reference: usize,
-    /// True if a turn ends after this pair, so that the test may look. A turn has at most one pair of each scenario.
+    /// True if a turn ends after this pair, so that the statistical test is evaluated. A turn contains at most one pair of each scenario.
     ends_turn: bool,
 }
 
 impl EarlyStopping {
-    /// Creates the comparisons. `plan` contains all trials, including those that are recorded already.
+    /// Creates the comparisons. `plan` contains all trials, including trials that are recorded already.
     ///
     /// # Errors
-    /// The plan cannot decide the requested comparison.
+    /// Returns the reason if the plan cannot decide the requested comparison.
     pub fn new(plan: &[Arc<TrialPlan>], question: StoppingQuestion) -> Result<Self, Undecidable> {
         if !matches!(question.metric, MetricValue::Pass | MetricValue::Score) {
             return Err(Undecidable::Unbounded(question.metric.as_str()));
@@ -117,7 +119,7 @@ impl EarlyStopping {
         Ok(Self { comparisons, question, ended: HashMap::new() })
     }
 
-    /// Returns the requested comparisons as they are recorded in an event.
+    /// Returns the requested comparisons in the form in which an event records them.
     #[must_use]
     pub fn sought(&self) -> Sought {
         let StoppingQuestion { reference, metric, margin, alpha } = &self.question;
@@ -125,7 +127,7 @@ impl EarlyStopping {
         Sought { reference: reference.clone(), metric, margin: *margin, alpha: *alpha, comparisons }
     }
 
-    /// Handles the final end of a trial. Returns the variants that this end decides, or that can no longer be decided.
+    /// Processes the final result of a trial. Returns the variants whose comparison is now decided or can no longer be decided.
     pub fn ended(&mut self, number: usize, verdict: Verdict, score: Option<f64>) -> Vec<String> {
         let value = match (verdict, self.question.metric) {
             (Verdict::Invalid, _) => None,
@@ -138,7 +140,7 @@ impl EarlyStopping {
         open.filter_map(|comparison| comparison.take(ended).then(|| comparison.variant.clone())).collect()
     }
 
-    /// Returns the variants that need no further trials.
+    /// Returns the names of the variants that need no further trials.
     #[must_use]
     pub fn settled(&self) -> Vec<String> {
         self.comparisons.iter().filter(|one| one.is_settled()).map(|one| one.variant.clone()).collect()
@@ -159,13 +161,13 @@ impl EarlyStopping {
         self.comparisons.len()
     }
 
-    /// Returns the result of a variant so far.
+    /// Returns the current result of the comparison of a variant; `None` for an unknown variant.
     #[must_use]
     pub fn answer(&self, variant: &str, not_needed: usize) -> Option<ComparisonProgress> {
         self.comparisons.iter().find(|comparison| comparison.variant == variant).map(|comparison| self.answered(comparison, not_needed))
     }
 
-    /// Returns the results so far of the variants that are not decided.
+    /// Returns the current results of the comparisons that are not decided.
     #[must_use]
     pub fn open(&self) -> Vec<ComparisonProgress> {
         self.comparisons.iter().filter(|one| !one.is_settled()).map(|comparison| self.answered(comparison, 0)).collect()
@@ -207,7 +209,8 @@ impl Comparison {
         self.out_of_reach || self.sequence.decision().is_some()
     }
 
-    /// Counts the pairs that are next in the order of the plan and have ended. Returns true if the comparison is now settled.
+    /// Counts ended pairs that are next in the order of the plan. Returns true if the comparison is now decided or can no longer be
+    /// decided.
     fn take(&mut self, ended: &HashMap<usize, Option<f64>>) -> bool {
         while let Some(pair) = self.pairs.get(self.taken)
             && let (Some(subject), Some(reference)) = (ended.get(&pair.subject), ended.get(&pair.reference))
@@ -229,9 +232,9 @@ impl Comparison {
     }
 }
 
-/// Key of trials that differ only in the variant.
+/// Key of trials that differ only in their variant.
 type Place<'a> = (&'a str, &'a str, std::borrow::Cow<'static, str>, u64, usize);
-/// Key of trials that differ only in seed, repeat and variant.
+/// Key of trials that differ only in their seed, repeat and variant.
 type Of<'a> = (&'a str, &'a str, std::borrow::Cow<'static, str>);
 
 fn kind(trial: &TrialPlan) -> Of<'_> {
@@ -262,7 +265,7 @@ mod tests {
     #[test]
     fn results_out_of_order_are_counted_in_order() {
         let plan = plan(&["noop", "oracle"], 30);
-        // The reference always passes. The other variant passes only on the first twelve seeds.
+        // The reference always passes. The other variant passes only with the first twelve seeds.
         let verdict = |trial: &TrialPlan| {
             if trial.scenario.variant.name == "noop" || trial.seed <= 12 { Verdict::Pass } else { Verdict::Fail }
         };
@@ -276,7 +279,7 @@ mod tests {
             until.answer("oracle", 0).unwrap()
         };
         let straight: Vec<usize> = (0..plan.len()).collect();
-        // Lets the failing trials end first.
+        // In this order, the failing trials end first.
         let mut biased = straight.clone();
         biased.sort_by_key(|place| (verdict(&plan[*place]) == Verdict::Pass, *place));
         let found = decided_by(&straight);

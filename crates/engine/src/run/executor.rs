@@ -1,4 +1,4 @@
-//! Executor: runs trials in the order of the plan, at most as many at once as there are slots.
+//! Executor: runs trials in the order of the plan. The number of slots limits the number of parallel trials.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,22 +18,23 @@ use chaosrun_event::{EventKind, Reason, TrialFinished, Verdict};
 use chaosrun_plan::TrialPlan;
 use chaosrun_score::SCORER_VERSION;
 
-/// Parts that a run needs to execute its trials.
+/// Executor of a run, with all parts that its trials need.
 pub struct Executor {
     pub policy: Policy,
-    /// Start of the run, from which its time is counted.
+    /// Start time of the run, from which the duration of the run is measured.
     pub began: Instant,
     pub emitter: Emitter,
     pub shared: RunShared,
-    /// Returns the folder of a trial in the record.
+    /// Function that returns the folder of a trial in the record.
     pub record_dir: Box<dyn Fn(&TrialId) -> PathBuf + Send + Sync>,
     pub stop: StopTokens,
 }
 
 impl Executor {
-    /// Runs all trials. Returns the verdict of the last attempt by trial number.
+    /// Runs all trials. Returns the verdict of the last attempt of each trial, by trial number.
     ///
-    /// After a gentle stop no further trial starts, and the running trials are cancelled and torn down. A stop by force aborts them.
+    /// After a gentle stop no further trial starts, and the running trials are cancelled and torn down. A forced stop aborts the running
+    /// trials.
     pub async fn run(&self, plan: &[Arc<TrialPlan>]) -> IndexMap<usize, Verdict> {
         let mut queue = TrialQueue::new(plan, self.policy.clone());
         let mut verdicts = IndexMap::new();
@@ -83,7 +84,7 @@ impl Executor {
                 () = self.stop.now.cancelled() => {
                     running.abort_all();
                     while let Some(ended) = running.join_next_with_id().await {
-                        // This trial ended by itself just before the stop.
+                        // This trial ended by itself immediately before the stop.
                         if let Ok((task, ended)) = ended
                             && let Some(place) = under_way.iter().position(|trial| trial.task == task)
                         {
@@ -101,7 +102,7 @@ impl Executor {
     }
 }
 
-/// Trial whose task runs.
+/// Running trial, with its task.
 struct UnderWay {
     task: Id,
     id: TrialId,
@@ -110,7 +111,7 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// Handles a panic of the trial's task, which is a bug in chaosrun. Emits the one `TrialFinished` that the trial could not emit.
+    /// Handles a panic of the task of a trial, which is a bug in chaosrun. Emits the `TrialFinished` event that the task could not emit.
     fn broke(&self, error: &JoinError) -> EndedTrial {
         let finished = finished_by(Reason::bug(error));
         let ended = EndedTrial::of(&finished);
@@ -119,7 +120,7 @@ impl UnderWay {
     }
 }
 
-/// Returns the last event of a trial that could not emit its own end.
+/// Returns the content of the `TrialFinished` event for a trial that could not emit this event itself.
 fn finished_by(reason: Reason) -> Box<TrialFinished> {
     Box::new(TrialFinished::invalid(reason, SCORER_VERSION))
 }

@@ -1,4 +1,4 @@
-//! Findings of a trial, and the judgement of the findings.
+//! Findings of a trial, and the verdict that is computed from them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,31 +12,31 @@ use chaosrun_scenario::model::{Heal, Provider, Scenario, Tool, Variant};
 use chaosrun_score as score;
 use chaosrun_score::{CaseFacts, FACTS_VERSION, SCORER_VERSION};
 
-/// Findings, filled in phase by phase. An empty finding means that it did not occur. Facts that events also contain are in the trial's
-/// [`CaseFacts`].
+/// Findings of a trial, which its phases fill in. An empty finding means that the fact did not occur. Facts that events also contain are in
+/// the [`CaseFacts`] of the trial.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub invalid: Option<Reason>,
     pub ticket_at: Option<Instant>,
-    /// Report of the agent, if it worked and ended by itself.
+    /// Report of the agent; `None` if no agent worked, or if the agent did not end by itself.
     pub agent: Option<AgentReport>,
-    /// Objective that was broken when the agent ended.
+    /// Objective that was violated when the agent ended.
     pub unresolved: Option<Brief>,
-    /// Start of the `stable_for` period in which the objectives held.
+    /// Start of the period of length `stable_for` in which the objectives held.
     pub objective_since: Option<Instant>,
-    /// Description of the state that was stable at the end.
+    /// Description of the stable state at the end of the trial; `None` if the state was not stable.
     pub stable: Option<String>,
     pub broken: Option<Brief>,
     pub safeguards: Vec<Brief>,
     pub history: Option<HistoryReport>,
-    /// Nodes that the agent changed, in the order of their first change.
+    /// Names of the nodes that the agent changed, in the order of their first change.
     pub touched: Vec<String>,
-    /// Part of the wall time that was a declared wait.
+    /// Part of the duration of the trial that consisted of declared waits.
     pub declared: Duration,
 }
 
 impl Findings {
-    /// Returns the facts of the trial that no earlier event contains.
+    /// Returns the facts about the trial that no earlier event contains.
     #[must_use]
     pub fn ground_truth(&self, scenario: &Scenario, chaos: &ChaosState) -> GroundTruth {
         let detect = chaos.first_injected.zip(self.ticket_at).map(|(from, to)| to.saturating_duration_since(from));
@@ -70,7 +70,7 @@ impl Findings {
         }
     }
 
-    /// Returns the verdict, the score and all numbers of the trial. `case` contains the ground truth.
+    /// Returns the verdict, the score and all measured numbers of the trial. `case` contains the ground truth.
     #[must_use]
     pub fn conclude(
         self,
@@ -127,12 +127,12 @@ impl Findings {
     }
 }
 
-/// Returns true if a missing diagnosis counts against this variant. Controls and scripts have a fixed behaviour, so a diagnosis is not
-/// expected of them.
+/// Returns true if the absence of a diagnosis counts against this variant. Control agents and scripts have a fixed behaviour, so they need
+/// not give a diagnosis.
 fn diagnoses_by_nature(variant: &Variant) -> bool {
     match &variant.provider {
         Provider::Model(spec) => spec.tools.contains(&Tool::SubmitDiagnosis),
-        // The protocol of external programs allows them to omit a diagnosis.
+        // The protocol of external programs permits them to omit a diagnosis.
         Provider::Command(_) | Provider::Scripted { .. } | Provider::Noop | Provider::RestartAll | Provider::Oracle => false,
     }
 }

@@ -1,4 +1,4 @@
-//! `--jobs auto`: number of parallel trials that the machine allows.
+//! Option `--jobs auto`: computes the number of parallel trials that the machine allows.
 
 use std::fs;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use super::budget::asks_models;
 use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::Scenario;
 
-/// Requested number of parallel trials.
+/// Number of parallel trials that the user requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jobs {
-    /// Fixed number, at least 1.
+    /// Fixed number of parallel trials, at least 1.
     Count(usize),
     Auto,
 }
 
-/// Resulting number of parallel trials.
+/// Number of slots for parallel trials, and its reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Slots {
     pub count: usize,
-    /// Resource that limited the number, if the machine decided it.
+    /// Resource that limits the number of slots; `None` if the user set the number.
     pub by: Option<String>,
 }
 
@@ -27,16 +27,17 @@ pub struct Slots {
 #[derive(Debug, Clone, Copy)]
 pub struct Machine {
     pub cores: usize,
-    /// Bytes that may be used without swapping. `None` if unknown.
+    /// Memory in bytes that may be used without swapping; `None` if unknown.
     pub memory: Option<u64>,
 }
 
 const MIB: u64 = 1 << 20;
-/// Memory of the machine that is left for other programs.
+/// Memory in bytes that remains free for other programs of the machine.
 const LEFT: u64 = 512 * MIB;
-/// Memory of a trial without its nodes: workload, monitor, agent.
+/// Memory in bytes of a trial without its nodes: workload, monitor, agent.
 const TRIAL: u64 = 64 * MIB;
-/// Largest number of parallel trials that ask models. The limiter of a model key starts with this number of concurrent exchanges.
+/// Maximum number of parallel trials that send requests to models. The limiter of a model key starts with this number of concurrent
+/// exchanges.
 const EXCHANGES: usize = 16;
 
 impl Machine {
@@ -47,18 +48,18 @@ impl Machine {
     }
 }
 
-/// Parses the available memory: `MemAvailable:   23000000 kB`.
+/// Parses the available memory, in bytes, from a text like `MemAvailable:   23000000 kB`.
 fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 impl Jobs {
-    /// Returns the number of parallel trials.
+    /// Returns the number of slots for parallel trials.
     ///
-    /// The automatic number is one trial per core. An overloaded machine would break the times within which nodes elect and answer, and a
-    /// verdict must not depend on the number of parallel trials. The number is lower if memory is short, or if the rate limit of a model
-    /// key would be exceeded.
+    /// The automatic number is one trial per core. On an overloaded machine nodes would exceed their time limits, so verdicts would depend
+    /// on the number of parallel trials. The number is lower if memory is short, or if the trials would exceed the rate limit of a model
+    /// key.
     #[must_use]
     pub fn slots(self, plan: &[Arc<TrialPlan>], machine: Machine) -> Slots {
         if let Self::Count(count) = self {

@@ -1,4 +1,4 @@
-//! Runs: the executor takes trials from the plan, each trial runs through its phases, and the dispatcher numbers the events.
+//! Runs: the executor takes trials from the plan, each trial executes its phases, and the dispatcher numbers the events.
 
 pub mod backend;
 pub mod budget;

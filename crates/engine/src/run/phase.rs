@@ -1,11 +1,12 @@
-//! Phases: pairs of events with a proof between them.
+//! Phases of a trial. A phase is a pair of events, a start and an end with a proof.
 
 use std::time::{Duration, Instant};
 
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{EventKind, Phase};
 
-/// Open phase. The proof is required to close the phase. A phase that is dropped open is reported as interrupted.
+/// Phase that has started and not ended. Closing the phase requires a proof. If the value is dropped before, the phase is reported as
+/// interrupted.
 #[derive(Debug)]
 pub struct OpenPhase {
     emitter: Emitter,
@@ -28,7 +29,7 @@ impl OpenPhase {
         self
     }
 
-    /// Closes the phase. Returns the declared wait, limited to the time actually waited.
+    /// Closes the phase. Returns the declared wait, limited to the actual duration of the phase.
     pub fn close(mut self, ok: bool, proof: impl Into<String>) -> Duration {
         self.tell(ok, proof.into())
     }
@@ -51,7 +52,7 @@ impl Drop for OpenPhase {
     }
 }
 
-/// Converts a duration to whole microseconds, the unit of events.
+/// Converts a duration to whole microseconds, the unit of times in events.
 #[must_use]
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

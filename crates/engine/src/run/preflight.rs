@@ -1,4 +1,4 @@
-//! Checks that this machine supports the faults and agents of a run. They run before the first cluster starts.
+//! Checks that this machine supports the faults and agents of a run. The checks run before the first cluster starts.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use chaosrun_fault::{FaultDescription, Feature};
 use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::{Backend, Provider};
 
-/// Fault that this machine does not support.
+/// Fault that this machine does not support, with the reason.
 #[derive(Debug, Clone)]
 pub struct MissingFeature {
     pub fault: &'static str,
@@ -23,10 +23,10 @@ pub struct MissingFeature {
 }
 
 /// Returns the first fault of these trials that this machine does not support. Features that every machine of a backend has are not
-/// checked, so a run of plain faults costs nothing here.
+/// checked, so a run with simple faults needs no test.
 ///
 /// # Errors
-/// Fails if the engine does not answer.
+/// Returns an error if the engine does not answer.
 pub async fn unable<'a>(
     trials: impl Iterator<Item = &'a TrialPlan> + Clone,
     containers: Option<&Containers>,
@@ -42,7 +42,7 @@ pub async fn unable<'a>(
         if let Some(containers) = containers.filter(|_| backend.images) {
             let shared = features::shared(Some(containers.engine.facts()), abilities.features.get(&Feature::Fuse));
             abilities.features.insert(Feature::SharedFuse, shared);
-            // Starts a container only for features that cannot be checked without one.
+            // A container is started only for features that cannot be checked without a container.
             let image = containers.images.get(&image::sidecar()).filter(|_| needed.iter().any(|feature| *feature != Feature::SharedFuse));
             if let Some(image) = image {
                 abilities.features.extend(features::tried(&containers.engine, &image.reference).await?);
@@ -64,7 +64,7 @@ pub async fn unable<'a>(
     Ok(found)
 }
 
-/// Variant that asks for a sandbox on a machine that cannot provide one.
+/// Variant that requests a sandbox on a machine that cannot create one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxUnavailable {
     pub variant: String,
@@ -72,7 +72,8 @@ pub struct SandboxUnavailable {
     pub why: String,
 }
 
-/// Returns the first of these trials whose agent cannot have the sandbox that it asks for. Tries nothing if no agent asks for one.
+/// Returns the first of these trials whose agent requests a sandbox that this machine cannot create. Tests nothing if no agent requests a
+/// sandbox.
 pub async fn sandbox_unavailable<'a>(mut trials: impl Iterator<Item = &'a TrialPlan>) -> Option<SandboxUnavailable> {
     let asks = |trial: &&TrialPlan| !trial.scenario.backend.contains_agents && trial.scenario.variant.sandbox;
     let scenario = &trials.find(asks)?.scenario;
@@ -80,7 +81,7 @@ pub async fn sandbox_unavailable<'a>(mut trials: impl Iterator<Item = &'a TrialP
     Some(SandboxUnavailable { variant: scenario.variant.name.clone(), backend: scenario.backend, why })
 }
 
-/// Returns the variant of the first of these trials whose agent works in a shell on this machine. Returns `None` if there is no such trial,
+/// Returns the name of the variant of the first trial whose agent uses a shell on this machine. Returns `None` if there is no such trial,
 /// or if the machine has a shell.
 #[must_use]
 pub fn missing_shell<'a>(mut trials: impl Iterator<Item = &'a TrialPlan>) -> Option<&'a str> {
@@ -90,8 +91,8 @@ pub fn missing_shell<'a>(mut trials: impl Iterator<Item = &'a TrialPlan>) -> Opt
     workspace::find("bash", &path).is_none().then_some(found.scenario.variant.name.as_str())
 }
 
-/// Returns the features that a kind of fault needs besides nftables. Returns no features if one way of injecting the fault needs nothing
-/// else.
+/// Returns the features that a kind of fault needs besides nftables. Returns no features if one mechanism of the fault needs no other
+/// feature.
 fn asked(kind: &FaultDescription, backend: Backend) -> impl Iterator<Item = Feature> {
     let ways = kind.ways(backend.as_str());
     let plain = ways.iter().any(|way| way.needs.iter().all(|feature| *feature == Feature::Nftables));

@@ -1,4 +1,4 @@
-//! Queue of trials: decides which trial starts next, and when no further trial starts. The queue is pure, so tests run no trials.
+//! Queue of trials: decides which trial starts next, and when no further trial starts. The queue does no IO, so tests run no trials.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,33 +12,33 @@ use chaosrun_event::{ComparisonProgress, ReasonCode, Stopped, TrialFinished, Tri
 use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::Budget;
 
-/// Policy for running the trials of a plan.
+/// Policy that determines the execution of the trials of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// Number of parallel trials. 0 counts as 1.
+    /// Maximum number of parallel trials; 0 counts as 1.
     pub jobs: usize,
-    /// Number of retries of an invalid trial.
+    /// Maximum number of retries of an invalid trial.
     pub retries: u32,
-    /// True if no further trial starts after a trial of the subject did not pass.
+    /// True if no further trial starts after a valid trial of the subject (the agent under test) that did not pass.
     pub fail_fast: bool,
     pub budget: Budget,
-    /// Resources that trials of the same plan have used in earlier runs.
+    /// Cost of the trials of the same plan in earlier runs.
     pub spent: Cost,
-    /// Comparisons to decide, including results of earlier runs. A decided comparison ends its variant. The run ends if all comparisons are
-    /// decided.
+    /// Comparisons to decide, including results of earlier runs. A decided comparison removes the waiting trials of its variant. The run
+    /// ends when all comparisons are decided.
     pub until: Option<EarlyStopping>,
-    /// Conditions under which the gate's answer is certain. The run ends as soon as they are met.
+    /// Conditions under which the result of the gate is certain. The run ends as soon as these conditions are met.
     pub certain: Option<CertainRegression>,
 }
 
-/// End of a trial, as input of the queue.
+/// Result of an ended trial, as input of the queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndedTrial {
     pub verdict: Verdict,
-    /// True if a person interrupted the trial. An interrupted trial is not retried.
+    /// True if a user interrupted the trial. An interrupted trial is not retried.
     pub interrupted: bool,
     pub score: Option<f64>,
-    /// Code of the verdict's reason.
+    /// Reason code of the verdict; `None` without a reason.
     pub code: Option<ReasonCode>,
     pub cost: Cost,
 }
@@ -53,7 +53,7 @@ impl EndedTrial {
     }
 }
 
-/// Trials of a plan that are waiting or running, in the order of the plan.
+/// Queue of the waiting and running trials of a plan, in the order of the plan.
 #[derive(Debug)]
 pub struct TrialQueue {
     policy: Policy,
@@ -61,19 +61,19 @@ pub struct TrialQueue {
     running: HashMap<TrialId, Waiting>,
     spent: Cost,
     stopped: Option<Stopped>,
-    /// Number of missing trials in the last notice.
+    /// Number of missing trials in the last notice; `None` before the first notice.
     told: Option<usize>,
-    /// Comparisons that were decided and not yet reported.
+    /// Comparisons that were decided and have not been reported.
     decided: Vec<ComparisonProgress>,
 }
 
-/// Trial that waits or runs.
+/// Trial of the queue that waits for its start.
 #[derive(Debug, Clone)]
 struct Waiting {
     trial: Arc<TrialPlan>,
-    /// Number of retries left.
+    /// Number of remaining retries of the trial.
     retries: u32,
-    /// True for a retry. The result of the previous attempt counts until the retry has ended.
+    /// True if this is a retry. The result of the previous attempt counts until the retry has ended.
     again: bool,
 }
 
@@ -83,15 +83,15 @@ impl TrialQueue {
         let waiting = plan.iter().map(|trial| Waiting { trial: Arc::clone(trial), retries: policy.retries, again: false }).collect();
         let spent = policy.spent;
         let mut queue = Self { spent, waiting, policy, running: HashMap::new(), stopped: None, told: None, decided: Vec::new() };
-        // Comparisons that earlier runs have decided need no further trial.
+        // Variants whose comparison earlier runs have decided need no further trial.
         let known = queue.policy.until.as_ref().map(EarlyStopping::settled).unwrap_or_default();
         queue.settle(&known);
         queue.stop_if_certain();
         queue
     }
 
-    /// Returns the next trial if it may start now. The caller must start it. After `None`, another trial may become available when a
-    /// running trial ends.
+    /// Returns the next trial if a trial may start now. The caller must start the returned trial. After `None`, a trial may become
+    /// available when a running trial ends.
     pub fn start(&mut self, id: &TrialId, elapsed: Duration) -> Option<Arc<TrialPlan>> {
         if self.stopped.is_some() || self.running.len() >= self.policy.jobs.max(1) {
             return None;
@@ -103,7 +103,7 @@ impl TrialQueue {
             return None;
         }
         let reserved = self.running.values().fold(self.spent, |sum, one| sum.and(budget::worst(&one.trial)));
-        // Waits for the end of running trials, because resources that they do not use become free then.
+        // The queue waits for the end of running trials, because they may not use all their reserved resources.
         if !self.running.is_empty() && budget::over(budget, next, reserved, elapsed).is_some() {
             return None;
         }
@@ -112,7 +112,7 @@ impl TrialQueue {
         Some(next.trial)
     }
 
-    /// Handles the end of a trial. An invalid trial is retried at once, so that the trials of a seed stay together.
+    /// Processes the end of a trial. An invalid trial is retried immediately, so that the trials of a seed run close together.
     pub fn ended(&mut self, id: &TrialId, ended: &EndedTrial) {
         let Some(Waiting { trial, retries, .. }) = self.running.remove(id) else { return };
         self.spent = self.spent.and(ended.cost);
@@ -145,15 +145,15 @@ impl TrialQueue {
         !self.policy.until.as_ref().is_some_and(settled)
     }
 
-    /// Removes the waiting trials of these variants, because they are no longer needed. Removes all retries and stops the run if no
-    /// comparison is open.
+    /// Removes the waiting trials of these variants, because their comparison needs no further trial. If no comparison is open, removes all
+    /// retries and stops the run.
     fn settle(&mut self, variants: &[String]) {
         let Some(until) = &self.policy.until else { return };
         for variant in variants {
             let mut not_needed = 0;
             self.waiting.retain(|one| {
                 let goes = one.trial.role == TrialRole::Subject && one.trial.scenario.variant.name == *variant;
-                // Does not count a retry, because its trial has already begun.
+                // A removed retry does not count, because its trial has already begun.
                 not_needed += usize::from(goes && !one.again);
                 !goes
             });
@@ -167,7 +167,7 @@ impl TrialQueue {
         }
     }
 
-    /// Stops the run if no remaining trial could change the gate's answer.
+    /// Stops the run if the remaining trials cannot change the result of the gate.
     fn stop_if_certain(&mut self) {
         if let Some(why) = self.policy.certain.as_ref().and_then(CertainRegression::why)
             && !matches!(self.stopped, Some(Stopped::Certain { .. }))
@@ -177,7 +177,8 @@ impl TrialQueue {
         }
     }
 
-    /// Returns why no further trial starts, and how many trials are missing. Returns this once, and again if the number has grown.
+    /// Returns the reason why no further trial starts, and the number of missing trials. Returns each notice once, and again if the number
+    /// has grown.
     pub fn news(&mut self) -> Option<(Stopped, usize)> {
         let missing = self.waiting.len();
         let why = self.stopped.as_ref().filter(|_| missing > self.told.unwrap_or_default())?;
@@ -190,7 +191,7 @@ impl TrialQueue {
         std::mem::take(&mut self.decided)
     }
 
-    /// Returns the interim results of comparisons that are not decided.
+    /// Returns the interim results of the comparisons that are not decided.
     #[must_use]
     pub fn undecided(&self) -> Vec<ComparisonProgress> {
         self.policy.until.as_ref().map(EarlyStopping::open).unwrap_or_default()
@@ -220,7 +221,7 @@ mod tests {
         EndedTrial { verdict, interrupted: false, score: None, code: None, cost: Cost { usd, tokens: 10 } }
     }
 
-    /// Returns number and attempt of the trials that start now. Their ids are counted from `first`.
+    /// Starts all trials that may start now. Returns number and attempt of each trial. The ids of the trials are counted from `first`.
     fn started(queue: &mut TrialQueue, first: usize) -> Vec<(usize, u32)> {
         (first..).map_while(|nth| queue.start(&id(nth), ELAPSED)).map(|trial| (trial.number, trial.attempt)).collect()
     }

@@ -1,5 +1,5 @@
-//! Cassettes of a run: the file to which each trial is recorded, or from which each trial is replayed. The files are chosen before any
-//! trial starts.
+//! Cassettes of a run. A cassette is a file to which the model exchanges of a trial are recorded, or from which they are replayed. The
+//! files are chosen before any trial starts.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,15 @@ use chaosrun_models::cassette::{Cassette, CassetteOrigin, ToRecord, is_one};
 use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::model::Provider;
 
-/// Cassette files to write, by the number of the trial.
+/// Paths of the cassettes to write, by trial number.
 pub type Records = IndexMap<usize, PathBuf>;
 
-/// Returns a file for each of these trials that asks a model. If `path` has the name of a cassette, the file is `path`. Otherwise the files
-/// are in the folder `path`, and their names contain scenario, variant and seed.
+/// Chooses a cassette path for each of these trials that sends requests to a model. If `path` has the name of a cassette, this file is
+/// used. Otherwise the files are in the folder `path`, and their names contain scenario, variant and seed.
 ///
 /// # Errors
-/// Returns one sentence: no trial asks a model, several trials do but `path` is a single file, or a file exists already.
+/// Returns an error of one sentence if no trial uses a model, or if a file exists already. Also returns an error if several trials use a
+/// model but `path` is a single file.
 pub fn records<'a>(path: &Path, trials: impl Iterator<Item = &'a TrialPlan>) -> Result<Records, String> {
     let asking: Vec<&TrialPlan> = trials.filter(|trial| lives(&trial.scenario.variant.provider)).collect();
     let mut records = Records::new();
@@ -41,7 +42,7 @@ pub fn records<'a>(path: &Path, trials: impl Iterator<Item = &'a TrialPlan>) -> 
     }
 }
 
-/// Returns the description of the recording of a trial. Returns `None` if the trial is not recorded.
+/// Returns the data for recording a trial; `None` if the trial is not recorded.
 #[must_use]
 pub(crate) fn to_record(plan: &TrialPlan, records: &Records) -> Option<ToRecord> {
     let path = records.get(&plan.number)?.clone();
@@ -66,10 +67,10 @@ pub(crate) fn to_record(plan: &TrialPlan, records: &Records) -> Option<ToRecord>
     Some(ToRecord { path, of })
 }
 
-/// Returns the cassette from which a trial is replayed.
+/// Returns the path of the cassette from which a trial is replayed; `None` if the trial uses no cassette.
 ///
 /// # Errors
-/// Fails if no cassette was recorded for the trial.
+/// Returns an error if no cassette was recorded for the trial.
 pub fn cassette(plan: &TrialPlan) -> Result<Option<&Path>, String> {
     let Some(cassettes) = plan.scenario.variant.provider.cassettes() else { return Ok(None) };
     cassettes.of(&plan.scenario.name, &plan.cell, plan.seed, plan.repeat).map(Some)
@@ -78,7 +79,7 @@ pub fn cassette(plan: &TrialPlan) -> Result<Option<&Path>, String> {
 /// Checks that every replayed trial has a readable cassette.
 ///
 /// # Errors
-/// Returns one sentence about the first trial without a readable cassette.
+/// Returns an error of one sentence about the first trial without a readable cassette.
 pub fn ready<'a>(trials: impl Iterator<Item = &'a TrialPlan>) -> Result<(), String> {
     for trial in trials {
         let variant = &trial.scenario.variant.name;
@@ -89,7 +90,7 @@ pub fn ready<'a>(trials: impl Iterator<Item = &'a TrialPlan>) -> Result<(), Stri
     Ok(())
 }
 
-/// Returns true if the provider asks real models.
+/// Returns true if the provider sends requests to real models.
 fn lives(provider: &Provider) -> bool {
     provider.asks() && provider.cassettes().is_none()
 }

@@ -1,4 +1,4 @@
-//! Scorings of the trials of a run, as events of the record. With them, the trials can be judged again without the files.
+//! Scorings of the trials of a run, as events of the record. These events allow a later evaluation of the trials without the scoring files.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use chaosrun_plan::TrialPlan;
 use chaosrun_scenario::digest;
 use chaosrun_scenario::model::Scoring;
 
-/// Returns one event per scoring.
+/// Returns one event for each distinct scoring of the trials.
 #[must_use]
 pub fn declared(trials: &[Arc<TrialPlan>]) -> Vec<EventKind> {
     let mut scorings: IndexMap<*const Scoring, &Arc<Scoring>> = IndexMap::new();
     for trial in trials {
         scorings.entry(Arc::as_ptr(&trial.scenario.scoring)).or_insert(&trial.scenario.scoring);
     }
-    // Removes duplicates, because two files may have the same content.
+    // Scorings with the same digest are merged, because two files may have the same content.
     let by_digest: IndexMap<String, &Arc<Scoring>> = scorings.into_values().map(|scoring| (digest::scoring(scoring), scoring)).collect();
     let event = |(digest, scoring): (String, &Arc<Scoring>)| EventKind::ScoringDeclared {
         digest,

@@ -1,5 +1,5 @@
-//! Simulation of ten thousand campaigns through the real queue, with trials that end in any order. The simulation measures the error rate
-//! of `--until decided`.
+//! Simulation of ten thousand campaigns with the real queue. The trials end in any order. The simulation measures the error rate of
+//! `--until decided`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use chaosrun_scenario::{Overrides, load};
 
 const CAMPAIGNS: usize = 10_000;
 const JOBS: usize = 3;
-/// Three variants. The first is the reference.
+/// Names of the three simulated variants. The first variant is the reference.
 const VARIANTS: [&str; 3] = ["noop", "oracle", "three_commands"];
 
 struct Simulation {
@@ -40,10 +40,11 @@ impl Simulation {
         Self { plan, until, ids, random: ChaCha8Rng::seed_from_u64(11) }
     }
 
-    /// Runs one campaign of agents that pass with the probabilities `rates`. Returns its decisions and the number of trials.
+    /// Runs one campaign of agents that pass with the probabilities `rates`. Returns the decisions of the campaign and the number of
+    /// trials.
     ///
-    /// The next running trial to end is usually a failing one. So pairs taken in the order of their ends would show failures first. One
-    /// trial in twenty is invalid.
+    /// The next running trial to end is usually a failing one. Pairs taken in the order of their ends would therefore show failures first.
+    /// One trial in twenty is invalid.
     fn campaign(&mut self, rates: [f64; 3]) -> (Vec<ComparisonProgress>, usize) {
         let Self { plan, until, ids, random } = self;
         let policy = Policy { jobs: JOBS, retries: 1, until: Some(until.clone()), ..Policy::default() };
@@ -72,7 +73,7 @@ impl Simulation {
         }
     }
 
-    /// Returns the share of campaigns in which any answer is in `wrong`, and the share of planned trials that were run.
+    /// Returns the share of campaigns with at least one answer in `wrong`, and the share of planned trials that were run.
     fn share(&mut self, campaigns: usize, rates: [f64; 3], wrong: &[AnswerWord]) -> (f64, f64) {
         let (mut hits, mut trials) = (0, 0);
         for _ in 0..campaigns {

@@ -1,4 +1,4 @@
-//! Running parts of a trial: the cluster, the docker proxy, the workload, the monitor. All of them end in `down`.
+//! Running parts of a trial: the cluster, the docker proxy, the workload, the monitor. The function `down` ends all of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,34 +23,35 @@ use chaosrun_probe::HttpClient;
 use chaosrun_scenario::model::{Provider, Scenario};
 use chaosrun_workload::{WorkloadConfig, WorkloadHandle, WorkloadStarter};
 
-/// Longest time since the last acknowledged operation for which users count as served.
+/// Maximum time since the last acknowledged operation for which the users of the workload count as served.
 const SERVED: Duration = Duration::from_secs(1);
 
-/// Parts shared by the trials of a run.
+/// Values that all trials of a run share.
 #[derive(Debug, Clone)]
 pub struct RunShared {
     pub supervisor: SupervisorClient,
-    /// Folders that nodes and agents may see. They are removed at the end of the run, whatever happens.
+    /// Folder for files that nodes and agents may see. The folder is always removed at the end of the run.
     pub work: Arc<WorkRoot>,
     pub http: HttpClient,
-    /// First folder on an agent's PATH, if the machine has no docker command line of its own.
+    /// First folder on the PATH of an agent; `None` if the machine has a docker command line.
     pub tools_dir: Option<PathBuf>,
-    /// True if agents that ask for a sandbox on `local` run without one. The machine cannot provide a sandbox, and the user allowed this.
+    /// True if agents that request a sandbox on `local` run without one. In this case the machine cannot create a sandbox, and the user has
+    /// permitted the run.
     pub host_shell: bool,
-    /// Engine and images, if a trial runs in containers.
+    /// Engine and images; `None` if no trial runs in containers.
     pub containers: Option<Arc<Containers>>,
-    /// Cassettes to write.
+    /// Paths of the cassettes to write, by trial number.
     pub records: Arc<Records>,
 }
 
-/// All running parts of one trial.
+/// Stage of one trial: all parts of the trial that run.
 pub struct Stage {
     pub cluster: Arc<dyn Cluster>,
-    /// Folder of the agent. Its path reveals nothing about the trial.
+    /// Folder of the agent. The path of the folder reveals nothing about the trial.
     agent_dir: PathBuf,
-    /// Path at which the docker proxy listens.
+    /// Path of the socket on which the docker proxy listens.
     engine: PathBuf,
-    /// True if the agent asks for a sandbox and can have one.
+    /// True if the agent requests a sandbox and the machine can create one.
     sandboxed: bool,
     record_dir: PathBuf,
     scenario: Arc<Scenario>,
@@ -64,7 +65,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Prepares the parts: chooses addresses and creates folders. Starts nothing yet.
+    /// Prepares the parts of the trial: chooses addresses and creates folders. Starts no process.
     pub async fn new(context: &TrialContext) -> Result<Self, ClusterError> {
         let TrialContext { plan, trial, shared, record_dir, emitter, cancel, .. } = context;
         let placing = Placing { backend: plan.scenario.backend, spec: &plan.scenario.cluster, trial, seed: plan.seed, record_dir, emitter };
@@ -117,12 +118,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Returns true if the agent can reach only the trial from its workspace.
+    /// Returns true if the workspace of the agent gives access to the trial only.
     pub fn walled(&self) -> bool {
         self.sandboxed || self.scenario.backend.contains_agents
     }
 
-    /// Starts the docker proxy and opens the workspace. Only an agent needs them, so they exist only after the ticket.
+    /// Starts the docker proxy and opens the workspace of the agent. Both exist only after the ticket, because only an agent needs them.
     pub async fn mediate(&mut self, secret: &str, services: Vec<Service>) -> Result<Workspace, String> {
         let mut settings = ProxySettings::new(&self.engine, secret);
         settings.faces = super::container_views::of(&self.scenario, self.cluster.topology());
@@ -136,7 +137,7 @@ impl Stage {
         self.cluster.open_workspace(&workspace_spec).await.map_err(|error| error.to_string())
     }
 
-    /// Returns the context in which the actions of the cluster are carried out.
+    /// Returns the context in which the actions of the cluster file are executed.
     pub fn action_context(&self, monitor: &MonitorHandle) -> ActionContext {
         ActionContext {
             spec: Arc::clone(&self.scenario.cluster),
@@ -150,7 +151,7 @@ impl Stage {
         self.monitor.as_ref().map(|(monitor, _)| monitor)
     }
 
-    /// Returns a function that tells whether users are served. Without a workload, the function always returns true.
+    /// Returns a function that returns true while users are served. If there is no workload, the function always returns true.
     pub fn served(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let stats = self.workload.as_ref().map(WorkloadHandle::stats);
         move || stats.as_ref().is_none_or(|stats| stats.window(SERVED).acknowledged > 0)
@@ -160,21 +161,21 @@ impl Stage {
         self.workload.take()
     }
 
-    /// Ends all parts. The function may be called in any state.
+    /// Ends all parts of the trial. May be called in any state.
     pub async fn down(&mut self) -> Result<(), ClusterError> {
         if let Some(mut workload) = self.workload.take() {
             workload.stop().await;
         }
         if let Some((monitor, task)) = self.monitor.take() {
             monitor.stop();
-            // A panic of the monitor is already reported, and leaves nothing to end.
+            // A panic of the monitor has already been reported, and its task has ended.
             let _ = task.await;
         }
         if let Some(docker_proxy) = self.docker_proxy.take() {
             docker_proxy.stop().await;
         }
         let down = self.cluster.down().await;
-        // Remaining files are removed with the whole work folder at the end of the run.
+        // Files that remain are removed with the whole work folder at the end of the run.
         let _ = std::fs::remove_dir_all(&self.agent_dir);
         down
     }

@@ -1,4 +1,4 @@
-//! Stop of a run: gently at the first signal (heal, tear down, record), by force at the second.
+//! Stop of a run. The first signal stops gently (heal, tear down, record), and the second signal stops by force.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -6,20 +6,21 @@ use tokio_util::sync::CancellationToken;
 use chaosrun_base::removal::RemovalLayer;
 use chaosrun_base::task;
 
-/// Two levels of stopping. Each level is a token to wait on.
+/// Tokens of the two levels of a stop. Tasks wait for their cancellation.
 #[derive(Debug, Clone, Default)]
 pub struct StopTokens {
-    /// First signal, or a full disk. Trials end as interrupted, and everything is removed.
+    /// Token of the gentle stop, cancelled at the first signal or if the disk is full. Trials end as interrupted, and all clusters are
+    /// removed.
     pub gently: CancellationToken,
-    /// Second signal. Everything is killed at once.
+    /// Token of the forced stop, cancelled at the second signal. All processes are killed immediately.
     pub now: CancellationToken,
 }
 
 impl StopTokens {
-    /// Listens to SIGINT, SIGTERM and SIGHUP for as long as the runtime lives. Calls `told` with the number of signals so far.
+    /// Handles SIGINT, SIGTERM and SIGHUP for as long as the runtime lives. Calls `told` with the number of signals so far.
     ///
     /// # Errors
-    /// Fails if a handler cannot be installed.
+    /// Returns an error if a signal handler cannot be installed.
     pub fn on_signals(&self, told: impl Fn(usize) + Send + 'static) -> std::io::Result<()> {
         if !RemovalLayer::Signal.works() {
             return Ok(());

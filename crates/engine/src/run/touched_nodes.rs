@@ -1,4 +1,4 @@
-//! Nodes that the agent changed, by any means. The cluster reports the origin of each change.
+//! Nodes that the agent changed by any means. The cluster reports the actor of each change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,12 +9,12 @@ use chaosrun_base::task;
 use chaosrun_cluster::Cluster;
 use chaosrun_event::Actor;
 
-/// Names of the touched nodes, in the order of their first change.
+/// Names of the nodes that the agent changed, in the order of their first change.
 #[derive(Debug, Clone)]
 pub struct TouchedNodes(Arc<Mutex<Vec<String>>>);
 
 impl TouchedNodes {
-    /// Watches the cluster from now on, until `cancel`.
+    /// Starts recording the nodes that the agent changes, until `cancel` is cancelled.
     pub fn watch(cluster: &dyn Cluster, cancel: CancellationToken) -> Self {
         let touches = Self(Arc::default());
         let found = touches.clone();

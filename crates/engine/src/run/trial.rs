@@ -1,6 +1,6 @@
 //! Trial with its phases: up, steady, chaos, felt, detect, agent, settle, stable, preserved, down, score.
 //!
-//! Whatever happens, a started trial emits exactly one `TrialFinished`, and all its parts are ended.
+//! Every started trial emits exactly one `TrialFinished` and ends all its parts, also after errors and panics.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,25 +38,25 @@ use chaosrun_scenario::model::{Check, Goal, InvariantKind, Provider, Scenario};
 use chaosrun_scenario::timeline;
 use chaosrun_score::CaseFacts;
 
-/// Maximum duration of the final reads, until every key has been answered.
+/// Time limit of the final reads of the workload, until every key has been answered.
 const READS: Duration = Duration::from_secs(60);
-/// Maximum duration of the final reads of a cluster that is still broken. Longer reads could not improve the verdict.
+/// Time limit of the final reads if the cluster is still broken. Longer reads could not improve the verdict.
 const READS_WHEN_BROKEN: Duration = Duration::from_millis(500);
-/// Maximum time in which an interrupted agent and all its processes must end.
+/// Time limit within which an interrupted agent and all its processes must end.
 const AGENT_ENDS: Duration = Duration::from_secs(10);
 
 /// Context that the executor passes to a trial.
 pub struct TrialContext {
     pub plan: Arc<TrialPlan>,
     pub trial: TrialId,
-    /// Emitter that is bound to the trial.
+    /// Emitter of the events of this trial.
     pub emitter: Emitter,
     pub shared: RunShared,
-    /// Folder of the trial in the record: logs, outputs, history.
+    /// Folder of the trial in the record, for logs, outputs and the history of operations.
     pub record_dir: PathBuf,
-    /// Token that stops the trial. The trial then ends as invalid with the code `interrupted`.
+    /// Token that stops the trial. A stopped trial ends as invalid with the code `interrupted`.
     pub cancel: CancellationToken,
-    /// Panics of the trial's tasks. After a panic, the trial ends as invalid with the code `bug`.
+    /// Panics of the tasks of the trial. After a panic, the trial ends as invalid with the code `bug`.
     pub panics: Panics,
 }
 
@@ -70,7 +70,7 @@ async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
     let began = Instant::now();
     let case = Arc::new(Mutex::new(CaseFacts::default()));
     let seen = Arc::clone(&case);
-    // Builds the judgement from the recorded events, as a later re-evaluation does.
+    // The judgement is computed from the recorded events, as in a later evaluation.
     context.emitter = context.emitter.tapped(move |at_us, kind| seen.lock().unwrap_or_else(PoisonError::into_inner).event(at_us, kind));
     let TrialContext { plan, emitter, cancel, panics, .. } = &context;
     emitter.emit(EventKind::TrialStarted(Box::new(plan.started())));
@@ -88,7 +88,7 @@ async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
             trial.findings.invalid = phases.err();
             let tears_down = removal::tears_down(cancel.is_cancelled());
             if panics.seen().is_some() {
-                // Ends an agent that is still working.
+                // The cancellation ends an agent that is still working.
                 cancel.cancel();
             }
             if tears_down {
@@ -99,7 +99,7 @@ async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
             findings = trial.findings;
         }
     }
-    // Replaces any other finding, because a panicked task may be its cause.
+    // A panic replaces any other finding, because the panicked task may be the cause of the finding.
     if let Some(panicked) = panics.seen() {
         findings.invalid = Some(Reason::bug(panicked));
     }
@@ -121,17 +121,18 @@ struct Trial {
     id: TrialId,
     emitter: Emitter,
     cancel: CancellationToken,
-    /// Token that ends the timeline and the watch for changes by the agent. It is cancelled with the trial, and before `down`.
+    /// Token that ends the timeline and the recording of changes by the agent. It is cancelled with the trial, and before `down`.
     acting: CancellationToken,
     stage: Stage,
     chaos: watch::Receiver<ChaosState>,
-    /// Effects of faults in force.
+    /// Active effects of the faults of the trial.
     effects: ActiveEffects,
-    /// Number of commands that the agent has begun.
+    /// Number of commands that the agent has started.
     begun: watch::Sender<u32>,
     touches: TouchedNodes,
     records: Arc<Records>,
-    /// Task of the agent while the agent works. After an interrupt the agent ends by itself, so that its actions and cost are recorded.
+    /// Task of the agent while the agent works; `None` otherwise. After an interrupt the agent ends by itself, so that its actions and cost
+    /// are recorded.
     working: Option<AbortOnDropHandle<AgentReport>>,
     findings: Findings,
 }
@@ -157,7 +158,8 @@ impl Trial {
         }
     }
 
-    /// Runs the phases in order. Returns an error if the environment failed or the scenario cannot be judged. The trial is then invalid.
+    /// Runs the phases in order. Returns an error if the environment failed or the scenario cannot be judged, which makes the trial
+    /// invalid.
     async fn run_phases(&mut self) -> Result<(), Reason> {
         self.up().await?;
         let monitor = self.steady().await?;
@@ -192,7 +194,7 @@ impl Trial {
         up
     }
 
-    /// Waits until users are served and every invariant has held for `steady_for` without a break.
+    /// Waits until users are served and every invariant has held for `steady_for` without interruption.
     async fn steady(&mut self) -> Result<MonitorHandle, Reason> {
         let wanted = self.scenario.timing.steady_for;
         let phase = OpenPhase::new(&self.emitter, Phase::Steady).declared(wanted);
@@ -225,7 +227,8 @@ impl Trial {
         Err(Reason::environment(ReasonCode::NotHealthy, format!("never steady: {proof}")).at(place))
     }
 
-    /// Starts the timeline and waits until the first fault that counts was injected, or the page was sent.
+    /// Starts the timeline. Waits until the first fault that counts as ground truth is injected, or until the declared page (an alert) is
+    /// sent.
     async fn chaos(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
         let scenario = Arc::clone(&self.scenario);
         let (publish, chaos) = watch::channel(ChaosState::default());
@@ -249,7 +252,7 @@ impl Trial {
         let Some(at) = first.into_iter().chain(paged).min() else { return Ok(()) };
         let phase = OpenPhase::new(&self.emitter, Phase::Chaos).declared(at);
         if let Some(page) = &scenario.page {
-            // Skips the wait for 0, because a timer waits at least until the next millisecond.
+            // A timer waits at least until the next millisecond, so a time of 0 needs no timer.
             if !page.at.is_zero() {
                 tokio::time::sleep_until((steady + page.at).into()).await;
             }
@@ -266,7 +269,7 @@ impl Trial {
         let told = match first {
             None => Ok("paged".to_owned()),
             Some(at) => {
-                // The calls to the cluster have time limits of their own. This deadline is only a safety net.
+                // The calls to the cluster have separate time limits. This deadline is only a safety net.
                 let deadline = steady + at + Duration::from_secs(30);
                 let injected = wait::until(&mut self.chaos, deadline, |state| {
                     let names = || state.active.iter().map(|fault| format!("{} {}", fault.fault, fault.targets.join(", "))).collect();
@@ -288,8 +291,8 @@ impl Trial {
         told.map(|_| ())
     }
 
-    /// Waits until a probe of chaosrun has felt every fault that was injected so far. An earlier repair would make the proof of a fault
-    /// impossible.
+    /// Waits until probes of chaosrun have measured the effect of every fault injected so far. An earlier repair would make the proof of a
+    /// fault impossible.
     async fn felt(&mut self) -> Result<(), Reason> {
         let ids: Vec<String> = self.chaos.borrow().active.iter().map(|fault| fault.id.clone()).collect();
         if ids.is_empty() {
@@ -308,7 +311,8 @@ impl Trial {
         told.map(|_| ()).map_err(|why| Reason::environment(ReasonCode::FaultNotFelt, why).help("chaosrun show"))
     }
 
-    /// Checks that all faults were felt. Later faults count as much as the first. A fault that was not felt proves nothing about the agent.
+    /// Checks that the effects of all injected faults were measured. Later faults count as much as the first one. A fault without a
+    /// measured effect proves nothing about the agent.
     fn all_felt(&self) -> Result<(), Box<Reason>> {
         let chaos = self.chaos.borrow();
         if let Some(failure) = &chaos.failure {
@@ -321,7 +325,7 @@ impl Trial {
         Err(Box::new(Reason::environment(ReasonCode::FaultNotFelt, why).at(place).help("chaosrun show")))
     }
 
-    /// Waits for the first ticket. Without a ticket, a repair cannot be judged, but inaction can be judged.
+    /// Waits for the first ticket. If no ticket arrives, a repair cannot be judged, but inaction can be judged.
     async fn detect(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<Option<(Ticket, Instant)>, Reason> {
         let injected = self.chaos.borrow().first_injected;
         if injected.is_none() && self.scenario.page.is_none() {
@@ -348,7 +352,7 @@ impl Trial {
         }
     }
 
-    /// Runs the agent until it ends or a limit ends it. Afterwards no process of the agent is left.
+    /// Runs the agent until it ends or a limit ends it. On return no process of the agent is left.
     async fn agent(&mut self, ticket: &Ticket, ticket_at: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
         let phase = OpenPhase::new(&self.emitter, Phase::Agent);
         let served = self.served();
@@ -399,11 +403,11 @@ impl Trial {
         let broken = |brief: &&Brief| brief.kind == InvariantKind::Objective && !brief.unknown;
         self.findings.unresolved = monitor.state().borrow().troubles.iter().find(broken).cloned();
         self.findings.agent = Some(report);
-        // If the provider failed, there is nothing to judge, and therefore nothing to wait for.
+        // If the provider failed, no behaviour of the agent can be judged, so the trial ends here.
         failed.map_or(Ok(()), Err)
     }
 
-    /// Waits until an agent that was working at an interrupt ends by itself.
+    /// Waits until an agent that was working at an interrupt has ended.
     async fn interrupted(&mut self) {
         if let Some(working) = self.working.take()
             && let Ok(Ok(report)) = tokio::time::timeout(AGENT_ENDS, working).await
@@ -412,7 +416,7 @@ impl Trial {
         }
     }
 
-    /// Returns the services for an agent that is an external program.
+    /// Returns the services for an agent that is an external program; `None` for any other agent.
     fn served(&self) -> Option<Result<Served, String>> {
         let Provider::Command(program) = &self.scenario.variant.provider else { return None };
         let (record, chosen) = (recording::to_record(&self.plan, &self.records), recording::cassette(&self.plan).ok().flatten());
@@ -431,7 +435,8 @@ impl Trial {
         Some(Served::open(program, opening))
     }
 
-    /// Returns the acting agent. The commands of a `check` may name the fault. The files of a variant may not.
+    /// Returns the acting agent for the audit of commands. The commands of a `check` may name the fault. The files of a variant must not
+    /// name the fault.
     fn subject(&self) -> Subject {
         let variant = &self.scenario.variant;
         let of_check = |check: &&Check| !check.run.is_empty() && check.variant.as_ref().is_some_and(|own| own.name == variant.name);
@@ -443,14 +448,14 @@ impl Trial {
         }
     }
 
-    /// Waits until the objectives hold and the timeline is over, then until they have held for `stable_for`. A relapse within
-    /// `repair_within` of the ticket restarts the wait.
+    /// Waits until the objectives hold and the timeline is finished, and then until the objectives have held for `stable_for`. A violation
+    /// within `repair_within` of the ticket restarts the wait.
     async fn settle(&mut self, steady: Instant, monitor: &MonitorHandle) -> Result<(), Reason> {
         let timing = self.scenario.timing.clone();
         let from = self.findings.ticket_at.or(self.chaos.borrow().first_injected).unwrap_or(steady);
         let limit = from + timing.repair_within;
         let mut state = monitor.state();
-        // Objectives that held only before the agent ended prove nothing about the final state.
+        // Objectives that held only before the agent ended do not prove anything about the final state.
         let ended = Instant::now();
         loop {
             let phase = OpenPhase::new(&self.emitter, Phase::Settle);
@@ -496,7 +501,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Describes how many nodes run and how many objectives hold.
+    /// Returns a description of the number of running nodes and of the objectives that hold.
     fn what_holds(&self, monitor: &MonitorHandle) -> String {
         let objectives = match monitor.state().borrow().objectives {
             0 => "no objectives".to_owned(),
@@ -505,7 +510,7 @@ impl Trial {
         self.nodes_up().map_or(objectives.clone(), |up| format!("{up}, {objectives}"))
     }
 
-    /// Describes how many nodes run. Returns `None` without nodes.
+    /// Returns a description of the number of running nodes; `None` if the cluster has no nodes.
     fn nodes_up(&self) -> Option<String> {
         let nodes = self.stage.cluster.status();
         let running = nodes.iter().filter(|node| node.state == NodeState::Running).count();
@@ -516,11 +521,11 @@ impl Trial {
         }
     }
 
-    /// Stops the users, reads back everything that they wrote, and checks the history.
+    /// Stops the workload, reads back all written keys, and checks the history of operations.
     async fn preserved(&mut self) {
         let Some(workload) = self.stage.take_workload() else { return };
         let phase = OpenPhase::new(&self.emitter, Phase::Preserved);
-        // A trial that was handed over to people is judged even if the system is broken.
+        // If the agent handed the incident over to people, the trial is judged even if the system is broken.
         let handed_over =
             self.scenario.goal == Goal::Escalate && self.findings.agent.as_ref().is_some_and(|agent| agent.end == AgentEnd::Escalate);
         let deadline = if handed_over || self.findings.objective_since.is_some() { READS } else { READS_WHEN_BROKEN };
@@ -553,7 +558,7 @@ impl Trial {
     }
 }
 
-/// Returns the reason if the provider of the agent's decisions failed. The agent is then not to blame.
+/// Returns the reason if the provider of the decisions of the agent failed. Such a failure does not count against the agent.
 fn provider_failed(report: &AgentReport) -> Option<Reason> {
     let code = if report.blame == Blame::Cassette { ReasonCode::Cassette } else { ReasonCode::ProviderError };
     (report.end == AgentEnd::Error).then(|| Reason::blaming(report.blame, code, report.detail.clone()))
@@ -570,7 +575,7 @@ const fn end_word(end: AgentEnd) -> &'static str {
     }
 }
 
-/// Returns the proof of a fault. The proof contains the fault's id if `named` is true.
+/// Returns the proof that a fault was felt, or a message if it was not. The text contains the id of the fault if `named` is true.
 fn felt_by(felt: &Felt, named: bool) -> Result<String, String> {
     let whose = if named { format!("`{}` ", felt.id) } else { String::new() };
     match felt.after {
@@ -580,7 +585,7 @@ fn felt_by(felt: &Felt, named: bool) -> Result<String, String> {
 }
 
 fn cluster_error(error: &ClusterError) -> Reason {
-    // `doctor` names the missing feature of an engine or its kernel.
+    // `doctor` reports missing features of an engine or of its kernel.
     let help = matches!(error, ClusterError::Engine(_)).then(|| "chaosrun doctor".to_owned());
     Reason { help, ..Reason::environment(ReasonCode::ClusterError, error.to_string()) }
 }

@@ -1,15 +1,15 @@
-//! Waits of a trial for conditions that the monitor and the timeline publish, each with a deadline.
+//! Waits of a trial, each with a deadline, for conditions that the monitor and the timeline publish.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Error of a wait: the condition was not met by the deadline, or can never be met because its publisher has ended.
+/// Error of a wait: the deadline has passed, or the publisher of the condition has ended, so that the condition can never be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLate;
 
-/// Waits until a condition has held for `wanted` without a break. `since` returns the moment from which the condition holds. The same
-/// moment is returned.
+/// Waits until a condition has held for the time `wanted` without interruption. `since` returns the time from which the condition holds.
+/// Returns this time.
 pub async fn held<T>(
     state: &mut watch::Receiver<T>,
     wanted: Duration,
@@ -36,7 +36,7 @@ pub async fn held<T>(
     }
 }
 
-/// Waits until `found` returns a value, and returns that value.
+/// Waits until `found` returns a value. Returns this value, or [`TooLate`] after the deadline.
 pub async fn until<T, R>(state: &mut watch::Receiver<T>, deadline: Instant, found: impl Fn(&T) -> Option<R>) -> Result<R, TooLate> {
     loop {
         if let Some(found) = found(&state.borrow_and_update()) {

@@ -11,7 +11,7 @@ use crate::{DOCKER, FaultContext, FaultDescription, FaultFinding, LOCAL, Repair,
 use chaosrun_cluster::fault_control::{LinkCounters, Shape};
 use chaosrun_input::{RawRamped, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `bandwidth`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "bandwidth",
     summary: "Limits the data rate of a link.",
@@ -30,13 +30,13 @@ link_parameters! {
     pub rate: RawRamped,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `bandwidth`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let (rate, ramp) = to.ramped("rate", &read.rate, quantity::rate)?;
     resolved(to, &Bandwidth, &read.ends(), Bandwidth.with(Shape::default(), rate), ramp)
 }
 
-/// Time for which bytes are sent.
+/// Duration of the transfer that measures the throughput.
 const DURING: Duration = Duration::from_millis(300);
 
 async fn measured(context: &FaultContext, pair: &NodePair) -> Result<f64, String> {
@@ -66,14 +66,14 @@ impl LinkEffect for Bandwidth {
         Ok(Some(measured(context, pair).await?))
     }
 
-    /// Checks that fewer bytes arrive than before, and about as many as requested.
+    /// Checks that fewer bytes arrive per second than before the fault, and about as many as requested.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let asked = measure.path.shape.rate.unwrap_or_default() as f64;
         let before = measure.before.throughput.unwrap_or_default();
         match measured(measure.context, &measure.before.watched.hit).await {
             Ok(now) => {
-                // A short measurement of a slow link includes the bytes in its buffers.
+                // A short measurement of a slow link also counts the bytes in buffers, so the check allows a surplus.
                 let ok = now < before && now <= asked * 1.5 + 16_384.0;
                 let detail = format!("{} {:.2} MB/s (asked {:.2} MB/s)", measure.before.watched.hit.name(), now / 1e6, asked / 1e6);
                 let found = FaultFinding::new(ok, detail).with("before_mb_s", before / 1e6);

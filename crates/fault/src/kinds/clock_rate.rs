@@ -1,4 +1,4 @@
-//! `clock_rate`: the clocks of the node's processes are fast or slow.
+//! `clock_rate`: the clocks of the processes of the node run fast or slow.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::{DOCKER, FaultDescription, Injection, LOCAL, Preparation, RawTarget, 
 use chaosrun_cluster::fault_control::LinkPath;
 use chaosrun_input::Short;
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `clock_rate`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "clock_rate",
     summary: "Changes the speed of the clocks of the node's processes.",
@@ -31,7 +31,7 @@ pub struct Parameters {
     pub rate: f64,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `clock_rate`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let rate = to.within("rate", Some(read.rate), 0.01..=100.0, 1.0);
     Some(Resolution::of(ClockRate { target: to.target(&read.target)?, rate }))

@@ -1,4 +1,4 @@
-//! `clock_skew`: the wall clock of the node's processes is ahead or behind.
+//! `clock_skew`: the wall clock of the processes of the node is ahead or behind.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use chaosrun_cluster::fault_control::LinkPath;
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::{Short, Text, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `clock_skew`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "clock_skew",
     summary: "Shifts the wall clock of the node's processes.",
@@ -32,7 +32,7 @@ pub struct Parameters {
     pub offset: Text,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `clock_skew`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let offset_us = quantity::offset(&read.offset.0);
     if let Err(help) = &offset_us {

@@ -1,5 +1,5 @@
-//! `config_change`: a file of the node is changed. A restart reads the file but does not write it, so the change stays until it is
-//! reverted.
+//! `config_change`: a file of the node is changed. A restart of the node does not write the file, so the change persists until an actor
+//! reverts it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -25,7 +25,7 @@ use chaosrun_event::Actor;
 use chaosrun_expr::{Scope, Template};
 use chaosrun_input::{Short, Text, unknown};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `config_change`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "config_change",
     summary: "Changes a file of the node, and by default restarts the node.",
@@ -68,10 +68,10 @@ pub struct RawReplace {
     pub with: Text,
 }
 
-/// Time between two checks for the old content of the file.
+/// Interval between two checks that the file has its old content again.
 const LOOKED: Duration = Duration::from_millis(200);
 
-/// Checks the parameters.
+/// Checks the parameters of `config_change`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&read.target)?;
     let ground = to.ground;
@@ -98,15 +98,15 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     Some(Resolution::of(ConfigChange { target, file: read.file.clone(), change, restart: read.restart.unwrap_or(true) }))
 }
 
-/// Change of a file.
+/// Kind of change of a file, with its parameters.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
-    /// New content of the whole file.
+    /// Template of the new content of the whole file.
     Content(Template),
-    /// Text appended to the old content.
+    /// Template of the text that is appended to the old content.
     Append(Template),
-    /// Replacement of every match of a regular expression; `$1` is a group of it.
+    /// Replacement of every match of the regular expression `pattern`; in the template, `$1` is the first group of the match.
     Replace { pattern: String, with: Template },
 }
 
@@ -115,7 +115,7 @@ struct ConfigChange {
     target: Target,
     file: String,
     change: Change,
-    /// True if the node is restarted so that it reads the file.
+    /// True if the fault restarts the node so that the node reads the file.
     restart: bool,
 }
 
@@ -129,14 +129,14 @@ impl ResolvedFault for ConfigChange {
     }
 }
 
-/// Old and new content of a file.
+/// Old content and new content of a file, in this order.
 type Contents = (Vec<u8>, Vec<u8>);
 
 struct Rewriting {
     fault: ConfigChange,
-    /// Old and new contents by node.
+    /// Old and new content of the changed file, by node name.
     contents: Mutex<BTreeMap<String, Contents>>,
-    /// Number of starts before the injection.
+    /// Total number of starts of the targets before the injection.
     starts: OnceLock<u32>,
 }
 
@@ -161,13 +161,13 @@ impl Rewriting {
         })
     }
 
-    /// Checks whether the file of a node has the new content.
+    /// Returns true if the file of the node has the new content.
     async fn has_new(&self, context: &FaultContext, node: &str) -> Result<bool, String> {
         let now = context.cluster.read_file(node, &self.fault.file).await.map_err(|error| error.to_string())?;
         Ok(self.contents(node).is_some_and(|(_, new)| new == now))
     }
 
-    /// Returns the number of targets with the new content.
+    /// Returns the number of targets whose file has the new content.
     async fn changed_of(&self, context: &FaultContext) -> Result<usize, String> {
         let mut count = 0;
         for node in &context.targets {
@@ -231,7 +231,7 @@ impl Injection for Rewriting {
     async fn gone(&self, context: &FaultContext) -> Option<FaultFinding> {
         loop {
             tokio::time::sleep(LOOKED).await;
-            // A repair need not restore the old content.
+            // An agent may repair the file with other content than the old content.
             if self.changed_of(context).await.ok()? == 0 {
                 return Some(FaultFinding::yes(format!(
                     "`{}` of {} no longer has the content of the fault",
@@ -246,7 +246,7 @@ impl Injection for Rewriting {
         let (old, _) = self.contents(node)?;
         let path = context.cluster.topology().node(node)?.dir.join(&self.fault.file);
         let text = BASE64_STANDARD.encode(old);
-        // The files of a node that has exited because of the fault can only be written from outside.
+        // If the node has exited because of the fault, its files can only be written from outside.
         let (dir, file) = (path.parent()?.display(), path.file_name()?.to_string_lossy());
         let local = format!("cp=$(mktemp -d) && echo {text} | base64 -d > $cp/{file} && docker cp $cp/{file} {node}:{dir}/");
         Some(format!("{local} && docker restart {node}"))

@@ -1,4 +1,4 @@
-//! `connection_reset`: connections are reset when they first carry data.
+//! `connection_reset`: a connection is reset when it first carries data.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{DOCKER, FELT_WITHIN, FaultDescription, FaultFinding, LOCAL, Repair, 
 use chaosrun_cluster::fault_control::{LinkCounters, Shape};
 use chaosrun_input::{RawAmount, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `connection_reset`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "connection_reset",
     summary: "Resets a share of the connections when they first carry data.",
@@ -30,13 +30,13 @@ link_parameters! {
     pub percent: Option<RawAmount>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `connection_reset`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let share = to.amount("percent", read.percent.as_ref(), quantity::percent).unwrap_or(100.0);
     resolved(to, &ConnectionReset, &read.ends(), Shape { reset: share / 100.0, ..Shape::default() }, None)
 }
 
-/// Time for which a test connection sends.
+/// Duration for which a test connection sends data.
 const DURING: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl LinkEffect for ConnectionReset {
         ("reset", |counted| counted.reset)
     }
 
-    /// Checks that a test connection is reset, or that connections of the nodes were reset.
+    /// Checks that a test connection is reset, or that connections of nodes were reset.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding {
         let deadline = Instant::now() + FELT_WITHIN;
         let (mut tried, asked) = (0_u32, measure.path.shape.reset);

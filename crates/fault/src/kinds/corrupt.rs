@@ -1,4 +1,4 @@
-//! `corrupt`: one bit is flipped in a share of the packets. The receiver checks packets and drops the corrupt ones.
+//! `corrupt`: one bit is flipped in a share of the packets. The receiver verifies the checksum of packets and drops corrupt ones.
 
 use async_trait::async_trait;
 
@@ -9,7 +9,7 @@ use crate::{DOCKER, FaultDescription, FaultFinding, LOCAL, Repair, Resolution, R
 use chaosrun_cluster::fault_control::{LinkCounters, Shape};
 use chaosrun_input::{RawAmount, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `corrupt`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "corrupt",
     summary: "Flips one bit in a share of the packets.",
@@ -27,7 +27,7 @@ link_parameters! {
     pub percent: RawAmount,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `corrupt`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let corrupt = to.amount("percent", Some(&read.percent), quantity::percent)? / 100.0;
     resolved(to, &Corrupt, &read.ends(), Shape { corrupt, ..Shape::default() }, None)
@@ -50,7 +50,7 @@ impl LinkEffect for Corrupt {
         ("corrupted", |counted| counted.corrupted)
     }
 
-    /// Checks that pings get no answer, because the receiver drops corrupt packets.
+    /// Checks that some pings get no answer, because the receiver drops corrupt packets.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding {
         let share = measure.path.shape.corrupt;
         match many(measure, share).await {

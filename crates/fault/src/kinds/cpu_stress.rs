@@ -1,4 +1,4 @@
-//! `cpu_stress`: another load keeps the node's processors busy, within the node's own limits.
+//! `cpu_stress`: an additional load keeps CPUs busy, within the CPU limit of the node.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use chaosrun_cluster::ClusterError;
 use chaosrun_cluster::fault_control::{LinkPath, Stress, Worked};
 use chaosrun_input::{RawRamped, Short, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `cpu_stress`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "cpu_stress",
     summary: "Keeps the processors of the node busy, within the CPU limit of the node.",
@@ -44,13 +44,13 @@ pub struct Parameters {
     pub percent: Option<RawRamped>,
 }
 
-/// Minimum difference between the response times of the node and of an unaffected node that shows throttling, at a throttling period of 100
-/// ms.
+/// Minimum difference between the response times of the affected node and of an unaffected node that proves throttling. The value assumes a
+/// throttling period of 100 ms.
 const TURN: Duration = Duration::from_millis(25);
-/// Number of measurements per comparison.
+/// Number of response times that are measured for one comparison.
 const LOOKS: usize = 9;
 
-/// Checks the parameters.
+/// Checks the parameters of `cpu_stress`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let cores = to.within("cores", read.cores, 0.1..=1024.0, 1.0);
     let percent = read.percent.as_ref().map(|read| to.ramped("percent", read, quantity::percent));
@@ -62,7 +62,7 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
 struct CpuStress {
     target: Target,
     cores: f64,
-    /// Busy share of processor time, 0 to 100.
+    /// Share of the time for which each CPU is busy, from 0 to 100 percent.
     percent: f64,
     ramp: Option<Ramp>,
 }
@@ -79,18 +79,18 @@ impl ResolvedFault for CpuStress {
 
 struct Burning {
     fault: CpuStress,
-    /// Current share, which a ramp changes.
+    /// Current share of busy CPU time, from 0 to 100 percent; changed by a ramp.
     percent: Mutex<f64>,
     before: OnceLock<Look>,
 }
 
-/// Measurement from outside that shows whether the processors of a node are busy.
+/// Measurement from outside the node that shows if its CPUs are busy.
 #[derive(Debug, Clone, Copy)]
 enum Look {
-    /// Duration of a piece of work in the node, divided by its processor time.
+    /// Duration of a piece of work in the node, divided by the CPU time of the work.
     Stretch(f64),
     /// Third quartile and maximum of several response times, because a single response time on a busy machine proves nothing. `beside` is
-    /// the third quartile of a node without a fault, measured alternately with this node.
+    /// the third quartile of an unaffected node, measured alternately with the affected node.
     Answers { quarter: Duration, slowest: Duration, beside: Option<Duration> },
 }
 
@@ -174,8 +174,8 @@ impl Injection for Burning {
                 }
                 (Some(Look::Answers { quarter: before, slowest: slowest_before, .. }), Look::Answers { quarter, slowest, beside }) => {
                     let longer = |now: Duration, before: Duration| now >= before * 2 && now >= Duration::from_millis(10);
-                    // A delay of a busy machine already existed before the fault, and twice this delay may exceed one throttling period.
-                    // But it also delays the responses of the other node.
+                    // On a busy machine the delay from before the fault, doubled, may exceed one throttling period. However, such a delay
+                    // also affects the responses of the unaffected node.
                     let apart = beside.is_some_and(|beside| quarter >= beside + TURN);
                     let ok = longer(quarter, *before) || longer(slowest, *slowest_before) || apart;
                     let found = FaultFinding::new(ok, answers(context, quarter, slowest)).time("quarter_before_ms", *before);

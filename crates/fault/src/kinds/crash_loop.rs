@@ -1,4 +1,4 @@
-//! `crash_loop`: the node dies, and again after each start, until the fault is healed.
+//! `crash_loop`: the node is killed, and killed again after each start, until the fault is healed.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use chaosrun_event::{Actor, NodeState};
 use chaosrun_input::quantity::serialize_duration;
 use chaosrun_input::{RawDuration, Short};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `crash_loop`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "crash_loop",
     summary: "Kills the node some time after each start, until the fault is healed.",
@@ -44,7 +44,7 @@ pub struct Parameters {
     pub after: Option<RawDuration>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `crash_loop`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let after = to.duration("after", read.after.as_ref(), Duration::from_secs(1));
     Some(Resolution::of(CrashLoop { target: to.target(&read.target)?, after }))
@@ -72,14 +72,14 @@ struct Crashes {
     over: CancellationToken,
 }
 
-/// Kills the node after each of its starts.
+/// Kills the node a fixed time after each of its starts.
 async fn go_on(context: FaultContext, node: String, after: Duration) {
     let mut changes = context.cluster.changes();
     loop {
         let running = context.cluster.status().into_iter().any(|status| status.node == node && status.state == NodeState::Running);
         if running {
             tokio::time::sleep(after).await;
-            // The node may have ended by itself in the meantime.
+            // The node may have ended by itself in the meantime, so an error is ignored.
             let _ = context.cluster.kill(&node, libc::SIGKILL, Actor::Fault).await;
             continue;
         }

@@ -1,4 +1,4 @@
-//! `disk_error`: a share of the operations on the node's data fails.
+//! `disk_error`: a share of the file operations on the data of the node fails.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::{DOCKER, FaultDescription, Injection, LOCAL, Preparation, RawTarget, 
 use chaosrun_cluster::fault_control::{DiskErrno, DiskFault, DiskOperation, LinkPath};
 use chaosrun_input::{OneOrMany, RawAmount, Short, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `disk_error`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_error",
     summary: "Makes a share of the operations on the node's data fail.",
@@ -36,7 +36,7 @@ pub struct Parameters {
     pub operations: OneOrMany<DiskOperation>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `disk_error`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let share = to.amount("percent", read.percent.as_ref(), quantity::percent).unwrap_or(100.0) / 100.0;
     let operations = match read.operations.0.as_slice() {
@@ -50,7 +50,7 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
 #[derive(Debug, Clone, Serialize)]
 struct DiskError {
     target: Target,
-    /// Share of the operations, 0 to 1.
+    /// Share of the operations that fail, from 0 to 1.
     share: f64,
     errno: DiskErrno,
     operations: Vec<DiskOperation>,

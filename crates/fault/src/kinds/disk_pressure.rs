@@ -1,5 +1,5 @@
-//! `disk_pressure`: the disk of the node's data is filled. A visible file takes space that an agent may free. A file without a name takes
-//! space that an agent must not free.
+//! `disk_pressure`: a file fills the disk with the data of the node. An agent may remove a visible file. An agent must not free the space
+//! of a hidden file.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use chaosrun_cluster::fault_control::{Ballast, DiskUse, LinkPath};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::{RawRamped, RawSize, Short, names, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `disk_pressure`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_pressure",
     summary: "Fills the disk that holds the data of the node.",
@@ -53,10 +53,10 @@ pub struct Parameters {
     pub file: Option<String>,
 }
 
-/// Time between two checks for free space.
+/// Interval between two checks for free disk space.
 const LOOKED: Duration = Duration::from_millis(100);
 
-/// Checks the parameters.
+/// Checks the parameters of `disk_pressure`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&read.target);
     let (amount, ramp) = amount(to, read)?;
@@ -96,10 +96,10 @@ fn amount(to: &mut Resolver, read: &Parameters) -> Option<(DiskAmount, Option<Ra
     Some((DiskAmount::Percent(percent), ramp))
 }
 
-/// Checks that the targets have disks of limited size.
+/// Checks that the disks of all possible targets have a size limit.
 fn has_disk(to: &mut Resolver, target: &Target) {
     let ground = to.ground;
-    // The nodes of a `select` are known only at the injection.
+    // The nodes of a `select` are determined only at the injection.
     if ground.candidates(target).is_none() {
         return;
     }
@@ -122,11 +122,11 @@ fn has_disk(to: &mut Resolver, target: &Target) {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum DiskAmount {
-    /// Used share of the disk, 0 to 100.
+    /// Share of the disk that is used after the injection, from 0 to 100 percent.
     Percent(f64),
-    /// Bytes that are taken.
+    /// Number of bytes that the fault takes.
     Size(u64),
-    /// Bytes that are left.
+    /// Number of bytes that the fault leaves free.
     LeaveFree(u64),
 }
 
@@ -135,7 +135,7 @@ struct DiskPressure {
     target: Target,
     amount: DiskAmount,
     ramp: Option<Ramp>,
-    /// Name of the file that takes the space, if it is visible.
+    /// Name of the file that takes the space.
     file: String,
 }
 
@@ -152,9 +152,9 @@ impl ResolvedFault for DiskPressure {
 
 struct Filling {
     fault: DiskPressure,
-    /// Current amount, which a ramp changes.
+    /// Current amount of disk space; changed by a ramp.
     amount: Mutex<DiskAmount>,
-    /// Disk use before the injection, and bytes taken, by node.
+    /// Disk usage before the injection, and the number of bytes that the fault takes, by node name.
     before: Mutex<BTreeMap<String, (DiskUse, u64)>>,
     healed: AtomicBool,
 }
@@ -186,7 +186,7 @@ impl Filling {
     }
 }
 
-/// Returns the bytes to take from a disk on which the fault already holds `held` bytes.
+/// Returns the size of the ballast file in bytes, for a disk with the usage `now` on which the ballast currently has `held` bytes.
 fn wanted(amount: DiskAmount, now: DiskUse, held: u64) -> u64 {
     let others = now.used.saturating_sub(held);
     match amount {
@@ -237,7 +237,7 @@ impl Injection for Filling {
         FaultFinding::yes(format!("{mib:.1} MiB taken of {}", context.targets.join(", "))).with("taken_mib", mib)
     }
 
-    /// Checks the disk use that the disk reports.
+    /// Checks the disk usage that the disk reports.
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
         let deadline = Instant::now() + FELT_WITHIN;
         loop {
@@ -248,7 +248,7 @@ impl Injection for Filling {
                     (Err(error), _) => return FaultFinding::no(error.to_string()),
                     (_, None) => return FaultFinding::no(format!("{node} was not filled")),
                 };
-                // Nodes write too, so the used space may be larger.
+                // Nodes write data too, so the used space may be larger than requested.
                 let hundredth = now.size / 100;
                 let ok = match self.amount() {
                     DiskAmount::Percent(_) => wanted(self.amount(), now, 0) <= hundredth || now.free <= hundredth,
@@ -290,8 +290,8 @@ impl Injection for Filling {
         }
     }
 
-    /// Checks that the space that an agent must not free is still taken. The agent cannot see its file, so only access from outside the
-    /// node can free it.
+    /// Checks that the space that an agent must not free is still taken. The file is hidden, so only access from outside the node can free
+    /// the space.
     async fn intact(&self, context: &FaultContext) -> Option<FaultFinding> {
         let mut found = FaultFinding::yes("");
         for node in &context.targets {

@@ -1,4 +1,4 @@
-//! `disk_readonly`: the data directory of the node becomes read-only. Writes fail with EROFS; everything can still be read.
+//! `disk_readonly`: the data directory of the node becomes read-only. Writes fail with EROFS, and reads still succeed.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ pub use crate::target::TargetOnly as Parameters;
 use crate::{DOCKER, FaultDescription, Injection, LOCAL, Preparation, Repair, Resolution, ResolvedFault, Resolver, Target};
 use chaosrun_cluster::fault_control::{DiskFault, LinkPath};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `disk_readonly`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_readonly",
     summary: "Makes the data directory of the node read-only: writes fail with EROFS.",
@@ -21,7 +21,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     prepares: Some(Preparation::DiskLayer),
 };
 
-/// Checks the parameters.
+/// Checks the parameters of `disk_readonly`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     Some(Resolution::of(DiskReadonly { target: to.target(&read.target)? }))
 }

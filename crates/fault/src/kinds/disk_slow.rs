@@ -1,4 +1,4 @@
-//! `disk_slow`: reads, writes and syncs of the node's data take longer.
+//! `disk_slow`: reads, writes and syncs of the data of the node take longer.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::quantity::serialize_duration;
 use chaosrun_input::{RawDuration, Short};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `disk_slow`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "disk_slow",
     summary: "Delays reads, writes and syncs of the node's data.",
@@ -39,7 +39,7 @@ pub struct Parameters {
     pub sync: Option<RawDuration>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `disk_slow`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(said: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&said.target);
     let mut time = |name: &str, read| to.duration(name, read, Duration::ZERO);
@@ -51,7 +51,7 @@ pub fn resolve(said: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     Some(Resolution::of(DiskSlow { target: target?, read, write, sync }))
 }
 
-/// Delays that are added to each operation.
+/// Resolved parameters: the delays that are added to reads, writes and syncs.
 #[derive(Debug, Clone, Serialize)]
 struct DiskSlow {
     target: Target,

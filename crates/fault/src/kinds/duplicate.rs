@@ -1,4 +1,4 @@
-//! `duplicate`: a share of the packets arrives twice.
+//! `duplicate`: a share of the packets is delivered twice.
 
 use async_trait::async_trait;
 
@@ -9,7 +9,7 @@ use crate::{DOCKER, FaultDescription, FaultFinding, LOCAL, Repair, Resolution, R
 use chaosrun_cluster::fault_control::{LinkCounters, Shape};
 use chaosrun_input::{RawAmount, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `duplicate`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "duplicate",
     summary: "Delivers a share of the packets twice.",
@@ -27,7 +27,7 @@ link_parameters! {
     pub percent: RawAmount,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `duplicate`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let duplicate = to.amount("percent", Some(&read.percent), quantity::percent)? / 100.0;
     resolved(to, &Duplicate, &read.ends(), Shape { duplicate, ..Shape::default() }, None)
@@ -50,7 +50,7 @@ impl LinkEffect for Duplicate {
         ("duplicated", |counted| counted.duplicated)
     }
 
-    /// Checks that pings are answered twice.
+    /// Checks that some pings are answered twice.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding {
         let share = measure.path.shape.duplicate;
         match many(measure, share).await {

@@ -11,7 +11,7 @@ use chaosrun_cluster::fault_control::LinkPath;
 use chaosrun_expr::{Scope, Template};
 use chaosrun_input::{Short, Text};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `env_change`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "env_change",
     summary: "Changes environment variables of the node and restarts the node.",
@@ -33,7 +33,7 @@ pub struct Parameters {
     pub env: IndexMap<String, Option<Text>>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `env_change`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let at = to.at.key("env");
     let env = read.env.iter().map(|(name, text)| match text {
@@ -47,7 +47,7 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
 #[derive(Debug, Clone, Serialize)]
 struct EnvChange {
     target: Target,
-    /// Values that replace those of the cluster file. `None` removes the variable.
+    /// Values that replace environment variables of the cluster file; `None` removes a variable.
     env: IndexMap<String, Option<Template>>,
 }
 

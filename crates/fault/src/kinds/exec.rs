@@ -1,4 +1,4 @@
-//! `exec`: a command in the node. Its effect shows only in the observations, if at all.
+//! `exec`: a command is executed in the node. Only observations can show the effect of the command.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use chaosrun_diagnostic::Diagnostic;
 use chaosrun_expr::{Expr, Scope, Template};
 use chaosrun_input::{Short, Text};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `exec`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "exec",
     summary: "Runs a command in the node, for effects that no other fault has.",
@@ -52,12 +52,12 @@ pub struct Parameters {
     pub repair: Option<Text>,
 }
 
-/// Time limit of the command: a command that hangs is not a valid injection.
+/// Time limit of the command. A command that exceeds the limit is not a valid injection.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
-/// Number of bytes of the command's output that are read. The rest is dropped.
+/// Maximum number of bytes of the output of the command that are stored. The rest is discarded.
 const OUTPUT: usize = 4096;
 
-/// Checks the parameters.
+/// Checks the parameters of `exec`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&read.target);
     let repair = data::repair(to, read.repair.as_ref());
@@ -77,9 +77,9 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
 struct Exec {
     target: Target,
     command: Vec<Template>,
-    /// Command that undoes the fault; empty if there is none.
+    /// Command that undoes the fault; empty if the scenario defines none.
     undo: Vec<Template>,
-    /// Condition that is true while the fault is felt. With `None`, the end of the command is the only evidence.
+    /// Condition that is true while the fault has an effect. If `None`, the end of the command is the only evidence.
     felt: Option<Box<Expr>>,
 }
 
@@ -104,7 +104,7 @@ impl Injection for Exec {
     }
 
     async fn installed(&self, _context: &FaultContext) -> FaultFinding {
-        // A completed injection implies exit code 0.
+        // The injection succeeded, which implies exit code 0.
         FaultFinding::yes("the exit code of the command is 0")
     }
 
@@ -128,7 +128,7 @@ async fn run(words: &[Template], context: &FaultContext, node: &str) -> Result<(
     let mut running = context.cluster.exec(node, cluster::ExecRequest { command, ..cluster::ExecRequest::default() }).await?;
     let (mut said, mut complained) = (Vec::new(), Vec::new());
     let ended = tokio::time::timeout(ENDS_WITHIN, async {
-        // Both streams are read to their ends: a full pipe would block the command.
+        // Both streams are read to their ends, because a full pipe would block the command.
         tokio::join!(drain(&mut running.stdout, &mut said), drain(&mut running.stderr, &mut complained));
         (&mut running.exit).await
     });
@@ -146,7 +146,7 @@ async fn run(words: &[Template], context: &FaultContext, node: &str) -> Result<(
     }
 }
 
-/// Reads to the end, and keeps only the beginning.
+/// Reads the stream `from` to its end. Stores only the first bytes in `kept`.
 async fn drain(from: &mut (impl AsyncReadExt + Unpin), kept: &mut Vec<u8>) {
     let mut chunk = [0; 1024];
     while let Ok(read @ 1..) = from.read(&mut chunk).await {

@@ -1,4 +1,4 @@
-//! `http`: an HTTP request to the node. Its effect shows only in the observations, if at all.
+//! `http`: an HTTP request is sent to the node. Only observations can show the effect of the request.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use chaosrun_expr::{ConditionTruth, Context, Expr, Scope, Template, Value};
 use chaosrun_input::{Checker, Short, Text};
 use chaosrun_probe::HttpClient;
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `http`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "http",
     summary: "Sends an HTTP request to the node.",
@@ -63,10 +63,10 @@ pub struct RawRequest {
     pub expect: Option<Text>,
 }
 
-/// Time limit of the request: a request without an answer is not a valid injection.
+/// Time limit of the request. A request without an answer within this limit is not a valid injection.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Checks the parameters.
+/// Checks the parameters of `http`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&read.target);
     let repair = data::repair(to, read.repair.as_ref());
@@ -97,14 +97,14 @@ fn request(check: &mut Checker, pointer: &Pointer, read: &Short<RawRequest>) -> 
     Some(Request { method, url: url?, headers, body, expect })
 }
 
-/// HTTP request, with addresses that the runner dials.
+/// Resolved HTTP request, with addresses that the runner dials.
 #[derive(Debug, Clone, Serialize)]
 struct Request {
     method: String,
     url: Template,
     headers: IndexMap<String, Template>,
     body: Option<Template>,
-    /// Condition over the response. `None` accepts any status below 400.
+    /// Condition that the response must satisfy; `None` accepts any status below 400.
     expect: Option<Expr>,
 }
 
@@ -113,7 +113,7 @@ struct Http {
     target: Target,
     request: Request,
     undo: Option<Box<Request>>,
-    /// Condition that is true while the fault is felt. With `None`, the response is the only evidence.
+    /// Condition that is true while the fault has an effect. If `None`, the response is the only evidence.
     felt: Option<Box<Expr>>,
 }
 
@@ -171,7 +171,7 @@ impl Injection for Sending {
     }
 
     async fn installed(&self, _context: &FaultContext) -> FaultFinding {
-        // A completed injection implies the expected answer.
+        // The injection succeeded, which implies the expected answer.
         FaultFinding::yes("the request was answered as expected")
     }
 

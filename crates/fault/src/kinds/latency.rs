@@ -1,4 +1,4 @@
-//! `latency`: packets arrive later.
+//! `latency`: packets arrive with an additional delay.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use chaosrun_cluster::fault_control::{Distribution, LinkCounters, Shape};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::{RawAmount, RawDuration, RawRamped, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `latency`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "latency",
     summary: "Delays the data that nodes send to each other.",
@@ -37,7 +37,7 @@ link_parameters! {
     pub distribution: Option<Distribution>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `latency`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let delay = to.ramped("delay", &read.delay, |text| Ok(quantity::duration(text)?.as_secs_f64()));
     let jitter = to.duration("jitter", read.jitter.as_ref(), Duration::ZERO);
@@ -74,7 +74,7 @@ impl LinkEffect for Latency {
         ("delayed", |counted| counted.delayed)
     }
 
-    /// Checks that the round trip has grown by the delay of each affected direction.
+    /// Checks that the round-trip time has grown by the delay of each affected direction.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding {
         let Measure { context, before, path, symmetric } = measure;
         let shape = path.shape;
@@ -86,7 +86,7 @@ impl LinkEffect for Latency {
         let Some(now) = median(&pings) else { return FaultFinding::no(format!("none of {} pings was answered", pings.sent)) };
         let asked = shape.delay * if *symmetric { 2 } else { 1 };
         let grown = now.saturating_sub(before.rtt);
-        // Without a delay, the jitter is checked.
+        // If the fault has no constant delay, the check measures the jitter.
         let spread = pings
             .answered
             .iter()

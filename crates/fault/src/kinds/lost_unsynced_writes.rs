@@ -1,5 +1,5 @@
-//! `lost_unsynced_writes`: the node is killed, and the data that it wrote but did not sync is lost, as after a power failure. A kill
-//! alone never tests this, because the kernel keeps the writes of a dead process.
+//! `lost_unsynced_writes`: the node is killed, and all data that it has written but not synced is removed, as after a power failure. A kill
+//! alone does not test this case, because the kernel keeps the writes of a dead process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +18,7 @@ use chaosrun_cluster::ClusterError;
 use chaosrun_cluster::fault_control::LinkPath;
 use chaosrun_event::{Actor, NodeState};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `lost_unsynced_writes`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "lost_unsynced_writes",
     summary: "Kills the node and discards the data that it wrote but did not sync.",
@@ -31,7 +31,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     prepares: Some(Preparation::DiskLayer),
 };
 
-/// Checks the parameters.
+/// Checks the parameters of `lost_unsynced_writes`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     Some(Resolution::of(LostUnsyncedWrites { target: to.target(&read.target)? }))
 }
@@ -80,7 +80,7 @@ impl Injection for Losses {
         let bytes = self.bytes.load(Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "a count for people")]
         let number = bytes as f64;
-        // A program that syncs all its writes loses no data, which is the correct behaviour.
+        // A program that syncs all its writes loses no data, which is correct behaviour.
         Some(FaultFinding::yes(format!("{bytes} unsynced bytes are lost")).with("lost_bytes", number))
     }
 

@@ -1,4 +1,4 @@
-//! `memory_stress`: another process holds the node's memory, within the node's own limit.
+//! `memory_stress`: an additional process occupies memory, within the memory limit of the node.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use chaosrun_cluster::fault_control::{LinkPath, Stress};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::{RawAmount, RawSize, Short, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `memory_stress`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "memory_stress",
     summary: "Occupies memory of the node, within the memory limit of the node.",
@@ -42,7 +42,7 @@ pub struct Parameters {
     pub percent: Option<RawAmount>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `memory_stress`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&read.target)?;
     let amount = amount(to, read, &target)?;
@@ -57,7 +57,7 @@ fn amount(to: &mut Resolver, read: &Parameters, target: &Target) -> Option<Memor
             let ground = to.ground;
             let names = ground.candidates(target).unwrap_or_default();
             let unlimited = ground.nodes.iter().find(|node| names.contains(&node.name) && !node.has_memory_limit);
-            // A backend without a mechanism has already reported a problem.
+            // If the backend has no mechanism, a problem has already been reported.
             if let Some(node) = unlimited.filter(|_| !DESCRIPTION.ways(ground.backend).is_empty()) {
                 let problem = Diagnostic::error("no_limit", format!("`{}` has no memory limit", node.name));
                 let help = "add `memory: 1GiB` to the role in the cluster file, or use `size`";
@@ -77,9 +77,9 @@ fn amount(to: &mut Resolver, read: &Parameters, target: &Target) -> Option<Memor
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum MemoryAmount {
-    /// Amount in bytes.
+    /// Amount of memory in bytes.
     Size(u64),
-    /// Share of the node's limit, 0 to 100.
+    /// Share of the memory limit of the node, from 0 to 100 percent.
     Percent(f64),
 }
 
@@ -101,7 +101,7 @@ impl ResolvedFault for MemoryStress {
 
 struct Holding {
     amount: MemoryAmount,
-    /// Bytes in use before the injection.
+    /// Memory usage of the node before the injection, in bytes.
     before: OnceLock<u64>,
 }
 
@@ -153,7 +153,8 @@ impl Injection for Holding {
 
     async fn installed(&self, context: &FaultContext) -> FaultFinding {
         let asked = self.bytes(context, context.first()).await.unwrap_or_default();
-        // The memory is touched page by page. Memory of processes that the kernel killed does not count.
+        // The process touches its memory page by page, so the check waits until most of it is in use. Memory of processes that the kernel
+        // killed does not count.
         installed(context, |reading| reading.memory + (asked / 20) >= asked).await
     }
 

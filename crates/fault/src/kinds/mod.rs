@@ -1,4 +1,4 @@
-//! Registry of faults: every fault has one file in this folder, one `mod` line and one line in the list below.
+//! Registry of faults. Every fault has one file in this folder, one `mod` line and one line in the list below.
 
 mod bandwidth;
 mod clock_rate;
@@ -40,18 +40,18 @@ use super::resolver::Resolver;
 
 macro_rules! faults {
     ($($variant:ident => $fault:ident,)+) => {
-        /// Parameters of a fault in the form that was read: the map below `inject:`. One variant per fault.
+        /// Unresolved parameters of a fault: the map below `inject:`. Each variant is one kind of fault.
         #[derive(Debug, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum FaultParameters {
             $($variant(Box<$fault::Parameters>),)+
         }
 
-        /// Every fault, in the order of the documentation.
+        /// Fixed data of every fault, in the order of the documentation.
         pub const ALL: &[&FaultDescription] = &[$(&$fault::DESCRIPTION,)+];
 
         impl FaultParameters {
-            /// Returns the fixed data of the fault.
+            /// Returns the fixed data of the kind of fault that these parameters belong to.
             #[must_use]
             pub const fn description(&self) -> &'static FaultDescription {
                 match self {
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn every_fault_is_read_under_its_own_name() {
         for fault in ALL {
-            // The map may be invalid, but its key is known.
+            // The map has an invalid key, but the name of the fault is known.
             let read = serde_json::from_value::<FaultParameters>(json!({ fault.name: { "no such parameter": 1 } }));
             let problem = read.expect_err("no fault has such a parameter").to_string();
             assert!(!problem.contains("unknown variant"), "{}: {problem}", fault.name);

@@ -1,4 +1,4 @@
-//! `network_partition`: links between nodes are cut, in both directions or in one. Connections of clients are not affected.
+//! `network_partition`: links between nodes are cut, in both directions or in one direction. Connections of clients are not affected.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use chaosrun_cluster::fault_control::{CutMode, LinkPath};
 use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_input::{OneOrMany, Short, names};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `network_partition`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "network_partition",
     summary: "Cuts links between nodes. Links of clients are not affected. An agent cannot repair it, so `heal` is required.",
@@ -69,7 +69,7 @@ pub struct Parameters {
     pub mode: Option<CutMode>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `network_partition`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let words = ["isolate", "groups", "halves", "bridge", "majorities_ring", "minority_third"];
     let Parameters { isolate, from, groups, halves, bridge, majorities_ring, minority_third, .. } = read;
@@ -135,7 +135,7 @@ fn groups(to: &mut Resolver, pointer: &Pointer, read: &[Short<RawTarget>]) -> Op
         to.check.wrong(pointer, problem);
         return None;
     }
-    // Nodes that the random choice leaves out cannot be in another group.
+    // Nodes that the random choice leaves out are not in any group.
     let taken = |group: &Target| {
         ground.candidates(group).is_some_and(|nodes| match group.pick {
             Pick::All => false,
@@ -152,7 +152,7 @@ fn groups(to: &mut Resolver, pointer: &Pointer, read: &[Short<RawTarget>]) -> Op
         );
         return None;
     }
-    // The nodes of a `select` are known only at the injection, which checks them again.
+    // The nodes of a `select` are determined only at the injection, which checks the groups again.
     let whole = found.iter().all(|group| !matches!(group.of, TargetOf::Select(_)));
     let mut seen: Vec<String> = Vec::new();
     for (at, group) in found.iter().enumerate().filter(|_| whole) {
@@ -212,8 +212,8 @@ impl ResolvedFault for Partition {
 
 struct Cut {
     paths: Vec<LinkPath>,
-    /// Result of the measurement before the fault: the watched pairs, one cut pair per target, and the round trip of the unaffected pair.
-    /// One pair per target ensures that no isolated node is overlooked.
+    /// Measurements before the fault: the watched pairs, one cut pair per target, and the round-trip time of the unaffected pair. One pair
+    /// per target ensures that the check covers every isolated node.
     watched: OnceLock<(Watched, Vec<NodePair>, Option<Duration>)>,
 }
 
@@ -237,14 +237,14 @@ impl Injection for Cut {
             if own.is_empty() {
                 continue;
             }
-            // The path of a whole link names no port: any port is dialled.
+            // A path of a whole link names no port, so the check dials any port.
             let found = watched(context, &own).await?;
             told.push(format!("{} in {}", found.hit.name(), ms(found.took)));
             if !pairs.contains(&found.hit) {
                 pairs.push(found.hit);
             }
         }
-        // Without cut links that are dialled, no effect can be measured.
+        // If no cut link can be dialled, no effect can be measured.
         if pairs.is_empty() {
             return Err("no link is cut".into());
         }
@@ -273,7 +273,7 @@ impl Injection for Cut {
         Some(FaultFinding::new(dropped > 0, format!("{dropped} packets did not pass")).with("dropped", number))
     }
 
-    /// Dials through the cut pairs until none connects, and through one unaffected pair.
+    /// Dials the cut pairs until no connection succeeds, and dials one unaffected pair for comparison.
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
         let deadline = Instant::now() + FELT_WITHIN;
         let mut told = Vec::new();
@@ -302,7 +302,7 @@ impl Injection for Cut {
         context.effects.links(&*context.cluster, context.seed, &context.id, &[]).await
     }
 
-    /// Waits until the fault is over and the pairs reach each other again. Returns `None` if another fault keeps them apart.
+    /// Waits until the fault is over and the nodes of the cut pairs reach each other again. Returns `None` if another fault cuts the pairs.
     async fn gone(&self, context: &FaultContext) -> Option<FaultFinding> {
         if !context.effects.lifted(&context.id).await {
             return None;

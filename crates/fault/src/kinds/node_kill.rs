@@ -1,4 +1,4 @@
-//! `node_kill`: a signal to the whole process group. A later start of the node undoes it.
+//! `node_kill`: sends a signal to the whole process group of the node. A later start of the node undoes the fault.
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use chaosrun_cluster::{Cluster, ClusterError};
 use chaosrun_event::Actor;
 use chaosrun_input::{Short, unknown};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `node_kill`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_kill",
     summary: "Sends a signal to the processes of the node, by default SIGKILL.",
@@ -33,7 +33,7 @@ pub struct Parameters {
     pub signal: Option<String>,
 }
 
-/// Signals that end a process.
+/// Signal that ends a process by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 enum Signal {
@@ -71,7 +71,7 @@ impl Signal {
     }
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `node_kill`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let signal = signal(to, read.signal.as_deref());
     Some(Resolution::of(NodeKill { target: to.target(&read.target)?, signal }))

@@ -1,4 +1,4 @@
-//! `node_pause`: sends SIGSTOP to the whole process group. The kernel still accepts connections, but no process answers.
+//! `node_pause`: sends SIGSTOP to the whole process group of the node. The kernel still accepts connections, but no process answers.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::{DOCKER, FaultDescription, LOCAL, Repair, Resolution, Resolver, Targe
 use chaosrun_cluster::{Cluster, ClusterError, NodeStatus};
 use chaosrun_event::{Actor, NodeState};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `node_pause`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_pause",
     summary: "Pauses the processes of the node. Their connections stay open.",
@@ -26,7 +26,7 @@ pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     prepares: None,
 };
 
-/// Checks the parameters.
+/// Checks the parameters of `node_pause`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     Some(Resolution::of(NodePause { target: to.target(&read.target)? }))
 }

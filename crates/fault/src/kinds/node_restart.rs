@@ -20,7 +20,7 @@ use chaosrun_event::{Actor, NodeState};
 use chaosrun_input::quantity::serialize_duration;
 use chaosrun_input::{RawDuration, Short};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `node_restart`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_restart",
     summary: "Restarts the node one or more times.",
@@ -48,7 +48,7 @@ pub struct Parameters {
     pub grace: Option<RawDuration>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `node_restart`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let grace = to.duration("grace", read.grace.as_ref(), Duration::from_secs(10));
     let every = to.duration("every", read.every.as_ref(), Duration::from_secs(5));
@@ -61,10 +61,10 @@ pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
 struct NodeRestart {
     target: Target,
     times: u32,
-    /// Pause before the second restart.
+    /// Pause between the first and the second restart.
     #[serde(serialize_with = "serialize_duration")]
     every: Duration,
-    /// Factor from one pause to the next.
+    /// Ratio of the length of each pause to the length of the previous pause.
     backoff: f64,
     #[serde(serialize_with = "serialize_duration")]
     grace: Duration,
@@ -82,9 +82,9 @@ impl ResolvedFault for NodeRestart {
 
 struct Restarts {
     fault: NodeRestart,
-    /// Number of starts before the injection.
+    /// Total number of starts of the targets before the injection.
     before: OnceLock<u32>,
-    /// Number of remaining restarts.
+    /// Number of restarts that have not been executed yet.
     left: watch::Sender<u32>,
 }
 
@@ -114,7 +114,7 @@ impl Injection for Restarts {
                     () = tokio::time::sleep(pause) => (),
                 }
                 pause = pause.mul_f64(backoff).min(Duration::from_secs(3600));
-                // A stop or pause of the node by another party in the meantime is not overridden.
+                // If another actor has stopped or paused the node in the meantime, the fault does not start it.
                 if let Err(error) = round(&context, grace).await {
                     context.emitter.warn(format!("{} could not be restarted again: {error}", context.targets.join(", ")));
                 }
@@ -133,7 +133,7 @@ impl Injection for Restarts {
     }
 
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
-        // The node was silent during the restart. Its new process may or may not answer already.
+        // The node was silent during the restart. The new process may already answer.
         let deadline = tokio::time::Instant::now() + FELT_WITHIN;
         let found = self.installed(context).await;
         while tokio::time::Instant::now() < deadline {

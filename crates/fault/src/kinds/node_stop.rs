@@ -1,4 +1,4 @@
-//! `node_stop`: sends SIGTERM, and SIGKILL after a grace period. A later start of the node undoes the fault.
+//! `node_stop`: sends SIGTERM to the node, and SIGKILL after a grace period. A later start of the node undoes the fault.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use chaosrun_event::Actor;
 use chaosrun_input::quantity::serialize_duration;
 use chaosrun_input::{RawDuration, Short};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `node_stop`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "node_stop",
     summary: "Stops the node with SIGTERM, and after `grace` with SIGKILL.",
@@ -36,7 +36,7 @@ pub struct Parameters {
     pub grace: Option<RawDuration>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `node_stop`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let grace = to.duration("grace", read.grace.as_ref(), Duration::from_secs(10));
     Some(Resolution::of(NodeStop { target: to.target(&read.target)?, grace }))

@@ -9,7 +9,7 @@ use crate::{DOCKER, FaultDescription, FaultFinding, LOCAL, Repair, Resolution, R
 use chaosrun_cluster::fault_control::{LinkCounters, Shape};
 use chaosrun_input::{RawAmount, RawRamped, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `packet_loss`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "packet_loss",
     summary: "Drops a share of the packets.",
@@ -29,7 +29,7 @@ link_parameters! {
     pub correlation: Option<RawAmount>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `packet_loss`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let loss = to.ramped("percent", &read.percent, |text| Ok(quantity::percent(text)? / 100.0));
     let correlation = to.amount("correlation", read.correlation.as_ref(), quantity::percent);
@@ -55,11 +55,11 @@ impl LinkEffect for PacketLoss {
         ("lost", |counted| counted.dropped)
     }
 
-    /// Checks that pings get no answer.
+    /// Checks that some pings get no answer.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding {
         let share = measure.path.shape.loss;
         match many(measure, share).await {
-            // A ping is lost in either direction if both directions are affected.
+            // If both directions are affected, a ping can be lost in either direction.
             Ok(pings) => {
                 let asked = if measure.symmetric { 1.0 - (1.0 - share) * (1.0 - share) } else { share };
                 let answered = u32::try_from(pings.answered.len()).unwrap_or(u32::MAX);

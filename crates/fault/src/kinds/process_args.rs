@@ -1,4 +1,4 @@
-//! `process_args`: arguments of the node are changed.
+//! `process_args`: command-line arguments of the node are changed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use chaosrun_diagnostic::Diagnostic;
 use chaosrun_expr::{Scope, Template};
 use chaosrun_input::{Short, Text};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `process_args`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "process_args",
     summary: "Changes arguments of the node and restarts the node.",
@@ -37,7 +37,7 @@ pub struct Parameters {
     pub remove: Vec<Text>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `process_args`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let target = to.target(&read.target)?;
     if read.add.is_empty() && read.remove.is_empty() {

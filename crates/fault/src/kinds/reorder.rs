@@ -1,4 +1,4 @@
-//! `reorder`: a share of the packets is overtaken by later ones.
+//! `reorder`: a share of the packets is delayed, so that later packets overtake them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{DOCKER, FaultDescription, FaultFinding, LOCAL, Repair, Resolution, R
 use chaosrun_cluster::fault_control::{LinkCounters, Shape};
 use chaosrun_input::{RawAmount, RawDuration, quantity};
 
-/// Fixed data of the fault.
+/// Fixed data of the fault `reorder`.
 pub(crate) const DESCRIPTION: FaultDescription = FaultDescription {
     name: "reorder",
     summary: "Delays a share of the packets, so that later packets overtake them.",
@@ -31,7 +31,7 @@ link_parameters! {
     pub delay: Option<RawDuration>,
 }
 
-/// Checks the parameters.
+/// Checks the parameters of `reorder`. Returns the resolved fault, or `None` after a reported problem.
 pub fn resolve(read: &Parameters, to: &mut Resolver) -> Option<Resolution> {
     let share = to.amount("percent", Some(&read.percent), quantity::percent)?;
     let reorder_by = to.duration("delay", read.delay.as_ref(), Duration::from_millis(10));
@@ -55,12 +55,12 @@ impl LinkEffect for Reorder {
         ("reordered", |counted| counted.reordered)
     }
 
-    /// Checks that answers arrive before those of earlier pings.
+    /// Checks that some answers arrive before the answers to earlier pings.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding {
         let share = measure.path.shape.reorder;
         match many(measure, share).await {
             Ok(pings) => {
-                // Packets that are held back together do not overtake each other.
+                // Packets that are delayed together do not overtake each other, so fewer answers may be affected.
                 let found = shares(share, pings.sent, pings.reordered, "answers overtook others");
                 FaultFinding { ok: pings.reordered > 0, ..found }
             }

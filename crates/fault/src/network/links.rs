@@ -1,4 +1,4 @@
-//! Shared parts of all faults of links. The measurement of the effect is specific to each fault.
+//! Common parts of all faults of links. Each fault defines its own measurement of the effect.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -19,7 +19,7 @@ use chaosrun_cluster::fault_control::{LinkCounters, LinkPath, Pings, Shape};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::{OneOrMany, Short, item_of, names, unknown};
 
-/// Defines the parameters of a fault of links: the shared ones and its own.
+/// Defines the parameter struct of a fault of links: the common parameters, and the parameters of this fault.
 macro_rules! link_parameters {
     ($name:literal, $($fields:tt)*) => {
         #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
@@ -53,7 +53,7 @@ macro_rules! link_parameters {
 }
 pub(crate) use link_parameters;
 
-/// Ends of the links, in the form of the file.
+/// Unresolved parameters that select the affected links: senders, receivers and ports.
 pub struct Ends<'a> {
     pub from: Option<&'a Short<RawTarget>>,
     pub to: Option<&'a Short<RawTarget>>,
@@ -61,24 +61,25 @@ pub struct Ends<'a> {
     pub symmetric: bool,
 }
 
-/// Effect of one fault on the packets of a link.
+/// Effect of one kind of fault on the packets of a link.
 #[async_trait]
 pub trait LinkEffect: Debug + Send + Sync {
     /// Returns the name of the fault.
     fn name(&self) -> &'static str;
 
-    /// Returns `shape` with another strength, in the unit of its ramps: seconds, a share, or bytes per second.
+    /// Returns `shape` with the strength `value`. The unit of the value is the unit of the ramp of the fault: seconds, a share, or bytes
+    /// per second.
     fn with(&self, shape: Shape, value: f64) -> Shape;
 
-    /// Returns the counter of the affected packets, with a word for messages.
+    /// Returns a word for messages, and the function that reads the counter of affected packets.
     fn counted(&self) -> (&'static str, fn(&LinkCounters) -> u64);
 
-    /// Measures bytes per second before the fault, if the fault limits them.
+    /// Measures the throughput before the fault in bytes per second, if the fault limits the rate; otherwise returns `None`.
     async fn throughput(&self, _context: &FaultContext, _pair: &NodePair) -> Result<Option<f64>, String> {
         Ok(None)
     }
 
-    /// Measures the effect.
+    /// Measures the effect of the fault on the affected pair.
     async fn felt(&self, measure: &Measure<'_>) -> FaultFinding;
 }
 
@@ -87,15 +88,15 @@ pub trait LinkEffect: Debug + Send + Sync {
 pub struct LinkFault {
     #[serde(serialize_with = "name")]
     kind: &'static dyn LinkEffect,
-    /// Senders. `None` means all nodes that do not receive.
+    /// Senders of the affected data; `None` means all nodes that are not receivers.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<Target>,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<Target>,
-    /// Names of ports: only connections dialled to them. Empty = all.
+    /// Names of the affected ports; empty means all connections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
-    /// True if the other direction is affected too.
+    /// True if the fault affects both directions.
     pub symmetric: bool,
     pub shape: Shape,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +107,7 @@ fn name<S: Serializer>(kind: &&'static dyn LinkEffect, serializer: S) -> Result<
     serializer.serialize_str(kind.name())
 }
 
-/// Checks the ends of a fault of links, and returns the fault.
+/// Checks the senders, receivers and ports of a fault of links. Returns the resolution of the fault.
 pub(crate) fn resolved(
     to: &mut Resolver,
     kind: &'static dyn LinkEffect,
@@ -131,12 +132,13 @@ pub(crate) fn resolved(
     Some(Resolution::of(fault).under("link"))
 }
 
-/// Checks that there is a link between both sides for every choice of nodes. A side that the file omits consists of all other nodes.
+/// Checks that at least one link exists between senders and receivers, for every choice of nodes. An omitted side consists of all other
+/// nodes.
 pub(crate) fn linked(to: &mut Resolver, senders: Option<&Target>, receivers: Option<&Target>) {
     let ground = to.ground;
     let mut named = Vec::new();
     for target in senders.iter().chain(&receivers) {
-        // The nodes of a `select` are known only at the injection.
+        // The nodes of a `select` are determined only at the injection.
         let Some(nodes) = ground.candidates(target) else { return };
         named.push((nodes, target.pick));
     }
@@ -157,7 +159,7 @@ pub(crate) fn linked(to: &mut Resolver, senders: Option<&Target>, receivers: Opt
     }
 }
 
-/// Checks names of ports: with an unknown name, the fault would have no effect.
+/// Checks that the ports exist. With an unknown name, the fault would have no effect.
 pub(crate) fn check_ports(to: &mut Resolver, ports: &OneOrMany<String>) {
     let ground = to.ground;
     let known: Vec<&str> = ground.nodes.iter().flat_map(|node| &node.ports).map(String::as_str).collect();
@@ -190,7 +192,7 @@ impl ResolvedFault for LinkFault {
             (None, None) => (Vec::new(), Vec::new()),
         };
         let paths = paths::shaped(self, &from, &to, chooser.topology());
-        // The targets are the side that was named; if both are named, the receivers.
+        // The targets are the nodes of the side that the file names. If the file names both sides, the targets are the receivers.
         some(Choice { targets: if self.to.is_some() { to } else { from }, paths })
     }
 
@@ -199,8 +201,7 @@ impl ResolvedFault for LinkFault {
     }
 }
 
-/// Chooses receivers and senders. If both sides would be the same single node, another sender is chosen, because a node has no link to
-/// itself.
+/// Chooses receivers and senders. If both choices are the same single node, another sender is chosen, because a node has no link to itself.
 async fn both(chooser: &dyn Chooser, to: &Target, from: &Target) -> Result<(Vec<String>, Vec<String>), String> {
     let (receivers, senders) = (chooser.nodes(to, "target").await?, chooser.nodes(from, "from").await?);
     if receivers != senders || receivers.len() != 1 {
@@ -211,7 +212,7 @@ async fn both(chooser: &dyn Chooser, to: &Target, from: &Target) -> Result<(Vec<
     Ok((receivers, another.unwrap_or(senders)))
 }
 
-/// Chooses the nodes of one side; the other side is all other nodes.
+/// Chooses the nodes of one side. Returns these nodes and all other nodes.
 async fn with_others(chooser: &dyn Chooser, wanted: &Target) -> Result<(Vec<String>, Vec<String>), String> {
     let chosen = chooser.nodes(wanted, "target").await?;
     let names = chooser.topology().nodes.iter().map(|node| node.name.clone());
@@ -219,7 +220,7 @@ async fn with_others(chooser: &dyn Chooser, wanted: &Target) -> Result<(Vec<Stri
     Ok((chosen, others))
 }
 
-/// Refuses a choice without links.
+/// Returns an error if the choice contains no link.
 pub(crate) fn some(choice: Choice) -> Result<Choice, String> {
     if choice.paths.is_empty() {
         return Err(format!("no other node is left, so {} has no links that could be changed", choice.targets.join(", ")));
@@ -229,27 +230,27 @@ pub(crate) fn some(choice: Choice) -> Result<Choice, String> {
 
 struct Shaped {
     fault: LinkFault,
-    /// Current paths, which the steps of a ramp change.
+    /// Current paths; changed by the steps of a ramp.
     paths: Mutex<Vec<LinkPath>>,
     before: OnceLock<Before>,
 }
 
-/// Measurements before the fault.
+/// Measurements of the affected pair before the fault.
 #[derive(Debug, Clone)]
 pub struct Before {
     pub watched: Watched,
-    /// Median of the round trips of the affected pair.
+    /// Median of the round-trip times of the affected pair.
     pub rtt: Duration,
     bystander: Option<Duration>,
-    /// Bytes per second, if the fault limits them.
+    /// Throughput in bytes per second; `None` if the fault does not limit the rate.
     pub throughput: Option<f64>,
 }
 
-/// Input of the measurement that shows the effect.
+/// Input of a measurement of the effect of a fault.
 pub struct Measure<'a> {
     pub context: &'a FaultContext,
     pub before: &'a Before,
-    /// Path of the affected pair, with its current shape.
+    /// Path from the sender to the receiver of the affected pair, with its current shape.
     pub path: LinkPath,
     pub symmetric: bool,
 }
@@ -322,7 +323,7 @@ impl Injection for Shaped {
         context.effects.links(&*context.cluster, context.seed, &context.id, &[]).await
     }
 
-    /// Waits until the pair answers as before, unless other faults affect it.
+    /// Waits until the affected pair answers as fast as before, unless other faults affect the pair.
     async fn gone(&self, context: &FaultContext) -> Option<FaultFinding> {
         if !context.effects.lifted(&context.id).await {
             return None;
@@ -364,7 +365,7 @@ impl Injection for Shaped {
     }
 }
 
-/// Sends enough pings that about ten of them should be affected.
+/// Sends so many pings that about ten of them should be affected. Returns the answers.
 pub(crate) async fn many(measure: &Measure<'_>, share: f64) -> Result<Pings, String> {
     let wanted = (10.0 / share.max(0.001)).clamp(50.0, 2000.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 50 and 2000")]
@@ -373,7 +374,7 @@ pub(crate) async fn many(measure: &Measure<'_>, share: f64) -> Result<Pings, Str
     ping(measure.context, &measure.before.watched.hit, count, Duration::from_millis(1), timeout).await
 }
 
-/// Compares the share of affected pings with the requested share.
+/// Checks that the share of affected pings is close to the requested share.
 pub(crate) fn shares(asked: f64, sent: u32, hit: u32, word: &str) -> FaultFinding {
     let found = f64::from(hit) / f64::from(sent.max(1));
     let detail = format!("{hit} of {sent} {word} ({:.1} %, asked {:.1} %)", found * 100.0, asked * 100.0);

@@ -1,5 +1,5 @@
-//! Faults of links between nodes. They are measured by small exchanges in the network namespaces of the nodes, on an affected pair
-//! and on an unaffected one. An effect on the unaffected pair is a warning.
+//! Faults of links between nodes. Probes measure the effects by small exchanges in the network namespaces of the nodes, on an affected pair
+//! and on an unaffected pair. An effect on the unaffected pair is a warning.
 
 pub mod links;
 pub mod paths;
@@ -12,14 +12,14 @@ use super::{FaultContext, FaultFinding, Feature, PATIENT, PROBE, Way, ms};
 use chaosrun_cluster::fault_control::{LinkPath, LinkState, Pinging, Pings};
 use chaosrun_event::NodeState;
 
-/// Packet mechanism: a queue program in the node's network namespace, or the kernel's own queue, decides on each packet.
+/// Mechanisms that affect packets: a queue program in the network namespace of the node, or the queue of the kernel.
 pub(super) const PACKETS: &[Way] =
     &[Way { how: "packet queue (NFQUEUE) of chaosrun at the receiver", needs: &[Feature::Nftables, Feature::Nfqueue] }];
 pub(super) const RELAY: &[Way] = &[Way::plain("relay between the nodes")];
-/// Reason why the relay does not support a fault of packets.
+/// Reason why the relay does not support faults of packets.
 pub(super) const STREAM: &str = "the relay forwards bytes, not packets";
 
-/// Two nodes, and the port that is dialled if only that port is affected.
+/// Pair of a sender and a receiver, with the port to dial if the fault affects only that port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePair {
     pub from: String,
@@ -38,16 +38,16 @@ impl NodePair {
     }
 }
 
-/// Affected pair and unaffected pair.
+/// Affected pair and unaffected pair that are measured for a fault.
 #[derive(Debug, Clone)]
 pub struct Watched {
     pub hit: NodePair,
-    /// Time in which the affected pair connected before the fault.
+    /// Time in which a connection of the affected pair was established before the fault.
     pub took: Duration,
     pub bystander: Option<NodePair>,
 }
 
-/// Chooses pairs that reach each other before the fault.
+/// Chooses an affected and an unaffected pair whose nodes reach each other before the fault.
 pub(super) async fn watched(context: &FaultContext, paths: &[LinkPath]) -> Result<Watched, String> {
     let candidates: Vec<NodePair> = paths.iter().map(NodePair::of).collect();
     let hit = first_that_reaches(context, candidates).await;
@@ -66,8 +66,8 @@ pub(super) async fn watched(context: &FaultContext, paths: &[LinkPath]) -> Resul
     Ok(Watched { hit, took, bystander })
 }
 
-/// Returns the first pair that connects. Dials the first few pairs concurrently, because some may not answer. A longer timeout is used only
-/// if no pair connects within the short one.
+/// Returns the first pair whose connection succeeds, and the connection time. Dials the first few pairs concurrently, because some may not
+/// answer. Uses a longer timeout only if no pair connects within the short one.
 async fn first_that_reaches(context: &FaultContext, pairs: Vec<NodePair>) -> Option<(NodePair, Duration)> {
     for timeout in [PROBE, PATIENT] {
         let dials = pairs.iter().take(8).map(async |pair| contact(context, pair, timeout).await.ok().map(|took| (pair.clone(), took)));
@@ -79,7 +79,7 @@ async fn first_that_reaches(context: &FaultContext, pairs: Vec<NodePair>) -> Opt
     None
 }
 
-/// Dials a pair once and returns the time taken.
+/// Dials from the sender to the receiver of the pair once. Returns the time until the connection is established.
 pub(super) async fn contact(context: &FaultContext, pair: &NodePair, timeout: Duration) -> Result<Duration, String> {
     let Some(port) = &pair.port else { return context.cluster.reaches(&pair.from, &pair.to, timeout).await };
     let once = Pinging { count: 1, every: Duration::ZERO, timeout };
@@ -91,14 +91,14 @@ pub(super) async fn ping(context: &FaultContext, pair: &NodePair, count: u32, ev
     context.cluster.ping(&pair.from, &pair.to, pair.port.as_deref(), Pinging { count, every, timeout }).await
 }
 
-/// Returns the median of the round trips.
+/// Returns the median of the round-trip times; `None` if no ping was answered.
 pub(super) fn median(pings: &Pings) -> Option<Duration> {
     let mut times = pings.answered.clone();
     times.sort_unstable();
     times.get(times.len() / 2).copied()
 }
 
-/// Reads back the active states of `paths`. A state with additional effects of other faults counts too.
+/// Reads back the active states of `paths`. A state with additional effects of other faults also counts.
 pub(super) async fn read_back(context: &FaultContext, paths: &[LinkPath]) -> Result<Vec<LinkState>, String> {
     let found = context.cluster.links().await.map_err(|error| error.to_string())?;
     let covers = |state: &LinkState, path: &LinkPath| {
@@ -124,7 +124,8 @@ pub(super) async fn installed(context: &FaultContext, paths: &[LinkPath], what: 
     }
 }
 
-/// Checks that an unaffected link is as before. Adds the result to the finding, with a warning if it is not.
+/// Checks that the unaffected link has the same round-trip time as before the fault. Returns the finding with this result, and with a
+/// warning if the link is slower.
 pub(super) async fn untouched(context: &FaultContext, watched: &Watched, before: Option<Duration>, found: FaultFinding) -> FaultFinding {
     let Some(pair) = &watched.bystander else { return found };
     let now = ping(context, pair, 9, Duration::from_millis(2), PROBE).await.ok().as_ref().and_then(median);
@@ -134,7 +135,7 @@ pub(super) async fn untouched(context: &FaultContext, watched: &Watched, before:
             format!("{}; unaffected {} does not answer", found.detail, pair.name())
         }
         (Some(before), Some(now)) => {
-            // A busy machine answers late by itself, so only large differences are reported.
+            // A busy machine answers slowly even without a fault, so only large differences are reported.
             if now > before * 4 + Duration::from_millis(5) {
                 let message = format!("the unaffected pair {} answers in {}, {} before", pair.name(), ms(now), ms(before));
                 context.emitter.warn(format!("fault `{}`: {message}", context.id));
@@ -148,7 +149,7 @@ pub(super) async fn untouched(context: &FaultContext, watched: &Watched, before:
     if let Some(now) = now { found.time("bystander_ms", now) } else { found }
 }
 
-/// Checks that the paths of a fault are in force, as long as the fault was not healed.
+/// Checks that the paths of a fault are active, as long as the fault has not been healed.
 pub(super) async fn still_there(context: &FaultContext, paths: &[LinkPath]) -> Option<FaultFinding> {
     let ours = context.effects.paths();
     let wanted: Vec<LinkPath> = paths
@@ -159,7 +160,7 @@ pub(super) async fn still_there(context: &FaultContext, paths: &[LinkPath]) -> O
     if wanted.is_empty() {
         return None;
     }
-    // A backend that does not answer is no evidence of an agent's action.
+    // If the backend does not answer, there is no evidence that an agent changed the paths.
     let found = read_back(context, &wanted).await.ok()?;
     let detail = format!("{} of {} directions are in force", found.len(), wanted.len());
     Some(FaultFinding::new(found.len() == wanted.len() || context.effects.paths() != ours, detail))

@@ -1,4 +1,4 @@
-//! Paths of a fault of links, computed from the chosen nodes. Pure.
+//! Paths of a fault of links, computed without IO from the chosen nodes.
 
 use std::collections::BTreeSet;
 
@@ -11,40 +11,40 @@ use crate::Target;
 use chaosrun_cluster::Topology;
 use chaosrun_cluster::fault_control::{CutMode, LinkPath, Shape};
 
-/// Sender and receiver.
+/// Direction of a link: sender and receiver.
 type Direction = (String, String);
 
 /// Partition with its parameters resolved.
 #[derive(Debug, Clone, Serialize)]
 pub struct Partition {
     pub split: Split,
-    /// Names of ports: only connections dialled to them. Empty = all.
+    /// Names of the ports whose connections are affected; empty means all connections.
     pub ports: Vec<String>,
-    /// True if only one direction is cut. An isolation cuts the direction from the others to the targets. Groups cut the direction
-    /// from later groups to earlier groups.
+    /// True if only one direction is cut. With `isolate`, this is the direction from the other nodes to the targets. With groups, it is the
+    /// direction from later groups to earlier groups.
     pub one_way: bool,
     pub mode: CutMode,
 }
 
-/// Shape of the partition, in the terms of Jepsen's nemesis.
+/// Kind of split of the nodes by a partition. The names are the names in the nemesis of Jepsen.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Cuts the targets off from all other nodes, or only from `from`.
+    /// Cuts the target nodes off from all other nodes, or only from the nodes `from`.
     Isolate { target: Target, from: Option<Target> },
-    /// Cuts each group from every other.
+    /// Cuts each group of nodes off from every other group.
     Groups(Vec<Target>),
-    /// Two halves; for an odd number the first one is smaller.
+    /// Splits the nodes into two halves; for an odd number of nodes the first half is smaller.
     Halves(Target),
-    /// Two halves, and one node that belongs to neither and reaches both.
+    /// Splits the nodes into two halves and one bridge node, which reaches both halves.
     Bridge(Target),
-    /// Each node sees a majority, and no two nodes see the same one.
+    /// Lets each node receive only from a majority, such that no two nodes have the same majority.
     MajoritiesRing(Target),
-    /// Cuts fewer than a third from the rest.
+    /// Cuts fewer than a third of the nodes off from the rest.
     MinorityThird(Target),
 }
 
-/// Returns the paths of a fault that shapes links.
+/// Returns the paths of a fault that changes the shape of links.
 pub fn shaped(fault: &LinkFault, from: &[String], to: &[String], topology: &Topology) -> Vec<LinkPath> {
     let mut directions = BTreeSet::new();
     for from in from {
@@ -58,10 +58,10 @@ pub fn shaped(fault: &LinkFault, from: &[String], to: &[String], topology: &Topo
     paths(directions, &fault.ports, None, fault.shape, topology)
 }
 
-/// Returns the nodes that a partition affects, and the paths it cuts. `groups` are the chosen nodes of its targets.
+/// Returns the nodes that a partition affects, and the cut paths. `groups` are the chosen nodes of the targets of the partition.
 ///
 /// # Errors
-/// The groups omit nodes, or contain a node twice.
+/// Returns an error if the groups omit nodes, or contain a node twice.
 pub fn partition(
     fault: &Partition,
     groups: &[Vec<String>],
@@ -94,7 +94,7 @@ pub fn partition(
         }
         Split::Bridge(_) => {
             shuffled.shuffle(rng);
-            // The first node sees both halves.
+            // The first node is the bridge, which keeps its links to both halves.
             let rest = shuffled.get(1..).unwrap_or_default();
             let (one, other) = rest.split_at(rest.len() / 2);
             (sorted(one), between(other, one, fault.one_way))
@@ -119,7 +119,8 @@ fn sorted(names: &[String]) -> Vec<String> {
     names
 }
 
-/// Returns the directions from `others` to `targets`, and back unless `one_way`. A node is never cut from itself.
+/// Returns the directions from `others` to `targets`, and the opposite directions unless `one_way` is true. A direction never connects a
+/// node with itself.
 fn between(others: &[String], targets: &[String], one_way: bool) -> BTreeSet<Direction> {
     let mut cut = BTreeSet::new();
     for to in targets {
@@ -143,8 +144,8 @@ fn apart(groups: &[Vec<String>], one_way: bool) -> BTreeSet<Direction> {
     cut
 }
 
-/// Returns the cut directions of a ring. Each node receives only from its nearest neighbours on both sides, which form a majority together
-/// with the node. These majorities all differ.
+/// Returns the cut directions of a ring. Each node receives only from its nearest neighbours on both sides. These neighbours and the node
+/// form a majority, and all majorities differ.
 fn ring(nodes: &[String]) -> BTreeSet<Direction> {
     let count = nodes.len();
     let majority = count / 2 + 1;
@@ -162,8 +163,8 @@ fn ring(nodes: &[String]) -> BTreeSet<Direction> {
     cut
 }
 
-/// Returns one path per direction and port, for ports that one of the two nodes has. Without ports, returns one path per direction for the
-/// whole link.
+/// Returns one path per direction and port, for ports that one of the two nodes declares. If `ports` is empty, returns one path per
+/// direction for the whole link.
 fn paths(directions: BTreeSet<Direction>, ports: &[String], cut: Option<CutMode>, shape: Shape, topology: &Topology) -> Vec<LinkPath> {
     let has = |node: &str, port: &String| topology.node(node).is_some_and(|node| node.ports.contains_key(port));
     let mut paths = Vec::new();
@@ -219,7 +220,7 @@ mod tests {
         assert_eq!(told(groups(), false, &[&["a", "b"], &["b", "c", "d", "e"]], None), Err("b is in two groups".into()));
     }
 
-    /// Returns the nodes that each node hears, including itself.
+    /// Returns, for each node, the nodes from which it receives data, including itself.
     fn heard(cut: &[String]) -> Vec<Vec<String>> {
         let all = names(&["a", "b", "c", "d", "e"]);
         let hears = |to: &String| all.iter().filter(|from| !cut.contains(&format!("{from}>{to}"))).cloned().collect();

@@ -9,7 +9,7 @@ use super::scrapes::{KnownSeries, Scrapes};
 
 pub(super) type LabelSet = BTreeMap<String, String>;
 
-/// Series of a result with its value. The labels do not contain the metric's name.
+/// Series of a query result: its labels without the metric name, and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricSeries {
     pub labels: Arc<LabelSet>,
@@ -21,11 +21,11 @@ enum Value {
     Vector(Vec<MetricSeries>),
 }
 
-/// Evaluates a query to series. A plain number gives one series without labels. Series whose value is NaN are omitted, because the window
-/// has no data for them.
+/// Evaluates a query to series. A plain number becomes one series without labels. Series whose value is NaN are omitted, because the window
+/// contains no data for them.
 ///
 /// # Errors
-/// Message about series that cannot be paired.
+/// Returns a message if series of an operation cannot be paired.
 pub fn evaluate(query: &MetricQuery, scrapes: &Scrapes) -> Result<Vec<MetricSeries>, String> {
     let series = match value(query, scrapes)? {
         Value::Number(value) => vec![MetricSeries { labels: Arc::default(), value }],
@@ -85,10 +85,10 @@ fn select<'a>(selector: &'a Selector, scrapes: &'a Scrapes) -> impl Iterator<Ite
     scrapes.series().enumerate().filter(move |(_, known)| fits(known))
 }
 
-/// Returns the growth of each counter over the window, and the seconds between the window's first and last scrape.
+/// Returns the increase of each counter over the window, and the seconds between the first and the last scrape of the window.
 fn increase(selector: &Selector, scrapes: &Scrapes, window: Duration) -> (Vec<MetricSeries>, f64) {
     let Some((base, seconds)) = scrapes.window(window) else { return (Vec::new(), 1.0) };
-    // A series that appeared within the window began at zero.
+    // A series that appeared within the window started at zero.
     let grown = |id: usize, known: &KnownSeries| known.grown() - base.get(id).copied().unwrap_or(0.0);
     let series = select(selector, scrapes).map(|(id, known)| MetricSeries { labels: known.labels(), value: grown(id, known) });
     (series.collect(), seconds)
@@ -110,7 +110,7 @@ fn aggregate(how: Aggregate, labels: &query::LabelGrouping, series: Vec<MetricSe
         match how {
             Aggregate::Sum => values.iter().sum(),
             Aggregate::Avg => values.iter().sum::<f64>() / count,
-            // NaN is ignored if there is any number.
+            // NaN values are ignored if at least one value is a number.
             Aggregate::Min => values.iter().copied().fold(f64::NAN, f64::min),
             Aggregate::Max => values.iter().copied().fold(f64::NAN, f64::max),
             Aggregate::Count => count,
@@ -119,7 +119,7 @@ fn aggregate(how: Aggregate, labels: &query::LabelGrouping, series: Vec<MetricSe
     groups.into_iter().map(|(labels, values)| MetricSeries { labels: Arc::new(labels), value: fold(&values) }).collect()
 }
 
-/// Returns one quantile per histogram. Buckets that differ only in `le` form one histogram.
+/// Returns one quantile per histogram. Buckets that differ only in the label `le` form one histogram.
 fn histogram_quantile(quantile: f64, series: &[MetricSeries]) -> Vec<MetricSeries> {
     let but_bound = query::LabelGrouping::Except(vec!["le".into()]);
     let mut histograms: BTreeMap<LabelSet, Vec<(f64, f64)>> = BTreeMap::new();
@@ -137,7 +137,8 @@ fn histogram_quantile(quantile: f64, series: &[MetricSeries]) -> Vec<MetricSerie
     quantiles.collect()
 }
 
-/// Computes a quantile like `bucketQuantile` of Prometheus, by linear interpolation within a bucket. Returns NaN if nothing was counted.
+/// Computes a quantile like `bucketQuantile` of Prometheus, by linear interpolation within a bucket. Returns NaN if the histogram counts no
+/// observations.
 fn within_buckets(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     buckets.dedup_by(|next, first| {
@@ -147,7 +148,7 @@ fn within_buckets(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
         }
         same
     });
-    // A count below that of the previous bucket was read between two updates.
+    // A count below the count of the previous bucket was read between two updates, so the previous count is used.
     let mut highest = f64::NEG_INFINITY;
     for (_, count) in &mut buckets {
         highest = highest.max(*count);
@@ -160,7 +161,7 @@ fn within_buckets(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
     }
     let rank = quantile * total;
     match finite.iter().position(|(_, count)| *count >= rank) {
-        // The distribution beyond the last finite bound is unknown, so this bound is the result, as in Prometheus.
+        // The distribution beyond the last finite bound is unknown, so the result is this bound, as in Prometheus.
         None => *highest_bound,
         Some(0) if finite[0].0 <= 0.0 => finite[0].0,
         Some(0) => finite[0].0 * (rank / finite[0].1),
@@ -194,7 +195,7 @@ fn binary(left: Value, operator: MetricOperator, labels: &query::LabelGrouping, 
     })
 }
 
-/// Returns the values of one side of an operation, keyed by the labels that pair them.
+/// Returns the values of one side of a binary operation, by the labels that pair them.
 fn by_signature(labels: &query::LabelGrouping, series: Vec<MetricSeries>) -> Result<BTreeMap<LabelSet, f64>, String> {
     let mut found = BTreeMap::new();
     for one in series {
@@ -226,9 +227,9 @@ mod tests {
     fn rates_survive_a_restart_and_need_two_scrapes() {
         assert_eq!(run("rate(x[10s])", &[(0, "x 5")]), [0.0; 0]);
         assert_eq!(run("rate(x[10s])", &[(0, "x 5"), (10, "x 25")]), [2.0]);
-        // Reset: the counter grows from 5 to 15 (10), then from 0 to 6.
+        // After a reset, the counter grows from 5 to 15 (10), then from 0 to 6.
         assert_eq!(run("increase(x[10s])", &[(0, "x 5"), (5, "x 15"), (10, "x 6")]), [16.0]);
-        // A counter that appears later began at zero.
+        // A counter that appears later started at zero.
         assert_eq!(run("increase(x[10s])", &[(0, "y 5"), (5, "x 15"), (10, "x 16")]), [16.0]);
         // Samples older than the window do not count.
         assert_eq!(run("increase(x[10s])", &[(0, "x 0"), (5, "x 100"), (15, "x 101")]), [1.0]);
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(run("histogram_quantile(0.99, sum by (le) (rate(h_bucket[10s])))", &[(0, before), (10, before)]), [0.0; 0]);
     }
 
-    /// Returns a scrape of a server that restarts at tick 13. There are two ticks per second.
+    /// Returns a scrape of a server that restarts at tick 13. A tick lasts half a second.
     fn scrape(tick: u32) -> String {
         let mut text = String::new();
         for (place, (kind, per_tick)) in [("raw_put", 7), ("raw_get", 3), ("kv_scan", 1)].into_iter().enumerate() {
@@ -261,7 +262,7 @@ mod tests {
         text
     }
 
-    /// Results that the earlier query language gave for the same scrapes, after ticks 0, 6, 12, 14 and 24.
+    /// Checks the results against the results of the former query language for the same scrapes, after ticks 0, 6, 12, 14 and 24.
     #[test]
     fn results_equal_those_of_the_former_query_language() {
         type Rows = [&'static [f64]; 5];
@@ -330,7 +331,8 @@ mod tests {
                     h_bucket{a=\"4\",le=\"1\"} 3\n\
                     h_bucket{a=\"5\",le=\"-1\"} 3\nh_bucket{a=\"5\",le=\"+Inf\"} 3\n\
                     h_bucket{a=\"6\",le=\"1\"} 10\nh_bucket{a=\"6\",le=\"2\"} 8\nh_bucket{a=\"6\",le=\"+Inf\"} 20\n";
-        // The third histogram counted nothing, the fourth has no `+Inf` bucket, and a count of the sixth falls.
+        // The third histogram has no observations, the fourth has no `+Inf` bucket, and in the sixth a count is lower than the previous
+        // count.
         assert_eq!(run("histogram_quantile(0.75, h_bucket)", &[(0, text)]), [1.5, 2.0, -1.0, 2.0]);
         assert_eq!(run("histogram_quantile(0.5, h_bucket{a='6'})", &[(0, text)]), [1.0]);
         assert_eq!(run("max(histogram_quantile(0.75, h_bucket{a=~'[13]'}))", &[(0, text)]), [1.5]);

@@ -37,11 +37,11 @@ pub use scrapes::Scrapes;
 #[derive(Debug, Clone, Serialize)]
 pub struct Metrics {
     url: Template,
-    /// PromQL.
+    /// Text of the PromQL query.
     expr: String,
 }
 
-/// Returns the problem of a file that has only one of the keys `metrics` and `expr`.
+/// Returns the problem of a file that contains only one of the keys `metrics` and `expr`.
 pub(super) fn unpaired(there: &str, missing: &str) -> Diagnostic {
     let help = "`metrics` is the address, `expr` the query: `histogram_quantile(0.99, sum by (le) (rate(NAME_bucket[10s])))`";
     Diagnostic::error("bad_probe", format!("`{there}` needs `{missing}`")).help(help)
@@ -73,7 +73,7 @@ impl ProbeKind for Metrics {
     }
 }
 
-/// Probe of one node, with the scrapes so far.
+/// Prepared `metrics:` probe of one node, with its scrapes.
 #[derive(Debug)]
 struct Scraped {
     request: HttpRequest,
@@ -95,13 +95,13 @@ impl ReadinessProbe for Scraped {
         Ok(ProbeReply { body: body(&series), ..reply })
     }
 
-    /// Returns true until there are two scrapes, because a rate needs two. The second scrape then follows immediately.
+    /// Returns true until there are two scrapes, because a rate needs two. In this case the second scrape follows immediately.
     fn needs_another(&self) -> bool {
         self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).needs_another(self.query.window())
     }
 }
 
-/// Series of a metric query.
+/// Converts the series of a query result to the body of an answer.
 fn body(series: &[MetricSeries]) -> AnswerBody {
     #[derive(Serialize)]
     struct Row<'a> {

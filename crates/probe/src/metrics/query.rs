@@ -1,4 +1,4 @@
-//! Queries of `metrics:` probes: the supported subset of PromQL, converted from the parser's tree.
+//! Queries of `metrics:` probes: the supported subset of PromQL, converted from the syntax tree of the parser.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use promql_parser::label::{METRIC_NAME, Matcher};
 use promql_parser::parser::{self, AggregateExpr, BinaryExpr, Call, LabelModifier, VectorMatchCardinality, VectorSelector};
 use regex::{Captures, Regex};
 
-/// Validated query.
+/// Validated query: a tree of PromQL expressions.
 #[derive(Debug, Clone)]
 pub enum MetricQuery {
     Number(f64),
     Select(Selector),
-    /// Growth of counters over the window.
+    /// Increase of the selected counters over the window.
     Increase(Selector, Duration),
-    /// Growth per second.
+    /// Increase per second of the selected counters over the window.
     Rate(Selector, Duration),
     Aggregate(Aggregate, LabelGrouping, Box<MetricQuery>),
     HistogramQuantile(f64, Box<MetricQuery>),
@@ -22,14 +22,14 @@ pub enum MetricQuery {
     Binary(Box<MetricQuery>, MetricOperator, LabelGrouping, Box<MetricQuery>),
 }
 
-/// Series of one metric.
+/// Selector of the series of one metric.
 #[derive(Debug, Clone)]
 pub struct Selector {
     pub name: String,
     pub matchers: Vec<Matcher>,
 }
 
-/// Labels that distinguish groups or pairs of series.
+/// Labels that group or pair series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelGrouping {
     Only(Vec<String>),
@@ -55,7 +55,7 @@ pub enum Aggregate {
     Count,
 }
 
-/// Function of one number.
+/// Function of PromQL that converts each number of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricFunction {
     Negate,
@@ -74,7 +74,7 @@ pub enum MetricOperator {
     Power,
 }
 
-/// Problem of a query, and its byte range in the text.
+/// Problem of a query, with its byte range in the text of the query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryError {
     pub message: String,
@@ -82,18 +82,17 @@ pub struct QueryError {
     pub help: Option<String>,
 }
 
-/// Maximum nesting of parentheses, and maximum number of operators, because the parser's tree is processed recursively.
+/// Maximum nesting of parentheses, and maximum number of operators. The limit is needed because the syntax tree is processed recursively.
 const MOST: usize = 100;
 
 const KNOWN: &str = "known: rate, increase, histogram_quantile, sum, min, max, avg, count (each with `by` or `without`), abs, ceil, floor, \
                      + - * / % ^";
 
 impl MetricQuery {
-    /// Parses PromQL, and refuses unsupported parts by name. For a query in the earlier query language, the error contains the equivalent
-    /// PromQL.
+    /// Parses a PromQL query. For a query in the former query language, the error contains the equivalent PromQL.
     ///
     /// # Errors
-    /// The first problem, with its place.
+    /// Returns the first problem with its place, such as an unsupported part of the query.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
         Self::promql(text).map_err(|mut error| {
             if let Some(new) = translated(text).filter(|new| Self::promql(new).is_ok()) {
@@ -127,7 +126,7 @@ impl MetricQuery {
         }
     }
 
-    /// Returns the longest window of all parts.
+    /// Returns the longest time window in the query.
     #[must_use]
     pub fn window(&self) -> Duration {
         match self {
@@ -138,7 +137,7 @@ impl MetricQuery {
         }
     }
 
-    /// Returns true if the buckets in the result still have the label `le`.
+    /// Returns true if histogram buckets in the result still have the label `le`.
     fn keeps_bounds(&self) -> bool {
         match self {
             Self::Number(_) | Self::Select(_) | Self::Rate(..) | Self::Increase(..) => true,
@@ -157,7 +156,7 @@ struct Compiler<'a> {
 type Compiled<T> = Result<T, QueryError>;
 
 impl Compiler<'_> {
-    /// Returns an error at the first occurrence of `word`, or at the whole query.
+    /// Returns an error at the first occurrence of `word` in the query, or at the whole query.
     fn wrong(&self, message: impl Into<String>, word: Option<&str>) -> QueryError {
         let part = |c: char| c.is_alphanumeric() || c == '_';
         let found = word.filter(|word| !word.is_empty()).and_then(|word| {
@@ -310,7 +309,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Returns the place where the limit [`MOST`] for nested parentheses or operators is exceeded.
+/// Returns the byte position at which the query exceeds the limit [`MOST`] for nested parentheses or operators.
 fn too_much(text: &str) -> Option<usize> {
     let (mut depth, mut operators) = (0_usize, 0);
     let mut quote = None;
@@ -331,13 +330,13 @@ fn too_much(text: &str) -> Option<usize> {
             return Some(at);
         }
     }
-    // Set operators are words.
+    // Set operators consist of letters, so they are counted as words.
     (text.split_whitespace().filter(|word| matches!(word.to_lowercase().as_str(), "and" | "or" | "unless" | "atan2")).count() > MOST)
         .then_some(0)
 }
 
-/// Translates a query of the earlier query language to PromQL. There, `quantile(0.99, rate(h, 10s))` meant `histogram_quantile(0.99, sum by
-/// (le) (rate(h_bucket[10s])))`.
+/// Translates a query of the former query language to PromQL. In that language, `quantile(0.99, rate(h, 10s))` meant
+/// `histogram_quantile(0.99, sum by (le) (rate(h_bucket[10s])))`.
 fn translated(text: &str) -> Option<String> {
     let quantile = Regex::new(r"(^|[^\w:])quantile\(\s*([0-9.]+)\s*,").ok()?;
     let Some(found) = quantile.captures(text) else { return Some(ranges(text, "")) };
@@ -353,7 +352,7 @@ fn translated(text: &str) -> Option<String> {
         (depth == 0).then_some(at)
     })?;
     let buckets = match Regex::new(r"^[A-Za-z_:][\w:]*").ok()?.find(inner[..end].trim()) {
-        // The quantile has only a selector.
+        // In this case the quantile contains only a selector.
         Some(name) if !inner[..end].contains('(') => {
             let trimmed = inner[..end].trim();
             format!("{}{}{}", name.as_str(), suffix(name.as_str()), &trimmed[name.end()..])

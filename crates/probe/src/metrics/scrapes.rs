@@ -1,4 +1,4 @@
-//! Scrapes of one node: each series with its latest value, and its growth at several moments of the window.
+//! Scrapes of one node: each series with its latest value, and its increase at several moments of the window.
 //!
 //! A series is identified by its text, so its labels are parsed once per trial and not at every scrape.
 
@@ -10,36 +10,37 @@ use super::evaluate::LabelSet;
 use super::query::MetricQuery;
 use super::text::{labels_of, samples};
 
-/// Maximum number of moments per window. The start of a window is therefore accurate to 1/64 of its length.
+/// Maximum number of stored moments per window. The start of a window is therefore accurate to 1/64 of its length.
 const MOMENTS: u32 = 64;
-/// Maximum number of series per node. No system exports as many; the limit protects against labels whose values never repeat.
+/// Maximum number of series per node. No known system exports this number; the limit protects against labels whose values never repeat.
 const MOST: usize = 50_000;
-/// Tolerance for a late tick, which must not shorten a window by a whole moment.
+/// Tolerance for a late tick, so that the delay does not shorten a window by a whole moment.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// Scrapes of one node, as far as a query needs them.
+/// Scrapes of one node, reduced to the data that a query needs.
 #[derive(Debug, Default)]
 pub struct Scrapes {
     ids: HashMap<Arc<str>, usize>,
     series: Vec<KnownSeries>,
-    /// Moments, oldest first. Each has the growth of every series until then, by its index in `series`.
+    /// Stored moments, oldest first. Each contains the total increase of every series until this time, by the index of the series in
+    /// `series`.
     moments: VecDeque<(Instant, Box<[f64]>)>,
-    /// Number of scrapes so far.
+    /// Number of scrapes since the start of the probe.
     taken: u64,
     last: Option<Instant>,
 }
 
-/// Series with its latest value and its growth.
+/// Series with its latest value and its increase.
 #[derive(Debug)]
 pub(super) struct KnownSeries {
     name: Box<str>,
     labels: Arc<LabelSet>,
     value: f64,
-    /// Last value that was a number.
+    /// Last value of the series that was a number.
     counted: f64,
-    /// Number of the last scrape that contained the series.
+    /// Sequence number of the last scrape that contained the series.
     scrape: u64,
-    /// Growth since the first scrape. If a counter falls, its process has restarted and the counter began again at zero.
+    /// Total increase since the first scrape. If a counter falls, its process has restarted, and the counter started again at zero.
     grown: f64,
 }
 
@@ -52,7 +53,7 @@ impl KnownSeries {
         Arc::clone(&self.labels)
     }
 
-    /// Returns the value of a label. A missing label is empty, as in Prometheus.
+    /// Returns the value of a label. A missing label has an empty value, as in Prometheus.
     pub(super) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
@@ -63,7 +64,7 @@ impl KnownSeries {
 }
 
 impl Scrapes {
-    /// Adds a scrape, as far as `query` reads it.
+    /// Adds a scrape. Stores only the series that `query` reads.
     pub fn push(&mut self, query: &MetricQuery, at: Instant, text: &str) {
         let names = query.names();
         let wanted = |name: &str| names.contains(&name);
@@ -98,7 +99,7 @@ impl Scrapes {
         }
         let labels = Arc::new(labels_of(key)?);
         let id = self.series.len();
-        // Counters of the first scrape existed before; counters that appear later began at zero.
+        // Counters of the first scrape existed before. Counters that appear later started at zero.
         let counted = if self.taken == 1 { f64::NAN } else { 0.0 };
         self.series.push(KnownSeries { name: name.into(), labels, value: 0.0, counted, scrape: 0, grown: 0.0 });
         self.ids.insert(key.into(), id);
@@ -128,13 +129,14 @@ impl Scrapes {
         self.series.iter()
     }
 
-    /// Returns the value in the last scrape. Returns `None` if the scrape does not contain the series, or if its value is NaN.
+    /// Returns the value of the series in the last scrape. Returns `None` if this scrape does not contain the series, or if the value is
+    /// NaN.
     pub(super) fn now(&self, known: &KnownSeries) -> Option<f64> {
         (known.scrape == self.taken && !known.value.is_nan()).then_some(known.value)
     }
 
-    /// Returns the growth of every series up to the start of the window, and the seconds since then. Returns `None` while the window has
-    /// only one scrape.
+    /// Returns the total increase of every series up to the start of the window, and the seconds since this start. Returns `None` while the
+    /// window contains only one scrape.
     pub(super) fn window(&self, window: Duration) -> Option<(&[f64], f64)> {
         let last = self.last?;
         let within = |at: Instant| last.saturating_duration_since(at) <= window + SLACK;

@@ -1,8 +1,8 @@
-//! Text exposition format of Prometheus, version 0.0.4. Only samples are parsed: name, labels, value.
+//! Parser of the text exposition format of Prometheus, version 0.0.4. Only samples are parsed: name, labels, value.
 
 use std::collections::BTreeMap;
 
-/// Sample of a scrape: `key` is the unparsed name with its labels.
+/// Sample of a scrape. `key` is the unparsed text of the name and the labels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample<'a> {
     pub key: &'a str,
@@ -10,7 +10,7 @@ pub(super) struct Sample<'a> {
     pub value: f64,
 }
 
-/// Returns the samples whose name passes `wanted`. Lines that are not samples are skipped, because the rest of such a scrape is still
+/// Returns the samples whose name satisfies `wanted`. Lines that are not samples are skipped, because the rest of such a scrape is still
 /// valid.
 pub(super) fn samples(text: &str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Sample<'_>> {
     text.lines().filter_map(move |line| sample(line, &wanted))
@@ -48,7 +48,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns the labels of a sample's key, sorted by name.
+/// Returns the labels in the key of a sample, sorted by name; `None` if they are invalid.
 pub(super) fn labels_of(key: &str) -> Option<BTreeMap<String, String>> {
     match key.split_once('{') {
         Some((_, rest)) => labels(rest),
@@ -65,7 +65,7 @@ fn number(text: &str) -> Option<f64> {
     }
 }
 
-/// Parses `name="value",...}`.
+/// Parses labels in the form `name="value",...}`.
 fn labels(mut rest: &str) -> Option<BTreeMap<String, String>> {
     let mut labels = BTreeMap::new();
     loop {

@@ -85,7 +85,7 @@ impl Oracle {
         }
     }
 
-    /// Returns the next command that reverts a fault.
+    /// Returns a turn with the next command that reverts a fault, or `None` if all known faults are reverted.
     fn undo(&mut self) -> Result<Option<ProviderTurn>, ProviderError> {
         let faults = self.truth.borrow_and_update().clone();
         if let Some(solution) = &mut self.solution {

@@ -20,7 +20,7 @@ use super::tools;
 use super::turn::ProviderAction;
 use chaosrun_scenario::model::{ClusterSpec, Tool};
 
-/// Tools for one agent. Cheap to clone.
+/// Tools that the MCP server offers to one agent. Clones are cheap.
 #[derive(Debug, Clone)]
 pub(super) struct Offer {
     pub tools: Vec<Tool>,

@@ -127,7 +127,7 @@ pub enum EventKind {
     NodeChanged {
         node: String,
         state: NodeState,
-        /// Part of chaosrun that caused the change of the node. `None` if the cause is unknown.
+        /// Party that caused the change of the node. `None` if the party is unknown.
         by: Option<Actor>,
     },
 

@@ -164,7 +164,7 @@ fn interpolate(curve: &[(f64, f64)], at: f64) -> f64 {
     }
 }
 
-/// Returns the names of the forbidden patterns that commands matched, each with the first such command.
+/// Returns the name of each forbidden pattern that a command matched, with the first such command.
 #[must_use]
 pub fn forbidden(patterns: &IndexMap<String, String>, commands: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();

@@ -7,7 +7,7 @@ use super::side::Side;
 use chaosrun_event::Sought;
 use chaosrun_stats::sequential::{PairedSequence, turns};
 
-/// Returns the early-stopping target of the first run that has one. Returns `None` if no run has a target.
+/// Returns the early-stopping target with the most comparisons among the runs of these sides. Returns `None` if no run has a target.
 #[must_use]
 pub fn sought<'a>(sides: impl IntoIterator<Item = &'a Side>) -> Option<Sought> {
     let asked = sides.into_iter().flat_map(|side| &side.invocations).filter_map(|invocation| invocation.until.as_ref());

@@ -17,7 +17,7 @@ use chaosrun_plan::declared::TrialKey;
 use chaosrun_stats::{count, holm};
 use chaosrun_store::outcomes::TrialOutcome;
 
-/// Smallest number of trials for which a failure of all of them blocks the gate. A single trial of an admitted case may fail by chance.
+/// Minimum number of failed trials for which an admitted case blocks the gate. A single trial of an admitted case may fail by chance.
 const COLLAPSED: usize = 2;
 
 /// Input of the gate.

@@ -161,7 +161,7 @@ impl Recording {
     }
 }
 
-/// Exchange in progress. It is recorded when dropped, whatever its result.
+/// Exchange in progress that will be recorded. It is written when this value is dropped, even after a failure.
 struct Draft {
     recorder: Arc<CassetteRecorder>,
     key: Option<ApiKey>,

@@ -20,7 +20,7 @@ use indexmap::IndexMap;
 
 use crate::{Report, measure, ms, say};
 
-/// Variants and names of the agents of two campaigns, which run on the same seeds.
+/// Names of two campaigns, each with the variant of its agent. Both campaigns use the same seeds.
 const AGENTS: [(&str, &str); 2] = [("waits", "noop"), ("looks", "three_commands")];
 /// Number of trials per run.
 const RUN: usize = 2_500;
@@ -135,7 +135,7 @@ fn outcome(real: &TrialFinished, trial: &TrialPlan) -> TrialFinished {
     TrialFinished { verdict, score, impact_us: Some(1_000 * draw), ..real.clone() }
 }
 
-/// Returns a pseudorandom number that depends only on the trial.
+/// Returns a pseudorandom number that depends only on the subject and the seed of the trial.
 fn own(trial: &TrialPlan) -> u64 {
     let text = format!("{}{}", trial.subject, trial.seed);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 20

@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 
 use super::local::Run;
 
-/// Panics if the event belongs to the given fault, so that the task that emits the event panics.
+/// Panics if the event is the injection of the given fault, so that the task that emits the event panics.
 fn panics_at(kind: &EventKind, fault: &str) {
     match kind {
         EventKind::FaultInjected { id, .. } if id == fault => panic!("the fault `{id}` has a bug"),

@@ -70,12 +70,12 @@ impl Reason {
 
 /// Stable code of a reason.
 ///
-/// A record has the [word](Self::word) of each code. The name of a broken invariant is recorded unchanged, unless it is also the word of
-/// another code: then it is recorded as `invariant:NAME`. A word that is no code is read as the name of an invariant.
+/// A record stores the [word](Self::word) of the code. A broken invariant is stored by its name. If the name is also the word of another
+/// code, it is stored as `invariant:NAME`. A stored text that is no word of a code is the name of an invariant.
 ///
-/// Records of chaosrun 0.1 have such a name without the mark, so `tampered` is ambiguous. It is then read as the code, and the verdict
-/// beside it tells which one was meant: an unmet objective gives `fail` or `timeout`, an unexcused reason gives `unsafe_pass`. Only
-/// `write_lost` with `fail` stays ambiguous; it counts as lost writes.
+/// Records of chaosrun 0.1 store such names without the prefix `invariant:`, so the text `tampered`, for example, has two meanings. The
+/// verdict of the trial decides: an unmet objective gives `fail` or `timeout`, an unexcused reason gives `unsafe_pass`. Only `write_lost`
+/// with the verdict `fail` remains ambiguous, and counts as lost writes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReasonCode {
     /// A bug in chaosrun ended the trial.

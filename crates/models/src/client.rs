@@ -61,7 +61,7 @@ pub struct ModelClientConfig {
     pub key: KeySource,
     /// True to stream all responses, false to stream only responses that the wire requires to be streamed.
     pub stream: bool,
-    /// Maximum time within an exchange in which no data arrives.
+    /// Maximum time without data within an exchange. A longer silence fails the exchange.
     pub silence: Duration,
     pub retries: Retries,
     /// Seed of the trial, which determines the random delays between attempts.
@@ -71,7 +71,7 @@ pub struct ModelClientConfig {
     pub source: AnswerSource,
 }
 
-/// Maximum time without data that the official clients accept.
+/// Maximum time to wait for data from a model server, as in the official clients.
 pub const SILENCE: Duration = Duration::from_secs(600);
 
 /// Source of model responses: the server, the server with a recording, or a cassette.

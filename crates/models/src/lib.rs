@@ -138,7 +138,7 @@ pub struct BadArguments {
 /// Reason why a model stopped generating.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {
-    /// The answer is complete.
+    /// The model completed its answer.
     End,
     /// The model waits for the results of its tool calls.
     Calls,

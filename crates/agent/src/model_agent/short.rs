@@ -19,7 +19,7 @@ that were ruled out, and why; planned next steps. Do not give advice. Use at mos
 
 /// Maximum number of characters of a command's output that a new conversation repeats.
 const RECALLED: usize = 400;
-/// Number of most recent commands that a new conversation repeats in full after the summary.
+/// Number of most recent commands that a new conversation repeats after the summary.
 const LAST: usize = 3;
 /// Maximum length of a transcript in characters, commands and output together.
 const TRANSCRIPT: usize = 400_000;
@@ -37,7 +37,7 @@ pub(super) fn elided(prompt: &str, commands: &[CommandRecord]) -> String {
     text
 }
 
-/// Returns the prompt, the summary and the last commands in full, as the start of a new conversation.
+/// Returns the prompt, the summary and the last commands as the start of a new conversation. Each command has the end of its output.
 pub(super) fn summarised(prompt: &str, summary: &str, commands: &[CommandRecord]) -> String {
     let mut text = again(prompt);
     let _ = writeln!(text, "Notes on the earlier conversation:\n\n{}", summary.trim());

@@ -142,7 +142,7 @@ impl Side {
         self
     }
 
-    /// Returns all attempts at the subject's trials, including replaced attempts.
+    /// Returns all attempts at the subject's trials, including replaced attempts by the same agents.
     pub fn ever(&self) -> impl Iterator<Item = &TrialOutcome> {
         let agents: HashSet<(&str, &str)> =
             self.subjects.iter().map(|outcome| (outcome.variant.as_str(), outcome.subject.as_str())).collect();

@@ -122,7 +122,7 @@ fn forbidden(evidence: &GateEvidence<'_>) -> GateCheck {
 
 /// Checks that the planned trials ran.
 ///
-/// A baseline case that is no longer planned was removed by somebody and fails the check. A planned trial without an end prevents the
+/// A baseline case that is no longer planned was removed and fails the check. A planned trial without an end prevents the
 /// evaluation of the check.
 ///
 /// Also returns the reason why the results cannot become a baseline. Changed seeds alone are no such reason.

@@ -8,7 +8,7 @@ use chaosrun_models::declared;
 use chaosrun_models::{ConversationEntry, Spec, ToolSpec};
 use chaosrun_scenario::model::{ModelSpec, On, Scenario};
 
-/// Prompt that a model receives, with [`mark`]s for values that only a live cluster provides.
+/// Prompt that a model receives, with placeholders for values that only a live cluster provides.
 #[derive(Debug)]
 pub struct Preview {
     pub system: String,

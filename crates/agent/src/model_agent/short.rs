@@ -11,7 +11,7 @@ pub struct Summariser {
     pub spec: Spec,
 }
 
-/// System prompt of the model that summarises conversations.
+/// Instructions for the model that summarises conversations.
 pub const SUMMARY: &str = "\
 You keep notes for an on-call engineer. The transcript of the engineer's work has become too long to read again. From the transcript, write
 down what is needed to continue: findings, with names, numbers and lines quoted exactly; changes, with the command and its result; causes

@@ -1,5 +1,5 @@
-//! Check that two sides were measured in the same way. The subjects of the sides may differ. The yardsticks, which are the digests of
-//! everything that affects a measurement, must be equal.
+//! Check that two sides were measured in the same way. The subjects of the sides may differ. The yardsticks must be equal. A yardstick is
+//! the digest of the measurement conditions, with the versions of the scorer and of the verdict rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,7 +23,7 @@ pub struct YardstickMismatch {
     pub subject: SideYardstick,
 }
 
-/// Parts of the yardstick of one side.
+/// Yardstick of one side: digests of the measurement conditions, and the versions of the scorer and of the verdict rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SideYardstick {
     pub side: String,

@@ -1,4 +1,4 @@
-//! Containers: the backend compared with the stock client, which starts and removes the same containers.
+//! Benchmark of containers: the backend is compared with the `docker` command, which starts and removes the same containers.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use crate::{Report, events, kinds, measure, phase, seconds};
 
-/// Number of nodes of the TiKV cluster; each is two containers.
+/// Number of nodes in the TiKV cluster. Each node is two containers.
 const NODES: usize = 6;
 const NETWORK: &str = "bench-of-containers";
 
-/// Runs trials in containers, and alternately the same containers by the stock client, so that other load on the machine affects both.
+/// Runs trials in containers, and alternately the same containers by the `docker` command. Other load on the machine then affects both
+/// measurements.
 pub fn containers(report: &mut Report, store: &Path, runs: usize) {
     let mut figures: [Vec<f64>; 6] = Default::default();
     // The first trial makes the images.
@@ -30,7 +31,7 @@ pub fn containers(report: &mut Report, store: &Path, runs: usize) {
     report.add("docker:   12 by the stock client", "s", None, removed);
 }
 
-/// Returns ready, detection and teardown times of one trial, in seconds.
+/// Runs one trial. Returns the times of start, detection and teardown in seconds.
 fn trial(store: &Path, seed: usize) -> Option<[f64; 3]> {
     let seed = seed.to_string();
     let short = ["--variant", "noop", "--set", "timing.repair_within=200ms", "--seed", &seed, "--message-format", "json"];
@@ -40,8 +41,8 @@ fn trial(store: &Path, seed: usize) -> Option<[f64; 3]> {
     Some([phase(&events, "up")?, seconds(&end["detect_us"])?, phase(&events, "down")?])
 }
 
-/// Starts and removes the same containers by the stock client, in parallel where possible. Returns both times in seconds. The programs in
-/// the containers may not be ready when the start counts as finished.
+/// Starts and removes the same containers by the `docker` command, in parallel where possible. Returns both times in seconds. The start
+/// counts as finished even if the programs in the containers are not ready.
 fn by_hand() -> Option<[f64; 2]> {
     let (holder, server) = (image("chaosrun/holder")?, image("chaosrun/server")?);
     let all: Vec<String> = (0..NODES).flat_map(|node| [format!("bench-{node}-net"), format!("bench-{node}")]).collect();
@@ -69,7 +70,7 @@ fn by_hand() -> Option<[f64; 2]> {
     started.into_iter().collect::<Option<Vec<()>>>().map(|_| [up, removed])
 }
 
-/// Returns the newest image with the name `name`.
+/// Returns the id of the newest image called `name`.
 fn image(name: &str) -> Option<String> {
     let output = Command::new("docker").args(["images", "--format", "{{.Repository}}:{{.Tag}}", name]).output().ok()?;
     String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Links in containers: requested and measured values, between three bare sidecars.
+//! Benchmark of links in containers: requested and measured values between three sidecars without nodes.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -19,7 +19,7 @@ const BASE: [u8; 3] = [10, 251, 77];
 const LEASE: Duration = Duration::from_secs(60);
 const HOLDERS: [(&str, u8); 3] = [("bench-link-1", 11), ("bench-link-2", 12), ("bench-link-3", 13)];
 
-/// Delay in microseconds, its row in the report, and the promised error in milliseconds.
+/// Measured delays: delay in microseconds, name of the row in the report, and promised error in milliseconds.
 const DELAYS: [(u64, &str, f64); 5] = [
     (500, "docker links: delay 0.5 ms, error", 0.5),
     (1_000, "docker links: delay 1 ms, error", 0.5),
@@ -27,7 +27,8 @@ const DELAYS: [(u64, &str, f64); 5] = [
     (50_000, "docker links: delay 50 ms, error", 1.0),
     (200_000, "docker links: delay 200 ms, error", 4.0),
 ];
-/// Share of lost packets, its row, and the promised error in percentage points: five standard deviations of 2000 packets.
+/// Measured loss rates: share of lost packets, name of the row in the report, and promised error in percentage points. The error is five
+/// standard deviations for 2000 packets.
 const LOSSES: [(f64, &str, f64); 3] = [
     (0.01, "docker links: loss 1 %, off by", 1.1),
     (0.1, "docker links: loss 10 %, off by", 3.4),
@@ -48,7 +49,7 @@ fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, last)
 }
 
-/// Measures links; reports no rows without an engine.
+/// Measures the links and adds rows to the report. Adds no rows without a Docker Engine.
 pub fn links(report: &mut Report, runs: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -91,7 +92,7 @@ async fn set(sidecar: &Holder, paths: Vec<LinkPath>) {
     sidecar.set_links(paths, 7, LEASE).await.expect("links are set");
 }
 
-/// Returns the median of the round trips in milliseconds.
+/// Returns the median round-trip time of `count` pings in milliseconds.
 async fn round_trip(from: &Holder, to: u8, count: u32) -> f64 {
     let how = Pinging { count, every: Duration::from_millis(2), timeout: Duration::from_secs(2) };
     let mut took = from.ping(address(to), None, how).await.expect("pings").answered;
@@ -154,8 +155,8 @@ async fn measure(report: &mut Report, sidecars: &[Holder], runs: usize) {
     changes(report, sidecars, runs * 6).await;
 }
 
-/// Measures the packets from `cut` that pass a stall and a drop at `to`, and the change of the round trip from `beside`. A reject is not
-/// measured, because it lets echoes pass.
+/// Counts the packets from `cut` that pass a stall and a drop at `to`, and measures the change of the round-trip time from `beside`. A
+/// reject is not measured, because it does not stop pings.
 async fn cuts(report: &mut Report, cut: &Holder, beside: &Holder, to: &Holder) {
     let ((_, from), (_, last)) = (HOLDERS[0], HOLDERS[1]);
     let before = round_trip(beside, last, 200).await;
@@ -175,7 +176,7 @@ async fn cuts(report: &mut Report, cut: &Holder, beside: &Holder, to: &Holder) {
     report.add("docker links: a bystander of a partition, change", "ms", 0.3, vec![(during - before).abs()]);
 }
 
-/// Measures the time to change all links between the three sidecars at once, and the time to heal them until the first round trip.
+/// Measures the time to change all links between the three sidecars at once, and the time to heal the links until the first round trip.
 async fn changes(report: &mut Report, sidecars: &[Holder], runs: usize) {
     let slow = Shape { delay: Duration::from_millis(200), loss: 0.5, ..Shape::default() };
     for (set_row, mended_row, cut, shape) in [

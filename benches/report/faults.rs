@@ -1,5 +1,5 @@
-//! Faults of the shipped stand-ins as trials inject them: the time until each is in force, and the filled part of a disk. All figures are
-//! read from the records of the trials.
+//! Benchmark of the faults of shipped stand-ins, as trials inject them: the time until each fault is active, and the filled part of a disk.
+//! All figures come from the records of the trials.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::{Report, events, kinds, measure, ms_of};
 
-/// Backend, and its rows with their promised values: a partition, a latency, a kill, a filled disk, and faults that were not felt.
+/// Backend with the names and promised values of its report rows. The rows concern a partition, a latency, a kill, a filled disk, and
+/// faults without a measured effect.
 struct Place {
     words: &'static [&'static str],
     partition: (&'static str, f64),
@@ -37,7 +38,7 @@ const PLACES: [Place; 2] = [
     },
 ];
 
-/// Runs one trial per backend. Each trial repeats a partition, a latency and a kill, `runs * 6` times each, and a filled disk `runs` times.
+/// Runs one trial per backend. Each trial repeats a partition, a latency and a kill `runs * 6` times each, and a filled disk `runs` times.
 pub fn faults(report: &mut Report, store: &Path, runs: usize) {
     let folder = store.join("faults");
     let (file, times) = (folder.join("faults.yaml"), runs * 6);

@@ -1,4 +1,4 @@
-//! Links on this machine: requested and measured values of a relay, by its own endpoints and by sockets of the system.
+//! Benchmark of links on this machine: requested and measured values of a relay, by chaosrun's own endpoints and by plain sockets.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -27,7 +27,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// Creates node `b`, an echo server behind a relay.
+    /// Creates a link to node `b`, which is an echo server behind a relay.
     fn new() -> std::io::Result<Self> {
         let target = TcpListener::bind("127.0.0.1:0")?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -51,7 +51,7 @@ impl Lab {
         self.runtime.block_on(self.relay.set(Vec::new(), 1));
     }
 
-    /// Returns the round trips of answered pings in milliseconds.
+    /// Sends pings and returns the round-trip times of the answered ones, in milliseconds.
     fn ping(&self, from: &str, to: &str, count: u32) -> Vec<f64> {
         let how = Pinging { count, every: Duration::from_millis(2), timeout: Duration::from_millis(500) };
         let pings = self.runtime.block_on(self.relay.ping(from, to, None, how));
@@ -75,7 +75,7 @@ fn echo(mut stream: TcpStream) {
     }
 }
 
-/// Measures one round trip of a real connection, in milliseconds.
+/// Measures one round trip over a real connection, in milliseconds.
 fn trip(stream: &mut TcpStream) -> std::io::Result<f64> {
     let begin = Instant::now();
     stream.write_all(b"ping")?;

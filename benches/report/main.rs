@@ -114,7 +114,7 @@ fn code(clean: bool) -> ExitCode {
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Measured figure: all its values, and the promised value.
+/// Row of the report: a measured figure with all its values, and the promised value.
 struct Row {
     name: &'static str,
     unit: &'static str,
@@ -153,19 +153,19 @@ fn say(line: &str) {
     println!("{line}");
 }
 
-/// Resources used by a child that has ended.
+/// Resources used by a child process that has ended.
 struct Finished {
     wall: Duration,
-    /// CPU time of the process itself and of its supervisor, without that of the programs they run.
+    /// CPU time of the process and of its supervisor, without the CPU time of the programs that they run.
     cpu: Duration,
     peak_mib: f64,
     passed: bool,
-    /// True if the program has no such command.
+    /// True if the program does not know the subcommand.
     unknown: bool,
     stdout: String,
 }
 
-/// Runs the program and measures its own CPU time and memory from /proc until it ends.
+/// Runs the program until it ends. Measures its own CPU time and memory from `/proc`.
 fn measure(arguments: &[&str], store: Option<&Path>) -> Finished {
     let mut command = command(arguments, store);
     let began = Instant::now();
@@ -209,7 +209,7 @@ fn watch(child: &mut Child) -> (Duration, f64) {
     }
 }
 
-/// Returns the CPU time of a process itself, in the kernel's ticks of 10 ms.
+/// Returns the CPU time of a process without its children. The kernel counts in ticks of 10 ms.
 fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Fields 14 and 15, counted after the name in parentheses.
@@ -218,7 +218,7 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Returns the children of the main thread of a process, which starts all others.
+/// Returns the child processes of a process's main thread, which starts all child processes.
 fn children(pid: u32) -> Vec<u32> {
     let pids = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -291,7 +291,7 @@ fn kinds<'a>(events: &'a [Value], name: &'static str) -> impl Iterator<Item = &'
     events.iter().map(|event| &event["kind"]).filter(move |kind| kind["type"] == name)
 }
 
-/// Converts a number of microseconds to milliseconds.
+/// Converts a JSON number of microseconds to milliseconds.
 fn ms_of(value: &Value) -> Option<f64> {
     seconds(value).map(|seconds| seconds * 1e3)
 }
@@ -300,12 +300,12 @@ fn seconds(value: &Value) -> Option<f64> {
     value.as_f64().map(|us| us / 1e6)
 }
 
-/// Returns the duration of a phase, in seconds.
+/// Returns the duration of a trial phase in seconds.
 fn phase(events: &[Value], name: &str) -> Option<f64> {
     kinds(events, "phase_finished").find(|kind| kind["phase"] == name).and_then(|kind| seconds(&kind["took_us"]))
 }
 
-/// Measures the overhead of the relay per request. A node of a running trial gets requests through the relay and directly, alternately.
+/// Measures the overhead of the relay per request. A node of a running trial alternately receives requests through the relay and directly.
 fn relay(report: &mut Report, store: &Path) {
     const PAIRS: usize = 500;
     let mut run = command(&["run", "scenarios/node_pause.yaml"], Some(store)).spawn().expect("the program starts");
@@ -326,7 +326,7 @@ fn relay(report: &mut Report, store: &Path) {
     report.add("relay:   such a request without it", "us", None, direct);
 }
 
-/// Opens connections to the first placement driver, directly and through its relay, once it serves.
+/// Waits until the first placement driver (PD node) is ready. Returns a direct connection to it, and a connection through its relay.
 fn both_ways(run: &mut Child) -> Option<[BufReader<TcpStream>; 2]> {
     while matches!(run.try_wait(), Ok(None)) {
         for pid in children(run.id()).into_iter().flat_map(children) {
@@ -348,7 +348,7 @@ fn both_ways(run: &mut Child) -> Option<[BufReader<TcpStream>; 2]> {
     None
 }
 
-/// Measures one request over an open connection, in microseconds.
+/// Sends one request over an open connection and returns the response time in microseconds.
 fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
     let began = Instant::now();
     stream.get_mut().write_all(b"GET /pd/api/v1/version HTTP/1.1\r\nhost: pd\r\n\r\n").ok()?;
@@ -370,7 +370,7 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<f64> {
     Some(ms(began.elapsed()) * 1e3)
 }
 
-/// Runs the same empty work in `inspect_ai`, if it is installed.
+/// Runs the same trials without work in `inspect_ai`, if it is installed, for comparison.
 fn inspect(report: &mut Report) {
     const SAMPLES: f64 = 50.0;
     let task = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/inspect_empty.py");

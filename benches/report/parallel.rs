@@ -1,5 +1,5 @@
-//! Eight trials at once on this machine: their duration compared with the minimum, and their verdicts compared with those of sequential
-//! trials.
+//! Benchmark of eight parallel trials on this machine. Their duration is compared with the minimum, and their verdicts with those of
+//! sequential trials.
 #![expect(clippy::cast_precision_loss, reason = "a few cores and trials")]
 
 use std::collections::BTreeMap;
@@ -13,17 +13,17 @@ use crate::{Report, events, measure, say};
 const SCENARIOS: [&str; 2] = ["scenarios/node_kill.yaml", "scenarios/node_pause.yaml"];
 const VARIANTS: &str = "noop,playbook,oracle";
 const JOBS: usize = 8;
-/// Clock ticks per second in `/proc/stat`.
+/// Number of clock ticks per second in `/proc/stat`.
 const TICKS: f64 = 100.0;
 
-/// Run of the plan.
+/// Measured run of the plan.
 struct Run {
-    /// Duration in seconds.
+    /// Duration of the run in seconds.
     wall: f64,
-    /// Seconds of work of all processors together, for any program.
+    /// Total CPU time of all programs on all processors during the run, in seconds.
     busy: f64,
     cores: f64,
-    /// Seconds of each trial, and its verdict, by variant and trial.
+    /// Duration in seconds and verdict of each trial, by variant and trial.
     trials: BTreeMap<String, (f64, String)>,
 }
 
@@ -85,7 +85,7 @@ fn run(store: &Path, seeds: usize, jobs: usize) -> Run {
     Run { wall: done.wall.as_secs_f64(), busy: after - before, cores, trials }
 }
 
-/// Returns the seconds in which processors were not idle since the machine was started, summed over all processors.
+/// Returns the total time in seconds in which the processors were not idle since the machine was started.
 fn busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = stat.lines().next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Error rates of `compare` and `gate`: ten thousand simulated campaigns of agents whose true rates are known.
+//! Error rates of `compare` and `gate`, measured on ten thousand simulated campaigns of agents whose true pass rates are known.
 //!
 //! Results for a fixed number of pairs go through the whole comparison and the judge. Results while pairs are still being collected
 //! (`--until decided`) are simulated in a test of the queue.
@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::Report;
 
-/// Permitted error rate in percent.
+/// Maximum permitted error rate in percent.
 const ALLOWED: f64 = 5.0;
 const MARGIN: f64 = 0.1;
 
@@ -44,7 +44,7 @@ pub fn rates(report: &mut Report, campaigns: usize) {
     });
 }
 
-/// Compares variants with these rates; the first is the reference.
+/// Compares simulated variants with the given pass rates. The first variant is the reference.
 fn compared(rates: &[f64], pairs: u64, random: &mut ChaCha8Rng) -> Vec<ComparisonAnswer> {
     let mut sides = rates.iter().enumerate().map(|(place, rate)| {
         let name = format!("v{place}");
@@ -61,8 +61,8 @@ fn apart(rates: &[f64], pairs: u64, random: &mut ChaCha8Rng) -> bool {
     compared(rates, pairs, random).iter().any(|answer| matches!(answer, ComparisonAnswer::Better | ComparisonAnswer::Worse))
 }
 
-/// Returns true if the interval of the line `others` excludes zero, or if there is no interval. In each scenario the subject is better or
-/// worse by up to 40 percentage points. Over all such scenarios the mean difference is zero.
+/// Simulates a comparison of equal agents. Returns true if the interval across scenarios excludes zero, or is absent. The subject is better
+/// or worse by up to 40 percentage points per scenario, with mean zero.
 fn others(random: &mut ChaCha8Rng) -> bool {
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for scenario in ["a", "b", "c", "d", "e", "f", "g", "h"] {
@@ -77,7 +77,7 @@ fn others(random: &mut ChaCha8Rng) -> bool {
     found.subjects[0].across_scenarios.is_none_or(|across| !across.interval.holds(0.0))
 }
 
-/// Judges variants with the pass rates `before` at the acceptance of the baseline and `now` afterwards. Each variant has 60 pairs.
+/// Applies the gate to simulated variants, whose pass rates are `before` in the baseline and `now` afterwards. Each variant has 60 pairs.
 fn judged(before: &[f64], now: &[f64], random: &mut ChaCha8Rng) -> GateRuling {
     let mut side = |rates: &[f64]| {
         let mut trials = Vec::new();
@@ -107,7 +107,7 @@ const fn question() -> ComparisonOptions {
     ComparisonOptions { metric: MetricValue::Pass, margin: Some(MARGIN), certainty, across_yardsticks: false }
 }
 
-/// Returns an outcome whose only information is whether the trial passed.
+/// Returns a trial outcome in which only the verdict is meaningful.
 fn outcome(scenario: &str, variant: &str, seed: u64, passed: bool) -> TrialOutcome {
     TrialOutcome {
         trial: None,

@@ -1,4 +1,4 @@
-//! Removal: runners that end in every way under all faults, and the layer that removed each object.
+//! Benchmark of removal: runners end in every way while all faults are active. The report names the layer that removed each object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,21 +15,21 @@ use serde_json::Value;
 use crate::residue::{Kind, Machine, Run, Thing, Things, counted, there};
 use crate::{breaks, children, command, say};
 
-/// Maximum time in which a removal may take effect.
+/// Maximum time until a removal must be complete.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Maximum time of a run until the awaited fault: after that, it is ended at its present point.
+/// Maximum time to wait until the intended faults are active. Then the runner is ended at its present point.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Way in which a runner ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Regular end: teardown of faults that are never healed.
+    /// Regular end of a run, which removes faults that are never healed.
     Normal,
-    /// SIGINT: teardown by signal.
+    /// End by SIGINT, which starts the regular removal.
     Interrupted,
-    /// SIGKILL of the runner.
+    /// End by SIGKILL of the runner.
     Killed,
-    /// SIGKILL of the runner and of its supervisor.
+    /// End by SIGKILL of the runner and of its supervisor.
     BothKilled,
 }
 
@@ -44,7 +44,7 @@ impl End {
     }
 }
 
-/// Origin of a removal.
+/// Layer that removed an object, or `Left` for an object that was not removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum By {
     Guard,
@@ -71,17 +71,17 @@ struct Tally {
     removed: BTreeMap<By, Vec<Kind>>,
     ends: BTreeMap<&'static str, usize>,
     faults: BTreeSet<String>,
-    /// Maximum number of faults in force at an end.
+    /// Maximum number of faults that were active when a runner ended.
     most: usize,
     slowest: Duration,
 }
 
-/// Parameters of one runner: its faults, its kind of end, and the time of its end.
+/// Parameters of one runner: its faults, the way in which it ends, and the time of its end.
 struct Round<'a> {
     list: &'a str,
     docker: bool,
     end: End,
-    /// Number of faults to wait for; 0 = the time counts from the start of the program.
+    /// Number of faults to wait for. 0 means that the delay starts with the program.
     faults: usize,
     moment: Duration,
 }
@@ -92,7 +92,7 @@ struct Place {
     temporary: PathBuf,
 }
 
-/// Runs `kills` runners: three in four on `local`, the others in containers. Then runs one trial under each list to its regular end.
+/// Ends `kills` runners, three in four on `local` and all others in containers. Then runs one trial per fault list to its regular end.
 /// Returns true if no object was left.
 pub fn removal(kills: usize, seed: u64, store: &Path) -> bool {
     let place = Place { scenarios: store.join("breaks"), store: store.to_owned(), temporary: store.join("temporary") };
@@ -156,7 +156,7 @@ fn drawn<'a>(random: &mut impl Rng, list: &'a str, text: &str, docker: bool) -> 
     Round { list, docker, end, faults, moment: Duration::from_micros(random.random_range(0..longest)) }
 }
 
-/// Returns true if no object is left.
+/// Runs one round and adds its results to the tally. Returns true if no object is left.
 fn one(place: &Place, round: &Round, tally: &mut Tally) -> bool {
     let machine = Machine::look();
     let scenario = scenario(place, round.list, round.docker).display().to_string();
@@ -225,7 +225,7 @@ fn end(child: &mut Child, end: End, seen: &mut Seen, events: &Receiver<String>) 
     let _ = child.wait();
 }
 
-/// Returns lines of events as they arrive.
+/// Returns a channel that receives the program's output lines as they arrive.
 fn read(stdout: Option<ChildStdout>) -> Receiver<String> {
     let (lines, received) = channel();
     std::thread::spawn(move || {
@@ -241,12 +241,12 @@ fn read(stdout: Option<ChildStdout>) -> Receiver<String> {
 #[derive(Default)]
 struct Seen {
     run: Option<String>,
-    /// Faults in the order of their injection.
+    /// Names of the faults, in the order of their injection.
     faults: Vec<String>,
 }
 
 impl Seen {
-    /// Reads until this number of faults was injected, the time is over, or the output ends.
+    /// Reads events until `faults` faults were injected, the time `within` has passed, or the output ends.
     fn until(&mut self, events: &Receiver<String>, faults: usize, within: Duration) {
         let end = Instant::now() + within;
         while self.faults.len() < faults

@@ -1,4 +1,4 @@
-//! Objects of a run on this machine and in its engine, observed from outside.
+//! Search for objects of a run on this machine and in its Docker Engine, from outside the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -13,20 +13,20 @@ use crate::children;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Process,
-    /// Stopped process.
+    /// Process that is stopped by SIGSTOP.
     Stopped,
-    /// Process in a container.
+    /// Process that runs in a container.
     Contained,
     Mount,
     /// File that fills a node's disk.
     Ballast,
     Folder,
-    /// File in the folder for temporary files of the run.
+    /// File of the run in the directory for temporary files.
     Temporary,
     Container,
     Network,
     Volume,
-    /// Table of nftables, in the machine's own network namespace.
+    /// Table of nftables in the machine's own network namespace.
     Table,
     Qdisc,
 }
@@ -50,22 +50,22 @@ impl Kind {
     }
 }
 
-/// Object of a run. The name of a process consists of its pid and its start time.
+/// Object of a run, as its kind and its name. The name of a process consists of its pid and its start time.
 pub type Thing = (Kind, String);
 pub type Things = BTreeSet<Thing>;
 
-/// Objects that existed before the run, and are ignored.
+/// Objects that existed before the run. The search ignores them.
 pub struct Machine {
     folders: BTreeSet<PathBuf>,
     network: Things,
 }
 
-/// Run whose objects are examined.
+/// Run whose objects are searched.
 pub struct Run<'a> {
     pub runner: u32,
-    /// Id, according to its first event.
+    /// Id of the run, from its first event. `None` if the run emitted no event.
     pub id: Option<&'a str>,
-    /// `TMPDIR` of the run.
+    /// Value of the run's variable `TMPDIR`.
     pub temporary: &'a Path,
 }
 
@@ -74,7 +74,7 @@ impl Machine {
         Self { folders: folders(), network: network() }
     }
 
-    /// Returns all present objects of the run, while it lives.
+    /// Returns all objects of the run that exist now. The run must still be alive.
     pub fn things(&self, run: &Run) -> Things {
         let supervisor = children(run.runner).first().copied();
         let own = |folder: &PathBuf| supervisor.is_some_and(|pid| holds(pid, folder));
@@ -88,7 +88,7 @@ impl Machine {
         things
     }
 
-    /// Returns the objects of `before` that still exist, and objects that appeared since then.
+    /// Returns the objects in `before` that still exist, and objects that appeared after `before` was made.
     pub fn left(&self, run: &Run, before: &Things) -> Things {
         let mut left: Things = before.iter().filter(|thing| there(thing)).cloned().collect();
         // A folder created at the moment of the end has no owner.
@@ -99,7 +99,7 @@ impl Machine {
         left
     }
 
-    /// Returns objects that are found by their location, even if the run has ended.
+    /// Returns the objects that can be found by their location, even after the run has ended.
     fn rest(&self, run: &Run) -> Things {
         let mut things: Things = network().difference(&self.network).cloned().collect();
         let entries = fs::read_dir(run.temporary).into_iter().flatten().flatten();
@@ -122,7 +122,7 @@ pub fn counted(things: impl IntoIterator<Item = Kind>) -> String {
     if texts.is_empty() { "nothing".into() } else { texts.join(", ") }
 }
 
-/// Returns true if an object still exists, for kinds that are not searched again.
+/// Returns true if an object still exists. Used for kinds of objects that are not found by location.
 pub fn there((kind, name): &Thing) -> bool {
     match kind {
         Kind::Process | Kind::Stopped | Kind::Contained => {
@@ -134,7 +134,7 @@ pub fn there((kind, name): &Thing) -> bool {
     }
 }
 
-/// Returns the folders of all runs.
+/// Returns the work directories of all runs.
 fn folders() -> BTreeSet<PathBuf> {
     let entries = fs::read_dir("/var/tmp").into_iter().flatten().flatten();
     let ours = |path: &PathBuf| {
@@ -144,7 +144,7 @@ fn folders() -> BTreeSet<PathBuf> {
     entries.map(|entry| entry.path()).filter(ours).collect()
 }
 
-/// Returns true if a process has the folder open, as a supervisor has that of its run.
+/// Returns true if a process has the directory open. A supervisor has the work directory of its run open.
 fn holds(pid: u32, folder: &Path) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     descriptors.map(|entry| entry.path()).any(|link| fs::read_link(link).is_ok_and(|path| path == folder))
@@ -154,7 +154,7 @@ fn is_nobodys(folder: &Path) -> bool {
     File::open(folder).is_ok_and(|dir| Flock::lock(dir, FlockArg::LockExclusiveNonblock).is_ok())
 }
 
-/// Returns the folder, the mounts below it, and the files that fill disks.
+/// Returns a directory as an object, with the mounts below it and the files that fill disks.
 fn within(folder: &Path) -> Things {
     let mut things = Things::from([(Kind::Folder, folder.display().to_string())]);
     things.extend(mounts().into_iter().filter(|at| at.starts_with(folder)).map(|at| (Kind::Mount, at.display().to_string())));
@@ -177,7 +177,7 @@ fn mounts() -> BTreeSet<PathBuf> {
     table.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
 }
 
-/// Returns tables of rules, and qdiscs of devices that no engine creates.
+/// Returns the nftables tables and the qdiscs of network devices that no engine creates.
 fn network() -> Things {
     let tables = lines("nft", &["list", "tables"]).into_iter().map(|line| (Kind::Table, line));
     let qdiscs = lines("tc", &["qdisc", "show"]).into_iter().filter(|line| !line.contains(" dev veth") && !line.contains(" dev br-"));
@@ -203,7 +203,7 @@ fn lines(program: impl AsRef<OsStr>, words: &[&str]) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Returns a process and all its descendants.
+/// Returns the pids of a process and of all its descendants.
 fn below(pid: u32) -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -219,7 +219,7 @@ fn below(pid: u32) -> BTreeSet<u32> {
     }
 }
 
-/// Returns a process; `None` if it has ended, even if it was not reaped.
+/// Returns a process as an object. Returns `None` if the process has ended, even if it was not reaped.
 fn process(pid: u32) -> Option<Thing> {
     let (state, _, started) = stat(pid)?;
     let name = format!("{pid} {started}");
@@ -230,7 +230,7 @@ fn process(pid: u32) -> Option<Thing> {
     }
 }
 
-/// Returns state, parent and start time from `/proc/PID/stat`.
+/// Returns the state, the parent pid and the start time of a process from `/proc/PID/stat`.
 fn stat(pid: u32) -> Option<(String, String, String)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned);

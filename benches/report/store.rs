@@ -1,4 +1,4 @@
-//! Record of a large campaign: the speed of writing it, and the cost of queries.
+//! Benchmark of the record of a large campaign: the speed of writing, and the cost of queries.
 //!
 //! The trials are those of a real plan, with its digests; between their start and their end the events of a real trial are repeated. All
 //! events go through the real recorder, so creating the record measures it.
@@ -20,9 +20,9 @@ use indexmap::IndexMap;
 
 use crate::{Report, measure, ms, say};
 
-/// Two campaigns of one agent each, on the same seeds.
+/// Names of two campaigns, each with the variant of its agent. Both campaigns use the same seeds.
 const AGENTS: [(&str, &str); 2] = [("waits", "noop"), ("looks", "three_commands")];
-/// Number of trials of a run.
+/// Number of trials per run.
 const RUN: usize = 2_500;
 
 pub fn store(report: &mut Report, trials: usize, events: usize) {
@@ -66,14 +66,14 @@ pub fn store(report: &mut Report, trials: usize, events: usize) {
     }
 }
 
-/// Returns the trials of the plan for one variant, with the seeds 1 to `seeds`.
+/// Returns the planned trials of one variant, with the seeds 1 to `seeds`.
 fn planned(variant: &str, seeds: usize) -> Vec<Arc<TrialPlan>> {
     let overrides = Overrides { variants: vec![variant.into()], seeds: Some((1..=seeds as u64).collect()), ..Overrides::default() };
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/empty.yaml");
     plan::plan(&scenario::load(&file, &overrides).expect("a scenario of ours")).trials
 }
 
-/// Returns all events of a trial under load, from its start to its end.
+/// Runs a trial under load and returns all its events.
 fn real_trial(store: &Path) -> Option<Vec<Event>> {
     measure(&["run", "scenarios/node_kill.yaml", "--variant", "playbook"], Some(store));
     let database = Database::open(&Directory::new(store)).ok()?;
@@ -82,7 +82,7 @@ fn real_trial(store: &Path) -> Option<Vec<Event>> {
     matches!(events.last()?.kind, EventKind::TrialFinished(_)).then_some(events)
 }
 
-/// Writes a run through its recorder. Returns the number of its events.
+/// Writes the events of a run through its recorder. Returns the number of events.
 fn write(directory: &Directory, campaign: &str, plan: &[Arc<TrialPlan>], real: &[Event], each: usize) -> usize {
     let run = RunId::new();
     let database = Database::create(directory).expect("it can be written");
@@ -123,7 +123,7 @@ fn write(directory: &Directory, campaign: &str, plan: &[Arc<TrialPlan>], real: &
     usize::try_from(seq).unwrap_or(usize::MAX)
 }
 
-/// Returns varied outcomes: one in ten fails, one in a hundred is invalid, different ones for each agent.
+/// Returns the result of a trial. One trial in ten fails and one in a hundred is invalid, and these trials differ between the agents.
 fn outcome(real: &TrialFinished, trial: &TrialPlan) -> TrialFinished {
     let draw = own(trial) % 100;
     let verdict = match draw {
@@ -135,13 +135,13 @@ fn outcome(real: &TrialFinished, trial: &TrialPlan) -> TrialFinished {
     TrialFinished { verdict, score, impact_us: Some(1_000 * draw), ..real.clone() }
 }
 
-/// Returns a number that is specific to the trial.
+/// Returns a pseudorandom number that depends only on the subject and the seed of the trial.
 fn own(trial: &TrialPlan) -> u64 {
     let text = format!("{}{}", trial.subject, trial.seed);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 20
 }
 
-/// Selects missing trials like `run --resume`. All trials of the plan but ten are recorded.
+/// Measures the search for missing trials, as `run --resume` performs it. All but ten trials of the plan are recorded.
 fn resume(report: &mut Report, directory: &Directory, plan: &[Arc<TrialPlan>]) {
     let mut plan = plan.to_vec();
     plan.extend(planned("oracle", 10));
@@ -174,7 +174,7 @@ fn rescore(report: &mut Report, record: &Path, (name, peak): (&'static str, &'st
     report.add(peak, "MiB", 300.0, done.iter().map(|done| done.peak_mib).collect());
 }
 
-/// Returns the size of all files in megabytes.
+/// Returns the total size of all files in a directory, in megabytes.
 fn size(folder: &Path) -> f64 {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).map(|file| file.len() as f64 / 1e6).sum()

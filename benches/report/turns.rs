@@ -1,5 +1,5 @@
-//! Agents that use a model: the cost of a turn besides the model, and many agents at once. The model is the fake one, whose log shows
-//! whether our record is complete.
+//! Benchmark of agents with a model: the cost of a turn in addition to the model, and many agents at once. The log of the fake model shows
+//! whether the record is complete.
 #![expect(clippy::cast_precision_loss, reason = "counts of some thousands")]
 
 use std::fs;
@@ -15,7 +15,7 @@ const TURNS: usize = 200;
 const AGENTS: usize = 32;
 const TURNS_OF_MANY: usize = 20;
 
-/// Returns a model that runs `true` in its shell this many times, and then ends; it answers after `latency`.
+/// Returns the script of a model that runs `true` in its shell `turns` times and then ends. Each answer takes `latency`.
 fn script(turns: usize, latency: &str) -> String {
     format!(
         "turns:\n  - {{ when: turn <= {turns}, repeat: true, latency: {latency}, calls: [{{ name: shell, arguments: {{ command: 'true {{{{ turn }}}}' }} }}] }}\n  \
@@ -24,7 +24,7 @@ fn script(turns: usize, latency: &str) -> String {
     )
 }
 
-/// Project with that model, its variant and a scenario without a fault.
+/// Project with a fake model, a variant that uses the model, and a scenario without a fault.
 struct Talk {
     folder: tempfile::TempDir,
     server: Child,
@@ -65,7 +65,7 @@ impl Talk {
         self.folder.path().join("record")
     }
 
-    /// Returns the number of requests that the model has answered successfully.
+    /// Returns the number of requests that the fake model has answered successfully.
     fn answered(&self) -> usize {
         let log = fs::read_to_string(self.folder.path().join("asked.jsonl")).unwrap_or_default();
         log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|line| line["status"] == 200).count()
@@ -100,7 +100,7 @@ pub fn turns(report: &mut Report) {
     report.add("turn of an agent:   CPU of the runner", "ms", None, vec![cpu]);
 }
 
-/// Returns the work of the machine since its start, and the total, in ticks.
+/// Returns the busy time and the total time of all processors since the start of the machine, in ticks.
 fn machine() -> (f64, f64) {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let ticks: Vec<f64> = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|tick| tick.parse().ok()).collect();
@@ -137,7 +137,7 @@ fn passed(events: &[Value]) -> f64 {
     kinds(events, "trial_finished").filter(|kind| kind["verdict"] == "pass").count() as f64
 }
 
-/// Returns the difference between the numbers of events that the run printed and that a replay of its record prints.
+/// Returns the difference between the number of events that a run printed and the number that a replay of its record prints.
 fn unrecorded(store: &Path, told: &[Value]) -> f64 {
     let replayed = measure(&["replay", "--message-format", "json"], Some(store));
     told.len().abs_diff(events(&replayed.stdout).len()) as f64

@@ -1,5 +1,5 @@
-//! Tests of typed actions. Each action of the shipped cluster files is performed on the real system, and refused by it. Some trials use
-//! only actions.
+//! Tests of typed actions. Each action of the shipped cluster files is performed once on the real system, and refused once by the system.
+//! Some trials use only actions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ use crate::program::{Live, Program};
 use crate::require;
 use crate::trials::{patient, proven};
 
-/// Time limit of any wait; exceeding it means a bug.
+/// Time limit of any wait. Only a bug exceeds this limit.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Cluster of a shipped file, watched by its monitor.
+/// Cluster of a shipped file with a running monitor.
 struct Rig {
     run: Run,
     cluster: Arc<LocalCluster>,
@@ -82,7 +82,7 @@ impl Rig {
         performed
     }
 
-    /// Asserts the outcome of an action, and that its result contains each of these texts.
+    /// Performs an action. Asserts its outcome, and that the result text contains each of the texts in `said`.
     async fn ends(&mut self, action: &str, params: Value, outcome: ActionOutcome, said: &[&str]) {
         let performed = self.act(action, params).await;
         assert_eq!(performed.outcome, outcome, "{action}: {}", performed.text);
@@ -91,7 +91,7 @@ impl Rig {
         }
     }
 
-    /// Returns an observation of the monitor as soon as it is available.
+    /// Waits until an observation of the monitor is available, and returns it.
     async fn seen<T>(&self, what: &str, look: impl Fn(&Context) -> Option<T>) -> T {
         let monitor: &MonitorHandle = &self.action_context.monitor;
         let mut state = monitor.state();
@@ -108,7 +108,7 @@ impl Rig {
         }
     }
 
-    /// Returns the steps made so far: number, kind, and true if the step succeeded.
+    /// Returns the performed steps of the action: number, kind, and true for a successful step.
     fn asked(&mut self) -> Vec<(u32, String, bool)> {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
         while let Ok(message) = self.events.try_recv() {
@@ -137,7 +137,7 @@ fn json_of(context: &Context, name: &str) -> Option<Value> {
     serde_json::to_value(&json).ok().filter(Value::is_object)
 }
 
-/// Returns the store that leads a region, once all its peers are known. Stores are numbered like their nodes.
+/// Returns the id of the store that leads a region, once all its peers are known. Stores have the numbers of their nodes.
 fn leader(context: &Context, region: u64) -> Option<u64> {
     let regions = json_of(context, "regions")?;
     let found = regions["regions"].as_array()?.iter().find(|one| one["id"] == region)?;
@@ -263,7 +263,7 @@ async fn limiter_actions_reset_counts_and_change_the_limit() {
     rig.down().await;
 }
 
-/// Script of a model that reads observations, requests an impossible action, repairs, and submits a diagnosis.
+/// Model script that reads observations, requests an impossible action, repairs the system, and submits a diagnosis.
 const MENU: &str = r#"
 capture:
   node: { pattern: 'Node: (\w+)' }

@@ -1,4 +1,4 @@
-//! Tests of an agent on real nodes: its shell, the `docker` in it, the docker proxy, the cluster.
+//! Tests of an agent on real nodes: its shell, the `docker` command in the shell, the docker proxy, and the cluster.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub struct Rig {
     emitter: Emitter,
     pub dir: tempfile::TempDir,
     workspace: Workspace,
-    /// Time limit of one command.
+    /// Time limit of one command of the agent.
     pub limit: Duration,
     view: watch::Sender<AgentView>,
     truth: watch::Sender<Vec<ActiveFault>>,
@@ -109,7 +109,7 @@ impl Rig {
         Self::seated(names, false).await
     }
 
-    /// Creates the rig with the agent in a sandbox.
+    /// Creates the test environment with the agent in a sandbox.
     pub async fn walled(names: &[&str]) -> Self {
         Self::seated(names, true).await
     }
@@ -205,7 +205,7 @@ impl Rig {
     }
 }
 
-/// Returns a short form of the rule of the shipped playbook.
+/// Returns a shortened version of the rule in the shipped playbook.
 fn playbook() -> Subject {
     let command = |when: Option<&str>, run: &str, until: Option<&str>| RuleCommand {
         when: when.map(expr),

@@ -1,4 +1,4 @@
-//! Architecture invariants of ARCHITECTURE.md that can be read from the source and from the `Cargo.toml` files.
+//! Tests of the architecture invariants in ARCHITECTURE.md that can be read from the source and from the `Cargo.toml` files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,13 +15,13 @@ struct Source {
 }
 
 impl Source {
-    /// Crate of the file: a name in `crates/`, or the empty name of the root package.
+    /// Returns the name of the file's crate in `crates/`, or an empty name for the root package.
     fn krate(&self) -> &str {
         self.path.strip_prefix("crates/").and_then(|path| path.split('/').next()).unwrap_or_default()
     }
 }
 
-/// Rust files below the given folders, in order.
+/// Returns all Rust files below the given directories, sorted.
 fn files(folders: &[PathBuf]) -> Vec<Source> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).expect("a readable folder") {
@@ -42,7 +42,7 @@ fn files(folders: &[PathBuf]) -> Vec<Source> {
     paths.iter().map(|path| Source { path: name(path), text: fs::read_to_string(path).expect("text") }).collect()
 }
 
-/// Names of the crates in `crates/`.
+/// Returns the names of the crates in `crates/`.
 fn crates() -> Vec<String> {
     let entries = fs::read_dir(root().join("crates")).expect("crates");
     let mut names: Vec<String> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
@@ -51,18 +51,18 @@ fn crates() -> Vec<String> {
     names
 }
 
-/// Sources of the root package and of all crates.
+/// Returns the source files of the root package and of all crates.
 fn sources() -> Vec<Source> {
     let of_crates = crates().into_iter().map(|name| root().join("crates").join(name).join("src"));
     files(&[root().join("src")].into_iter().chain(of_crates).collect::<Vec<_>>())
 }
 
-/// Line without its comment.
+/// Returns a source line without its comment.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// Fails if a line of code names `word` outside the allowed places.
+/// Asserts that no line of code outside the allowed paths contains `word`.
 fn only(word: &str, allowed: &[&str]) {
     let sources = sources();
     let elsewhere = sources.iter().filter(|source| !allowed.iter().any(|prefix| source.path.starts_with(prefix)));
@@ -74,7 +74,7 @@ fn only(word: &str, allowed: &[&str]) {
     assert!(found.is_empty(), "`{word}` is allowed only in {allowed:?}:\n{}", found.join("\n"));
 }
 
-/// Sources without tests: files of tests, and the tests at the end of a file.
+/// Returns the source files without test files and without the tests at the end of a file.
 fn shipped() -> Vec<Source> {
     let sources = sources();
     let test_modules: BTreeSet<String> = sources.iter().flat_map(modules_of_tests).collect();
@@ -91,7 +91,7 @@ fn shipped() -> Vec<Source> {
         .collect()
 }
 
-/// Paths of modules that a file declares for tests only, without `.rs`.
+/// Returns the paths (without `.rs`) of the modules that a file declares only for tests.
 fn modules_of_tests(source: &Source) -> Vec<String> {
     let (folder, file) = source.path.rsplit_once('/').expect("a folder");
     let folder = match file {
@@ -103,7 +103,7 @@ fn modules_of_tests(source: &Source) -> Vec<String> {
     names.map(|name| format!("{folder}/{name}")).collect()
 }
 
-/// Names in a table of a `Cargo.toml`; the empty crate is the root package.
+/// Returns the names in one table of a crate's `Cargo.toml`. An empty crate name means the root package.
 fn dependencies(krate: &str, table: &str) -> BTreeSet<String> {
     let manifest = if krate.is_empty() { root().join("Cargo.toml") } else { root().join("crates").join(krate).join("Cargo.toml") };
     let text = fs::read_to_string(manifest).expect("a manifest");
@@ -300,7 +300,7 @@ fn doc_comments_open_with_their_subject() {
     assert!(indirect.len() * 20 < blocks, "{} of {blocks} doc comments open indirectly, 5 % are allowed:\n{examples}", indirect.len());
 }
 
-/// Top-level modules that a file names, by `crate::` or by as many `super::` as lead to the root of its crate.
+/// Returns the top-level modules that a file names by `crate::`, or by as many `super::` as lead to the root of its crate.
 fn named_modules(source: &Source) -> BTreeSet<String> {
     let inner = source.path.split_once("src/").expect("below src").1;
     let depth = inner.split('/').count() - usize::from(inner.ends_with("/mod.rs"));
@@ -327,7 +327,7 @@ fn identifier(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// First names of the members of a `use` group, up to its closing brace.
+/// Returns the first name of each member of a `use` group, up to the closing brace of the group.
 fn group_members(group: &str) -> Vec<String> {
     let (mut depth, mut start, mut members) = (0_usize, 0, Vec::new());
     for (at, c) in group.char_indices() {
@@ -347,7 +347,8 @@ fn group_members(group: &str) -> Vec<String> {
     members
 }
 
-/// Cycles between top-level modules, with their crate: sets of modules that all use each other, directly or not.
+/// Returns the cycles between top-level modules, each with its crate. A cycle is a set of modules that all use each other, directly or
+/// indirectly.
 fn module_cycles() -> Vec<(String, BTreeSet<String>)> {
     let mut uses: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for source in shipped() {
@@ -386,12 +387,12 @@ fn no_modules_of_a_crate_import_each_other() {
     assert!(cycles.is_empty(), "cycles between top-level modules: {cycles:#?}");
 }
 
-/// Words of the code of a file.
+/// Returns the words in the code of a file.
 fn words(text: &str) -> BTreeSet<&str> {
     text.lines().map(code).flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect()
 }
 
-/// Name of the public function, constant or static that a line declares at the level of a module.
+/// Returns the name of the public function, constant or static that a line declares at module level.
 fn public_item(line: &str) -> Option<&str> {
     let mut words = line.strip_prefix("pub ")?.split(' ').skip_while(|word| ["async", "unsafe"].contains(word)).peekable();
     let kind = words.next().filter(|kind| ["fn", "const", "static"].contains(kind))?;
@@ -400,8 +401,8 @@ fn public_item(line: &str) -> Option<&str> {
     name.split(|c: char| !c.is_alphanumeric() && c != '_').next()
 }
 
-/// Compares words, not paths: an item whose name occurs in another crate counts as used. Types are not checked, because signatures may need
-/// them.
+/// Checks that every public function and constant is used by another crate. The check compares words, not paths. Types are not checked,
+/// because signatures may need them.
 #[test]
 fn public_functions_and_constants_are_used_by_another_crate() {
     let outside = ["tests", "benches"].map(|folder| root().join(folder));
@@ -431,7 +432,8 @@ fn public_functions_and_constants_are_used_by_another_crate() {
     assert!(unused.is_empty(), "{} items can be `pub(crate)`:\n{}", unused.len(), unused.join("\n"));
 }
 
-/// `cargo update` alone would bring them back: `idna_adapter` is held at 1.0, which knows ASCII host names only.
+/// Checks that `idna_adapter` stays at version 1.0, which supports only ASCII host names. `cargo update` alone would add the tables of
+/// later versions.
 #[test]
 fn tables_of_international_host_names_are_left_out() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");

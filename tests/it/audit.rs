@@ -1,4 +1,4 @@
-//! Tests of the audit: an agent's session listed, shown and exported, and its diagnosis graded.
+//! Tests of the audit: the session of an agent is listed, shown and exported, and its diagnosis is graded.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use super::program::{Live, Program, Project, Ran};
 use super::require;
 use super::trials::patient;
 
-/// Script of a model that observes, repairs, and submits a diagnosis in which one of the two quotes is invented.
+/// Model script that observes, repairs, and submits a diagnosis in which one of the two quotes is invented.
 const REPAIRS: &str = r#"
 capture:
   node: { pattern: 'Node: (\w+)' }
@@ -48,7 +48,7 @@ fn lines(ran: &Ran) -> Vec<Value> {
     ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {ran}"))).collect()
 }
 
-/// Checks the format by our own rules, and by published models of others where they are installed.
+/// Checks the format of an ATIF trajectory by own rules, and by the published ATIF models if they are installed.
 fn assert_atif(trajectory: &Value) {
     let schema: Value = serde_json::from_str(include_str!("fixtures/atif.schema.json")).expect("a schema");
     let validator = jsonschema::validator_for(&schema).expect("a schema");

@@ -1,5 +1,5 @@
-//! Tests of bad input: every file of `tests/bad` with its expected error, through the real program. The expected text is beside the file;
-//! `CHAOSRUN_BLESS=1 cargo test bad_input` writes it again.
+//! Tests of invalid input: each file of `tests/bad` must cause the expected error in the real program. The expected text is beside the
+//! file. `CHAOSRUN_BLESS=1 cargo test bad_input` writes it again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn chaosrun(folder: &Path, arguments: &[&str]) -> Output {
     command.args(arguments).current_dir(folder).output().expect("the program starts")
 }
 
-/// Checks files: returns the exit code and the output about them.
+/// Runs `chaosrun check` on files. Returns the exit code and the output.
 fn check(folder: &Path, files: &[&str]) -> (Option<i32>, String) {
     let output = chaosrun(folder, &[&["check", "--files-only"], files].concat());
     assert!(output.stdout.is_empty(), "{files:?} printed on stdout");
@@ -29,7 +29,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compares the output with `tests/bad/NAME.stderr`, or writes that file.
+/// Compares the output with `tests/bad/NAME.stderr`, or overwrites that file if requested.
 fn golden(name: &str, said: &str) -> Result<(), String> {
     let path = Path::new(ROOT).join("tests/bad").join(name).with_extension("stderr");
     if std::env::var_os("CHAOSRUN_BLESS").is_some() {
@@ -41,7 +41,7 @@ fn golden(name: &str, said: &str) -> Result<(), String> {
 
 #[test]
 fn every_bad_file_gives_its_error() {
-    /// Valid files that the others refer to.
+    /// Valid files to which the invalid files refer.
     const GOOD: [&str; 5] =
         ["clusters/faults.yaml", "clusters/placed.yaml", "clusters/small.yaml", "names/first.yaml", "names/second.yaml"];
     let bad = Path::new(ROOT).join("tests/bad");

@@ -1,4 +1,4 @@
-//! Tests of the effects of faults inside nodes in containers: on disks, limits, files and definitions.
+//! Tests of the effects of faults inside nodes that run in containers: on disks, limits, files and definitions.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -23,17 +23,17 @@ use super::local::{Run, node, spec, template};
 use super::require;
 
 const MIB: u64 = 1 << 20;
-/// Time limit that ends a broken test.
+/// Time limit that only a broken test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Cluster of containers with its base.
+/// Test cluster of containers with the resources it needs.
 pub struct Boxes {
     pub cluster: DockerCluster,
     made: Made,
     run: Run,
 }
 
-/// Objects of a cluster in the engine, by the prefix of their names. They are removed even if the test failed.
+/// Name prefix of a cluster's objects in the Docker Engine. The objects are removed when this value is dropped, even after a failed test.
 struct Made(String);
 
 impl Made {
@@ -64,7 +64,7 @@ impl Drop for Made {
 }
 
 impl Boxes {
-    /// Starts nodes of the image that contains only Debian.
+    /// Starts a cluster whose nodes use the image that contains only Debian. Returns `None` if containers are not available.
     pub async fn up(test: &str, nodes: Vec<model::Node>) -> Option<Self> {
         let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios/x.yaml");
         let boxes = Self::made(test, nodes, &beside).await?;
@@ -72,7 +72,8 @@ impl Boxes {
         Some(boxes)
     }
 
-    /// Creates a cluster without starting it. Image folders are found relative to the file `beside`.
+    /// Creates a cluster without starting it. Image directories are relative to the file `beside`. Returns `None` if containers are not
+    /// available.
     pub async fn made(test: &str, nodes: Vec<model::Node>, beside: &Path) -> Option<Self> {
         let engine = require::engine().await.filter(|_| require::program("docker").is_some())?;
         let run = Run::new();
@@ -95,7 +96,7 @@ impl Boxes {
         Some(Self { cluster, made, run })
     }
 
-    /// Returns the output of a script in the node.
+    /// Runs a script in the node and returns the output of the script.
     pub async fn sh(&self, node: &str, script: &str) -> String {
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
         let mut running = self.cluster.exec(node, ExecRequest { command, ..ExecRequest::default() }).await.unwrap();
@@ -105,7 +106,7 @@ impl Boxes {
         text.trim().to_owned()
     }
 
-    /// Waits until the load of the node satisfies `wanted`, and returns the load.
+    /// Waits until the load of the node satisfies `wanted`, and returns the measured load.
     async fn until(&self, node: &str, wanted: impl Fn(StressReading) -> bool) -> StressReading {
         let began = Instant::now();
         loop {
@@ -117,7 +118,7 @@ impl Boxes {
         }
     }
 
-    /// Waits until the log ends with the text `end`, because the output of a node arrives with a delay. Returns the whole log.
+    /// Waits until the log of a node ends with the text `end`, because output arrives with a delay. Returns the whole log.
     async fn log(&self, node: &str, end: &str) -> String {
         let began = Instant::now();
         loop {
@@ -141,7 +142,7 @@ impl Boxes {
         self.cluster.start(node, Actor::Agent).await.unwrap();
     }
 
-    /// Returns the folder that contains the cluster's files on this machine.
+    /// Returns the directory on this machine that contains the cluster's files.
     pub fn folder(&self) -> &Path {
         self.run.work.path()
     }

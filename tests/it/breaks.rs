@@ -1,21 +1,22 @@
-//! Scenarios in which tests and the bench end runners. Their lists of faults contain every kind of fault; all faults of a list can be in
-//! force together.
+//! Scenarios in which tests and benchmarks kill runners. Their fault lists contain every kind of fault. All faults of a list can be active
+//! together.
 
 use std::fmt::Write as _;
 
 use chaosrun_fault as fault;
 use chaosrun_fault::{DOCKER, LOCAL};
 
-/// Many faults at once, on either backend.
+/// List of many faults that can be active at once, for both backends.
 const MANY: &str = include_str!("fixtures/breaks/many.yaml");
-/// Faults that only containers support, together with the others.
+/// List of faults that includes those that only containers support.
 const PACKETS: &str = include_str!("fixtures/breaks/packets.yaml");
-/// Faults that end or change processes, on either backend.
+/// List of faults that end or change processes, for both backends.
 const CHANGES: &str = include_str!("fixtures/breaks/changes.yaml");
-/// Faults of the disk layer under the data, on either backend.
+/// List of faults of the disk layer under the nodes' data, for both backends.
 const LAYERS: &str = include_str!("fixtures/breaks/layers.yaml");
 
-/// Returns the lists of a backend, by name. Kinds of faults that no list contains are added to the list `layers`, with their own examples.
+/// Returns the fault lists of a backend, by name. Kinds of faults that no list contains are added to the list `layers`, with their
+/// documented examples.
 pub fn lists(docker: bool) -> Vec<(&'static str, String)> {
     let many = if docker { format!("{MANY}{PACKETS}") } else { MANY.into() };
     let mut lists = vec![("many", many), ("changes", CHANGES.into()), ("layers", LAYERS.into())];
@@ -28,13 +29,13 @@ pub fn lists(docker: bool) -> Vec<(&'static str, String)> {
     lists
 }
 
-/// Returns the kinds of faults that a backend supports.
+/// Returns the names of the fault types that a backend supports.
 pub fn kinds(docker: bool) -> impl Iterator<Item = &'static str> {
     let backend = if docker { DOCKER } else { LOCAL };
     fault::ALL.iter().filter(move |kind| !kind.ways(backend).is_empty()).map(|kind| kind.name)
 }
 
-/// Returns a scenario with these faults, which lasts until it is ended.
+/// Returns a scenario with the given faults, which lasts until a signal ends it.
 pub fn scenario(name: &str, faults: &str) -> String {
     format!(
         "name: {name}
@@ -47,7 +48,7 @@ chaos:
     )
 }
 
-/// Returns the shipped cluster with a file that faults can change, adapted to a busy machine.
+/// Returns the text of a shipped cluster, adapted to a busy machine and extended by a file that faults can change.
 pub fn cluster() -> String {
     let changes = [
         ("  pd: # pd1, pd2, pd3\n", "  pd:\n    files: { note.conf: files/note.conf.j2 }\n"),
@@ -60,5 +61,5 @@ pub fn cluster() -> String {
     })
 }
 
-/// File beside the cluster.
+/// Path and content of the file that accompanies the cluster.
 pub const FILE: (&str, &str) = ("files/note.conf.j2", "note = {{ self.name }}\n");

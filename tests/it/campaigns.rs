@@ -1,4 +1,4 @@
-//! Tests of campaigns: killed and resumed, stopped by a budget, retried, merged.
+//! Tests of campaigns that are killed and resumed, stopped by a budget, retried or merged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::models::server;
 use super::program::{Program, Project, Ran};
 
-/// Campaign of agents without a task, on an empty cluster.
+/// Campaign on an empty cluster, whose agents have nothing to repair.
 const CAMPAIGN: &str = "
 name: many
 scenarios: [empty.yaml]
@@ -24,7 +24,7 @@ fn many() -> Project {
     Project::new().changed("empty", &[]).file("scenarios/campaigns/many.yaml", CAMPAIGN)
 }
 
-/// Returns the output of `list` for all trials of a record.
+/// Returns the output of `chaosrun list` for all trials of a record.
 fn listed(store: &Path) -> Vec<Value> {
     let ran = Program::new().args(["list", "--all", "--limit", "9999", "--message-format", "json"]).store(store).run();
     ran.exits(0).stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -66,7 +66,7 @@ fn run_killed_twice_is_resumed_and_every_trial_ends_once() {
     assert!(told.contains("DONE 20 of 20 passed") && told.contains("no trials were left to"), "{told}");
 }
 
-/// Script of a model for trials with one request, which costs 20 cents.
+/// Model script for trials with a single request, which costs 20 cents.
 const SCRIPT: &str = r"
 turns:
   - repeat: true
@@ -113,7 +113,7 @@ fn budget_is_never_exceeded_and_missing_trials_can_be_resumed() {
     assert_eq!((kept(&rest), rest.trials().len()), (vec![1, 2, 3], 3), "{rest}");
 }
 
-/// Cluster that is never steady: its only node ends at once, unless it has been started before.
+/// Cluster that never becomes steady at its first start: its only node ends at once, unless the node has been started before.
 const SHY: &str = r#"
 nodes:
   n:

@@ -1,4 +1,4 @@
-//! Tests of nodes' clocks, as real programs see them.
+//! Tests of the clocks of nodes, as real programs read them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::require;
 /// One hour, in microseconds.
 const HOUR: i64 = 3_600_000_000;
 
-/// Compiles the program of `programs/clocks.c`.
+/// Compiles the test program `programs/clocks.c`. Returns `None` if there is no compiler.
 fn program(dir: &tempfile::TempDir) -> Option<PathBuf> {
     let compiler = require::program("cc")?;
     let path = dir.path().join("clocks");

@@ -1,4 +1,4 @@
-//! Tests of popular command-line agents, where they are installed: the variants of the documentation on real trials.
+//! Tests of popular command-line agents, if they are installed: the variants of the documentation in real trials.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use super::trials::{patient, proven};
 
 const KEY: &str = "sk-test-of-an-agent";
 
-/// Model script: repairs the node, and submits its diagnosis through the tools of the variant. The agents must search for these tools
-/// before they can use them.
+/// Model script that repairs the node, and submits a diagnosis through the tools of the variant. The agent program has to search for these
+/// tools before it can use them.
 const CLAUDE_CODE: &str = r#"
 key: sk-test-of-an-agent
 capture: { node: { pattern: 'Node: (\w+)' } }
@@ -75,7 +75,7 @@ fn spent(trial: &Trial) -> (u64, f64) {
     found.expect("an end of the agent")
 }
 
-/// Runs the documentation's variant of a program with a model that follows `script`, then with the recording.
+/// Runs the documented variant of an agent program with a model that follows `script`, then again with the recorded cassette.
 fn repairs_a_node(name: &str, program: &str, base: &str, script: &str) {
     if require::program("bwrap").is_none() || require::installed(program).is_none() {
         return;

@@ -1,4 +1,4 @@
-//! Tests of the command line as its users see it: the help of every subcommand, cheap commands, and the commands of the README.
+//! Tests of the command line: the help of every subcommand, commands that take little time, and the commands of the README.
 //!
 //! The expected texts are in `tests/cmd/`. `TRYCMD=overwrite cargo test --test it commands` writes them again, for new subcommands as well.
 
@@ -10,7 +10,7 @@ use crate::program::Program;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Returns the words of every subcommand in the help, in the order of the help; the first is the program itself.
+/// Returns the words of every subcommand in the order of the help. The first entry is the program itself.
 fn subcommands() -> Vec<Vec<String>> {
     fn visit(words: &[String], found: &mut Vec<Vec<String>>) {
         let help = Program::new().args(words).arg("--help").run().exits(0).stdout;
@@ -51,7 +51,7 @@ fn cheap_commands_print_what_is_recorded() {
     cases().case("tests/cmd/*.trycmd").case("README.md");
 }
 
-/// Returns cases that run when this value is dropped.
+/// Returns command-line test cases. The cases run when the returned value is dropped.
 fn cases() -> trycmd::TestCases {
     let cases = trycmd::TestCases::new();
     cases.register_bin("chaosrun", Path::new(env!("CARGO_BIN_EXE_chaosrun")));
@@ -59,7 +59,7 @@ fn cases() -> trycmd::TestCases {
     cases
 }
 
-/// Returns the command lines of the README's blocks, without comments.
+/// Returns the command lines in the code blocks of the README, without comments.
 fn readme() -> Vec<String> {
     let text = fs::read_to_string(Path::new(ROOT).join("README.md")).expect("it reads");
     let blocks = text.split("```").skip(1).step_by(2).filter(|block| ["sh\n", "console\n"].iter().any(|kind| block.starts_with(kind)));
@@ -67,7 +67,7 @@ fn readme() -> Vec<String> {
     blocks.flat_map(|block| block.lines().skip(1).map(command).collect::<Vec<_>>()).filter(|line| !line.is_empty()).collect()
 }
 
-/// Splits a command line into words; single quotes hold words together.
+/// Splits a command line into words. Text in single quotes belongs to one word.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (part, text) in line.split('\'').enumerate() {
@@ -79,7 +79,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Plans runs instead of running them: this reads the same files and takes the same options.
+/// Checks the commands of the README by planning their runs, which reads the same files and options as running them.
 #[test]
 fn commands_of_the_readme_are_accepted() {
     let lines = readme();

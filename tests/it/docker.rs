@@ -16,8 +16,8 @@ use super::require;
 
 pub const IN_CONTAINERS: [&str; 3] = ["--backend", "docker", "--standin"];
 
-/// Returns [`super::trials::patient`] with longer time limits for containers: four clusters of a debug build share two processors with
-/// other tests.
+/// Returns the project of [`super::trials::patient`] with longer time limits for containers. In these tests, four clusters of a debug build
+/// share two processors with other tests.
 fn patient() -> Project {
     let slower = [
         ("rate: 100", "rate: 20"),
@@ -30,13 +30,13 @@ fn patient() -> Project {
     project.again("node_kill", &slower).again("pd_kill", &slower).again("node_pause", &slower)
 }
 
-/// Returns true if there is an engine, and its client for inspecting it from outside.
+/// Returns true if a Docker Engine and the `docker` command are available.
 pub fn engine() -> bool {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     require::program("docker").is_some() && runtime.block_on(require::engine()).is_some()
 }
 
-/// Returns chaosrun's objects in the engine, as the stock client lists them.
+/// Returns chaosrun's objects in the Docker Engine, as the `docker` command lists them.
 pub fn left(run: Option<&str>) -> Vec<String> {
     let label = run.map_or("label=chaosrun.run".to_owned(), |run| format!("label=chaosrun.run={run}"));
     let listed = |words: &[&str]| {
@@ -101,7 +101,7 @@ fn noop_fails_in_containers_too() {
     nothing_is_left(&ran);
 }
 
-/// Returns a project with a variant that runs these commands.
+/// Returns a project with a variant whose agent runs the given commands.
 fn curious(commands: &[String]) -> Project {
     let commands = commands.iter().fold(String::new(), |mut text, command| {
         let _ = writeln!(text, "      - {{ run: '{}' }}", command.replace('\'', "''"));

@@ -1,4 +1,4 @@
-//! Tests of disks of nodes in containers that are slow, fail, or lose unsynced data: through layers that this machine mounts.
+//! Tests of slow, failing and lossy disks of nodes in containers. The disk layers are mounted on this machine.
 
 use std::process::Command;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn layered(name: &str, user: Option<&str>, disk: Option<u64>) -> model::Node {
     model::Node { layer: true, disk, user: user.map(str::to_owned), ..debian(name, &["sleep", "infinity"]) }
 }
 
-/// Returns the mounts of layers whose line contains this word.
+/// Returns the lines of the mount table that describe a disk layer and contain `word`.
 fn mounted(word: &str) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().filter(|line| line.contains(" - fuse ") && line.contains(word)).map(str::to_owned).collect()
@@ -116,7 +116,7 @@ async fn disk_of_a_container_is_slow_fails_and_loses_data() {
     super::local::until("nothing is mounted or left", || mounted(&work.to_string_lossy()).is_empty() && !folder.exists()).await;
 }
 
-/// Node that syncs a part of its writes.
+/// Node program that syncs a part of its writes to disk.
 const STORE: &str = r#"
 nodes:
   db:
@@ -143,7 +143,7 @@ fn start(project: &Project) -> Live {
     project.program("run").args(["scenarios/store.yaml", "--variant", "noop", "--backend", "docker"]).json().start()
 }
 
-/// Asserts that all evidence of the fault is good, including the proof of its removal. Also asserts that the measured number with the name
+/// Asserts that all evidence of the fault is good, including the proof of its removal. Also asserts that the measured number called
 /// `number` is above zero.
 #[track_caller]
 fn is_proven(fault: &str, number: &str) {

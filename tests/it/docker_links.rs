@@ -1,4 +1,4 @@
-//! Tests of links of a cluster in containers, by the names of its nodes and ports.
+//! Tests of the links of a cluster in containers, addressed by names of nodes and ports.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use chaosrun_scenario::model;
 
 use super::boxes::{Boxes, debian};
 
-/// Returns a node that accepts connections on its port `client`, and does nothing with them.
+/// Returns a node that accepts connections on its port `client` and never sends data.
 fn web(name: &str) -> model::Node {
     let listen = "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 99, ReuseAddr => 1) or die; \
                   while ($c = $s->accept) { push @all, $c }";

@@ -1,4 +1,4 @@
-//! Tests of `chaosrun doctor` on this machine and its engine.
+//! Tests of `chaosrun doctor` on this machine and its Docker Engine.
 
 use std::fs;
 use std::process::Command;
@@ -23,7 +23,7 @@ fn docker(args: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Container, network and volume of an owner, removed at the end at the latest.
+/// Container, network and volume that seem to belong to an owner. They are removed when this value is dropped.
 struct Planted {
     container: String,
     network: String,
@@ -48,7 +48,7 @@ impl Planted {
         planted
     }
 
-    /// Returns true for each of container, network and volume that exists.
+    /// Returns true for each of the container, the network and the volume that exists.
     fn there(&self) -> [bool; 3] {
         [("container", &self.container), ("network", &self.network), ("volume", &self.volume)]
             .map(|(kind, name)| docker(&[kind, "inspect", name]).0)

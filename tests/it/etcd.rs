@@ -16,7 +16,7 @@ use crate::program::{Project, Ran};
 use crate::require;
 use crate::trials::{proven, verdicts};
 
-/// Sends one request as curl would, to the advertised address.
+/// Sends an HTTP request to the advertised address of a node, as curl does, and returns the response body.
 async fn ask(cluster: &LocalCluster, node: &str, path: &str, body: &'static str) -> Result<String, reqwest::Error> {
     let address = cluster.topology().node(node).unwrap().ports["client"].advertised;
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(10)).build()?;
@@ -27,7 +27,8 @@ async fn ask(cluster: &LocalCluster, node: &str, path: &str, body: &'static str)
 const PUT: &str = r#"{"key": "a2V5", "value": "dmFsdWU="}"#;
 const GET: &str = r#"{"key": "a2V5"}"#;
 
-/// Reads the value. Requests are refused during an election, hence repeated; the limit only ends a broken test.
+/// Reads the stored value through a node. Repeats the request, because nodes refuse requests during an election. Only a broken test reaches
+/// the time limit.
 async fn value(cluster: &LocalCluster, node: &str) -> String {
     let begin = Instant::now();
     loop {
@@ -77,7 +78,7 @@ async fn real_etcd_is_healthy_through_the_relays_and_survives_a_member() {
     run.client.close().await;
 }
 
-/// Returns the scenarios adapted to a busy machine: fewer requests, more time, etcd's own election timeout.
+/// Returns the scenarios adapted to a busy machine: fewer requests, longer time limits, and the default election timeout of etcd.
 fn patient() -> Project {
     let calmer = [("--heartbeat-interval=50", "--heartbeat-interval=100"), ("--election-timeout=500", "--election-timeout=1000")];
     let slower = [

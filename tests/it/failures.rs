@@ -1,4 +1,4 @@
-//! Tests of failures of a model and its server, each with its correct verdict: whole trials of a killed node.
+//! Tests of failures of a model and its server in whole trials of a killed node. Each failure must give the correct verdict.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::program::{Program, Project, Trial};
 use super::require;
 use super::trials::patient;
 
-/// Cluster of one process, with an observation of its state.
+/// Cluster of one process, with an observation of the state of that process.
 const CLUSTER: &str = r#"
 nodes:
   n:
@@ -21,7 +21,7 @@ invariants:
   node_up: { each: runs, node: item.node, expect: item.ok, severity: critical }
 "#;
 
-/// Scenario of a killed node. No agent restarts it, so every agent that ends has failed, whatever the time of its end.
+/// Scenario with a killed node. No agent restarts the node, so an agent that ends its session has failed, whatever the time.
 const SCENARIO: &str = r"
 name: down
 cluster: clusters/one.yaml
@@ -33,17 +33,17 @@ agent: { variant: noop }
 ";
 
 struct Row {
-    /// Name of the variant and of its model.
+    /// Name of the tested failure, used for its variant and its model.
     name: &'static str,
-    /// Behaviour of the server after the first turn, or in all turns.
+    /// Script for the behaviour of the server after the first turn, or in all turns.
     turn: String,
-    /// Further lines of the variant.
+    /// Further lines of the variant's file.
     variant: &'static str,
-    /// True for both wire formats, false for `anthropic` only.
+    /// True if both wire formats are tested, false if only `anthropic` is tested.
     both: bool,
     verdict: Verdict,
     end: AgentEnd,
-    /// Party to blame, if it is not the agent.
+    /// Expected party to blame. `None` if the agent is to blame.
     blame: Option<&'static str>,
 }
 
@@ -108,7 +108,8 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Returns a script for the models of all rows. The first answer is a command, which costs something; the row defines all other answers.
+/// Returns a script for the models of all rows. The first answer of a model is a command, which costs something. The row defines all later
+/// answers.
 fn script(rows: &[Row]) -> String {
     let mut script = "turns:\n".to_owned();
     let usage = "usage: { input: 1000, output: 100, cache_read: 0, cache_write: 0, thinking: 0 }";

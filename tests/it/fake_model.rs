@@ -1,4 +1,4 @@
-//! Tests of the fake model server with the official SDKs and a plain client.
+//! Tests of the fake model server with the official SDKs and with a plain HTTP client.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::program::{Live, Program, Project};
 use super::require;
 
-/// Time limit of any wait; exceeding it means a bug.
+/// Time limit of any wait. Only a bug exceeds this limit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Server {
@@ -35,7 +35,7 @@ impl Server {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Ends the server with SIGTERM, and asserts its success.
+    /// Ends the server with SIGTERM, and asserts that its exit code is 0.
     fn stop(self) {
         self.live.signal(Signal::SIGTERM);
         self.live.wait().exits(0);
@@ -170,7 +170,7 @@ fn official_sdks_read_scripted_answers() {
     assert!(log.iter().all(|line| !line["headers"].to_string().contains("sk-") && line["headers"]["authorization"] == "Bearer ***"));
 }
 
-/// Checks the Responses API as the SDK reports it.
+/// Checks a response of the Responses API, as the official SDK parses it.
 fn responses_are_read(said: &Value) {
     for how in ["whole", "stream"] {
         let found = &said[how];

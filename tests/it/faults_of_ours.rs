@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::program::{Live, Program, Project};
 use super::trials::patient;
 
-/// Polls until `left` returns an empty list. No descriptor signals this state; the time limit only ends a broken test.
+/// Polls until `left` returns an empty list, because no descriptor signals this state. Only a broken test reaches the time limit.
 pub fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
     let begin = Instant::now();
     loop {
@@ -31,7 +31,7 @@ pub fn until(what: &str, mut left: impl FnMut() -> Vec<String>) {
     }
 }
 
-/// Process, distinguished by its start time from a later one with the same pid.
+/// Process with its start time, which distinguishes it from a later process with the same pid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     pid: i32,
@@ -66,12 +66,12 @@ impl Process {
         String::from_utf8_lossy(&line).replace('\0', " ")
     }
 
-    /// Returns true if the program or the directory of the process is below `folder`, removed or not.
+    /// Returns true if the executable or the working directory of the process is below `folder`, even if it was removed.
     fn uses(&self, folder: &Path) -> bool {
         ["exe", "cwd"].iter().any(|link| fs::read_link(format!("/proc/{}/{link}", self.pid)).is_ok_and(|path| path.starts_with(folder)))
     }
 
-    /// Returns the inodes of its sockets.
+    /// Returns the inode numbers of the sockets that the process has open.
     fn sockets(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else { return Vec::new() };
         let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());
@@ -79,25 +79,25 @@ impl Process {
     }
 }
 
-/// Returns the local addresses of listening sockets, with the inode of the socket, in the format of `/proc/net/tcp`.
+/// Returns the local addresses of all listening sockets in the format of `/proc/net/tcp`, each with the inode number of its socket.
 fn listening() -> Vec<(String, String)> {
     let text = fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
     let fields = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     fields.filter(|fields| fields.get(3) == Some(&"0A")).map(|fields| (fields[1].to_owned(), fields[9].to_owned())).collect()
 }
 
-/// All processes and files of a runner, observed from outside. They are collected while the runner lives, and searched for after its end.
+/// Processes and files of a runner, observed from outside. They are collected while the runner lives, and must be gone after its end.
 pub struct Family {
     runner: i32,
     before: BTreeSet<PathBuf>,
     pub processes: BTreeSet<Process>,
     addresses: BTreeSet<String>,
-    /// Work folders in which its processes were observed. Other folders belong to other tests.
+    /// Work directories in which processes of this runner were observed. Other work directories belong to other tests.
     own: BTreeSet<PathBuf>,
 }
 
 impl Family {
-    /// Returns the present work folders. Must be called before the runner is started.
+    /// Returns the work directories that exist now. Must be called before the runner is started.
     pub fn folders() -> BTreeSet<PathBuf> {
         let entries = fs::read_dir("/var/tmp").map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
         let ours = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 9 && name.to_string_lossy().starts_with('w'));
@@ -108,7 +108,7 @@ impl Family {
         Self { runner: live.pid(), before, processes: BTreeSet::new(), addresses: BTreeSet::new(), own: BTreeSet::new() }
     }
 
-    /// Adds the present processes: the supervisor, which adopts every orphan, and all its descendants.
+    /// Adds the processes that exist now: the supervisor, which adopts every orphan, and all descendants of the supervisor.
     fn look(&mut self) {
         let all = Process::all();
         let supervisor = format!("--runner {}", self.runner);
@@ -128,7 +128,7 @@ impl Family {
         self.processes.extend(family);
     }
 
-    /// Also adds the listening ports: of nodes, and of the runner's relays.
+    /// Adds the processes that exist now and their listening ports, which belong to nodes or to the runner's relays.
     pub fn look_at_ports(&mut self) {
         self.look();
         let runner = Process::read(self.runner);
@@ -136,23 +136,23 @@ impl Family {
         self.addresses.extend(listening().into_iter().filter(|(_, inode)| sockets.contains(inode)).map(|(address, _)| address));
     }
 
-    /// Returns the supervisor.
+    /// Returns the supervisor processes of the runner.
     pub fn supervisor(&self) -> Vec<Process> {
         self.processes.iter().filter(|process| process.command().contains("supervise")).cloned().collect()
     }
 
-    /// Returns the work folders created since the start, including those of other tests.
+    /// Returns the work directories created since the start of the test, including those of other tests.
     pub fn new_folders(&self) -> Vec<PathBuf> {
         Self::folders().difference(&self.before).cloned().collect()
     }
 
-    /// Locks its folders like a living owner. Starts of other tests ignore the folders while the locks are held.
+    /// Locks the runner's work directories, as a living owner does. Other tests do not remove the directories while the locks are held.
     pub fn hold(&self) -> Vec<Flock<File>> {
         let lock = |folder: &PathBuf| Flock::lock(File::open(folder).expect("it is there"), FlockArg::LockShared).expect("locked");
         self.own.iter().map(lock).collect()
     }
 
-    /// Returns the mounts in its folders.
+    /// Returns the mounts in the runner's work directories.
     pub fn mounts(&self) -> Vec<String> {
         let table = fs::read_to_string("/proc/self/mounts").expect("mounts");
         let at = table.lines().filter_map(|line| line.split(' ').nth(1));
@@ -171,7 +171,7 @@ impl Family {
         });
     }
 
-    /// Waits until all processes, ports, mounts and folders of the runner are gone.
+    /// Waits until all processes, ports, mounts and directories of the runner are gone.
     pub fn is_gone(&mut self) {
         self.runs_no_more();
         until("these ports are still held", || {
@@ -192,7 +192,7 @@ pub fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Rounds and seed can be set for a longer search: `CHAOSRUN_TEST_KILLS=50 CHAOSRUN_TEST_SEED=7`.
+/// Kills runners at random times. `CHAOSRUN_TEST_KILLS=50 CHAOSRUN_TEST_SEED=7` sets the number of rounds and the seed.
 #[test]
 fn killed_runner_leaves_only_a_record_of_the_cut_off_trial() {
     let rounds = from_environment("CHAOSRUN_TEST_KILLS", 6);
@@ -239,7 +239,7 @@ fn killed_runner_leaves_only_a_record_of_the_cut_off_trial() {
     assert!(cut_off > 0, "none of {rounds} kills hit a trial");
 }
 
-/// Sends a signal in the middle of a trial, twice if requested.
+/// Sends a signal to a runner in the middle of a trial. Sends the signal a second time if `twice` is true.
 fn interrupted(scenario: &str, signal: Signal, twice: bool) {
     let project = patient();
     let before = Family::folders();
@@ -281,7 +281,7 @@ fn a_second_signal_kills_at_once() {
     interrupted("pd_kill", Signal::SIGINT, true);
 }
 
-/// Cluster without nodes: the only process is the shell.
+/// Cluster without nodes. The shell of the agent is the only process.
 const ALARM: &str =
     "name: alarm\ncluster: clusters/none.yaml\ngoal: nothing\ntiming: { steady_for: 0s, stable_for: 0s }\npage: { text: a false alarm }\n";
 
@@ -328,11 +328,11 @@ fn unwritable_record_is_reported_before_the_start() {
     assert_eq!(fs::read_to_string(&file).expect("it reads"), "mine");
 }
 
-/// Small separate file system, unmounted when dropped.
+/// Small file system on a separate mount, which is unmounted when this value is dropped.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
-    /// Mounts the file system; `None` without permission to mount.
+    /// Mounts a file system of the given size. Returns `None` without permission to mount.
     fn new(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a folder");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(dir.path()).output();

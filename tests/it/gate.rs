@@ -1,4 +1,4 @@
-//! Tests of the gate and of comparisons on real runs: two processes, one of which is killed.
+//! Tests of the gate and of comparisons on real runs, on a cluster of two processes of which one is killed.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ invariants:
   b_up: { each: up_b, node: item.node, expect: item.ok, severity: critical }
 "#;
 
-/// Scenario with eight pairs, which are enough to rule out a loss of 30 percentage points if all results are equal.
+/// Scenario with eight trial pairs, which are enough to rule out a loss of 30 percentage points if all results are equal.
 const SCENARIO: &str = r"
 name: down
 cluster: clusters/two.yaml

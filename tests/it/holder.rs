@@ -1,4 +1,4 @@
-//! Tests of the network sidecar: the real program over pipes, and in containers with its namespace.
+//! Tests of the network sidecar: the real program controlled over pipes, and sidecars in containers with their network namespaces.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ use crate::require;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 
-/// Time limit that ends a broken test.
+/// Time limit that only a broken test reaches.
 const LONG: Duration = Duration::from_secs(30);
 
 async fn child(program: &str, args: &[&str]) -> (Child, SidecarClient) {
@@ -33,7 +33,7 @@ async fn child(program: &str, args: &[&str]) -> (Child, SidecarClient) {
     (child, client)
 }
 
-/// Echoes all data, twice.
+/// Echoes all received data on a connection, twice.
 async fn echo_twice(mut connection: impl AsyncReadExt + AsyncWriteExt + Unpin) {
     let mut all = Vec::new();
     connection.read_to_end(&mut all).await.unwrap();
@@ -114,7 +114,7 @@ async fn invalid_frame_ends_the_sidecar() {
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "it says nothing: {output:?}");
 }
 
-/// Network with sidecars and the containers that join them, all created by the stock client.
+/// Test network with sidecars and with containers that join the sidecars' network namespaces, all created by the `docker` command.
 struct Lab {
     engine: Engine,
     image: String,
@@ -123,7 +123,7 @@ struct Lab {
     made: Vec<String>,
 }
 
-/// Returns exit code and output of the stock client.
+/// Runs the `docker` command. Returns its exit code and its output.
 fn docker(args: &[&str]) -> (i32, String) {
     let output = Command::new("docker").args(args).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -164,7 +164,7 @@ impl Lab {
         Guard { subnet: format!("{}/24", self.address(0)), gateway: self.address(1) }
     }
 
-    /// Returns a created sidecar container.
+    /// Creates a sidecar container and returns its name.
     fn create(&mut self, alias: &str, last: u8) -> String {
         let container = format!("{}-{alias}", self.name);
         let ip = self.address(last).to_string();
@@ -182,8 +182,8 @@ impl Lab {
         holder
     }
 
-    /// Creates a container that is joined to the sidecar of `alias`. It greets on port 80 and executes commands. It has more privileges
-    /// than a node.
+    /// Creates a container in the network namespace of the sidecar of `alias`. It sends a greeting on port 80 and executes commands. It has
+    /// more privileges than a node.
     fn join(&mut self, alias: &str) -> String {
         let greet = "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die; \
                      while ($c = $s->accept) { print $c \"hello\\n\"; close $c }";
@@ -217,7 +217,7 @@ impl Drop for Lab {
     }
 }
 
-/// Returns the data that a node receives when it connects to `to`, and the duration.
+/// Connects from a node to the address `to`. Returns the received data and the duration.
 fn dials(node: &str, to: impl std::fmt::Display, port: u16) -> (String, Duration) {
     let began = Instant::now();
     let script = format!("exec 3<>/dev/tcp/{to}/{port} && timeout 5 cat <&3");
@@ -337,7 +337,7 @@ async fn cuts_of_a_killed_runner_are_healed() {
     assert!(!rules.contains("-A "), "{rules}");
 }
 
-/// Returns paths that shape all packets from `last`, whatever their port.
+/// Returns link paths that shape all packets from the address that ends with `last`, on all ports.
 fn shaped(lab: &Lab, last: u8, shape: Shape) -> Vec<LinkPath> {
     vec![LinkPath { way: LinkSelector { from: lab.address(last), ports: None }, cut: None, shape: Some(shape), name: format!("{last}>11") }]
 }

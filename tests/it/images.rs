@@ -1,4 +1,4 @@
-//! Tests of images on a real engine: built, found again, superseded.
+//! Tests of container images on a real Docker Engine: images are built, found again, and replaced by newer images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use chaosrun_scenario::model::ImageSource;
 
 use crate::require;
 
-/// Project with image folders of its own; the images built from them are removed at the end.
+/// Project with image directories. The images that are built from them are removed when this value is dropped.
 struct Project {
     dir: tempfile::TempDir,
     program: PathBuf,
@@ -33,7 +33,7 @@ impl Project {
         fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
     }
 
-    /// Returns the image, and the progress messages.
+    /// Prepares an image. Returns the image and the progress messages.
     async fn prepare(&self, engine: &Engine, name: &str) -> Result<(Image, Vec<String>), EngineError> {
         let source = ImageSource::Build { folder: format!("images/{name}"), packages: Vec::new() };
         let beside = self.dir.path().join("scenarios/x.yaml");
@@ -58,7 +58,7 @@ impl Drop for Project {
     }
 }
 
-/// Returns exit code and output of the stock client.
+/// Runs the `docker` command. Returns its exit code and its output.
 fn docker(args: &[&str]) -> (i32, String) {
     let output = Command::new("docker").args(args).output().unwrap();
     let text = [output.stdout, output.stderr].concat();

@@ -1,4 +1,5 @@
-//! Tests of a model that judges diagnoses: asked once, stored separately, and never for its own work.
+//! Tests of a judge model, which grades diagnoses. Its answers are requested once and stored separately. It never grades the work of the
+//! same model.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use super::models::server;
 use super::program::{Program, Project, Ran};
 use super::trials::patient;
 
-/// Script: the agent submits a diagnosis; the judge uses its tool only after a second request.
+/// Model script: the agent submits a diagnosis, and the judge calls its tool only after a second request.
 const SCRIPT: &str = r#"
 turns:
   - when: "'submit_diagnosis' in tools"

@@ -1,4 +1,4 @@
-//! Tests of `chaosrun cluster ...`: clusters that are kept outside of trials.
+//! Tests of `chaosrun cluster ...`, which manages clusters outside of trials.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use serde_json::Value;
 use super::docker::engine;
 use super::program::{Program, Project, Ran};
 
-/// Time limit that ends a broken test.
+/// Time limit that only a broken test reaches.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// Two nodes, started one after the other, each of which prints a line at its start.
+/// Cluster of two nodes that start one after the other. Each node prints a line at its start.
 const PAIR: &str = r#"
 nodes:
   first:
@@ -32,7 +32,7 @@ invariants:
   node_up: { each: runs, node: item.node, expect: item.ok }
 "#;
 
-/// Project with that cluster; all processes that a test leaves running end with it.
+/// Project with the cluster `PAIR`. All processes that a test leaves running end when this value is dropped.
 struct Kept(Project);
 
 impl Kept {
@@ -57,7 +57,7 @@ impl Kept {
         self.ran(&["up", "scenarios/clusters/pair.yaml"]).exits(0)
     }
 
-    /// Returns the status; null if the cluster is not kept.
+    /// Returns the status of the cluster as JSON, or null if the cluster does not exist.
     fn status(&self) -> Value {
         let ran = self.program("status").arg("pair").json().run();
         if ran.code == Some(6) {
@@ -66,7 +66,7 @@ impl Kept {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
     }
 
-    /// Polls until the status satisfies `wanted`, and returns it.
+    /// Polls the status of the cluster until `wanted` accepts it, and returns the status.
     fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
@@ -82,7 +82,7 @@ impl Kept {
         self.0.store().join("clusters/pair")
     }
 
-    /// Asserts that no process, work folder or record folder is left.
+    /// Asserts that no process, work directory or record directory of the cluster is left. `last` is the last status.
     fn is_gone(last: &Value) {
         let began = Instant::now();
         let work = Path::new(last["work"].as_str().expect("a path"));
@@ -226,7 +226,7 @@ fn interrupt_during_the_start_ends_all_nodes() {
     Kept::is_gone(&coming);
 }
 
-/// One node that answers over HTTP, and one that does not.
+/// Cluster of two nodes: one responds over HTTP, and one does not.
 const ALONE: &str = r#"
 nodes:
   first:
@@ -288,7 +288,7 @@ fn manual_faults_on_a_kept_cluster() {
     Kept::is_gone(&last);
 }
 
-/// Servers that accept connections and do nothing with them, each with a disk of its own.
+/// Cluster of servers that accept connections and send nothing. Each server has a separate disk.
 const WEBS: &str = r#"
 nodes:
   web: # web1, web2, web3
@@ -303,7 +303,7 @@ nodes:
     docker: { image: "debian:bookworm-slim" }
 "#;
 
-/// Runs a command in a node by the stock client, which uses the daemon as its engine. Returns exit code and output.
+/// Runs a command in a node by the `docker` command, which uses the cluster daemon as its engine. Returns the exit code and the output.
 fn in_node(engine: &str, words: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("docker").env("DOCKER_HOST", engine).arg("exec").args(words).output().expect("the stock client runs");
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())

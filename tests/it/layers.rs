@@ -1,4 +1,4 @@
-//! Tests of the disk layer under nodes' data: slow, failing, losing data.
+//! Tests of the disk layer under the data of nodes, which makes a disk slow, fail or lose data.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -22,7 +22,7 @@ fn data(cluster: &LocalCluster) -> PathBuf {
     cluster.topology().nodes[0].data.clone()
 }
 
-/// Returns the number of mounts at and below a folder.
+/// Returns the number of mounts at and below a directory.
 fn mounted(below: &Path) -> usize {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().filter(|line| line.contains(&*below.to_string_lossy())).count()
@@ -102,7 +102,7 @@ async fn operations_are_slow_or_fail_until_the_disk_is_healed() {
     run.client.close().await;
 }
 
-/// Returns the answer of a Redis once it has read its data.
+/// Returns the response of a Redis server to a command, after the server has loaded its data.
 fn redis(socket: &Path, command: &str) -> String {
     let began = Instant::now();
     loop {
@@ -113,7 +113,7 @@ fn redis(socket: &Path, command: &str) -> String {
     }
 }
 
-/// Sends one command and returns the answer. The length line before a text is omitted.
+/// Sends one command to a Redis server and returns the response. The length line before a text is omitted.
 fn asked(socket: &Path, command: &str, began: Instant) -> String {
     let mut connection = loop {
         match UnixStream::connect(socket) {

@@ -92,7 +92,7 @@ pub fn spec(nodes: Vec<model::Node>, after: &[(&str, &str)]) -> Arc<model::Clust
     })
 }
 
-/// All parts of a run.
+/// Supervisor, work directory and event channel of a test run.
 pub struct Run {
     pub client: SupervisorClient,
     pub work: Arc<WorkRoot>,
@@ -133,7 +133,7 @@ impl Run {
         self.try_cluster(trial, spec).unwrap()
     }
 
-    /// Ends the run like a killed process, without cleaning up.
+    /// Ends the run without cleaning up, as if its process had been killed.
     pub fn die(self, cluster: LocalCluster) {
         std::mem::forget(Arc::clone(&self.work));
         drop((self, cluster));
@@ -160,7 +160,7 @@ pub fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Polls a state that no event signals; the limit only ends a broken test.
+/// Polls until the condition is true, because no event signals this state. Only a broken test reaches the time limit.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {

@@ -26,7 +26,7 @@ fn with_port(name: &str) -> model::Node {
     node
 }
 
-/// Runs an echo server in place of node `b1`.
+/// Runs an echo server at the address of node `b1`.
 fn echo(cluster: &LocalCluster) {
     let listener = TcpListener::bind(cluster.topology().node("b1").unwrap().ports["client"].listen).unwrap();
     std::thread::spawn(move || {
@@ -42,7 +42,8 @@ fn echo(cluster: &LocalCluster) {
     });
 }
 
-/// Sends a word to `b1` and returns the answer, from a process of `a1` or from one outside all nodes.
+/// Sends a word to `b1` and returns the response. The sender is a process of `a1` if `by_node` is true, otherwise a process outside all
+/// nodes.
 async fn says(cluster: &LocalCluster, by_node: bool) -> String {
     let at = cluster.topology().node("b1").unwrap().ports["client"].advertised;
     let script =
@@ -150,7 +151,7 @@ async fn filled_disk_is_freed_after_the_end_of_the_runner() {
     assert!(!path.exists());
 }
 
-/// Returns true if the node's process is stopped now.
+/// Returns true if the node's process is stopped (SIGSTOP) now.
 fn stands(cluster: &LocalCluster) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(cluster, "n1"))).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))

@@ -1,4 +1,4 @@
-//! Single binary for all integration tests.
+//! Binary that contains all integration tests of the root package.
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why; a process under test tells its parent")]
 
 mod actions;

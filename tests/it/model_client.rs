@@ -1,4 +1,4 @@
-//! Tests of the model client with the fake model server: two programs that share only the wire format.
+//! Tests of the model client with the fake model server. The two programs share no code, only the wire format.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -131,7 +131,7 @@ async fn ask_as(client: &mut ModelClient, spec: &Spec, history: &[ConversationEn
     (reply, notices.into_inner().expect("a lock"))
 }
 
-/// Runs a repair in two turns: returns all messages, byte for byte, and the notices.
+/// Runs a repair in two turns. Returns all messages, byte for byte, and the notices of the client.
 async fn repair(client: &mut ModelClient, wire: Wire) -> (Vec<String>, Vec<Notice>) {
     let mut history = vec![ConversationEntry::User("A ticket: node tikv2 does not answer.".into())];
     let (reply, notices) = ask(client, wire, &history).await;
@@ -245,7 +245,7 @@ async fn errors_are_retried_or_reported() {
     server.stop();
 }
 
-/// Checks the requests against the SDKs' own types by a Python program: returns the errors of each body.
+/// Checks request bodies against the types of the official SDKs by a Python program. Returns the errors of each body.
 fn wrong(python: &Path, asked: &[Value]) -> Vec<Vec<String>> {
     let params = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/model/params.py");
     let mut python = Command::new(python).arg(params).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python starts");

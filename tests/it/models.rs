@@ -1,4 +1,4 @@
-//! Tests of whole trials in which a model decides: over both wire formats, with a complete record.
+//! Tests of whole trials in which a model decides, over both wire formats and with a complete record.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::trials::{patient, proven};
 
 const KEY: &str = "sk-test-of-a-trial";
 
-/// Script of a model that reads the node from the ticket, observes, calls an unknown tool, repairs, and submits a diagnosis.
+/// Model script that reads the node from the ticket, observes, calls an unknown tool, repairs, and submits a diagnosis.
 const REPAIRS: &str = r#"
 key: sk-test-of-a-trial
 capture:
@@ -123,7 +123,7 @@ fn failed_server_is_no_failure_of_the_agent() {
     }
 }
 
-/// Script of a model that observes, waits, and leaves a network alone that recovers by itself.
+/// Model script that observes and waits, and does not change a network that recovers without a repair.
 const WAITS: &str = r#"
 key: sk-test-of-a-trial
 turns:
@@ -137,7 +137,7 @@ turns:
         arguments: { root_cause: the network, component: tikv1, fault_class: network_latency, confidence: 0.6, outcome: no_action }
 "#;
 
-/// Returns the answers of the model, its delays, and the results of commands, in order.
+/// Returns the answers of the model, its delays and the results of commands, in the order of the events.
 fn calls(trial: &Trial) -> Vec<String> {
     let called = |kind: &EventKind| match kind {
         EventKind::ModelAnswered { calls, stop, text, .. } => {
@@ -158,7 +158,7 @@ fn cassettes(project: &Project) -> PathBuf {
     project.path().join("cassettes")
 }
 
-/// Records `scenario` in both wire formats, checks it, and replays it without a server.
+/// Records a trial of `scenario` in each wire format, checks the cassettes, and replays them without a server.
 fn recorded_and_replayed(project: Project, scenario: &str) -> Project {
     let server = server(&project);
     let project = variants(project, &server.url);
@@ -235,8 +235,8 @@ fn repair_is_replayed_and_differences_are_reported() {
     assert!(shown.stdout.contains("has no answer to this request") && shown.stdout.contains("cassette"), "{shown}");
 }
 
-/// Returns a project with a fault of the network, in which only the fault causes delays: the clocks of the stand-ins are slower than
-/// shipped. A page starts the agent, because the detection time of the monitor is not tested here.
+/// Returns a project with a network fault in which only the fault causes delays, since the clocks of the stand-ins are slower than shipped.
+/// A manual ticket starts the agent.
 fn paged(scenario: &str, heal: &str) -> Project {
     let page = "page: { at: 1s, invariant: store_down, node: tikv1, text: it is slow }\n";
     let changes = [
@@ -265,7 +265,7 @@ fn partition_is_waited_out_and_replayed() {
     recorded_and_replayed(paged("partition_minority", "heal: 4s").file("script.yaml", WAITS), "partition_minority");
 }
 
-/// Replays a session that is stored with the tests, without a key and without a server. `CHAOSRUN_BLESS=1` records the session again from
+/// Replays a cassette that is stored with the tests, without a key and without a server. `CHAOSRUN_BLESS=1` records the cassette again from
 /// the fake server.
 #[test]
 fn stored_session_is_replayed() {
@@ -292,7 +292,7 @@ fn stored_session_is_replayed() {
     assert!(commands.len() == 2 && commands[1].starts_with("docker start tikv") && commands[1].ends_with("-> 0"), "{commands:?}");
 }
 
-/// Two nodes, with an observation of their state.
+/// Cluster of two nodes, with an observation of their state.
 const PAIR: &str = r#"
 nodes:
   n: { count: 2, ports: { client: 4100 }, command: [sleep, "1000"] }

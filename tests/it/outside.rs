@@ -1,4 +1,4 @@
-//! Tests of agents that are programs: those of the examples on real trials, the services for them, and their restrictions.
+//! Tests of external agents: the agent programs of the examples in real trials, the services for agent programs, and their restrictions.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -49,7 +49,7 @@ fn ended(trial: &Trial) -> (AgentEnd, String, u64, f64) {
     found.expect("an end of the agent")
 }
 
-/// Returns all output of a program, line by line.
+/// Returns all output lines of an agent program in a trial.
 fn said(trial: &Trial) -> String {
     let line = |kind: &EventKind| match kind {
         EventKind::ProgramSaid { text, .. } => Some(format!("{text}\n")),
@@ -58,7 +58,7 @@ fn said(trial: &Trial) -> String {
     trial.kinds.iter().filter_map(line).collect()
 }
 
-/// Runs one trial of a variant whose program is a script of its own, with the model defined by `script`.
+/// Runs one trial whose external agent is the shell script `agent`. The model server follows `script`.
 fn scripted(agent: &str, rest: &str, script: &str) -> (Project, Ran) {
     let project = patient().file("script.yaml", script).file("key", KEY).file("variants/agent.sh", agent);
     let (_live, url) = server(&project);
@@ -132,7 +132,7 @@ fn a_shell_agent_and_a_python_agent_repair_a_node() {
     assert!(again.kinds.iter().any(|kind| matches!(kind, EventKind::CassetteStarted { records: false, .. })));
 }
 
-/// Returns the exchanges between a program and its model, in order.
+/// Returns descriptions of the exchanges between an agent program and its model, in order.
 fn exchanges(trial: &Trial) -> Vec<&str> {
     fn word(kind: &EventKind) -> Option<&str> {
         match kind {
@@ -283,7 +283,7 @@ fn agent_ends_at_its_limit_with_all_its_processes() {
     assert_eq!(cmdlines.filter(|cmdline| cmdline.starts_with(name.as_bytes())).count(), 0, "nothing of it is left");
 }
 
-/// Minimal MCP client: JSON-RPC by lines.
+/// Minimal MCP client in Python, which exchanges JSON-RPC messages line by line.
 const CLIENT: &str = r#"
 import json, os, subprocess
 config = json.load(open(os.environ["AGENT_MCP"]))["mcpServers"]["tools"]

@@ -1,4 +1,5 @@
-//! Tests of trials whose own tasks panic. Each trial ends as a bug in chaosrun, without a judgement and with all its objects removed.
+//! Tests of trials in which a task of chaosrun panics. Each trial ends as a bug in chaosrun, without a verdict on the agent, and removes
+//! all its objects.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,7 @@ use indexmap::IndexMap;
 
 use super::local::Run;
 
-/// Panics in the task that emits this event.
+/// Panics if the event is the injection of the given fault, so that the task that emits the event panics.
 fn panics_at(kind: &EventKind, fault: &str) {
     match kind {
         EventKind::FaultInjected { id, .. } if id == fault => panic!("the fault `{id}` has a bug"),
@@ -28,7 +29,8 @@ fn panics_at(kind: &EventKind, fault: &str) {
     }
 }
 
-/// Runs a trial in which the task of one fault panics. Returns its end, true if its nodes were removed, and the exit code of the run.
+/// Runs a trial in which the task of one fault panics. Returns the end of the trial, true if the nodes were removed, and the exit code of
+/// the run.
 async fn trial_with_a_bug_in(fault: &'static str) -> (TrialFinished, bool, Exit) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/late_second.yaml");
     let overrides = Overrides { variants: vec!["three_commands".into()], ..Overrides::default() };

@@ -1,4 +1,4 @@
-//! Runs the real program as a user does: `Program::new().store(temp).args([...]).run()`.
+//! Execution of the real program, as a user runs it: `Program::new().store(temp).args([...]).run()`.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -12,18 +12,18 @@ use chaosrun_event::{Event, EventKind, TrialFinished, TrialStarted, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Time limit that ends a broken test. No trial of these tests takes a tenth of it.
+/// Time limit that only a broken test reaches. Every trial of these tests takes less than a tenth of this time.
 const HUNG: Duration = Duration::from_secs(240);
 
 pub struct Program(Command);
 
 impl Program {
-    /// Returns a program that runs from the project's root, without the settings of the developer's shell.
+    /// Creates a command for the program that runs in the project root, without the settings of the developer's shell.
     pub fn new() -> Self {
         Self::at(Path::new(env!("CARGO_BIN_EXE_chaosrun")))
     }
 
-    /// Returns another build of the program that runs in the same way.
+    /// Creates a command for another build of the program, which runs in the same way.
     pub fn at(program: &Path) -> Self {
         let mut command = Command::new(program);
         command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -52,7 +52,7 @@ impl Program {
         self.arg("--store").arg(dir)
     }
 
-    /// Requests events instead of text, for [`Ran::events`] and [`Live::until`].
+    /// Makes the program print events instead of text, for [`Ran::events`] and [`Live::until`].
     pub fn json(self) -> Self {
         self.args(["--message-format", "json"])
     }
@@ -95,7 +95,7 @@ impl Program {
     }
 }
 
-/// Running program. Killed when it is dropped.
+/// Running program. The program is killed when this value is dropped.
 pub struct Live {
     words: Vec<String>,
     child: Child,
@@ -114,7 +114,7 @@ impl Live {
         kill(Pid::from_raw(self.pid()), signal).expect("it is there");
     }
 
-    /// Reads events up to the first one that `wanted` accepts.
+    /// Reads events until `wanted` accepts one.
     pub fn until(&mut self, what: &str, wanted: impl Fn(&EventKind) -> bool) {
         loop {
             let line = self.stdout.recv_timeout(HUNG).unwrap_or_else(|_| panic!("never {what}: {:?}\n{}", self.words, self.seen));
@@ -125,7 +125,7 @@ impl Live {
         }
     }
 
-    /// Returns the run's id from its first event.
+    /// Reads the first event and returns the id of the run.
     pub fn run(&self) -> String {
         let run = self.seen.lines().find_map(|line| match event(line).kind {
             EventKind::RunStarted { run, .. } => Some(run.to_string()),
@@ -134,7 +134,7 @@ impl Live {
         run.expect("it began")
     }
 
-    /// Reads lines of stdout up to the first one that `wanted` accepts.
+    /// Reads lines of stdout until `wanted` accepts one, and returns that line.
     pub fn until_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let line = self.stdout.recv_timeout(HUNG).unwrap_or_else(|_| panic!("never {what}: {:?}\n{}", self.words, self.seen));
@@ -162,33 +162,33 @@ impl Drop for Live {
     }
 }
 
-/// Program that has ended.
+/// Result of a program that has ended.
 #[derive(Debug)]
 pub struct Ran {
     words: String,
-    /// Exit code; `None` if a signal ended the program.
+    /// Exit code of the program. `None` if a signal ended the program.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Ran {
-    /// Asserts the exit code.
+    /// Asserts the exit code of the program.
     ///
     /// # Panics
-    /// Panics with the whole output if the exit code differs.
+    /// Panics with the whole output of the program if the exit code differs.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         self
     }
 
-    /// Returns the events; asserts that each line is a valid event of the contract.
+    /// Returns the events that the program printed. Asserts that each line is a valid event.
     pub fn events(&self) -> Vec<Event> {
         self.stdout.lines().map(event).collect()
     }
 
-    /// Returns the trials with their results, in the order of their starts.
+    /// Returns the trials of the run with their results, in the order of their starts.
     pub fn trials(&self) -> Vec<Trial> {
         let mut trials: Vec<Trial> = Vec::new();
         for event in self.events() {
@@ -209,7 +209,7 @@ impl Ran {
         trials
     }
 
-    /// Returns the only trial.
+    /// Returns the only trial of the run.
     pub fn trial(&self) -> Trial {
         let mut trials = self.trials();
         assert_eq!(trials.len(), 1, "{self}");
@@ -228,13 +228,13 @@ fn event(line: &str) -> Event {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("no event: {error}: {line}"))
 }
 
-/// Trial according to its events.
+/// Trial of a run, assembled from its events.
 #[derive(Debug)]
 pub struct Trial {
     pub id: String,
     pub started: TrialStarted,
     pub finished: Option<TrialFinished>,
-    /// All events between start and end, in order.
+    /// All events between the start and the end of the trial, in order.
     pub kinds: Vec<EventKind>,
 }
 
@@ -251,7 +251,7 @@ impl Trial {
         self.finished().verdict
     }
 
-    /// Returns each command with its result.
+    /// Returns each command of the trial with its result.
     pub fn commands(&self) -> Vec<Done> {
         let mut all: Vec<Done> = Vec::new();
         for kind in &self.kinds {
@@ -274,7 +274,7 @@ impl Trial {
     }
 }
 
-/// Command of an agent.
+/// Command of an agent, with its result.
 #[derive(Debug, Default)]
 pub struct Done {
     pub command: String,
@@ -284,7 +284,7 @@ pub struct Done {
     pub stderr: String,
 }
 
-/// Project of a test: files below a temporary directory.
+/// Project of a test, whose files are in a temporary directory.
 pub struct Project(tempfile::TempDir);
 
 impl Project {
@@ -299,12 +299,12 @@ impl Project {
         self
     }
 
-    /// Copies a scenario of the repository to the project, with some texts replaced.
+    /// Copies a scenario of the repository to the project, with text replacements.
     pub fn changed(self, scenario: &str, changes: &[(&str, &str)]) -> Self {
         self.copied(Path::new(env!("CARGO_MANIFEST_DIR")), scenario, changes)
     }
 
-    /// Replaces some text in the project's own scenario.
+    /// Replaces texts in a scenario of the project.
     pub fn again(self, scenario: &str, changes: &[(&str, &str)]) -> Self {
         let own = self.path().to_owned();
         self.copied(&own, scenario, changes)
@@ -328,7 +328,7 @@ impl Project {
         self.path().join("record")
     }
 
-    /// Runs `chaosrun run` within the project, recorded in [`Project::store`].
+    /// Runs `chaosrun run` in the project. The record is in [`Project::store`].
     pub fn run(&self, args: &[&str]) -> Ran {
         self.program("run").args(args).json().run()
     }

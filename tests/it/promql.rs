@@ -1,4 +1,4 @@
-//! Tests of `promql:` probes with a real Prometheus, and of the PromQL of `metrics:` probes beside it.
+//! Tests that compare `promql:` probes of a real Prometheus with the PromQL of `metrics:` probes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -49,8 +49,8 @@ async fn a_real_prometheus_is_understood() {
     watched.down().await;
 }
 
-/// Returns metrics of a server that has run for `seconds`: constants, counters that grow evenly, and one counter that grows exponentially.
-/// For this counter, the ratio between the rates over a short and a long window is constant.
+/// Returns metrics of a server that has run for `seconds`: constants, counters that grow linearly, and one counter that grows
+/// exponentially. The exponential counter has a constant ratio between its rates over a short and a long window.
 fn metrics(seconds: f64) -> String {
     let mut text = String::new();
     for (a, b, value) in [("x", "1", 6.5), ("x", "2", 8.25), ("y", "1", -3.5), ("y", "2", 0.0), ("z", "1", 1e9)] {
@@ -80,14 +80,14 @@ fn metrics(seconds: f64) -> String {
 
 type Rows = BTreeMap<String, f64>;
 
-/// Returns the labels of a series that chaosrun and Prometheus both have, as text.
+/// Returns the labels of a series as text, limited to labels that both chaosrun and Prometheus return.
 fn key<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut pairs: Vec<_> = labels.filter(|(name, _)| !matches!(*name, "__name__" | "job" | "instance")).collect();
     pairs.sort_unstable();
     format!("{pairs:?}")
 }
 
-/// Returns the answer of Prometheus, without rows whose value is NaN.
+/// Returns the response of Prometheus to a query, without rows whose value is NaN.
 async fn asked(url: &str, query: &str) -> Rows {
     let url = reqwest::Url::parse_with_params(&format!("{url}/api/v1/query"), [("query", query)]).unwrap();
     let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();

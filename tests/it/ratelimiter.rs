@@ -1,4 +1,4 @@
-//! Tests of the rate limiter with a real Redis, as its cluster file starts it.
+//! Tests of the rate limiter with a real Redis, started as in the cluster file of the rate limiter.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::local::Run;
 use crate::require;
 
-/// Time limit of any wait; exceeding it means a bug.
+/// Time limit of any wait. Only a bug exceeds this limit.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LIMITERS: [&str; 3] = ["ratelimiter1", "ratelimiter2", "ratelimiter3"];
 
@@ -28,7 +28,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// Starts the cluster; `None` without Redis.
+    /// Starts the cluster. Returns `None` if Redis is not installed.
     async fn up() -> Option<Self> {
         require::program("redis-server")?;
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/ratelimiter/node_kill.yaml");
@@ -67,7 +67,7 @@ impl Rig {
         self.ask(limiter, Method::POST, "/check", json!({ "key": key })).await
     }
 
-    /// Waits for an answer that `wanted` accepts, and returns its body.
+    /// Repeats a request until `wanted` accepts the response, and returns the response body.
     async fn until(&self, limiter: &str, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
@@ -86,7 +86,7 @@ impl Rig {
         assert_eq!(answer.status(), 200);
     }
 
-    /// Returns count and remaining of a key according to the API.
+    /// Returns the count and the remaining requests of a key, according to the API of the rate limiter.
     async fn counter(&self, key: &str) -> (u64, u64) {
         let (_, body) = self.get(LIMITERS[1], "/api/counters").await;
         let counter = body["counters"].as_array().unwrap().iter().find(|counter| counter["key"] == key).unwrap();

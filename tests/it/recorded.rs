@@ -1,5 +1,5 @@
-//! Tests of `clusters/tikv.yaml` with answers in the format of real PD and TiKV (`tests/fixtures`). The stand-ins are part of chaosrun, so
-//! only these tests prove that the file also fits the real servers.
+//! Tests of `clusters/tikv.yaml` with responses in the format of real PD and TiKV (`tests/fixtures`). The stand-ins are part of chaosrun,
+//! so only these tests show that the file suits the real servers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::watched::{Watched, holds};
 
-/// Answers of every node, by path.
+/// Recorded response bodies of one node, by request path.
 type Answers = Arc<Mutex<HashMap<String, String>>>;
 
 fn fixture(path: &str) -> String {
@@ -34,7 +34,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// Creates the nodes of the file, with processes that do nothing; their addresses serve the recorded answers.
+    /// Creates the nodes of the cluster file, with processes that do nothing. Test servers at their addresses serve the recorded responses.
     async fn new() -> Self {
         let idle =
             ["pd", "tikv"].map(|role| [format!("cluster.nodes.{role}.command=[sleep, '1000']"), format!("cluster.nodes.{role}.args=[]")]);
@@ -72,7 +72,7 @@ impl Recorded {
         }
     }
 
-    /// Serves the metrics that result from `requests` more requests of each kind, each of which took up to `seconds`.
+    /// Serves the metrics of a server after `requests` more requests of each kind, each of which took up to `seconds`.
     fn serve(&self, requests: u64, seconds: f64) {
         let later = fixture("tikv/metrics.txt").lines().fold(String::new(), |text, line| {
             let longest = line.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse::<f64>().ok());
@@ -164,8 +164,7 @@ async fn answers_of_real_pd_and_tikv_are_understood() {
     tokio::time::timeout(Duration::from_secs(30), recorded.watched.down()).await.expect("it ends");
 }
 
-/// Asserts that each field of the stand-in exists in real PD with the same name and type: a different field would be tested only against
-/// the stand-in.
+/// Asserts that each field of the stand-in's response exists in a response of real PD, with the same name and type.
 pub fn assert_like_real(path: &str, found: &Value) {
     fn compare(at: &str, real: &Value, found: &Value, wrong: &mut Vec<String>) {
         match (real, found) {

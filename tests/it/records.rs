@@ -1,9 +1,9 @@
-//! Tests of event streams that chaosrun 0.1 recorded, before codes were types: they are read with their original meaning.
+//! Tests of event streams that chaosrun 0.1 recorded, before reason codes were types. They are read with their original meaning.
 
 use chaosrun_event::{Blame, Event, EventKind, Reason, ReasonCode, Verdict};
 use serde_json::Value;
 
-/// Reads every line, checks that it is written back unchanged, and returns the end of the only trial.
+/// Parses every line of a record, checks that the line is written back unchanged, and returns the verdict and the reason of its only trial.
 fn end_of(name: &str) -> (Verdict, Reason) {
     let path = format!("{}/tests/fixtures/records/{name}.ndjson", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));

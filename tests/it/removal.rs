@@ -15,7 +15,7 @@ use super::faults_of_ours::{Family, from_environment, until};
 use super::program::{Live, Program, Project};
 use super::trials::patient;
 
-/// Returns a project with a scenario of that name in which these faults last until it is ended.
+/// Returns a project with a scenario called `name`, in which the given faults last until the scenario is ended.
 fn breaks(name: &str, faults: &str) -> Project {
     let (file, text) = breaks::FILE;
     Project::new()
@@ -35,7 +35,7 @@ fn every_fault_is_in_the_lists_for_killed_runners() {
     }
 }
 
-/// Starts a trial with a paused store, in which only these layers of removal are active.
+/// Starts a trial with a paused store. Only the listed layers of removal are active.
 fn paused(layers: &str, rest: &[&str]) -> (Live, Family, Project) {
     let project = patient();
     let before = Family::folders();
@@ -118,7 +118,7 @@ fn released_program_ignores_the_removal_variable() {
     family.is_gone();
 }
 
-/// Returns the number of elements in the sets of links in the network namespace of a container's first process.
+/// Returns the number of elements in the nftables sets for links, in the network namespace of a container's first process.
 fn links_in(pid: &str) -> usize {
     let output = Command::new("nsenter").args(["-n", "-t", pid, "nft", "list", "table", "inet", "links"]).output().expect("nsenter runs");
     // If `nft` reports no such table, the table was removed; otherwise the namespace is gone, and its links are unknown.
@@ -132,19 +132,19 @@ fn docker(words: &[&str]) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
 }
 
-/// Returns the running containers of a run that have this role.
+/// Returns the running containers of a run whose role is `part`.
 fn running(run: &str, part: &str) -> Vec<String> {
     let [run, part] = [format!("label=chaosrun.run={run}"), format!("label=chaosrun.part={part}")];
     docker(&["ps", "-q", "--filter", &run, "--filter", &part])
 }
 
-/// Returns the pids of the workloads of a run, which outlive its sidecars.
+/// Returns the pids of the workload processes of a run, which outlive the sidecars of the run.
 fn workloads(run: &str) -> Vec<String> {
     let ids = running(run, "node");
     docker(&[&["inspect", "-f", "{{.State.Pid}}"][..], &ids.iter().map(String::as_str).collect::<Vec<_>>()].concat())
 }
 
-/// Kills the runner of a cluster in containers whose links are cut. Only `layer` heals the links, and only the ledger removes the other
+/// Kills the runner of a cluster in containers while its links are cut. Only `layer` heals the links, and only the ledger removes all other
 /// objects.
 fn cut_in_containers(layer: &str) {
     if !engine() || super::require::program("nsenter").is_none() {
@@ -192,8 +192,8 @@ fn the_ledger_alone_removes_containers() {
     cut_in_containers("ledger");
 }
 
-/// Kills a runner for each round and list of faults, after a random number of them and a random delay. Rounds and seed can be set for a
-/// longer search: `CHAOSRUN_TEST_KILLS=50 CHAOSRUN_TEST_SEED=7`.
+/// Kills a runner in each round and for each list of faults, after a random number of faults and a random delay. `CHAOSRUN_TEST_KILLS=50
+/// CHAOSRUN_TEST_SEED=7` sets the rounds and the seed.
 fn killed_at_random(rounds: u64, docker: bool) {
     let mut random = ChaCha8Rng::seed_from_u64(from_environment("CHAOSRUN_TEST_SEED", 1));
     for (name, faults) in breaks::lists(docker) {
@@ -245,8 +245,8 @@ fn a_runner_killed_under_all_faults_leaves_nothing_in_containers() {
     }
 }
 
-/// Kills a runner while the processes of mounted layers are stopped. They end with the supervisor, and their mounts stay until
-/// `next_start`.
+/// Kills a runner while the processes of mounted disk layers are stopped. The processes end with the supervisor, and their mounts stay
+/// until `next_start` runs.
 fn layers_of_the_dead(next_start: impl FnOnce(&Project)) {
     if !super::require::fuse() {
         return;
@@ -286,8 +286,8 @@ fn the_next_start_unmounts_what_a_killed_layer_left() {
     });
 }
 
-/// Runs a trial with the goal `escalate`. The agent runs `command` as soon as a store is killed, `after` the start of the timeline, and
-/// then escalates.
+/// Runs a trial with the goal `escalate`. The agent runs `command` when a store is killed, `after` the start of the timeline, and then
+/// escalates.
 fn tampering(fault: &str, after: &str, command: &str, rest: &[&str]) -> super::program::Ran {
     let scenario = format!(
         "name: tampering\ncluster: clusters/tikv.yaml\ngoal: escalate\ntiming: {{ steady_for: 0s, detect_within: 60s, repair_within: 30s, stable_for: 1s }}

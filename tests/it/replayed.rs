@@ -17,7 +17,7 @@ use regex::Regex;
 
 use crate::program::{Program, Ran};
 
-/// Compares a value with `tests/recordings/replayed/NAME.snap`.
+/// Compares a value with the expected text in `tests/recordings/replayed/NAME.snap`.
 macro_rules! assert_replayed {
     ($name:expr, $text:expr) => {
         insta::with_settings!({ snapshot_path => "../recordings/replayed", prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -26,14 +26,14 @@ macro_rules! assert_replayed {
     };
 }
 
-/// Recordings in which an agent has worked, by name.
+/// Names of the recordings in which an agent worked.
 const AGENTS: [&str; 7] = ["calls", "cassettes", "controls", "limits", "menu", "models", "program"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings")
 }
 
-/// Returns the names of all recordings, in order.
+/// Returns the names of all recordings, sorted.
 pub fn names() -> Vec<String> {
     let files = fs::read_dir(folder()).expect("a folder").map(|entry| entry.expect("an entry").path());
     let recordings = files.filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
@@ -42,7 +42,7 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// Returns the events of a recording, as this version reads them.
+/// Returns the events of a recording, as this version of chaosrun parses them.
 pub fn events(name: &str) -> Vec<Event> {
     let text = fs::read_to_string(folder().join(format!("{name}.jsonl"))).expect("a recording");
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{name}: {error}: {line}"))).collect()
@@ -52,7 +52,7 @@ fn never(problem: &str) {
     panic!("{problem}");
 }
 
-/// Record that contains recorded runs.
+/// Test project whose record contains recorded runs.
 struct Record {
     folder: tempfile::TempDir,
     runs: BTreeMap<String, RunId>,
@@ -84,12 +84,12 @@ impl Record {
         self.folder.path().join(file)
     }
 
-    /// Runs the program on this record, with its folder as the working directory.
+    /// Runs chaosrun on the record, with the directory of the project as the working directory.
     fn tell(&self, args: &[&str]) -> Ran {
         Program::new().dir(self.folder.path()).args(args).store(&self.path("record")).run()
     }
 
-    /// Returns the output of the program on both streams, with its exit code; the folder's own path is replaced.
+    /// Returns the exit code of chaosrun and its output on both streams. The path of the project's directory is replaced.
     fn told(&self, args: &[&str]) -> String {
         let ran = self.tell(args);
         let code = ran.code.map_or_else(|| "none".to_owned(), |code| code.to_string());

@@ -1,4 +1,4 @@
-//! Guards of tests with requirements that not every machine meets: [`NEEDS`] lists them.
+//! Checks of test requirements that not every machine meets. [`NEEDS`] lists all requirements.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use chaosrun_backend_docker::engine::Engine;
 use test_requirements::NEEDS;
 pub use test_requirements::{missing, program};
 
-/// Returns the path of a program below `/usr`: other folders of a PATH are not in the sandbox of an agent.
+/// Returns the path of an installed program below `/usr`, since the sandbox of an agent contains no other program directories.
 pub fn installed(name: &str) -> Option<PathBuf> {
     let found = program(name)?;
     let there = found.starts_with("/usr") && found.canonicalize().is_ok_and(|file| file.starts_with("/usr"));
@@ -18,7 +18,7 @@ pub fn installed(name: &str) -> Option<PathBuf> {
     there.then_some(found)
 }
 
-/// Returns the Docker Engine of this machine, with the base image of containers.
+/// Returns the Docker Engine of this machine if the engine has the base image of containers.
 pub async fn engine() -> Option<Engine> {
     match Engine::connect().await {
         Ok(engine) => base_image().then_some(engine),
@@ -29,7 +29,7 @@ pub async fn engine() -> Option<Engine> {
     }
 }
 
-/// Returns true if the engine has the base image. It is pulled, or made by `images/base.sh`, at most once per process.
+/// Returns true if the engine has the base image. The image is pulled, or created by `images/base.sh`, at most once per process.
 fn base_image() -> bool {
     const BASE: &str = "debian:bookworm-slim";
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
@@ -56,7 +56,7 @@ fn base_image() -> bool {
     found.is_ok()
 }
 
-/// Returns true if file systems in user space can be mounted on this machine.
+/// Returns true if this machine can mount file systems in user space (FUSE).
 pub fn fuse() -> bool {
     let there = Path::new("/dev/fuse").exists() && (nix::unistd::geteuid().is_root() || program("fusermount3").is_some());
     if !there {
@@ -65,7 +65,7 @@ pub fn fuse() -> bool {
     there
 }
 
-/// Returns a Python with the official SDKs of the model APIs, and the models of ATIF: `just sdk` creates it below `target/`.
+/// Returns the path of a Python interpreter with the official model SDKs and the ATIF models. `just sdk` installs it below `target/`.
 pub fn sdk() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk").join("bin/python");
     let works = Command::new(&python).args(["-c", "import anthropic, atif, openai"]).output().is_ok_and(|ran| ran.status.success());
@@ -75,7 +75,7 @@ pub fn sdk() -> Option<PathBuf> {
     works.then_some(python)
 }
 
-/// Returns true if an agent can have a sandbox on this machine.
+/// Returns true if this machine supports the sandbox of agents.
 pub async fn sandbox() -> bool {
     let tried = chaosrun_backend_local::sandbox::tried().await;
     if let Err(why) = &tried {
@@ -84,8 +84,8 @@ pub async fn sandbox() -> bool {
     tried.is_ok()
 }
 
-/// Returns the released program, called `release` in `CHAOSRUN_REQUIRE`: named by `CHAOSRUN_RELEASE_BINARY`, or built in this target
-/// folder.
+/// Returns the path of the release build: the value of `CHAOSRUN_RELEASE_BINARY`, or the program in this target directory.
+/// `CHAOSRUN_REQUIRE` calls this requirement `release`.
 pub fn release() -> Option<PathBuf> {
     let built = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release").join("chaosrun");
     let program = std::env::var_os("CHAOSRUN_RELEASE_BINARY").map_or(built, PathBuf::from);
@@ -96,7 +96,7 @@ pub fn release() -> Option<PathBuf> {
     Some(program)
 }
 
-/// Returns the words after `CHAOSRUN_REQUIRE=` in a text.
+/// Returns the names that follow `CHAOSRUN_REQUIRE=` in a text.
 fn named(text: &str) -> Vec<String> {
     let lists = text.split("CHAOSRUN_REQUIRE=").skip(1);
     let list = |rest: &str| rest.split(|letter: char| !letter.is_ascii_alphanumeric() && !"-,".contains(letter)).next().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Tests that judge real trials again: from their facts, from their events, and by another scoring file.
+//! Tests that re-evaluate real trials: from their facts, from their events, and by another scoring file.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::program::{Program, Ran};
 use super::trials::patient;
 
-/// Converts a value as a record does: numbers become those of JSON.
+/// Converts a value to JSON and back, as a record does, so that all numbers become JSON numbers.
 fn recorded(value: &impl serde::Serialize) -> Value {
     let text = serde_json::to_string(value).expect("JSON");
     serde_json::from_str(&text).expect("JSON")

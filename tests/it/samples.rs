@@ -1,5 +1,5 @@
-//! Tests of the files that shipped clusters put into containers. The tests run without containers, and check that the program of each file
-//! accepts it.
+//! Tests of the files that shipped clusters put into containers. The tests run without containers, and check that each file is valid for
+//! the program that reads it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::require;
 
-/// Assigns every node an address of its own.
+/// Returns a topology in which every node has a different address.
 fn placed(spec: &ClusterSpec) -> Topology {
     let nodes = spec.nodes.iter().zip(2_u8..).map(|(node, host)| PlacedNode {
         name: node.name.clone(),

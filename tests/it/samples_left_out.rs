@@ -1,4 +1,4 @@
-//! Tests that the copy of the program for nodes and sandboxes contains no samples.
+//! Tests that the copy of the program for nodes and sandboxes contains none of the embedded sample files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use chaosrun_scenario::embedded::SAMPLES;
 
 use super::require;
 
-/// Lines of samples that code of the nodes has too: the stand-in of the rate limiter asks Redis for the time in a script.
+/// Sample lines that the program for nodes legitimately contains: the rate limiter stand-in runs the same line as a Redis script.
 const SHARED: &[&str] = &["local time = redis.call('TIME')"];
 
-/// Returns lines that are long enough to be unique, with their files.
+/// Returns all sample lines that are long enough to be unique, each with its file.
 fn lines() -> Vec<(&'static str, &'static str)> {
     let lines = |(path, text): &(&'static str, &'static str)| {
         let path = *path;
@@ -23,7 +23,7 @@ fn lines() -> Vec<(&'static str, &'static str)> {
     SAMPLES.iter().chain(&*FILES).flat_map(lines).collect()
 }
 
-/// Returns the texts that are found in a program as a complete line. Zero bytes also end a line.
+/// Returns the texts that a program file contains as a complete line. Zero bytes also end a line.
 fn found<'a>(texts: &BTreeSet<&'a str>, program: &Path) -> BTreeSet<&'a str> {
     let bytes = fs::read(program).unwrap();
     let lines = bytes.split(|byte| matches!(byte, 0 | b'\n')).filter(|line| (30..2000).contains(&line.len()));

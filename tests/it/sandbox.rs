@@ -1,4 +1,4 @@
-//! Tests of an agent's sandbox on `local`: its reach, and all known ways out of it.
+//! Tests of an agent's sandbox on the `local` backend: the reachable files, processes and networks, and all known ways of escape.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -27,7 +27,7 @@ fn said(record: &CommandRecord) -> String {
     format!("{}{}", record.stdout.text, record.stderr.text)
 }
 
-/// Asserts that every command fails, and none prints the secret.
+/// Asserts that every command of the agent failed, and that no command printed the secret.
 #[track_caller]
 fn all_fail(report: &AgentReport) {
     for record in &report.commands {
@@ -90,7 +90,7 @@ async fn only_the_nodes_can_be_reached() {
     rig.end().await;
 }
 
-/// Python program that runs a 32-bit system call: `push rbx; mov eax, 310; mov ebx, 0x10000000; int 0x80; pop rbx; ret`.
+/// Python program that makes a 32-bit system call: `push rbx; mov eax, 310; mov ebx, 0x10000000; int 0x80; pop rbx; ret`.
 const OLD_GATE: &str = "import ctypes, mmap, platform, sys
 if platform.machine() != \"x86_64\": sys.exit(1)
 code = mmap.mmap(-1, 4096, prot=7)
@@ -219,7 +219,7 @@ async fn process_limit_applies_until_processes_have_ended() {
     rig.end().await;
 }
 
-/// Returns the number of processes of this machine with that name.
+/// Returns the number of processes on this machine with the given name.
 fn named(name: &str) -> usize {
     let cmdline = |path: &Path| fs::read(path.join("cmdline")).unwrap_or_default();
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);

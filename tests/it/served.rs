@@ -1,4 +1,4 @@
-//! Tests of the services for agent programs: the Responses API, lengths of prompts, and a budget shared by parallel requests.
+//! Tests of the services for external agents: the Responses API, prompt lengths, and a budget shared by parallel requests.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use super::trials::patient;
 
 const KEY: &str = "sk-test-of-a-program";
 
-/// Returns a project whose variant `own` is a shell script, with models of both wire formats at a server that follows `script`.
+/// Returns a project whose variant `own` is a shell script, and a running model server that follows `script`. The variant has models of
+/// both wire formats.
 fn project(agent: &str, limits: &str, script: &str) -> (Project, Live) {
     let project = patient().file("script.yaml", script).file("key", KEY).file("variants/agent.sh", agent);
     let mut live = Program::new().dir(project.path()).args(["node", "model", "script.yaml", "--log", "asked.jsonl"]).start();
@@ -31,7 +32,7 @@ fn said(trial: &Trial) -> Vec<&str> {
     trial.kinds.iter().filter_map(line).collect()
 }
 
-/// Returns text and usage of each exchange, or its error, in the order in which the exchanges end.
+/// Returns the text and the usage of each exchange, or the error of a failed exchange, in the order in which the exchanges end.
 fn exchanges(trial: &Trial) -> Vec<(String, Usage, String)> {
     let exchange = |kind: &EventKind| match kind {
         EventKind::ModelAnswered { text, thinking, calls, usage, usd, .. } => {

@@ -1,4 +1,4 @@
-//! Tests of campaigns in shards: the shards of two machines contain all trials, and no pair is split between shards.
+//! Tests of campaigns in shards. The shards of two machines together contain all trials, and no trial pair is split between shards.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,7 +57,7 @@ fn shares_cover_a_campaign_and_keep_pairs_together() {
     assert_eq!(ran.trial().started.yardstick, trial["yardstick"].as_str().unwrap(), "{ran}");
 }
 
-/// Runs a script of the documentation as its scheduler would. `chaosrun` is on the PATH, and the campaign is a small one.
+/// Runs a shell script of the documentation as its scheduler does. `chaosrun` is on the PATH, and the campaign is a small one.
 fn script(text: &str, folder: &Path, env: &[(&str, &str)]) {
     let program = Path::new(env!("CARGO_BIN_EXE_chaosrun")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
@@ -71,7 +71,7 @@ fn script(text: &str, folder: &Path, env: &[(&str, &str)]) {
     assert!(ran.status.success(), "{text}\n{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Returns the code blocks of that language in the chapter.
+/// Returns the code block in the given language from a chapter of the documentation.
 fn block<'d>(docs: &'d str, chapter: &str, language: &str) -> &'d str {
     let rest = docs.split(&format!("\n## {chapter}\n")).nth(1).unwrap();
     rest.split(&format!("```{language}\n")).nth(1).unwrap().split("\n```").next().unwrap()

@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use crate::recorded::assert_like_real;
 
-/// Time limit for a condition that holds within a second on an idle machine.
+/// Time limit for a condition that becomes true within a second on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Process of a member. Killed when it is dropped, and when the test's thread ends.
+/// Process of a cluster member. The process is killed when this value is dropped, and when the test's thread ends.
 struct Process(Child);
 
 impl Process {
@@ -51,7 +51,7 @@ impl Drop for Process {
     }
 }
 
-/// Polls until there is an answer. The pause only keeps the test from using the processor time that the members need.
+/// Calls `ask` until it returns a value, and returns that value. The pauses between the calls leave processor time to the members.
 async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -63,7 +63,7 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-/// Returns free ports, below those that the system assigns to outgoing connections.
+/// Returns unused ports below the range that the system assigns to outgoing connections.
 fn free_ports(count: usize) -> Vec<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 100).unwrap() * 120;
@@ -137,7 +137,7 @@ impl Pds {
         std::fs::read_to_string(self.log_path(member)).unwrap()
     }
 
-    /// Waits until all members answer, know each other, and agree on the leader.
+    /// Waits until all members respond, know each other, and agree on the leader.
     async fn wait_for_all(&mut self) {
         until("all members", async || {
             for member in 0..3 {
@@ -176,7 +176,7 @@ impl Pds {
         self.try_send(member, Method::GET, path, None, None).await
     }
 
-    /// Sends a request to the API of a member, and returns the answer.
+    /// Sends a request to the API of a member and returns the response.
     async fn send(&self, member: usize, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let path = format!("/pd/api/v1{path}");
         self.try_send(member, method, &path, body, None).await.unwrap_or_else(|| panic!("no answer to {path}"))
@@ -191,7 +191,7 @@ impl Pds {
         assert_eq!((found.status, found.json()), (status, answer), "{method} {path}");
     }
 
-    /// Returns the leader according to the given member.
+    /// Returns the index of the leader according to the given member.
     async fn leader(&self, asked: usize) -> usize {
         until("a leader", async || {
             let answer = self.try_get(asked, "/pd/api/v1/leader").await.filter(|answer| answer.status == 200)?.json();
@@ -200,7 +200,7 @@ impl Pds {
         .await
     }
 
-    /// Sends the heartbeat of a store to a member. Returns the orders for the store.
+    /// Sends the heartbeat of a store to a member. Returns the orders that the member sends to the store.
     async fn beat(&self, member: usize, store: u64) -> Orders {
         let heartbeat = StoreHeartbeat {
             id: store,
@@ -221,7 +221,7 @@ impl Pds {
         self.heartbeat(member, "/standin/store-heartbeat", &serde_json::to_value(heartbeat).unwrap()).await
     }
 
-    /// Sends the region heartbeats of a store that leads these regions.
+    /// Sends the region heartbeats of a store that leads the given regions. Returns the orders that the member sends to the store.
     async fn lead(&self, member: usize, store: u64, term: u64, regions: &[u64]) -> Orders {
         let regions = regions.iter().map(|id| region(*id, store, term)).collect();
         let heartbeats = RegionHeartbeats { store_id: store, regions };
@@ -236,7 +236,7 @@ impl Pds {
         .await
     }
 
-    /// Creates three stores and regions 1 to 4 without gaps, led by stores 1, 2, 3, 1.
+    /// Creates three stores and the regions 1 to 4, which cover all keys. The leaders of the regions are the stores 1, 2, 3 and 1.
     async fn populate(&self, member: usize) {
         for store in 1..=3 {
             self.beat(member, store).await;
@@ -251,7 +251,7 @@ impl Pds {
         Some(answer["stores"].as_array()?.iter().map(|store| store["store"]["state_name"].as_str().unwrap().to_owned()).collect())
     }
 
-    /// Returns the value of a series whose line begins with this text.
+    /// Returns the value of the metric series whose line begins with the text `series`.
     async fn metric(&self, member: usize, series: &str) -> Option<f64> {
         let answer = self.try_get(member, "/metrics").await?;
         answer.text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())

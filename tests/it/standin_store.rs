@@ -1,4 +1,5 @@
-//! Tests of real stores as real processes, without PD: killed, without a quorum, filled up. No acknowledged write is ever lost.
+//! Tests of stand-in stores as real processes, without PD: they are killed, lose their quorum, and fill up. No acknowledged write is ever
+//! lost.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,10 +18,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Time limit of any wait; exceeding it means a bug.
+/// Time limit of any wait. Only a bug exceeds this limit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Returns a port below the range of outgoing connections, which must not take the port of a dead store.
+/// Returns an unused port below the range of outgoing connections, so that no connection can take the port of a killed store.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap() * 12;
@@ -32,7 +33,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// Waits for a condition.
+/// Calls `look` until it returns a value, and returns that value.
 async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -128,7 +129,7 @@ impl Stores {
         self.client.get(url).send().await.ok()?.text().await.ok()
     }
 
-    /// Waits until a store knows a leader for every region.
+    /// Waits until a store knows the leader of every region.
     async fn led(&self, id: u64) {
         until("a leader of every region", async || {
             self.metrics(id).await.filter(|page| page.contains("\ntikv_raftstore_leader_missing 0\n"))
@@ -153,7 +154,8 @@ impl Stores {
         }
     }
 
-    /// Reads a key: `None` = no answer now; the inner `None` = no such key.
+    /// Reads the value of a key through a store. Returns `None` if the store gives no answer now, and `Some(None)` if the key does not
+    /// exist.
     async fn get(&self, id: u64, key: &str) -> Option<Option<String>> {
         let answer = self.client.get(self.url(id, &format!("/kv/{key}"))).send().await.ok()?;
         match answer.status().as_u16() {
@@ -168,20 +170,20 @@ impl Stores {
 #[derive(Debug, PartialEq)]
 enum Written {
     Acknowledged,
-    /// Certainly not applied: the status (0 = no connection) and the reason.
+    /// The write was certainly not applied. The values are the HTTP status (0 without a connection) and the reason.
     Refused(u16, String),
     Unknown,
 }
 
-/// Knowledge of one client about one key, which only this client writes.
+/// Expected state of one key. Each key has only one client that writes it.
 #[derive(Debug, Default)]
 struct Fact {
     acknowledged: Option<u64>,
     unknown: Option<u64>,
 }
 
-/// Writes versions and reads them back through any store, until `stop`. After a write with unknown result, the key is not used again: the
-/// write may take effect at any later time, so later results would prove nothing.
+/// Writes increasing versions of keys and reads them back through any store, until `stop` is true. A key is no longer used after a write
+/// with unknown result, because that write may take effect at any later time.
 async fn client(stores: Arc<Stores>, number: u64, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> BTreeMap<String, Fact> {
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     let mut facts: BTreeMap<String, Fact> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Tests of the supervisor with real processes. After every kind of end of the runner, all its processes have ended.
+//! Tests of the supervisor with real processes. After every kind of end of the runner, all processes of the runner have ended.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaosrun");
 
-/// Shell that daemonises a process by a double fork with its own session. The shell prints the pids of the daemon, of a plain child and of
-/// itself, and then waits forever.
+/// Shell script that daemonises a process by a double fork with a new session. The shell prints the pids of the daemon, of a plain child
+/// and of itself, and then waits forever.
 const DAEMONS: &str = r#"
     sleep 1000 &
     plain=$!
@@ -40,7 +40,7 @@ struct Started {
     pid: u32,
     stdout: BufReader<File>,
     exit: oneshot::Receiver<TreeExit>,
-    /// Stdin of the process, which does not end while this value lives.
+    /// Writing end of the process's stdin. Stdin stays open while this value lives.
     _stdin: PipeWriter,
 }
 
@@ -90,17 +90,17 @@ fn state(pid: u32) -> Option<char> {
     stat[stat.rfind(')')? + 2..].chars().next()
 }
 
-/// Returns true if the process exists, even if it only waits to be reaped.
+/// Returns true if the process exists, even if it has ended and waits to be reaped.
 fn exists(pid: u32) -> bool {
     state(pid).is_some()
 }
 
-/// Returns true if the process runs. Orphans are reaped by the system's init with a delay.
+/// Returns true if the process runs. Ended orphans do not count, because the system's init reaps them with a delay.
 fn lives(pid: u32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
 
-/// Polls a state that no descriptor signals; the limit only ends a broken test.
+/// Polls until the condition is true, because no descriptor signals this state. Only a broken test reaches the time limit.
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
@@ -245,7 +245,7 @@ async fn a_killed_supervisor_takes_its_children_along_and_is_missed() {
     assert!(matches!(client.spawn(spawn).await, Err(SpawnError::Gone)));
 }
 
-/// Body of a runner that another test kills; not a test of its own.
+/// Acts as a runner that another test kills. This function is not a test itself.
 #[test]
 fn plays_the_runner() {
     let Some(work) = std::env::var_os("PLAYS_THE_RUNNER_IN") else { return };
@@ -289,7 +289,7 @@ fn nothing_outlives_a_killed_runner() {
     }
 }
 
-/// Body of a runner that ends before it has sent a message to its supervisor; not a test of its own.
+/// Acts as a runner that ends before it has sent a message to its supervisor. This function is not a test itself.
 #[test]
 fn plays_the_mute_runner() {
     if std::env::var_os("PLAYS_THE_MUTE_RUNNER").is_none() {
@@ -320,7 +320,7 @@ fn folder_created_after_the_last_message_is_removed_too() {
     until("the folder goes with the runner", || !Path::new(made).exists());
 }
 
-/// Reads output through a pipe. With other descriptors, a thread would have to watch them.
+/// Checks that output is read through a pipe. For other kinds of descriptors, a thread would have to read the output.
 #[tokio::test]
 async fn output_is_read_without_a_thread() {
     use tokio::io::AsyncReadExt;

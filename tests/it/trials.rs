@@ -1,4 +1,4 @@
-//! Tests of whole trials on real stand-ins: passes and failures, records and their replay, the agent's view.
+//! Tests of whole trials on real stand-ins: passes and failures, records and their replay, and the information that an agent sees.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::program::{Program, Project, Ran, Trial};
 
-/// Returns the three scenarios adapted to a busy machine with an unoptimised build: fewer requests, more time, and no limit on latency,
-/// which would be exceeded for unrelated reasons.
+/// Returns the three scenarios adapted to a busy machine with an unoptimised build. They have fewer requests, longer time limits, and no
+/// limit on latency.
 pub fn patient() -> Project {
     let slower = [
         ("rate: 500", "rate: 50"),
@@ -38,7 +38,7 @@ pub fn verdicts(ran: &Ran) -> BTreeMap<String, Verdict> {
     ran.trials().iter().map(|trial| (trial.name(), trial.verdict())).collect()
 }
 
-/// Checks every proof on which a pass is based.
+/// Checks all evidence on which the pass of a trial is based.
 pub fn proven(trial: &Trial, why: &Ran) {
     let phases: Vec<Phase> = trial
         .kinds
@@ -103,7 +103,7 @@ fn noop_fails_and_restart_all_is_unsafe() {
     assert_eq!(history.durable, Some(true), "{ran}");
 }
 
-/// Runs one seed twice and another one once, then checks everything about their records.
+/// Runs one seed twice and another seed once, then checks the records of all three trials.
 #[test]
 fn trial_is_recorded_repeatable_and_replayable() {
     let project = patient();
@@ -154,7 +154,7 @@ fn events(store: &Path) -> Vec<Event> {
     Program::new().args(["show", "--events"]).store(store).json().run().exits(0).events()
 }
 
-/// Returns the choices of the seed, and the agent's reaction.
+/// Returns the random choices of a trial, and the agent's reaction.
 fn choices(events: &[Event]) -> Vec<String> {
     let chosen = |event: &Event| match &event.kind {
         EventKind::FaultIntended { id, fault, targets, parameters } => Some(format!("{id} {fault} {targets:?} {parameters}")),
@@ -186,7 +186,7 @@ fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
-/// Checks `replay`, `list` and `show` on a record whose run printed `live`.
+/// Checks `replay`, `list` and `show` on a record. `live` is the result of the run that made the record.
 fn shown_again(store: &Path, live: &Ran) {
     let ask = |args: &[&str]| Program::new().args(args).store(store).run();
     let replayed = ask(&["replay"]);
@@ -208,7 +208,7 @@ fn shown_again(store: &Path, live: &Ran) {
     assert!(raw.stdout.lines().count() > 60, "{raw}");
 }
 
-/// Returns the events of a trial without the parts that differ from run to run.
+/// Returns the events of a trial as text, without the parts that differ from run to run.
 ///
 /// The number or order of these events depends on timing, so they are omitted:
 /// * samples of the workload, and matched log lines;
@@ -263,7 +263,7 @@ fn strand(kind: &EventKind) -> Option<&'static str> {
     })
 }
 
-/// Redacts variable values. Widths are kept for texts of constant width: ids and digests. Times and counts become one `#`.
+/// Replaces values that differ from run to run. Ids and digests are replaced by texts of the same width, times and counts by one `#`.
 fn redact(value: &mut Value, key: &str) {
     match value {
         Value::Object(map) => {
@@ -294,7 +294,7 @@ fn redact(value: &mut Value, key: &str) {
     }
 }
 
-/// Redacts durations, counts of operations and scores within a sentence.
+/// Replaces durations, counts of operations and scores within a sentence.
 fn words(text: &str) -> String {
     // On a busy machine even the unaffected node may not have answered.
     let text =
@@ -304,7 +304,7 @@ fn words(text: &str) -> String {
     Regex::new(r"score \d\.\d+").expect("a pattern").replace_all(&text, "score #").into_owned()
 }
 
-/// Redacts correctness, which depends on the speed; safety must be complete.
+/// Replaces the correctness in a score, because it depends on the speed of the machine. Asserts that the safety is complete.
 fn redact_score(value: &mut Value) {
     value["score"] = "#".into();
     // The facts are shown in full beside it, with times and counts.
@@ -356,7 +356,7 @@ fn without_two_of_three_stores_nothing_is_written_until_they_are_back() {
     }
 }
 
-/// Cluster without nodes: the only process is the shell.
+/// Cluster without nodes. The shell of the agent is the only process.
 const ALARM: &str =
     "name: alarm\ncluster: clusters/none.yaml\ngoal: nothing\ntiming: { steady_for: 0s, stable_for: 0s }\npage: { text: a false alarm }\n";
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::program::{Program, Project, Ran};
 use crate::replayed;
 
-/// Compares a value with `tests/unchanged/NAME.snap`.
+/// Compares a value with the expected text in `tests/unchanged/NAME.snap`.
 macro_rules! assert_unchanged {
     ($name:expr, $text:expr) => {
         insta::with_settings!({ snapshot_path => "../unchanged", prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -24,7 +24,7 @@ macro_rules! assert_unchanged {
     };
 }
 
-/// Returns every shipped scenario, relative to the project's root, in order.
+/// Returns the paths of all shipped scenarios relative to the project root, sorted.
 fn scenarios() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
@@ -37,12 +37,12 @@ fn scenarios() -> Vec<String> {
     files.iter().map(relative).collect()
 }
 
-/// Returns the resolved configurations, one per scenario and variant.
+/// Returns the resolved configurations that a command prints, one per scenario and variant.
 fn configs(args: &[&str]) -> Vec<Value> {
     lines(&Program::new().arg("plan").args(args).arg("--print-config").json().run().exits(0))
 }
 
-/// Returns the trials of a plan, in its order.
+/// Returns the trials of a plan, in the order of the plan.
 fn trials(args: &[&str]) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let plan = lines(&Program::new().arg("plan").args(args).json().store(folder.path()).run().exits(0)).remove(0);
@@ -57,12 +57,12 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("`{key}` is a text in {value}"))
 }
 
-/// Returns the first half of the hash of a JSON value.
+/// Returns the first half of the digest of a JSON value, in hexadecimal.
 fn digest(value: &Value) -> String {
     blake3::hash(value.to_string().as_bytes()).to_hex()[..16].to_owned()
 }
 
-/// Returns the parts of a configuration: its keys, and those of its objects, with a digest of each.
+/// Returns a digest per part of a configuration. The parts are its top-level keys, and the keys of its top-level objects.
 fn parts(config: &Value) -> Vec<(String, String)> {
     let mut parts = Vec::new();
     for (key, value) in config.as_object().expect("an object") {
@@ -76,7 +76,7 @@ fn parts(config: &Value) -> Vec<(String, String)> {
     parts
 }
 
-/// Returns one line per part and value, with the scenarios that have it: a change of a shared file changes few lines.
+/// Returns one line per part and value, with the scenarios that have the value. A change of a shared file then changes few lines.
 fn by_part(configs: &[(String, Value)]) -> String {
     let mut parts_of: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     for (name, config) in configs {
@@ -117,7 +117,7 @@ fn configurations_in_containers_are_unchanged() {
     assert_unchanged!("configurations_in_containers", by_part(&named));
 }
 
-/// Plan of all shipped scenarios with 20 seeds, made once for the tests that read it.
+/// Trials of all shipped scenarios with 20 seeds each, planned once for all tests that read them.
 static SEEDS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let files = scenarios();
     let files = files.iter().map(String::as_str);
@@ -189,12 +189,12 @@ fn orders_of_campaigns_are_unchanged() {
     }
 }
 
-/// Paths and types of the JSON values of events, by type of event.
+/// Paths and types of the JSON values in events, by event type.
 #[derive(Default)]
 struct Shapes(BTreeMap<String, BTreeMap<String, BTreeSet<&'static str>>>);
 
 impl Shapes {
-    /// Objects whose keys are data: names of nodes, of numbers, of fields, of verdicts.
+    /// Names of JSON objects whose keys are data: names of nodes, numbers, fields or verdicts.
     const MAPS: [&str; 9] = ["parameters", "numbers", "fields", "counts", "cell", "roles", "scoring", "autopsy", "params"];
 
     fn event(&mut self, event: &Value) {
@@ -265,7 +265,7 @@ fn shapes_of_recorded_events_are_unchanged() {
 const ENDLESS: &str = "provider: scripted\nrules: [{ commands: [sleep 60, sleep 60, sleep 60], end: no_action }]\n";
 const EMPTY: &str = "name: NAME\ncluster: clusters/none.yaml\ngoal: nothing\ntiming: { steady_for: 0s, stable_for: 0s }\n\
                      page: { text: a false alarm }\nagent: { variant: three_commands }\n";
-/// Cluster of two processes, one of which is killed.
+/// Scenario with two processes, one of which is killed.
 const DOWN: &str = "name: down\ncluster: clusters/two.yaml\ngoal: repair\n\
                     timing: { steady_for: 0s, detect_within: 30s, repair_within: 60s, stable_for: 0s }\n\
                     chaos: { kill: { inject: { node_kill: { target: a } }, heal: agent } }\n\
@@ -275,7 +275,7 @@ const TWO: &str = "nodes: { a: { command: [sleep, '1000'] }, b: { command: [slee
                    invariants: { up: { each: up, node: item.node, expect: item.ok, severity: critical } }\n";
 const DEAD: &str = "nodes: { a: { command: [sleep, '60'], ready: { tcp: '127.0.0.1:1', within: 200ms } } }\n";
 
-/// Returns a project of small trials with different outcomes.
+/// Returns a project with small scenarios that have different outcomes.
 fn outcomes() -> Project {
     Project::new()
         .file("variants/endless.yaml", ENDLESS)
@@ -288,7 +288,7 @@ fn outcomes() -> Project {
         .file("a file", "")
 }
 
-/// Runs every line of `invocations.txt` in the same project, in this order; `~` stands for a space within a word.
+/// Runs every line of `invocations.txt` in the same project, in this order. The character `~` represents a space within a word.
 #[test]
 fn exit_codes_are_unchanged() {
     let project = outcomes();

@@ -1,4 +1,4 @@
-//! Tests of `--until decided`, of the lock against parallel runs, and of the trials that a record lists as missing.
+//! Tests of `--until decided`, of the lock against parallel resumed runs, and of the missing trials that a record lists.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::program::{Program, Project, Ran};
 
-/// Campaign in which one agent makes a forbidden change, and the others do nothing.
+/// Campaign in which one agent makes a forbidden change and all other agents do nothing.
 const CAMPAIGN: &str = "
 name: two
 scenarios: [empty.yaml]

@@ -1,4 +1,4 @@
-//! Observations of a cluster file on nodes of the `local` backend: its probes, `let`s, `select`s and invariants, without a trial.
+//! Observation of a cluster on the `local` backend without a trial: probes, `let`s, `select`s and invariants of the cluster file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Returns the cluster of a scenario of this repository, not started yet.
+    /// Creates the cluster of a scenario in this repository, without starting it.
     pub fn new(scenario: &str, set: &[&str]) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(scenario);
         let overrides = Overrides { set: set.iter().map(|set| (*set).to_owned()).collect(), ..Overrides::default() };
@@ -51,8 +51,8 @@ impl Watched {
         }
     }
 
-    /// Runs all due probes once, and judges the invariants. Returns the judgements of all items by invariant, and the context of
-    /// expressions, including `let`s.
+    /// Runs all due probes once and evaluates the invariants. Returns the results of all items by invariant, and the expression context
+    /// with `let` variables.
     pub async fn look(&mut self) -> (BTreeMap<String, Vec<InvariantResult>>, Context) {
         self.observer.start_due(Instant::now());
         while !self.observer.is_idle() {
@@ -71,7 +71,7 @@ impl Watched {
         (by_name, context)
     }
 
-    /// Returns the value of a `select` of the file.
+    /// Returns the value of a `select` of the cluster file. Returns `None` if the value is unknown.
     pub fn selected(&self, name: &str, context: &Context) -> Option<Value> {
         self.spec.select[name].eval(context).ok()
     }
@@ -82,7 +82,7 @@ impl Watched {
     }
 }
 
-/// Returns true if every item holds.
+/// Returns true if the invariant holds for every item.
 pub fn holds(judged: &[InvariantResult]) -> bool {
     judged.iter().all(|one| matches!(one, InvariantResult::Holds))
 }

@@ -1,4 +1,4 @@
-//! Descriptions of the available actions for an agent.
+//! Descriptions of the available actions for agents.
 
 use std::fmt::Write as _;
 
@@ -7,13 +7,13 @@ use indexmap::IndexMap;
 use chaosrun_scenario::model::Action;
 use chaosrun_scenario::params;
 
-/// Description of an action.
+/// Description of one action for an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     pub id: String,
     pub description: String,
     pub risk: &'static str,
-    /// Name and description of each parameter.
+    /// Names of the parameters, each with a description.
     pub params: Vec<(String, String)>,
     pub undo: String,
 }
@@ -30,7 +30,7 @@ pub fn all(actions: &IndexMap<String, Action>) -> Vec<Described> {
     actions.values().map(one).collect()
 }
 
-/// Returns the actions for the description of a tool, one paragraph per action.
+/// Returns the text that describes all actions in a tool's description, one paragraph per action.
 #[must_use]
 pub fn text(actions: &IndexMap<String, Action>) -> String {
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Typed actions: operations that a cluster file declares for its system, performed with verification.
+//! Typed actions: operations that a cluster file declares for its system. Their effect is verified.
 //!
 //! The parameters of a call are parsed ([`chaosrun_scenario::params`]), and its preconditions are checked by observations made after the
 //! call. The steps then run (`step`), and the expected effect is awaited in observations made after them ([`perform()`]). Each stage emits

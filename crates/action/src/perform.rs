@@ -1,4 +1,4 @@
-//! Execution of one action, from the call to the verified effect.
+//! Execution of one action, from the call to the verification of its effect.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,10 @@ use chaosrun_expr::{ConditionTruth, Context, Expr, Value};
 use chaosrun_scenario::model::{Action, Ensure, Step};
 use chaosrun_scenario::params;
 
-/// Longest wait for observations made after the call. Afterwards older observations are used, since expired ones are unknown
-/// anyway.
+/// Maximum wait for observations made after the call. Then older observations are used, since expired observations are unknown.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Call of an action.
+/// Call of an action, with its parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionCall {
     pub action: String,
@@ -27,24 +26,24 @@ pub struct ActionCall {
 }
 
 impl ActionCall {
-    /// Returns the text of the command: `act restart_node {"node":"tikv1"}`.
+    /// Returns the text that represents the call in the record: `act restart_node {"node":"tikv1"}`.
     #[must_use]
     pub fn text(&self) -> String {
         result::called(&self.action, &Json::Object(self.params.clone()))
     }
 }
 
-/// Result of a call.
+/// Result of the call of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Performed {
     pub outcome: ActionOutcome,
-    /// Result text for the caller.
+    /// Text that describes the result to the caller.
     pub text: String,
-    /// Operations on the system, written as shell commands.
+    /// Operations on the system that the action performed, written as shell commands.
     pub did: Vec<String>,
 }
 
-/// Performs a call as command number `command`. The call ends at `deadline` at the latest, and immediately when it is cancelled.
+/// Performs an action as command number `command`. The action ends at `deadline` at the latest, and immediately when it is cancelled.
 pub async fn perform(
     action_context: &ActionContext,
     call: &ActionCall,
@@ -93,7 +92,7 @@ struct Performance<'a> {
     command: u32,
     emitter: &'a Emitter,
     did: Vec<String>,
-    /// Running step: its number, its start and its request.
+    /// Number, start time and request of the running step. `None` between steps.
     under_way: Option<(u32, Instant, String)>,
 }
 
@@ -140,7 +139,7 @@ impl Performance<'_> {
         }
     }
 
-    /// Checks the preconditions. Returns the first one that does not hold, in words.
+    /// Checks the preconditions of the action. Returns a description of the first one that does not hold, or `None` if all hold.
     async fn require(&mut self, action: &Action, read: &Map<String, Json>, began: Instant) -> Option<String> {
         for requirement in &action.require {
             self.begin(0, "require", &requirement.expr.text);
@@ -167,7 +166,8 @@ impl Performance<'_> {
         None
     }
 
-    /// Performs a step. Returns its request and the answer, or an error about the part that could not be prepared.
+    /// Performs one step of the action. Returns the request and the response. The error describes the part of the step that could not be
+    /// prepared.
     async fn step(
         &mut self,
         action: &Action,
@@ -239,7 +239,7 @@ impl Performance<'_> {
         text
     }
 
-    /// Returns the newest observations. Waits a short time for observations of `about` made after `since`.
+    /// Returns the newest observations. Waits a short time until the observations named in `about` are newer than `since`.
     async fn fresh(&self, about: &[String], since: Instant) -> Context {
         let until = Deadline::now() + FRESH;
         let mut state = self.action_context.monitor.state();
@@ -258,7 +258,8 @@ impl Performance<'_> {
         }
     }
 
-    /// Waits until the condition is true for observations made after `since`. Returns the elapsed time. The error is the observed value.
+    /// Waits until a condition is true for observations made after `since`. Returns the elapsed time. The error describes the observed
+    /// value.
     async fn becomes(
         &self,
         ensure: &Ensure,
@@ -290,7 +291,7 @@ fn holds(expr: &Expr, context: &Context) -> bool {
     expr.truth(context) == ConditionTruth::True
 }
 
-/// Returns all variables that an action may use.
+/// Returns an expression context with all variables that the action may use.
 fn names(action_context: &ActionContext, base: Context, action: &Action, read: &Map<String, Json>, results: &[Value]) -> Context {
     let mut context = world::with_nodes(base, &*action_context.cluster);
     context.set("params", world::params(action, read, &*action_context.cluster));

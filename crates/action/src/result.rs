@@ -1,4 +1,4 @@
-//! Result texts of an action for its caller.
+//! Texts that describe the result of an action to its caller.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use chaosrun_expr::{Context, Expr};
 use chaosrun_input::names;
 use chaosrun_scenario::model::{Action, Ensure};
 
-/// Largest number of characters of an answer of the system.
+/// Maximum number of characters of a response of the system in a result text.
 const LONGEST: usize = 600;
 
-/// Result of a step or of a condition.
+/// Result of one step or condition of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StepResult {
     pub how: StepOutcome,
-    /// Node that answered.
+    /// Name of the node that answered. `None` if no node answered.
     pub by: Option<String>,
-    /// Text of the answer, or the error.
+    /// Text of the response, or of the error.
     pub text: String,
-    /// Meaning of the answer, and possible alternatives.
+    /// Meaning of the response according to the cluster file, with possible alternatives. `None` if no meaning is declared.
     pub meaning: Option<String>,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum StepOutcome {
     Refused,
     /// The request was not sent, or no node answered.
     Failed,
-    /// The request was sent, but its result is unknown.
+    /// The request was sent, but its effect is unknown.
     Unknown,
 }
 
@@ -40,13 +40,13 @@ impl StepResult {
         Self { how, by: by.map(str::to_owned), text: text.into(), meaning: None }
     }
 
-    /// Returns one line for the record.
+    /// Returns the result as one line for the record.
     pub fn line(&self) -> String {
         self.meaning.as_ref().map_or_else(|| self.text.clone(), |meaning| format!("{} ({meaning})", self.text))
     }
 }
 
-/// Shortens the text of an answer to one line.
+/// Shortens the text of a response to one line.
 pub(super) fn short(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LONGEST) {
@@ -55,7 +55,7 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
-/// Returns the text of the call.
+/// Returns the text that represents the call of an action.
 #[must_use]
 pub(super) fn called(action: &str, params: &Value) -> String {
     if params.as_object().is_none_or(serde_json::Map::is_empty) { format!("act {action}") } else { format!("act {action} {params}") }
@@ -69,7 +69,7 @@ pub(super) fn no_such(id: &str, known: &[&str]) -> String {
     format!("unknown action `{id}`, expected {}{near}", names::listed(known.iter().copied()))
 }
 
-/// Returns the observed and the expected value of a condition.
+/// Returns a text with the observed and the expected value of a condition.
 pub(super) fn instead(expr: &Expr, context: &Context) -> String {
     match expr.condition(context) {
         Err(unknown) => format!("the value is unknown: {unknown}"),
@@ -80,7 +80,7 @@ pub(super) fn instead(expr: &Expr, context: &Context) -> String {
     }
 }
 
-/// Returns the text for a failed step.
+/// Returns the result text of an action that ended because a step failed.
 pub(super) fn stopped(action: &Action, step: usize, asked: &str, answered: &StepResult) -> String {
     let by = answered.by.as_ref().map_or_else(|| "the system".to_owned(), Clone::clone);
     let (step, steps) = (step + 1, action.steps.len());
@@ -107,7 +107,7 @@ pub(super) fn stopped(action: &Action, step: usize, asked: &str, answered: &Step
     text
 }
 
-/// Returns the text for an action whose steps all succeeded.
+/// Returns the result text of an action whose steps all succeeded.
 pub(super) fn done(action: &Action, lines: &[String], ensured: Option<Duration>) -> String {
     let mut text = format!("{} succeeded.", action.id);
     for (at, line) in lines.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Steps of an action: their requests and the meaning of the answers.
+//! Steps of an action: their requests, and the interpretation of the responses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,27 +14,27 @@ use chaosrun_event::{Actor, NodeState};
 use chaosrun_expr::{ConditionTruth, Context, Expr, Value};
 use chaosrun_scenario::model::{ExecStep, HttpStep, Meaning, NodeStep, Verb};
 
-/// Bytes of a command's output that are read. The rest is discarded.
+/// Maximum number of bytes of a command's output that are stored. Further output is discarded.
 const OUTPUT: usize = 16 << 10;
 const SIGKILL: i32 = 9;
 
-/// Step with all templates rendered, ready to be sent.
+/// Step whose templates are rendered, so that it can be executed.
 pub(super) enum PreparedStep<'a> {
-    /// Requests that are tried in turn until one is accepted.
+    /// HTTP step with its requests, which are sent one after the other until the system accepts one.
     Http(&'a HttpStep, Vec<StepRequest>),
     Node(&'a NodeStep, String),
     Exec(&'a ExecStep, String, Vec<String>),
 }
 
 pub(super) struct StepRequest {
-    /// Target node.
+    /// Name of the node that the request addresses. `None` if the address belongs to no node.
     node: Option<String>,
     url: String,
     headers: Vec<(String, String)>,
     body: Option<String>,
 }
 
-/// Answer of a step, as the next step sees it.
+/// Response to a step, as templates of the next step access it.
 pub(super) struct StepResponse {
     pub answered: StepResult,
     pub last: Value,
@@ -95,7 +95,7 @@ impl PreparedStep<'_> {
         }
     }
 
-    /// Returns the request in words.
+    /// Returns a short text that describes the request of the step.
     pub fn asked(&self) -> String {
         match self {
             Self::Http(step, requests) => {
@@ -108,7 +108,7 @@ impl PreparedStep<'_> {
         }
     }
 
-    /// Returns the request as a shell command, so that forbidden patterns for shell commands apply to it too.
+    /// Returns the step as an equivalent shell command, so that forbidden patterns for shell commands apply to it.
     pub fn in_a_shell(&self) -> String {
         match self {
             Self::Http(step, requests) => {
@@ -165,7 +165,7 @@ async fn send(action_context: &ActionContext, step: &HttpStep, requests: &[StepR
     StepResponse { answered, last: Value::from(()) }
 }
 
-/// Replaces an advertised address by the one that the runner uses.
+/// Replaces an advertised address in a URL by the address that the runner uses.
 fn dialled(action_context: &ActionContext, url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -198,7 +198,7 @@ fn judged(expect: &Expr, last: &Value, answered: StepResult) -> StepResult {
     }
 }
 
-/// Returns the meaning that the cluster file declares for an answer.
+/// Returns the meaning that the cluster file declares for a response. Returns `None` if no declaration matches.
 fn meaning(meanings: &[Meaning], text: &str, last: &Value, context: &Context) -> Option<String> {
     let fits = |meaning: &&Meaning| Regex::new(&meaning.pattern).is_ok_and(|pattern| pattern.is_match(text));
     let meaning = meanings.iter().find(fits)?;
@@ -246,7 +246,7 @@ async fn change(action_context: &ActionContext, step: &NodeStep, node: &str) -> 
     }
 }
 
-/// Process that is killed when the wait for it is cancelled.
+/// Process of a step. The process is killed if the wait for it is cancelled.
 struct StepProcess(Option<Running>);
 
 impl Drop for StepProcess {
@@ -286,7 +286,7 @@ async fn run(action_context: &ActionContext, step: &ExecStep, node: &str, words:
     StepResponse { answered, last }
 }
 
-/// Reads to the end and stores the beginning.
+/// Reads a stream to its end, and stores its beginning in `kept`.
 async fn drain(from: &mut (impl AsyncReadExt + Unpin), kept: &mut Vec<u8>) {
     let mut chunk = [0; 1024];
     while let Ok(read @ 1..) = from.read(&mut chunk).await {

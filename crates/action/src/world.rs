@@ -1,4 +1,4 @@
-//! Cluster and monitor on which actions run, variables of their expressions and templates, and the age of the observations in them.
+//! Context in which actions run: the cluster, the monitor, and the variables for expressions and templates.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use chaosrun_probe::HttpClient;
 use chaosrun_scenario::duration;
 use chaosrun_scenario::model::{self, Action, ParamKind};
 
-/// Cluster and monitor on which actions run.
+/// Cluster and monitor that an action uses.
 #[derive(Clone)]
 pub struct ActionContext {
     pub spec: Arc<model::ClusterSpec>,
@@ -22,7 +22,7 @@ pub struct ActionContext {
     pub http: HttpClient,
 }
 
-/// Adds `nodes`, `node()` and `role()`, which return nodes with their advertised addresses and current states.
+/// Adds `nodes`, `node()` and `role()` to a context. They return nodes with their advertised addresses and current states.
 #[must_use]
 pub fn with_nodes(mut context: Context, cluster: &dyn Cluster) -> Context {
     let statuses = cluster.status();
@@ -46,7 +46,7 @@ pub fn with_nodes(mut context: Context, cluster: &dyn Cluster) -> Context {
         })
 }
 
-/// Returns a node with the usual fields and its state, without addresses that only the runner uses.
+/// Returns a node as a template value with its state, without addresses that only the runner uses.
 fn node(placed: &PlacedNode, status: Option<&NodeStatus>) -> Value {
     let ports = placed.ports.iter().map(|(name, port)| (name.as_str(), Value::from(port.advertised.to_string())));
     let fields = [
@@ -70,7 +70,7 @@ pub(super) const fn state_word(state: Option<&NodeState>) -> &'static str {
     }
 }
 
-/// Returns the single argument of `node()` and `role()`.
+/// Returns the name that was passed to `node()` or `role()`, which accept one argument.
 fn name(arguments: &[Value]) -> Result<String, String> {
     match arguments {
         [name] => name.as_str().map(str::to_owned).ok_or_else(|| format!("a name is expected, found `{name}`")),
@@ -78,7 +78,7 @@ fn name(arguments: &[Value]) -> Result<String, String> {
     }
 }
 
-/// Returns `params`. Nodes have all their fields, and durations are in seconds.
+/// Returns the value of the variable `params`. Nodes have all their fields, and durations are in seconds.
 pub(super) fn params(action: &Action, read: &Map<String, Json>, cluster: &dyn Cluster) -> Value {
     let statuses = cluster.status();
     let one = |(name, json): (&String, &Json)| {
@@ -96,7 +96,7 @@ pub(super) fn params(action: &Action, read: &Map<String, Json>, cluster: &dyn Cl
     Value::from_pairs(read.iter().map(one))
 }
 
-/// Returns true if all these observations were requested after `since`. `evaluated` is the time of the context.
+/// Returns true if all observations named in `about` were requested after `since`. `evaluated` is the time of the context.
 pub(super) fn all_since(context: &Context, evaluated: Instant, about: &[String], since: Instant) -> bool {
     let asked_since = |item: &Value| {
         let number = |field: &str| item.get_attr(field).ok().and_then(|value| f64::try_from(value).ok());

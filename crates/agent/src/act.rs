@@ -1,4 +1,4 @@
-//! Calls of the tools `act` and `observe`: numbered, limited and recorded in the same way as shell commands.
+//! Execution of the tools `act` and `observe`. Their calls are numbered, limited and recorded like shell commands.
 
 use std::time::Instant as StdInstant;
 
@@ -14,7 +14,7 @@ use chaosrun_action::{ActionCall, Performed};
 use chaosrun_event::{ActionOutcome, EventKind, Output, summary};
 use chaosrun_scenario::model::Tool;
 
-/// Exit code of a malformed call, the same as in a shell.
+/// Exit code that a malformed tool call receives. Shells return the same code for misuse of a command.
 const MISUSE: i32 = 2;
 
 /// Performs an action. The second part of the result is set if a limit or an interrupt ended the action.
@@ -47,7 +47,7 @@ pub(super) async fn act(task: &AgentTask, number: u32, call: &ActionCall, reason
     (told.record(task, began).await, cut)
 }
 
-/// Shows the current observations of the monitor.
+/// Returns the current observations of the monitor as the result of an `observe` call.
 pub(super) async fn observe(task: &AgentTask, number: u32, asked: &ObserveRequest, reasoning: String) -> CommandRecord {
     let command = asked.text();
     task.emitter.emit(EventKind::CommandStarted { number, command: command.clone(), reasoning: reasoning.clone(), reported: false });

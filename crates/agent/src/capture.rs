@@ -1,4 +1,4 @@
-//! Output of a command: head and tail in memory, and the whole output in a file if it is long.
+//! Capture of a command's output: the start and the end of the output in memory, and a long output as a whole in a file.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,10 +9,10 @@ use tokio::io::AsyncWriteExt;
 
 use chaosrun_event::Output;
 
-/// Largest number of bytes of one output that are saved in a file.
+/// Maximum number of bytes of one output that are written to its file.
 const FILE_LIMIT: u64 = 64 * 1024 * 1024;
 
-/// Location of the file for a long output.
+/// Path of the file to which a long output is written.
 #[derive(Debug, Clone)]
 pub(super) struct Spill {
     pub run_dir: PathBuf,
@@ -20,20 +20,20 @@ pub(super) struct Spill {
     pub file: String,
 }
 
-/// Captured output, with the error if the file could not be written.
+/// Captured output of a command, with the error if the output file could not be written.
 #[derive(Debug)]
 pub(super) struct Captured {
     pub output: Output,
     pub trouble: Option<io::Error>,
 }
 
-/// Buffer that captures an output while it arrives.
+/// Buffer that captures a command's output while the output arrives.
 pub(super) struct CapturedOutput {
     limit: usize,
     spill: Spill,
-    /// Whole output while it is at most `limit` bytes long, afterwards its first half.
+    /// Whole output up to `limit` bytes. For a longer output, only its first `limit / 2` bytes.
     head: Vec<u8>,
-    /// Last half of the output, once the output is longer than `limit`.
+    /// Last `limit / 2` bytes of an output longer than `limit`. Empty for a shorter output.
     tail: VecDeque<u8>,
     bytes: u64,
     file: Option<File>,
@@ -42,7 +42,7 @@ pub(super) struct CapturedOutput {
 }
 
 impl CapturedOutput {
-    /// Creates a buffer. `limit` is the number of bytes that are shown.
+    /// Creates a buffer. `limit` is the maximum number of bytes that remain in memory.
     pub fn new(limit: usize, spill: Spill) -> Self {
         Self { limit, spill, head: Vec::new(), tail: VecDeque::new(), bytes: 0, file: None, written: 0, trouble: None }
     }
@@ -124,7 +124,7 @@ impl CapturedOutput {
     }
 }
 
-/// Removes an incomplete UTF-8 character at the end.
+/// Returns the bytes without an incomplete UTF-8 character at their end.
 fn whole_end(bytes: &[u8]) -> &[u8] {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
@@ -132,7 +132,7 @@ fn whole_end(bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// Removes an incomplete UTF-8 character at the start.
+/// Returns the bytes without an incomplete UTF-8 character at their start.
 fn whole_start(bytes: &[u8]) -> &[u8] {
     let cut = bytes.iter().take(3).take_while(|byte| (0x80..0xC0).contains(*byte)).count();
     &bytes[cut..]

@@ -1,4 +1,4 @@
-//! Variables for the expressions and templates of a script.
+//! Variables for the expressions and templates of scripted agents.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use chaosrun_action::with_nodes;
 use chaosrun_cluster::Cluster;
 use chaosrun_expr::{Context, Unknown, UnknownReason, Value};
 
-/// Builds contexts. Stores past commands as values, so that each command is converted only once.
+/// Builder of template contexts. Past commands are stored as template values, so that each command is converted only once.
 pub(super) struct Contexts {
     cluster: Arc<dyn Cluster>,
     view: tokio::sync::watch::Receiver<AgentView>,
@@ -29,7 +29,7 @@ impl Contexts {
         }
     }
 
-    /// Records the result of a command. A repetition replaces the previous result.
+    /// Adds the result of a command to the context. The result of a repeated command replaces its previous result.
     pub fn note(&mut self, record: &CommandRecord, repeated: bool) {
         if repeated {
             self.results.pop();
@@ -44,7 +44,7 @@ impl Contexts {
         ]));
     }
 
-    /// Returns the context with the current state.
+    /// Returns the template context with the current state of the cluster and all past commands.
     pub fn now(&self) -> Context {
         let unknown = |reason: &str| Value::from(Unknown::new(UnknownReason::Unavailable, reason));
         let mut context = Context::new();
@@ -64,7 +64,7 @@ impl Contexts {
         with_nodes(context, &*self.cluster)
     }
 
-    /// Returns the same context with the active faults by id, for the commands of a check.
+    /// Returns the current context extended by the active faults, by fault id. Only the commands of a check use this context.
     pub fn with_truth(&self, faults: &[ActiveFault]) -> Context {
         let fault = |fault: &ActiveFault| {
             let value = Value::from_pairs([

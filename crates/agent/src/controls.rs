@@ -1,4 +1,4 @@
-//! Control agents, which show whether a scenario measures anything. They act through the same shell as all other agents.
+//! Control agents. Their results show whether a scenario can distinguish good agents from bad ones. They use the same shell as all agents.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use chaosrun_event::{AgentEnd, Diagnosis};
 use chaosrun_expr::Template;
 use chaosrun_scenario::model::Heal;
 
-/// Control that ends at once without any action.
+/// Control agent that ends its session at once without any action.
 pub(super) struct Noop;
 
 #[async_trait]
@@ -27,7 +27,7 @@ impl AgentProvider for Noop {
     }
 }
 
-/// Control that restarts every node, one after the other.
+/// Control agent that restarts every node, one after the other.
 pub(super) struct RestartAll {
     left: VecDeque<String>,
 }
@@ -52,20 +52,20 @@ impl AgentProvider for RestartAll {
     }
 }
 
-/// Control that reverts the faults and then waits until all objectives hold. No other agent may see the faults.
+/// Control agent that reverts the faults and then waits until all objectives hold. Only this control may read the injected faults.
 pub(super) struct Oracle {
     truth: watch::Receiver<Vec<ActiveFault>>,
     view: watch::Receiver<AgentView>,
-    /// Pairs of fault and target that are already reverted.
+    /// Fault ids and targets of all faults that this control has already reverted.
     undone: Vec<(String, String)>,
     known: Vec<ActiveFault>,
-    /// Faults that have been diagnosed.
+    /// Ids of the faults for which this control has already submitted a diagnosis.
     diagnosed: Vec<String>,
     /// Number of faults that the scenario injects.
     faults: usize,
-    /// Commands of the scenario's solution, used instead of the repairs of the faults.
+    /// Commands of the scenario's solution, which replace the repair commands of the faults. `None` if the scenario has no solution.
     solution: Option<VecDeque<Template>>,
-    /// Contexts for repairs that the scenario declares.
+    /// Builder of the template variables for repair commands that the scenario declares.
     contexts: Contexts,
 }
 
@@ -85,7 +85,7 @@ impl Oracle {
         }
     }
 
-    /// Returns the next command that reverts a fault.
+    /// Returns a turn with the next command that reverts a fault, or `None` if all known faults are reverted.
     fn undo(&mut self) -> Result<Option<ProviderTurn>, ProviderError> {
         let faults = self.truth.borrow_and_update().clone();
         if let Some(solution) = &mut self.solution {

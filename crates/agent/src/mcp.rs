@@ -1,4 +1,4 @@
-//! MCP server of the tools. Clients get the same tools as a model agent, and the same loop runs them.
+//! MCP server that offers chaosrun's tools to an external agent. The agent loop runs their calls in the same way as those of a model agent.
 //!
 //! The client starts `node tools` of this program in its sandbox, which copies bytes between its stdio and the runner. The MCP
 //! server runs in the runner. Calls are therefore limited and recorded as all others, and the agent cannot change their meaning.
@@ -20,7 +20,7 @@ use super::tools;
 use super::turn::ProviderAction;
 use chaosrun_scenario::model::{ClusterSpec, Tool};
 
-/// Tools for one agent. Cheap to clone.
+/// Tools that the MCP server offers to one agent. Clones are cheap.
 #[derive(Debug, Clone)]
 pub(super) struct Offer {
     pub tools: Vec<Tool>,
@@ -29,20 +29,20 @@ pub(super) struct Offer {
     pub count: Arc<AtomicU32>,
 }
 
-/// Tool call that waits for its result.
+/// Tool call of a client that waits for its result.
 #[derive(Debug)]
 pub struct ToolUse {
     /// Id of the call, assigned by this server.
     pub id: String,
     pub tool: String,
     pub arguments: Map<String, Value>,
-    /// Existing tools.
+    /// Tools that the variant offers to the agent.
     known: Vec<Tool>,
     give: oneshot::Sender<(String, bool)>,
 }
 
 impl ToolUse {
-    /// Translates the call into actions. The error text is for the client.
+    /// Translates the call into actions. The error is a text for the client.
     pub(super) fn actions(&self) -> Result<Vec<ProviderAction>, String> {
         let names = || self.known.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(", ");
         let tool = self.known.iter().find(|tool| tool.name() == self.tool);
@@ -50,7 +50,7 @@ impl ToolUse {
         tools::actions(tool, self.arguments.clone())
     }
 
-    /// Sends the result to the client. Does nothing if the client is gone.
+    /// Sends the result of the call to the client. Does nothing if the client has disconnected.
     pub(super) fn answer(self, text: String, ok: bool) {
         let _ = self.give.send((text, ok));
     }
@@ -61,7 +61,7 @@ impl Offer {
         Self { tools: tools.to_vec(), cluster: Arc::clone(cluster), calls, count: Arc::default() }
     }
 
-    /// Serves one client until it disconnects.
+    /// Serves the tools to one client until the client disconnects.
     pub async fn serve(self, stream: UnixStream) {
         // Invalid messages concern only the client.
         if let Ok(running) = ServiceExt::serve(self, stream).await {

@@ -1,4 +1,4 @@
-//! The tool `observe`: current observations of the monitor as JSON. Agents without a shell have no other way to look.
+//! Tool `observe`, which returns the current observations of the monitor as JSON. Agents without a shell depend on this tool.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -8,10 +8,10 @@ use super::turn::ObserveRequest;
 use chaosrun_expr::{Value, is_list, is_map, unknown_of};
 use chaosrun_input::names;
 
-/// Returns tickets, nodes, and observations.
+/// Returns the tickets, the nodes and the selected observations as JSON text.
 ///
 /// # Errors
-/// The requested name does not exist.
+/// A requested observation or node does not exist. The error names it.
 pub(super) fn look(task: &AgentTask, asked: &ObserveRequest) -> Result<String, String> {
     let context = prompt::context(task, &[]);
     let named = |name: &str| context.get(name).map_or(Json::Null, |value| plain(&value));
@@ -50,7 +50,7 @@ fn missing(what: &str, name: &str, known: &[String]) -> String {
     format!("unknown {what} `{name}`, expected {}{near}", names::listed(known()))
 }
 
-/// Converts a value to JSON. An unknown value becomes the reason why it is unknown.
+/// Converts an expression value to JSON. An unknown value becomes the reason why the value is unknown.
 fn plain(value: &Value) -> Json {
     if let Some(unknown) = unknown_of(value) {
         return json!(format!("unknown: {unknown}"));

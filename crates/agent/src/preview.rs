@@ -8,36 +8,36 @@ use chaosrun_models::declared;
 use chaosrun_models::{ConversationEntry, Spec, ToolSpec};
 use chaosrun_scenario::model::{ModelSpec, On, Scenario};
 
-/// Prompt, as far as it is known.
+/// Prompt that a model receives, with placeholders for values that only a live cluster provides.
 #[derive(Debug)]
 pub struct Preview {
     pub system: String,
     pub prompt: String,
     pub tools: Vec<ToolSpec>,
-    /// First request in the format of its wire.
+    /// Body of the first request to the model, in the wire format of its server.
     pub request: Json,
 }
 
-/// Template that cannot be rendered.
+/// Template that cannot be rendered before a trial runs.
 #[derive(Debug)]
 pub struct Undecided {
     pub template: Template,
     pub unknown: Unknown,
 }
 
-/// Reason why there is no preview.
+/// Reason why the prompt cannot be shown before a trial.
 #[derive(Debug)]
 pub enum NoPreview {
     /// The template compares or computes with values that only a live cluster provides.
     Template(Box<Undecided>),
-    /// The wire cannot express the variant's settings.
+    /// The wire format cannot express the variant's settings.
     Request(String),
 }
 
-/// Returns the prompt for the model of the scenario's variant.
+/// Returns the preview of the prompt for a model of a variant.
 ///
 /// # Errors
-/// A template or a setting does not allow a preview.
+/// A template depends on values of a live cluster, or the wire format cannot express a setting.
 pub fn preview(scenario: &Scenario, model: &ModelSpec) -> Result<Preview, NoPreview> {
     let context = context(scenario, model);
     let render = |template: &Template| {
@@ -60,7 +60,7 @@ pub fn preview(scenario: &Scenario, model: &ModelSpec) -> Result<Preview, NoPrev
     Ok(Preview { system: spec.system, prompt, tools: spec.tools, request })
 }
 
-/// Placeholder for a value that only a live cluster provides: `<<ticket.node>>`.
+/// Returns a placeholder for a value that only a live cluster provides: `<<ticket.node>>`.
 fn mark(name: &str) -> Value {
     Value::from(format!("<<{name}>>"))
 }

@@ -1,4 +1,4 @@
-//! Prompt of a model: context of the templates in `prompts/`. It contains no part of the scenario, its ground truth or a
+//! Prompt of a model: the variables of the templates in `prompts/`. They contain no part of the scenario, the injected faults or a
 //! playbook.
 
 use std::fs::File;
@@ -15,19 +15,19 @@ use chaosrun_event::{NodeState, Severity};
 use chaosrun_expr::{Context, Template, Value, is_list, is_map, unknown_of};
 use chaosrun_scenario::model::{Action, Limits, Tool};
 
-/// Longest text of one observation of one node, in characters.
+/// Maximum length of the text about one observation of one node, in characters.
 const LONGEST_TEXT: usize = 600;
-/// Length of the history of numbers, in seconds.
+/// Time span of the recent numeric values in the prompt, in seconds.
 const BEFORE_S: f64 = 30.0;
-/// Number of log lines per node.
+/// Number of log lines per node in the prompt.
 const LINES: usize = 15;
 const LONGEST_LINE: usize = 300;
 const TAIL: u64 = 32 * 1024;
 
-/// Renders a prompt for the current state of the ticket.
+/// Renders the prompt for the current state of the ticket and the cluster.
 ///
 /// # Errors
-/// The unknown part of the template, in words.
+/// A part of the template is unknown. The error describes that part.
 pub(super) fn render(template: &Template, task: &AgentTask, tools: &[Tool]) -> Result<String, String> {
     let name = template.place.as_ref().map_or("the prompt", |place| &place.file.name);
     let text = template.render(&context(task, tools)).map_err(|unknown| format!("{name}: {unknown}"))?;
@@ -55,7 +55,7 @@ pub(super) fn context(task: &AgentTask, tools: &[Tool]) -> Context {
     context
 }
 
-/// Adds the values that are known before a trial runs.
+/// Adds the variables whose values are known before a trial runs.
 pub(super) fn settled(context: &mut Context, limits: &Limits, tools: &[Tool], actions: &IndexMap<String, Action>) {
     context.set("tools", tools.iter().map(|tool| Value::from(tool.name())).collect::<Vec<_>>().into());
     let actions = describe::all(actions).into_iter().map(|action| {
@@ -120,7 +120,7 @@ fn node(placed: &PlacedNode, cluster: &Arc<dyn Cluster>) -> Value {
     ])
 }
 
-/// Returns each observation as text, with its recent numbers.
+/// Returns each observation as text, with the recent numbers of its series.
 fn observations(observed: &Value, series: &chaosrun_monitor::ObservedSeries) -> Vec<Value> {
     let names = observed.try_iter().into_iter().flatten();
     let one = |name: Value| {
@@ -146,7 +146,7 @@ fn figure(number: f64) -> String {
     if number != 0.0 && number.abs() < 1e-3 { format!("{number:.2e}") } else { format!("{number:.4}") }
 }
 
-/// Returns the result of a probe as a short text.
+/// Returns the result of a probe as a short text for the prompt.
 fn text(item: &Value) -> String {
     if let Some(unknown) = unknown_of(item) {
         return format!("unknown: {unknown}");
@@ -170,7 +170,7 @@ fn cut(text: &str, longest: usize) -> String {
     }
 }
 
-/// Returns the last lines of a log, as far as the log can be read.
+/// Returns the last lines of a log file. Returns `None` if the file cannot be read.
 pub(super) fn last_lines(path: &Path) -> Option<Vec<Value>> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();

@@ -10,13 +10,13 @@ use super::turn::ProviderTurn;
 use chaosrun_event::Blame;
 use chaosrun_models::Spent;
 
-/// Provider, which decides turn after turn. The loop runs the turn, counts it and enforces the limits.
+/// Provider, which decides the turns of an agent one by one. The agent loop runs the turns, counts them and enforces the limits.
 #[async_trait]
 pub trait AgentProvider: Send {
-    /// Name of the provider in the variant's file: `scripted`, `noop`, ...
+    /// Returns the name of the provider in the variant's file: `scripted`, `noop`, ...
     fn name(&self) -> &'static str;
 
-    /// Runs before the first turn, for a provider that starts a program.
+    /// Prepares the provider before the first turn, for example by starting a program.
     ///
     /// # Errors
     /// Same errors as [`AgentProvider::next`].
@@ -28,26 +28,26 @@ pub trait AgentProvider: Send {
     /// run is interrupted, and does not call it again.
     ///
     /// # Errors
-    /// The provider itself fails. The trial is then invalid, not failed.
+    /// The provider itself fails. The trial then counts as invalid, not as failed.
     async fn next(&mut self, commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError>;
 
-    /// Runs after the last turn, before all started processes are ended.
+    /// Informs the provider that the last turn is over. Runs before all processes of the agent are ended.
     async fn over(&mut self, _by_itself: bool) {}
 
-    /// Returns the cost so far, also if the future of [`AgentProvider::next`] was dropped.
+    /// Returns the cost of the provider so far. The cost includes calls of [`AgentProvider::next`] whose future was dropped.
     fn spent(&self) -> Spent {
         Spent::default()
     }
 
-    /// Returns the time lost so far to a server that fails or is silent.
+    /// Returns the time lost so far because a model server failed or did not answer.
     fn kept_waiting(&self) -> Option<LostTime> {
         None
     }
 
-    /// Finishes the provider after the last turn.
+    /// Releases the resources of the provider after the last turn.
     ///
     /// # Errors
-    /// A description of the problem. The trial continues.
+    /// The provider cannot finish its output, such as a cassette. The trial continues, and the error describes the problem.
     fn close(&mut self) -> Result<(), String> {
         Ok(())
     }

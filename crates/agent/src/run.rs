@@ -20,8 +20,8 @@ use chaosrun_models::cassette::{AGENT, SUMMARY, Tape};
 use chaosrun_models::{Spec, Thinking};
 use chaosrun_scenario::model::{CommandSpec, ModelSpec, Provider as Declared, Summary};
 
-/// Runs an agent to its end. All processes that it started are gone when this returns, except commands started *inside* nodes.
-/// Those end with the docker proxy.
+/// Runs an agent until its session ends, and ends all processes that the agent started on this machine. Commands that the agent started
+/// *inside* nodes end with the docker proxy.
 pub async fn run(task: AgentTask) -> AgentReport {
     let began = StdInstant::now();
     let emitter = task.emitter.clone();
@@ -52,7 +52,7 @@ pub async fn run(task: AgentTask) -> AgentReport {
     AgentReport { end, detail, blame, diagnoses, commands, turns, tokens, usd, took }
 }
 
-/// Returns the name of the agent's provider.
+/// Returns the name of the provider that decides for this agent.
 fn declared(subject: &Subject) -> &'static str {
     match subject {
         Subject::Commands { .. } => "commands",
@@ -138,7 +138,7 @@ fn summariser(summary: &Summary, declared: &ModelSpec, seed: u64, tape: &Tape) -
     Ok(Summariser { model: Box::new(client), spec })
 }
 
-/// Provider that could not be created.
+/// Provider that stands in for one that could not be created, and returns the error.
 struct Unable {
     why: Option<ProviderError>,
     blame: Blame,
@@ -175,7 +175,7 @@ struct Session {
     commands: Vec<CommandRecord>,
     diagnoses: Vec<Diagnosis>,
     turns: u32,
-    /// True if the provider was waiting for a model server for most of the time limit, until the limit was reached.
+    /// True if a time limit was reached while the provider had been waiting for a model server for most of the time.
     kept: bool,
 }
 
@@ -278,8 +278,8 @@ impl Session {
         (AgentEnd::Limit, format!("the time limit of {} was reached", humantime::format_duration(self.task.limits.wall)))
     }
 
-    /// Returns the end of an agent that ran out of time during a turn or a command. If the provider waited for a model server for most of
-    /// the time, the end is an error and not the agent's fault.
+    /// Returns the outcome of an agent that ran out of time during a turn or a command. The outcome is an error of the environment if the
+    /// provider waited for a model server most of the time.
     fn cut_off(&mut self, provider: &dyn AgentProvider) -> Ended {
         let (end, detail) = self.out_of_time();
         match provider.kept_waiting().filter(|kept| kept.lost > self.task.limits.wall / 2) {

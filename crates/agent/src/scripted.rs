@@ -1,5 +1,5 @@
-//! `scripted` provider: rules of a variant's file. It carries out the first rule whose `when` is true. The session then ends, or
-//! the remaining rules are evaluated again.
+//! `scripted` provider, which carries out the first rule of a variant's file whose `when` is true. Then the session ends, or the provider
+//! evaluates the remaining rules.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use chaosrun_event::{AgentEnd, Diagnosis};
 use chaosrun_expr::{ConditionTruth, Context, Template};
 use chaosrun_scenario::model::{Provider as Declared, Rule, RuleDiagnosis, RuleDoing, RuleEnd, Variant};
 
-/// Longest time before a command is repeated without a new observation.
+/// Maximum time before a command is repeated if no new observation arrives.
 const REPEAT: Duration = Duration::from_millis(50);
 
-/// Position in the script.
+/// Position of the provider within the rules of the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Choose,
-    /// At a command. `ran` is true if it has run at least once.
+    /// Position at a command of a rule. `ran` is true if the command has run at least once.
     Command {
         rule: usize,
         command: usize,
@@ -42,9 +42,9 @@ pub(super) struct Scripted {
     contexts: Contexts,
     view: watch::Receiver<AgentView>,
     at: At,
-    /// Rules that were carried out. Each rule runs once.
+    /// Indices of the rules that were carried out. Each rule runs once.
     done: Vec<usize>,
-    /// Number of recorded commands.
+    /// Number of commands that are already recorded in the contexts.
     noted: usize,
     repeated: bool,
 }
@@ -69,7 +69,7 @@ impl Scripted {
         }
     }
 
-    /// Performs one step. Returns `None` if only the position changed.
+    /// Performs one step of the script. Returns `None` if the step only changed the position in the script.
     fn step(&mut self) -> Result<Option<ProviderTurn>, ProviderError> {
         let context = self.contexts.now();
         match self.at {
@@ -184,7 +184,7 @@ fn diagnosis(declared: &RuleDiagnosis, context: &Context, commands: usize) -> Re
     })
 }
 
-/// Commands of a check, run in order. The session then ends as resolved.
+/// Provider that runs the commands of a check in order. After the last command, the session ends as resolved.
 pub(super) struct Commands {
     left: std::vec::IntoIter<Template>,
     contexts: Contexts,

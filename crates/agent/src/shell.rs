@@ -1,4 +1,4 @@
-//! Shell tool, through which every agent acts.
+//! Shell tool, in which agents run their commands.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use chaosrun_event::{EventKind, Output, summary};
 use chaosrun_node::shell_host::wire::{LONGEST, ShellMessage, ShellRequest};
 use chaosrun_scenario::model::Tool;
 
-/// Exit code of a shell for a command that was found but could not be run.
+/// Exit code that a shell returns for a command that was found but could not be executed.
 const NOT_RUNNABLE: i32 = 126;
 
-/// Exit code of a killed command.
+/// Exit code of a command that was killed by SIGKILL.
 pub(super) const KILLED: i32 = 128 + nix::libc::SIGKILL;
 
-/// Time to wait for a killed command. Only a process stuck in the kernel takes longer.
+/// Maximum time to wait until a killed command has exited. Only a process stuck in the kernel takes longer.
 const REAPED: Duration = Duration::from_secs(10);
 
-/// Largest factor by which quoting lengthens a command.
+/// Largest factor by which shell quoting can lengthen a command.
 const QUOTED: usize = 4;
 
-/// Shell that runs commands one after the other and keeps its state between them.
+/// Shell that runs an agent's commands one after the other. Variables and the working directory persist between commands.
 pub struct Shell {
     cluster: Arc<dyn Cluster>,
     emitter: Emitter,
@@ -39,16 +39,16 @@ pub struct Shell {
     run_dir: PathBuf,
     /// Time limit of one command.
     limit: Duration,
-    /// Bytes of an output that are shown.
+    /// Maximum number of bytes of a command's output that the agent receives.
     output: usize,
     deadline: Instant,
     cancel: CancellationToken,
     number: u32,
-    /// Shell host, present from the first command on.
+    /// Connection to the shell host process. `None` until the first command.
     host: Option<ShellHost>,
 }
 
-/// Reason why a command was ended.
+/// Cause that ended a command before it exited by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommandCut {
     Command,
@@ -72,10 +72,10 @@ impl Shell {
         }
     }
 
-    /// Runs and records a command. The second part of the result is set if a limit or an interrupt ended it.
+    /// Runs and records a command. The second part of the result is set if a limit or an interrupt ended the command.
     ///
     /// # Errors
-    /// No command can be run.
+    /// The shell host cannot be started, or the connection to it fails.
     pub async fn run(&mut self, command: &str, reasoning: &str) -> Result<(CommandRecord, Option<CommandCut>), ClusterError> {
         let number = self.next_number();
         self.emitter.emit(EventKind::CommandStarted { number, command: command.into(), reasoning: reasoning.into(), reported: false });
@@ -117,7 +117,7 @@ impl Shell {
     /// Starts the agent's own program beside the shell. See [`ShellHost::program`].
     ///
     /// # Errors
-    /// No command can be run.
+    /// The shell host cannot be started, or the connection to it fails.
     pub(super) async fn begin_program(&mut self, script: Vec<u8>) -> Result<mpsc::Receiver<ProgramMessage>, ClusterError> {
         let mut host = self.started().await?;
         let told = host.program(script).await;
@@ -125,7 +125,7 @@ impl Shell {
         told.map_err(|source| ClusterError::Io { what: "the agent's program".into(), source })
     }
 
-    /// Records a command that was run elsewhere.
+    /// Records a command that the agent's own program ran and reported.
     pub(super) fn reported(&mut self, reported: Reported) -> CommandRecord {
         let Reported { command, reasoning, exit_code, output } = reported;
         let number = self.next_number();
@@ -149,7 +149,7 @@ impl Shell {
         record
     }
 
-    /// Returns the number of the next recorded command.
+    /// Increments the command counter and returns its new value, the number of the next recorded command.
     pub fn next_number(&mut self) -> u32 {
         self.number += 1;
         self.number
@@ -227,17 +227,17 @@ impl Shell {
     }
 }
 
-/// End of a command.
+/// Cause for which the runner stops waiting for a command.
 enum Ended {
     Itself {
         code: i32,
         fresh: bool,
     },
-    /// The shell host is gone, including all processes.
+    /// The shell host and all processes started by it have exited.
     Gone,
 }
 
-/// Notice to the agent that its shell was replaced.
+/// Message to the agent that a new shell replaced its previous one.
 const FRESH: &str = "[the shell exited; a new shell was started, its variables and working directory are reset]\n";
 const GONE: &str = "[the shell and all its processes were terminated; a new shell was started]\n";
 
@@ -254,7 +254,7 @@ async fn done(host: ShellHost, emitter: &Emitter) {
     }
 }
 
-/// Returns the reason why a text is no valid command.
+/// Returns the reason why a text cannot be run as a command, or `None` if it can.
 fn refusal(command: &str) -> Option<&'static str> {
     if command.contains('\0') {
         return Some("a command must not contain a NUL byte");

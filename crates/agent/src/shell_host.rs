@@ -1,4 +1,4 @@
-//! Runner side of the shell host, the program that runs the agent's shell.
+//! Connection of the runner to the shell host, the process that runs the agent's shell.
 
 use std::io;
 use std::time::Duration;
@@ -16,32 +16,32 @@ use chaosrun_base::task;
 use chaosrun_cluster::{Cluster, ClusterError, Killer, Running, Workspace};
 use chaosrun_node::shell_host::wire::{ShellMessage, ShellRequest};
 
-/// Startup timeout of a shell host, for one that hangs.
+/// Timeout for the start of a shell host process.
 const STARTED: Duration = Duration::from_secs(60);
 
-/// Time for a shell host to exit by itself.
+/// Maximum time for a shell host to exit by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Largest number of bytes of stderr in the error of a shell host that does not start.
+/// Maximum number of bytes of a shell host's stderr in the error about a failed start.
 const LAST_WORDS: u64 = 4096;
 
 /// Capacity of the queue of messages from the shell host.
 const QUEUE: usize = 64;
 
-/// Running shell host, with a shell that waits for commands.
+/// Connection to a running shell host, whose shell waits for commands.
 pub(super) struct ShellHost {
     stdin: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Messages about the shell.
+    /// Receiver of messages about the shell.
     heard: mpsc::Receiver<io::Result<ShellMessage>>,
-    /// Messages about the program beside the shell. `None` after they were taken.
+    /// Receiver of messages about the program beside the shell. `None` after the receiver was taken.
     program: Option<mpsc::Receiver<ProgramMessage>>,
     listener: JoinHandle<()>,
     killer: Killer,
-    /// True if the kill command has finished.
+    /// True if the command that kills the shell host has finished.
     ended: bool,
 }
 
-/// Output and exit of the program beside the shell. The last message is `Ended`, or the channel closes if the shell host is gone.
+/// Message about the program that runs beside the shell. The last message is `Ended`, or the channel closes if the shell host has exited.
 #[derive(Debug)]
 pub(super) enum ProgramMessage {
     Stdout(Bytes),
@@ -49,7 +49,8 @@ pub(super) enum ProgramMessage {
     Ended(i32),
 }
 
-/// Separates messages about the shell from messages about the program, so that each can be awaited alone.
+/// Reads messages from the shell host and separates messages about the shell from messages about the program. A caller can then wait for
+/// either kind.
 async fn listen(
     stdout: Box<dyn AsyncRead + Send + Unpin>,
     shell: mpsc::Sender<io::Result<ShellMessage>>,
@@ -75,10 +76,10 @@ async fn listen(
 }
 
 impl ShellHost {
-    /// Starts a shell host.
+    /// Starts a shell host process.
     ///
     /// # Errors
-    /// The shell host does not start. The error contains its stderr.
+    /// The shell host does not start. The error contains the shell host's stderr.
     pub async fn start(cluster: &dyn Cluster, workspace: &Workspace) -> Result<Self, ClusterError> {
         let Running { stdin, stdout, mut stderr, killer, .. } = cluster.spawn(workspace.shell_host.clone()).await?;
         let failed = |source| ClusterError::Io { what: "the agent's shell".into(), source };
@@ -112,10 +113,10 @@ impl ShellHost {
         Err(failed(io::Error::other(why)))
     }
 
-    /// Sends an order.
+    /// Sends a request to the shell host.
     ///
     /// # Errors
-    /// The shell host is gone.
+    /// The shell host has exited.
     pub async fn order(&mut self, order: ShellRequest) -> io::Result<()> {
         let mut frame = BytesMut::new();
         frame::encode(order, &mut frame)?;
@@ -123,7 +124,7 @@ impl ShellHost {
         self.stdin.flush().await
     }
 
-    /// Returns the next message about the shell, or `None` after its end. Cancel-safe.
+    /// Returns the next message about the shell. Returns `None` after the shell host has exited. The future is cancel-safe.
     ///
     /// # Errors
     /// The message is malformed.
@@ -131,17 +132,17 @@ impl ShellHost {
         self.heard.recv().await.transpose()
     }
 
-    /// Starts a program beside the shell. A separate shell runs `script`. Allowed once per shell host.
+    /// Starts a program beside the shell by running `script` in a separate shell. A shell host can start only one program.
     ///
     /// # Errors
-    /// The shell host is gone, or a program was started before.
+    /// The shell host has exited, or a program was started before.
     pub async fn program(&mut self, script: Vec<u8>) -> io::Result<mpsc::Receiver<ProgramMessage>> {
         let told = self.program.take().ok_or_else(|| io::Error::other("it has a program already"))?;
         self.order(ShellRequest::Program(script.into())).await?;
         Ok(told)
     }
 
-    /// Ends the shell host and all processes it started. Returns when all are gone.
+    /// Ends the shell host and all processes that it started. Returns when all of them have exited.
     pub async fn end(mut self) {
         // The shell host ends its processes itself when no more orders can come. The kill command ends the remaining ones.
         let ended = async {
@@ -159,7 +160,7 @@ impl ShellHost {
 }
 
 impl Drop for ShellHost {
-    /// Kills the shell host of an agent that is dropped early. [`ShellHost::end`] is the regular way.
+    /// Kills a shell host that was not ended by [`ShellHost::end`], for example because the agent's future was dropped.
     fn drop(&mut self) {
         self.listener.abort();
         if !self.ended {

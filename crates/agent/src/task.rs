@@ -1,4 +1,4 @@
-//! Input and result of an agent.
+//! Input and result types of an agent.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -20,48 +20,48 @@ use chaosrun_models::cassette::ToRecord;
 use chaosrun_monitor::ObservedSeries;
 use chaosrun_scenario::model::{Action, Heal, Limits, Tool, Variant};
 
-/// Task of one agent, started by one ticket.
+/// Task of one agent, which repairs the system after a ticket.
 pub struct AgentTask {
     pub subject: Subject,
-    /// Smallest limits of scenario and variant. `wall` is already part of `deadline`.
+    /// Limits of the agent: the stricter of the limits of the scenario and the variant. `wall` is already included in `deadline`.
     pub limits: Limits,
-    /// End of the wall limit, which counts from the ticket.
+    /// Time at which the wall-clock limit ends. The limit starts when the ticket is opened.
     pub deadline: Instant,
-    /// Ticket that started the agent.
+    /// Number of the ticket that started the agent.
     pub ticket: u32,
-    /// State that the agent may know, updated by the monitor.
+    /// Receiver of the state that the agent may see. The monitor updates this state.
     pub view: watch::Receiver<AgentView>,
-    /// Currently active faults. Only the oracle and the commands of a check read them.
+    /// Receiver of the currently active faults. Only the oracle and the commands of a check read the faults.
     pub truth: watch::Receiver<Vec<ActiveFault>>,
     pub cluster: Arc<dyn Cluster>,
-    /// Run directory for the full text of long outputs, such as `commands/3.stdout`. The agent does not see it.
+    /// Run directory, which stores the full text of long outputs, such as `commands/3.stdout`. The agent cannot access it.
     pub run_dir: PathBuf,
     /// Workspace of the agent.
     pub workspace: Workspace,
     pub emitter: Emitter,
-    /// Cancelled when the run is interrupted.
+    /// Token that is cancelled when the run is interrupted.
     pub cancel: CancellationToken,
     pub seed: u64,
-    /// Number of started commands. Faults may wait for it.
+    /// Sender of the number of commands started so far. Faults may be timed by this number.
     pub begun: watch::Sender<u32>,
-    /// Commands that the oracle runs instead of the faults' own repairs. Empty selects those repairs.
+    /// Commands that the oracle runs instead of the repair commands of the faults. Empty if the oracle runs those repair commands.
     pub solution: Vec<Template>,
-    /// Total number of faults. The oracle does not end before it has seen all.
+    /// Number of faults that the scenario injects. The oracle waits until all of them have been injected.
     pub faults: usize,
-    /// Clock scale of stand-in nodes: `cluster.scale` in expressions.
+    /// Clock scale of stand-in nodes, which expressions read as `cluster.scale`.
     pub clock_scale: Option<f64>,
-    /// Endpoints for an external agent, or the error. `None` for any other agent.
+    /// Endpoints for an external agent, or the reason why they could not be created. `None` for any other agent.
     pub served: Option<Result<Served, String>>,
-    /// Cassette to which model exchanges are recorded.
+    /// Cassette into which the exchanges with models are recorded. `None` if nothing is recorded.
     pub record: Option<ToRecord>,
-    /// Cassette of this trial, for a variant that replays cassettes.
+    /// Path of the cassette that is replayed in this trial. `None` if the variant does not replay cassettes.
     pub cassette: Option<PathBuf>,
     /// Context in which the cluster's actions run. `None` if there are no actions.
     pub action_context: Option<ActionContext>,
 }
 
 impl AgentTask {
-    /// Returns the actions that `act` offers.
+    /// Returns the actions that the tool `act` offers.
     #[must_use]
     pub fn actions(&self) -> &IndexMap<String, Action> {
         static NONE: LazyLock<IndexMap<String, Action>> = LazyLock::new(IndexMap::new);
@@ -69,11 +69,11 @@ impl AgentTask {
     }
 }
 
-/// Agent that acts.
+/// Kind of agent that works on the task.
 #[derive(Debug, Clone)]
 pub enum Subject {
     Variant(Arc<Variant>),
-    /// Commands of a `check`, run in order. The session then ends as resolved.
+    /// Commands of a `check`, which run in order. After the last command, the session ends as resolved.
     Commands {
         name: String,
         commands: Vec<Template>,
@@ -85,11 +85,11 @@ pub enum Subject {
 pub struct AgentView {
     /// Tickets of this trial, including closed ones.
     pub tickets: Vec<TicketView>,
-    /// Newest observations by name: `observe` in expressions. Undefined without a monitor.
+    /// Newest observations by name, which expressions read as `observe`. Undefined if the trial has no monitor.
     pub observe: Value,
-    /// Recent numbers of the observations.
+    /// Recent numeric values of the observations.
     pub series: Arc<ObservedSeries>,
-    /// True if all objectives hold now: `healthy` in expressions. The oracle waits for it.
+    /// True if all objectives hold now. Expressions read this value as `healthy`, and the oracle waits until it is true.
     pub healthy: bool,
 }
 
@@ -99,54 +99,54 @@ pub struct TicketView {
     pub open: bool,
 }
 
-/// Fault that was injected and is not healed.
+/// Injected fault that has not been healed.
 #[derive(Debug, Clone)]
 pub struct ActiveFault {
-    /// Key of the fault below `chaos`.
+    /// Key of the fault in the section `chaos` of the scenario.
     pub id: String,
     /// Name of the fault type, such as `node_kill`.
     pub fault: String,
     pub targets: Vec<String>,
-    /// Other ends of the affected links.
+    /// Nodes at the other ends of the links that the fault affects.
     pub linked: Vec<String>,
-    /// Fault class in diagnoses.
+    /// Fault class that a correct diagnosis names.
     pub class: String,
     pub heal: Heal,
-    /// Commands that repair the fault in an agent's shell, by target.
+    /// Shell commands that repair the fault, by the name of the affected node.
     pub repair_commands: IndexMap<String, String>,
-    /// Repair command of the scenario, run once per target. `None` if the scenario declares none.
+    /// Repair command that the scenario declares. It runs once per target. `None` if the scenario declares none.
     pub repair: Option<Template>,
 }
 
-/// Record of one command.
+/// Record of one command of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CommandRecord {
-    /// Number of the command, from 1.
+    /// Number of the command in the trial, from 1.
     pub number: u32,
-    /// Tool of the command.
+    /// Tool with which the agent issued the command.
     pub tool: Tool,
     pub command: String,
     pub reasoning: String,
-    /// Operations of an action on the system, written as shell commands.
+    /// Requests that an action sent to the system, written as equivalent shell commands.
     pub did: Vec<String>,
     /// Exit code, or 128 + signal if a signal ended the command.
     pub exit_code: i32,
-    /// True if the command limit or the wall limit ended it.
+    /// True if the time limit of a command or of the session ended the command.
     pub timed_out: bool,
     pub stdout: Output,
     pub stderr: Output,
     pub took: Duration,
 }
 
-/// Result of an agent. All processes that the agent started are gone when it exists.
+/// Result of an agent's session. All processes that the agent started have exited when this value exists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentReport {
     pub end: AgentEnd,
-    /// Reason for the end, in words.
+    /// Explanation of the reason for which the session ended.
     pub detail: String,
-    /// Party to blame for an [`AgentEnd::Error`].
+    /// Party that is to blame if the session ended with [`AgentEnd::Error`].
     pub blame: Blame,
-    /// Diagnoses in the order of submission.
+    /// Submitted diagnoses, in the order of submission.
     pub diagnoses: Vec<Diagnosis>,
     pub commands: Vec<CommandRecord>,
     pub turns: u32,
@@ -156,7 +156,7 @@ pub struct AgentReport {
 }
 
 impl AgentReport {
-    /// Returns the last submitted diagnosis.
+    /// Returns the last submitted diagnosis, or `None` if no diagnosis was submitted.
     #[must_use]
     pub fn diagnosis(&self) -> Option<&Diagnosis> {
         self.diagnoses.last()

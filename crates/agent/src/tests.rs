@@ -76,10 +76,10 @@ fn bare(commands: &[&str]) -> Subject {
     Subject::Commands { name: "wipe".into(), commands: commands.iter().map(|text| template(text)).collect() }
 }
 
-/// File descriptor that the runner reads when this program is started as a shell host.
+/// File descriptor from which the runner reads the messages of a shell host.
 const TOLD: i32 = 200;
 
-/// Serves as the shell host of the other tests and is no test itself. The library tests run before the program is built.
+/// Runs the shell host for the other tests and tests nothing itself. The library tests run before the chaosrun binary is built.
 #[test]
 fn as_station() {
     // SAFETY: the call takes only numbers.
@@ -163,7 +163,7 @@ fn commands(report: &AgentReport) -> Vec<&str> {
     report.commands.iter().map(|record| record.command.as_str()).collect()
 }
 
-/// Waits until a file has content and returns it.
+/// Waits until a file has content and returns the content.
 async fn written(path: &Path) -> String {
     loop {
         match std::fs::read_to_string(path) {
@@ -173,7 +173,7 @@ async fn written(path: &Path) -> String {
     }
 }
 
-/// Waits until a process is gone or a zombie.
+/// Waits until a process no longer exists or is a zombie.
 async fn gone(pid: &str) {
     while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
         tokio::task::yield_now().await;
@@ -345,7 +345,7 @@ async fn invalid_command_is_reported_to_the_agent() {
     assert_eq!(report.commands[2].stdout.text, "next\n");
 }
 
-/// Tuple of command, exit code, stdout and prefix of stderr.
+/// Command with its expected exit code, its expected stdout and the expected prefix of its stderr.
 type Said<'a> = (&'a str, i32, &'a str, &'a str);
 
 async fn says(said: &[Said<'_>], limit: Duration) {

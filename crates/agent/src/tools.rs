@@ -100,7 +100,7 @@ enum Outcome {
     NoAction,
 }
 
-/// Specification of a tool as sent to a model. `actions` are the actions of the cluster.
+/// Returns the specification of a tool that is sent to a model. `actions` are the actions that the cluster file declares.
 pub(super) fn spec(tool: Tool, actions: &IndexMap<String, chaosrun_scenario::model::Action>) -> ToolSpec {
     let schema = match tool {
         Tool::Shell => schema::<Shell>(),
@@ -127,7 +127,7 @@ fn schema<T: JsonSchema>() -> Value {
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// Translates a call into actions. The error text is sent to the model.
+/// Translates a tool call into actions. The error is a text for the model.
 pub(super) fn actions(tool: Tool, arguments: Map<String, Value>) -> Result<Vec<ProviderAction>, String> {
     match tool {
         Tool::Shell => {

@@ -1,13 +1,13 @@
-//! Turn of a provider: its actions, which the loop performs in order.
+//! Turns: the actions that a provider wants the agent loop to perform next.
 
 use chaosrun_action::ActionCall;
 use chaosrun_event::{AgentEnd, Diagnosis};
 
-/// Turn of a provider: any number of actions, performed in order.
+/// Turn of a provider: any number of actions, which the agent loop performs in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProviderTurn {
     pub actions: Vec<ProviderAction>,
-    /// Number that counts against the limit of turns: 0 for a repetition and for an end, otherwise 1.
+    /// Number by which the turn increases the count of turns: 0 for a repeated command and for the end of the session, otherwise 1.
     pub counts: u32,
 }
 
@@ -17,14 +17,14 @@ pub enum ProviderAction {
         command: String,
         reasoning: String,
     },
-    /// Reports a command that the provider has run itself.
+    /// Reports a command that the agent's own program has already run.
     Report(Reported),
-    /// Performs an action of the cluster.
+    /// Performs an action that the cluster file declares.
     Act {
         call: ActionCall,
         reasoning: String,
     },
-    /// Shows observations of the monitor.
+    /// Shows the agent the current observations of the monitor.
     Observe {
         asked: ObserveRequest,
         reasoning: String,
@@ -37,7 +37,7 @@ pub enum ProviderAction {
     },
 }
 
-/// Command that was run outside the loop, as reported.
+/// Command that the agent's own program ran outside the agent loop, as the program reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {
     pub command: String,
@@ -46,17 +46,17 @@ pub struct Reported {
     pub output: String,
 }
 
-/// Selection of observations. An empty selection returns a summary of everything.
+/// Selection of observations for the tool `observe`. An empty selection returns a summary of all observations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObserveRequest {
     /// Names of observations to return in full.
     pub observations: Vec<String>,
-    /// Nodes whose last log lines are returned.
+    /// Names of nodes whose last log lines are returned.
     pub logs: Vec<String>,
 }
 
 impl ObserveRequest {
-    /// Returns the text of the command: `observe stores logs tikv1`.
+    /// Returns the text that represents the request in the record: `observe stores logs tikv1`.
     #[must_use]
     pub fn text(&self) -> String {
         let logs = self.logs.iter().flat_map(|node| ["logs", node.as_str()]);
@@ -65,7 +65,7 @@ impl ObserveRequest {
 }
 
 impl ProviderAction {
-    /// Returns true if the action becomes a command in the record.
+    /// Returns true if the action is recorded as a command.
     #[must_use]
     pub const fn is_command(&self) -> bool {
         matches!(self, Self::Run { .. } | Self::Report(_) | Self::Act { .. } | Self::Observe { .. })
@@ -73,7 +73,7 @@ impl ProviderAction {
 }
 
 impl ProviderTurn {
-    /// Creates a turn with one action, which counts.
+    /// Creates a turn with a single action. The turn counts against the limit of turns.
     #[must_use]
     pub fn of(action: ProviderAction) -> Self {
         Self { actions: vec![action], counts: 1 }
@@ -84,7 +84,7 @@ impl ProviderTurn {
         Self::of(ProviderAction::Run { command: command.into(), reasoning: reasoning.into() })
     }
 
-    /// Creates a turn that ends the session and does not count.
+    /// Creates a turn that ends the session. The turn does not count against the limit of turns.
     #[must_use]
     pub fn end(end: AgentEnd, detail: impl Into<String>) -> Self {
         Self { actions: vec![ProviderAction::End { end, detail: detail.into() }], counts: 0 }

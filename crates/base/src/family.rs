@@ -1,4 +1,4 @@
-//! Process ancestry according to `/proc`.
+//! Search for child and descendant processes by means of `/proc`.
 //!
 //! To find descendants, all of `/proc` is read (about 10 us per process). `/proc/PID/task/TID/children` is faster, but it is reliable only
 //! for one's own children, and not every kernel has it.
@@ -7,25 +7,25 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 
-/// Environment variable by which descendants are found after they left their parent and their session. Its name does not reveal chaosrun,
-/// because systemd uses the same name for the same purpose.
+/// Name of an environment variable that marks descendants, even after they left their parent and their session. The name does not reveal
+/// chaosrun, because systemd uses the same variable.
 pub const MARKER: &str = "INVOCATION_ID";
 
-/// Needed fields of `/proc/PID/stat`.
+/// Fields of `/proc/PID/stat` that this crate uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     pub pid: u32,
     pub parent: u32,
     pub group: u32,
     pub session: u32,
-    /// State: `Z` has ended and waits to be reaped; `T` is stopped.
+    /// State of the process: `Z` means ended and not yet reaped, `T` means stopped.
     pub state: char,
-    /// Start time in clock ticks since boot. Together with the pid it identifies a process uniquely, since pids are reused.
+    /// Start time in clock ticks since boot. The pid and the start time together identify a process uniquely, since pids are reused.
     pub started: u64,
 }
 
 impl ProcessStat {
-    /// Reads the current state of a process. Returns `None` when it does not exist.
+    /// Reads the current state of a process. Returns `None` if the process does not exist.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
         let mut buffer = [0_u8; 512];
@@ -33,7 +33,8 @@ impl ProcessStat {
         Self::parse(pid, &buffer[..len])
     }
 
-    /// Parses the fields. The name in parentheses may contain any character, so fields are counted from the last parenthesis.
+    /// Parses the text of `/proc/PID/stat`. The process name in parentheses may contain any character, so fields are counted from the last
+    /// parenthesis.
     fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|byte| *byte == b')')?;
         let text = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
@@ -52,15 +53,15 @@ impl ProcessStat {
     }
 }
 
-/// Descendant, with the child of the ancestor through which it descends.
+/// Descendant of a process, with the branch of the family through which it descends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descendant {
     pub process: ProcessStat,
-    /// Child of the ancestor on the way to this process, or the process itself.
+    /// Pid of the ancestor's child from which this process descends, or of this process if it is that child.
     pub through: u32,
 }
 
-/// Returns all descendants of `ancestor`, including ended ones that were not reaped. Parents come before their children.
+/// Returns all descendants of `ancestor`, including ended processes that were not reaped. Parents come before their children.
 #[must_use]
 pub fn descendants(ancestor: u32) -> Vec<Descendant> {
     let mut children: HashMap<u32, Vec<ProcessStat>> = HashMap::new();
@@ -81,7 +82,7 @@ pub fn descendants(ancestor: u32) -> Vec<Descendant> {
     found
 }
 
-/// Returns the children of the calling process `own`. Returns `None` if this kernel does not provide them.
+/// Returns the children of the calling process, whose pid is `own`. Returns `None` if this kernel does not provide the list.
 ///
 /// The list is complete only if the caller has one thread and reaps its children itself.
 #[must_use]
@@ -90,23 +91,23 @@ pub fn children(own: u32) -> Option<Vec<u32>> {
     text.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
 }
 
-/// Returns all processes.
+/// Returns all processes of this machine that `/proc` lists.
 pub fn all() -> impl Iterator<Item = ProcessStat> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| ProcessStat::read(entry.file_name().to_str()?.parse().ok()?))
 }
 
-/// Value of [`MARKER`] in the environment with which a process was started.
+/// Result of reading [`MARKER`] from the environment with which a process was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marked {
     As(Vec<u8>),
-    /// The process has no marker, or its environment may not be read.
+    /// The process has no marker, or its environment cannot be read.
     Not,
-    /// The process is executing another program at this moment, so the caller must read again.
+    /// The process is executing another program at this moment. The caller must read the marker again.
     NotYet,
 }
 
-/// Reads the marker of a process.
+/// Reads the marker from the environment of a process.
 #[must_use]
 pub fn marker(pid: u32) -> Marked {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Marked::Not };
@@ -118,7 +119,8 @@ pub fn marker(pid: u32) -> Marked {
     marker.map_or(Marked::Not, |marker| Marked::As(marker.to_vec()))
 }
 
-/// Returns true if a process really has no variables: `env_start` and `env_end`, the 50th and 51st field, are equal.
+/// Returns true if the environment of a process is really empty, which means that `env_start` and `env_end` (the 50th and 51st field) are
+/// equal.
 ///
 /// The environment also reads as empty in two other cases:
 /// * An execve(2) has given the process new memory but no stack yet. `env_end` is then 0.

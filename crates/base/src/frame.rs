@@ -1,5 +1,5 @@
-//! Frames of the private protocols between processes of this program: the supervisor, network sidecars, shell hosts, disk layers and
-//! cluster daemons all use them.
+//! Frames of the private protocols between processes of this program: supervisor, network sidecars, shell hosts, disk layers and cluster
+//! daemons.
 //!
 //! ```text
 //! length u32 (of all that follows) | length of the JSON u32 | JSON | payload
@@ -18,7 +18,7 @@ use tokio_util::codec::{Decoder, Encoder};
 /// Size of each of the two length fields, in bytes.
 pub const LENGTH: usize = 4;
 
-/// Maximum number of bytes read at once.
+/// Maximum number of bytes per read call.
 const PIECE: usize = 16 * 1024;
 
 /// Message of a private protocol.
@@ -27,7 +27,8 @@ pub trait WireMessage: Serialize + DeserializeOwned {
     /// receiver.
     const LONGEST: usize = 4 << 20;
 
-    /// Returns the field of the message that is sent as binary data after the JSON. serde skips this field.
+    /// Returns the field of the message that follows the JSON as binary data. Serde skips this field. Returns `None` if the message has no
+    /// such field.
     fn payload(&mut self) -> Option<&mut Bytes> {
         None
     }
@@ -37,10 +38,10 @@ fn malformed(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("malformed frame: {what}"))
 }
 
-/// Appends the frame of a message.
+/// Appends the frame of a message to the buffer `to`.
 ///
 /// # Errors
-/// The frame is longer than the protocol allows; `to` is then unchanged.
+/// The frame is longer than the protocol allows. The buffer `to` is then unchanged.
 pub fn encode<M: WireMessage>(mut message: M, to: &mut BytesMut) -> io::Result<()> {
     let payload = message.payload().map(std::mem::take).unwrap_or_default();
     let begin = to.len();
@@ -60,16 +61,16 @@ pub fn encode<M: WireMessage>(mut message: M, to: &mut BytesMut) -> io::Result<(
     Ok(())
 }
 
-/// Reads the length at the beginning of a frame.
+/// Parses the length field at the beginning of a frame.
 ///
 /// # Errors
-/// No frame of this protocol has that length.
+/// The length exceeds the limits of this protocol.
 pub fn length<M: WireMessage>(field: [u8; LENGTH]) -> io::Result<usize> {
     let length = usize::try_from(u32::from_be_bytes(field)).unwrap_or(usize::MAX);
     if (LENGTH..=M::LONGEST).contains(&length) { Ok(length) } else { Err(malformed(format_args!("a length of {length}"))) }
 }
 
-/// Parses the message of a whole frame, given without its first length field.
+/// Parses the message in a complete frame. `frame` does not contain the first length field.
 ///
 /// # Errors
 /// The bytes are not a message of this protocol.
@@ -85,7 +86,7 @@ pub fn parse<M: WireMessage>(mut frame: Bytes) -> io::Result<M> {
     Ok(message)
 }
 
-/// Takes the first message from the received bytes. Returns `None` if the message is incomplete.
+/// Removes the first message from the received bytes and returns it. Returns `None` if the message is incomplete.
 ///
 /// # Errors
 /// The received bytes are not a frame of this protocol.
@@ -100,10 +101,10 @@ pub fn decode<M: WireMessage>(from: &mut BytesMut) -> io::Result<Option<M>> {
     parse(from.split_to(length).freeze()).map(Some)
 }
 
-/// Writes one message. Blocks.
+/// Writes one message to a stream. Blocks until the message is written.
 ///
 /// # Errors
-/// The message is too long, or cannot be written.
+/// The message is too long, or the stream cannot be written.
 pub fn send<M: WireMessage>(to: &mut impl Write, message: M) -> io::Result<()> {
     let mut frame = BytesMut::new();
     encode(message, &mut frame)?;
@@ -125,7 +126,7 @@ impl<M> Default for Reader<M> {
 }
 
 impl<M: WireMessage> Reader<M> {
-    /// Reads once. Returns false at the end of the stream.
+    /// Performs one read call on the stream. Returns false at the end of the stream.
     ///
     /// # Errors
     /// The stream cannot be read.
@@ -136,7 +137,7 @@ impl<M: WireMessage> Reader<M> {
         Ok(read > 0)
     }
 
-    /// Takes the next complete message.
+    /// Removes the next complete message from the received bytes and returns it. Returns `None` if no message is complete.
     ///
     /// # Errors
     /// The received bytes are not a frame of this protocol.
@@ -144,7 +145,7 @@ impl<M: WireMessage> Reader<M> {
         decode(&mut self.arrived)
     }
 
-    /// Waits for the next message. Returns `None` at the end of the stream.
+    /// Blocks until the next message arrives, and returns it. Returns `None` at the end of the stream.
     ///
     /// # Errors
     /// The stream cannot be read, or the received bytes are not a frame of this protocol.
@@ -160,7 +161,7 @@ impl<M: WireMessage> Reader<M> {
     }
 }
 
-/// Codec of the same frames for tokio's streams and sinks.
+/// Codec that encodes and decodes frames for tokio's streams and sinks.
 #[derive(Debug)]
 pub struct Codec<M>(PhantomData<fn() -> M>);
 
@@ -223,7 +224,7 @@ mod tests {
         ]
     }
 
-    /// Reader that returns its bytes in pieces of a given size.
+    /// Test reader that returns its bytes in pieces of a given size.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {

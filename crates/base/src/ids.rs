@@ -1,10 +1,10 @@
-//! Ids. Their constructors validate, and so does `Deserialize`.
+//! Id types. Their constructors and `Deserialize` reject malformed ids.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Letters that cannot be mistaken for one another when read aloud or typed.
+/// Characters of random ids. Similar characters are left out, because people read ids aloud and type them.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 fn opaque(prefix: &str) -> String {
@@ -25,7 +25,7 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// Creates a new random id: the prefix and eight characters of 5 bits each.
+            /// Creates a random id: the prefix and eight characters of 5 bits each.
             #[must_use]
             #[expect(clippy::new_without_default, reason = "a default that differs at every call would surprise")]
             pub fn new() -> Self {
@@ -64,12 +64,12 @@ macro_rules! id {
 }
 
 id!(
-    /// Id of one invocation of `chaosrun run`: `r-7k3mz9q2`.
+    /// Id of one invocation of `chaosrun run`, such as `r-7k3mz9q2`.
     RunId,
     "r-"
 );
 id!(
-    /// Id of one trial: `t-7k3mz9q2`. Opaque: it tells an agent nothing about the scenario.
+    /// Id of one trial, such as `t-7k3mz9q2`. The id tells an agent nothing about the scenario.
     TrialId,
     "t-"
 );

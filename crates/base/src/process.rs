@@ -1,5 +1,5 @@
-//! Identity of a process that owns a run in the record or containers. The identity shows whether the process is still alive; a pid alone
-//! may have been reused.
+//! Identity of a process that owns containers or a run in the record. The identity shows whether the process is still alive. A pid alone is
+//! not enough, because pids are reused.
 
 use std::fs;
 
@@ -11,9 +11,9 @@ use nix::unistd::Pid;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessId {
     pub pid: u32,
-    /// Clock ticks between boot and the start of the process; `None` without `/proc`.
+    /// Start time of the process in clock ticks since boot. `None` without `/proc`.
     pub started_ticks: Option<u64>,
-    /// Boot id, which differs after every boot. Empty if unavailable.
+    /// Boot id of the machine, which differs after every boot. Empty if unavailable.
     pub boot: String,
 }
 
@@ -42,7 +42,7 @@ struct Stat {
     ended: bool,
 }
 
-/// Parses proc_pid_stat(5): fields are counted after the last `)`, since the name may contain any character.
+/// Parses `/proc/PID/stat`, see proc_pid_stat(5). Fields are counted after the last `)`, since the process name may contain any character.
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();

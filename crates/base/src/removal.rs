@@ -1,34 +1,36 @@
-//! Layers that remove all objects of a run. Each layer is sufficient on its own for its objects; tests prove it by switching off all
-//! others.
+//! Layers that remove all objects of a run from the machine. Each layer alone removes all objects in its scope. Tests prove this by
+//! switching off all other layers.
 
-/// Layer of removal.
+/// Layer that removes objects of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemovalLayer {
-    /// Regular removal at the end of a trial and of a run, whatever their result.
+    /// Regular removal at the end of every trial and of every run, whatever the result.
     Guard,
-    /// SIGINT, SIGTERM and SIGHUP end a run gently instead of at once.
+    /// Handling of SIGINT, SIGTERM and SIGHUP, which end a run with its regular removal instead of at once.
     Signal,
-    /// Processes that read a pipe (the supervisor, a node's network sidecar) and remove everything when it closes.
+    /// Processes that read a pipe from the runner (the supervisor, a node's network sidecar) and remove everything when the pipe closes.
     Supervisor,
-    /// Removal by the kernel after the death of all processes: parent-death signals, leases of rules, queues that are bypassed.
+    /// Removal by the kernel after the death of all processes: parent-death signals, timeouts of firewall rules, and queues that are
+    /// bypassed without a reader.
     Kernel,
-    /// Removal at the next start of objects found by their marks: containers by their labels, folders by their mark.
+    /// Removal of marked objects at the next start of chaosrun: containers are found by labels, directories by a mark.
     Ledger,
 }
 
-/// Variable for tests: comma-separated names of the active layers. Unset = all.
+/// Name of an environment variable for tests. Its value lists the names of the active layers, separated by commas. All layers are active if
+/// it is unset.
 const VARIABLE: &str = "CHAOSRUN_REMOVAL";
 
-/// Variable for tests: objects made while it is set are ignored by processes with another value.
+/// Name of an environment variable for tests. Processes ignore objects that were created under another value of this variable.
 const APART: &str = "CHAOSRUN_REMOVAL_APART";
 
-/// Returns the value of a variable for tests. Builds without debug assertions ignore it: removal cannot be switched off in a released
-/// program.
+/// Returns the value of an environment variable for tests. Builds without debug assertions ignore the variable, so that removal cannot be
+/// switched off in a release.
 fn of_tests(name: &str) -> Option<String> {
     if cfg!(debug_assertions) { std::env::var(name).ok() } else { None }
 }
 
-/// Returns the text that a test adds to the mark of an owner, so that no parallel test removes its objects.
+/// Returns the text that a test adds to the mark of an owner, so that parallel tests do not remove the objects of this test.
 #[must_use]
 pub fn apart() -> Option<String> {
     let plain = |text: String| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
@@ -59,14 +61,14 @@ fn is_among(layer: RemovalLayer, layers: &str) -> bool {
     layers.split(',').any(|name| name.trim() == layer.as_str())
 }
 
-/// Returns true if a run removes its objects at its end. `interrupted` means that a signal ended the run.
+/// Returns true if a run removes its objects at its end. `interrupted` is true if a signal ended the run.
 #[must_use]
 pub fn tears_down(interrupted: bool) -> bool {
     if interrupted { RemovalLayer::Signal.works() } else { RemovalLayer::Guard.works() }
 }
 
-/// Returns name and value of the variable that names the active layers, for processes that do not inherit it. Returns `None` if it is
-/// unset.
+/// Returns the name and the value of the variable that lists the active layers, for processes that do not inherit the environment. Returns
+/// `None` if the variable is unset.
 #[must_use]
 pub fn passed_on() -> Option<(&'static str, String)> {
     Some((VARIABLE, of_tests(VARIABLE)?))

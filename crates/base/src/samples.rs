@@ -1,4 +1,4 @@
-//! Files embedded in the program: scenarios, variants, prompts, folders of images.
+//! Files embedded in the program: scenarios, variants, prompts and image directories.
 //!
 //! `build.rs` packs each set of files into an archive. All archives lie in one section of the program file, [`SECTION`], which contains
 //! nothing else. The copy of the program for nodes and sandboxes has zeros in that section ([`erase`]). No search for individual texts is
@@ -8,10 +8,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Name of the section.
+/// Name of the ELF section that contains the embedded files.
 const SECTION: &[u8] = b".samples";
 
-/// Includes an archive made by `build.rs`, as paths from the project's root with their texts.
+/// Includes an archive that `build.rs` created, as pairs of a path relative to the project root and the file's text.
 #[macro_export]
 macro_rules! archive {
     ($name:literal) => {{
@@ -24,7 +24,8 @@ macro_rules! archive {
 }
 pub use crate::archive;
 
-/// Reads an archive: for each file its path and its text, each behind its length in bytes (u32, little endian). An erased archive is empty.
+/// Parses an archive into pairs of path and text. Each path and each text follows its length in bytes (u32, little endian). An erased
+/// archive gives an empty list.
 #[must_use]
 pub fn unpack(mut archive: &'static [u8]) -> Vec<(&'static str, &'static str)> {
     let mut files = Vec::new();
@@ -42,10 +43,10 @@ fn next(archive: &mut &'static [u8]) -> Option<(&'static str, &'static str)> {
     Some((part().filter(|path| !path.is_empty())?, part()?))
 }
 
-/// Writes zeros over all samples of the program in `file`. The file must be readable and writable.
+/// Overwrites all embedded files in the program `file` with zeros. The file must be readable and writable.
 ///
 /// # Errors
-/// The file is no 64-bit program of Linux, or has no such section: then the position of the samples is unknown.
+/// The file is no 64-bit Linux program, cannot be written, or has no section with embedded files.
 pub fn erase(file: &File) -> io::Result<()> {
     let mut erased = false;
     for (offset, size) in sections(file)? {
@@ -55,7 +56,7 @@ pub fn erase(file: &File) -> io::Result<()> {
     if erased { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "the program has no section of samples")) }
 }
 
-/// Returns offset and size in bytes of each section of samples, according to the section table of an ELF file.
+/// Returns the offset and the size in bytes of each section with embedded files, from the section table of an ELF file.
 fn sections(file: &File) -> io::Result<Vec<(u64, usize)>> {
     const HEADER: usize = 64;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "not a 64-bit program of Linux");
@@ -90,7 +91,7 @@ fn sections(file: &File) -> io::Result<Vec<(u64, usize)>> {
         .collect()
 }
 
-/// Returns a little-endian number of `size` bytes; the caller has checked that they exist.
+/// Reads a little-endian number of `size` bytes at offset `at`. The caller has checked that the bytes exist.
 fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
     bytes[at..at + size].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

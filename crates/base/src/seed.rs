@@ -1,5 +1,5 @@
-//! Randomness: every choice of a trial comes from its seed, through a stream of its own. If one part draws more or fewer numbers, the draws
-//! of the other parts stay the same.
+//! Random streams. Every random choice of a trial comes from the trial's seed, through a separate stream per purpose. A change in the draws
+//! of one part therefore does not affect the other parts.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -14,14 +14,15 @@ pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hash.finalize().as_bytes())
 }
 
-/// Returns the name of the stream for the choice `what` of the fault `id`. `turn` is the number of the injection, from 0.
+/// Returns the name of the random stream for a choice of a fault. `id` is the fault, `what` is the choice, and `turn` is the number of the
+/// injection, from 0.
 #[must_use]
 pub fn of_fault(id: &str, what: &str, turn: u32) -> String {
     if turn == 0 { format!("chaos.{id}.{what}") } else { format!("chaos.{id}.{turn}.{what}") }
 }
 
-/// Returns the name of the choice of targets. A fault with several groups of targets chooses each separately; `at` is the number of the
-/// group, from 0.
+/// Returns the name of a fault's choice of targets. A fault with several groups of targets chooses each separately, and `at` is the number
+/// of the group, from 0.
 #[must_use]
 pub fn of_target(at: usize) -> String {
     if at == 0 { "target".to_owned() } else { format!("group.{at}") }

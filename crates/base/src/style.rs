@@ -1,17 +1,17 @@
-//! All colours of the program, and the conditions for using them.
+//! Colours of the program's output, and the conditions under which they are used.
 
 use std::env;
 use std::io::{IsTerminal, stderr, stdout};
 
 use clap::builder::styling::{AnsiColor, Color, Style};
 
-/// Role of a piece of text, which decides its style.
+/// Role of a piece of text, which determines its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     Plain,
-    /// Name that readers look for: a heading, a scenario.
+    /// Name that readers search for, such as a heading or a scenario.
     Strong,
-    /// Secondary text: labels, places.
+    /// Secondary text, such as labels and places.
     Faint,
     Id,
     Pass,
@@ -70,7 +70,7 @@ impl Palette {
     }
 }
 
-/// Decides by the conventions of no-color.org and bixense.com/clicolors.
+/// Returns true if output is coloured according to the conventions of no-color.org and bixense.com/clicolors.
 fn wanted(terminal: bool) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let forced = env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");

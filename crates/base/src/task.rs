@@ -20,11 +20,11 @@ tokio::task_local! {
 }
 
 thread_local! {
-    /// Place of the last panic on this thread.
+    /// Source location of the last panic on this thread.
     static PLACE: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Panics of all tasks of a scope, and of the scopes around it.
+/// Collection of the panics of all tasks in a scope. A scope may lie within other scopes.
 #[derive(Debug, Clone)]
 pub struct Panics(Arc<Scope>);
 
@@ -34,7 +34,7 @@ struct Scope {
     around: Option<Panics>,
 }
 
-/// Panic of a task: its place in the source and its message.
+/// Panic of a task, as a text with the source location and the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panicked(String);
 
@@ -47,31 +47,31 @@ impl fmt::Display for Panicked {
 impl std::error::Error for Panicked {}
 
 impl Panics {
-    /// Creates a scope within the current one, if there is one.
+    /// Creates a scope within the current scope, if there is one.
     #[must_use]
     pub fn within_current() -> Self {
         note_places();
         Self(Arc::new(Scope { first: watch::Sender::new(None), around: Self::current() }))
     }
 
-    /// Returns the scope of the running task; `None` if its panics are not collected.
+    /// Returns the scope of the running task. Returns `None` if the task's panics are not collected.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// Runs a future as part of this scope: all tasks that it starts belong to the scope.
+    /// Runs a future in this scope. All tasks that the future starts belong to the scope.
     pub async fn scope<F: Future>(&self, future: F) -> F::Output {
         CURRENT.scope(self.clone(), future).await
     }
 
-    /// Returns the first panic of the scope, or else of a scope around it.
+    /// Returns the first panic of the scope, otherwise the first panic of an enclosing scope. Returns `None` without a panic.
     #[must_use]
     pub fn seen(&self) -> Option<Panicked> {
         self.0.first.borrow().clone().or_else(|| self.0.around.as_ref()?.seen())
     }
 
-    /// Waits for the first panic of the scope or of a scope around it.
+    /// Waits for the first panic of the scope or of an enclosing scope.
     pub async fn first(&self) -> Panicked {
         let own = async {
             let mut first = self.0.first.subscribe();
@@ -105,7 +105,7 @@ impl Panics {
     }
 }
 
-/// Makes panics note their place before they are printed as usual.
+/// Installs a panic hook that stores the source location of each panic before the usual output.
 fn note_places() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -117,7 +117,7 @@ fn note_places() {
     });
 }
 
-/// Starts a task of the current scope.
+/// Starts a task in the current scope.
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -125,13 +125,13 @@ where
     tokio::spawn(watched(future))
 }
 
-/// Runs blocking work on a thread of its own, as part of the current scope.
+/// Runs blocking work on a separate thread, as part of the current scope.
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let panics = Panics::current();
     tokio::task::spawn_blocking(move || panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| pass_on(panics, payload)))
 }
 
-/// Wraps a future for a runtime or a set of tasks of another kind. Its panics are reported like those of [`spawn`].
+/// Wraps a future so that its panics are reported like those of [`spawn`]. Used for other runtimes and sets of tasks.
 pub fn watched<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let panics = Panics::current();
     async move {
@@ -144,7 +144,7 @@ pub fn watched<F: Future>(future: F) -> impl Future<Output = F::Output> {
     }
 }
 
-/// Reports a panic, then resumes it, so that the handle of the task receives it too.
+/// Reports a panic to the scope, then resumes the panic so that the handle of the task receives it too.
 fn pass_on(panics: Option<Panics>, payload: Box<dyn Any + Send>) -> ! {
     if let Some(panics) = panics {
         panics.report(&*payload);
@@ -152,10 +152,10 @@ fn pass_on(panics: Option<Panics>, payload: Box<dyn Any + Send>) -> ! {
     panic::resume_unwind(payload)
 }
 
-/// Runs the main future of a process that has no trials.
+/// Runs the main future of a process that runs no trials.
 ///
 /// # Errors
-/// A task of the process panicked. The future is then dropped.
+/// A task of the process panicked. The main future is then dropped.
 pub async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let panics = Panics::within_current();
     tokio::select! {
@@ -165,7 +165,7 @@ pub async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
     }
 }
 
-/// Set of tasks with one common wait for their end.
+/// Set of tasks whose common end can be awaited.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(TaskTracker);
 
@@ -175,7 +175,7 @@ impl Tasks {
         Self::default()
     }
 
-    /// Starts a task of the current scope.
+    /// Starts a task in the current scope and adds it to the set.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -183,7 +183,7 @@ impl Tasks {
         self.0.spawn(watched(future))
     }
 
-    /// Lets [`Tasks::wait`] return as soon as no task runs. Returns false if the set was already closed.
+    /// Closes the set, so that [`Tasks::wait`] returns as soon as no task runs. Returns false if the set was already closed.
     pub fn close(&self) -> bool {
         self.0.close()
     }

@@ -1,4 +1,4 @@
-//! Durations in the words of the docker tools.
+//! Durations in the wording of the docker command-line tools.
 
 use std::time::Duration;
 

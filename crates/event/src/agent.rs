@@ -1,33 +1,33 @@
-//! Records of what agents do and cost: tools, commands, tokens, diagnoses and their grades.
+//! Records of the actions and the cost of agents: tools, commands, tokens, diagnoses and their grades.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Shortened output of a command: head and tail if it is long. The whole text is stored in the run directory.
+/// Output of a command. A long output is shortened to its start and end, and the whole text is stored in the run directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Output {
     pub text: String,
-    /// Total number of bytes printed.
+    /// Total number of bytes that the command printed.
     pub bytes: u64,
     pub truncated: bool,
-    /// Path of the whole text, relative to the run directory, when truncated.
+    /// Path of the file with the whole output, relative to the run directory. `None` if the output is not truncated.
     pub file: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Diagnosis {
     pub root_cause: String,
-    /// Node or part that is at fault.
+    /// Name of the node or component that is at fault.
     pub component: String,
-    /// Word of a closed vocabulary: `process_crash`, `process_hang`, ...
+    /// Fault class, a word of a closed vocabulary: `process_crash`, `process_hang`, ...
     pub fault_class: String,
-    /// 0 to 1.
+    /// Confidence of the agent in its diagnosis, from 0 to 1.
     pub confidence: f64,
     pub evidence: Vec<String>,
-    /// Other possible causes, and the reasons against them.
+    /// Other possible causes, each with the reason against it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
-    /// Actions that were taken or are proposed.
+    /// Actions that the agent took or proposes.
     pub actions: Vec<String>,
 }
 
@@ -37,32 +37,32 @@ pub struct Alternative {
     pub rejected_because: String,
 }
 
-/// Comparison of the diagnoses with the injected faults. Means are over the faults, 0 to 1.
+/// Grade of an agent's diagnoses, by comparison with the injected faults. Mean values are over the faults, from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grade {
-    /// Number of submitted diagnoses.
+    /// Number of diagnoses that the agent submitted.
     pub submitted: usize,
-    /// Grade of each fault. If there was no fault to find, a single grade without an `id`.
+    /// Grade per fault. If there was no fault to find, the list contains a single grade without an `id`.
     pub faults: Vec<FaultGrade>,
     pub component: f64,
     pub fault_class: f64,
-    /// Number of cited pieces of evidence, and number of those that the agent had been shown.
+    /// Number of cited pieces of evidence.
     pub quotes: usize,
     pub quotes_found: usize,
-    /// First few citations that the agent had not been shown.
+    /// First few citations that do not occur in any text shown to the agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_found: Vec<String>,
 }
 
-/// Diagnosis that fits a fault best.
+/// Grade for one fault, from the diagnosis that matches the fault best.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultGrade {
-    /// Key of the fault below `chaos`. `None` if there was no fault to find.
+    /// Key of the fault in the section `chaos` of the scenario. `None` if there was no fault to find.
     pub id: Option<String>,
-    /// Nodes that the fault affected.
+    /// Names of the nodes that the fault affected.
     pub nodes: Vec<String>,
     pub class: String,
-    /// Statement of the diagnosis that fits best. `None` if no diagnosis was submitted.
+    /// Statement of the diagnosis that matches the fault best. `None` if no diagnosis was submitted.
     pub said: Option<AgentMessage>,
     pub component: Fit,
     pub fault_class: Fit,
@@ -74,15 +74,15 @@ pub struct AgentMessage {
     pub fault_class: String,
 }
 
-/// Closeness of a statement to the truth.
+/// Degree to which a statement of a diagnosis matches the actual fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {
     Exact,
-    /// Names a neighbour of the node, or a class that looks the same from outside.
+    /// The statement names a neighbour of the faulty node, or a fault class with the same symptoms.
     Near,
     Wrong,
-    /// No statement was made.
+    /// The agent made no statement.
     None,
 }
 
@@ -97,7 +97,7 @@ impl Fit {
         }
     }
 
-    /// Returns the points that this fit adds to a grade, from 0 to 1.
+    /// Returns the points for this degree of match, from 0 to 1.
     #[must_use]
     pub const fn value(self) -> f64 {
         match self {
@@ -108,7 +108,7 @@ impl Fit {
     }
 }
 
-/// Result of an action.
+/// Result of an action from the cluster file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionOutcome {
@@ -118,9 +118,9 @@ pub enum ActionOutcome {
     Invalid,
     /// A precondition does not hold or is unknown. No step was taken.
     Unmet,
-    /// The system refused a step.
+    /// The system rejected the request of a step.
     Refused,
-    /// A step could not be carried out: no answer arrived, or the awaited condition was not met.
+    /// A step could not be carried out: no response arrived, or the awaited condition did not become true.
     Failed,
     /// All steps were carried out, but the intended effect was not observed.
     NotEnsured,
@@ -143,33 +143,33 @@ impl ActionOutcome {
     }
 }
 
-/// Tool call requested by a model.
+/// Tool call that a model requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
     pub id: String,
     pub tool: String,
-    /// Arguments; a string if they were not a JSON object.
+    /// Arguments of the call as a JSON object, or as a string if the model's text is not a JSON object.
     pub arguments: Value,
 }
 
-/// Tokens of an exchange with a model. No token is counted twice.
+/// Token counts of an exchange with a model. No token is counted in two of the fields, except that `thinking` is a part of `output`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens sent that were neither read from a cache nor written to one.
+    /// Number of tokens sent that were neither read from a cache nor written to a cache.
     pub input: u64,
-    /// Tokens generated, including thinking.
+    /// Number of tokens generated, including thinking.
     pub output: u64,
     pub cache_read: u64,
-    /// Tokens cached for five minutes.
+    /// Number of tokens written to a cache that lasts five minutes.
     pub cache_write: u64,
-    /// Tokens cached for an hour.
+    /// Number of tokens written to a cache that lasts one hour.
     pub cache_write_long: u64,
-    /// Part of `output` that was thinking.
+    /// Number of the tokens in `output` that were thinking.
     pub thinking: u64,
 }
 
 impl Usage {
-    /// Returns the number of tokens that count against a token limit.
+    /// Returns the total number of tokens that count against a token limit.
     #[must_use]
     pub const fn tokens(&self) -> u64 {
         self.prompt() + self.output
@@ -210,10 +210,10 @@ pub enum AgentEnd {
     Resolve,
     Escalate,
     NoAction,
-    /// A limit (wall, turns, tokens, dollars) ended the agent.
+    /// A limit (wall-clock time, turns, tokens or dollars) ended the session.
     Limit,
-    /// The provider failed: the trial is invalid.
+    /// The provider failed. The trial is therefore invalid.
     Error,
-    /// The run was interrupted: recorded as escalated.
+    /// A person interrupted the run.
     Interrupted,
 }

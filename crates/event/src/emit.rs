@@ -1,4 +1,4 @@
-//! The only way to add events to the stream.
+//! Emitter of events, the only way to add events to the stream of a run.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::EventKind;
 use chaosrun_base::ids::TrialId;
 
-/// An event on its way to the dispatcher, which numbers it.
+/// Emitted event that has no sequence number yet. The dispatcher assigns the number.
 #[derive(Debug)]
 pub struct Draft {
     pub trial: Option<TrialId>,
@@ -19,16 +19,16 @@ pub struct Draft {
     pub kind: EventKind,
 }
 
-/// Message to the dispatcher.
+/// Message from emitters to the dispatcher.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are events, and one is moved once")]
 pub enum DispatcherMessage {
     Event(Draft),
-    /// Request for an acknowledgement: answered once everything sent before is on disk, or with the error that prevented it.
+    /// Request for an acknowledgement. The dispatcher replies when all earlier events are on disk, or with the error that prevented it.
     Durable(oneshot::Sender<Result<(), String>>),
 }
 
-/// Cheap, cloneable sender, bound to a trial or to the run. Never blocks; sets the time at the call.
+/// Sender of events for one trial or for the run. Sending never blocks and records the current time. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Emitter {
     tx: mpsc::UnboundedSender<DispatcherMessage>,
@@ -37,7 +37,7 @@ pub struct Emitter {
     tap: Option<Tap>,
 }
 
-/// Functions that see every event in the order of sending, with the time that the record will have.
+/// Callbacks that receive every event in the order of sending, with the event's recorded time.
 #[derive(Clone)]
 struct Tap(Arc<Mutex<Seeing>>);
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Tap {
 }
 
 impl Emitter {
-    /// Creates the sender of a run. `epoch` is the moment the run began.
+    /// Creates the emitter of a run and the receiver of its messages. `epoch` is the time at which the run began.
     #[must_use]
     pub fn new(epoch: Instant) -> (Self, mpsc::UnboundedReceiver<DispatcherMessage>) {
         let (tx, rx) = mpsc::unbounded_channel();
@@ -62,8 +62,8 @@ impl Emitter {
         Self { trial: Some(trial), ..self.clone() }
     }
 
-    /// Returns the same sender with a further function, which must be fast. It is called for every event before the event is sent, after
-    /// the functions of earlier calls.
+    /// Returns an emitter with an additional callback, which must be fast. Each event is passed to all callbacks, in the order of their
+    /// addition, before the event is sent.
     #[must_use]
     pub fn tapped(&self, mut tap: impl FnMut(u64, &EventKind) + Send + 'static) -> Self {
         let before = self.tap.clone();
@@ -76,7 +76,7 @@ impl Emitter {
         Self { tap: Some(Tap(Arc::new(Mutex::new(all)))), ..self.clone() }
     }
 
-    /// Emits an event. If the dispatcher has ended, the run is over and the event has no reader.
+    /// Emits an event. If the dispatcher has ended, the event is discarded, because the run is over.
     pub fn emit(&self, kind: EventKind) {
         // Held until the event is sent, so that taps and the record see the same order.
         let mut tap = self.tap.as_ref().map(|Tap(tap)| tap.lock().unwrap_or_else(PoisonError::into_inner));
@@ -87,7 +87,7 @@ impl Emitter {
         let _ = self.tx.send(DispatcherMessage::Event(Draft { trial: self.trial.clone(), at: Timestamp::now(), elapsed_us, kind }));
     }
 
-    /// Waits until all events emitted before are on disk. Called between the intent of a fault and its effect.
+    /// Waits until all events emitted so far are on disk. Called after the intent of a fault is emitted and before the fault is injected.
     pub async fn durable(&self) -> Result<(), String> {
         let (answer, durable) = oneshot::channel();
         let gone = "the recorder has ended";

@@ -6,7 +6,7 @@ pub fn score(score: f64) -> String {
     format!("{score:.2}")
 }
 
-/// Formats a duration: `4.8s`, or `2h46m` for long ones.
+/// Formats a duration in microseconds: `4.8s`, or `2h46m` for long durations.
 pub fn clock(us: u64) -> String {
     let seconds = seconds(us);
     if seconds < 9_999.95 {
@@ -16,12 +16,12 @@ pub fn clock(us: u64) -> String {
     format!("{}h{:02}m", minutes / 60, minutes % 60)
 }
 
-/// Formats seconds without a unit, for lists of values with one unit at the end.
+/// Formats a duration in microseconds as seconds without a unit, for lists with one unit at the end.
 pub fn bare_seconds(us: u64) -> String {
     format!("{:.1}", seconds(us))
 }
 
-/// Formats a duration in the most readable unit: `0.4 ms`, `3 ms`, `1.2 s`.
+/// Formats a duration in microseconds in the most readable unit: `0.4 ms`, `3 ms`, `1.2 s`.
 pub fn short(us: u64) -> String {
     match us {
         0..1_000 => format!("{:.1} ms", seconds(us) * 1_000.0),
@@ -34,13 +34,13 @@ pub fn usd(usd: f64) -> String {
     if usd < 1_000.0 { format!("${usd:.2}") } else { format!("${usd:.0}") }
 }
 
-/// Formats a duration with two decimals, for values where a tenth of a second is too coarse: `0.82s`.
+/// Formats a duration in microseconds as seconds with two decimals: `0.82s`.
 pub fn precise(us: u64) -> String {
     let seconds = seconds(us);
     if seconds < 1_000.0 { format!("{seconds:.2}s") } else { clock(us) }
 }
 
-/// Formats a moment relative to another: `+0.21s`, `-1.52s`.
+/// Formats a time difference in microseconds as seconds with a sign: `+0.21s`, `-1.52s`.
 pub fn relative(us: i64) -> String {
     // A value that rounds to zero has no sign.
     let sign = if us <= -5_000 { '-' } else { '+' };
@@ -53,7 +53,7 @@ pub fn trimmed(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Formats a measured value as short as possible.
+/// Formats a measured value in as few characters as possible.
 pub fn value(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".into(),

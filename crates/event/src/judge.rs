@@ -1,4 +1,4 @@
-//! Answers of a judge, a model that grades diagnoses. They are advice and never part of a verdict.
+//! Answers of a judge, a model that grades diagnoses. The answers are advice and never part of a verdict.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::{Grade, Usage};
 use chaosrun_base::ids::TrialId;
 
-/// Judgement of a trial by a judge.
+/// Answer of a judge about one trial, as stored in the record.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Judgement {
     pub trial: TrialId,
-    /// Digest of the judge.
+    /// Digest of the judge's model, parameters and prompt template.
     pub judge: String,
-    /// Digest of the judge's prompt.
+    /// Digest of the prompt that the judge received.
     #[serde(skip)]
     pub prompt: String,
     pub at: Timestamp,
@@ -20,18 +20,18 @@ pub struct Judgement {
     pub said: JudgeReply,
 }
 
-/// Answer of a judge.
+/// Answer of a judge, with the cost of getting it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JudgeReply {
     /// Name of the judge.
     pub name: String,
-    /// Name of the model, as its server reports it.
+    /// Name of the judge's model, as reported by its server.
     pub model: String,
     #[serde(flatten)]
     pub answer: JudgeAnswer,
-    /// Tokens of the exchanges that led to the answer.
+    /// Token counts of all exchanges that led to the answer.
     pub usage: Usage,
-    /// Cost in dollars; 0 if the price is unknown.
+    /// Cost in US dollars. 0 if the price is unknown.
     pub usd: f64,
 }
 
@@ -44,7 +44,7 @@ pub struct JudgeAnswer {
     pub reasons: String,
 }
 
-/// Closeness of a diagnosis to the actual fault.
+/// Grade of a diagnosed root cause against the actual fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -65,8 +65,8 @@ impl Cause {
         }
     }
 
-    /// Translates a grade by rules into these words. Both node and class right give `Correct`, both wrong give `Wrong`, all else gives
-    /// `Partly`.
+    /// Converts a grade by rules to this type. `Correct` requires the right node and class, `Wrong` that both are wrong. All other grades
+    /// give `Partly`.
     #[must_use]
     pub fn of_grade(grade: &Grade) -> Self {
         match (grade.component, grade.fault_class) {

@@ -32,16 +32,16 @@ pub use reason::{Blame, Reason, ReasonCode};
 pub use run::{AnswerWord, ComparisonProgress, DeclaredPlan, PlannedCase, Resource, ReusedTrial, Sought, Stopped};
 pub use trial::{FaultSummary, ScoreGroup, ScorePart, TrialFinished, TrialRole, TrialStarted, Verdict};
 
-/// Event of a run.
+/// Event of a run, with its sequence number and times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Sequence number within a run, from 1, without gaps.
+    /// Sequence number of the event within its run, from 1, without gaps.
     pub seq: u64,
-    /// Wall-clock time for readers. Never used in computations.
+    /// Wall-clock time of the event, for readers only. Computations use `elapsed_us`.
     pub at: Timestamp,
-    /// Monotonic time since the run began.
+    /// Monotonic time since the start of the run, in microseconds.
     pub elapsed_us: u64,
-    /// Trial of the event; `None` for events of the run itself.
+    /// Id of the event's trial. `None` for events of the run itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<TrialId>,
     pub kind: EventKind,
@@ -59,27 +59,27 @@ pub enum EventKind {
         backend: String,
         trials: usize,
         jobs: usize,
-        /// Resource that limited the number of parallel trials, if the machine decided it: `2 cores`.
+        /// Resource of the machine that limited the number of parallel trials: `2 cores`. `None` if the user set the number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         jobs_by: Option<String>,
-        /// Name of the campaign of these trials.
+        /// Name of the campaign that the run belongs to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         campaign: Option<String>,
-        /// Decision at which the run stops early.
+        /// Decision that stops the run early once it is reached. `None` without early stopping.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Sought>,
-        /// Arguments of this invocation, for `replay` and `show`.
+        /// Command-line arguments of this run, for `replay` and `show`.
         arguments: Vec<String>,
     },
-    /// All trials of the plan. Emitted before any trial, so that trials that never begin are known.
+    /// All trials of the plan. Emitted before any trial starts, so that trials that never start are known.
     PlanDeclared(Box<DeclaredPlan>),
-    /// Scoring rules of trials of this run. Emitted once for each scoring, before the trials.
+    /// Scoring rules of trials of this run. Emitted once per scoring, before the trials start.
     ScoringDeclared {
         digest: String,
         name: String,
-        /// Content of the scoring file, without the values set on the command line.
+        /// Content of the scoring file, without values set on the command line.
         scoring: Value,
-        /// Content of the autopsy rules, likewise.
+        /// Content of the autopsy rules, without values set on the command line.
         autopsy: Value,
     },
     RunFinished {
@@ -87,20 +87,20 @@ pub enum EventKind {
         wall_us: u64,
         interrupted: bool,
     },
-    /// Trial of the plan that is recorded already. These events come before any trial starts.
+    /// Trial of the plan that an earlier run has already recorded. These events precede the start of any trial.
     TrialKept(Box<ReusedTrial>),
-    /// Result of a comparison that the run decides. Emitted as soon as the comparison is decided, otherwise at the end of the run.
+    /// Result of a comparison in a run with early stopping. Emitted when the comparison is decided, at the latest at the end of the run.
     ComparisonAnswered(Box<ComparisonProgress>),
-    /// No further trial is started; running trials end by themselves. Repeated if more trials become missing.
+    /// The run starts no further trials, while running trials continue to their end. Emitted again if more trials become missing.
     RunStopped {
         why: Stopped,
-        /// Number of trials of the plan that have not begun or were to be retried.
+        /// Number of trials of the plan that have not started or whose retry was pending.
         missing: usize,
     },
     TrialStarted(Box<TrialStarted>),
-    /// Ground truth: the last event before a trial is judged.
+    /// Ground truth of a trial. This is the last event before the trial is judged.
     GroundTruth(Box<GroundTruth>),
-    /// End of a trial. Emitted exactly once for every started trial, whatever happens.
+    /// End of a trial. Emitted exactly once for every started trial, whatever the result.
     TrialFinished(Box<TrialFinished>),
 
     PhaseStarted {
@@ -109,10 +109,10 @@ pub enum EventKind {
     PhaseFinished {
         phase: Phase,
         ok: bool,
-        /// Evidence with numbers: `3 stores Up for 2.0 s`.
+        /// Measured evidence for the end of the phase, in words: `3 stores Up for 2.0 s`.
         proof: String,
         took_us: u64,
-        /// Part of `took_us` that the scenario declared as a wait (steady_for, at, stable_for).
+        /// Part of `took_us` that the scenario declares as waiting time (`steady_for`, `at`, `stable_for`).
         declared_us: u64,
     },
 
@@ -127,11 +127,11 @@ pub enum EventKind {
     NodeChanged {
         node: String,
         state: NodeState,
-        /// Actor that caused the change, if it was a part of chaosrun.
+        /// Party that caused the change of the node. `None` if the party is unknown.
         by: Option<Actor>,
     },
 
-    /// Intent of a fault. On disk before the fault is injected.
+    /// Intent to inject a fault. This event is on disk before the fault is injected.
     FaultIntended {
         id: String,
         fault: String,
@@ -148,33 +148,33 @@ pub enum EventKind {
         id: String,
         step: EvidenceStep,
         ok: bool,
-        /// Measurement in words, with numbers.
+        /// Description of the measurement that shows the fault's effect, with numbers.
         detail: String,
-        /// Measured numbers by name, with the unit at the end of the name: `rtt_ms`.
+        /// Measured numbers by name. The end of each name is the unit, such as in `rtt_ms`.
         #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
         numbers: IndexMap<String, f64>,
-        /// Time since the injection.
+        /// Time since the injection of the fault, in microseconds.
         after_us: u64,
     },
     FaultHealed {
         id: String,
         by: Actor,
     },
-    /// A fault that must not be removed was removed by something other than chaosrun.
+    /// Something other than chaosrun removed a fault that must not be removed.
     FaultTampered {
         id: String,
-        /// Observation that showed the removal.
+        /// Description of the observation that revealed the removal.
         detail: String,
     },
 
-    /// A probe began or ceased to answer.
+    /// A probe began or ceased to return answers.
     ProbeChanged {
         probe: String,
         node: Option<String>,
         ok: bool,
         error: Option<String>,
     },
-    /// Log line of a node that matched a `logs:` rule.
+    /// Log line of a node that matched a `logs:` rule of the cluster file.
     LogMatched {
         rule: String,
         node: String,
@@ -191,7 +191,7 @@ pub enum EventKind {
     },
 
     TicketOpened(Ticket),
-    /// Another violation with the same cause joined an open ticket.
+    /// Another violation with the same cause was added to an open ticket.
     TicketJoined {
         ticket: u32,
         invariant: String,
@@ -209,7 +209,7 @@ pub enum EventKind {
 
     WorkloadSample {
         workload: String,
-        /// Time since the previous sample.
+        /// Time since the previous sample, in microseconds.
         interval_us: u64,
         acknowledged: u64,
         failed: u64,
@@ -217,7 +217,7 @@ pub enum EventKind {
         p50_us: u64,
         p99_us: u64,
     },
-    /// Verdict on the history of operations, after the final reads.
+    /// Result of the check of the history of operations, after the final reads.
     HistoryChecked(HistoryReport),
 
     AgentStarted {
@@ -225,9 +225,9 @@ pub enum EventKind {
         provider: String,
         ticket: u32,
     },
-    /// A conversation with a model begins. Later entries are only appended to it.
+    /// A conversation with a model begins. Later messages are only appended to the conversation.
     ConversationStarted {
-        /// Number of the conversation, from 1. Another one begins when the context of the model is full.
+        /// Number of the conversation, from 1. A new conversation begins when the context window of the model is full.
         number: u32,
         model: String,
         system: String,
@@ -235,31 +235,30 @@ pub enum EventKind {
         prompt: String,
         tools: Vec<String>,
     },
-    /// The exchanges of the agent with its models are written to a cassette, or replayed from one.
+    /// A cassette is opened, either to record the agent's exchanges with its models or to replay them.
     CassetteStarted {
         file: String,
-        /// Trial in which the cassette is recorded: `node_kill/kitchen, seed 7`.
+        /// Description of the trial in which the cassette is recorded: `node_kill/kitchen, seed 7`.
         of: String,
         records: bool,
     },
-    /// A request differs from the recorded one. Emitted once for each kind of difference.
+    /// A request differs from the request in the cassette. Emitted once for each kind of difference.
     CassetteDiverged {
         file: String,
         /// Number of the exchange in the cassette, from 1.
         exchange: u32,
-        /// Position of the difference in the request: `messages[2].content[0].content`.
+        /// Position of the first difference in the request: `messages[2].content[0].content`.
         place: String,
         recorded: String,
         now: String,
-        /// True if the difference is only in output of the cluster, which varies between trials: in the first prompt, or in the output of
-        /// commands.
+        /// True if only output of the cluster differs, in the first prompt or in the output of commands. Such output varies between trials.
         told: bool,
-        /// True if the request was not answered.
+        /// True if the cassette did not answer the request because of the difference.
         fatal: bool,
     },
-    /// A conversation that had become too long was summarised by another model; the next conversation begins with the summary.
+    /// Another model summarised a conversation that had become too long. The next conversation begins with the summary.
     ConversationSummarised {
-        /// Number of the conversation that ended.
+        /// Number of the summarised conversation.
         number: u32,
         model: String,
         request: Option<String>,
@@ -268,7 +267,7 @@ pub enum EventKind {
         usd: f64,
         took_us: u64,
     },
-    /// An exchange failed or had to wait for its turn, and is retried.
+    /// An exchange with a model is delayed, because an attempt failed and is retried or because a rate limit requires a wait.
     ModelDelayed {
         exchange: u32,
         status: Option<u16>,
@@ -279,48 +278,48 @@ pub enum EventKind {
     ModelAsked {
         /// Number of the exchange within the trial, from 1.
         exchange: u32,
-        /// Number of entries of the conversation so far: messages and results.
+        /// Number of messages and tool results in the conversation so far.
         entries: usize,
     },
     ModelAnswered {
         /// Number of the exchange within the trial, from 1.
         exchange: u32,
         model: String,
-        /// Id that the server gave to the request.
+        /// Id that the model's server gave to the request.
         request: Option<String>,
-        /// Thinking of the model, as far as the model shows it.
+        /// Thinking of the model, if the model shows it. Otherwise empty.
         thinking: String,
         text: String,
         calls: Vec<ToolCall>,
-        /// Stop reason: `end`, `calls`, `pause`, `max_tokens`, `context_full`, `refusal`, or the server's own word.
+        /// Reason why the model stopped: `end`, `calls`, `pause`, `max_tokens`, `context_full`, `refusal`, or another word of the server.
         stop: String,
         usage: Usage,
         usd: f64,
         took_us: u64,
     },
-    /// An exchange failed and is not retried.
+    /// An exchange with a model failed and is not retried.
     ModelFailed {
         exchange: u32,
         failure: String,
         status: Option<u16>,
         message: String,
         attempts: u32,
-        /// Cost in dollars, which is incurred in spite of the failure.
+        /// Cost of the failed exchange in US dollars, which is charged in spite of the failure.
         #[serde(default)]
         usd: f64,
         took_us: u64,
     },
-    /// Result of a tool call, exactly as the model received it.
+    /// Result of a tool call, exactly as sent to the model.
     ToolAnswered {
         call: String,
         tool: String,
         ok: bool,
         text: String,
-        /// Summary of the result in one line.
+        /// Summary of the tool's result in one line.
         #[serde(default)]
         summary: String,
     },
-    /// Message to the model that is not the result of a tool call.
+    /// Message to the model that is no result of a tool call.
     ModelTold {
         text: String,
     },
@@ -329,96 +328,96 @@ pub enum EventKind {
         number: u32,
         command: String,
         reasoning: String,
-        /// True if an agent's own program ran the command and only reports it: its end follows immediately.
+        /// True if an agent's own program ran the command and only reports it. The end of the command follows immediately.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         reported: bool,
     },
     CommandFinished {
         number: u32,
-        /// Exit code; 128 + signal if a signal ended the command, as a shell reports it.
+        /// Exit code of the command. The code is 128 + signal if a signal ended the command, as in shells.
         exit_code: i32,
         timed_out: bool,
         stdout: Output,
         stderr: Output,
-        /// Summary of the output in one line.
+        /// Summary of the command's output in one line.
         #[serde(default)]
         summary: String,
         took_us: u64,
     },
-    /// An external agent program begins.
+    /// The program of an external agent starts.
     ProgramStarted {
         command: Vec<String>,
-        /// Complete prompt of the program.
+        /// Complete prompt that the program receives.
         prompt: String,
         files: Vec<String>,
-        /// Models that are served to the program, and other endpoints to which it may connect.
+        /// Names of the models that are served to the program, and other endpoints to which it may connect.
         models: Vec<String>,
         endpoints: Vec<String>,
         tools: Vec<String>,
     },
-    /// Line of output of the program that is plain text.
+    /// Line of the program's output that is plain text.
     ProgramSaid {
-        /// `stdout` or `stderr`.
+        /// Stream of the line: `stdout` or `stderr`.
         stream: String,
         text: String,
     },
-    /// Cost reported by the program itself. Reports show it, but the accounted cost is the one measured on the way to the models.
+    /// Cost that the program itself reports. Reports show this cost, but the limits apply to the cost measured at the model endpoints.
     UsageReported {
         tokens: Option<u64>,
         usd: Option<f64>,
     },
     ProgramEnded {
-        /// Exit code; 128 + signal if the program died by a signal. `None` if chaosrun ended it.
+        /// Exit code of the program, or 128 + signal if a signal ended it. `None` if chaosrun ended the program.
         exit_code: Option<i32>,
         stdout: Output,
         stderr: Output,
     },
-    /// Request of an agent program to a model through the proxy. The request belongs to the exchange that has just begun.
+    /// Request of an agent's program to a model, forwarded by a model endpoint. The request belongs to the exchange that has just begun.
     RequestPassed {
         exchange: u32,
-        /// `anthropic`, `openai`.
+        /// Wire format of the request: `anthropic` or `openai`.
         wire: String,
         model: String,
-        /// Last message of the request, as JSON; shortened to its beginning if it is long.
+        /// Last message of the request as JSON, limited to its beginning if it is long.
         last: String,
         /// Size of the whole request in bytes.
         bytes: u64,
-        /// Path of the whole request, relative to the run directory.
+        /// Path of the file with the whole request, relative to the run directory.
         file: Option<String>,
     },
-    /// An agent program calls a tool of chaosrun. `ToolAnswered` follows.
+    /// An agent's program calls a tool of chaosrun. `ToolAnswered` follows.
     ToolCalled {
         call: String,
         tool: String,
         arguments: Value,
     },
-    /// An agent program tries to connect to an endpoint outside the system.
+    /// An agent's program tries to connect to an endpoint outside the system.
     EndpointAsked {
-        /// `HOST:PORT`.
+        /// Requested endpoint as `HOST:PORT`.
         target: String,
         allowed: bool,
         detail: String,
     },
-    /// An action of the cluster file begins. Permission is decided after this event.
+    /// An action of the cluster file begins. Its preconditions are checked after this event.
     ActionStarted {
-        /// Number of the command that the action is part of.
+        /// Number of the agent's command that runs the action.
         command: u32,
         action: String,
-        /// Parameters as the agent gave them.
+        /// Parameters of the action as the agent sent them.
         params: Value,
-        /// Risk: `low`, `medium`, `high`; `None` if the action does not exist.
+        /// Risk of the action: `low`, `medium` or `high`. `None` if the action does not exist.
         risk: Option<String>,
     },
-    /// A step of an action begins. Written before the step has any effect.
+    /// A step of an action begins. This event is emitted before the step has any effect.
     ActionStepStarted {
         command: u32,
-        /// Number of the step, from 1; `require` is 0, and `ensure` is one more than the last step.
+        /// Number of the step, from 1. `require` has number 0, and `ensure` has one more than the last step.
         step: u32,
-        /// `require`, `http`, `node`, `exec`, `wait` or `ensure`.
+        /// Kind of the step: `require`, `http`, `node`, `exec`, `wait` or `ensure`.
         what: String,
-        /// Target and request: `POST http://HOST/path BODY`, `restart tikv1`, an expression.
+        /// Target and request of the step: `POST http://HOST/path BODY`, `restart tikv1`, or an expression.
         asked: String,
-        /// Equivalent shell command in full; `None` for steps that only wait or query.
+        /// Shell command that is equivalent to the step. `None` for steps that only wait or query.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shell: Option<String>,
     },
@@ -426,7 +425,7 @@ pub enum EventKind {
         command: u32,
         step: u32,
         ok: bool,
-        /// Node that answered, if any.
+        /// Name of the node that answered the step's request, if any.
         by: Option<String>,
         answered: String,
         took_us: u64,
@@ -438,7 +437,7 @@ pub enum EventKind {
         detail: String,
         took_us: u64,
     },
-    /// Call to the docker proxy: authoritative for the agent's changes to nodes.
+    /// Call of the agent to the docker proxy. These calls are the authoritative record of the agent's changes to nodes.
     EngineCall {
         verb: String,
         node: Option<String>,
@@ -464,7 +463,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Returns the `type` of the event in JSON: `trial_started`.
+    /// Returns the name of the event in the JSON field `type`: `trial_started`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -529,13 +528,13 @@ impl EventKind {
     }
 }
 
-/// Line of a user's file, copied so that a record can be read without the file.
+/// Position in a user's file with a copy of its line, so that a record can be read without the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spot {
     pub file: String,
-    /// Line number, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Number of the column in characters, from 1.
     pub column: usize,
     pub text: String,
 }
@@ -578,28 +577,28 @@ impl Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum NodeState {
-    /// Not started yet, or never.
+    /// The node has not been started.
     Created,
     Running,
     Paused,
-    /// Ended by itself with an exit code, or by a signal.
+    /// The node has ended by itself with an exit code, or was ended by a signal.
     Exited {
         code: Option<i32>,
         signal: Option<i32>,
     },
 }
 
-/// Origin of a change to a node.
+/// Party that caused a change of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Actor {
-    /// Trial engine itself (up, down).
+    /// The trial engine caused the change when it started or stopped the cluster.
     Runner,
     Fault,
     Agent,
-    /// No part of chaosrun: the node ended by itself.
+    /// No part of chaosrun caused the change. The node ended by itself.
     Itself,
-    /// End of the duration of a fault.
+    /// The end of a fault's duration caused the change.
     Time,
 }
 
@@ -616,7 +615,7 @@ pub enum EvidenceStep {
 #[serde(rename_all = "snake_case")]
 pub enum InvariantState {
     Holds,
-    /// Violated, but not yet for its `for`.
+    /// The condition is broken, but not yet for the duration `for` of the invariant.
     Pending,
     Violated,
     Unknown,
@@ -632,7 +631,7 @@ pub enum Severity {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ticket {
-    /// Number within the trial, from 1.
+    /// Number of the ticket within the trial, from 1.
     pub id: u32,
     pub invariant: String,
     pub node: Option<String>,
@@ -643,7 +642,7 @@ pub struct Ticket {
     pub place: Option<Spot>,
 }
 
-/// Model that a history of operations is checked against.
+/// Consistency model against which a history of operations is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryModel {
@@ -652,7 +651,7 @@ pub enum HistoryModel {
     Queue,
     Counter,
     Limit,
-    /// Only availability is judged.
+    /// No consistency is checked. Only availability is judged.
     None,
 }
 
@@ -675,25 +674,25 @@ pub struct HistoryReport {
     pub model: HistoryModel,
     pub acknowledged: u64,
     pub failed: u64,
-    /// Operations without an answer: they may have happened, or may still happen.
+    /// Number of operations without a response. They may have taken effect, or may still take effect.
     pub open: u64,
-    /// Lost writes. With the model `limit`: number of operations allowed beyond the limit.
+    /// Number of lost writes. For the model `limit`, the number of operations that were allowed beyond the limit.
     pub lost: u64,
     /// Descriptions of the first few lost operations.
     pub lost_examples: Vec<String>,
-    /// True if no acknowledged write was lost, or no limit was exceeded. `None` = unknown: no write was acknowledged, or nothing was read
-    /// after the heal.
+    /// True if no acknowledged write was lost, or no limit was exceeded. `None` if unknown, because no write was acknowledged or nothing
+    /// was read after the heal.
     pub durable: Option<bool>,
     pub why_unknown: Option<String>,
     pub final_reads: u64,
-    /// Client error-microseconds: time in which users were not served, weighted by the share of operations not served. Older records name
-    /// this field `hurt_us`.
+    /// Impact on clients in error-microseconds: time weighted by the share of operations that failed. Older records name this field
+    /// `hurt_us`.
     #[serde(alias = "hurt_us")]
     pub impact_us: u64,
 }
 
 impl HistoryReport {
-    /// Returns true if the report is about limits, not about writes.
+    /// Returns true if the report concerns a limit of operations, false if it concerns writes.
     #[must_use]
     pub const fn of_limits(&self) -> bool {
         matches!(self.model, HistoryModel::Limit)

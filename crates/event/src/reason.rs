@@ -1,4 +1,4 @@
-//! Reasons of verdicts: a stable code for programs, and a message for people.
+//! Reasons of verdicts. A reason has a stable code for programs and a message for people.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Spot, Verdict};
 
-/// Prefix of a recorded invariant name that is also the word of another code.
+/// Prefix that marks the name of an invariant in a record, if the name is also the word of a fixed reason code.
 const INVARIANT: &str = "invariant:";
 
-/// Reason of a verdict.
+/// Reason of a verdict, with a code, a message and optional details.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
     pub code: ReasonCode,
     pub message: String,
-    /// Line of the user's file that the reason points at.
+    /// Line of the user's file that caused the verdict, if known.
     pub place: Option<Spot>,
-    /// Party to blame if it is not the agent.
+    /// Party to blame for the verdict. `None` if the agent is to blame.
     pub blame: Option<Blame>,
     pub help: Option<String>,
 }
@@ -34,13 +34,13 @@ impl Reason {
         Self { blame: Some(blame), ..Self::new(code, message) }
     }
 
-    /// Creates the reason for a failure of the environment: neither the agent nor the scenario caused it.
+    /// Creates a reason that blames the environment, because neither the agent nor the scenario caused the failure.
     #[must_use]
     pub fn environment(code: ReasonCode, message: impl Into<String>) -> Self {
         Self::blaming(Blame::Environment, code, message)
     }
 
-    /// Creates the reason for a failure of chaosrun itself.
+    /// Creates the reason for a bug in chaosrun itself.
     #[must_use]
     pub fn bug(message: impl fmt::Display) -> Self {
         Self::blaming(Blame::Chaosrun, ReasonCode::Bug, format!("a bug in chaosrun: {message}"))
@@ -61,7 +61,7 @@ impl Reason {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// Returns true if chaosrun itself failed.
+    /// Returns true if the reason is a bug in chaosrun itself.
     #[must_use]
     pub const fn is_bug(&self) -> bool {
         matches!(self.code, ReasonCode::Bug)
@@ -70,17 +70,17 @@ impl Reason {
 
 /// Stable code of a reason.
 ///
-/// A record has the [word](Self::word) of each code. The name of a broken invariant is recorded unchanged, unless it is also the word of
-/// another code: then it is recorded as `invariant:NAME`. A word that is no code is read as the name of an invariant.
+/// A record stores the [word](Self::word) of the code. A broken invariant is stored by its name. If the name is also the word of another
+/// code, it is stored as `invariant:NAME`. A stored text that is no word of a code is the name of an invariant.
 ///
-/// Records of chaosrun 0.1 have such a name without the mark, so `tampered` is ambiguous. It is then read as the code, and the verdict
-/// beside it tells which one was meant: an unmet objective gives `fail` or `timeout`, an unexcused reason gives `unsafe_pass`. Only
-/// `write_lost` with `fail` stays ambiguous; it counts as lost writes.
+/// Records of chaosrun 0.1 store such names without the prefix `invariant:`, so the text `tampered`, for example, has two meanings. The
+/// verdict of the trial decides: an unmet objective gives `fail` or `timeout`, an unexcused reason gives `unsafe_pass`. Only `write_lost`
+/// with the verdict `fail` remains ambiguous, and counts as lost writes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReasonCode {
-    /// Chaosrun itself failed.
+    /// A bug in chaosrun ended the trial.
     Bug,
-    /// A recorded conversation has no answer to a request.
+    /// A replayed cassette has no answer to a request.
     Cassette,
     ClusterError,
     DurabilityUnknown,
@@ -88,18 +88,18 @@ pub enum ReasonCode {
     EngineError,
     FaultNotFelt,
     Interrupted,
-    /// An invariant cannot be evaluated as the scenario states it.
+    /// An invariant cannot be evaluated as the scenario declares it.
     Malformed,
     /// No node is left that a fault could affect.
     NoTarget,
-    /// No invariant noticed the fault.
+    /// No invariant detected the fault.
     NotDetected,
     NotHealthy,
     NotInjected,
     NotReady,
     ProviderError,
     StoreFailed,
-    /// A fault was due after the end of the trial.
+    /// A fault was scheduled later than the end of the trial.
     Timeline,
     UnknownAtJudging,
     WorkloadError,
@@ -113,12 +113,12 @@ pub enum ReasonCode {
     SafeguardBroken,
     Tampered,
     WriteLost,
-    /// Name of the invariant that was still broken at the limit. Users choose it, so it may be any word.
+    /// An invariant was still broken at the time limit. The value is the name of the invariant, which users choose freely.
     Invariant(String),
 }
 
 impl ReasonCode {
-    /// All codes with a word of their own.
+    /// All reason codes except invariant names.
     const FIXED: [Self; 27] = [
         Self::Bug,
         Self::Cassette,
@@ -149,7 +149,7 @@ impl ReasonCode {
         Self::WriteLost,
     ];
 
-    /// Returns the word for people: `store_down`, `not_healthy`, `write_lost`. Two different codes may have the same one.
+    /// Returns the word of the code for people: `store_down`, `not_healthy`, `write_lost`. Two different codes may have the same word.
     #[must_use]
     pub fn word(&self) -> &str {
         match self {
@@ -184,7 +184,7 @@ impl ReasonCode {
         }
     }
 
-    /// Returns the text for a record: different for different codes.
+    /// Returns the text of the code in a record. Different codes have different texts.
     #[must_use]
     pub fn recorded(&self) -> Cow<'_, str> {
         match self {
@@ -193,7 +193,7 @@ impl ReasonCode {
         }
     }
 
-    /// Returns true if no circumstance excuses an agent whose trial ended with this verdict for this reason.
+    /// Returns true if this reason counts against the agent in every case for a trial with this verdict.
     #[must_use]
     pub const fn is_unexcused(&self, verdict: Verdict) -> bool {
         match verdict {
@@ -208,7 +208,7 @@ impl ReasonCode {
     }
 }
 
-/// Reads the text of a record.
+/// Parses the text of a reason code in a record.
 impl From<String> for ReasonCode {
     fn from(text: String) -> Self {
         if let Some(name) = text.strip_prefix(INVARIANT) {
@@ -236,22 +236,22 @@ impl<'de> Deserialize<'de> for ReasonCode {
     }
 }
 
-/// Party to blame for the end of a trial, if it is not the agent.
+/// Party to blame for the end of a trial, if the agent is not to blame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
-    /// The machine, its network, or the system under test.
+    /// The machine, its network, or the system under test caused the end.
     #[default]
     Environment,
-    /// The user's files.
+    /// The user's files caused the end.
     Scenario,
-    /// A person stopped the run.
+    /// A person interrupted the run.
     Interrupted,
-    /// The server of a model.
+    /// The server of a model caused the end.
     Provider,
-    /// A cassette was recorded from a different trial, or has no more exchanges.
+    /// A replayed cassette caused the end: it was recorded from a different trial, or has no more exchanges.
     Cassette,
-    /// A bug in this program.
+    /// A bug in chaosrun caused the end.
     Chaosrun,
 }
 

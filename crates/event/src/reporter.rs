@@ -1,4 +1,4 @@
-//! The trait of all outputs: consumers of events.
+//! Trait of all outputs of a run, which consume events.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -6,18 +6,18 @@ use std::thread::{self, JoinHandle};
 
 use crate::Event;
 
-/// Consumer of the event stream. Runs on a thread of its own, so it may be as slow as a terminal.
+/// Output that consumes the event stream. It runs on a separate thread, so a slow output does not delay the run.
 pub trait Reporter: Send {
     fn event(&mut self, event: &Event);
 
-    /// Finishes the output. Called once, after the last event.
+    /// Finishes the output after the last event. Called once.
     ///
     /// # Errors
-    /// The output could not be written; the message is for the user.
+    /// The output could not be written. The message is for the user.
     fn finish(&mut self) -> Result<(), String>;
 }
 
-/// All reporters of a run on one thread: a blocked terminal stops the reporters, never the run.
+/// All reporters of a run, on one shared thread. A blocked terminal delays the reporters, but never the run.
 #[derive(Debug)]
 pub struct Reporters {
     tx: Sender<Arc<Event>>,
@@ -25,10 +25,10 @@ pub struct Reporters {
 }
 
 impl Reporters {
-    /// Starts the thread of the reporters.
+    /// Starts the thread on which the reporters run.
     ///
     /// # Errors
-    /// The system has no further thread.
+    /// The operating system cannot create another thread.
     pub fn start(reporters: Vec<Box<dyn Reporter>>) -> std::io::Result<Self> {
         let (tx, rx) = channel();
         let thread = thread::Builder::new().name("reporters".into()).spawn(move || consume(reporters, &rx))?;
@@ -39,7 +39,7 @@ impl Reporters {
         let _ = self.tx.send(event);
     }
 
-    /// Waits until all output is written. Returns the errors.
+    /// Waits until all reporters have written their output. Returns their error messages.
     #[must_use]
     pub fn finish(self) -> Vec<String> {
         drop(self.tx);

@@ -1,4 +1,4 @@
-//! Relation of a run to other runs: trials that are already recorded, and reasons to start no more trials.
+//! Relation of a run to other runs: trials that are already recorded, and reasons why a run starts no more trials.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use chaosrun_base::ids::{RunId, TrialId};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReusedTrial {
     pub trial: TrialId,
-    /// Run that recorded the trial.
+    /// Id of the run that recorded the trial.
     pub run: RunId,
     /// Number of the trial in the plan of this run.
     pub number: usize,
@@ -23,7 +23,7 @@ pub struct ReusedTrial {
     pub attempt: u32,
     pub verdict: Verdict,
     pub score: Option<f64>,
-    /// Code and message of the reason.
+    /// Code and message of the reason for the trial's verdict.
     pub reason: Option<Box<Reason>>,
     pub repair_us: Option<u64>,
     pub wall_us: u64,
@@ -31,43 +31,43 @@ pub struct ReusedTrial {
     pub usd: f64,
 }
 
-/// Reason why no further trial is started.
+/// Reason why a run starts no further trials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Stopped {
-    /// The next trial could use more than is left of the budget.
+    /// The remaining budget may be smaller than the use of the next trial.
     Budget {
         of: Resource,
         limit: f64,
-        /// Amount used by all trials of the plan that have ended, including those recorded before.
+        /// Amount used by all ended trials of the plan, including trials of earlier runs.
         spent: f64,
-        /// Maximum that the next trial may use.
+        /// Maximum amount that the next trial may use.
         next: f64,
     },
-    /// A trial did not pass, and the run stops at the first failure.
+    /// A trial did not pass, and the user requested a stop at the first failure.
     FailFast { trial: TrialId },
-    /// Every comparison is decided: the remaining trials are not needed and do not count as missing.
+    /// Every comparison is decided. The remaining trials are not needed and do not count as missing.
     Decided { comparisons: usize },
-    /// The gate's answer is a regression, whatever the results of the other trials: they are not needed.
+    /// The gate reports a regression whatever the results of the remaining trials. These trials are therefore not needed.
     Certain { why: String },
 }
 
-/// Decision that ends a run with early stopping.
+/// Decision that a run with early stopping aims at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sought {
-    /// Variant that the others are compared with.
+    /// Name of the variant with which all other variants are compared.
     pub reference: String,
-    /// Metric: `pass` or `score`.
+    /// Name of the compared metric: `pass` or `score`.
     pub metric: String,
-    /// Non-inferiority margin, in the unit of the metric: a share, or a part of the score.
+    /// Non-inferiority margin in the unit of the metric: a share of trials, or a part of the score.
     pub margin: f64,
-    /// Maximum probability that at least one of the comparisons has a wrong answer.
+    /// Maximum probability that one or more of the comparisons give a wrong answer.
     pub alpha: f64,
     /// Number of comparisons among which `alpha` is shared.
     pub comparisons: usize,
 }
 
-/// Result of the pairs of a variant and the reference, monitored sequentially.
+/// State of the sequential comparison between a variant and the reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonProgress {
     pub variant: String,
@@ -75,17 +75,18 @@ pub struct ComparisonProgress {
     pub metric: String,
     pub margin: f64,
     pub answer: AnswerWord,
-    /// Number of pairs that were counted.
+    /// Number of pairs counted so far.
     pub pairs: usize,
-    /// Subject minus reference. `None` without pairs.
+    /// Mean difference, subject minus reference. `None` without pairs.
     pub difference: Option<f64>,
-    /// Lower end of the confidence sequence.
+    /// Lower end of the confidence sequence of the difference.
     pub low: f64,
     pub high: f64,
     pub confidence: f64,
-    /// Approximate number of further pairs needed for a decision. `None` if decided, or if the number is impracticable.
+    /// Estimated number of further pairs needed for a decision. `None` if the comparison is decided or the number is too large to be
+    /// practical.
     pub more: Option<usize>,
-    /// Number of trials of the variant that are not run because their outcome is not needed.
+    /// Number of trials of the variant that are not run, because their outcome is not needed.
     pub not_needed: usize,
 }
 
@@ -94,7 +95,7 @@ pub struct ComparisonProgress {
 pub enum AnswerWord {
     Better,
     Worse,
-    /// Not worse by more than the margin.
+    /// The subject is not worse than the reference by more than the margin.
     NotWorse,
     /// All pairs of the plan have been counted without a decision.
     Inconclusive,
@@ -102,39 +103,39 @@ pub enum AnswerWord {
     OutOfReach,
 }
 
-/// All trials that a run has to run or to find in the record.
+/// All trials that a run either runs itself or takes from the record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeclaredPlan {
-    /// Digest of the cases: equal plans have equal digests.
+    /// Digest of the cases. Equal plans have equal digests.
     pub digest: String,
-    /// Shard `K/N` of the plan as `(K, N)`. `None` if the run has the whole plan.
+    /// Part `K/N` of the plan that the run executes, as `(K, N)`. `None` if the run executes the whole plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<(u32, u32)>,
     pub cases: Vec<PlannedCase>,
 }
 
-/// Trials of a plan that differ only in their seeds.
+/// Group of trials in a plan that differ only in their seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedCase {
     pub scenario: String,
     pub variant: String,
     pub backend: String,
     pub role: TrialRole,
-    /// Values of the matrix, by path.
+    /// Values of the scenario's matrix, by path.
     pub cell: IndexMap<String, Value>,
     /// Number of the repetition, from 1.
     pub repeat: usize,
-    /// Ranges of seeds: first and last, both included.
+    /// Ranges of seeds as pairs of the first and the last seed, both included.
     pub seeds: Vec<(u64, u64)>,
 }
 
-/// Resource of a budget.
+/// Resource that a budget limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
-    /// Dollars.
+    /// Cost in US dollars.
     Usd,
     Tokens,
-    /// Seconds since the run began.
+    /// Time since the start of the run, in seconds.
     Wall,
 }

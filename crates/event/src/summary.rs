@@ -1,8 +1,8 @@
-//! Summaries of results in one line. The same text always has the same summary.
+//! Summaries of results in one line. Equal texts have equal summaries.
 
 use super::Output;
 
-/// Maximum number of characters of a line.
+/// Maximum number of characters of each quoted line in a summary.
 const LINE: usize = 60;
 
 /// Summarises a command: `exit 1, 7 lines, 512 bytes: first line … last line`.
@@ -15,7 +15,7 @@ pub fn of_command(exit_code: i32, timed_out: bool, stdout: &Output, stderr: &Out
     ended + &size(lines, stdout.bytes + stderr.bytes) + &ends(&told.text)
 }
 
-/// Summarises any other text in the same way.
+/// Summarises a text that is no command output, in the same format.
 #[must_use]
 pub fn of_text(text: &str) -> String {
     let size = size(text.lines().count(), text.len() as u64);
@@ -29,7 +29,7 @@ fn size(lines: usize, bytes: u64) -> String {
     }
 }
 
-/// Returns the first line that is not blank, and the last one.
+/// Returns the first line that is not blank, and the last line that is not blank.
 fn ends(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let Some(first) = lines.next() else { return String::new() };

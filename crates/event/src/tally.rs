@@ -1,37 +1,37 @@
-//! Counts of trials by verdict, from which the exit code is derived.
+//! Counts of trials by verdict, which determine the exit code.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{Event, EventKind, Reason, Stopped, TrialRole, Verdict};
 use chaosrun_base::ids::TrialId;
 
-/// Counts of trials by verdict. Only the counts of the subject affect the exit code; controls and checks are counted separately in
-/// `beside`. A trial counts once, by its last attempt. A trial that an earlier run has finished counts as one of this run.
+/// Counts of trials by verdict. Only the trials of the subject affect the exit code. Controls and checks are counted separately in
+/// `beside`. A trial counts once, by its last attempt. A trial that an earlier run has finished counts as a trial of this run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     pub subject: BTreeMap<Verdict, usize>,
     pub beside: BTreeMap<Verdict, usize>,
     /// Number of planned trials.
     pub planned: usize,
-    /// Number of planned trials that were recorded before and not run again.
+    /// Number of planned trials that an earlier run had recorded and that this run therefore did not repeat.
     pub kept: usize,
-    /// Number of planned trials that have begun.
+    /// Number of planned trials that have started.
     pub begun: usize,
-    /// Number of attempts beyond the first ones: an invalid trial was retried.
+    /// Number of retries of invalid trials.
     pub retried: usize,
-    /// Number of trials that were not begun because their outcome is not needed.
+    /// Number of trials that were not started because their outcome is not needed.
     pub not_needed: usize,
-    /// Reason why not all trials were begun.
+    /// Reason why the run stopped starting trials. `None` if it did not stop early.
     pub stopped: Option<Stopped>,
-    /// Number of missing trials at that moment, including those that were to be retried.
+    /// Number of missing trials when the run stopped early, including planned retries.
     missed: usize,
     pub interrupted: bool,
-    /// True after `RunFinished`; a run without it was cut off.
+    /// True after the event `RunFinished`. A run without this event was cut off.
     pub finished: bool,
-    /// Numbers of the subject's trials whose last attempt ended by a bug in chaosrun.
+    /// Plan numbers of the subject's trials whose last attempt ended because of a bug in chaosrun.
     bugs: HashSet<usize>,
     under_way: HashMap<TrialId, Attempt>,
-    /// Last attempt of each trial and its verdict, by the trial's number.
+    /// Last attempt of each trial and its verdict, by the trial's number in the plan.
     ended: HashMap<usize, (Attempt, Verdict)>,
 }
 
@@ -41,7 +41,7 @@ struct Attempt {
     role: TrialRole,
     /// Number of the attempt, from 1.
     nth: u32,
-    /// True if the attempt belongs to an earlier run.
+    /// True if an earlier run recorded the attempt.
     kept: bool,
 }
 
@@ -79,7 +79,7 @@ impl Tally {
         }
     }
 
-    /// Begins an attempt. A further attempt replaces the one before it.
+    /// Counts the start of an attempt. A further attempt at the same trial replaces the previous attempt.
     fn begin(&mut self, attempt: Attempt) {
         let further = attempt.nth > 1;
         self.bugs.remove(&attempt.number);
@@ -118,43 +118,43 @@ impl Tally {
         !self.bugs.is_empty()
     }
 
-    /// Returns the number of the subject's trials with this verdict.
+    /// Returns the number of the subject's trials that ended with this verdict.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {
         self.subject.get(&verdict).copied().unwrap_or(0)
     }
 
-    /// Returns the number of the subject's conclusive trials: all except the invalid ones.
+    /// Returns the number of the subject's trials with a verdict other than invalid.
     #[must_use]
     pub fn counted(&self) -> usize {
         self.subject.iter().filter(|(verdict, _)| **verdict != Verdict::Invalid).map(|(_, count)| count).sum()
     }
 
-    /// Returns the number of all ended trials, whatever their role.
+    /// Returns the number of all ended trials, including controls and checks.
     #[must_use]
     pub fn done(&self) -> usize {
         self.subject.values().chain(self.beside.values()).sum()
     }
 
-    /// Returns the number of needed trials of the plan that have neither begun nor been recorded before.
+    /// Returns the number of needed trials of the plan that have neither started nor been recorded by an earlier run.
     #[must_use]
     pub fn never_begun(&self) -> usize {
         self.planned.saturating_sub(self.begun + self.kept + self.not_needed)
     }
 
-    /// Returns the number of invalid trials that were to be retried and were not.
+    /// Returns the number of invalid trials whose planned retry did not take place.
     #[must_use]
     pub fn not_retried(&self) -> usize {
         self.missed.saturating_sub(self.never_begun())
     }
 
-    /// Returns the number of all trials and retries that are missing.
+    /// Returns the total number of missing trials and missing retries.
     #[must_use]
     pub fn missing(&self) -> usize {
         self.never_begun() + self.not_retried()
     }
 
-    /// Returns true if a budget prevented trials from beginning: then the plan has no outcome yet.
+    /// Returns true if an exhausted budget prevented trials from starting, so that the plan has no complete result.
     #[must_use]
     pub fn is_short(&self) -> bool {
         matches!(self.stopped, Some(Stopped::Budget { .. })) && self.missing() > 0

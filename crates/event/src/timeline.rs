@@ -1,4 +1,4 @@
-//! Timeline of a trial: its moments in words.
+//! Timeline of a trial, which describes the notable events in words.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use serde::Serialize;
 use super::figures;
 use crate::{Actor, AgentEnd, Event, EventKind, EvidenceStep, HistoryReport, InvariantState, NodeState};
 
-/// Maximum number of log lines of one rule that are listed individually.
+/// Maximum number of matching log lines per rule that the timeline lists individually.
 const LOG_LINES: usize = 3;
 
-/// Microseconds relative to the [`TimeOrigin`](super::trial_report::TimeOrigin) of the trial; negative before it.
+/// Time in microseconds relative to the [`TimeOrigin`](super::trial_report::TimeOrigin) of the trial. Negative before that origin.
 pub type Relative = i64;
 
-/// Line of the timeline.
+/// Line of a trial's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moment {
     pub at_us: Relative,
-    /// Subject in one word: `fault`, `node`, `ticket`, ...
+    /// Subject of the line in one word: `fault`, `node`, `ticket`, ...
     pub what: &'static str,
     pub text: String,
 }
@@ -26,7 +26,7 @@ pub fn relative(at_us: u64, zero_us: u64) -> Relative {
     i64::try_from(at_us).unwrap_or(i64::MAX).saturating_sub(i64::try_from(zero_us).unwrap_or(i64::MAX))
 }
 
-/// Returns the notable moments in their order. `zero_us` is the elapsed time that becomes 0.
+/// Returns the timeline of a trial in the order of the events. `zero_us` is the elapsed time that is shown as 0.
 pub fn moments(events: &[Event], zero_us: u64) -> Vec<Moment> {
     let mut moments = Vec::new();
     let mut logged: HashMap<&str, usize> = HashMap::new();
@@ -63,7 +63,7 @@ pub fn moments(events: &[Event], zero_us: u64) -> Vec<Moment> {
     moments
 }
 
-/// Describes an event. Returns `None` for events that are reported elsewhere or are not notable.
+/// Describes an event for the timeline. Returns `None` for events that the timeline omits.
 pub fn words(kind: &EventKind) -> Option<(&'static str, String)> {
     Some(match kind {
         EventKind::PhaseStarted { phase } => ("phase", phase.as_str().to_owned()),
@@ -211,7 +211,7 @@ pub fn words(kind: &EventKind) -> Option<(&'static str, String)> {
     })
 }
 
-/// Returns true if a verb of the engine can change something.
+/// Returns true if a call to the Docker engine with this verb can change something.
 pub fn changes(verb: &str) -> bool {
     !matches!(verb, "ping" | "version" | "info" | "ps" | "list" | "inspect" | "logs" | "top" | "stats" | "events" | "wait")
 }

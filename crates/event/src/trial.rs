@@ -1,4 +1,4 @@
-//! A trial: its start and its result.
+//! Events for the start and the end of a trial.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -10,30 +10,31 @@ use super::{Autopsy, Basis, Grade, HistoryReport, Reason};
 pub struct TrialStarted {
     pub scenario: String,
     pub description: String,
-    /// Path of the scenario file as the user named it.
+    /// Path of the scenario file as the user gave it.
     pub file: String,
     pub variant: String,
-    /// Number of the trial in the plan, from 1: `#7`.
+    /// Number of the trial in the plan, from 1, shown as `#7`.
     pub number: usize,
     pub seed: u64,
     pub repeat: usize,
-    /// Number of the attempt, from 1: an invalid trial may be retried.
+    /// Number of the attempt, from 1. Invalid trials may be retried.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub attempt: u32,
     pub backend: String,
-    /// True if stand-ins replaced the real programs.
+    /// True if stand-in programs replaced the real programs of the system.
     #[serde(default)]
     pub standin: bool,
     pub goal: String,
-    /// Role of the trial: the subject itself, a control beside it, or a check of the scenario.
+    /// Role of the trial: the subject, a control, or a check of the scenario.
     pub role: TrialRole,
     pub cell: IndexMap<String, Value>,
     pub yardstick: String,
     pub subject: String,
-    /// Digests of the images by purpose. Trials with different digests are not comparable.
+    /// Digests of the container images, by purpose of the image. Trials with different digests are not comparable.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub images: IndexMap<String, String>,
-    /// Clock scale of stand-in nodes, if the cluster declares one: 0.05 = 20 times faster than real time.
+    /// Factor by which the clocks of stand-in nodes are scaled: 0.05 is 20 times faster than real time. `None` if the cluster declares no
+    /// scale.
     pub clock_scale: Option<f64>,
     pub steady_for_us: u64,
     pub detect_within_us: u64,
@@ -72,44 +73,44 @@ impl TrialRole {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialFinished {
     pub verdict: Verdict,
-    /// Score, 0 to 1; `None` if invalid.
+    /// Score of the trial, from 0 to 1. `None` for an invalid trial.
     pub score: Option<f64>,
     pub scorer_version: u32,
     pub parts: Vec<ScorePart>,
-    /// Grade of the diagnoses. `None` if there was nothing to grade.
+    /// Grade of the agent's diagnoses. `None` if there was nothing to grade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Grade>,
-    /// Autopsy of the commands. `None` if no agent worked.
+    /// Autopsy of the agent's commands. `None` if no agent ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autopsy: Option<Autopsy>,
-    /// Reason why the trial did not pass, or why the pass is unsafe.
+    /// Reason why the trial did not pass, or why its pass is unsafe.
     pub reason: Option<Reason>,
     pub faults: Vec<FaultSummary>,
-    /// Time from the injection to the first ticket.
+    /// Time from the injection of the fault to the first ticket, in microseconds.
     pub detect_us: Option<u64>,
-    /// Time from the ticket to the first diagnosis.
+    /// Time from the ticket to the first diagnosis, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnose_us: Option<u64>,
-    /// Time from the ticket until the objective held.
+    /// Time from the ticket until the objectives held, in microseconds.
     pub repair_us: Option<u64>,
-    /// Client error-time in microseconds: time in which users were not served, weighted by the share of operations not served.
+    /// Impact on clients in error-microseconds: time weighted by the share of operations that failed.
     #[serde(alias = "hurt_us")]
     pub impact_us: Option<u64>,
     pub history: Option<HistoryReport>,
-    /// State that held at the end, in words: `3 stores Up for 2.0 s`.
+    /// Description of the stable state at the end of the trial: `3 stores Up for 2.0 s`.
     pub stable: Option<String>,
     pub wall_us: u64,
-    /// Part of `wall_us` that the scenario declared as waits.
+    /// Part of `wall_us` that the scenario declares as waiting time, in microseconds.
     pub declared_us: u64,
     pub tokens: u64,
     pub usd: f64,
-    /// Inputs of the judgement. `None` if the trial had no result that could be judged.
+    /// Inputs from which the trial was judged. `None` if the trial could not be judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Box<Basis>>,
 }
 
 impl TrialFinished {
-    /// Creates the end of an invalid trial, of which only the reason is known.
+    /// Creates the end event of an invalid trial about which only the reason is known.
     #[must_use]
     pub fn invalid(reason: Reason, scorer_version: u32) -> Self {
         Self {
@@ -142,18 +143,18 @@ pub struct FaultSummary {
     pub fault: String,
     pub targets: Vec<String>,
     pub felt_us: Option<u64>,
-    /// Description of a removal of the fault that was not permitted.
+    /// Description of a removal of the fault that was not permitted. `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tampered: Option<String>,
 }
 
-/// Group of parts of a score.
+/// Group of parts that contribute to a score in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreGroup {
     Correctness,
     Safety,
-    /// Parts without a weight: the score is at most the `value` of a closed gate.
+    /// Gates, which are parts without a weight. A gate that does not pass limits the score to the gate's `value`.
     Gates,
 }
 
@@ -168,17 +169,17 @@ impl ScoreGroup {
     }
 }
 
-/// One number of the score, with its explanation.
+/// Part of a score, with its value and explanation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScorePart {
     pub group: ScoreGroup,
     pub name: String,
     pub weight: f64,
-    /// Measured value, before the curve.
+    /// Measured value, before the scoring curve converts it to a value from 0 to 1.
     pub measured: Value,
-    /// Value, 0 to 1.
+    /// Value of the part after the scoring curve, from 0 to 1.
     pub value: f64,
-    /// True if a value of 0 makes the whole score 0.
+    /// True if a value of 0 in this part makes the whole score 0.
     #[serde(default)]
     pub catastrophic: bool,
     pub why: String,
@@ -188,13 +189,13 @@ pub struct ScorePart {
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Pass,
-    /// The goal was reached, but with a forbidden or harmful action.
+    /// The agent reached the goal, but with a forbidden or harmful action.
     UnsafePass,
-    /// The objective was not met within `repair_within`.
+    /// The objectives did not hold within `repair_within`.
     Fail,
     /// A limit ended an agent that was still working.
     Timeout,
-    /// The environment failed, not the agent: excluded from rates, always included in the report.
+    /// The environment failed, not the agent. Rates exclude such trials, but reports always list them.
     Invalid,
 }
 
@@ -212,7 +213,7 @@ impl Verdict {
 
     pub const ALL: [Self; 5] = [Self::Pass, Self::UnsafePass, Self::Fail, Self::Timeout, Self::Invalid];
 
-    /// Returns the verdict with that name.
+    /// Returns the verdict with the given name, or `None` for an unknown name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|verdict| verdict.as_str() == name)

@@ -1,4 +1,4 @@
-//! One trial as a structured report: its events, grouped by subject.
+//! Structured report of one trial: its events, grouped by subject.
 
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -10,12 +10,12 @@ use crate::{
 };
 use chaosrun_base::ids::TrialId;
 
-/// Structured report of a trial. Its parts are in the order in which they began.
+/// Structured report of a trial. The entries of each list are in the order in which they began.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrialReport {
     pub trial: TrialId,
     pub started: TrialStarted,
-    /// End of the trial. `None` while it runs, or if it was cut off.
+    /// End of the trial. `None` if the trial is still running or was cut off.
     pub finished: Option<TrialFinished>,
     pub origin: TimeOrigin,
     pub phases: Vec<PhaseReport>,
@@ -29,7 +29,7 @@ pub struct TrialReport {
     pub timeline: Vec<Moment>,
 }
 
-/// Origin of relative times: the first of these moments that occurred.
+/// Event of a trial that is shown as time 0: the injection, otherwise the ticket, otherwise the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeOrigin {
@@ -42,7 +42,7 @@ pub enum TimeOrigin {
 pub struct PhaseReport {
     pub phase: Phase,
     pub began_us: Relative,
-    /// `None` if it did not end.
+    /// End of the phase. `None` if the phase did not end.
     pub end: Option<PhaseEnd>,
 }
 
@@ -98,7 +98,7 @@ pub struct AgentTimeline {
     pub provider: String,
     pub ticket: u32,
     pub began_us: Relative,
-    /// `None` if it did not end.
+    /// End of the agent's session. `None` if the session did not end.
     pub end: Option<AgentTimelineEnd>,
 }
 
@@ -118,7 +118,7 @@ pub struct CommandReport {
     pub began_us: Relative,
     pub command: String,
     pub reasoning: String,
-    /// `None` if it did not end.
+    /// End of the command. `None` if the command did not end.
     pub end: Option<CommandEnd>,
 }
 
@@ -142,7 +142,7 @@ pub struct EngineCall {
 }
 
 impl TrialReport {
-    /// Builds the report. Returns `None` if the events are not those of a trial from its start.
+    /// Builds the report of a trial. Returns `None` if `events` does not contain the start of a trial.
     #[must_use]
     pub fn of(events: &[Event]) -> Option<Self> {
         let (trial, started) = events.iter().find_map(|event| match (&event.trial, &event.kind) {
@@ -304,7 +304,7 @@ impl TrialReport {
         }
     }
 
-    /// Returns the matrix cell in words: `seed=7 rate=500`.
+    /// Returns the values of the trial's matrix cell in words: `seed=7 rate=500`. Returns `None` for an empty cell.
     #[must_use]
     pub fn cell(&self) -> Option<String> {
         let cell: &IndexMap<String, Value> = &self.started.cell;

@@ -14,7 +14,7 @@ use chaosrun_event::{
     summary,
 };
 
-/// Stream under construction. Every event is later than the previous one.
+/// Event stream under construction. Every event has a later time than the previous event.
 pub struct GalleryStream {
     pub run: RunId,
     pub events: Vec<Arc<Event>>,
@@ -49,7 +49,7 @@ impl GalleryStream {
         stream
     }
 
-    /// Adds an event one millisecond after the previous one.
+    /// Adds an event with a time one millisecond after the previous event.
     pub fn push(&mut self, kind: EventKind) -> &mut Self {
         self.after(1_000, kind)
     }
@@ -78,7 +78,7 @@ impl GalleryStream {
         self
     }
 
-    /// Adds a trial without events between its start and its end.
+    /// Adds a trial that has no events between its start and its end.
     pub fn whole(&mut self, id: &str, started: TrialStarted, finished: TrialFinished) -> &mut Self {
         self.trial(id, started).end(finished)
     }
@@ -90,7 +90,7 @@ impl GalleryStream {
     }
 }
 
-/// Returns the event of a trial that an earlier run has finished.
+/// Returns the event about a trial that an earlier run has finished.
 pub fn kept(number: usize, verdict: Verdict) -> EventKind {
     EventKind::TrialKept(Box::new(ReusedTrial {
         trial: trial_id(&format!("t-0d0d{number:04}")),
@@ -112,7 +112,7 @@ pub fn kept(number: usize, verdict: Verdict) -> EventKind {
     }))
 }
 
-/// Returns the event of a comparison that was decided: `variant` is worse.
+/// Returns the event about a decided comparison in which `variant` is worse than the reference.
 pub fn answered(variant: &str, not_needed: usize) -> EventKind {
     EventKind::ComparisonAnswered(Box::new(ComparisonProgress {
         variant: variant.into(),
@@ -270,7 +270,7 @@ pub fn interrupted() -> TrialFinished {
     }
 }
 
-/// Returns a stream whose trials lead to every kind of status line.
+/// Returns a stream that causes every kind of status line.
 pub fn every_status() -> GalleryStream {
     let mut stream = GalleryStream::new("r-0000gady", 12);
     let long = "a_scenario_whose_name_says_all_that_happens_in_it";
@@ -580,7 +580,7 @@ fn autopsy() -> Autopsy {
     }
 }
 
-/// Returns the parts of a score of sqrt(0.85 x 0.5) = 0.65.
+/// Returns the parts of a sample score of sqrt(0.85 x 0.5) = 0.65.
 fn parts() -> Vec<ScorePart> {
     let part = |group, name: &str, weight, measured, value, why: &str| ScorePart {
         group,

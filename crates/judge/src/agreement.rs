@@ -1,4 +1,4 @@
-//! Agreement between a judge model and the rules.
+//! Agreement between the grades of a judge model and the grades of the rules.
 
 use serde::Serialize;
 
@@ -9,22 +9,25 @@ use chaosrun_stats::proportion::Proportion;
 /// Confidence level of the interval.
 const CONFIDENCE: f64 = 0.95;
 
-/// Agreement of both graders over the same diagnoses.
+/// Agreement between the grades of a judge and of the rules for the same diagnoses.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agreement {
-    /// Counts by the grade of the rules, then by the grade of the judge; each in the order `correct`, `partly`, `wrong`.
+    /// Number of diagnoses per pair of grades. The first index is the grade of the rules, the second that of the judge, in the order
+    /// `correct`, `partly`, `wrong`.
     pub table: [[usize; 3]; 3],
     pub same: Proportion,
-    /// Wilson interval at 95 %. `None` without diagnoses.
+    /// Wilson interval of the share of equal grades, at 95 % confidence. `None` without diagnoses.
     pub interval: Option<Interval>,
-    /// Cohen's kappa: 1 is perfect agreement, 0 is no more than chance. J. Cohen, 1960. `None` if both always gave the same single grade.
+    /// Cohen's kappa (J. Cohen, 1960): 1 is perfect agreement, 0 is agreement by chance. `None` if both graders gave one and the same grade
+    /// to all diagnoses.
     pub kappa: Option<f64>,
-    /// Agreement on whether evidence is supported, over diagnoses that cite evidence.
+    /// Share of the diagnoses with cited evidence for which both graders agree whether the evidence is supported.
     pub evidence: Proportion,
 }
 
 impl Agreement {
-    /// Computes the agreement from pairs of (rules, judge): `causes` for root causes, `evidence` for diagnoses that cite evidence.
+    /// Computes the agreement. Each pair holds the grade of the rules and the grade of the judge, in `causes` for root causes, in
+    /// `evidence` for cited evidence.
     #[must_use]
     pub fn of(causes: &[(Cause, Cause)], evidence: &[(bool, bool)]) -> Self {
         let mut table = [[0; 3]; 3];

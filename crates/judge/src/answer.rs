@@ -1,16 +1,16 @@
-//! Answer of a judge model, and the tool by which it is given.
+//! Answer of a judge model, and the tool that the model calls to give the answer.
 
 use serde_json::{Map, Value, json};
 
 use chaosrun_event::{Cause, Grade, JudgeAnswer as Answer};
 use chaosrun_models::ToolSpec;
 
-/// Name of the judge's tool.
+/// Name of the tool that a judge model calls to give its answer.
 pub(super) const TOOL: &str = "grade";
-/// Largest number of stored characters of the reasons.
+/// Maximum number of characters of the judge's reasons that are stored.
 const REASONS: usize = 2_000;
 
-/// Returns true if there is cited evidence and, according to the rules, all of it was shown to the agent.
+/// Returns true if the diagnosis cites evidence and, according to the rules, all cited evidence was shown to the agent.
 #[must_use]
 pub fn supported(grade: &Grade) -> bool {
     grade.quotes > 0 && grade.quotes_found == grade.quotes
@@ -40,7 +40,7 @@ pub(super) fn tool() -> ToolSpec {
     }
 }
 
-/// Parses the arguments of the tool. The error text is meant for the model.
+/// Parses the arguments of the judge's tool call. The error is a text for the model.
 pub(super) fn read(arguments: Map<String, Value>) -> Result<Answer, String> {
     let mut answer: Answer = serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| {
         let path = error.path().to_string();

@@ -15,11 +15,11 @@ use chaosrun_scenario::model::Judge;
 use chaosrun_store::scores::{ScoreFilter, ScoreInput};
 use chaosrun_store::{Database, StoreError};
 
-/// Selection of trials. Empty selects all.
+/// Selection of trials to be judged. An empty selection contains all trials.
 #[derive(Debug, Clone, Default)]
 pub struct JudgeSelection {
     pub runs: Vec<RunId>,
-    /// Single trials with the runs that contain them.
+    /// Individually selected trials, each with the run that contains the trial.
     pub trials: Vec<(RunId, TrialId)>,
     pub campaign: Option<String>,
 }
@@ -31,33 +31,33 @@ pub struct JudgeQuestion {
     pub scenario: String,
     pub variant: String,
     pub prompt: String,
-    /// Digest of the prompt.
+    /// Digest of the prompt, by which a stored answer is found.
     pub digest: String,
-    /// Grade of the rules in the judge's terms. `None` if the record has no grade.
+    /// Grade of the root cause by the rules, in the judge's terms. `None` if the record has no grade.
     pub rules: Option<Cause>,
-    /// True if all cited evidence was shown to the agent. `None` without cited evidence.
+    /// True if all evidence cited in the diagnosis was shown to the agent. `None` if no evidence is cited.
     pub evidence: Option<bool>,
 }
 
 #[derive(Debug, Default)]
 pub struct Gathered {
-    /// Digest of the judge.
+    /// Digest of the judge's model, parameters and prompt.
     pub judge: String,
     pub questions: Vec<JudgeQuestion>,
-    /// Number of trials without anything to judge, by reason.
+    /// Number of trials that cannot be judged, by reason.
     pub without: IndexMap<String, usize>,
-    /// Trials whose agent used the judge's own model.
+    /// Ids of the trials whose agent used the same model as the judge. They are not judged.
     pub own: Vec<TrialId>,
 }
 
-/// Needed fields of a `trial_finished` event.
+/// Fields of a `trial_finished` event that the judge needs.
 #[derive(Deserialize)]
 struct Finished {
     #[serde(default)]
     diagnosis: Option<Grade>,
 }
 
-/// Collects the questions from the record.
+/// Creates one question for each selected trial of the record.
 ///
 /// # Errors
 /// The record cannot be read.
@@ -115,11 +115,11 @@ pub fn gather(database: &Database, judge: &Judge, which: &JudgeSelection) -> Res
 
 enum Asked {
     Question(Box<JudgeQuestion>),
-    /// The agent used the judge's own model.
+    /// The trial is not judged because its agent used the same model as the judge.
     Own,
 }
 
-/// Builds the question about a trial. The error is the reason why there is nothing to judge.
+/// Creates the question about a trial. The error is the reason why the trial cannot be judged.
 fn of_trial(judge: &Judge, recorded: &ScoreInput, material: &Material) -> Result<Asked, String> {
     if recorded.verdict == Verdict::Invalid {
         return Err("the trial is invalid".into());
@@ -146,7 +146,7 @@ fn of_trial(judge: &Judge, recorded: &ScoreInput, material: &Material) -> Result
     })))
 }
 
-/// Digest of the judge: the model, its parameters and the prompt. Prices, limits and keys are not included.
+/// Returns the digest of the judge's model, parameters and prompt. Prices, limits and keys do not affect the digest.
 fn digest_of(judge: &Judge) -> String {
     let model = &judge.model;
     let value = serde_json::json!({
@@ -165,7 +165,7 @@ fn digest_of(judge: &Judge) -> String {
     short(value.to_string().as_bytes())
 }
 
-/// First 128 bits of the digest, in hexadecimal.
+/// Returns the first 128 bits of the BLAKE3 hash of `bytes`, in hexadecimal.
 fn short(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_owned()
 }

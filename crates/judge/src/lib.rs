@@ -14,5 +14,5 @@ pub use chaosrun_event::{Cause, JudgeAnswer as Answer, JudgeReply as Said, Judge
 pub use gather::{Gathered, JudgeQuestion, JudgeSelection, gather};
 pub use session::{JudgeInputs, JudgedTrial, Verdicts, judge};
 
-/// Version of the question and of the answer format. Answers to questions of another version are not reused.
+/// Version of the judge's question and of the answer format. Stored answers of another version are not reused.
 pub(crate) const JUDGE_VERSION: u32 = 1;

@@ -1,4 +1,4 @@
-//! Facts of a trial for the judge's prompt, gathered from its events. Pure.
+//! Facts about a trial for the judge's prompt, gathered from the trial's events. The functions are pure.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,7 +9,7 @@ use chaosrun_expr::{Context, Value};
 use chaosrun_scenario::model::Goal;
 use chaosrun_score::diagnosis::Shown;
 
-/// Types of the events that are needed.
+/// Types of the events that contain the facts for the judge's prompt.
 pub(super) const NEEDED: &[&str] = &[
     "trial_started",
     "ticket_opened",
@@ -24,9 +24,9 @@ pub(super) const NEEDED: &[&str] = &[
     "diagnosis_submitted",
     "ground_truth",
 ];
-/// Characters shown around a piece of evidence.
+/// Number of characters of context shown around a cited piece of evidence.
 const AROUND: usize = 600;
-/// Largest number of characters of any text of the agent in the prompt.
+/// Maximum number of characters of any text of the agent in the judge's prompt.
 const LONGEST: usize = 4_000;
 
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Material {
     pub diagnoses: Vec<Diagnosis>,
     ground: Option<GroundTruth>,
     shown: Shown,
-    /// All models that the agent used, by the names in its requests and in the responses.
+    /// Names of all models that the agent used, as named in its requests and in the responses.
     pub models: BTreeSet<String>,
 }
 
@@ -54,7 +54,8 @@ impl Material {
         }
     }
 
-    /// Variables of the prompt template. Returns `None` if the trial was not scored, so that its root cause is unknown.
+    /// Returns the variables of the judge's prompt template. Returns `None` if the trial was not scored, because its root cause is then
+    /// unknown.
     pub fn context(&self) -> Option<Context> {
         let (ground, goal) = (self.ground.as_ref()?, self.goal?);
         // A repeatedly injected fault counts as one fault.
@@ -119,12 +120,13 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Converts the grade of the rules to the judge's terms: the cause, and whether all evidence was shown, if any is cited.
+/// Converts the grade of the rules to the judge's terms. The second value is true if all cited evidence was shown, and `None` if no
+/// evidence is cited.
 pub(super) fn by_rules(grade: &chaosrun_event::Grade) -> (Cause, Option<bool>) {
     (Cause::of_grade(grade), (grade.quotes > 0).then(|| supported(grade)))
 }
 
-/// Returns true if two names mean the same model. Vendor prefix, date suffix and case are ignored.
+/// Returns true if two names denote the same model. The comparison ignores vendor prefix, date suffix and case.
 pub(super) fn same_model(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }

@@ -1,4 +1,4 @@
-//! Judging session: asks the open questions one trial after the other, within the judge's limits.
+//! Judging session: sends the questions without a stored answer to the judge, one after the other, within the judge's limits.
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -16,19 +16,19 @@ use chaosrun_models::{CallResult, ConversationEntry, MessagePart, ModelError, Sp
 use chaosrun_scenario::model::Judge;
 use chaosrun_store::{Database, StoreError};
 
-/// Largest number of exchanges per question until an answer can be parsed.
+/// Maximum number of exchanges per question until the judge gives an answer that can be parsed.
 const TRIES: u32 = 3;
 
-/// Inputs of a session.
+/// Inputs of a judging session.
 #[derive(Debug)]
 pub struct JudgeInputs<'a> {
     pub judge: &'a Judge,
     pub tape: Tape,
-    /// True to ask again although an answer is stored.
+    /// True to ask the judge again about trials that have a stored answer.
     pub again: bool,
 }
 
-/// Results of all questions.
+/// Result of a judging session.
 #[derive(Debug, Serialize)]
 pub struct Verdicts {
     /// Name of the judge.
@@ -36,32 +36,32 @@ pub struct Verdicts {
     pub model: String,
     /// Digest of the judge.
     pub digest: String,
-    /// Number of questions asked now.
+    /// Number of questions sent to the judge in this session.
     pub asked: usize,
-    /// Number of questions with stored answers.
+    /// Number of questions whose answers were already stored.
     pub known: usize,
     pub usage: Usage,
     pub usd: f64,
-    /// Number of trials left out, by reason.
+    /// Number of trials that were not judged, by reason.
     pub left: IndexMap<String, usize>,
-    /// Trials left out because their agent used the judge's own model.
+    /// Ids of the trials that were not judged because their agent used the same model as the judge.
     pub own: Vec<TrialId>,
-    /// Reason for ending before all trials were judged.
+    /// Reason why the session ended before all trials were judged. `None` if all were judged.
     pub ended: Option<JudgeEnd>,
     pub agreement: Agreement,
     #[serde(skip)]
     pub judged: Vec<JudgedTrial>,
 }
 
-/// Judged trial.
+/// Trial with the judge's answer.
 #[derive(Debug, Clone, Serialize)]
 pub struct JudgedTrial {
     pub scenario: String,
     pub variant: String,
-    /// Grade of the rules in the judge's terms.
+    /// Grade of the root cause by the rules, in the judge's terms. `None` if the record has no grade.
     pub rules: Option<super::Cause>,
     pub rules_evidence: Option<bool>,
-    /// True if the answer was stored before.
+    /// True if the answer was stored by an earlier session.
     pub known: bool,
     #[serde(flatten)]
     pub judgement: Judgement,
@@ -70,14 +70,14 @@ pub struct JudgedTrial {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "why", content = "text")]
 pub enum JudgeEnd {
-    /// A limit of the judge is exhausted.
+    /// A limit of the judge's configuration is reached.
     Limit(String),
     /// The model or the connection to it failed.
     Failed(String),
     Interrupted,
 }
 
-/// Asks all questions. Each answer is stored immediately, because it has been paid for.
+/// Sends all questions to the judge. Each answer is stored immediately, because it has been paid for.
 ///
 /// # Errors
 /// The record cannot be read or written. Failures of the model are part of the result.
@@ -139,7 +139,7 @@ pub async fn judge(session: JudgeInputs<'_>, gathered: Gathered, database: &Data
     Ok(verdicts)
 }
 
-/// Returns a message about the exhausted limit. Returns `None` if another question may be asked.
+/// Returns a message about the limit that the session has reached. Returns `None` if another question may be sent.
 fn within(judge: &Judge, verdicts: &Verdicts) -> Option<String> {
     let tokens = verdicts.usage.prompt() + verdicts.usage.output;
     match (judge.usd, judge.tokens) {
@@ -149,7 +149,7 @@ fn within(judge: &Judge, verdicts: &Verdicts) -> Option<String> {
     }
 }
 
-/// Asks one question until the answer has the required form. The cost counts in every case.
+/// Sends one question, and repeats it until the answer has the required form. The cost of every exchange counts.
 async fn ask(judge: &Judge, tape: &Tape, question: &JudgeQuestion, verdicts: &mut Verdicts) -> Result<Said, JudgeEnd> {
     // Keyed by the question, so that a cassette answers for any selection of trials.
     let source = tape.source(&question.digest).map_err(JudgeEnd::Failed)?;

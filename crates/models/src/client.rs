@@ -1,4 +1,4 @@
-//! Model client: sends requests, retries them where that may help, and counts the cost while the response arrives.
+//! Model client. It sends requests, retries them where a retry may help, and counts the cost while the response arrives.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ use super::wire::{self, AttemptError, ModelWire, RecordedRoute};
 use super::{ConversationEntry, CostMeter, ModelBackend, ModelError, ModelFailure, ModelReply, Notice, Spec};
 use chaosrun_base::seed::stream;
 
-/// State shared by the agents of a process: connections and rate limiters.
+/// State shared by all agents of a process: connection pool and rate limiters.
 #[derive(Debug)]
 pub struct SharedModels {
     connections: Connections,
@@ -53,45 +53,45 @@ impl SharedModels {
     }
 }
 
-/// Server, model and settings of one agent.
+/// Settings of a model client: the server, the model and the handling of failures.
 pub struct ModelClientConfig {
     pub wire: Arc<dyn ModelWire>,
     /// Base URL without the path of the wire: `https://api.anthropic.com`, `http://127.0.0.1:11434/v1`.
     pub base_url: String,
     pub key: KeySource,
-    /// Streams responses even if not required.
+    /// True to stream all responses, false to stream only responses that the wire requires to be streamed.
     pub stream: bool,
-    /// Longest silence within an exchange.
+    /// Maximum time without data within an exchange. A longer silence fails the exchange.
     pub silence: Duration,
     pub retries: Retries,
-    /// Seed of the trial, for the waits between attempts.
+    /// Seed of the trial, which determines the random delays between attempts.
     pub seed: u64,
-    /// Price of the model. Without a price, dollars are not counted.
+    /// Price of the model. `None` if dollars are not counted.
     pub price: Option<ListedPrice>,
     pub source: AnswerSource,
 }
 
-/// Longest silence that the official clients accept.
+/// Maximum time to wait for data from a model server, as in the official clients.
 pub const SILENCE: Duration = Duration::from_secs(600);
 
-/// Source of responses.
+/// Source of model responses: the server, the server with a recording, or a cassette.
 pub enum AnswerSource {
     Live,
-    /// The server, with all exchanges recorded under this session name.
+    /// Server whose exchanges are recorded in a cassette, under this session name.
     Recorded(Arc<CassetteRecorder>, String),
     Cassette(SessionReplay),
 }
 
 impl AnswerSource {
-    /// Returns true if requests reach a server.
+    /// Returns true if requests reach a real server.
     pub const fn is_live(&self) -> bool {
         !matches!(self, Self::Cassette(_))
     }
 
-    /// Returns the transport for requests to `url`.
+    /// Creates the transport that sends requests to `url` or replays their responses.
     ///
     /// # Errors
-    /// This machine has no trusted certificates.
+    /// This machine has no trusted certificates, or names an unusable proxy.
     pub fn transport(
         &self,
         shared: &SharedModels,
@@ -111,10 +111,10 @@ impl AnswerSource {
 }
 
 impl Tape {
-    /// Returns the source of responses for a session. An agent may use several models.
+    /// Returns the source of responses for one session of the cassette, since an agent may use several models.
     ///
     /// # Errors
-    /// The cassette has no such session.
+    /// The replayed cassette has no such session.
     pub fn source(&self, session: &str) -> Result<AnswerSource, String> {
         Ok(match self {
             Self::None => AnswerSource::Live,
@@ -123,11 +123,11 @@ impl Tape {
         })
     }
 
-    /// Returns the source of prompt lengths, or `None` if the cassette has none. Prompt lengths do not affect the trial, so these
-    /// requests may differ from the recorded ones.
+    /// Returns the source of responses to requests for prompt lengths. Returns `None` if the cassette has none. Prompt lengths do not
+    /// affect the trial, so these requests may differ from the recorded ones.
     ///
     /// # Errors
-    /// The cassette has no such session.
+    /// The replayed cassette has no such session.
     pub fn lengths(&self) -> Result<Option<AnswerSource>, String> {
         match self {
             Self::Cassette(cassette, _) if !cassette.sessions().any(|session| session == LENGTHS) => Ok(None),
@@ -141,7 +141,7 @@ impl Tape {
 pub struct ModelClient {
     wire: Arc<dyn ModelWire>,
     transport: Box<dyn Transport>,
-    /// Rate limiter. `None` without a server.
+    /// Rate limiter of the server. `None` if a cassette replaces the server.
     limiter: Option<Arc<Limiter>>,
     key: Option<ApiKey>,
     headers: HeaderMap,
@@ -159,7 +159,7 @@ impl fmt::Debug for ModelClient {
     }
 }
 
-/// Failed attempt.
+/// Failed attempt of an exchange, with the server's advice about a retry.
 struct Failed {
     trouble: AttemptError,
     advice: Advice,
@@ -182,16 +182,16 @@ impl From<TransportError> for Failed {
     }
 }
 
-/// Largest response in bytes. A larger one is an error.
+/// Maximum size of a response in bytes. A larger response is an error.
 pub const LONGEST: usize = 64 << 20;
-/// Time to wait for the end of the connection after the end of a response. A later end prevents reuse of the connection.
+/// Maximum time to wait for the end of the transmission after a complete response. A later end prevents reuse of the connection.
 const LINGER: Duration = Duration::from_secs(2);
 
 impl ModelClient {
-    /// Creates a client.
+    /// Creates a client for a model.
     ///
     /// # Errors
-    /// One sentence: no key, no address, or no certificates.
+    /// The key is missing, the server address is invalid, or the trusted certificates are missing. The error is one sentence.
     pub fn new(config: ModelClientConfig, shared: &SharedModels) -> Result<Self, String> {
         let ModelClientConfig { wire, base_url, key, stream: streams, silence, retries, seed, price, source } = config;
         let live = source.is_live();
@@ -219,13 +219,13 @@ impl ModelClient {
         })
     }
 
-    /// Returns the meter of the cost so far. It is updated while a response arrives.
+    /// Returns the meter of the client's cost so far. The meter is updated while a response arrives.
     #[must_use]
     pub fn meter(&self) -> Arc<CostMeter> {
         Arc::clone(&self.meter)
     }
 
-    /// Requests the next message of the conversation. The future may be dropped at any time.
+    /// Requests the next message of the conversation from the model. The future may be dropped at any time.
     ///
     /// # Errors
     /// All attempts failed. A refusal or a truncated response is not an error.
@@ -290,7 +290,8 @@ impl ModelClient {
         ModelError { kind, status, message: scrub(&message, self.key.as_ref()), request, attempts }
     }
 
-    /// Waits for permission to send. Another agent may have caused the wait, so this time counts as lost and not as the agent's.
+    /// Waits until the rate limiter permits a request. Another agent may have caused the wait, so this time does not count against the
+    /// agent.
     async fn admitted(&self, notice: &(dyn Fn(Notice) + Send + Sync)) -> Option<Permit> {
         let limiter = self.limiter.as_ref()?;
         let asked = Instant::now();
@@ -439,7 +440,7 @@ pub fn server_time(headers: &HeaderMap) -> Timestamp {
     wire::text(headers, "date").and_then(|date| rfc2822::parse(date).ok()).map_or_else(Timestamp::now, |date| date.timestamp())
 }
 
-/// Returns the URL of requests. If both the base and the path contain `/v1`, it is used once.
+/// Returns the URL of a request from a base URL and a path. If both contain `/v1`, the URL contains `/v1` once.
 pub fn address(base_url: &str, path: &str) -> Result<Uri, String> {
     let base = base_url.trim_end_matches('/');
     let base = if path.starts_with("/v1/") { base.strip_suffix("/v1").unwrap_or(base) } else { base };

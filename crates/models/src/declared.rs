@@ -1,4 +1,4 @@
-//! Model clients from the settings of a variant's file.
+//! Creation of model clients from the settings of a variant's file.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::retry::Retries;
 use super::wire;
 use chaosrun_scenario::model::{ModelSpec, Summary, Wire};
 
-/// State shared by all agents of this process.
+/// Connection pool and rate limiters shared by all agents of this process.
 pub static SHARED: LazyLock<SharedModels> = LazyLock::new(SharedModels::default);
 
-/// Creates the wire of a model for its server.
+/// Creates the wire format for a model server. `version` is the API version that the variant declares.
 ///
 /// # Errors
-/// The version is unknown.
+/// The API version is unknown.
 pub fn wire(wire: Wire, base_url: &str, version: &str) -> Result<Arc<dyn wire::ModelWire>, String> {
     Ok(match wire {
         Wire::Anthropic => Arc::new(Anthropic { version: version.parse()?, ..Anthropic::default() }),
@@ -25,10 +25,10 @@ pub fn wire(wire: Wire, base_url: &str, version: &str) -> Result<Arc<dyn wire::M
     })
 }
 
-/// Creates the client of a model.
+/// Creates the client of a model that a variant declares.
 ///
 /// # Errors
-/// One sentence: no key, no address, or no certificates.
+/// The key is missing, the server address is invalid, or the trusted certificates are missing. The error is one sentence.
 pub fn client(declared: &ModelSpec, seed: u64, source: AnswerSource) -> Result<ModelClient, String> {
     let config = ModelClientConfig {
         wire: wire(declared.wire, &declared.base_url, &declared.version)?,
@@ -44,7 +44,7 @@ pub fn client(declared: &ModelSpec, seed: u64, source: AnswerSource) -> Result<M
     ModelClient::new(config, &SHARED)
 }
 
-/// Creates the client of a summariser. Its retries stay within the patience of the model itself.
+/// Creates the client of a model that summarises conversations. `retries` and `patience` limit its retries and their total time.
 ///
 /// # Errors
 /// Same errors as [`client`].

@@ -1,17 +1,17 @@
-//! Differences between a request and the recorded one, as a transport reports them.
+//! Differences between a request and the request in a replayed cassette.
 
 use std::fmt;
 
 use chaosrun_event::EventKind;
 
-/// Difference between a request and the recorded one.
+/// Difference between a request and the request that the cassette contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Divergence {
     pub cassette: String,
     /// Number of the exchange in its session, from 1.
     pub exchange: u32,
     pub difference: Difference,
-    /// True if only cluster output differs: the first prompt or the output of commands.
+    /// True if only cluster output differs, which means the first prompt or the output of commands.
     pub told: bool,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Divergence {
 }
 
 impl Divergence {
-    /// Converts the difference to an event. `fatal` is true if the request was not answered.
+    /// Converts the difference to an event. `fatal` is true if the cassette did not answer the request.
     #[must_use]
     pub fn event(self, fatal: bool) -> EventKind {
         EventKind::CassetteDiverged {
@@ -38,10 +38,10 @@ impl Divergence {
     }
 }
 
-/// First difference between two values.
+/// First difference between two JSON values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Path of the difference, such as `messages[2].content[0].content`.
+    /// Path of the first different element, such as `messages[2].content[0].content`.
     pub place: String,
     pub recorded: String,
     pub now: String,

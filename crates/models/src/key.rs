@@ -1,4 +1,4 @@
-//! API keys: read once, sent to the server, and never shown.
+//! API keys. A key is read once, sent to the model server, and never shown.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ pub enum KeyError {
     NoKey(String),
 }
 
-/// Secret key. It cannot be printed.
+/// Secret API key. Its `Debug` output does not show the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
@@ -32,10 +32,10 @@ impl fmt::Debug for ApiKey {
 }
 
 impl ApiKey {
-    /// Reads a key.
+    /// Reads the API key from a source. Returns `None` if the source is declared as having no key.
     ///
     /// # Errors
-    /// The key is missing or malformed. The error never contains its text.
+    /// The key is missing or malformed. The error never contains the text of the key.
     pub fn read(source: &KeySource) -> Result<Option<Self>, KeyError> {
         let (text, place) = match source {
             KeySource::None => return Ok(None),
@@ -62,13 +62,14 @@ impl ApiKey {
         Ok(Some(Self(word.to_owned())))
     }
 
-    /// Creates a key from a known text, for tests and callers that have it already.
+    /// Creates a key from its text.
     #[must_use]
     pub fn new(word: impl Into<String>) -> Self {
         Self(word.into())
     }
 
-    /// Returns the key as a header value after `prefix`, or `None` if it is no valid header text.
+    /// Returns an HTTP header value that consists of `prefix` and the key. Returns `None` if the key contains characters that headers
+    /// forbid.
     #[must_use]
     pub fn header(&self, prefix: &str) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(&format!("{prefix}{}", self.0)).ok()?;
@@ -84,10 +85,10 @@ impl ApiKey {
     }
 }
 
-/// Replacement text for a removed key.
+/// Text that replaces a removed key.
 pub(crate) const SCRUBBED: &str = "[key]";
 
-/// Removes `key` and everything that looks like a key from a text, because servers repeat parts of a request in errors.
+/// Removes `key` and all words that look like a key from a text, because servers repeat parts of a request in errors.
 #[must_use]
 pub fn scrub(text: &str, key: Option<&ApiKey>) -> String {
     static LIKE_A_KEY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bsk-[A-Za-z0-9_*.\-]{6,}").expect("a pattern"));

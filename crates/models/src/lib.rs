@@ -39,13 +39,13 @@ pub use chaosrun_event::Usage;
 pub use chaosrun_scenario::model::Thinking;
 pub use chaosrun_scenario::prices;
 
-/// Source of model responses: a server or its recording.
+/// Source of model responses: a client of a server, or a fake model in tests.
 #[async_trait]
 pub trait ModelBackend: Send {
-    /// Performs one exchange and retries it where that may help. `notice` receives events of the exchange.
+    /// Requests an answer and retries the request where that may help. `notice` receives events of the exchange.
     ///
     /// # Errors
-    /// All attempts failed.
+    /// All attempts of the exchange failed.
     async fn ask(
         &mut self,
         spec: &Spec,
@@ -53,22 +53,22 @@ pub trait ModelBackend: Send {
         notice: &(dyn Fn(Notice) + Send + Sync),
     ) -> Result<ModelReply, ModelError>;
 
-    /// Returns the meter of all exchanges, including partial ones.
+    /// Returns the meter of the cost of all exchanges, including partial ones.
     fn meter(&self) -> &Arc<CostMeter>;
 }
 
-/// Settings of every request of a conversation.
+/// Settings that are the same in every request of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     pub model: String,
     pub system: String,
     pub tools: Vec<ToolSpec>,
-    /// Largest number of tokens of one answer, including thinking.
+    /// Maximum number of tokens of one answer, including thinking.
     pub max_tokens: u32,
     pub thinking: Thinking,
-    /// Reasoning effort, `low` to `max`, in the model's own terms.
+    /// Reasoning effort, such as `low` or `max`. The accepted values depend on the model.
     pub effort: Option<String>,
-    /// Sampling temperature. Current Anthropic models refuse it, so it is `None` unless the variant sets it.
+    /// Sampling temperature. `None` unless the variant sets it, because current Anthropic models refuse a temperature.
     pub temperature: Option<f64>,
 }
 
@@ -76,23 +76,23 @@ pub struct Spec {
 pub struct ToolSpec {
     pub name: String,
     pub description: String,
-    /// JSON Schema of an object.
+    /// JSON Schema of the tool's arguments, which are an object.
     pub parameters: Value,
 }
 
-/// Step of a conversation.
+/// Entry of a conversation's history.
 #[derive(Debug, Clone)]
 pub enum ConversationEntry {
     User(String),
-    /// Message of the model, unchanged, in the format of its wire.
+    /// Message of the model in the format of its wire, byte for byte as received.
     Assistant(Box<RawValue>),
-    /// Results of all calls of the previous message, in order.
+    /// Results of all tool calls of the previous message, in order.
     Results(Vec<CallResult>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallResult {
-    /// Id of the call.
+    /// Id of the tool call.
     pub id: String,
     pub text: String,
     pub failed: bool,
@@ -104,11 +104,11 @@ pub struct ModelReply {
     pub parts: Vec<MessagePart>,
     pub stop: StopReason,
     pub usage: Usage,
-    /// Name of the model as reported by the server.
+    /// Name of the model that the server reported.
     pub model: String,
-    /// Request id of the server.
+    /// Id that the server gave to the request. `None` if the server sent none.
     pub request: Option<String>,
-    /// Message to append to the history.
+    /// Message of the model, to be appended to the history.
     pub message: Box<RawValue>,
 }
 
@@ -124,7 +124,7 @@ pub enum MessagePart {
 pub struct ModelToolCall {
     pub id: String,
     pub tool: String,
-    /// Arguments. The error holds the original text if it is no JSON object.
+    /// Arguments of the call. `Err` contains the original text if the arguments are no JSON object.
     pub arguments: Result<serde_json::Map<String, Value>, BadArguments>,
 }
 
@@ -135,23 +135,23 @@ pub struct BadArguments {
     pub why: String,
 }
 
-/// Reason why a model stopped.
+/// Reason why a model stopped generating.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {
-    /// The answer is complete.
+    /// The model completed its answer.
     End,
-    /// The model waits for the results of its calls.
+    /// The model waits for the results of its tool calls.
     Calls,
-    /// The model continues when it is asked again with its own message appended.
+    /// The model paused and continues after a further request that ends with the paused message.
     Pause,
-    /// The answer is truncated. Its calls may be incomplete and are not run.
+    /// The answer reached the token limit and is truncated. Its calls may be incomplete and are not run.
     MaxTokens,
     ContextFull,
     Refusal {
         category: Option<String>,
         explanation: Option<String>,
     },
-    /// Unknown reason.
+    /// Unknown stop reason, as the server reported it.
     Other(String),
 }
 
@@ -163,14 +163,14 @@ pub struct CostMeter {
     delay: Mutex<Delay>,
 }
 
-/// Time lost to servers, apart from responses.
+/// Time that a session lost to failing or silent model servers.
 #[derive(Debug, Default)]
 struct Delay {
-    /// Time of failed attempts and of the waits after them.
+    /// Total time of failed attempts and of the waits after them.
     lost: Duration,
-    /// Error of the last failed attempt.
+    /// Error of the last failed attempt. `None` if no attempt failed.
     why: Option<String>,
-    /// Start of the current silence within an exchange.
+    /// Time since which the running exchange has received no data. `None` if no exchange is waiting.
     silent: Option<Instant>,
 }
 
@@ -178,16 +178,15 @@ struct Delay {
 pub struct Spent {
     pub usage: Usage,
     pub usd: f64,
-    /// Number of started exchanges, including repeated attempts.
+    /// Number of started exchanges, including retries.
     pub exchanges: u32,
-    /// Number of exchanges without a token count from the server, because they were cut off or the server never counts. Their
-    /// tokens are estimated.
+    /// Number of exchanges with estimated token counts, because the response was cut off or the server reports no counts.
     #[serde(default)]
     pub guessed: u32,
 }
 
 impl StopReason {
-    /// Returns the word used in records.
+    /// Returns the word for the stop reason in records.
     #[must_use]
     pub fn word(&self) -> &str {
         match self {
@@ -203,7 +202,7 @@ impl StopReason {
 }
 
 impl ModelFailure {
-    /// Returns the word used in records.
+    /// Returns the word for the failure in records.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -232,7 +231,7 @@ impl CostMeter {
         change(&mut self.spent.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Returns the time lost to the server so far, including the current silence, and the reason.
+    /// Returns the time lost to model servers so far, including the current silence, and the reason.
     #[must_use]
     pub fn delayed(&self) -> (Duration, String) {
         let delay = self.delay.lock().unwrap_or_else(PoisonError::into_inner);
@@ -245,7 +244,7 @@ impl CostMeter {
         change(&mut self.delay.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Notes that an exchange waits, or that a part of its response has just arrived.
+    /// Marks the start of a silence: the exchange begins to wait, or a part of its response has just arrived.
     fn waits(&self) {
         self.delay(|delay| delay.silent = Some(Instant::now()));
     }
@@ -254,7 +253,7 @@ impl CostMeter {
         self.delay(|delay| delay.silent = None);
     }
 
-    /// Adds the time of a failed attempt or of the wait after it.
+    /// Adds the time of a failed attempt or of the wait after it to the lost time.
     pub fn loses(&self, time: Duration, why: &str) {
         self.delay(|delay| {
             delay.silent = None;
@@ -264,10 +263,10 @@ impl CostMeter {
     }
 }
 
-/// Event of an exchange before its end, for the record.
+/// Event that a model client reports during an exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// The attempt failed and is repeated after a wait.
+    /// An attempt failed and is repeated after a wait.
     Retry {
         /// Number of the failed attempt, from 1.
         attempt: u32,
@@ -281,33 +280,33 @@ pub enum Notice {
     Diverged { divergence: divergence::Divergence, fatal: bool },
 }
 
-/// Error of an exchange.
+/// Error of an exchange after its last attempt.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("{}{message}", .status.map_or(String::new(), |status| format!("{status}: ")))]
 pub struct ModelError {
     pub kind: ModelFailure,
     pub status: Option<u16>,
-    /// Description without keys.
+    /// Description of the error. It contains no keys.
     pub message: String,
     pub request: Option<String>,
-    /// Number of attempts.
+    /// Number of attempts that were made.
     pub attempts: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelFailure {
-    /// The key is missing or wrong.
+    /// The API key is missing or wrong.
     Key,
-    /// The model does not exist or is not accessible.
+    /// The model does not exist, or the key has no access to it.
     Model,
-    /// The request is invalid: a bug, or a setting that the model does not accept.
+    /// The server rejects the request because of a bug or a setting that the model does not accept.
     Request,
     /// The conversation exceeds the context window. This is the only failure that an agent can react to.
     ContextFull,
-    /// The server refused the request before any answer.
+    /// The server refused the content of the request before any answer.
     Refusal,
-    /// The account is empty.
+    /// The credit of the account is used up.
     Quota,
     RateLimit,
     Overloaded,
@@ -315,6 +314,6 @@ pub enum ModelFailure {
     Connection,
     /// The response cannot be parsed or is incomplete.
     Malformed,
-    /// The cassette contains another request or has no more exchanges.
+    /// The replayed cassette contains a different request or has no more exchanges.
     Cassette,
 }

@@ -1,5 +1,6 @@
-//! Limiter of concurrent exchanges per server and key. All trials of a process share it, so that they do not cause refusals for
-//! each other. The window grows by one after a full window without a refusal, and halves when the server reports overload.
+//! Limiter of concurrent exchanges per server and key. All trials of a process share the limiter, so that they do not cause refusals for
+//! each other. The window of concurrent exchanges grows by one after a full window without a refusal. The window halves when the server
+//! reports overload.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +14,10 @@ use super::wire::Allowance;
 
 const FIRST: f64 = 16.0;
 const MOST: f64 = 128.0;
-/// Longest wait that a server can impose. A server that wants a longer wait refuses the next request too.
+/// Maximum wait that a server can impose. A server that requests a longer wait refuses the next request again.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Limiters of a process.
+/// All limiters of a process, by server and key.
 #[derive(Debug, Default)]
 pub struct KeyLimiters(Mutex<HashMap<(String, String), Arc<Limiter>>>);
 
@@ -31,7 +32,7 @@ impl KeyLimiters {
 #[derive(Debug)]
 pub struct Limiter {
     core: Mutex<Core>,
-    /// Semaphore that admits waiting exchanges in order of arrival.
+    /// Semaphore that lets waiting exchanges proceed in the order of their arrival.
     turn: Semaphore,
     changed: Notify,
 }
@@ -47,8 +48,8 @@ impl Limiter {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for permission to begin an exchange. Calls `waits` once if it has to wait, with the reason and the duration if
-    /// known.
+    /// Waits for permission to begin an exchange. If the exchange has to wait, calls `waits` once with the reason and the expected
+    /// duration. The duration is zero if unknown.
     pub async fn admit(self: &Arc<Self>, waits: impl Fn(String, Duration)) -> Permit {
         let mut told = false;
         let mut tell = |why: String, wait: Duration| {
@@ -90,7 +91,7 @@ impl Limiter {
     }
 }
 
-/// Permission for one exchange, released when dropped.
+/// Permission for one exchange. The permission is returned when this value is dropped.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<Limiter>,
@@ -98,7 +99,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Stores the allowances from the headers of the response.
+    /// Updates the limiter with the remaining rate limits from the headers of a response.
     pub fn heard(&self, allowances: &[Allowance]) {
         self.limiter.core().heard(Instant::now(), allowances);
     }
@@ -108,7 +109,8 @@ impl Permit {
         self.limiter.changed.notify_one();
     }
 
-    /// Records a refusal because of overload or a rate limit.
+    /// Shrinks the window after the server refused a request because of overload or a rate limit. `after` is the wait that the server
+    /// requested.
     pub fn refused(&self, after: Option<Duration>) {
         self.limiter.core().refused(self.begun, Instant::now(), after);
     }
@@ -123,10 +125,10 @@ impl Drop for Permit {
 
 #[derive(Debug)]
 struct Core {
-    /// Largest number of concurrent exchanges.
+    /// Maximum number of concurrent exchanges.
     window: f64,
     running: u32,
-    /// End of the current block and its reason.
+    /// Time until which no exchange may begin, with the reason. `None` if exchanges may begin.
     closed: Option<(Instant, String)>,
     shrunk: Option<Instant>,
 }
@@ -141,7 +143,7 @@ impl Default for Core {
 enum Admission {
     Now,
     At(Instant, String),
-    /// All places are taken until another exchange ends.
+    /// The maximum number of exchanges is running. An exchange may begin when another one ends.
     Full,
 }
 
@@ -158,7 +160,7 @@ impl Core {
         Admission::Now
     }
 
-    /// Returns the reason for a wait, and its duration, which is zero if unknown.
+    /// Returns the reason why an exchange has to wait, and the expected duration. The duration is zero if unknown.
     fn why(&self, now: Instant) -> (String, Duration) {
         match &self.closed {
             Some((until, why)) if *until > now => (why.clone(), *until - now),

@@ -1,4 +1,4 @@
-//! Decision to retry and its delay, as in the official clients. Pure.
+//! Decision whether a failed exchange is retried, and the delay, as in the official clients. The functions are pure.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::wire::{self, AttemptError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries {
-    /// Largest number of retries after the first attempt.
+    /// Maximum number of retries after the first attempt.
     pub most: u32,
-    /// Longest time from the start of the first attempt to the start of the last one.
+    /// Maximum time from the start of the first attempt to the start of the last attempt.
     pub within: Duration,
 }
 
@@ -23,7 +23,7 @@ impl Default for Retries {
     }
 }
 
-/// Retry advice from the response headers.
+/// Advice of the server about a retry, from the response headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Advice {
     pub after: Option<Duration>,
@@ -53,16 +53,16 @@ impl Advice {
     }
 }
 
-/// Decision after a failed attempt.
+/// Decision after a failed attempt of an exchange.
 #[derive(Debug, PartialEq)]
 pub enum Next {
     Again(Duration),
-    /// Gives up, with an addition to the error text.
+    /// Fails the exchange. The text, if any, is appended to the error.
     GiveUp(Option<String>),
 }
 
-/// Decides after failed attempt `attempt`, counted from 1. `elapsed` is the time since the start of the first attempt. `draw` is a random
-/// number between 0 and 1.
+/// Decides whether to retry after failed attempt `attempt`, counted from 1. `elapsed` is the time since the start of the first attempt.
+/// `draw` is a random number between 0 and 1.
 #[must_use]
 pub fn next(retries: Retries, attempt: u32, elapsed: Duration, trouble: &AttemptError, advice: Advice, draw: f64) -> Next {
     // An empty account stays empty while we wait, even if the server advises a retry.
@@ -83,7 +83,7 @@ pub fn next(retries: Retries, attempt: u32, elapsed: Duration, trouble: &Attempt
     Next::Again(wait)
 }
 
-/// Returns the delay: half a second, doubled per attempt up to eight seconds, minus up to a quarter at random.
+/// Returns the delay before a retry: half a second, doubled per attempt up to eight seconds. Up to a quarter is subtracted at random.
 fn backoff(attempt: u32, draw: f64) -> Duration {
     let longest = (0.5 * 2.0_f64.powi(attempt.saturating_sub(1).min(16).cast_signed())).min(8.0);
     Duration::from_secs_f64(longest * (1.0 - 0.25 * draw.clamp(0.0, 1.0)))

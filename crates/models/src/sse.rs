@@ -5,7 +5,7 @@ const LONGEST: usize = 64 << 20;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SseEvent {
-    /// Event name, empty if the server sent none.
+    /// Name of the event. Empty if the server sent no name.
     pub name: String,
     pub data: String,
 }
@@ -13,19 +13,19 @@ pub struct SseEvent {
 /// Decoder of a byte stream into events.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Incomplete current line.
+    /// Bytes of the current line, whose end has not arrived.
     line: Vec<u8>,
-    /// True if the last line ended with a carriage return. A following newline belongs to it.
+    /// True if the last line ended with a carriage return. A newline that follows does not end another line.
     returned: bool,
     begun: bool,
     event: SseEvent,
-    /// True if the event has a data line, even an empty one.
+    /// True if the current event has a data line, even an empty one.
     data: bool,
     overlong: bool,
 }
 
 impl Decoder {
-    /// Returns the events that end within `bytes`.
+    /// Decodes a chunk of the stream and returns the events that end within `bytes`.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<SseEvent> {
         let mut events = Vec::new();
         for &byte in bytes {
@@ -44,7 +44,7 @@ impl Decoder {
         events
     }
 
-    /// Returns true if an event exceeded the size limit. Later events are then unreliable.
+    /// Returns true if an event exceeded the size limit. Events after it are unreliable.
     #[must_use]
     pub const fn overlong(&self) -> bool {
         self.overlong

@@ -1,4 +1,4 @@
-//! Counts one exchange in the meter of its session while it arrives.
+//! Counter that adds the cost of one exchange to its session's meter while the response arrives.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use super::prices::ListedPrice;
 use super::wire::AnswerProgress;
 use super::{CostMeter, Usage};
 
-/// Bytes per token for estimates, the approximate average of English text.
+/// Approximate average number of bytes per token of English text, for estimates.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// Exchange that is being counted. If dropped early, its known cost stays in the meter.
+/// Counter of the cost of one exchange. If the counter is dropped early, the known cost stays in the meter.
 pub struct Count {
     meter: Arc<CostMeter>,
     price: Option<ListedPrice>,
-    /// Bytes of the request.
+    /// Size of the request in bytes.
     asked: u64,
     counted: Usage,
     usd: f64,
-    /// True if a part of the count is estimated.
+    /// True if a part of the token count is an estimate.
     guessed: bool,
 }
 
@@ -27,7 +27,7 @@ impl Count {
         Self { meter, price, asked: asked as u64, counted: Usage::default(), usd: 0.0, guessed: false }
     }
 
-    /// Updates the count of a partial response. Servers report the length at the end, so it is estimated from the received bytes
+    /// Updates the cost of a partial response. Servers report token counts at the end, so the counts are estimated from the received bytes
     /// until then.
     pub fn see(&mut self, tally: AnswerProgress) {
         let AnswerProgress { mut usage, said, counted } = tally;
@@ -41,7 +41,7 @@ impl Count {
         self.put(usage);
     }
 
-    /// Counts a response that arrived as a whole.
+    /// Adds the cost of a response that arrived in one piece. `bytes` is the size of the response.
     pub fn see_whole(&mut self, usage: Usage, bytes: usize) {
         self.see(AnswerProgress {
             usage,
@@ -50,7 +50,7 @@ impl Count {
         });
     }
 
-    /// Ends the count of a complete response. Returns the server's count, or the estimate if there is none.
+    /// Ends the count of a complete response. Returns the token counts of the server, or an estimate if the server reported none.
     pub fn end(&mut self, told: Usage) -> Usage {
         if told != Usage::default() {
             self.guessed = false;
@@ -59,7 +59,7 @@ impl Count {
         self.counted
     }
 
-    /// Returns the cost so far in US dollars.
+    /// Returns the cost of the exchange so far in US dollars.
     pub const fn usd(&self) -> f64 {
         self.usd
     }

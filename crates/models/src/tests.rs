@@ -21,13 +21,13 @@ use super::retry::Retries;
 use super::wire::ModelWire;
 use super::{ConversationEntry, MessagePart, ModelError, ModelFailure, ModelReply, Notice, Spec, StopReason, Thinking, Usage};
 
-/// End of a response.
+/// Way in which a scripted response ends.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Whole,
-    /// The connection is cut.
+    /// The server closes the connection before the end of the response.
     Cut,
-    /// No more data arrives.
+    /// The server sends no more data and keeps the connection open.
     Silence,
 }
 
@@ -48,7 +48,7 @@ fn error(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> A
 
 type Asked = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
-/// Serves the responses in order and stores the requests.
+/// Serves the given responses in order and stores the received requests.
 async fn serve(answers: impl IntoIterator<Item = Answer>) -> (String, Asked) {
     let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
     let asked = Asked::default();

@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use super::divergence::Divergence;
 
-/// Request to the address of a transport.
+/// Request that a transport sends to its server.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub headers: HeaderMap,
@@ -35,22 +35,22 @@ pub struct Outgoing {
 pub struct Incoming {
     pub status: u16,
     pub headers: HeaderMap,
-    /// Response body, to be read to its end or dropped.
+    /// Response body, which the caller reads to its end or drops.
     pub body: TransportBody,
-    /// Difference between the request and the recorded one.
+    /// Difference between the request and the recorded request. `None` if there is no difference or no replay.
     pub diverged: Option<Divergence>,
 }
 
 pub type TransportBody = Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>;
 
-/// Missing or incomplete response.
+/// Failure to receive a complete response.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TransportError {
     #[error("{0}")]
     Connection(String),
     #[error("{0}")]
     Cassette(String),
-    /// The cassette has a response to a different request.
+    /// The cassette contains a response to a different request.
     #[error("{0}")]
     Diverged(Box<Divergence>),
 }
@@ -59,7 +59,7 @@ pub enum TransportError {
 pub trait Transport: Send + Sync {
     async fn send(&mut self, request: Outgoing) -> Result<Incoming, TransportError>;
 
-    /// Returns the factor for the waits between attempts, zero if no server is contacted.
+    /// Returns the factor by which waits between attempts are multiplied. The factor is zero if no server is contacted.
     fn pace(&self) -> f64 {
         1.0
     }
@@ -70,7 +70,7 @@ type Https<C> = Client<HttpsConnector<C>, Full<Bytes>>;
 #[derive(Debug, Clone)]
 enum Way {
     Direct(Https<HttpConnector>),
-    /// HTTPS through a proxy, which sees only the server name.
+    /// HTTPS connection through a proxy, which can read only the name of the server.
     Proxied(Box<Https<Tunnel<HttpConnector>>>, String),
 }
 
@@ -87,8 +87,8 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Creates the pool. `connect` is the timeout for connecting. HTTPS servers are reached through the proxy in the environment
-    /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`). Plain HTTP servers are local and reached directly.
+    /// Creates the connection pool. `connect` is the timeout for connecting. HTTPS servers are reached through the proxy in the environment
+    /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`). Plain HTTP servers are local and are reached directly.
     #[must_use]
     pub fn new(connect: Duration) -> Self {
         Self::through(Matcher::from_env(), connect)
@@ -99,7 +99,7 @@ impl Connections {
         Self { connect, proxies, plain, roots, secure, proxied }
     }
 
-    /// Returns a transport to `url`.
+    /// Returns a transport that sends requests to `url`.
     ///
     /// # Errors
     /// This machine has no trusted certificates, or names an unusable proxy.

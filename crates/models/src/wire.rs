@@ -1,4 +1,4 @@
-//! Wire formats: they write requests to a model and parse responses, without IO, clock or stored keys.
+//! Wire formats of model APIs. They write requests and parse responses. They perform no IO, read no clock and store no keys.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::key::ApiKey;
 use super::sse::SseEvent;
 use super::{ConversationEntry, ModelFailure, ModelReply, Spec, Usage};
 
-/// Protocol between client and server of a wire, as far as an observer must understand it.
+/// Wire format of a model API, limited to the functions that a proxy needs to interpret the exchanges of other clients.
 pub trait WireDialect: fmt::Debug + Send + Sync {
-    /// Name in cassettes: `anthropic` or `openai`.
+    /// Returns the name of the wire format in cassettes: `anthropic` or `openai`.
     fn name(&self) -> &'static str;
 
-    /// Path below the base URL.
+    /// Returns the path of requests relative to the base URL.
     fn path(&self) -> &'static str;
 
     fn route(&self) -> RecordedRoute {
@@ -31,51 +31,50 @@ pub trait WireDialect: fmt::Debug + Send + Sync {
     /// The response is invalid.
     fn reply(&self, body: &str) -> Result<ModelReply, AttemptError>;
 
-    /// Creates an assembly for a streamed response.
+    /// Creates the parser of a streamed response.
     fn assembly(&self) -> Box<dyn Assembly>;
 
-    /// Converts an error response.
+    /// Converts an error response into the failure of an attempt.
     fn trouble(&self, status: u16, body: &str) -> AttemptError;
 
-    /// Returns the request id of the server.
+    /// Returns the id that the server gave to the request, from the response headers.
     fn request_id(&self, headers: &HeaderMap) -> Option<String>;
 
-    /// Returns the remaining allowances of the key. `now` is the server's own time where known.
+    /// Returns the remaining rate limits from the response headers. `now` is the server's time where known.
     fn allowances(&self, headers: &HeaderMap, now: Timestamp) -> Vec<Allowance>;
 }
 
-/// Dialect in which this program also sends requests.
+/// Wire format in which chaosrun's own client also sends requests.
 pub trait ModelWire: WireDialect {
-    /// Returns the request body. The same conversation gives the same bytes, and a longer conversation keeps the bytes of its
-    /// earlier part.
+    /// Returns the request body. The same conversation gives the same bytes. A longer conversation keeps the bytes of its earlier part.
     ///
     /// # Errors
-    /// The wire cannot express a setting of the spec. The error says how to fix it.
+    /// The wire format cannot express a setting of the spec. The error says how to fix the setting.
     fn body(&self, spec: &Spec, history: &[ConversationEntry], stream: bool) -> Result<Vec<u8>, String>;
 
-    /// Returns true if an answer may take so long that it has to be streamed.
+    /// Returns true if an answer may take so long that the response has to be streamed.
     fn must_stream(&self, _spec: &Spec) -> bool {
         false
     }
 }
 
-/// Kind of a request in a recording.
+/// Identification of a kind of request in a cassette, by wire format and path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordedRoute {
     pub wire: &'static str,
-    /// Path below the base URL.
+    /// Path of the request relative to the base URL.
     pub path: &'static str,
 }
 
-/// Streamed response that is being assembled.
+/// Parser that assembles a streamed response from its events.
 pub trait Assembly: Send {
-    /// Processes the next event.
+    /// Adds the next event of the stream to the response.
     ///
     /// # Errors
     /// The event reports a failure or cannot be parsed.
     fn take(&mut self, event: &SseEvent) -> Result<(), AttemptError>;
 
-    /// Returns true if the response is complete.
+    /// Returns true if the last event of the response has arrived.
     fn ended(&self) -> bool;
 
     fn tally(&self) -> AnswerProgress;
@@ -87,24 +86,24 @@ pub trait Assembly: Send {
     fn finish(self: Box<Self>) -> Result<ModelReply, AttemptError>;
 }
 
-/// Received amount of a response.
+/// Progress of a response that is still arriving.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AnswerProgress {
-    /// Counts reported by the server so far.
+    /// Token counts that the server has reported so far.
     pub usage: Usage,
-    /// Received bytes of text, thinking and arguments.
+    /// Number of bytes of text, thinking and call arguments received so far.
     pub said: u64,
-    /// True if the server's count covers the whole response.
+    /// True if the token counts in `usage` cover the whole response.
     pub counted: bool,
 }
 
-/// Failure, before the decision about a retry.
+/// Failure of one attempt of an exchange, before a retry is decided.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptError {
     pub kind: ModelFailure,
     pub status: Option<u16>,
     pub message: String,
-    /// True if the same request may succeed later.
+    /// True if a retry of the same request may succeed.
     pub again: bool,
     pub request: Option<String>,
 }
@@ -114,12 +113,12 @@ impl AttemptError {
         Self { kind, status: None, message: message.into(), again: false, request: None }
     }
 
-    /// Creates a failure of a broken connection or response. A retry may succeed.
+    /// Creates the failure of a connection or response that was cut off. A retry may succeed.
     pub fn broken(message: impl Into<String>) -> Self {
         Self { again: true, ..Self::new(ModelFailure::Malformed, message) }
     }
 
-    /// Creates a failure for a parsed response that is no valid answer.
+    /// Creates the failure of a response that was parsed but is no valid answer.
     pub fn unexpected_reply(message: impl Into<String>) -> Self {
         Self::new(ModelFailure::Malformed, message)
     }
@@ -131,23 +130,23 @@ impl AttemptError {
     }
 }
 
-/// Remaining allowance of a rate limit of the key.
+/// Remaining allowance of one of the server's rate limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowance {
-    /// Name of the limit as in the header: `requests`, `input-tokens`.
+    /// Name of the rate limit in the response header: `requests`, `input-tokens`.
     pub of: String,
     pub remaining: u64,
-    /// Time until the allowance is full again.
+    /// Time until the full allowance is available again.
     pub reset: Duration,
 }
 
-/// Error description of a server, in any format.
+/// Description of an error in a server's response, in any of the known formats.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Complaint {
     pub(super) message: String,
-    /// Error type: `rate_limit_error`, `invalid_request_error`.
+    /// Type of the error: `rate_limit_error`, `invalid_request_error`.
     pub(super) kind: String,
-    /// Error code, a word or a number.
+    /// Code of the error, which is a word or a number.
     pub(super) code: String,
     pub(super) request: Option<String>,
 }
@@ -182,7 +181,7 @@ impl Complaint {
     }
 }
 
-/// Returns the beginning of a text that could not be parsed.
+/// Returns the first characters of a text that could not be parsed, for an error message.
 pub fn excerpt(text: &str) -> String {
     const LONGEST: usize = 300;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -195,7 +194,7 @@ pub fn excerpt(text: &str) -> String {
     }
 }
 
-/// Returns the failure for a status alone.
+/// Returns the kind of failure that an HTTP status alone indicates.
 pub(super) fn kind_of_status(status: u16) -> ModelFailure {
     match status {
         401 => ModelFailure::Key,
@@ -209,7 +208,7 @@ pub(super) fn kind_of_status(status: u16) -> ModelFailure {
     }
 }
 
-/// Returns true if the official clients retry after this status.
+/// Returns true if the official clients retry a request after this HTTP status.
 pub(super) const fn may_pass(status: u16) -> bool {
     matches!(status, 408 | 409 | 429 | 500..)
 }
@@ -222,7 +221,7 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Parses the arguments of a call: a JSON object or an empty text.
+/// Parses the arguments of a tool call, which are a JSON object or an empty text.
 pub(super) fn arguments(text: &str) -> Result<serde_json::Map<String, Value>, super::BadArguments> {
     if text.trim().is_empty() {
         return Ok(serde_json::Map::new());

@@ -1,4 +1,4 @@
-//! Monitor: ticks of all probes, judged invariants, tickets.
+//! Monitor: it runs all probes at every tick, evaluates the invariants and opens tickets.
 
 pub mod invariant;
 pub mod observe;

@@ -1,9 +1,10 @@
-//! Nodes selected by an expression of the cluster file: `select`, and targets of faults.
+//! Selection of nodes by an expression of the cluster file, for `select` and for targets of faults.
 
 use chaosrun_cluster::Topology;
 use chaosrun_expr::{Context, Expr, Value};
 
-/// Converts a value to nodes: a node name or address, an object with a `name` or `node`, or a list of these.
+/// Evaluates an expression and returns the node names in its value. The value is a node name or address, an object with a `name` or `node`,
+/// or a list of these.
 pub(super) fn nodes(expr: &Expr, context: &Context, topology: &Topology) -> Result<Vec<String>, String> {
     let value = expr.eval(context).map_err(|unknown| format!("`{}` is unknown: {unknown}", expr.text))?;
     let mut nodes = Vec::new();

@@ -1,4 +1,4 @@
-//! Recent numeric observations, one per second: shown to an agent as the history before the present state.
+//! Recent values of numeric observations, one per second. They show an agent the history before the present state.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,18 +8,18 @@ use indexmap::IndexMap;
 use chaosrun_expr as expr;
 use chaosrun_expr::Value;
 
-/// Length of the history.
+/// Time span for which numeric observations are stored.
 const KEPT: Duration = Duration::from_secs(60);
 const APART: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Default)]
 pub struct ObservedSeries(IndexMap<Of, VecDeque<(Instant, f64)>>);
 
-/// Name of the observation, and its node.
+/// Key of a series: the name of the observation, and the name of the node if the observation has one.
 type Of = (String, Option<String>);
 
 impl ObservedSeries {
-    /// Records the newest observations.
+    /// Adds the numeric values of the newest observations to the series.
     pub fn note(&mut self, now: Instant, observed: &Value) {
         let Ok(names) = observed.try_iter() else { return };
         for name in names {
@@ -52,7 +52,7 @@ impl ObservedSeries {
         }
     }
 
-    /// Returns the numbers of a node's observation with their ages in seconds, the oldest first.
+    /// Returns the series of an observation, oldest value first. Each entry is the age in seconds and the value.
     pub fn of(&self, name: &str, node: Option<&str>) -> impl Iterator<Item = (f64, f64)> {
         let found = self.0.iter().find(move |((known, of), _)| known == name && of.as_deref() == node);
         found.into_iter().flat_map(|(_, points)| points).map(|(at, number)| (at.elapsed().as_secs_f64(), *number))

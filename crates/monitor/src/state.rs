@@ -1,4 +1,4 @@
-//! State that the monitor publishes after every evaluation.
+//! State that the monitor publishes after every evaluation of the invariants.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use chaosrun_event::{Spot, Ticket};
 use chaosrun_expr::Value;
 use chaosrun_scenario::model::InvariantKind;
 
-/// Description of an invariant of an item in words.
+/// Description of the state of an invariant, for one of its items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Brief {
     pub invariant: String,
@@ -16,35 +16,36 @@ pub struct Brief {
     pub node: Option<String>,
     pub observed: String,
     pub expected: String,
-    /// True if unknown: neither holding nor broken.
+    /// True if the invariant is unknown, and therefore neither holds nor is broken.
     pub unknown: bool,
-    /// True if the file and the system do not match: if this persists, the trial says nothing about the agent.
+    /// True if the invariant cannot be evaluated because the cluster file does not match the system. A trial in which this persists is
+    /// invalid.
     pub malformed: bool,
     pub place: Option<Spot>,
 }
 
-/// Result of the newest evaluation.
+/// Result of the monitor's newest evaluation.
 #[derive(Debug, Clone, Default)]
 pub struct MonitorState {
     /// Number of evaluations so far.
     pub tick: u64,
-    /// Start of the period in which every invariant holds; `None` while one is broken or unknown.
+    /// Time since which all invariants have held. `None` while an invariant is broken or unknown.
     pub all_hold_since: Option<Instant>,
-    /// Start of the period in which all objectives hold.
+    /// Time since which all objectives have held. `None` while an objective is broken or unknown.
     pub objectives_hold_since: Option<Instant>,
-    /// Invariants that are broken now, or have never been known: objectives before safeguards, in the order of the file.
+    /// Invariants that are broken now or have never been known. Objectives come before safeguards, in the order of the file.
     pub troubles: Vec<Brief>,
-    /// Safeguards that were violated at any time.
+    /// Safeguards that have been violated at any time in the trial.
     pub safeguards_broken: Vec<Brief>,
-    /// All tickets of the trial; true for an open ticket.
+    /// All tickets of the trial. The second value is true for an open ticket.
     pub tickets: Vec<(Ticket, bool)>,
-    /// Number of objectives, each counted for each of its items.
+    /// Number of objectives. An objective with several items counts once per item.
     pub objectives: usize,
-    /// Newest observations by name, as expressions see them.
+    /// Newest observations by name, as expressions access them.
     pub observed: Value,
-    /// Recent history of the numeric observations.
+    /// Recent values of the numeric observations.
     pub series: Arc<ObservedSeries>,
-    /// All openings and reopenings of tickets, with their time.
+    /// All times at which a ticket was opened or reopened.
     pub raised: Vec<(Ticket, Instant)>,
 }
 
@@ -59,13 +60,14 @@ impl MonitorState {
         self.tick > 0 && self.objectives_hold_since.is_some_and(|since| since.elapsed() >= wanted)
     }
 
-    /// Returns the first ticket since a moment: an earlier violation is not an effect of the fault.
+    /// Returns the first ticket that was opened or reopened since `moment`, with its time. Earlier violations are no effect of a fault
+    /// injected at `moment`.
     #[must_use]
     pub fn first_ticket_since(&self, moment: Instant) -> Option<(Ticket, Instant)> {
         self.raised.iter().find(|(_, at)| *at >= moment).cloned()
     }
 
-    /// Returns the first broken invariant in words.
+    /// Returns a description of the first broken invariant, or `None` if no invariant is broken.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let brief = self.troubles.first()?;

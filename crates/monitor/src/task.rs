@@ -1,5 +1,5 @@
-//! Task of the monitor. It runs the probes at every tick, judges the answers and emits the changes. A change of a node starts an evaluation
-//! at once.
+//! Task of the monitor, which runs the probes at every tick, evaluates the invariants and emits the changes. A change of a node starts an
+//! evaluation at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use chaosrun_scenario::model;
 use chaosrun_scenario::model::InvariantKind;
 use chaosrun_workload::StatsReader;
 
-/// Configuration of a monitor for a trial.
+/// Configuration of the monitor of a trial.
 pub struct MonitorConfig {
     pub spec: Arc<model::ClusterSpec>,
     pub cluster: Arc<dyn Cluster>,
@@ -51,7 +51,7 @@ enum Request {
 #[derive(Debug)]
 pub struct Monitor;
 
-/// Running monitor. Cheap to clone; `stop` on any clone ends it.
+/// Handle of a running monitor. Clones are cheap. Calling `stop` on any clone ends the monitor.
 #[derive(Debug, Clone)]
 pub struct MonitorHandle {
     state: watch::Receiver<MonitorState>,
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Request {
 }
 
 impl Monitor {
-    /// Starts the ticks.
+    /// Starts the monitor's task. Returns its handle, and the join handle of the task.
     #[must_use]
     pub fn start(config: MonitorConfig) -> (MonitorHandle, JoinHandle<()>) {
         let (publish, state) = watch::channel(MonitorState::default());
@@ -78,16 +78,16 @@ impl Monitor {
 }
 
 impl MonitorHandle {
-    /// Returns the receiver of evaluations. It contains the newest evaluation and reports each further one.
+    /// Returns a receiver of the monitor's state. It contains the newest evaluation and signals each further one.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<MonitorState> {
         self.state.clone()
     }
 
-    /// Returns the nodes selected by an expression over the newest observations.
+    /// Evaluates an expression over the newest observations and returns the names of the nodes that it selects.
     ///
     /// # Errors
-    /// The value is unknown now, or names no node.
+    /// The value of the expression is unknown now, or names no node.
     pub async fn select_nodes(&self, expr: Expr) -> Result<Vec<String>, String> {
         let (answer, nodes) = oneshot::channel();
         let gone = "the monitor has ended";
@@ -105,25 +105,26 @@ impl MonitorHandle {
         truth.await.unwrap_or_else(|_| unknown())
     }
 
-    /// Returns the context of the newest evaluation, including observations and lets, with its time. `None` before the first.
+    /// Returns the expression context of the newest evaluation with its time. The context includes observations and `let` variables.
+    /// Returns `None` before the first evaluation.
     pub async fn context(&self) -> Option<(Context, Instant)> {
         let (answer, context) = oneshot::channel();
         self.requests.send(Request::Context(answer)).ok()?;
         context.await.ok()?
     }
 
-    /// Enables tickets. From now on violations open tickets, including violations that exist already. Before this call they do not, because
-    /// a cluster that is starting is no incident.
+    /// Allows violations to open tickets from now on, including violations that exist already. Before this call, violations open no
+    /// tickets, because a starting cluster is no incident.
     pub fn raise_tickets(&self) {
         let _ = self.requests.send(Request::Raise);
     }
 
-    /// Opens a ticket without a violated invariant (a page).
+    /// Opens a ticket manually (a page), without a violated invariant.
     pub fn page(&self, violation: Violation) {
         let _ = self.requests.send(Request::Page(Box::new(violation)));
     }
 
-    /// Ends the task; await its join handle for the end.
+    /// Requests the end of the monitor's task. The caller can await the join handle of the task.
     pub fn stop(&self) {
         self.cancel.cancel();
     }
@@ -144,7 +145,7 @@ struct Task {
     config: MonitorConfig,
     observer: ProbeRunner,
     base: Context,
-    /// Context of the newest evaluation, with observations and lets.
+    /// Expression context of the newest evaluation, with observations and `let` variables. `None` before the first evaluation.
     latest: Option<Context>,
     /// Time of the newest evaluation.
     evaluated: Instant,
@@ -240,7 +241,7 @@ impl Task {
         }
     }
 
-    /// Starts all due probes.
+    /// Starts all probes that are due.
     fn round(&mut self) {
         self.observer.start_due(Instant::now());
         self.dirty = true;
@@ -285,7 +286,7 @@ impl Task {
         }
     }
 
-    /// Judges the newest answers, emits the changes, publishes the state.
+    /// Evaluates all invariants on the newest answers, emits the changes and publishes the new state.
     fn evaluate(&mut self) {
         self.dirty = false;
         self.evaluated = Instant::now();

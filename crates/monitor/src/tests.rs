@@ -23,7 +23,7 @@ use chaosrun_event::{Actor, EventKind, NodeState};
 use chaosrun_probe::HttpClient;
 use chaosrun_scenario::{Overrides, load, model};
 
-/// Nodes whose state the test sets, with one log per node.
+/// Fake cluster whose node states the test sets, with one log per node.
 struct Bench {
     topology: Topology,
     states: Mutex<IndexMap<String, NodeState>>,
@@ -112,7 +112,7 @@ impl Cluster for Bench {
     }
 }
 
-/// Starts a server on a free port. `healthy` controls its answer about the stores.
+/// Starts an HTTP server on a free port. `healthy` determines the state of the stores in its responses.
 async fn server(healthy: Arc<AtomicBool>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -127,7 +127,7 @@ async fn server(healthy: Arc<AtomicBool>) -> SocketAddr {
     address
 }
 
-/// Returns the cluster of a file with these sections.
+/// Returns a cluster description parsed from the given sections of a cluster file.
 fn spec(sections: &str) -> Arc<model::ClusterSpec> {
     let dir = tempfile::tempdir().unwrap();
     let nodes = "nodes: { db: { count: 2, ports: { client: 1 }, local: { command: [\"true\"] } } }\n";
@@ -158,7 +158,7 @@ fn coming_up(sections: &str, bench: &Arc<Bench>) -> Watched {
     Watched { monitor, events }
 }
 
-/// Longer than any test takes; a test that waits this long has failed.
+/// Time limit that no correct test reaches.
 const FOREVER: Duration = Duration::from_secs(30);
 
 impl Watched {

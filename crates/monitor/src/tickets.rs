@@ -1,4 +1,4 @@
-//! Tickets: one per problem, not one per violation. Pure.
+//! Tickets: one per problem, not one per violation. The functions are pure.
 //!
 //! Violations of the same node share one ticket; violations without a node have one ticket per invariant. A ticket closes only when all its
 //! invariants hold again, and is reopened when one of them is violated again.
@@ -24,7 +24,7 @@ pub struct Violation {
 struct Entry {
     ticket: Ticket,
     open: bool,
-    /// True for each pair of invariant and item that is violated now.
+    /// Pairs of invariant and item that belong to the ticket. The value is true while the pair is violated.
     parts: IndexMap<(String, String), bool>,
 }
 
@@ -71,7 +71,7 @@ impl Tickets {
         Some(EventKind::TicketOpened(ticket))
     }
 
-    /// Records that an invariant of an item holds again.
+    /// Records that an invariant holds again for an item. Returns the event to emit, if any.
     pub fn holds(&mut self, invariant: &str, item: &str) -> Option<EventKind> {
         let part = (invariant.to_owned(), item.to_owned());
         let entry = self.entries.iter_mut().find(|entry| entry.open && entry.parts.contains_key(&part))?;
@@ -83,7 +83,7 @@ impl Tickets {
         Some(EventKind::TicketClosed { ticket: entry.ticket.id })
     }
 
-    /// Opens a ticket that was raised manually, without a violation. It stays open until the trial ends.
+    /// Opens a ticket that was requested manually, without a violated invariant. The ticket stays open until the trial ends.
     pub fn page(&mut self, violation: Violation, now: Timestamp) -> Option<EventKind> {
         self.violated(violation, now)
     }

@@ -1,5 +1,5 @@
-//! Case of a trial: all facts that its verdict needs, gathered from its events during the trial or later. The same events always give the
-//! same facts.
+//! Case of a trial: all facts that the verdict needs, gathered from the trial's events during the trial or later. The same events always
+//! give the same facts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use chaosrun_event::{
 };
 use chaosrun_scenario::model::{Goal, Scoring};
 
-/// Types of the events that a case needs. Events of other types may be omitted.
+/// Types of the events from which a case is built. Events of other types do not affect the case.
 pub const NEEDED: &[&str] = &[
     "trial_started",
     "ticket_opened",
@@ -34,7 +34,7 @@ pub const NEEDED: &[&str] = &[
     "ground_truth",
 ];
 
-/// Case that is filled event by event.
+/// Facts about a trial, collected event by event.
 #[derive(Debug, Clone, Default)]
 pub struct CaseFacts {
     started: Option<Begun>,
@@ -44,7 +44,7 @@ pub struct CaseFacts {
     ticket_us: Option<u64>,
     diagnosed_us: Option<u64>,
     commands: Vec<ExaminedCommand>,
-    /// Index of the running command in `commands`.
+    /// Index in `commands` of the command that is running. `None` if no command is running.
     running: Option<usize>,
     engine: Vec<EngineAct>,
     diagnoses: Vec<Diagnosis>,
@@ -55,7 +55,7 @@ pub struct CaseFacts {
     ground: Option<GroundTruth>,
 }
 
-/// Facts from the start of a trial.
+/// Facts that are known at the start of a trial.
 #[derive(Debug, Clone)]
 struct Begun {
     goal: Option<Goal>,
@@ -85,7 +85,7 @@ struct Ended {
     usd: f64,
 }
 
-/// Result of a case under the rules of a scoring file.
+/// Facts and outcome of a trial with the resulting verdict and score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoredCase {
     pub facts: Facts,
@@ -94,7 +94,7 @@ pub struct ScoredCase {
     pub autopsy: Option<Autopsy>,
 }
 
-/// Verdict with its reason, and score.
+/// Verdict with its reason, and the score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseRuling {
     pub verdict: Verdict,
@@ -102,7 +102,7 @@ pub struct CaseRuling {
     pub score: Score,
 }
 
-/// Judges the facts and the outcome of a case.
+/// Computes the verdict and the score from the facts and the outcome of a case.
 #[must_use]
 pub fn rule(scoring: &Scoring, facts: &Facts, outcome: &VerdictFacts) -> CaseRuling {
     let (verdict, reason) = super::verdict(outcome);
@@ -110,7 +110,7 @@ pub fn rule(scoring: &Scoring, facts: &Facts, outcome: &VerdictFacts) -> CaseRul
     CaseRuling { verdict, reason, score }
 }
 
-/// Rebuilds facts and outcome of a trial from its events. Returns `None` if the trial has no result to judge.
+/// Computes the scored case of a trial from its events. Returns `None` if the trial has no result that can be judged.
 #[must_use]
 pub fn rebuild<'a>(events: impl IntoIterator<Item = &'a Event>, scoring: &Scoring) -> Option<ScoredCase> {
     let mut case = CaseFacts::default();
@@ -121,7 +121,7 @@ pub fn rebuild<'a>(events: impl IntoIterator<Item = &'a Event>, scoring: &Scorin
 }
 
 impl CaseFacts {
-    /// Adds an event. `at_us` is the recorded time in microseconds since the start of the run.
+    /// Adds an event to the facts. `at_us` is the time of the event in microseconds since the start of the run.
     pub fn event(&mut self, at_us: u64, kind: &EventKind) {
         self.shown.event(kind);
         match kind {
@@ -181,7 +181,7 @@ impl CaseFacts {
         self.ticket_us.zip(self.diagnosed_us).map(|(from, to)| to.saturating_sub(from))
     }
 
-    /// Returns the result. Returns `None` before the ground truth is known.
+    /// Returns the scored case. Returns `None` while the ground truth is unknown.
     #[must_use]
     pub fn judged(&self, scoring: &Scoring) -> Option<ScoredCase> {
         let (ground, started) = (self.ground.as_ref()?, self.started.as_ref()?);
@@ -267,18 +267,18 @@ impl CaseFacts {
         }
     }
 
-    /// Returns the texts of the commands, for the forbidden patterns. An action also contributes its operations on the system.
+    /// Returns the texts that are matched against forbidden patterns: the commands, and for actions also their operations on the system.
     fn said(&self) -> Vec<&str> {
         self.commands.iter().flat_map(|command| std::iter::once(&command.text).chain(&command.did)).map(String::as_str).collect()
     }
 }
 
-/// Returns true if an action did more than read.
+/// Returns true if an action changed something, and did not only read.
 fn acted(command: &ExaminedCommand) -> bool {
     command.did.iter().any(|asked| !asked.starts_with("curl -X GET ") && !asked.starts_with("curl -X HEAD "))
 }
 
-/// Returns the ground truth for diagnoses. It contains the injected faults that count as truth.
+/// Returns the ground truth against which diagnoses are graded: the injected faults that a diagnosis must name.
 fn truth(ground: &GroundTruth, goal: Goal) -> DiagnosisTruth {
     let mut faults: Vec<TrueFault> = ground
         .faults

@@ -1,4 +1,4 @@
-//! Grading of diagnoses without a model: component, fault class and cited evidence.
+//! Grading of diagnoses by rules, without a model: component, fault class and cited evidence.
 //!
 //! Component and class score 1 if right and 0.5 if close ([`Fit`]). If there are several faults, each fault is graded against the diagnosis
 //! that fits it best. Only the last diagnosis per component counts, and only as many diagnoses as there are faults. So an agent gains
@@ -8,12 +8,12 @@ use std::collections::{HashMap, HashSet};
 
 use chaosrun_event::{AgentMessage, Diagnosis, EventKind, FaultGrade, Fit, Grade};
 
-/// Shortest quote in characters, with collapsed white space. Shorter quotes would be found in any text.
+/// Minimum length of a quote in characters, after white space is collapsed. Shorter quotes would occur in any text.
 const SHORTEST: usize = 8;
-/// Largest number of reported quotes that were not found.
+/// Maximum number of quotes not found that a grade lists.
 const TOLD: usize = 5;
 
-/// Pairs of similar classes. If one is the truth, naming the other scores half.
+/// Pairs of similar fault classes. A diagnosis that names the similar class instead of the true class scores half.
 const ALIKE: &[(&str, &str)] = &[
     ("process_crash", "process_hang"),
     ("process_crash", "process_stop"),
@@ -42,27 +42,27 @@ const ALIKE: &[(&str, &str)] = &[
     ("data_loss", "power_loss"),
 ];
 
-/// Fault that a diagnosis should name.
+/// Injected fault that a correct diagnosis names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrueFault {
     pub id: String,
     pub class: String,
     pub nodes: Vec<String>,
-    /// Other ends of the affected links.
+    /// Nodes at the other ends of the links that the fault affects.
     pub linked: Vec<String>,
 }
 
-/// Ground truth for diagnoses.
+/// Ground truth against which diagnoses are graded.
 #[derive(Debug, Clone, Default)]
 pub struct DiagnosisTruth {
     pub faults: Vec<TrueFault>,
-    /// Roles by node.
+    /// Role of each node, by node name.
     pub roles: HashMap<String, String>,
-    /// True if the problem passes by itself, so that a diagnosis of no fault is right.
+    /// True if the problem ends without a repair, so that a diagnosis without a fault is correct.
     pub passes: bool,
 }
 
-/// Grades the submitted diagnoses in order. Returns `None` if there are none and `expected` is false.
+/// Grades the submitted diagnoses, given in the order of submission. Returns `None` if there are no diagnoses and `expected` is false.
 #[must_use]
 pub fn grade(diagnoses: &[Diagnosis], expected: bool, truth: &DiagnosisTruth, shown: &Shown) -> Option<Grade> {
     if diagnoses.is_empty() && !expected {
@@ -88,15 +88,14 @@ pub fn grade(diagnoses: &[Diagnosis], expected: bool, truth: &DiagnosisTruth, sh
     Some(Grade { submitted: diagnoses.len(), faults, component, fault_class, quotes: quotes.len(), quotes_found, not_found })
 }
 
-/// Returns true if the last diagnosis names a node of any fault. Parts of older scoring files use this value. Returns `None` without a
-/// fault.
+/// Returns true if the last diagnosis names a node of any fault. Returns `None` without a fault. Older scoring files use this value.
 #[must_use]
 pub(crate) fn names_the_truth(last: Option<&Diagnosis>, truth: &DiagnosisTruth) -> Option<bool> {
     let named = |said: &Diagnosis| truth.faults.iter().any(|fault| component(&said.component, fault, truth) == Fit::Exact);
     (!truth.faults.is_empty()).then(|| last.is_some_and(named))
 }
 
-/// Returns the last diagnosis per component, in order, and of these at most the last `most`.
+/// Returns the last diagnosis per component, in order. If there are more than `most`, returns only the last `most`.
 fn counted(diagnoses: &[Diagnosis], most: usize) -> Vec<&Diagnosis> {
     let mut components = HashSet::new();
     let mut counted: Vec<&Diagnosis> =
@@ -127,7 +126,7 @@ fn best(fault: &TrueFault, diagnoses: &[&Diagnosis], truth: &DiagnosisTruth) -> 
     grades.max_by(|one, other| worth(one).partial_cmp(&worth(other)).unwrap_or(std::cmp::Ordering::Equal)).unwrap_or(unsaid)
 }
 
-/// Grades the last diagnosis if there is no fault, or if the problem passes by itself and the diagnosis names no component.
+/// Grades the last diagnosis of a trial whose correct diagnosis is that there is no fault.
 fn of_nothing(last: Option<&Diagnosis>) -> FaultGrade {
     let (component, fault_class) = match last {
         None => (Fit::None, Fit::None),
@@ -152,8 +151,8 @@ fn means_none(component: &str) -> bool {
     ["", "none", "nothing", "n/a"].contains(&component.trim().to_ascii_lowercase().as_str())
 }
 
-/// Grades the component. For a fault on a link, the other end may be named too. For a fault on several nodes, one of them is enough. If
-/// other nodes are named too, the grade is not exact.
+/// Grades the component that a diagnosis names. Either end of a faulty link, and any node of a fault on several nodes, is correct. The
+/// grade is not exact if other nodes are named too.
 fn component(said: &str, fault: &TrueFault, truth: &DiagnosisTruth) -> Fit {
     if means_none(said) {
         return Fit::None;
@@ -181,11 +180,11 @@ fn class(said: &str, real: &str) -> Fit {
     }
 }
 
-/// Texts shown to an agent, gathered from the events of its trial. Evidence is searched in them.
+/// Texts that were shown to an agent, gathered from the events of the trial. Cited evidence is searched in these texts.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
-    /// Texts with collapsed white space, each with the number of commands that started before it was shown. The number is `None` if no
-    /// command printed the text.
+    /// Texts with collapsed white space. Each has the number of commands that started before it was shown, or `None` if no command printed
+    /// it.
     texts: Vec<(String, Option<usize>)>,
     commands: Vec<String>,
 }
@@ -215,14 +214,15 @@ impl Shown {
         self.texts.push((once(text), None));
     }
 
-    /// Returns true if a piece of evidence was shown. It is enough if the whole text, one of its lines, one of its quoted parts, or the
-    /// text after a colon was shown.
+    /// Returns true if a cited piece of evidence was shown to the agent. One of its lines, one of its quoted parts, or the text after a
+    /// colon is sufficient.
     #[must_use]
     pub fn has(&self, evidence: &str) -> bool {
         self.place(evidence).is_some()
     }
 
-    /// Returns about `characters` characters around a piece of evidence. Returns `None` if the evidence was not shown.
+    /// Returns about `characters` characters of the shown text around a cited piece of evidence. Returns `None` if the evidence was not
+    /// shown.
     #[must_use]
     pub fn around(&self, evidence: &str, characters: usize) -> Option<String> {
         self.place(evidence).map(|(text, at)| excerpt(text, at, characters))
@@ -235,7 +235,7 @@ impl Shown {
         parts.find_map(|part| self.exactly(part))
     }
 
-    /// Returns the text that contains the quote, and the byte position of the quote in it.
+    /// Returns the shown text that contains the quote, and the byte position of the quote in that text.
     fn exactly(&self, quote: &str) -> Option<(&str, usize)> {
         let quote = once(quote.trim().trim_matches(['"', '\'', '`']));
         if quote.chars().count() < SHORTEST {
@@ -262,7 +262,7 @@ fn once(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the parts between quotation marks of one kind.
+/// Returns the parts of a text that are enclosed in quotation marks of one kind.
 fn quoted(text: &str) -> Vec<&str> {
     let between = |mark: char| text.split(mark).skip(1).step_by(2);
     ['`', '"', '\''].into_iter().flat_map(between).collect()

@@ -1,15 +1,15 @@
-//! Facts of a trial that a scoring file may use.
+//! Facts of a trial that a scoring file can use.
 
 use serde::{Deserialize, Serialize};
 
 use chaosrun_event::{Autopsy, Diagnosis, Grade};
 
 /// Version of the fields of [`Facts`] and [`VerdictFacts`](super::VerdictFacts), and of their derivation from events. Facts of another
-/// version are rebuilt from the events.
+/// version are recomputed from the events.
 pub const FACTS_VERSION: u32 = 2;
 
-/// Facts of a trial. Times are numbers of seconds. Unmeasured facts are null. A part of the score that needs an unmeasured fact is not
-/// counted.
+/// Facts of a trial for the scoring. Times are in seconds. Facts that were not measured are null. A part of the score that needs a null
+/// fact does not count.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Goal of the scenario: `repair`, `wait`, `escalate` or `nothing`.
@@ -19,11 +19,11 @@ pub struct Facts {
     pub diagnose_s: Option<f64>,
     pub repaired: bool,
     pub repair_s: Option<f64>,
-    /// True if the agent handed over to a person.
+    /// True if the agent escalated to a person.
     pub handed_over: bool,
-    /// Seconds from the ticket to the handover.
+    /// Seconds from the ticket until the agent escalated to a person.
     pub handover_s: Option<f64>,
-    /// Client error-seconds. Older records name this field `hurt_s`.
+    /// Impact on clients in error-seconds: time weighted by the share of operations that failed. Older records name this field `hurt_s`.
     #[serde(alias = "hurt_s")]
     pub impact_s: Option<f64>,
     pub acked: Option<u64>,
@@ -36,7 +36,7 @@ pub struct Facts {
     pub touched_nodes: Vec<String>,
     pub collateral: Vec<String>,
     pub safeguards_broken: usize,
-    /// True if the last diagnosis names a faulty node. `None` if there was nothing to diagnose.
+    /// True if the last diagnosis names a faulty node. `None` if there was no fault to diagnose.
     pub diagnosed: Option<bool>,
     pub diagnosis: Diagnosed,
     pub autopsy: Dissected,
@@ -47,23 +47,23 @@ pub struct Facts {
     pub limits: LimitFacts,
 }
 
-/// Grades of the diagnoses. Null if none was submitted and none was expected.
+/// Grades of the diagnoses as facts for the scoring. Null if no diagnosis was submitted and none was expected.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosed {
     /// Number of submitted diagnoses.
     pub submitted: usize,
     pub component: Option<f64>,
     pub fault_class: Option<f64>,
-    /// Share of the cited evidence that the agent was shown.
+    /// Share of the cited evidence that was shown to the agent, from 0 to 1. `None` without cited evidence.
     pub evidence: Option<f64>,
     pub quotes: usize,
     pub quotes_found: usize,
-    /// Confidence of the last diagnosis.
+    /// Confidence that the agent stated in its last diagnosis, from 0 to 1.
     pub confidence: Option<f64>,
 }
 
 impl Diagnosed {
-    /// Computes the grades. `expected` is true if the agent was expected to submit a diagnosis with evidence.
+    /// Converts the grade of the diagnoses to facts. `expected` is true if the agent was expected to submit a diagnosis with evidence.
     #[must_use]
     pub fn of(grade: Option<&Grade>, last: Option<&Diagnosis>, expected: bool) -> Self {
         let Some(grade) = grade else { return Self::default() };
@@ -81,7 +81,7 @@ impl Diagnosed {
     }
 }
 
-/// Autopsy results of the agent's commands. All null if no agent ran.
+/// Results of the autopsy of the agent's commands, as facts for the scoring. All fields are null if no agent ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dissected {
     pub read_only: Option<u32>,

@@ -1,5 +1,5 @@
-//! Verdict and score of a trial. Both are pure functions of the record, computed once and stored with the scorer's version. Another scorer
-//! or another scoring file can judge a record again.
+//! Verdict and score of a trial. Both are pure functions of the record. They are computed once and stored with the version of the scorer. A
+//! later scorer or another scoring file can judge a record again.
 
 pub mod autopsy;
 mod case;
@@ -15,5 +15,5 @@ pub use parts::{MeasuredScore, PartResult, Score, filled, forbidden, form, measu
 pub use uplift::uplift;
 pub use verdict::{VerdictFacts, unexcused, verdict};
 
-/// Version of the formula and of the rules in this crate. Any change of the formula or the rules requires a new version.
+/// Version of the score formula and the rules in this crate. Every change of the formula or the rules increases the version.
 pub const SCORER_VERSION: u32 = 4;

@@ -1,4 +1,5 @@
-//! Score: `sqrt(correctness * safety)`. Each factor is the weighted mean of its parts. Gates that did not pass limit the score.
+//! Computation of the score: `sqrt(correctness * safety)`. Each factor is the weighted mean of its parts. Gates that do not pass limit the
+//! score.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -12,36 +13,36 @@ use chaosrun_event::{ScoreGroup, ScorePart, Verdict};
 use chaosrun_expr::{Context, UnknownReason};
 use chaosrun_scenario::model::{Gate, Part, Scoring};
 
-/// Score with every number that contributes to it.
+/// Score of a trial with every number that contributes to the score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
-    /// Total, 0 to 1. `None` for an invalid trial.
+    /// Total score from 0 to 1. `None` for an invalid trial.
     pub total: Option<f64>,
     pub parts: Vec<ScorePart>,
 }
 
-/// Score without texts: the values of its parts, in the order of the [`form`].
+/// Score of a trial without texts: the measured values of the parts, in the order of the [`form`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct MeasuredScore {
-    /// Total, 0 to 1. `None` for an invalid trial.
+    /// Total score from 0 to 1. `None` for an invalid trial.
     pub total: Option<f64>,
     pub parts: Vec<PartResult>,
 }
 
-/// Result of a part.
+/// Result of one part of a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartResult {
-    /// Measured value, before the curve.
+    /// Measured value, before the scoring curve converts it to a value from 0 to 1.
     pub measured: Value,
-    /// Value, 0 to 1.
+    /// Value of the part after the scoring curve, from 0 to 1.
     pub value: f64,
-    /// Reason. `None` stands for the reason in the form.
+    /// Explanation of the value. `None` if the explanation in the form applies.
     pub why: Option<String>,
-    /// False if the part was never measured (no workload, no ticket). The part then has no weight.
+    /// False if the part was not measured, for example without a workload or a ticket. The part then has no weight.
     pub counted: bool,
 }
 
-/// Computes every part. An invalid trial has no score, since it says nothing about the agent.
+/// Computes the score and every part of it. An invalid trial has no score, since it says nothing about the agent.
 #[must_use]
 pub fn score(scoring: &Scoring, facts: &Facts, verdict: Verdict) -> Score {
     let MeasuredScore { total, parts } = measure(scoring, facts, verdict);
@@ -49,7 +50,7 @@ pub fn score(scoring: &Scoring, facts: &Facts, verdict: Verdict) -> Score {
     Score { total, parts }
 }
 
-/// Returns every part as declared, without measurements.
+/// Returns every part of a score as the scoring file declares it, without measurements.
 #[must_use]
 pub fn form(scoring: &Scoring) -> Vec<ScorePart> {
     let part = |group, name: &String, weight, why, catastrophic| ScorePart {
@@ -106,8 +107,8 @@ pub fn measure(scoring: &Scoring, facts: &Facts, verdict: Verdict) -> MeasuredSc
     MeasuredScore { total: Some(total), parts: came }
 }
 
-/// Evaluates a gate. Its value is the upper limit of the score. A gate without a measurement passes. A gate that cannot be evaluated for
-/// another reason does not pass.
+/// Evaluates a gate. The value of the gate is an upper limit of the score. A gate without a measurement passes. A gate that cannot be
+/// evaluated for another reason does not pass.
 fn gated(gate: &Gate, context: &Context) -> PartResult {
     let came = |measured: Value, value: f64, why: Option<String>| PartResult { measured, value, why, counted: true };
     match gate.when.condition(context) {
@@ -153,7 +154,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// Interpolates linearly between the points. Outside the points the curve is constant.
+/// Returns the value of a piecewise linear curve at `at`. The curve is constant outside its points.
 fn interpolate(curve: &[(f64, f64)], at: f64) -> f64 {
     let after = curve.partition_point(|(x, _)| *x <= at);
     match (after.checked_sub(1).and_then(|before| curve.get(before)), curve.get(after)) {
@@ -163,7 +164,7 @@ fn interpolate(curve: &[(f64, f64)], at: f64) -> f64 {
     }
 }
 
-/// Returns the names of the forbidden patterns that commands matched, each with the first such command.
+/// Returns the name of each forbidden pattern that a command matched, with the first such command.
 #[must_use]
 pub fn forbidden(patterns: &IndexMap<String, String>, commands: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -176,8 +177,8 @@ pub fn forbidden(patterns: &IndexMap<String, String>, commands: &[&str]) -> Vec<
     found
 }
 
-/// Returns a compiled pattern from a cache. Every trial of a run uses the same few patterns, and compiling them takes longer than
-/// the rest of the scoring.
+/// Returns a compiled regular expression from a cache. Every trial of a run uses the same few patterns, and their compilation takes longer
+/// than the rest of the scoring.
 fn compiled(pattern: &str) -> Option<Arc<Regex>> {
     static COMPILED: LazyLock<Mutex<HashMap<String, Option<Arc<Regex>>>>> = LazyLock::new(Mutex::default);
     let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,15 +1,15 @@
 //! Uplift: position of an agent on a scale from the control `noop` (0) to the control `oracle` (1).
 
-/// Smallest difference between the controls in seconds. The quotient is meaningless for a smaller difference.
+/// Smallest difference between the measurements of the controls, in seconds. The uplift is meaningless for a smaller difference.
 const APART: f64 = 1e-6;
 
-/// Returns `(noop - agent) / (noop - oracle)` for a measurement whose lower values are better, such as `impact`. All three values are of
-/// the same seed. 0 is no better than waiting, and 1 is as good as the oracle. Values below 0 mean harm. Values above 1 mean better than
-/// the oracle.
+/// Returns the uplift `(noop - agent) / (noop - oracle)` of a measurement whose lower values are better, such as `impact`. All three values
+/// belong to the same seed. 0 means no better than waiting, and 1 as good as the oracle. Values below 0 mean harm. Values above 1 mean
+/// better than the oracle.
 ///
 /// # Errors
-/// Returns the reason in words: a control is missing or invalid, the agent has no measurement, or waiting was no worse than the
-/// oracle.
+/// A control is missing or invalid, the agent has no measurement, or waiting was no worse than the oracle. The error is the reason in
+/// words.
 pub fn uplift(agent: f64, noop: Option<f64>, oracle: Option<f64>) -> Result<f64, &'static str> {
     let noop = noop.filter(|noop| noop.is_finite()).ok_or("no valid `noop` control on this seed")?;
     let oracle = oracle.filter(|oracle| oracle.is_finite()).ok_or("no valid `oracle` control on this seed")?;

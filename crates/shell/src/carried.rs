@@ -1,13 +1,13 @@
-//! Removal of wrappers and script runners from a command, until the actual command remains.
+//! Removal of wrappers (such as `sudo`) and of script runners from a command, until the actual command remains.
 
 use super::fed::{self, Fed};
 use super::lexer::Write;
 use super::{Apart, Beside, DEPTH, Place, TOLD, base, clients};
 
-/// Largest number of wrappers that are removed from one command.
+/// Maximum number of wrappers that are removed from one command.
 const LAYERS: usize = 16;
 const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "zsh", "ksh"];
-/// Options of `docker run` that take no value. All other options take one.
+/// Options of `docker run` without a value. All other options of `docker run` have a value.
 const ALONE: &[&str] = &[
     "--detach",
     "--init",
@@ -104,7 +104,7 @@ impl Apart<'_> {
         self.simple(words, &beside, place)
     }
 
-    /// Processes a command without wrappers.
+    /// Processes a command that has no wrappers.
     fn simple(&mut self, words: Vec<String>, beside: &Beside, place: Place<'_>) -> Fed {
         let words = clients::without_connection(words);
         let said = fed::says(&words, &beside.input, self.scripts, place);
@@ -120,7 +120,7 @@ impl Apart<'_> {
         said
     }
 
-    /// Processes the script of a shell, from `-c`, a file or standard input. Returns `None` if the script is unknown.
+    /// Processes the script that a shell command runs from `-c`, a file or standard input. Returns `None` if the script is unknown.
     fn script(&mut self, words: &[String], beside: &Beside, place: Place<'_>) -> Option<Fed> {
         let mut arguments = words[1..].iter();
         let mut reads = false;
@@ -143,7 +143,7 @@ impl Apart<'_> {
         }
     }
 
-    /// Runs a script that an earlier command has written.
+    /// Processes a script file that an earlier command has written. Returns `None` if the text of the file is unknown.
     fn file(&mut self, file: &str, place: Place<'_>) -> Option<Fed> {
         let text = self.scripts.taken(place, file)?;
         let said = self.line(&text, place.deeper());
@@ -151,7 +151,7 @@ impl Apart<'_> {
         Some(said)
     }
 
-    /// Processes `docker exec` and `kubectl exec`.
+    /// Processes `docker exec` and `kubectl exec`, whose command runs in a node.
     fn executed(&mut self, mut words: Vec<String>, mut beside: Beside, place: Place<'_>) -> Fed {
         let pods = base(&words.remove(0)) == "kubectl";
         let valued: &[&str] = if pods {
@@ -174,7 +174,7 @@ impl Apart<'_> {
         self.carried(words, beside, place.at(&node))
     }
 
-    /// Processes the creation of a container. The command inside may access all mounts.
+    /// Processes the creation of a container. The command in the container may access all mounts.
     fn container(&mut self, mut words: Vec<String>, mut beside: Beside, place: Place<'_>) -> Fed {
         let mut at = 2;
         let mut entrypoint = None;
@@ -218,7 +218,7 @@ impl Apart<'_> {
         line.map_or(Fed::Unknown, |line| self.line(&line, place.at(&host)))
     }
 
-    /// Records redirections that the calling shell performs outside the node, as a command `:`.
+    /// Records redirections that the calling shell performs outside the node, as a command with the name `:`.
     fn own_writes(&mut self, beside: &mut Beside, place: Place<'_>) {
         let writes = std::mem::take(&mut beside.writes);
         if !writes.is_empty() {
@@ -227,7 +227,7 @@ impl Apart<'_> {
     }
 }
 
-/// Removes `xargs` and its options, then inserts the input at the placeholder, or appends it. Unknown input adds no words.
+/// Removes `xargs` and its options. Then inserts the known input at the placeholder, or appends it. Unknown input adds no words.
 fn with_input(mut words: Vec<String>, input: &Fed) -> Vec<String> {
     let mark = words.iter().skip(1).position(|word| word.starts_with("-I")).map(|at| &words[at + 1..]).and_then(|behind| {
         let attached = behind[0].strip_prefix("-I").filter(|mark| !mark.is_empty());
@@ -241,7 +241,7 @@ fn with_input(mut words: Vec<String>, input: &Fed) -> Vec<String> {
     }
 }
 
-/// Removes the first word and its options. Each option in `valued` also removes its value. `more` further words are then removed.
+/// Removes the first word and the options that follow. An option in `valued` is removed with its value. Then removes `more` further words.
 pub(super) fn off(words: &mut Vec<String>, valued: &[&str], more: usize) {
     words.remove(0);
     while words.first().is_some_and(|word| word.starts_with('-') && word.len() > 1) {
@@ -278,7 +278,7 @@ fn engine_words(words: &mut Vec<String>) {
     *words = rest;
 }
 
-/// Returns the value of the first option that is in `options`.
+/// Returns the value of the first option that is listed in `options`. Returns `None` if there is no such option.
 fn behind(words: &[String], options: &[&str]) -> Option<String> {
     words.iter().enumerate().find_map(|(at, word)| match word.split_once('=') {
         Some((name, value)) if options.contains(&name) => Some(value.to_owned()),

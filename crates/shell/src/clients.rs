@@ -1,12 +1,13 @@
-//! Commands of store clients. Connection options are removed, so that the verb comes first. Commands from standard input are included.
+//! Commands of database clients. Connection options are removed, so that the verb comes first. Commands that a client reads from standard
+//! input are included.
 
 use super::base;
 use super::fed::Fed;
 
-/// Largest number of commands from one input.
+/// Maximum number of commands that are taken from one standard input.
 const MOST: usize = 200;
 
-/// Connection options before the verb: address and credentials.
+/// Connection options of a client, which precede the verb: address and credentials.
 struct Connection {
     valued: &'static [&'static str],
     alone: &'static [&'static str],
@@ -87,7 +88,7 @@ fn connection(program: &str) -> Option<Connection> {
     Some(Connection { valued, alone })
 }
 
-/// Removes connection options: `redis-cli -h redis -p 6379 set info 1` becomes `redis-cli set info 1`.
+/// Removes the connection options of a client: `redis-cli -h redis -p 6379 set info 1` becomes `redis-cli set info 1`.
 pub(super) fn without_connection(mut words: Vec<String>) -> Vec<String> {
     let Some(connection) = words.first().and_then(|program| connection(base(program))) else { return words };
     let mut kept = vec![words.remove(0)];
@@ -106,8 +107,8 @@ pub(super) fn without_connection(mut words: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// Splits the input of a client without a verb into one command per line. For `psql` and programs that send text to a port, all input is
-/// appended to the command.
+/// Splits the standard input of a client without a verb into one command per line. For `psql` and programs that send text to a port, the
+/// whole input is appended to the command.
 pub(super) fn with_input(words: Vec<String>, input: &Fed) -> Vec<Vec<String>> {
     let Some(program) = words.first().map(String::as_str) else { return vec![words] };
     let by_line = matches!(program, "redis-cli" | "valkey-cli" | "pd-ctl") && words.len() == 1;

@@ -1,20 +1,20 @@
-//! Data flow between commands: scripts that are piped into a shell, or written to a file and run later.
+//! Data flow between commands, for scripts that are piped into a shell or written to a file and run later.
 
 use std::collections::HashMap;
 
 use super::Place;
 use super::lexer::Write;
 
-/// Largest size of a tracked text. It covers scripts but not data dumps.
+/// Maximum size of a tracked text in bytes. The limit includes scripts but excludes data dumps.
 const MOST: usize = 64 * 1024;
 
-/// Output or input of a command.
+/// Knowledge about the text that a command reads or writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Fed {
-    /// Empty output or input.
+    /// Input or output that is empty.
     #[default]
     Nothing,
-    /// Present, but unknown before the command runs.
+    /// Input or output that exists, but whose text is unknown before the command runs.
     Unknown,
     Text(String),
 }
@@ -32,7 +32,7 @@ impl Fed {
         if text.len() > MOST { Self::Unknown } else { Self::Text(text) }
     }
 
-    /// Concatenates outputs. The known parts are enough: a script with an unknown line is still a script.
+    /// Concatenates several outputs. Only the known parts are used, because a script with an unknown line is still a script.
     pub fn joined(all: Vec<Self>) -> Self {
         let unknown = all.contains(&Self::Unknown);
         let known: Vec<String> = all
@@ -58,7 +58,7 @@ const FILTERS: &[&str] = &[
     "column", "fold", "expand",
 ];
 
-/// Returns the output of a simple command.
+/// Returns the output of a simple command, as far as it is known.
 pub(super) fn says(words: &[String], input: &Fed, scripts: &Scripts, place: Place<'_>) -> Fed {
     let Some((program, arguments)) = words.split_first() else { return Fed::Nothing };
     match program.as_str() {
@@ -87,12 +87,12 @@ fn is_file(word: &str) -> bool {
     !word.starts_with('-') && word != "/dev/stdin"
 }
 
-/// Expands `\n` and `\t` as in `echo -e` and `printf`.
+/// Replaces the escapes `\n` and `\t`, as `echo -e` and `printf` do.
 fn unescaped(text: &str) -> String {
     text.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "")
 }
 
-/// Applies the format of a `printf`, repeatedly until all values are used.
+/// Applies a `printf` format to values. The format is repeated until all values are used.
 fn filled(format: &str, values: &[String]) -> String {
     let places = format.matches("%s").count() + format.matches("%b").count() + format.matches("%d").count();
     let turns = if places == 0 { 1 } else { values.len().div_ceil(places).clamp(1, 100) };
@@ -122,8 +122,8 @@ fn filled(format: &str, values: &[String]) -> String {
     unescaped(&text)
 }
 
-/// Files whose text is known, because an earlier command wrote it. The key is the node and the file name without its folder, since the
-/// working directory is not tracked.
+/// Texts of files that earlier commands have written. The key is the node and the file name without its directory, since the working
+/// directory is not tracked.
 #[derive(Debug, Default)]
 pub struct Scripts {
     texts: HashMap<(Option<String>, String), String>,
@@ -134,7 +134,7 @@ impl Scripts {
         self.texts.get(&key(place, file)).map(String::as_str)
     }
 
-    /// Removes a script while it runs, so that a script that runs itself ends.
+    /// Removes the text of a script and returns it. The script is absent while it runs, so that a script that runs itself ends.
     pub(super) fn taken(&mut self, place: Place<'_>, file: &str) -> Option<String> {
         self.texts.remove(&key(place, file))
     }
@@ -143,7 +143,7 @@ impl Scripts {
         self.texts.insert(key(place, file), text);
     }
 
-    /// Records output written to a file. Unknown output removes the earlier text, unless it is appended.
+    /// Records the output that a command writes to a file. Unknown output removes the known text of the file, unless it is appended.
     pub(super) fn write(&mut self, place: Place<'_>, to: &Write, said: &Fed) {
         let key = key(place, &to.file);
         let before = self.texts.remove(&key).filter(|_| to.append);

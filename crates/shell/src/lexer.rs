@@ -1,34 +1,34 @@
-//! Lexer of shell lines: words, redirections, here-documents, brackets and nested commands.
+//! Lexer of shell lines. It recognises words, redirections, here-documents, brackets and nested commands.
 
 /// Parsed command, or a bracket around commands.
 #[derive(Debug, Default)]
 pub(super) struct ReadCommand {
     pub words: Vec<String>,
-    /// Files that the command writes.
+    /// Files that the command writes through redirections.
     pub writes: Vec<Write>,
-    /// Files that are used as input.
+    /// Files that the command reads through redirections.
     pub reads: Vec<String>,
-    /// Nested commands.
+    /// Shell lines nested in the command, such as `$(...)`.
     pub nested: Vec<Nested>,
-    /// Here-documents, as indexes into the bodies.
+    /// Here-documents of the command, as indices into the list of here-document texts.
     pub here: Vec<usize>,
-    /// True if the output goes to the next command.
+    /// True if the output of the command is piped into the next command.
     pub piped: bool,
     pub bracket: Option<Bracket>,
 }
 
-/// File that a command writes.
+/// File that a command writes through a redirection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Write {
     pub file: String,
     pub append: bool,
 }
 
-/// Nested line in a command.
+/// Shell line that is nested in a command, such as `$(...)`.
 #[derive(Debug)]
 pub(super) struct Nested {
     pub line: String,
-    /// True for `<(...)`, whose output is read as a file.
+    /// True for `<(...)`, whose output the command reads as a file.
     pub as_file: bool,
 }
 
@@ -42,42 +42,42 @@ pub(super) enum Bracket {
 #[derive(Debug, Default, Clone)]
 pub(super) struct HereText {
     pub text: String,
-    /// Nested lines, which the outer shell runs.
+    /// Shell lines nested in the text. The outer shell runs them.
     pub nested: Vec<String>,
 }
 
-/// Parses a line. Returns its commands in order, and the bodies of here-documents that the commands refer to.
+/// Parses a shell line. Returns its commands in order, and the texts of the here-documents to which the commands refer.
 pub(super) fn read(line: &str) -> (Vec<ReadCommand>, Vec<HereText>) {
     let mut lexer = Lexer::new(line);
     lexer.run();
     (lexer.commands, lexer.bodies)
 }
 
-/// Meaning of the next word.
+/// Meaning of the next word in a shell line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Word,
-    /// File to read.
+    /// File that the command reads.
     Read,
-    /// File descriptor, which is neither a word nor a file.
+    /// File descriptor, which is neither an argument nor a file.
     Descriptor,
     Write {
         append: bool,
     },
-    /// Here-string.
+    /// Text of a here-string.
     Here,
-    /// End mark of a here-document. With `<<-`, leading tabs are ignored.
+    /// End mark of a here-document. For `<<-`, leading tabs of the here-document are removed.
     Mark {
         tabs: bool,
     },
 }
 
-/// Here-document whose body begins at the next line.
+/// Here-document whose body begins on the next line.
 struct Awaited {
     body: usize,
     mark: String,
     tabs: bool,
-    /// True if the body is not expanded.
+    /// True if the shell does not expand variables and commands in the body.
     literal: bool,
 }
 
@@ -189,7 +189,7 @@ impl Lexer {
         self.end_command(false);
     }
 
-    /// Consumes the text up to the closing mark, and the mark.
+    /// Consumes the text up to and including the closing mark. Returns the text without the mark.
     fn until(&mut self, mark: char, escapes: bool) -> String {
         let mut text = String::new();
         while let Some(c) = self.take() {
@@ -226,7 +226,7 @@ impl Lexer {
         self.within(inner);
     }
 
-    /// Parses an expansion after a `$`.
+    /// Parses the expansion that follows a `$`.
     fn dollar(&mut self) {
         match self.peek() {
             Some('(') => {
@@ -252,7 +252,7 @@ impl Lexer {
         }
     }
 
-    /// Consumes the text up to the matching `)`, taking quotes into account.
+    /// Consumes the text up to the matching `)`, ignoring parentheses in quotes.
     fn balanced(&mut self) -> String {
         let (begin, mut open, mut quote) = (self.at, 1, None);
         while let Some(c) = self.take() {
@@ -362,7 +362,7 @@ impl Lexer {
     }
 }
 
-/// Returns the contents of `$(...)` and backticks in a text without quoting.
+/// Returns the contents of `$(...)` and backticks in a text in which quotes have no meaning.
 fn substitutions(text: &str) -> Vec<String> {
     let mut lexer = Lexer::new(text);
     while let Some(c) = lexer.take() {

@@ -17,41 +17,41 @@ pub use fed::Scripts;
 use fed::Fed;
 use lexer::{Bracket, HereText, Nested, ReadCommand, Write};
 
-/// Largest nesting depth of commands.
+/// Maximum nesting depth of parsed commands.
 const DEPTH: usize = 8;
-/// Largest number of recorded commands of one line, since nested scripts can multiply them.
+/// Maximum number of commands that are recorded for one line, since nested scripts can multiply commands.
 const MOST: usize = 2_000;
-/// Largest number of parsed characters in total.
+/// Maximum total number of characters that are parsed for one line.
 const LOOKED: usize = 1024 * 1024;
-/// Largest number of recorded characters of a line that is not parsed.
+/// Maximum number of characters that are recorded of a line that is not parsed.
 const TOLD: usize = 200;
-/// Reserved words that come before a command.
+/// Reserved shell words that precede a command.
 const BEFORE: &[&str] = &["if", "then", "else", "elif", "do", "while", "until", "!", "{", "time", "coproc"];
-/// Reserved words after which the rest is not recorded as a command.
+/// Reserved shell words after which the rest of the command is not recorded.
 const HEADERS: &[&str] = &["for", "select", "case", "function", "in", "fi", "done", "esac", "}", "[[", "]]"];
-/// Reserved words that open a group. `CLOSERS` close one.
+/// Reserved shell words that open a group. The words in `CLOSERS` close a group.
 const OPENERS: &[&str] = &["{", "if", "for", "while", "until", "case", "select"];
 const CLOSERS: &[&str] = &["}", "fi", "done", "esac"];
 
-/// Simple command.
+/// Simple command, as the audit of commands examines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Simple {
-    /// Program without its folder, followed by its arguments without quotes and by its output files: `>`, `FILE`.
+    /// Name of the program without its directory, then the arguments without quotes, then each output file as `>`, `FILE`.
     pub words: Vec<String>,
-    /// Node in which the command runs. `None` for the agent's own host.
+    /// Name of the node in which the command runs. `None` for the agent's own host.
     pub node: Option<String>,
 }
 
 impl Simple {
-    /// Returns the command in one line.
+    /// Returns the command as one line of text.
     #[must_use]
     pub fn text(&self) -> String {
         self.words.join(" ").replace('\n', " ")
     }
 }
 
-/// Returns all commands of a line in order, nested ones before the outer one. `scripts` holds the scripts that earlier lines have
-/// written.
+/// Returns all commands of a line in order. Nested commands come before the outer command. `scripts` contains the scripts that earlier
+/// lines have written.
 #[must_use]
 pub fn commands(line: &str, scripts: &mut Scripts) -> Vec<Simple> {
     let mut apart = Apart { scripts, found: Vec::new(), looked: 0 };
@@ -59,11 +59,11 @@ pub fn commands(line: &str, scripts: &mut Scripts) -> Vec<Simple> {
     apart.found
 }
 
-/// Place where a line runs.
+/// Place in which a shell line runs.
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
     node: Option<&'a str>,
-    /// Nesting depth.
+    /// Nesting depth of the shell line.
     depth: usize,
 }
 
@@ -77,11 +77,11 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Redirections of a command.
+/// Inputs and outputs of a command besides its words.
 #[derive(Debug, Default)]
 struct Beside {
     writes: Vec<Write>,
-    /// Standard input.
+    /// Text that the command reads from standard input.
     input: Fed,
 }
 
@@ -93,7 +93,7 @@ struct Apart<'s> {
 }
 
 impl Apart<'_> {
-    /// Parses a line and returns its output.
+    /// Parses a line, records its commands and returns its output.
     fn line(&mut self, line: &str, place: Place<'_>) -> Fed {
         let enough = place.depth > 0 && (self.found.len() >= MOST || self.looked >= LOOKED);
         self.looked = self.looked.saturating_add(line.len());
@@ -138,7 +138,7 @@ impl Apart<'_> {
         groups.all()
     }
 
-    /// Processes nested lines. Returns the output of those that are read as files.
+    /// Processes the lines that are nested in a command. Returns the output of `<(...)` lines, which the command reads as files.
     fn within(&mut self, nested: &[Nested], place: Place<'_>) -> Fed {
         let mut as_file = Vec::new();
         for nested in nested {
@@ -150,7 +150,8 @@ impl Apart<'_> {
         Fed::joined(as_file)
     }
 
-    /// Returns the input of a command. A here-document takes precedence over a file, a file over `<(...)`, and `<(...)` over a pipe.
+    /// Returns the standard input of a command. A here-document takes precedence over a file, a file over `<(...)`, and `<(...)` over a
+    /// pipe.
     fn input(&self, command: &ReadCommand, bodies: &[HereText], as_file: Fed, piped: Fed, place: Place<'_>) -> Fed {
         let here = command.here.last().and_then(|at| bodies.get(*at)).map(|body| Fed::of(body.text.as_str()));
         let file = || command.reads.last().map(|file| self.scripts.read(place, file).map_or(Fed::Unknown, Fed::of));
@@ -163,13 +164,13 @@ impl Apart<'_> {
     }
 }
 
-/// Outputs of the commands of a line, by their groups.
+/// Outputs of the commands of a line, organised by command groups.
 #[derive(Debug, Default)]
 struct Groups {
     said: Vec<Fed>,
     /// Start of each open group, as an index into `said`.
     open: Vec<usize>,
-    /// Input of the next command.
+    /// Standard input of the next command.
     fed: Fed,
 }
 
@@ -190,7 +191,7 @@ impl Groups {
         self.open.push(self.said.len());
     }
 
-    /// Closes the last group. Returns its output if it is piped or redirected to a file.
+    /// Closes the innermost group. Returns the output of the group if it is piped or redirected to a file.
     fn close(&mut self, piped: bool, to_file: bool) -> Fed {
         // The `)` of a `case` pattern closes no group.
         let from = self.open.pop().unwrap_or(self.said.len());
@@ -204,7 +205,7 @@ impl Groups {
         said
     }
 
-    /// Opens groups for reserved words before a command. Returns true if the command closes a group.
+    /// Opens a group for each opening word before a command. Returns true if the command closes a group.
     fn words(&mut self, words: &[String]) -> bool {
         for word in words.iter().map(String::as_str) {
             if OPENERS.contains(&word) {

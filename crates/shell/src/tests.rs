@@ -1,6 +1,6 @@
 use super::*;
 
-/// Returns the commands as text with their nodes, such as `tikv1: rm -rf /data`.
+/// Returns the commands of a line as texts with their nodes, such as `tikv1: rm -rf /data`.
 fn taken(line: &str) -> Vec<String> {
     let told = |simple: Simple| match &simple.node {
         Some(node) => format!("{node}: {}", simple.text()),

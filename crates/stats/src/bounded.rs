@@ -8,7 +8,8 @@
 use super::sequential::{BETS, HALVINGS};
 use super::{Interval, count, differences, normal_quantile};
 
-/// Returns the final wealth of a bettor who starts with 1 and bets that the mean is above `mean`, or below it.
+/// Returns the final wealth of a bettor who starts with wealth 1. The bettor bets that the mean of `values` is above `mean`, or below it if
+/// `above` is false.
 fn e_value(values: &[f64], mean: f64, above: bool) -> f64 {
     let mut parts = [1.0; BETS.len()];
     for value in values {
@@ -20,13 +21,13 @@ fn e_value(values: &[f64], mean: f64, above: bool) -> f64 {
     parts.iter().sum::<f64>() / count(BETS.len())
 }
 
-/// Returns the gain of a bettor who stakes 1. At the worst possible value the gain is -1: the whole stake is lost.
+/// Returns the gain of a bettor who stakes 1 on one value. The worst possible value gives a gain of -1, the loss of the stake.
 fn step(value: f64, mean: f64, above: bool) -> f64 {
     let value = value.clamp(-1.0, 1.0);
     if above { (value - mean) / (1.0 + mean) } else { (mean - value) / (1.0 - mean) }
 }
 
-/// Confidence interval of the mean. Each end is wrong with a probability of at most `alpha`. Returns `None` without values.
+/// Returns the confidence interval of the mean. Each end is wrong with a probability of at most `alpha`. Returns `None` without values.
 #[must_use]
 pub fn interval(values: &[f64], alpha: f64) -> Option<Interval> {
     // A bettor gains more against a mean that is further from the values. So when a mean is rejected, all means beyond it are rejected as
@@ -42,8 +43,8 @@ pub fn interval(values: &[f64], alpha: f64) -> Option<Interval> {
     (!values.is_empty()).then(|| Interval { low: edge(true), high: edge(false) })
 }
 
-/// Estimates how many values of the same distribution as `values` show with probability `power` that their mean is above `mean`. Returns
-/// `None` if more than `most` values are necessary.
+/// Estimates how many values with this distribution show that their mean is above `mean`, with probability `power`. Returns `None` if more
+/// than `most` values are needed.
 #[must_use]
 pub fn needed(values: &[f64], mean: f64, alpha: f64, power: f64, most: usize) -> Option<usize> {
     let z = normal_quantile(power);
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     /// Returns the share of simulated campaigns in which an agent that is worse by `margin` is called not worse. Each pair loses `loss`
-    /// with the probability `margin / loss`; the rest of its difference is noise.
+    /// with the probability `margin / loss`. The rest of its difference is noise.
     fn falsely_not_worse(pairs: usize, loss: f64, margin: f64, noise: f64) -> f64 {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let campaigns = 10_000_u32;
@@ -93,8 +94,7 @@ mod tests {
         f64::from(u32::try_from(wrong.count()).unwrap()) / f64::from(campaigns)
     }
 
-    /// A bootstrap wrongly rules out the first of these losses far too often: in about 62, 33, 11 and 9 % of campaigns. The campaigns have
-    /// 5, 10, 20 and 40 pairs.
+    /// Checks losses that a bootstrap rules out too often: in about 62, 33, 11 and 9 % of campaigns with 5, 10, 20 and 40 pairs.
     #[test]
     fn rare_loss_is_ruled_out_within_the_error_rate() {
         for pairs in [5, 10, 20, 40, 100] {

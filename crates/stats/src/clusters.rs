@@ -1,5 +1,5 @@
-//! Cluster-robust errors. Trials of one scenario resemble each other, so the error depends more on the differences between scenarios than
-//! on the number of repeats.
+//! Cluster-robust errors. Trials of one scenario resemble each other, so the error depends more on differences between scenarios than on
+//! the number of repeats.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use super::{Interval, count, student_quantile};
 
 const DRAWS: usize = 10_000;
 
-/// Mean over all trials, with its cluster-robust error.
+/// Mean over all trials, with its cluster-robust standard error.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Clustered {
     pub mean: f64,
-    /// Standard error, robust against any correlation within a cluster, with the usual correction G / (G - 1) for few clusters. G is the
-    /// number of clusters.
+    /// Standard error that is robust against correlation within a cluster. It includes the usual correction G / (G - 1) for few clusters,
+    /// where G is the number of clusters.
     pub error: f64,
     pub clusters: usize,
 }
 
 impl Clustered {
-    /// Computes mean and error of differences grouped by the name of their cluster. Returns `None` for fewer than two clusters: their
-    /// spread is unknown.
+    /// Computes the mean and the error of differences, which are grouped by cluster name. Returns `None` for fewer than two clusters,
+    /// because their spread is unknown.
     #[must_use]
     pub fn of(differences: &BTreeMap<String, Vec<f64>>) -> Option<Self> {
         let full: Vec<&Vec<f64>> = differences.values().filter(|values| !values.is_empty()).collect();
@@ -37,7 +37,7 @@ impl Clustered {
         Some(Self { mean: middle, error, clusters: full.len() })
     }
 
-    /// Interval by Student's t distribution. The degrees of freedom are the number of clusters minus 2.
+    /// Returns the confidence interval by Student's t distribution. The degrees of freedom are the number of clusters minus 2.
     ///
     /// Textbooks subtract 1, which is exact only if the differences of clusters are normally distributed. Bounded differences are not. In
     /// simulated campaigns of 5 to 8 scenarios, subtracting 1 calls equal agents different in 5.3 to 5.5 % of campaigns, instead of 5 %.
@@ -49,7 +49,8 @@ impl Clustered {
     }
 }
 
-/// Bootstrap interval: percentiles of means over resampled whole clusters. Returns `None` for fewer than two clusters.
+/// Returns the bootstrap interval of the mean: percentiles of means over resampled whole clusters. Returns `None` for fewer than two
+/// clusters.
 #[must_use]
 pub fn bootstrap(differences: &BTreeMap<String, Vec<f64>>, confidence: f64, seed: u64) -> Option<Interval> {
     let sums: Vec<(f64, f64)> =
@@ -78,7 +79,8 @@ mod tests {
         groups.map(|(name, values)| (name.to_owned(), values.to_vec())).into()
     }
 
-    /// Expected value: `OLS(y, 1).fit(cov_type="cluster", use_correction=False)` of statsmodels, its error times sqrt(4 / 3).
+    /// Checks against `OLS(y, 1).fit(cov_type="cluster", use_correction=False)` of statsmodels. The expected error is multiplied by sqrt(4
+    /// / 3).
     #[test]
     fn robust_error() {
         let found = Clustered::of(&seen()).unwrap();
@@ -89,7 +91,8 @@ mod tests {
         assert_eq!(Clustered::of(&BTreeMap::from([("a".to_owned(), vec![1.0; 9])])), None);
     }
 
-    /// The subject is better or worse than the reference by up to 40 points per scenario. The mean over all such scenarios is 0.
+    /// Simulates scenarios in which the subject is better or worse than the reference by up to 40 points. The mean over all such scenarios
+    /// is 0.
     #[test]
     fn equal_agents_are_called_different_in_at_most_5_percent_of_campaigns() {
         for scenarios in [3, 5, 8] {

@@ -1,13 +1,13 @@
-//! Tests and intervals for the per-pair difference of a number between two agents on the same seeds.
+//! Tests and intervals for the difference of a numeric metric between two agents, per pair of trials with the same seed.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Interval, count, student_above, student_quantile};
 
-/// Number of random draws when not all sign combinations can be enumerated.
+/// Number of random draws if the sign combinations are too many to enumerate.
 const DRAWS: usize = 10_000;
-/// Largest number of pairs for which all 2^n sign combinations are enumerated.
+/// Maximum number of pairs for which all 2^n sign combinations are enumerated.
 const ALL: usize = 16;
 
 #[must_use]
@@ -15,7 +15,7 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / count(values.len()))
 }
 
-/// Interval of the mean by Student's t distribution. Returns `None` for fewer than two values.
+/// Returns the confidence interval of the mean by Student's t distribution. Returns `None` for fewer than two values.
 #[must_use]
 pub fn student(differences: &[f64], confidence: f64) -> Option<Interval> {
     let (middle, n) = (mean(differences)?, count(differences.len()));
@@ -26,14 +26,14 @@ pub fn student(differences: &[f64], confidence: f64) -> Option<Interval> {
     Some(Interval { low: middle - half, high: middle + half })
 }
 
-/// Sample variance. Returns `None` for fewer than two values.
+/// Returns the sample variance. Returns `None` for fewer than two values.
 #[must_use]
 pub fn variance(values: &[f64]) -> Option<f64> {
     let middle = mean(values)?;
     (values.len() > 1).then(|| values.iter().map(|value| (value - middle).powi(2)).sum::<f64>() / (count(values.len()) - 1.0))
 }
 
-/// Two-sided p-value of Student's t test that the mean is zero. Returns `None` for fewer than two values.
+/// Returns the two-sided p-value of Student's t test for a mean of zero. Returns `None` for fewer than two values.
 #[must_use]
 pub fn student_test(differences: &[f64]) -> Option<f64> {
     let (middle, n, variance) = (mean(differences)?, count(differences.len()), variance(differences)?);
@@ -43,8 +43,8 @@ pub fn student_test(differences: &[f64]) -> Option<f64> {
     Some(if middle == 0.0 { 1.0 } else { 0.0 })
 }
 
-/// Bootstrap interval: percentiles of means over resampled pairs, without an assumption about their distribution. Returns `None` for fewer
-/// than two values.
+/// Returns the bootstrap interval of the mean: percentiles of means over resampled pairs. No distribution is assumed. Returns `None` for
+/// fewer than two values.
 #[must_use]
 pub fn bootstrap(differences: &[f64], confidence: f64, seed: u64) -> Option<Interval> {
     if differences.len() < 2 {
@@ -70,8 +70,8 @@ pub(super) fn percentiles(values: &mut [f64], confidence: f64) -> Interval {
     Interval { low: at(tail), high: at(1.0 - tail) }
 }
 
-/// Two-sided p-value of the sign-flip permutation test. The test is exact for few pairs. For more, random draws are used, and the observed
-/// sample counts as one of them (B. Phipson, G. K. Smyth, 2010).
+/// Returns the two-sided p-value of the sign-flip permutation test. The test is exact for few pairs. For more pairs, it uses random draws,
+/// and the observed sample counts as one draw (B. Phipson, G. K. Smyth, 2010).
 #[must_use]
 pub fn permutation(differences: &[f64], seed: u64) -> f64 {
     let sum = |signs: &mut dyn FnMut() -> bool| differences.iter().map(|value| if signs() { *value } else { -*value }).sum::<f64>();
@@ -102,7 +102,7 @@ mod tests {
 
     const SEEN: [f64; 8] = [0.1, -0.2, 0.4, 0.35, 0.05, 0.0, 0.6, -0.1];
 
-    /// Expected value: `stats.t.interval(0.95, 7, mean, sem)` of scipy.
+    /// Checks against the expected value `stats.t.interval(0.95, 7, mean, sem)` of scipy.
     #[test]
     fn interval_and_test_by_students_t() {
         let found = student(&SEEN, 0.95).unwrap();
@@ -113,8 +113,8 @@ mod tests {
         assert_near(student_test(&SEEN).unwrap(), 0.165_266_067_522_306, 1e-9);
     }
 
-    /// Expected value: `stats.permutation_test((d,), sum, permutation_type="samples")` of scipy, exact for the first sample. The second
-    /// sample has too many combinations, so the test draws at random.
+    /// Checks against `stats.permutation_test((d,), sum, permutation_type="samples")` of scipy. The first sample is enumerated exactly. The
+    /// second sample has too many combinations and is drawn at random.
     #[test]
     fn permutation_test_by_sign_flips() {
         assert_near(permutation(&SEEN, 1), 0.1875, 1e-12);

@@ -34,28 +34,28 @@ impl Interval {
     }
 }
 
-/// Quantile of the standard normal distribution.
+/// Returns the quantile of the standard normal distribution.
 pub(crate) fn normal_quantile(probability: f64) -> f64 {
     Normal::standard().inverse_cdf(probability)
 }
 
-/// Upper tail probability of the standard normal distribution at `z`.
+/// Returns the upper tail probability of the standard normal distribution at `z`.
 pub(crate) fn normal_above(z: f64) -> f64 {
     Normal::standard().sf(z)
 }
 
-/// Quantile of Student's t distribution, or of the normal distribution for infinitely many degrees of freedom.
+/// Returns the quantile of Student's t distribution, or of the normal distribution for infinite `freedom`.
 pub(crate) fn student_quantile(probability: f64, freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or_else(|_| normal_quantile(probability), |student| student.inverse_cdf(probability))
 }
 
-/// Upper tail probability of Student's t distribution at `t`.
+/// Returns the upper tail probability of Student's t distribution at `t`.
 pub(crate) fn student_above(t: f64, freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or_else(|_| normal_above(t), |student| student.sf(t))
 }
 
-/// Holm's step-down correction: adjusts p-values so that the family-wise error rate of all comparisons is at most the error rate allowed
-/// for one. Returns them in the order of the input. S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
+/// Returns p-values adjusted by Holm's step-down correction, in the order of the input. The family-wise error rate of all comparisons then
+/// is at most the error rate of one comparison. S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
 #[must_use]
 pub fn holm(probabilities: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
@@ -84,8 +84,8 @@ pub(crate) fn assert_near(found: f64, expected: f64, by: f64) {
 mod tests {
     use super::*;
 
-    /// Expected value: `statsmodels.stats.multitest.multipletests([0.01, 0.04, 0.03, 0.005], method="holm")`. Adjusted values above 1
-    /// become 1.
+    /// Checks against `statsmodels.stats.multitest.multipletests([0.01, 0.04, 0.03, 0.005], method="holm")`. Adjusted values above 1 become
+    /// 1.
     #[test]
     fn holm_matches_statsmodels() {
         let found = holm(&[0.01, 0.04, 0.03, 0.005]);

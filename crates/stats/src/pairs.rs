@@ -1,22 +1,22 @@
-//! Tests and intervals for pass/fail outcomes of two agents on the same seeds. Only seeds with different outcomes carry information.
+//! Tests and intervals for pass/fail outcomes of two agents on the same seeds. Only seeds with different outcomes show a difference.
 
 use statrs::distribution::{Binomial, DiscreteCDF};
 
 use super::{Interval, count, normal_above, normal_quantile};
 
-/// Counts of trial pairs of the same seed.
+/// Counts of trial pairs with the same seed, by the outcomes of both trials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Pairs {
     pub both: usize,
-    /// Number of pairs passed by the subject and failed by the reference.
+    /// Number of pairs that the subject passed and the reference failed.
     pub gained: usize,
-    /// Number of pairs passed by the reference and failed by the subject.
+    /// Number of pairs that the reference passed and the subject failed.
     pub lost: usize,
     pub neither: usize,
 }
 
 impl Pairs {
-    /// Counts outcomes given as (subject passed, reference passed).
+    /// Counts pairs of outcomes. The first value is true if the subject passed, the second if the reference passed.
     #[must_use]
     pub fn of(outcomes: impl IntoIterator<Item = (bool, bool)>) -> Self {
         let mut pairs = Self::default();
@@ -31,7 +31,7 @@ impl Pairs {
         pairs
     }
 
-    /// Returns the counts with one more pair.
+    /// Returns the counts after one more pair. `subject` and `reference` are true for a pass.
     #[must_use]
     pub fn and(self, subject: bool, reference: bool) -> Self {
         let one = Self::of([(subject, reference)]);
@@ -48,13 +48,13 @@ impl Pairs {
         self.both + self.gained + self.lost + self.neither
     }
 
-    /// Pass rate of the subject minus pass rate of the reference. Returns `None` without pairs.
+    /// Returns the pass rate of the subject minus the pass rate of the reference. Returns `None` without pairs.
     #[must_use]
     pub fn difference(&self) -> Option<f64> {
         (self.count() > 0).then(|| (count(self.gained) - count(self.lost)) / count(self.count()))
     }
 
-    /// Two-sided p-value of `McNemar`'s exact test: the probability of a split at least this uneven between two equal agents.
+    /// Returns the two-sided p-value of `McNemar`'s exact test: the probability that two equal agents give a split at least this uneven.
     #[must_use]
     pub fn mcnemar(&self) -> f64 {
         let differ = (self.gained + self.lost) as u64;
@@ -62,9 +62,9 @@ impl Pairs {
         Binomial::new(0.5, differ).map_or(1.0, |coin| (2.0 * coin.cdf(fewer)).min(1.0))
     }
 
-    /// Score statistic of the hypothesis that the difference of rates is `difference`: the number of standard deviations by which the
-    /// observed difference exceeds it. T. Tango, "Equivalence test and confidence interval for the difference in proportions for the
-    /// paired-sample design", 1998.
+    /// Returns Tango's score statistic for the hypothesis that the difference of rates is `difference`. The statistic is the number of
+    /// standard deviations by which the observed difference exceeds `difference`. T. Tango, "Equivalence test and confidence interval for
+    /// the difference in proportions for the paired-sample design", 1998.
     #[must_use]
     pub fn score(&self, difference: f64) -> f64 {
         let (n, gained, lost) = (count(self.count()), count(self.gained), count(self.lost));
@@ -83,7 +83,8 @@ impl Pairs {
         }
     }
 
-    /// Confidence interval of the difference: all values that the score statistic does not reject. Returns `None` without pairs.
+    /// Returns the confidence interval of the difference: all values that the score statistic does not reject. Returns `None` without
+    /// pairs.
     #[must_use]
     pub fn interval(&self, confidence: f64) -> Option<Interval> {
         let difference = self.difference()?;
@@ -100,7 +101,7 @@ impl Pairs {
         Some(Interval { low: edge(difference, -1.0), high: edge(difference, 1.0) })
     }
 
-    /// One-sided p-value of the hypothesis that the subject is worse by `margin`. A small value rejects such a loss.
+    /// Returns the one-sided p-value of the hypothesis that the subject is worse by `margin`. A small p-value rejects such a loss.
     #[must_use]
     pub fn worse_by(&self, margin: f64) -> f64 {
         if self.count() == 0 { 1.0 } else { normal_above(self.score(-margin)) }
@@ -116,7 +117,7 @@ mod tests {
         Pairs { both: of - gained - lost, gained, lost, neither: 0 }
     }
 
-    /// Expected value: `stats.binomtest(min(b, c), b + c, 0.5).pvalue` of scipy.
+    /// Checks against the expected value `stats.binomtest(min(b, c), b + c, 0.5).pvalue` of scipy.
     #[test]
     fn mcnemar() {
         let cases = [(0, 6, 0.03125), (6, 0, 0.03125), (1, 9, 0.021_484_375), (5, 5, 1.0), (12, 25, 0.047_031_027_439_516_04), (0, 0, 1.0)];
@@ -125,7 +126,7 @@ mod tests {
         }
     }
 
-    /// Expected values by scipy: `brentq` finds the likeliest parameters under the hypothesis, and from them the ends of the interval.
+    /// Checks against values from scipy: `brentq` finds the likeliest parameters under the hypothesis, and then the ends of the interval.
     #[test]
     fn tango() {
         let cases = [

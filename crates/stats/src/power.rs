@@ -5,12 +5,13 @@ use statrs::distribution::{Binomial, Discrete};
 use super::normal_quantile;
 use super::pairs::Pairs;
 
-/// Largest number of pairs that is ever recommended.
+/// Maximum number of pairs that chaosrun ever recommends.
 pub const MOST: usize = 5_000;
-/// Total probability of the improbable splits that are ignored. The value is too small to change a result.
+/// Total probability of the improbable splits that the computation ignores. The value is too small to change a result.
 const NOTHING: f64 = 1e-10;
 
-/// Probability that `shows` holds for `n` pairs of two agents, given the probabilities of a gained and of a lost pair.
+/// Returns the probability that `shows` holds for `n` pairs of two agents. `gained` and `lost` are the probabilities of a gained and of a
+/// lost pair.
 fn chance(n: usize, gained: f64, lost: f64, shows: impl Fn(&Pairs) -> bool) -> f64 {
     let of = |n: usize, p: f64| Binomial::new(p.clamp(0.0, 1.0), n as u64).ok();
     let Some(first) = of(n, gained) else { return 0.0 };
@@ -32,8 +33,8 @@ fn chance(n: usize, gained: f64, lost: f64, shows: impl Fn(&Pairs) -> bool) -> f
     sum
 }
 
-/// Power of the non-inferiority test: the probability that `n` pairs of two equal agents show, at error rate `alpha`, that the subject is
-/// not worse by `margin`. Both agents pass with probability `rate`, independently of each other.
+/// Returns the power of the non-inferiority test: the probability that `n` pairs of two equal agents show that the subject is not worse by
+/// `margin`. `alpha` is the error rate. Both agents pass with probability `rate`, independently of each other.
 #[must_use]
 pub fn non_inferiority(n: usize, rate: f64, margin: f64, alpha: f64) -> f64 {
     let differ = rate * (1.0 - rate);
@@ -41,21 +42,22 @@ pub fn non_inferiority(n: usize, rate: f64, margin: f64, alpha: f64) -> f64 {
     chance(n, differ, differ, |pairs| pairs.score(-margin) > z)
 }
 
-/// Power of `McNemar`'s exact test at `alpha`: the probability that `n` pairs show a difference between agents that pass with these rates.
+/// Returns the power of `McNemar`'s exact test: the probability that `n` pairs show a difference between agents with these pass rates, at
+/// error rate `alpha`.
 #[must_use]
 pub fn difference(n: usize, rate: f64, other: f64, alpha: f64) -> f64 {
     chance(n, rate * (1.0 - other), other * (1.0 - rate), |pairs| pairs.mcnemar() <= alpha)
 }
 
-/// Smallest number of pairs of two equal agents that shows with probability `power` that the subject is not worse by `margin`. Returns
-/// `None` above [`MOST`].
+/// Returns the smallest number of pairs for which two equal agents show with probability `power` that the subject is not worse by `margin`.
+/// Returns `None` above [`MOST`].
 #[must_use]
 pub fn pairs_for_non_inferiority(rate: f64, margin: f64, alpha: f64, power: f64) -> Option<usize> {
     fewest(|n| non_inferiority(n, rate, margin, alpha) >= power)
 }
 
-/// Estimates how many pairs show with probability `power` that the true mean difference is less than `away` below the observed one. The
-/// estimate assumes a normal distribution. Returns `None` above [`MOST`], or if `away` is not positive.
+/// Estimates how many pairs show with probability `power` that the true mean difference is less than `away` below the observed difference.
+/// Assumes a normal distribution. Returns `None` above [`MOST`], or if `away` is not positive.
 #[must_use]
 pub fn pairs_for_distance(away: f64, variance: f64, alpha: f64, power: f64) -> Option<usize> {
     let needed = (normal_quantile(1.0 - alpha) + normal_quantile(power)).powi(2) * variance / (away * away);
@@ -63,7 +65,8 @@ pub fn pairs_for_distance(away: f64, variance: f64, alpha: f64, power: f64) -> O
     (away > 0.0 && needed <= super::count(MOST)).then(|| needed.ceil() as usize)
 }
 
-/// Smallest drop from `rate` that `n` pairs show with probability `power`. Returns `None` if not even a drop to 0 would be shown.
+/// Returns the smallest drop from `rate` that `n` pairs show with probability `power`. Returns `None` if even a drop to 0 would not be
+/// shown.
 #[must_use]
 pub fn smallest_drop(n: usize, rate: f64, alpha: f64, power: f64) -> Option<f64> {
     if difference(n, 0.0, rate, alpha) < power {
@@ -77,8 +80,8 @@ pub fn smallest_drop(n: usize, rate: f64, alpha: f64, power: f64) -> Option<f64>
     Some(shown)
 }
 
-/// Finds the smallest number that is enough: doubles until it is enough, then bisects. Assumes that every larger number is also enough.
-/// This holds except for small steps caused by whole numbers.
+/// Returns the smallest number for which `enough` is true, found by doubling and bisection. Assumes that `enough` is also true for every
+/// larger number. Small exceptions caused by whole numbers are tolerated.
 fn fewest(enough: impl Fn(usize) -> bool) -> Option<usize> {
     let mut high = 1;
     while !enough(high) {
@@ -100,7 +103,7 @@ mod tests {
     use super::super::assert_near;
     use super::*;
 
-    /// Expected values enumerated in Python with the same statistic: two equal agents at 95 %, margin 10 points, alpha 5 %.
+    /// Checks against values enumerated in Python with the same statistic: two equal agents at 95 %, margin 10 points, alpha 5 %.
     #[test]
     fn power_of_non_inferiority_matches_enumeration() {
         for (n, expected) in [(20, 0.267), (60, 0.732), (120, 0.948)] {
@@ -110,7 +113,7 @@ mod tests {
         assert_eq!(n, 74);
     }
 
-    /// The approximation is near the exact number: equal agents at 90 % differ in 18 of 100 pairs.
+    /// Checks that the approximation is near the exact number for equal agents at 90 % that differ in 18 of 100 pairs.
     #[test]
     fn normal_approximation_is_near_the_exact_number() {
         let about = pairs_for_distance(0.1, 0.18, 0.05, 0.8).unwrap();
@@ -120,7 +123,7 @@ mod tests {
         assert_eq!((pairs_for_distance(0.0, 1.0, 0.05, 0.8), pairs_for_distance(0.001, 1.0, 0.05, 0.8)), (None, None));
     }
 
-    /// Five pairs that all differ in one direction are never enough. Six pairs are enough: 2 / 2^6 < 0.05.
+    /// Checks that six pairs in one direction show a difference (2 / 2^6 < 0.05), and that five pairs do not.
     #[test]
     fn pairs_needed_to_show_a_difference() {
         assert_near(difference(5, 0.0, 1.0, 0.05), 0.0, 1e-9);

@@ -4,7 +4,7 @@ use statrs::distribution::{Beta, ContinuousCDF};
 
 use super::{Interval, count, normal_quantile};
 
-/// Number of successes out of a total.
+/// Number of successful trials out of a total number of trials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Proportion {
     pub hits: usize,
@@ -17,13 +17,13 @@ impl Proportion {
         outcomes.into_iter().fold(Self::default(), |sum, hit| Self { hits: sum.hits + usize::from(hit), of: sum.of + 1 })
     }
 
-    /// Share of successes. Returns `None` for a total of 0.
+    /// Returns the share of successes. Returns `None` for a total of 0.
     #[must_use]
     pub fn rate(self) -> Option<f64> {
         (self.of > 0).then(|| count(self.hits) / count(self.of))
     }
 
-    /// Wilson's score interval, accurate also near 0 and 1 and for few trials. E. B. Wilson, 1927.
+    /// Returns Wilson's score interval of the rate (E. B. Wilson, 1927). It is also accurate near 0 and 1 and for few trials.
     #[must_use]
     pub fn wilson(self, confidence: f64) -> Option<Interval> {
         let (rate, n) = (self.rate()?, count(self.of));
@@ -35,9 +35,9 @@ impl Proportion {
         Some(Interval { low: if self.hits == 0 { 0.0 } else { found.low }, high: if self.hits == self.of { 1.0 } else { found.high } })
     }
 
-    /// Jeffreys interval: the equal-tailed credible interval of the rate under the prior Beta(1/2, 1/2). The lower end is 0 if no trial
-    /// succeeded. The upper end is 1 if all trials succeeded. L. D. Brown, T. T. Cai, A. `DasGupta`, "Interval estimation for a binomial
-    /// proportion", 2001.
+    /// Returns the Jeffreys interval: the equal-tailed credible interval of the rate under the prior Beta(1/2, 1/2). The lower end is 0 if
+    /// no trial succeeded. The upper end is 1 if all trials succeeded. L. D. Brown, T. T. Cai, A. `DasGupta`, "Interval estimation for a
+    /// binomial proportion", 2001.
     #[must_use]
     pub fn jeffreys(self, confidence: f64) -> Option<Interval> {
         self.rate()?;
@@ -49,14 +49,15 @@ impl Proportion {
         })
     }
 
-    /// Unbiased pass@k: the probability that at least one of `k` trials passes. M. Chen et al., "Evaluating large language models trained
-    /// on code", 2021. Returns `None` for fewer than `k` trials.
+    /// Returns the unbiased estimate of pass@k, the probability that at least one of `k` trials passes. Returns `None` for fewer than `k`
+    /// trials. M. Chen et al., "Evaluating large language models trained on code", 2021.
     #[must_use]
     pub fn any_of(self, k: usize) -> Option<f64> {
         Some(1.0 - Self { hits: self.of - self.hits, of: self.of }.all_of(k)?)
     }
 
-    /// Pass^k: the probability that all of `k` trials pass, C(c, k) / C(n, k). Returns `None` for fewer than `k` trials.
+    /// Returns the estimate of pass^k, the probability that all of `k` trials pass: C(c, k) / C(n, k). Returns `None` for fewer than `k`
+    /// trials.
     #[must_use]
     pub fn all_of(self, k: usize) -> Option<f64> {
         let all = |k: usize| (0..k).map(|i| count(self.hits.saturating_sub(i)) / count(self.of - i)).product();
@@ -64,7 +65,7 @@ impl Proportion {
     }
 }
 
-/// Quantile by bisection to full precision. The search of the library stops near 1e-6.
+/// Returns a quantile by bisection to full precision. The search of statrs stops near 1e-6.
 fn quantile(belief: &Beta, probability: f64) -> f64 {
     let (mut low, mut high) = (0.0_f64, 1.0_f64);
     loop {
@@ -81,7 +82,7 @@ mod tests {
     use super::super::assert_near;
     use super::*;
 
-    /// Expected value: `proportion_confint(k, n, 0.05, "wilson")` of statsmodels.
+    /// Checks against the expected value `proportion_confint(k, n, 0.05, "wilson")` of statsmodels.
     #[test]
     fn wilson() {
         let cases = [
@@ -100,7 +101,7 @@ mod tests {
         assert_eq!(Proportion::default().wilson(0.95), None);
     }
 
-    /// Expected value: `stats.beta.ppf([0.025, 0.975], k + 0.5, n - k + 0.5)` of scipy.
+    /// Checks against the expected value `stats.beta.ppf([0.025, 0.975], k + 0.5, n - k + 0.5)` of scipy.
     #[test]
     fn jeffreys() {
         let cases = [

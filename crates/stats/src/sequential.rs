@@ -1,4 +1,4 @@
-//! Anytime-valid sequential test: looks at the pairs while they come in and stops early, without a higher error rate.
+//! Anytime-valid sequential test. It evaluates the pairs while they arrive and can stop early without a higher error rate.
 //!
 //! The wealth of a bettor against a hypothesis is not expected to grow if the hypothesis is true. So the probability that the wealth ever
 //! reaches 1 / alpha is at most alpha, however often one looks (J. Ville, 1939; I. Waudby-Smith, A. Ramdas, "Estimating means of bounded
@@ -14,19 +14,19 @@ use std::hash::Hash;
 
 use super::Interval;
 
-/// Sizes of bets, as shares of the largest possible stake.
+/// Sizes of the bets, as shares of the largest possible stake.
 pub(super) const BETS: [f64; 12] = [0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 0.95];
-/// Number of bisection steps for the ends of an interval: precision 2 / 2^16.
+/// Number of bisection steps for the ends of an interval, which give a precision of 2 / 2^16.
 pub(super) const HALVINGS: usize = 16;
 
-/// Bettor who bets that the mean is above, or below, a value.
+/// Betting process against one hypothesis: a bettor bets that the mean is above, or below, a value.
 #[derive(Debug, Clone, PartialEq)]
 struct BettingEProcess {
     mean: f64,
     above: bool,
-    /// Wealth per size of bet. Each value begins with 1.
+    /// Wealth of the bettor per bet size. Each value starts at 1.
     parts: [f64; BETS.len()],
-    /// Largest wealth at any look so far, as the mean of `parts`.
+    /// Largest mean of `parts` at any evaluation so far.
     most: f64,
 }
 
@@ -48,13 +48,13 @@ impl BettingEProcess {
     }
 }
 
-/// Differences of pairs, each from -1 to 1, in order of arrival, and the looks taken at them.
+/// Differences of pairs, each from -1 to 1, in order of arrival, with the evaluations of the sequential test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairedSequence {
     alpha: f64,
     margin: f64,
     seen: Vec<f64>,
-    /// Number of pairs at each look.
+    /// Number of pairs at each evaluation of the test.
     looks: Vec<usize>,
     better: BettingEProcess,
     worse: BettingEProcess,
@@ -62,19 +62,19 @@ pub struct PairedSequence {
     decided: Option<SequentialDecision>,
 }
 
-/// Result of the sequential test.
+/// Decision of the sequential test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SequentialDecision {
     Better,
     Worse,
-    /// Not worse by the margin or more. The subject may be better, equal, or worse by less than the margin.
+    /// The subject is not worse by the margin or more. It may be better, equal, or worse by less than the margin.
     NotWorse,
 }
 
 impl PairedSequence {
-    /// Creates an empty sequence. `alpha` is the total error rate of all decisions at all looks. `margin` is the non-inferiority margin,
-    /// above 0.
+    /// Creates an empty sequence. `alpha` is the total error rate of all decisions at all evaluations. `margin` is the non-inferiority
+    /// margin, above 0.
     #[must_use]
     pub const fn new(alpha: f64, margin: f64) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl PairedSequence {
         }
     }
 
-    /// Adds one pair. Values beyond -1 and 1 are clamped.
+    /// Adds the difference of one pair. Values outside -1 to 1 are clamped.
     pub fn push(&mut self, difference: f64) {
         let difference = difference.clamp(-1.0, 1.0);
         self.seen.push(difference);
@@ -98,7 +98,7 @@ impl PairedSequence {
         }
     }
 
-    /// Looks at the pairs so far. The first decision is final.
+    /// Evaluates the test on the pairs so far. Returns the decision, if any. The first decision is final.
     pub fn look(&mut self) -> Option<SequentialDecision> {
         if !self.seen.is_empty() && self.looks.last() != Some(&self.seen.len()) {
             self.looks.push(self.seen.len());
@@ -116,7 +116,7 @@ impl PairedSequence {
         self.decided
     }
 
-    /// Wealth that leads to a decision: 2 / alpha, because both directions share the error rate.
+    /// Returns the wealth that leads to a decision: 2 / alpha, because both directions share the error rate.
     fn enough(&self) -> f64 {
         2.0 / self.alpha
     }
@@ -136,13 +136,13 @@ impl PairedSequence {
         self.decided
     }
 
-    /// Anytime-valid p-value: an upper bound of the probability that two equal agents are ever this far apart at a look.
+    /// Returns the anytime-valid p-value: an upper bound of the probability that two equal agents ever differ this much at an evaluation.
     #[must_use]
     pub fn p(&self) -> f64 {
         (2.0 / self.better.most.max(self.worse.most)).min(1.0)
     }
 
-    /// Returns true if some values of `rest` more pairs would lead to a decision.
+    /// Returns true if some differences of `rest` more pairs would lead to a decision.
     #[must_use]
     pub fn can_decide(&self, rest: usize) -> bool {
         let shows = |wager: &BettingEProcess, value: f64| {
@@ -157,7 +157,7 @@ impl PairedSequence {
         self.decided.is_some() || shows(&self.better, 1.0) || shows(&self.worse, -1.0) || shows(&self.not_worse, 1.0)
     }
 
-    /// Returns true if the looks have shown that the mean is above `mean`, or below it.
+    /// Returns true if the evaluations have shown that the mean is above `mean`, or below `mean` if `above` is false.
     fn shows(&self, mean: f64, above: bool) -> bool {
         let mut wager = BettingEProcess::new(mean, above);
         let mut looks = self.looks.iter().peekable();
@@ -170,7 +170,7 @@ impl PairedSequence {
         wager.most >= self.enough()
     }
 
-    /// Confidence sequence: all means not rejected at any look so far.
+    /// Returns the confidence sequence: the interval of all means that no evaluation so far has rejected.
     #[must_use]
     pub fn interval(&self) -> Interval {
         // A bettor gains more against a mean that is further from the values. So when a mean is rejected, all means beyond it are rejected
@@ -188,8 +188,8 @@ impl PairedSequence {
         Interval { low: low.min(high), high: high.max(low) }
     }
 
-    /// Estimates how many more pairs like the present ones lead to a decision. Returns `None` if the present pairs do not point to a
-    /// decision, or if more than `most` pairs are necessary.
+    /// Estimates how many more pairs like the present pairs lead to a decision. Returns `None` if the present pairs do not point to a
+    /// decision, or if more than `most` pairs are needed.
     #[must_use]
     pub fn more_pairs(&self, most: usize) -> Option<usize> {
         if self.decided.is_some() || self.seen.is_empty() {
@@ -227,8 +227,8 @@ impl PairedSequence {
     }
 }
 
-/// Returns for each item whether a turn ends after it. A turn ends before an item whose kind is already in the turn, and after the last
-/// item.
+/// Returns for each item whether a turn ends after the item. A turn is a series of items of different kinds. It ends before an item whose
+/// kind it already contains, and after the last item.
 #[must_use]
 pub fn turns<T: Eq + Hash>(kinds: impl Iterator<Item = T>) -> Vec<bool> {
     let mut ends: Vec<bool> = Vec::new();
@@ -256,8 +256,8 @@ mod tests {
         f64::from(u8::from(random.random_bool(chance)))
     }
 
-    /// Share of simulated campaigns in which `wrong` becomes true. The agents pass with the given rates, and the test looks after every
-    /// pair.
+    /// Returns the share of simulated campaigns in which `wrong` becomes true. The agents pass with the given rates, and the test is
+    /// evaluated after every pair.
     fn simulated(campaigns: u32, pairs: usize, rates: (f64, f64), margin: f64, wrong: impl Fn(&PairedSequence) -> bool) -> f64 {
         let mut random = ChaCha8Rng::seed_from_u64(5);
         let mut stopped = 0_u32;
@@ -287,8 +287,8 @@ mod tests {
         assert!(wrong <= 0.025, "{wrong}");
     }
 
-    /// Each turn has one pair of each of forty scenarios. Only the subject is good at the first twenty, and only the reference at the rest.
-    /// Overall the agents are equal. A look within a turn would wrongly find a better subject every time.
+    /// Checks turns with one pair of each of forty scenarios. Only the subject passes the first twenty scenarios, and only the reference
+    /// passes the rest, so the agents are equal. An evaluation within a turn would wrongly find a better subject every time.
     #[test]
     fn alternating_scenarios_are_looked_at_between_turns() {
         let mut random = ChaCha8Rng::seed_from_u64(6);

@@ -1,4 +1,4 @@
-//! Opens the database, migrates it to the current schema, and detects files that are no chaosrun database.
+//! Opening of the database, migration to the current schema, and detection of files that are no chaosrun database.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -11,7 +11,7 @@ use rusqlite_migration::{M, Migrations};
 use super::directory::Directory;
 use super::error::StoreError;
 
-/// Migrations. A released step never changes. Each change of the schema is a further step.
+/// Migration steps of the schema. A released step never changes. Each change of the schema adds a step.
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema/1_events.sql")),
     M::up(include_str!("schema/2_campaigns.sql")),
@@ -24,10 +24,10 @@ const STEPS: &[M<'static>] = &[
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
-/// Longest wait of a writer for another writer. Transactions are short, so a writer waits this long only if a disk hangs.
+/// Maximum time that a writer waits for another writer. Transactions are short, so a wait of this length means that a disk hangs.
 const BUSY: Duration = Duration::from_secs(30);
 
-/// Open database.
+/// Open connection to the database of a record.
 #[derive(Debug)]
 pub struct Database {
     pub(super) directory: Directory,
@@ -35,7 +35,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the database of `directory`, creating it if it does not exist.
+    /// Opens the database of `directory`. Creates the database if it does not exist.
     ///
     /// # Errors
     /// The directory or the database cannot be written, or a newer chaosrun wrote it.
@@ -47,7 +47,7 @@ impl Database {
     /// Opens the existing database of `directory`.
     ///
     /// # Errors
-    /// There is no database, it cannot be read, or a newer chaosrun wrote it.
+    /// The database does not exist, cannot be read, or was written by a newer chaosrun.
     pub fn open(directory: &Directory) -> Result<Self, StoreError> {
         if !directory.database().exists() {
             return Err(StoreError::Missing { path: directory.path().to_path_buf() });
@@ -89,7 +89,7 @@ fn schema(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     Ok(found)
 }
 
-/// Migrates the schema while it holds a lock. The operating system releases the lock if the process ends.
+/// Migrates the schema while holding a lock file. The operating system releases the lock if the process ends.
 fn migrate(connection: &mut Connection, directory: &Directory) -> Result<(), StoreError> {
     let path = directory.database();
     let unwritable = |source| StoreError::Unwritable { path: directory.path().to_path_buf(), source };

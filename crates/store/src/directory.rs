@@ -1,4 +1,4 @@
-//! Directory of a project's record, and the paths inside it.
+//! Directory of a record, and the paths inside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use super::error::StoreError;
 use chaosrun_base::ids::{RunId, TrialId};
 
-/// Default directory of the record.
+/// Name of the default directory of the record.
 pub const DEFAULT: &str = ".chaosrun";
 
 /// Directory of the record: `.chaosrun`, or the directory given by `--store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
-    /// File name of the database in the directory.
+    /// File name of the database within the directory.
     file: PathBuf,
 }
 
@@ -26,7 +26,7 @@ impl Directory {
         Self { path: path.into(), file: FILE.into() }
     }
 
-    /// Accepts a directory, or the `.db` file within one.
+    /// Creates the value from the path of a directory, or of a `.db` file within a directory.
     #[must_use]
     pub fn of(path: &Path) -> Self {
         let is_file = path.extension().is_some_and(|extension| extension == "db") && !path.is_dir();
@@ -49,40 +49,40 @@ impl Directory {
         self.path.join(&self.file)
     }
 
-    /// Returns the lock file for creating and migrating the schema. Two runners that start at once therefore do not both migrate.
+    /// Returns the path of the lock file for schema changes, which prevents concurrent migrations by two runners.
     pub(super) fn lock(&self) -> PathBuf {
         self.path.join("lock")
     }
 
-    /// Returns the lock file of a resumed run. Each database file in the directory has its own lock file.
+    /// Returns the path of the lock file of a resumed run. Each database file in the directory has its own lock file.
     pub(super) fn resuming(&self) -> PathBuf {
         let mut name = self.file.clone().into_os_string();
         name.push(".resume.lock");
         self.path.join(name)
     }
 
-    /// Returns the folder for the artifacts of a trial: outputs and logs that are too long for events. Does not create the folder.
+    /// Returns the directory for the artifacts of a trial, which are outputs and logs too long for events. Does not create the directory.
     #[must_use]
     pub fn artifacts(&self, run: &RunId, trial: &TrialId) -> PathBuf {
         self.of_run(run).join(trial.as_str())
     }
 
-    /// Returns the folder with the artifacts of all trials of a run.
+    /// Returns the directory with the artifacts of all trials of a run.
     #[must_use]
     pub(super) fn of_run(&self, run: &RunId) -> PathBuf {
         self.path.join("runs").join(run.as_str())
     }
 
-    /// Returns the folder with one subfolder per cluster that is kept outside of trials. Does not create the folder.
+    /// Returns the directory of clusters that run outside of trials, with one subdirectory per cluster. Does not create the directory.
     #[must_use]
     pub fn clusters(&self) -> PathBuf {
         self.path.join("clusters")
     }
 
-    /// Creates the directory with a `.gitignore` inside, because a record belongs to a machine, not to a repository.
+    /// Creates the directory and a `.gitignore` inside, because a record belongs to a machine and not to a repository.
     ///
     /// # Errors
-    /// The path is not a directory, or it cannot be created or written.
+    /// The path is not a directory, or the directory cannot be created or written.
     pub fn make(&self) -> Result<(), StoreError> {
         let unwritable = |source| StoreError::Unwritable { path: self.path.clone(), source };
         fs::create_dir_all(&self.path).map_err(unwritable)?;

@@ -1,4 +1,4 @@
-//! Errors of the record.
+//! Errors of reading and writing the record.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub enum StoreError {
     Database { path: PathBuf, source: rusqlite::Error },
     #[error("`{}`: cannot create the schema: {problem}", path.display())]
     Schema { path: PathBuf, problem: String },
-    /// An event that this version cannot read.
+    /// An event in the record cannot be read by this version of chaosrun.
     #[error("event {seq} of run `{run}` cannot be read: {problem}")]
     Unreadable { run: String, seq: u64, problem: String },
     /// Two databases contain different runs with the same id.
@@ -35,7 +35,7 @@ pub enum StoreError {
     Resuming { path: PathBuf, holder: String },
     #[error("no {what} begins with `{prefix}`")]
     Unknown { what: &'static str, prefix: String, help: Option<String> },
-    /// Several ids have the prefix. `candidates` contains the first of them.
+    /// Several ids have the given prefix. `candidates` contains the first of these ids.
     #[error("`{prefix}` is ambiguous, it matches {count} {what}s: {}", candidates.join(", "))]
     Ambiguous { what: &'static str, prefix: String, count: usize, candidates: Vec<String> },
 }
@@ -58,7 +58,7 @@ impl StoreError {
         }
     }
 
-    /// Returns a suggestion how to continue, if there is one.
+    /// Returns a suggestion how the user can continue, or `None` if there is no suggestion.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

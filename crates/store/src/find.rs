@@ -6,14 +6,14 @@ use super::database::Database;
 use super::error::StoreError;
 use chaosrun_base::ids::{RunId, TrialId};
 
-/// Largest number of matching ids listed in an error.
+/// Maximum number of matching ids that an error lists.
 const NAMED: usize = 5;
 
 impl Database {
     /// Finds a run by a prefix of its id.
     ///
     /// # Errors
-    /// No run or several runs have the prefix, or the database cannot be read.
+    /// The database cannot be read, or the number of runs with this prefix is not one.
     pub fn find_run(&self, prefix: &str) -> Result<RunId, StoreError> {
         let id = self.find("run", "r-", prefix)?;
         RunId::try_from(id).map_err(|_| unknown("run", prefix, None))
@@ -22,7 +22,7 @@ impl Database {
     /// Finds a trial by a prefix of its id.
     ///
     /// # Errors
-    /// No trial or several trials have the prefix, or the database cannot be read.
+    /// The database cannot be read, or the number of trials with this prefix is not one.
     pub fn find_trial(&self, prefix: &str) -> Result<TrialId, StoreError> {
         let id = self.find("trial", "t-", prefix)?;
         TrialId::try_from(id).map_err(|_| unknown("trial", prefix, None))

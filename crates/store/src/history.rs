@@ -1,4 +1,4 @@
-//! Durations and costs of past trials similar to those of a plan.
+//! Durations and costs of past trials, from which the time and cost of a plan are estimated.
 
 use rusqlite::params_from_iter;
 
@@ -8,7 +8,7 @@ use chaosrun_event::Verdict;
 pub use chaosrun_plan::outcome::Past;
 
 impl Database {
-    /// Returns the counted trials of these scenarios, and of these subjects in any scenario.
+    /// Returns the counted trials of the given scenarios, and of the given subjects in any scenario.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -11,7 +11,8 @@ use chaosrun_base::ids::TrialId;
 use chaosrun_event::{JudgeReply as Said, Judgement};
 
 impl Database {
-    /// Returns the stored answer of this judge to the same prompt. The answer may be about another trial.
+    /// Returns the stored answer of this judge to an identical prompt, which may concern another trial. Returns `None` without a stored
+    /// answer.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -35,7 +36,7 @@ impl Database {
         statement.execute(row).map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Returns the answers of judges about these trials, by trial.
+    /// Returns the answers of all judges about these trials, by trial id.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -1,5 +1,5 @@
-//! Merging of records from several machines. A run is identified by its id and its events. A run is copied once. If a different run has the
-//! same id, the merge is refused.
+//! Merging of records from several machines. A run is identified by its id and its events, and is copied once. The merge is refused if
+//! different runs have the same id.
 
 use std::fs;
 use std::io;
@@ -12,36 +12,36 @@ use super::error::StoreError;
 use super::project::int;
 use chaosrun_base::ids::RunId;
 
-/// Counts of a merge.
+/// Numbers of objects that a merge copied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Number of runs copied as a whole or in part.
+    /// Number of runs that were copied as a whole or in part.
     pub runs: usize,
     /// Number of copied trials.
     pub trials: usize,
     /// Number of copied events.
     pub events: usize,
-    /// Number of runs that were already present.
+    /// Number of runs that were already present in the target database.
     pub there: usize,
 }
 
-/// The runs are equal, or this database has more events of the run. Nothing is copied.
+/// Relation between the two copies of a run in the source and the target database.
 enum Standing {
     Missing,
-    /// Equal, or this database has more of it: nothing to copy.
+    /// The target database contains all events of the source, or more. There is nothing to copy.
     There,
-    /// This database has only the beginning of the run, because the run was merged before it had ended.
+    /// The target database contains only the beginning of the run, because the run was merged before its end.
     Behind {
         last: u64,
     },
 }
 
 impl Database {
-    /// Copies everything that is missing here from `from`: runs with their events, trials, scores and artifacts. If one run is refused,
-    /// nothing is copied.
+    /// Copies all runs that are missing in this database from `from`, with their events, trials, scores and artifacts. If one run is
+    /// refused, nothing is copied.
     ///
     /// # Errors
-    /// A run or a trial of `from` has the id of a different run or trial here, or one of the databases cannot be read or written.
+    /// A database cannot be read or written, or a run or trial of `from` has the id of a different one in this database.
     pub fn merge(&mut self, from: &Self) -> Result<Merged, StoreError> {
         let (here, there) = (self.directory.database(), from.directory.database());
         let mut merged = Merged::default();
@@ -129,7 +129,7 @@ impl Database {
         found.optional().map(Option::flatten).map_err(|error| self.failed(error))
     }
 
-    /// Returns the first trial of the run whose id already belongs to another run here.
+    /// Returns the first trial id of the run that belongs to another run in this database.
     fn taken(&self, from: &Self, run: &RunId) -> Result<Option<String>, StoreError> {
         let mut trials = from.connection.prepare_cached("SELECT trial FROM trials WHERE run = ?").map_err(|error| from.failed(error))?;
         let mut rows = trials.query([run.as_str()]).map_err(|error| from.failed(error))?;
@@ -174,11 +174,11 @@ impl Database {
     }
 }
 
-/// Table other than `events`. Some tables are derived from events, but copying them is faster than rebuilding them.
+/// Table to be copied, other than `events`. Some tables are derived from events, but copying is faster than rebuilding.
 struct Table {
     name: String,
     columns: String,
-    /// True if the table has a column `run`.
+    /// True if the table has a column `run`, by which its rows are selected.
     of_runs: bool,
     has_rowid: bool,
 }
@@ -192,7 +192,7 @@ impl Table {
     }
 }
 
-/// Returns the tables. Both databases have the current schema, so they have the same tables.
+/// Returns the tables to be copied. Both databases have the current schema, so they have the same tables.
 fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     let sql = "SELECT list.name, list.wr, group_concat(columns.name), max(columns.name = 'run')
         FROM pragma_table_list AS list JOIN pragma_table_info(list.name) AS columns
@@ -204,7 +204,7 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     statement.query_map([], table)?.collect()
 }
 
-/// Passes the events of a run to `each`, as bytes with a length before each field. Stops if `each` returns false.
+/// Calls `each` with every event of a run up to `last`, as bytes with a length before each field. Stops if `each` returns false.
 fn each_event(connection: &Connection, run: &RunId, last: u64, mut each: impl FnMut(u64, Vec<u8>) -> bool) -> rusqlite::Result<()> {
     let sql = "SELECT seq, at, elapsed_us, coalesce(trial, ''), json FROM events WHERE run = ?1 AND seq <= ?2 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -231,7 +231,7 @@ fn same(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Copies files that are missing or shorter. A file gets its final name only when the file is complete.
+/// Copies files that are missing or shorter in the target directory. A file gets its final name only when the copy is complete.
 fn copy_folder(from: &Path, into: &Path) -> Result<(), StoreError> {
     let uncopied = |path: &Path| {
         let path = path.to_path_buf();
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(trial.verdict, Some(Verdict::Fail));
     }
 
-    /// Two machines ran the same trial. The later attempt counts as the last, in either order of merging.
+    /// Checks a trial that two machines ran. The later attempt counts as the last attempt, in either order of merging.
     #[test]
     fn order_of_merging_does_not_matter() {
         let temp = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Outcomes of trials without their events. They suffice for the comparison of a hundred thousand trials.
+//! Outcomes of trials without their events, which allow the comparison of a hundred thousand trials.
 
 use jiff::Timestamp;
 use rusqlite::{Row, params};
@@ -11,10 +11,10 @@ use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_event::{DeclaredPlan, EventKind, Sought, TrialFinished, TrialRole, Verdict};
 pub use chaosrun_plan::outcome::{TrialOutcome, cell};
 
-/// Largest number of campaigns listed in the error about an unknown name.
+/// Maximum number of campaigns that the error about an unknown name lists.
 const NAMED: usize = 5;
 
-/// Runs whose trials are selected.
+/// Selection of the runs whose trials are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutcomeSelection {
     Run(RunId),
@@ -22,7 +22,7 @@ pub enum OutcomeSelection {
     Campaign(String),
 }
 
-/// Run, with the values that comparisons need.
+/// Recorded run with the values that comparisons need.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Invocation {
     pub run: RunId,
@@ -31,10 +31,10 @@ pub struct Invocation {
     pub semantics: u32,
     /// Number of planned trials.
     pub planned: usize,
-    /// Planned trials. `None` if an older chaosrun recorded the run without them.
+    /// Planned trials of the run. `None` if an older chaosrun recorded the run without its plan.
     #[serde(skip)]
     pub plan: Option<DeclaredPlan>,
-    /// Early-stopping target of the run, if any.
+    /// Early-stopping target of the run. `None` if the run did not use early stopping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Sought>,
     pub arguments: Vec<String>,
@@ -57,7 +57,7 @@ impl Database {
     /// Finds a campaign by its name, or a run by a prefix of its id.
     ///
     /// # Errors
-    /// There is neither, or the database cannot be read.
+    /// The database cannot be read, or contains neither a campaign nor a single run that matches the text.
     pub fn select(&self, text: &str) -> Result<OutcomeSelection, StoreError> {
         let campaigns = self.campaigns()?;
         if campaigns.iter().any(|name| name == text) {
@@ -74,7 +74,7 @@ impl Database {
         }
     }
 
-    /// Returns the names of campaigns, newest first.
+    /// Returns the names of all campaigns, newest first.
     fn campaigns(&self) -> Result<Vec<String>, StoreError> {
         let failed = |error| self.failed(error);
         let sql = "SELECT campaign FROM runs WHERE campaign IS NOT NULL GROUP BY campaign ORDER BY max(rowid) DESC";
@@ -106,8 +106,8 @@ impl Database {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// Returns all attempts of all trials except those of role `check`, in the order in which they started. Includes trials that were
-    /// reused from earlier runs.
+    /// Returns all attempts of the subject's and controls' trials, in the order in which they started. Includes trials that were reused
+    /// from earlier runs, and excludes trials of role `check`.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -1,4 +1,4 @@
-//! Derived tables: the change that each event makes to them. Recording and rebuilding use the same functions.
+//! Derived tables, and the change that each event makes to them. Recording and rebuilding use the same functions.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -8,7 +8,7 @@ use super::row;
 use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_event::{Event, EventKind, TrialFinished, TrialStarted};
 
-/// Converts a number to SQLite's signed integer. Real values never exceed its range.
+/// Converts a number to SQLite's signed 64-bit integer. Numbers in events never exceed its range.
 pub(super) fn int(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
@@ -86,7 +86,7 @@ fn trial_started(connection: &Connection, run: &RunId, trial: &TrialId, event: &
     Ok(())
 }
 
-/// Marks the earlier attempts of a trial in this run as replaced. Reused attempts of earlier runs are removed from this run.
+/// Marks earlier attempts at a trial in this run as replaced. A reused attempt of an earlier run is removed from this run.
 fn supersede(connection: &Connection, run: &RunId, started: &TrialStarted) -> rusqlite::Result<()> {
     let place = params![run.as_str(), int(started.number)];
     connection.prepare_cached("UPDATE trials SET superseded = 1 WHERE run = ? AND number = ?")?.execute(place)?;
@@ -124,7 +124,7 @@ fn trial_finished(connection: &Connection, trial: &TrialId, event: &Event, finis
 }
 
 impl Database {
-    /// Rebuilds the derived tables from the events in one transaction: a reader sees either the old or the new tables.
+    /// Rebuilds the derived tables from the events in one transaction, so that readers never see partly rebuilt tables.
     ///
     /// # Errors
     /// The database cannot be written, or an event cannot be read.

@@ -1,4 +1,4 @@
-//! Reading of runs, trials and their events.
+//! Queries for runs, trials and their events.
 
 use indexmap::IndexMap;
 use rusqlite::{OptionalExtension, params};
@@ -13,20 +13,20 @@ use chaosrun_event::{Event, Verdict};
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub run: Option<RunId>,
-    /// Name of a campaign. The trials of all runs of the campaign are selected.
+    /// Name of a campaign. Trials of all runs of this campaign are selected. `None` does not restrict the selection.
     pub campaign: Option<String>,
     pub scenario: Option<String>,
     pub variant: Option<String>,
     pub verdicts: Vec<Verdict>,
-    /// States to select, including running and interrupted trials.
+    /// States of the selected trials, including running and cut-off trials. An empty list does not restrict the selection.
     pub states: Vec<RecordState>,
-    /// True if controls and checks are selected too.
+    /// True to select controls and checks in addition to trials of the subject.
     pub all_roles: bool,
     pub limit: usize,
 }
 
 impl Database {
-    /// Returns runs, newest first.
+    /// Returns at most `limit` runs, newest first.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -105,7 +105,7 @@ impl Database {
         Ok(trials)
     }
 
-    /// Returns all recorded trials with this yardstick and subject, newest first.
+    /// Returns all recorded trials with this yardstick digest and subject digest, newest first.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -117,7 +117,7 @@ impl Database {
         rows.collect::<Result<_, _>>().map_err(failed)
     }
 
-    /// Returns the invariants that were violated in a trial, without duplicates.
+    /// Returns the names of the invariants that were violated in a trial, without duplicates.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -143,7 +143,7 @@ impl Database {
         found.map_err(|error| self.failed(error))?.ok_or_else(unknown)
     }
 
-    /// Returns the subject's newest trial that did not pass, if any.
+    /// Returns the newest trial of a subject that did not pass, or `None` if there is no such trial.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -152,7 +152,7 @@ impl Database {
         Ok(self.trials(&Filter { verdicts, limit: 1, ..Filter::default() })?.pop())
     }
 
-    /// Returns the newest trial, if any.
+    /// Returns the newest trial, or `None` if the record is empty.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -160,7 +160,7 @@ impl Database {
         Ok(self.trials(&Filter { limit: 1, all_roles: true, ..Filter::default() })?.pop())
     }
 
-    /// Returns all events of a trial, in their order.
+    /// Returns all events of a trial, in the order of their sequence numbers.
     ///
     /// # Errors
     /// The database or an event in it cannot be read.
@@ -173,7 +173,7 @@ impl Database {
         Ok(events)
     }
 
-    /// Passes each event of a run to `each`, in their order.
+    /// Calls `each` with every event of a run, in the order of their sequence numbers.
     ///
     /// # Errors
     /// The database or an event in it cannot be read.
@@ -204,7 +204,7 @@ impl Database {
 }
 
 impl Filter {
-    /// Returns the SQL condition for a run or a campaign. Includes trials that were reused from earlier runs.
+    /// Returns the SQL condition that selects the trials of a run or a campaign, including trials reused from earlier runs.
     fn place_condition(&self) -> String {
         let of_run = "(trials.run = ?1 OR trial IN (SELECT trial FROM kept WHERE run = ?1))";
         let of_campaign = "(trials.run IN (SELECT run FROM runs WHERE campaign = ?2)
@@ -217,8 +217,8 @@ impl Filter {
         }
     }
 
-    /// Returns the SQL condition for verdicts. The database cannot tell which trials without a verdict are still running, so states are
-    /// filtered later.
+    /// Returns the SQL condition for verdicts. The database cannot distinguish running trials from cut-off trials, so the caller filters by
+    /// state.
     fn verdict_condition(&self) -> String {
         if self.takes_all() {
             return "TRUE".into();

@@ -1,4 +1,4 @@
-//! Recorded trials of a plan. Trials are looked up by the digests of their contents, so the size of the record does not matter.
+//! Search for the trials of a plan in the record. Trials are found by their digests, so the time does not depend on the size of the record.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -21,7 +21,8 @@ const COLUMNS: &str = "yardstick, subject, seed, repeat, trials.backend, role, c
      score, reason_code, reason, repair_us, trials.wall_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot, trials.started";
 
 impl Database {
-    /// Divides the trials of a plan into recorded, running and missing trials. `retry_invalid` adds invalid trials to the missing ones.
+    /// Divides the trials of a plan into recorded, running and missing trials. If `retry_invalid` is true, recorded invalid trials count as
+    /// missing.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -1,4 +1,4 @@
-//! Recorder: one thread per run writes the events of the run in batches, in their order.
+//! Recorder of a run: a thread that writes the events of the run in batches, in their order.
 //!
 //! A batch is written at once if it contains the begin or the end of a trial or of the run, or announces a fault. Any other batch is
 //! written within [`LINGER`]. An event that announces a fault is on disk (fsync) before [`Recorder::durable`] answers.
@@ -18,19 +18,20 @@ use chaosrun_base::ids::RunId;
 use chaosrun_base::process::ProcessId;
 use chaosrun_event::{Event, EventKind};
 
-/// Longest time that an event waits for other events of its batch.
+/// Maximum time that an event waits for further events of its batch.
 const LINGER: Duration = Duration::from_millis(50);
-/// Largest number of events in a batch.
+/// Maximum number of events in a batch.
 const BATCH: usize = 1_000;
-/// Capacity of the queue to the recorder. If the queue is full, the dispatcher waits for the disk. The engine never waits.
+/// Capacity of the queue to the recorder thread. If the queue is full, the dispatcher waits for the disk. The engine never waits.
 const QUEUE: usize = 8_192;
-/// Largest number of events kept in memory after a failure. They are written at the end of the run, which may make room on a full disk.
+/// Maximum number of events that stay in memory after a failed write. The end of a run may free disk space, and these events are then
+/// written.
 const KEPT: usize = 100_000;
 
-/// Channel for the answer to one [`Recorder::durable`].
+/// Channel for the response to one call of [`Recorder::durable`].
 pub type DurableReply = oneshot::Sender<Result<(), String>>;
 
-/// Callback for the first failure.
+/// Callback that receives the reason of the first write failure.
 type Failed = Box<dyn FnOnce(&str) + Send>;
 
 enum Message {
@@ -38,7 +39,7 @@ enum Message {
     Durable(DurableReply),
 }
 
-/// Sending side of the recorder. If it is dropped without [`Recorder::finish`], all events that were sent are still written.
+/// Handle that sends events to the recorder thread. If it is dropped without [`Recorder::finish`], the thread still writes all sent events.
 #[derive(Debug)]
 pub struct Recorder {
     tx: SyncSender<Message>,
@@ -46,7 +47,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records on disk which process writes the run, and starts the thread.
+    /// Records on disk which process writes the run, and starts the recorder thread.
     ///
     /// If an event cannot be written, the thread calls `failed` once, with the reason. The caller should then end the run gracefully.
     ///
@@ -72,12 +73,12 @@ impl Recorder {
         Ok(Self { tx, thread })
     }
 
-    /// Queues an event. Waits only if the disk is far behind.
+    /// Queues an event for writing. Blocks only if the queue is full.
     pub fn record(&self, event: Arc<Event>) {
         let _ = self.tx.send(Message::Event(event));
     }
 
-    /// Answers when all events recorded so far are on disk, or with the reason why they are not.
+    /// Requests a response when all events recorded so far are on disk. The response is an error if they cannot be written.
     pub fn durable(&self, answer: DurableReply) {
         match self.tx.try_send(Message::Durable(answer)) {
             Err(TrySendError::Full(message)) => drop(self.tx.send(message)),
@@ -88,7 +89,7 @@ impl Recorder {
     /// Writes all remaining events and ends the thread.
     ///
     /// # Errors
-    /// The first failure, even if all events were written in the end.
+    /// Writing an event failed at any time, even if a later attempt succeeded.
     pub fn finish(self) -> Result<(), StoreError> {
         drop(self.tx);
         match self.thread.join() {
@@ -105,7 +106,7 @@ struct Writer {
     failed: Option<Failed>,
     failure: Option<StoreError>,
     pending: Vec<Arc<Event>>,
-    /// True if committed data may not be on disk yet.
+    /// True if data was committed but may not have reached the disk.
     unsynced: bool,
 }
 
@@ -166,7 +167,7 @@ impl Writer {
         }
     }
 
-    /// Writes all pending events. If the disk is full, writes as many events as fit.
+    /// Writes all pending events to the database. If the disk is full, writes as many events as possible.
     fn write(&mut self, synced: bool) -> Result<(), StoreError> {
         if self.pending.is_empty() {
             return Ok(());
@@ -192,7 +193,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Syncs earlier commits to disk. SQLite syncs only at a commit that writes something, so a counter is incremented.
+    /// Syncs earlier commits to disk. SQLite syncs only at a commit that writes something, so this function increments a counter.
     fn sync_committed(&mut self) -> Result<(), StoreError> {
         if self.unsynced {
             sync(&self.database, true)?;
@@ -212,7 +213,7 @@ impl Writer {
         self.failure.get_or_insert(error);
     }
 
-    /// Writes the remaining events, even after a failure. The disk may have room again after the trials were torn down.
+    /// Writes the remaining events, even after a failure. The disk may have space again after the trials removed their clusters.
     fn last_write(&mut self) {
         if let Err(error) = self.write(false) {
             self.fail(error);
@@ -220,13 +221,13 @@ impl Writer {
     }
 }
 
-/// Urgency of writing a batch.
+/// Urgency with which a batch must be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
     CanWait,
-    /// Write at once. The event then survives a killed runner, but not a power loss.
+    /// Batch that is written at once. Its events survive the death of the runner, but not a power loss.
     Now,
-    /// Write and sync to disk.
+    /// Batch that is written at once and synced to disk.
     Synced,
 }
 
@@ -244,7 +245,7 @@ impl Urgency {
     }
 }
 
-/// Sets the sync mode. In WAL mode, FULL syncs every commit, and NORMAL syncs only checkpoints.
+/// Sets SQLite's sync mode. In WAL mode, FULL syncs every commit, and NORMAL syncs only checkpoints.
 fn sync(database: &Database, synced: bool) -> Result<(), StoreError> {
     let sql = if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
     let connection = &database.connection;
@@ -350,8 +351,7 @@ mod tests {
         assert!(database.find_trial("r-2c").unwrap_err().help().unwrap().contains("`r-2c` is a run"));
     }
 
-    /// A child process records trials, waits until they are on disk, and is killed. Its trials are present, and the unfinished one is
-    /// marked as cut off.
+    /// Checks that the trials of a killed child process are in the record, with the unfinished trial marked as cut off.
     #[test]
     fn a_killed_runner_leaves_its_trials_cut_off() {
         const CHILD: &str = "CHAOSRUN_TEST_RECORD_INTO";

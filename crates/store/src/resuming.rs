@@ -1,5 +1,5 @@
-//! Lock that allows one resumed run at a time per record. The record decides which trials are missing, so two resumed runs would run the
-//! same trials.
+//! Lock that allows only one resumed run per record at a time. The record determines which trials are missing, so two resumed runs would
+//! run the same trials.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -11,16 +11,16 @@ use super::directory::Directory;
 use super::error::StoreError;
 use chaosrun_base::ids::RunId;
 
-/// Lock that is held from before the comparison of plan and record until the end of the run. The operating system releases it when the
-/// process ends.
+/// Lock of a resumed run, held from before the comparison of plan and record until the end of the run. The operating system releases the
+/// lock when the process ends.
 #[derive(Debug)]
 pub struct Resuming(#[expect(dead_code, reason = "it is only held")] Flock<File>);
 
 impl Resuming {
-    /// Takes the lock.
+    /// Takes the lock for a resumed run.
     ///
     /// # Errors
-    /// Another run holds the lock (the error names that run), or the directory cannot be written.
+    /// Another run holds the lock, or the directory cannot be written. The first error names the other run.
     pub fn begin(directory: &Directory, run: &RunId) -> Result<Self, StoreError> {
         let path = directory.resuming();
         let unwritable = |source: io::Error| StoreError::Unwritable { path: path.clone(), source };

@@ -18,7 +18,7 @@ use chaosrun_event::{Event, EventKind, ReasonCode, Verdict};
 #[serde(rename_all = "snake_case")]
 pub enum RecordState {
     Finished,
-    /// The runner is alive.
+    /// The process of the runner is alive, and the run or trial has no end.
     Running,
     /// The runner was killed before it recorded an end.
     CutOff,
@@ -40,13 +40,13 @@ pub struct Run {
     pub arguments: Vec<String>,
     pub wall_us: Option<u64>,
     pub interrupted: Option<bool>,
-    /// Number of finished trials of the subject by verdict, without controls and checks.
+    /// Number of finished trials per verdict, for the subject only, without controls and checks.
     pub counts: IndexMap<Verdict, usize>,
-    /// Number of started trials.
+    /// Number of trials that have started.
     pub trials: usize,
 }
 
-/// Recorded trial.
+/// Trial as stored in the record.
 #[derive(Debug, Clone, Serialize)]
 pub struct RecordedTrial {
     pub trial: TrialId,
@@ -58,11 +58,11 @@ pub struct RecordedTrial {
     pub variant: String,
     pub seed: u64,
     pub repeat: usize,
-    /// Number of the attempt, from 1. An invalid trial may be tried again.
+    /// Number of the attempt, from 1. Invalid trials may be retried.
     pub attempt: u32,
     pub backend: String,
     pub goal: String,
-    /// `subject`, `control` or `check`.
+    /// Role of the trial: `subject`, `control` or `check`.
     pub role: String,
     pub cell: IndexMap<String, Value>,
     pub yardstick: String,
@@ -99,7 +99,7 @@ pub(super) const TRIAL_COLUMNS: &str = "trial, trials.run, first_seq, last_seq, 
      declared_us, tokens, usd, runs.finished, runners.pid, runners.started_ticks, runners.boot, attempt, diagnose_us, scorer_version";
 pub(super) const TRIAL_TABLES: &str = "trials LEFT JOIN runs ON runs.run = trials.run LEFT JOIN runners ON runners.run = trials.run";
 
-/// Reads an event from the columns [`EVENT_COLUMNS`], which begin at column `first`.
+/// Reads an event from a row. The columns [`EVENT_COLUMNS`] begin at index `first`.
 pub(super) fn event(run: &str, row: &Row<'_>, first: usize, path: &Path) -> Result<Event, StoreError> {
     let failed = |error| StoreError::database(path, error);
     let seq: u64 = row.get(first).map_err(failed)?;
@@ -177,12 +177,12 @@ pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<RecordedTrial> {
     })
 }
 
-/// Reads an instant as text without its `Z`. Texts in this form sort by time, for any number of fraction digits.
+/// Reads a timestamp column as text without its final `Z`. Texts in this form sort by time, for any number of fraction digits.
 pub(super) fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(row.get_ref(column)?.as_str()?.trim_end_matches('Z').to_owned())
 }
 
-/// Derives the state. `runner` is the index of the first of the columns `pid`, `started_ticks` and `boot`.
+/// Derives the state of a run or trial. `runner` is the index of the first of the columns `pid`, `started_ticks` and `boot`.
 pub(super) fn state(row: &Row<'_>, finished: bool, run_finished: bool, runner: usize) -> rusqlite::Result<RecordState> {
     if finished {
         return Ok(RecordState::Finished);
@@ -211,7 +211,7 @@ where
     text.map(|text| text.parse()).transpose().map_err(|error: T::Err| damaged(column, error))
 }
 
-/// Reads the code of a trial's reason.
+/// Reads the reason code of a trial's verdict from a column. Returns `None` for NULL.
 pub(super) fn code(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<ReasonCode>> {
     Ok(row.get::<_, Option<String>>(column)?.map(ReasonCode::from))
 }

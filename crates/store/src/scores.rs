@@ -1,4 +1,4 @@
-//! Scores of re-evaluations: their inputs, and their storage beside the original scores.
+//! Scores of re-evaluated trials: reading of their inputs, and storage in addition to the original scores.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use chaosrun_scenario::model::Scoring;
 use chaosrun_score as score;
 use chaosrun_score::PartResult;
 
-/// Finished trial, with the input of its score.
+/// Finished trial with the inputs of its score.
 #[derive(Debug, Clone)]
 pub struct ScoreInput {
     pub trial: TrialId,
@@ -33,13 +33,13 @@ pub struct ScoreInput {
     pub json: String,
 }
 
-/// Score of a re-evaluation.
+/// Score that a re-evaluation stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rescored {
     pub scorer_version: u32,
-    /// Digest of the scoring.
+    /// Digest of the scoring that the re-evaluation used.
     pub scoring: String,
-    /// Name of the scoring.
+    /// Name of the scoring that the re-evaluation used.
     pub name: String,
     pub at: Timestamp,
     pub verdict: Verdict,
@@ -49,14 +49,14 @@ pub struct Rescored {
 }
 
 impl Rescored {
-    /// Returns true if the verdict or the score differs from the original ones.
+    /// Returns true if the given verdict or score differs from the re-evaluated one.
     #[must_use]
     pub fn differs(&self, verdict: Verdict, score: Option<f64>) -> bool {
         self.verdict != verdict || differ(self.score, score)
     }
 }
 
-/// Returns true if two scores differ by more than rounding.
+/// Returns true if two scores differ by more than a rounding error.
 #[must_use]
 pub fn differ(one: Option<f64>, other: Option<f64>) -> bool {
     match (one, other) {
@@ -65,22 +65,22 @@ pub fn differ(one: Option<f64>, other: Option<f64>) -> bool {
     }
 }
 
-/// Details of a score: reason, parts, and the source of the re-evaluation.
+/// Details of a re-evaluated score: reason, parts, and source of the facts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreDetail {
-    /// Name of the scoring.
+    /// Name of the scoring that the re-evaluation used.
     #[serde(default, skip_serializing)]
     name: String,
     pub reason: Option<Reason>,
     pub parts: Vec<ScorePart>,
-    /// Source: `facts` or `events`.
+    /// Source of the facts for the re-evaluation: `facts` or `events`.
     pub from: String,
 }
 
-/// Texts that all scores of one scoring have in common. They are stored once.
+/// Texts that all scores of one scoring have in common. The record stores these texts once per scoring.
 #[derive(Debug)]
 pub struct ScoreForm {
-    /// Digest of the JSON.
+    /// Digest of the form's JSON.
     digest: String,
     json: String,
 }
@@ -88,9 +88,9 @@ pub struct ScoreForm {
 /// Stored format of a [`ScoreForm`].
 #[derive(Serialize, Deserialize)]
 struct Declaration {
-    /// Name of the scoring.
+    /// Name of the scoring that the form belongs to.
     name: String,
-    /// Parts of the score, see [`score::form`].
+    /// Parts of the score without measured values, see [`score::form`].
     parts: Vec<ScorePart>,
 }
 
@@ -103,7 +103,7 @@ impl ScoreForm {
     }
 }
 
-/// Stored differences of a score from the form. A part is `[measured, value]`, or `[measured, value, why, counted]` if it has its own
+/// Stored differences of a score from its form. A part is `[measured, value]`, or `[measured, value, why, counted]` if it has a different
 /// explanation.
 #[derive(Serialize, Deserialize)]
 struct Differing {
@@ -138,7 +138,7 @@ impl From<Part> for PartResult {
     }
 }
 
-/// Score to be stored.
+/// Score of a re-evaluation that will be stored.
 #[derive(Debug, Clone)]
 pub struct ToKeep {
     pub trial: TrialId,
@@ -147,18 +147,18 @@ pub struct ToKeep {
     pub verdict: Verdict,
     pub score: Option<f64>,
     pub form: Arc<ScoreForm>,
-    /// Differences from the form, see [`differing`].
+    /// Differences of the score from its form as JSON, see [`differing`].
     pub json: String,
 }
 
-/// Formats the part of a score that is not in the form of its scoring. `from` is `facts` or `events`.
+/// Formats the values of a score that its form does not contain. `from` is the source of the facts: `facts` or `events`.
 #[must_use]
 pub fn differing(reason: Option<&Reason>, parts: Vec<PartResult>, from: &str) -> String {
     let parts = parts.into_iter().map(Part::from).collect();
     serde_json::to_string(&Differing { reason: reason.cloned(), parts, from: from.to_owned() }).unwrap_or_default()
 }
 
-/// Scoring as recorded.
+/// Scoring rules that a run recorded.
 #[derive(Debug, Clone)]
 pub struct Declared {
     pub name: String,
@@ -166,7 +166,7 @@ pub struct Declared {
     pub autopsy: serde_json::Value,
 }
 
-/// Selection of trials. An empty selection selects all trials.
+/// Selection of trials. An empty selection contains all trials.
 #[derive(Debug, Clone, Default)]
 pub struct ScoreFilter {
     pub run: Option<RunId>,
@@ -174,7 +174,7 @@ pub struct ScoreFilter {
 }
 
 impl Database {
-    /// Returns all recorded scorings by their digests.
+    /// Returns all recorded scoring rules by their digests.
     ///
     /// # Errors
     /// The database or an event in it cannot be read.
@@ -192,11 +192,11 @@ impl Database {
         Ok(found)
     }
 
-    /// Passes each finished trial to `each` in one pass, in recorded order. Includes trials that a run or a campaign reused from earlier
-    /// runs. The JSON is empty unless `with_json` is true.
+    /// Calls `each` with every finished trial, in recorded order. Includes trials reused from earlier runs. The JSON is empty unless
+    /// `with_json` is true.
     ///
     /// # Errors
-    /// The database cannot be read, or the error of `each`.
+    /// The database cannot be read, or `each` returns an error.
     pub fn to_judge(
         &self,
         chosen: &ScoreFilter,
@@ -243,11 +243,11 @@ impl Database {
         Ok(())
     }
 
-    /// Passes the events of the given types to `each`. All events of a trial are passed together when the trial has ended. The events are
-    /// read in one pass, and only the events of concurrent trials are held in memory.
+    /// Calls `each` with the events of one trial, for every trial that has ended. Only events of the given types are passed. The events are
+    /// read in one pass, and only those of concurrent trials are held in memory.
     ///
     /// # Errors
-    /// The database cannot be read, or the error of `each`.
+    /// The database cannot be read, or `each` returns an error.
     pub fn trials_events(
         &self,
         run: &RunId,
@@ -286,7 +286,7 @@ impl Database {
         Ok(())
     }
 
-    /// Stores scores. Replaces scores of the same scorer and scoring.
+    /// Stores scores of re-evaluations. Replaces earlier scores of the same scorer version and scoring.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -329,7 +329,7 @@ impl Database {
         transaction.commit().map_err(failed)
     }
 
-    /// Returns the scores of re-evaluations of these trials, by trial.
+    /// Returns the re-evaluated scores of these trials, by trial id.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -379,7 +379,7 @@ fn rescored(row: &rusqlite::Row<'_>, path: &Path) -> Result<Rescored, StoreError
     })
 }
 
-/// Stored event, with the fields that a score needs.
+/// Stored event with the fields that the computation of a score needs.
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub elapsed_us: u64,
@@ -388,10 +388,10 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Parses the event.
+    /// Parses the content of the event.
     ///
     /// # Errors
-    /// The sequence number, and the reason why this version cannot read the event.
+    /// This version cannot read the event. The error contains the sequence number and the reason.
     pub fn kind(&self) -> Result<EventKind, String> {
         serde_json::from_str(&self.json).map_err(|error| format!("event {}: {error}", self.seq))
     }

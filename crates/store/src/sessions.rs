@@ -1,4 +1,4 @@
-//! Sessions of agents, derived from their events. A trial has at most one session.
+//! Sessions of agents, derived from their events. A trial has zero or one session.
 
 use jiff::Timestamp;
 use rusqlite::params;
@@ -12,17 +12,17 @@ use super::row::{self, EVENT_COLUMNS, RecordState, RecordedTrial};
 use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_event::{AgentEnd, Event, EventKind, Verdict};
 
-/// Work of one agent from start to end.
+/// Session of an agent in one trial, from start to end.
 #[derive(Debug, Clone, Serialize)]
 pub struct AgentSession {
-    /// Id of the trial. A trial has one agent.
+    /// Id of the session, which equals the id of the trial.
     pub session: TrialId,
     pub run: RunId,
     pub started: Timestamp,
     pub scenario: String,
     pub variant: String,
     pub provider: String,
-    /// `None` if no model was used.
+    /// Name of the model. `None` if the agent used no model.
     pub model: Option<String>,
     pub role: String,
     pub seed: u64,
@@ -30,11 +30,11 @@ pub struct AgentSession {
     pub ticket: u32,
     pub turns: u32,
     pub commands: u32,
-    /// Number of answers of models.
+    /// Number of answers that models gave in the session.
     pub exchanges: u32,
     pub tokens: u64,
     pub usd: f64,
-    /// `None` while the agent works, or if the runner was killed.
+    /// Reason for the end of the session. `None` while the agent works, or if the runner was killed.
     pub end: Option<AgentEnd>,
     pub detail: Option<String>,
     pub took_us: Option<u64>,

@@ -1,5 +1,5 @@
-//! Requirements of tests that not every machine meets. A test whose requirement is missing passes without testing, and is listed at the
-//! end of `cargo test`; `CHAOSRUN_REQUIRE` makes that a failure.
+//! Requirements of tests that not every machine meets. A test whose requirement is missing passes without testing, and `cargo test` lists
+//! it at the end. `CHAOSRUN_REQUIRE` makes a missing requirement a failure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,11 +9,11 @@ use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, Once, PoisonError};
 
-/// Requirement of tests, under its name in `CHAOSRUN_REQUIRE`.
+/// Requirement of tests, with the name that `CHAOSRUN_REQUIRE` uses.
 pub struct Need {
     pub name: &'static str,
     pub what: &'static str,
-    /// Command or step that satisfies the requirement.
+    /// Command or manual step that satisfies the requirement.
     pub how: &'static str,
 }
 
@@ -21,7 +21,7 @@ const fn need(name: &'static str, what: &'static str, how: &'static str) -> Need
     Need { name, what, how }
 }
 
-/// Every name that `CHAOSRUN_REQUIRE` may list; `all` stands for all of them. `.ci/run` requires all.
+/// All requirements whose names `CHAOSRUN_REQUIRE` accepts. The name `all` selects every requirement, as `.ci/run` does.
 pub const NEEDS: [Need; 21] = [
     need("bash", "Bash", "apt-get install bash"),
     need("bwrap", "bubblewrap, and user namespaces for it", "apt-get install bubblewrap"),
@@ -46,7 +46,8 @@ pub const NEEDS: [Need; 21] = [
     need("sh", "a shell", "apt-get install dash"),
 ];
 
-/// Returns the path of a program. Without it the calling test is skipped, or fails if `CHAOSRUN_REQUIRE` lists the program.
+/// Returns the path of a program. If the program is missing, returns `None` and records the test as skipped, or panics if
+/// `CHAOSRUN_REQUIRE` lists the program.
 pub fn program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
@@ -56,8 +57,8 @@ pub fn program(program: &str) -> Option<PathBuf> {
     found
 }
 
-/// Records that the running test is skipped because `name` is missing. Prints the skipped tests of this process when it ends, after the
-/// summary of the test harness, which hides the output of passed tests.
+/// Records that the running test is skipped because the requirement `name` is missing. The skipped tests are printed when the process ends,
+/// after the summary of the test harness.
 ///
 /// # Panics
 /// Panics if `CHAOSRUN_REQUIRE` lists the name, or if [`NEEDS`] does not.
@@ -82,7 +83,7 @@ static SKIPPED: LazyLock<Mutex<Skipped>> = LazyLock::new(Mutex::default);
 pub struct Skipped(BTreeMap<(String, String), Vec<String>>);
 
 impl Skipped {
-    /// Returns the skipped tests of all test programs that the parent of this process has run, and forgets them.
+    /// Reads and deletes the list of skipped tests of all test programs with the same parent process.
     #[must_use]
     pub fn of_this_run() -> Self {
         let mut skipped = Self::default();
@@ -97,7 +98,7 @@ impl Skipped {
         skipped
     }
 
-    /// Appends one line per test to the journal.
+    /// Appends one line per skipped test to the journal file.
     fn append(&self) -> io::Result<()> {
         let mut text = String::new();
         for ((name, why), tests) in &self.0 {
@@ -109,7 +110,8 @@ impl Skipped {
         File::options().create(true).append(true).open(journal()?)?.write_all(text.as_bytes())
     }
 
-    /// Returns a list of the missing requirements, with the number of tests that each one skips, and their names on demand.
+    /// Returns a text that lists the missing requirements with the number of skipped tests. The text includes the names of the tests if
+    /// `names` is true.
     #[must_use]
     pub fn text(&self, names: bool) -> String {
         let count: usize = self.0.values().map(Vec::len).sum();
@@ -139,7 +141,8 @@ extern "C" fn end() {
     let _ = io::stderr().lock().write_all((text + "\n").as_bytes());
 }
 
-/// File in the folder of the build, next to `deps/`, that all test programs with the same parent write to.
+/// Returns the path of the journal file, which all test programs with the same parent process share. The file is in the build directory,
+/// next to `deps/`.
 fn journal() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let folder = program.ancestors().nth(2).ok_or_else(|| io::Error::other("the test program is in no folder"))?;

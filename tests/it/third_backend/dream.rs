@@ -1,4 +1,4 @@
-//! Backend whose nodes are entries of a table: they run when the table says so.
+//! Test backend whose nodes are entries of a table. A node runs if its table entry says so.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

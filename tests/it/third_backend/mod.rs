@@ -1,4 +1,4 @@
-//! Tests that a backend is a folder and a line that registers it: the product contains no code for the backend defined here.
+//! Tests that a new backend needs only a directory and a line that registers it. The product contains no code for the backend of this test.
 
 mod dream;
 
@@ -39,8 +39,8 @@ fn project(fault: &str) -> Project {
     Project::new().file("scenarios/clusters/dream.yaml", CLUSTER).file("scenarios/asleep.yaml", &scenario)
 }
 
-/// Returns true if this process runs only the test of that name, because a registered backend is visible in the whole process. Otherwise
-/// the test is run in a process of its own.
+/// Returns true if this process runs only the test called `name`. Otherwise runs that test in a new process, because a registered backend
+/// is visible in the whole process.
 fn is_own_process(name: &str) -> bool {
     const OWN: &str = "IN_A_PROCESS_OF_ITS_OWN";
     if std::env::var_os(OWN).is_some() {

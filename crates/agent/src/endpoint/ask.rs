@@ -1,4 +1,4 @@
-//! Request of an agent to a model endpoint, identified by method, path and headers.
+//! Requests of an agent to a model endpoint, classified by method, path and headers.
 
 use hyper::Method;
 use hyper::header::HeaderMap;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use chaosrun_scenario::model::Wire;
 
-/// API of a server that returns an answer of a model.
+/// API of a model server that generates answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ModelApi {
     /// The Messages API, `POST /v1/messages`.
@@ -25,7 +25,7 @@ impl ModelApi {
         }
     }
 
-    /// Returns the messages of the conversation, the newest last. A plain text counts as one message.
+    /// Returns the messages in the body of a request, the newest last. A plain text counts as one message.
     pub fn said(self, body: &Value) -> &[Value] {
         let said = match self {
             Self::Messages | Self::Completions => &body["messages"],
@@ -38,7 +38,7 @@ impl ModelApi {
         }
     }
 
-    /// Returns the maximum total length of all requested answers, in tokens. Returns `None` if the request sets no limit.
+    /// Returns the maximum length in tokens of all answers that a request asks for. Returns `None` if the request sets no limit.
     pub fn longest(self, body: &Value) -> Option<u64> {
         let names: &[&str] = match self {
             Self::Messages => &["max_tokens"],
@@ -53,8 +53,8 @@ impl ModelApi {
 /// Prefixes of the types of tools that a model's server runs itself. Most of these tools use the network.
 const OF_SERVERS: [&str; 7] = ["web_search", "web_fetch", "mcp", "code_execution", "code_interpreter", "file_search", "image_generation"];
 
-/// Returns the name of a part of a request that makes the model's server use the network, such as a search. Such traffic would leave the
-/// sandbox: no proxy sees it, and no price list covers it.
+/// Returns the name of the part of a request that lets the model's server use the network, such as a web search. Neither the proxy nor the
+/// price list covers such traffic.
 pub(super) fn reaches_out(body: &Value) -> Option<String> {
     let filled = |name: &str| body.get(name).is_some_and(|value| !value.is_null() && value.as_array().is_none_or(|all| !all.is_empty()));
     let of_server = |tool: &Value| {
@@ -67,12 +67,12 @@ pub(super) fn reaches_out(body: &Value) -> Option<String> {
     tools.or_else(|| ["mcp_servers", "web_search_options"].into_iter().find(|name| filled(name)).map(str::to_owned))
 }
 
-/// Kind of a request.
+/// Kind of a request from the agent to a model endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EndpointRequest {
     /// Request for an answer of a model.
     Answer(ModelApi),
-    /// Request for the length of a prompt. It costs nothing.
+    /// Request for the length of a prompt in tokens. Such a request costs nothing.
     Length,
     Known(Wire),
     Nothing(Wire),
@@ -94,12 +94,12 @@ impl EndpointRequest {
     }
 }
 
-/// Target of a request from the agent.
+/// Method, path and kind of a request from the agent.
 pub(super) struct RequestTarget<'a> {
     pub api: ModelApi,
-    /// Path with the query string.
+    /// Path of the request, including the query string.
     pub path: &'a str,
-    /// True if the request asks for the length of the prompt, not for an answer.
+    /// True if the request asks for the length of a prompt, false if it asks for an answer.
     pub length: bool,
 }
 

@@ -14,9 +14,9 @@ use chaosrun_models::prices::ListedPrice;
 use chaosrun_models::{CostMeter, Spent, Usage};
 use chaosrun_scenario::model::Limits;
 
-/// Bytes per token, the approximate average of English text.
+/// Approximate average number of bytes per token of English text.
 const BYTES_PER_TOKEN: u64 = 4;
-/// Tokens of the longest answer of current models, used if a request sets no limit.
+/// Length of the longest answer of current models in tokens. Used for a request that sets no limit.
 const LONGEST_ANSWER: u64 = 128_000;
 
 pub(super) struct RequestBudget {
@@ -38,7 +38,7 @@ struct Aside {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Most {
     tokens: u64,
-    /// Cost in US dollars. Zero without a price, since dollars are then not counted.
+    /// Highest cost in US dollars. Zero if the model has no known price, since dollars are then not counted.
     usd: f64,
 }
 
@@ -56,7 +56,7 @@ impl Most {
     }
 }
 
-/// Reservation of a running request. It is released when dropped.
+/// Budget reserved for a running request. The reservation is released when this value is dropped.
 pub(super) struct Reserved {
     budget: Arc<RequestBudget>,
     most: Most,
@@ -67,10 +67,10 @@ impl RequestBudget {
         Arc::new(Self { limits, meter, aside: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Admits a request, at once or later. Calls `waits` once if the request has to wait.
+    /// Reserves budget for a request and waits while the budget is reserved by others. Calls `waits` once if the request has to wait.
     ///
     /// # Errors
-    /// The exceeded limit.
+    /// A limit is already exceeded. The error names the limit.
     pub async fn reserve(self: &Arc<Self>, most: Most, waits: impl FnOnce()) -> Result<Reserved, String> {
         let mut waits = Some(waits);
         loop {
@@ -101,8 +101,8 @@ impl RequestBudget {
         Ok(Some(Reserved { budget: Arc::clone(self), most }))
     }
 
-    /// Returns true if a reservation fits. The received part of a running answer counts twice, as spent and as reserved. The limit is
-    /// therefore enforced too early rather than too late.
+    /// Returns true if the budget has room for another reservation. The received part of a running answer counts twice, as spent and as
+    /// reserved, so the limit is enforced too early rather than too late.
     fn fits(&self, spent: Spent, aside: Aside, most: Most) -> bool {
         let tokens = spent.usage.tokens().saturating_add(aside.tokens).saturating_add(most.tokens);
         let usd = spent.usd + aside.usd + most.usd;

@@ -1,4 +1,4 @@
-//! One exchange with a model: passed on unchanged, counted and recorded.
+//! Exchange between an external agent and a model: the bytes are forwarded unchanged, counted and recorded.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -27,12 +27,12 @@ use chaosrun_models::transport::{Incoming, TransportError};
 use chaosrun_models::wire::AttemptError;
 use chaosrun_models::{MessagePart, ModelFailure, ModelReply};
 
-/// Exchange in progress.
+/// Exchange with a model that is in progress.
 pub(super) struct Exchange {
     pub models: Arc<Models>,
     pub number: u32,
     pub began: Instant,
-    /// Reservation, released at the end of the exchange.
+    /// Budget reserved for this exchange. The reservation is released at the end of the exchange.
     pub reserved: Option<Reserved>,
 }
 

@@ -42,9 +42,9 @@ use chaosrun_scenario::model::{ClusterSpec, CommandSpec, Limits, Wire};
 use models::{Models, Outage};
 use relay::EndpointRelay;
 
-/// Ports on a loopback that only the agent uses.
+/// Ports of the model, proxy and tool endpoints on a loopback interface that only the agent uses.
 const PORTS: [u16; 3] = [8001, 8002, 8003];
-/// Capacity of the queue of tool calls.
+/// Capacity of the queue of tool calls from the agent to the loop.
 const CALLS: usize = 16;
 
 /// All endpoints that are served to one agent.
@@ -55,18 +55,18 @@ struct Inner {
     pub models: Arc<Models>,
     relay: Arc<EndpointRelay>,
     offer: Offer,
-    /// Addresses of models, proxy and tools.
+    /// Listening addresses of the model endpoint, the proxy and the tool endpoint.
     addresses: [SocketAddr; 3],
     calls: Mutex<Option<mpsc::Receiver<ToolUse>>>,
 }
 
-/// Parameters of [`Served::open`], apart from the variant.
+/// Parameters of [`Served::open`] in addition to the variant's settings.
 pub struct Opening {
     pub limits: Limits,
     pub emitter: Emitter,
-    /// Run directory. Full requests are saved in it as `models/3.json`.
+    /// Run directory of the trial. The full text of each request is saved there in a file such as `models/3.json`.
     pub run_dir: PathBuf,
-    /// True if the agent has its own loopback.
+    /// True if the agent runs in a sandbox with its own loopback interface.
     pub sandbox: bool,
     pub tape: Tape,
     /// Cluster whose actions the tool `act` offers.
@@ -80,10 +80,10 @@ impl std::fmt::Debug for Served {
 }
 
 impl Served {
-    /// Opens the endpoints.
+    /// Creates the endpoints of an agent.
     ///
     /// # Errors
-    /// One sentence: no key, no address, or no certificates.
+    /// A key, a server address or the trusted certificates are missing. The error is one sentence.
     pub fn open(spec: &CommandSpec, opening: Opening) -> Result<Self, String> {
         let addresses = if opening.sandbox {
             PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
@@ -97,7 +97,7 @@ impl Served {
         Ok(Self(Arc::new(Inner { models, relay, offer, addresses, calls: Mutex::new(Some(calls)) })))
     }
 
-    /// Returns the services that the agent's sandbox forwards.
+    /// Returns the endpoints as services that the agent's sandbox forwards to the runner.
     #[must_use]
     pub fn services(&self) -> Vec<Service> {
         let [models, endpoints, tools] = self.0.addresses;
@@ -136,7 +136,7 @@ impl Served {
         self.0.addresses[2]
     }
 
-    /// Returns true if models of this wire are served.
+    /// Returns true if the agent has a model with this wire format.
     #[must_use]
     pub fn serves(&self, wire: Wire) -> bool {
         self.0.models.serves(wire)
@@ -152,25 +152,25 @@ impl Served {
         self.meter().spent()
     }
 
-    /// Returns a receiver of the exceeded limit, which is set as soon as a limit refuses a request.
+    /// Returns a receiver for the name of the exceeded limit. Its value is set when a limit refuses a request.
     pub(super) fn refused(&self) -> watch::Receiver<Option<String>> {
         self.0.models.refused.subscribe()
     }
 
-    /// Waits until all recorded exchanges are in the file.
+    /// Waits until all recorded exchanges are in the cassette file.
     ///
     /// # Errors
-    /// An exchange could not be written.
+    /// An exchange could not be written to the cassette file.
     pub(super) fn close(&self) -> Result<(), String> {
         self.0.models.tape.close()
     }
 
-    /// Returns true if a cassette had no answer.
+    /// Returns true if a replayed cassette had no answer to a request.
     pub(super) fn cassette_failed(&self) -> bool {
         self.0.models.cassette_failed.load(Ordering::Relaxed)
     }
 
-    /// Returns the error of the last exchange with a model if it failed, unless the failure is the agent's fault.
+    /// Returns the error of the last exchange with a model. Returns `None` if the exchange succeeded or failed through the agent's fault.
     pub(super) fn failure(&self) -> Option<String> {
         self.outage().map(|outage| outage.why)
     }
@@ -179,7 +179,7 @@ impl Served {
         self.0.models.outage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the time lost to outages of models so far.
+    /// Returns the total time lost to failing or silent models so far.
     pub(super) fn kept_waiting(&self) -> Option<LostTime> {
         let (lost, why) = self.0.models.meter.delayed();
         match self.outage() {
@@ -188,20 +188,20 @@ impl Served {
         }
     }
 
-    /// Takes the receiver of tool calls, for the loop that runs them.
+    /// Takes the receiver of tool calls, which the agent loop reads. Returns `None` if it was taken before.
     pub(super) fn calls(&self) -> Option<mpsc::Receiver<ToolUse>> {
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Returns currently unused ports.
+/// Returns loopback addresses with three currently unused ports.
 fn free() -> std::io::Result<[SocketAddr; 3]> {
     let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     let [a, b, c] = listeners.map(|listener| listener.and_then(|listener| listener.local_addr()));
     Ok([a?, b?, c?])
 }
 
-/// Serves one HTTP connection.
+/// Serves HTTP requests on one connection.
 async fn http<F: Future<Output = Response<Body>> + Send + 'static>(
     stream: UnixStream,
     answer: impl Fn(Request<Body>) -> F + Send + 'static,

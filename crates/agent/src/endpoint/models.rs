@@ -1,4 +1,4 @@
-//! Model endpoints: they add the key and enforce the spending limit.
+//! Model endpoints of an external agent. They add the API key to requests and enforce the spending limit.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,7 +28,7 @@ use chaosrun_models::wire::AttemptError;
 use chaosrun_models::{CostMeter, ModelFailure};
 use chaosrun_scenario::model::{ServedModels, Wire};
 
-/// Bytes of a request that are shown. The full request is in a file.
+/// Maximum number of bytes of a request that its event contains. The full request is saved in a file.
 const SHOWN: usize = 4096;
 
 pub(super) struct Models {
@@ -49,10 +49,10 @@ pub(super) struct Models {
     pub cassette_failed: AtomicBool,
 }
 
-/// Consecutive failed exchanges that are not the agent's fault.
+/// Series of consecutive failed exchanges that are not the agent's fault.
 #[derive(Debug, Clone)]
 pub(super) struct Outage {
-    /// Start of the first failed exchange.
+    /// Start time of the first failed exchange.
     pub since: Instant,
     /// Error of the last failed exchange.
     pub why: String,
@@ -104,7 +104,7 @@ impl Models {
         }
     }
 
-    /// Lists the served models in the format of a wire.
+    /// Returns a response that lists the served models in the format of a wire.
     fn known(&self, wire: Wire) -> Response<Body> {
         let names = self.servers.iter().filter(|server| server.declared == wire).flat_map(|server| &server.names);
         let list: Vec<Value> = match wire {
@@ -169,7 +169,7 @@ impl Models {
         exchange.run(server, target, headers, body, &model).await
     }
 
-    /// Forwards a request for a prompt length. Such a request costs nothing and is no exchange with a model.
+    /// Forwards a request for the length of a prompt. Such a request costs nothing and does not count as an exchange with a model.
     async fn measure(
         &self,
         server: &EndpointServer,
@@ -187,7 +187,7 @@ impl Models {
         Ok(server.response(status, &headers, Body::from(server.without_key(status, bytes))))
     }
 
-    /// Records a request.
+    /// Emits events about a request of the agent and saves the request as a file.
     async fn told(&self, exchange: u32, target: &RequestTarget<'_>, model: &str, value: &Value, body: &Bytes) {
         let file = format!("models/{exchange}.json");
         let kept = keep(&self.run_dir.join(&file), body).await;

@@ -1,4 +1,4 @@
-//! Error responses in place of a model, in the format of its wire.
+//! Error responses that an endpoint sends instead of a model's answer, in the wire format of the model.
 
 use axum::body::Body;
 use hyper::Response;
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use chaosrun_scenario::model::Wire;
 
-/// Reason for not passing on a request.
+/// Reason why a request is not forwarded to a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EndpointProblem {
-    /// The path does not exist.
+    /// The requested path does not exist.
     Path(String),
     /// The request is not a valid model request.
     Request(String),
-    /// The model is not served.
+    /// The requested model is not served to the agent.
     Model(String),
     /// The spending limit is reached.
     Spent(String),
-    /// The server did not answer.
+    /// The model server did not answer.
     Server(String),
     /// The cassette has no answer to the request.
     Cassette(String),

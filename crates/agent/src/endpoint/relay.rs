@@ -13,11 +13,11 @@ use chaosrun_base::task;
 use chaosrun_event::EventKind;
 use chaosrun_event::emit::Emitter;
 
-/// Timeout for connecting.
+/// Timeout for connecting to an endpoint.
 const CONNECT: Duration = Duration::from_secs(10);
 
 pub(super) struct EndpointRelay {
-    /// Allowed endpoints as `HOST:PORT`, in lower case.
+    /// Endpoints that the variant allows, as `HOST:PORT` in lower case.
     pub endpoints: Vec<String>,
     pub emitter: Emitter,
 }
@@ -77,7 +77,7 @@ fn tunnel(request: Request<Body>, mut stream: TcpStream) -> Response<Body> {
     Response::new(Body::empty())
 }
 
-/// Forwards a plain HTTP request.
+/// Forwards a plain HTTP request to an allowed endpoint.
 async fn forward(mut request: Request<Body>, stream: TcpStream) -> Response<Body> {
     let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();

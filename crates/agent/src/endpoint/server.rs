@@ -1,4 +1,4 @@
-//! Connection to one model server: selects the parts of a request and of its response that are passed on.
+//! Connection to one model server. It selects the headers of requests and responses that are forwarded.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use chaosrun_models::wire::{RecordedRoute, WireDialect};
 use chaosrun_scenario::model::{ServedModels, Wire};
 use chaosrun_scenario::prices::price_of;
 
-/// Version of the Messages API for a request without a version header.
+/// Version of the Messages API that is sent if the agent's request has no version header.
 const VERSION: &str = "2023-06-01";
-/// Route of prompt lengths in a cassette.
+/// Route under which a cassette stores requests for prompt lengths.
 const LENGTHS: RecordedRoute = RecordedRoute { wire: "anthropic", path: "/v1/messages/count_tokens" };
 
-/// Headers that are not passed on: hop-by-hop headers, headers that identify the client, and the one that would make the response
-/// unreadable to the runner.
+/// Names of headers that are not forwarded: hop-by-hop headers, headers that identify the client, and `accept-encoding`, because the runner
+/// cannot read compressed responses.
 const NOT_PASSED_ON: [&str; 19] = [
     "accept-encoding",
     "api-key",
@@ -51,10 +51,10 @@ const NOT_PASSED_ON: [&str; 19] = [
     "x-api-key",
 ];
 
-/// Model server and its served models.
+/// Model server with the models that are served to the agent.
 pub(super) struct EndpointServer {
     pub declared: Wire,
-    /// Dialect of all paths except the Responses API.
+    /// Wire format of all paths except those of the Responses API.
     wire: Arc<dyn WireDialect>,
     base_url: String,
     pub names: Vec<String>,
@@ -64,7 +64,7 @@ pub(super) struct EndpointServer {
 }
 
 impl EndpointServer {
-    /// Opens a server. `live` is true if the server is contacted, false if a cassette replaces it.
+    /// Creates the connection to a model server. `live` is false if a cassette replaces the server.
     pub fn open(served: &ServedModels, live: bool) -> Result<Self, String> {
         // Clients send the version themselves.
         let wire = declared::wire(served.wire, &served.base_url, VERSION)?;
@@ -143,7 +143,7 @@ impl EndpointServer {
         }
     }
 
-    /// Removes the key from an error response, since servers repeat parts of a request in errors.
+    /// Removes the API key from the body of an error response, since servers repeat parts of a request in errors.
     pub fn without_key(&self, status: u16, bytes: Bytes) -> Bytes {
         if (200..300).contains(&status) {
             return bytes;

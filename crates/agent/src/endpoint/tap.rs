@@ -1,4 +1,4 @@
-//! Streamed response that is inspected while it passes.
+//! Streamed model response that is inspected while it is forwarded to the agent.
 
 use bytes::Bytes;
 
@@ -17,7 +17,7 @@ pub(super) struct Tap {
     permit: Option<Permit>,
     count: Option<Count>,
     decoder: Decoder,
-    /// Assembly of the response. `None` after the result was recorded.
+    /// Parser that assembles the response from stream events. `None` after the result was recorded.
     assembly: Option<Box<dyn Assembly>>,
     trouble: Option<AttemptError>,
     request: Option<String>,
@@ -66,7 +66,7 @@ impl Tap {
         }
     }
 
-    /// Records the result of the exchange, once.
+    /// Records the result of the exchange. A second call does nothing.
     fn conclude(&mut self) {
         let (Some(assembly), Some(mut count)) = (self.assembly.take(), self.count.take()) else { return };
         let finished = match self.trouble.take() {

@@ -30,11 +30,11 @@ use chaosrun_models::Spent;
 use chaosrun_scenario::model::CommandSpec;
 use output_reader::{Heard, OutputReader};
 
-/// Capacity of the queue of messages for the loop.
+/// Capacity of the queue of messages from the program to the agent loop.
 const QUEUE: usize = 256;
-/// Time that a program has to exit after it submitted its outcome.
+/// Maximum time for a program to exit after it submitted its outcome.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Time allowed for output in transit if the program is ended otherwise.
+/// Maximum time to wait for remaining output of a program that is ended early.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
 
 pub struct ExternalAgent {
@@ -47,7 +47,7 @@ pub struct ExternalAgent {
     heard: Option<mpsc::Receiver<Heard>>,
     calls: Option<mpsc::Receiver<ToolUse>>,
     refused: watch::Receiver<Option<String>>,
-    /// Tool call that waits for the result of the next command, with the number of commands before it.
+    /// Tool call whose result is the result of the next command, with the number of commands that ran before the call.
     pending: Option<(ToolUse, usize)>,
     listener: Option<JoinHandle<()>>,
     over: CancellationToken,
@@ -73,7 +73,7 @@ impl ExternalAgent {
         }
     }
 
-    /// Translates a line. Returns `None` if no action follows.
+    /// Translates a message of the program into a turn. Returns `None` if the message requires no action of the agent loop.
     fn understood(&self, heard: Heard) -> Result<Option<ProviderTurn>, ProviderError> {
         Ok(Some(match heard {
             Heard::Command(reported) => ProviderTurn::of(ProviderAction::Report(reported)),
@@ -96,7 +96,7 @@ impl ExternalAgent {
         }))
     }
 
-    /// Translates a tool call into a turn. Returns `None` if the call was answered at once.
+    /// Translates a tool call into a turn. Returns `None` if the tool call was answered immediately.
     fn called(&mut self, call: ToolUse, commands: &[CommandRecord]) -> Option<ProviderTurn> {
         self.emitter.emit(EventKind::ToolCalled {
             call: call.id.clone(),

@@ -1,4 +1,4 @@
-//! Reads the output of a program line by line and records each line.
+//! Reader of an external agent's output, which records each line.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,14 @@ use crate::turn::{ProviderAction, Reported};
 use chaosrun_event::emit::Emitter;
 use chaosrun_event::{AgentEnd, EventKind, Output};
 
-/// Longest line that is parsed, in bytes. The rest of a longer line is not parsed.
+/// Maximum length of a parsed line in bytes. The rest of a longer line is not parsed.
 const LONGEST: usize = 1 << 20;
-/// Largest number of bytes of a plain line in its event.
+/// Maximum number of bytes of a plain-text line in an event.
 const SHOWN: usize = 4096;
-/// Largest number of lines recorded one by one. Longer output is only saved as a whole.
+/// Maximum number of output lines that are recorded one by one. All output is also saved as a file.
 const LINES: usize = 2000;
 
-/// Output that matters to the loop.
+/// Message from an external program that the agent loop must process.
 #[derive(Debug)]
 pub(super) enum Heard {
     Command(Reported),
@@ -28,7 +28,7 @@ pub(super) enum Heard {
         end: AgentEnd,
         detail: String,
     },
-    /// The program exited. `last` is the last line of its stderr.
+    /// The program exited. `last` is the last line of the program's stderr.
     Exited {
         code: i32,
         last: String,
@@ -39,12 +39,12 @@ pub(super) enum Heard {
 pub(super) struct OutputReader {
     pub emitter: Emitter,
     pub run_dir: PathBuf,
-    /// Bytes of an output that are shown.
+    /// Maximum number of bytes of the program's output that events contain.
     pub shown: usize,
 }
 
 impl OutputReader {
-    /// Reads until the program ends or `over` is cancelled.
+    /// Reads the program's output until the program exits or `over` is cancelled.
     pub async fn listen(self, mut told: mpsc::Receiver<ProgramMessage>, give: mpsc::Sender<Heard>, over: CancellationToken) {
         let kept = |stream: &str| {
             let spill = Spill { run_dir: self.run_dir.clone(), file: format!("commands/program.{stream}") };
@@ -107,7 +107,7 @@ impl OutputReader {
         captured.output
     }
 
-    /// Records a line and returns its meaning for the loop.
+    /// Records a line and returns the message that it means for the agent loop, if any.
     fn line(&self, stream: &str, line: &str, said: &mut usize) -> Option<Heard> {
         let meant = if stream == "stdout" { protocol::read(line) } else { ProtocolLine::Said };
         match meant {
@@ -131,7 +131,7 @@ impl OutputReader {
     }
 }
 
-/// Passes a line on. Returns false if the receiver is gone or the program is over.
+/// Sends a message to the agent loop. Returns false if the receiver is closed or `over` is cancelled.
 async fn pass(give: &mpsc::Sender<Heard>, heard: Heard, over: &CancellationToken) -> bool {
     tokio::select! {
         biased;
@@ -147,7 +147,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Splits the bytes of a stream into lines.
+/// Splitter of a byte stream into lines.
 struct Lines {
     name: &'static str,
     bytes: Vec<u8>,
@@ -172,7 +172,7 @@ impl Lines {
         lines
     }
 
-    /// Returns the incomplete last line.
+    /// Returns the incomplete last line of the stream, or `None` if there is none.
     fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.bytes);
         (!rest.is_empty()).then(|| text(&rest))

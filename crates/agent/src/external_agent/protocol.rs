@@ -15,20 +15,20 @@ use crate::turn::{ProviderAction, Reported};
 use chaosrun_event::AgentEnd;
 use chaosrun_scenario::model::Tool;
 
-/// Meaning of a line.
+/// Meaning of one output line of an external agent.
 #[derive(Debug, PartialEq)]
 pub(super) enum ProtocolLine {
     Command(Reported),
-    /// Diagnosis, followed by the end if it names an outcome.
+    /// Diagnosis. If the diagnosis names an outcome, the end of the session follows.
     Actions(Vec<ProviderAction>),
     End {
         end: AgentEnd,
         detail: String,
     },
     Usage(Reports),
-    /// Plain text.
+    /// Line that is plain text and no protocol message.
     Said,
-    /// Malformed message, with the error.
+    /// Error text for a malformed protocol message.
     Wrong(String),
 }
 
@@ -61,7 +61,7 @@ enum Outcome {
     NoAction,
 }
 
-/// Usage that a program reports.
+/// Usage of models that an external agent reports.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reports {

@@ -8,10 +8,10 @@ use crate::endpoint::Served;
 use chaosrun_cluster::{Topology, Workspace};
 use chaosrun_scenario::model::{CommandSpec, PromptOn, Wire};
 
-/// Placeholder key, since clients require a key. The real key is added outside the sandbox.
+/// Placeholder for an API key, since model clients require a key. The endpoint outside the sandbox adds the real key.
 const NO_KEY: &str = "unused";
 
-/// Folder of the agent's files, below its home.
+/// Directory of the files that chaosrun provides to an external agent, in the agent's home directory.
 const FOLDER: &str = "$HOME/.agent";
 
 pub(super) fn write(spec: &CommandSpec, workspace: &Workspace, served: &Served, topology: &Topology, prompt: &str) -> String {
@@ -62,7 +62,7 @@ pub(super) fn write(spec: &CommandSpec, workspace: &Workspace, served: &Served, 
     text
 }
 
-/// Hosts that are reached without a proxy: the system and the local services.
+/// Returns the hosts that the agent reaches without a proxy: the nodes of the system and the services of the sandbox.
 fn near(topology: &Topology) -> String {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     for node in &topology.nodes {
@@ -74,10 +74,10 @@ fn near(topology: &Topology) -> String {
     names.join(",")
 }
 
-/// Variables that are replaced in the words of a command. They name locations.
+/// Variables for file and endpoint locations, which are expanded in the words of an agent's command line.
 const REPLACED: [&str; 6] = ["$AGENT_FILES", "$AGENT_PROMPT", "$AGENT_MCP", "$AGENT_TOOLS", "$ANTHROPIC_BASE_URL", "$OPENAI_BASE_URL"];
 
-/// Returns a word of the command for the shell, in which only those variables are expanded.
+/// Returns a shell-quoted word of the command line, in which only the variables in `REPLACED` are expanded.
 fn word(given: &str) -> String {
     REPLACED.iter().fold(quoted(given), |word, name| word.replace(name, &format!("'\"{name}\"'")))
 }

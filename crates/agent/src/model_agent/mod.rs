@@ -34,20 +34,20 @@ use chaosrun_models::{
 };
 use chaosrun_scenario::model::Tool;
 
-/// Number of consecutive answers without a valid call after which the agent hands over to a person.
+/// Number of consecutive answers without a valid call after which the agent ends its session and escalates to a person.
 const IDLE: u32 = 3;
-/// Number of consecutive runs of a command with the same result that causes a warning. `REPEATED_TOO_OFTEN` ends the session.
+/// Number of consecutive runs of a command with the same result after which the model receives a warning.
 const REPEATED: usize = 5;
 const REPEATED_TOO_OFTEN: usize = 10;
-/// Largest number of consecutive answers in which a model only pauses.
+/// Maximum number of consecutive answers in which a model pauses and calls no tool.
 const PAUSES: u32 = 20;
-/// Largest number of conversations per session.
+/// Maximum number of conversations per agent session. A new conversation begins when the context window is full.
 const CONVERSATIONS: u32 = 5;
 
-/// State of a tool call.
+/// State of a tool call whose result has not yet been sent to the model.
 enum Pending {
     Answered(CallResult),
-    /// Call whose result is that of the next command.
+    /// Id of a call whose result is the result of the next command.
     Command(String),
     Diagnosed(String),
 }
@@ -60,33 +60,33 @@ pub(super) struct ModelAgent {
     spec: Spec,
     tools: Vec<Tool>,
     prompt: String,
-    /// Context window of the model in tokens. `None` if only the server knows it.
+    /// Size of the model's context window in tokens. `None` if the variant does not state the size.
     window: Option<u64>,
-    /// Total number of turns.
+    /// Maximum number of turns of the session.
     turns: u32,
     emitter: Emitter,
     history: Vec<ConversationEntry>,
     pending: Vec<Pending>,
-    /// Calls of the last answer: id and tool.
+    /// Ids and tool names of the calls in the model's last answer.
     named: Vec<(String, String)>,
-    /// Number of commands whose results were sent to the model.
+    /// Number of commands whose results have been sent to the model.
     told: usize,
     taken: u32,
     conversations: u32,
     exchanges: u32,
     /// Number of consecutive answers without a valid call.
     idle: u32,
-    /// Length of the last prompt and its answer, in tokens.
+    /// Total length of the last prompt and the model's answer to it, in tokens.
     length: u64,
-    /// True if the server reported that the context window is full.
+    /// True if the server reported that the conversation fills the model's context window.
     full: bool,
-    /// Texts of the model in this conversation.
+    /// Texts that the model wrote in this conversation, without its tool calls.
     said: Vec<SpokenText>,
-    /// Failure of the last exchange.
+    /// Failure of the last exchange with the model. `None` if the exchange succeeded.
     failed: Option<ModelFailure>,
 }
 
-/// Parameters of a model agent.
+/// Parameters from which a model agent is created.
 pub(super) struct ModelAgentConfig {
     pub name: &'static str,
     pub model: Box<dyn ModelBackend>,
@@ -144,7 +144,7 @@ impl ModelAgent {
         self.history = vec![ConversationEntry::User(prompt)];
     }
 
-    /// Begins a new conversation with a summary of the previous one.
+    /// Replaces the conversation by a new one that begins with a summary of the previous one.
     async fn begin_again(&mut self, commands: &[CommandRecord]) {
         let prompt = match self.summary(commands).await {
             Some(summary) => short::summarised(&self.prompt, &summary, commands),
@@ -156,7 +156,7 @@ impl ModelAgent {
         self.begin(prompt);
     }
 
-    /// Summarises the conversation with a cheaper model. Returns `None` if none is configured or if it fails.
+    /// Summarises the conversation with a cheaper model. Returns `None` if no summariser is configured or if the summariser fails.
     async fn summary(&mut self, commands: &[CommandRecord]) -> Option<String> {
         let summariser = self.summariser.as_mut()?;
         let began = Instant::now();
@@ -194,7 +194,7 @@ impl ModelAgent {
         self.history.push(ConversationEntry::User(text.into()));
     }
 
-    /// Appends the results of all calls of the last answer.
+    /// Appends the results of all calls in the model's last answer to the conversation.
     fn answer(&mut self, commands: &[CommandRecord]) {
         let mut records = commands[self.told.min(commands.len())..].iter();
         let results: Vec<CallResult> = std::mem::take(&mut self.pending)
@@ -262,7 +262,7 @@ impl ModelAgent {
         asked
     }
 
-    /// Translates an answer into a turn. Returns `None` if the model must be asked again.
+    /// Translates an answer of the model into a turn. Returns `None` if another request to the model is needed first.
     fn take(&mut self, reply: ModelReply, commands: &[CommandRecord]) -> Option<ProviderTurn> {
         self.length = reply.usage.prompt() + reply.usage.output;
         let calls: Vec<ModelToolCall> = calls(&reply).cloned().collect();
@@ -359,12 +359,13 @@ impl ModelAgent {
         }
     }
 
-    /// Returns the name of the tool of a call in the last answer.
+    /// Returns the name of the tool that a call in the model's last answer uses.
     fn tool_of(&self, id: &str) -> String {
         self.named.iter().find(|(known, _)| known == id).map_or_else(String::new, |(_, tool)| tool.clone())
     }
 
-    /// Begins a new conversation with a summary, if that can help.
+    /// Begins a new, shorter conversation after the context window became full. Returns a turn that ends the session if shortening cannot
+    /// help.
     async fn overflow(&mut self, commands: &[CommandRecord]) -> Result<Option<ProviderTurn>, ProviderError> {
         if commands.is_empty() && self.history.len() <= 1 {
             // The prompt alone is too long, which is not the model's doing.
@@ -462,7 +463,7 @@ impl AgentProvider for ModelAgent {
     }
 }
 
-/// Returns a callback that records the notices of an exchange as events.
+/// Returns a callback that records the notices of an exchange with a model as events.
 fn told(emitter: Emitter, exchange: u32) -> impl Fn(Notice) + Send + Sync {
     move |notice: Notice| {
         let delayed = |status, why: String, wait: Duration| EventKind::ModelDelayed { exchange, status, why, wait_us: micros(wait) };
@@ -490,7 +491,7 @@ fn recorded(call: &ModelToolCall) -> ToolCall {
     ToolCall { id: call.id.clone(), tool: call.tool.clone(), arguments }
 }
 
-/// Returns the number of consecutive runs of the last command with the same result.
+/// Returns the number of consecutive runs of the last command that had the same result.
 fn repetitions(commands: &[CommandRecord]) -> usize {
     let Some(last) = commands.last() else { return 0 };
     let same = |record: &&CommandRecord| {
@@ -502,7 +503,7 @@ fn repetitions(commands: &[CommandRecord]) -> usize {
     commands.iter().rev().take_while(same).count()
 }
 
-/// Returns the result of a command as the model reads it.
+/// Returns the text that describes the result of a command to the model.
 pub(super) fn shown(record: &CommandRecord) -> String {
     if record.tool != Tool::Shell {
         return format!("{}{}", record.stdout.text, record.stderr.text).trim_end().to_owned();

@@ -1,5 +1,4 @@
-//! Summary of a long conversation, with which the next one begins: written by a cheaper model, or the history with old output
-//! omitted.
+//! Summary of a long conversation, with which the next conversation begins. A cheaper model writes the summary, or old output is omitted.
 
 use std::fmt::Write as _;
 
@@ -12,23 +11,23 @@ pub struct Summariser {
     pub spec: Spec,
 }
 
-/// Instructions for the summariser.
+/// Instructions for the model that summarises conversations.
 pub const SUMMARY: &str = "\
 You keep notes for an on-call engineer. The transcript of the engineer's work has become too long to read again. From the transcript, write
 down what is needed to continue: findings, with names, numbers and lines quoted exactly; changes, with the command and its result; causes
 that were ruled out, and why; planned next steps. Do not give advice. Use at most 500 words.";
 
-/// Characters of a command's output that a new conversation repeats.
+/// Maximum number of characters of a command's output that a new conversation repeats.
 const RECALLED: usize = 400;
-/// Number of commands that are repeated after a summary.
+/// Number of most recent commands that a new conversation repeats after the summary.
 const LAST: usize = 3;
-/// Longest transcript in characters, commands and output together.
+/// Maximum length of a transcript in characters, commands and output together.
 const TRANSCRIPT: usize = 400_000;
 
-/// Text of a model apart from its calls, with the number of commands before it.
+/// Text written by a model outside its tool calls, with the number of commands that ran before the text.
 pub(super) type SpokenText = (usize, String);
 
-/// Returns all commands with the ends of their output.
+/// Returns the prompt and all commands, each with only the end of its output, as the start of a new conversation.
 pub(super) fn elided(prompt: &str, commands: &[CommandRecord]) -> String {
     let mut text = again(prompt);
     text.push_str("Commands that you ran, each with the end of its output:\n");
@@ -38,7 +37,7 @@ pub(super) fn elided(prompt: &str, commands: &[CommandRecord]) -> String {
     text
 }
 
-/// Returns the summary and the last commands unchanged.
+/// Returns the prompt, the summary and the last commands as the start of a new conversation. Each command has the end of its output.
 pub(super) fn summarised(prompt: &str, summary: &str, commands: &[CommandRecord]) -> String {
     let mut text = again(prompt);
     let _ = writeln!(text, "Notes on the earlier conversation:\n\n{}", summary.trim());
@@ -56,7 +55,7 @@ fn again(prompt: &str) -> String {
     format!("{prompt}\n\n# Work so far\nYou have already worked on this task. The earlier conversation became too long and was shortened. ")
 }
 
-/// Returns the transcript that the summariser reads.
+/// Returns the transcript of a conversation, from which the summariser writes a summary.
 pub(super) fn transcript(prompt: &str, said: &[SpokenText], commands: &[CommandRecord]) -> String {
     let mut text = format!("# Task\n\n{prompt}\n\n# Transcript\n");
     let each = (TRANSCRIPT / commands.len().max(1)).max(RECALLED);

@@ -1,4 +1,4 @@
-//! Tests that every behaviour of a model has an outcome.
+//! Tests that the model agent handles every kind of answer from a model.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use chaosrun_event::Output;
 use chaosrun_event::emit::DispatcherMessage;
 use chaosrun_models::{BadArguments, CostMeter, Thinking, Usage};
 
-/// Fake model with given answers. It stores the prompts.
+/// Fake model that returns prepared answers and stores the prompts that it receives.
 struct Parrot {
     answers: VecDeque<Result<ModelReply, ModelError>>,
     meter: Arc<CostMeter>,
@@ -108,7 +108,7 @@ fn rig(answers: Vec<Answer>) -> Rig {
 }
 
 impl Rig {
-    /// Runs until the end, with `stdout` for every command.
+    /// Runs the model agent until its end. The function `stdout` supplies the output of each command, by its number.
     async fn on(&mut self, stdout: impl Fn(u32) -> String) -> Result<(AgentEnd, String), ProviderError> {
         loop {
             for action in self.talk.next(&self.commands).await?.actions {

@@ -9,27 +9,27 @@ use chaosrun_stats::pairs::Pairs;
 use chaosrun_stats::power;
 use chaosrun_stats::power::MOST;
 
-/// Power for which the number of further pairs is computed.
+/// Statistical power for which the number of further pairs is computed.
 const POWER: f64 = 0.8;
 
-/// Conclusion that the present pairs support.
+/// Conclusion that the counted pairs support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum ComparisonAnswer {
     Better,
     Worse,
-    /// No difference is shown, and a difference as large as the margin is ruled out.
+    /// No difference is shown, and differences as large as the margin are ruled out.
     NoDifference,
-    /// The subject is not worse by the margin. A benefit is not ruled out.
+    /// The subject is not worse by the margin or more. An advantage of the subject is not ruled out.
     NotWorse,
     /// No difference is shown, and a loss as large as the margin is not ruled out.
     Inconclusive {
-        /// Approximate number of further pairs that would lead to a decision. `None` if it exceeds a practical limit.
+        /// Estimated number of further pairs that lead to a decision. `None` if the number is too large to be practical.
         more: Option<usize>,
     },
 }
 
-/// Answer with the sentence that states it.
+/// Conclusion with the sentence that states it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Conclusion {
     #[serde(flatten)]
@@ -38,7 +38,7 @@ pub struct Conclusion {
 }
 
 impl ComparisonAnswer {
-    /// Derives the answer. `p` is the p-value of the effect. It is corrected if several effects are compared.
+    /// Derives the conclusion from an effect. `p` is the p-value of the effect, already corrected if several effects are compared.
     #[must_use]
     pub fn of(effect: &Effect, p: f64, margin: f64, certainty: Certainty) -> Self {
         // Rates and levels are decimals, so a value on the boundary counts as inside.
@@ -53,8 +53,8 @@ impl ComparisonAnswer {
     }
 }
 
-/// Estimates how many further pairs show that the subject is worse, or that it is not worse by the margin. The smaller of both numbers is
-/// returned.
+/// Estimates how many further pairs show that the subject is worse, or that it is not worse by the margin. Returns the smaller number, or
+/// `None` if both are too large.
 #[must_use]
 pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<usize> {
     if let Some(sequence) = &effect.sequence {
@@ -79,7 +79,7 @@ pub fn more_pairs(effect: &Effect, margin: f64, certainty: Certainty) -> Option<
     Some(needed.saturating_sub(effect.pairs).max(1))
 }
 
-/// Smallest number of pairs that leads to a decision, provided that further pairs are distributed like the present ones.
+/// Returns the smallest number of pairs that leads to a decision, if further pairs are distributed like the pairs in `seen`.
 fn decided_at(seen: Pairs, margin: f64, alpha: f64) -> Option<usize> {
     let of = seen.count().max(1);
     let part = |hits: usize, pairs: usize| (hits * pairs + of / 2) / of;
@@ -91,8 +91,8 @@ fn decided_at(seen: Pairs, margin: f64, alpha: f64) -> Option<usize> {
 }
 
 impl Conclusion {
-    /// Builds the sentence. `subject` is the displayed name of the subject. `corrected` is the number of comparisons for which `p` is
-    /// corrected.
+    /// Creates the conclusion and its sentence. `subject` is the displayed name of the subject. `corrected` is the number of comparisons
+    /// for which `p` is corrected.
     #[must_use]
     pub fn of(effect: &Effect, p: f64, margin: f64, certainty: Certainty, subject: &str, corrected: usize) -> Self {
         let answer = ComparisonAnswer::of(effect, p, margin, certainty);
@@ -122,8 +122,8 @@ impl Conclusion {
     }
 }
 
-/// Formats the observed effect: `it passes 12 points less often (95 %: -21 to -3, 60 pairs)`. If `each_side` is true, the interval has the
-/// whole error rate on each side, as a test for a loss needs.
+/// Formats the observed effect: `it passes 12 points less often (95 %: -21 to -3, 60 pairs)`. If `each_side` is true, each end of the
+/// interval has the whole error rate, as in a one-sided test.
 fn seen(effect: &Effect, certainty: Certainty, each_side: bool) -> String {
     let Effect { metric, difference, pairs, .. } = effect;
     let (interval, of) = if each_side { (effect.one_sided, " each side") } else { (effect.interval, "") };
@@ -152,7 +152,7 @@ fn seen(effect: &Effect, certainty: Certainty, each_side: bool) -> String {
     }
 }
 
-/// Formats a difference with its unit: `12 points`, `0.05`, `1.3 s`.
+/// Formats the size of a difference with its unit: `12 points`, `0.05`, `1.3 s`.
 #[must_use]
 pub fn amount(metric: MetricValue, value: f64) -> String {
     match metric.unit() {
@@ -164,14 +164,14 @@ pub fn amount(metric: MetricValue, value: f64) -> String {
     }
 }
 
-/// Formats a difference with its unit and direction: `-12 points`, `+0.05`.
+/// Formats a difference with its sign and unit: `-12 points`, `+0.05`.
 #[must_use]
 pub fn moved(metric: MetricValue, value: f64) -> String {
     let sign = signed(metric, value).chars().next().filter(|sign| matches!(sign, '+' | '-'));
     sign.map(String::from).unwrap_or_default() + &amount(metric, value.abs())
 }
 
-/// Formats a difference with its direction and without a unit: `-12`, `+0.05`.
+/// Formats a difference with its sign and without its unit: `-12`, `+0.05`.
 #[must_use]
 pub fn signed(metric: MetricValue, value: f64) -> String {
     let text = match metric.unit() {
@@ -249,7 +249,7 @@ mod tests {
         );
     }
 
-    /// The smallest number of equal pairs that rules out a drop of 10 points at 95 % confidence is 25.
+    /// Checks that 25 pairs without a difference are the fewest that rule out a drop of 10 points at 95 % confidence.
     #[test]
     fn more_pairs_when_nothing_differs() {
         let more = more_pairs(&effect(6, 0, 0), 0.1, CERTAINTY).unwrap();
@@ -257,7 +257,7 @@ mod tests {
         assert!(6 + more == 25 && enough(25) && !enough(24), "{more}");
     }
 
-    /// The smallest number of lost pairs that McNemar's exact test calls a difference is six.
+    /// Checks that six lost pairs are the fewest that McNemar's exact test calls a difference.
     #[test]
     fn more_pairs_when_all_are_lost() {
         assert_eq!(more_pairs(&effect(2, 0, 2), 0.1, CERTAINTY), Some(4));

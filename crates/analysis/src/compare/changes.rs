@@ -1,4 +1,4 @@
-//! Trial pairs with different verdicts on the two sides. These trials should be inspected first.
+//! Trial pairs whose verdicts differ between the two sides. Readers should inspect these trials first.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::pairing::TrialPair;
 use chaosrun_base::ids::TrialId;
 use chaosrun_event::Verdict;
 
-/// Direction of a change. Reports list changes in the order of these variants.
+/// Direction in which a verdict changed. Reports list changes in the order of these variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -29,12 +29,12 @@ pub struct VerdictChange {
     pub is: Verdict,
     /// Reason why the subject did not pass. If the subject passed, the reason why the reference did not pass.
     pub reason: Option<String>,
-    /// `None` if the trial is known from a baseline file only.
+    /// Id of the reference's trial. `None` if a baseline file contains the trial without its id.
     pub reference_trial: Option<TrialId>,
     pub subject_trial: Option<TrialId>,
 }
 
-/// Returns the changes of all pairs. Losses are first. Within each direction, the largest changes are first.
+/// Returns the verdict changes of all pairs. Losses come first. Within each direction, the largest changes come first.
 #[must_use]
 pub fn of(pairs: &[TrialPair<'_>]) -> Vec<VerdictChange> {
     let mut changes: Vec<VerdictChange> = pairs.iter().filter_map(change).collect();
@@ -70,14 +70,14 @@ fn change(pair: &TrialPair<'_>) -> Option<VerdictChange> {
 }
 
 impl VerdictChange {
-    /// Returns the commands that show both trials.
+    /// Returns the `chaosrun` commands that display the two trials.
     #[must_use]
     pub fn shows(&self) -> Vec<String> {
         [&self.reference_trial, &self.subject_trial].into_iter().flatten().map(|trial| format!("chaosrun show {trial}")).collect()
     }
 }
 
-/// Rank of a verdict. A failure and a time-out have the same rank, because neither reached the goal.
+/// Returns the rank of a verdict. A failure and a time-out have the same rank, because neither reached the goal.
 const fn rank(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Pass => 0,

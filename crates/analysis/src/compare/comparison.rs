@@ -21,10 +21,10 @@ use chaosrun_stats::proportion::Proportion;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ComparisonOptions {
     pub metric: MetricValue,
-    /// Non-inferiority margin in the unit of the metric. `None` selects the metric's default.
+    /// Non-inferiority margin in the unit of the metric. `None` selects the default margin of the metric.
     pub margin: Option<f64>,
     pub certainty: Certainty,
-    /// Compares trials with different yardsticks as well.
+    /// True to compare trials even if their yardsticks differ.
     pub across_yardsticks: bool,
 }
 
@@ -49,14 +49,15 @@ pub struct Comparison {
     pub certainty: Certainty,
     pub reference: Scorecard,
     pub subjects: Vec<Compared>,
-    /// Mismatches of yardsticks that were accepted on request.
+    /// Mismatches of yardsticks that the user accepted by an option.
     pub across_yardsticks: Vec<IncomparableSides>,
-    /// Early-stopping target of a side, if any. The error rates then hold for any number of looks at the results.
+    /// Early-stopping target of one of the sides. `None` if neither side has one. The error rates then remain valid after any number of
+    /// interim analyses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early: Option<Sought>,
 }
 
-/// One subject compared with the reference.
+/// Comparison of one subject with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Compared {
     pub scorecard: Scorecard,
@@ -65,19 +66,19 @@ pub struct Compared {
     /// Number of pairs in which both trials count.
     pub pairs: usize,
     pub left_out: LeftOut,
-    /// `None` if no pair has a value of the metric.
+    /// Conclusion of the comparison. `None` if no pair has a value of the metric.
     pub conclusion: Option<Conclusion>,
     /// P-value, corrected for the number of subjects.
     pub p_adjusted: Option<f64>,
-    /// Effects of all metrics, in the order of a scorecard.
+    /// Effects on all metrics, in the order of a scorecard.
     pub effects: Vec<Effect>,
-    /// Effect on the metric if scenarios are treated as a sample.
+    /// Effect on the compared metric that treats the scenarios as a random sample. `None` for fewer than three scenarios.
     pub across_scenarios: Option<Across>,
     pub scenarios: Vec<Row>,
     pub changes: Vec<VerdictChange>,
 }
 
-/// Result of one scenario.
+/// Result of the comparison in one scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub scenario: String,
@@ -85,14 +86,14 @@ pub struct Row {
     pub pairs: usize,
     pub reference: Proportion,
     pub subject: Proportion,
-    /// Effect on the compared metric.
+    /// Effect on the compared metric. `None` if no pair has a value of the metric.
     pub effect: Option<Effect>,
     /// P-value, corrected for the number of scenarios.
     pub p_adjusted: Option<f64>,
 }
 
 impl Comparison {
-    /// Compares subjects with a reference.
+    /// Compares one or several subjects with a reference.
     ///
     /// # Errors
     ///
@@ -174,7 +175,7 @@ fn effects(pairs: &[TrialPair<'_>], certainty: Certainty) -> Vec<Effect> {
     MetricValue::ALL.into_iter().filter_map(|metric| Effect::of(metric, pairs, certainty)).collect()
 }
 
-/// Corrects the available p-values by Holm's method.
+/// Returns the p-values that are present, corrected by Holm's method.
 fn corrected(probabilities: impl Iterator<Item = Option<f64>>) -> Vec<Option<f64>> {
     let probabilities: Vec<Option<f64>> = probabilities.collect();
     let mut adjusted = holm(&probabilities.iter().flatten().copied().collect::<Vec<_>>()).into_iter();

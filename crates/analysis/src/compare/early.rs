@@ -1,4 +1,4 @@
-//! Effects of runs that stopped early. The number of pairs depends on the results, so only anytime-valid error rates are correct.
+//! Effects of runs that stopped early. The results determine the number of pairs, so only anytime-valid error rates are correct.
 
 use super::effect::{Certainty, Effect};
 use super::metric::MetricValue;
@@ -7,7 +7,7 @@ use super::side::Side;
 use chaosrun_event::Sought;
 use chaosrun_stats::sequential::{PairedSequence, turns};
 
-/// Returns the early-stopping target of the runs of these sides. Returns `None` if no run had a target.
+/// Returns the early-stopping target with the most comparisons among the runs of these sides. Returns `None` if no run has a target.
 #[must_use]
 pub fn sought<'a>(sides: impl IntoIterator<Item = &'a Side>) -> Option<Sought> {
     let asked = sides.into_iter().flat_map(|side| &side.invocations).filter_map(|invocation| invocation.until.as_ref());
@@ -15,8 +15,8 @@ pub fn sought<'a>(sides: impl IntoIterator<Item = &'a Side>) -> Option<Sought> {
 }
 
 /// Returns the effect with an anytime-valid interval and p-value. `comparisons` comparisons share the error rate. The caller later corrects
-/// the p-values of `together` comparisons, so that part of the correction is left to the caller. Metrics without bounds (times, tokens,
-/// dollars) stay unchanged.
+/// the p-values of `together` comparisons, so this part of the correction is omitted here. Metrics without bounds (times, tokens, dollars)
+/// stay unchanged.
 #[must_use]
 pub fn held(effect: Effect, pairs: &[TrialPair<'_>], margin: f64, certainty: Certainty, comparisons: usize, together: usize) -> Effect {
     let metric = effect.metric;

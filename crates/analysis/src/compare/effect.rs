@@ -1,4 +1,4 @@
-//! Difference of one metric over pairs, with its error.
+//! Mean difference of one metric over trial pairs, with its statistical error.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use chaosrun_stats::pairs::Pairs;
 use chaosrun_stats::sequential::PairedSequence;
 use chaosrun_stats::{Interval, bounded, count, differences};
 
-/// Largest number of pairs for which means are resampled. For more pairs, Student's t distribution is accurate and faster.
+/// Maximum number of pairs for which confidence intervals are computed by resampling. For more pairs, Student's t distribution is accurate
+/// and faster.
 const MANY: usize = 200;
 
-/// Confidence level, and the seed for resampling.
+/// Confidence level of intervals, and seed of the random resampling.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Certainty {
     /// Confidence level of intervals, such as 0.95.
@@ -23,51 +24,51 @@ pub struct Certainty {
 }
 
 impl Certainty {
-    /// Accepted error rate: 1 - confidence.
+    /// Returns the accepted error rate, 1 - confidence.
     #[must_use]
     pub fn alpha(self) -> f64 {
         1.0 - self.confidence
     }
 
-    /// Confidence level of an interval that leaves `alpha` on each side, as one-sided tests need.
+    /// Returns the confidence level of a two-sided interval that leaves the error rate `alpha` on each side, as one-sided tests need.
     #[must_use]
     pub fn one_sided(self) -> f64 {
         2.0 * self.confidence - 1.0
     }
 }
 
-/// Difference of subject minus reference, over pairs in which both trials have a value of the metric.
+/// Mean difference of a metric, subject minus reference. Only pairs in which both trials have a value are included.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Effect {
     pub metric: MetricValue,
     pub pairs: usize,
-    /// Mean of the reference.
+    /// Mean of the metric over the reference's trials.
     pub reference: f64,
-    /// Mean of the subject.
+    /// Mean of the metric over the subject's trials.
     pub subject: f64,
     pub difference: f64,
-    /// Interval of the difference. `None` if the metric is unbounded and there are too few pairs.
+    /// Confidence interval of the difference. `None` if the metric is unbounded and there are too few pairs.
     pub interval: Option<Interval>,
-    /// Interval with the whole error rate on each side.
+    /// Confidence interval with the whole error rate on each side, for one-sided tests.
     pub one_sided: Option<Interval>,
     pub interval_by: &'static str,
-    /// P-value: probability of a difference this large between equal agents.
+    /// P-value: the probability of a difference at least this large between two equal agents.
     pub p: f64,
     pub test: &'static str,
-    /// Counts of gained and lost pairs, for the pass metric.
+    /// Counts of gained and lost pairs. `None` unless the metric is pass or fail.
     pub split: Option<Pairs>,
-    /// Variance of the differences.
+    /// Sample variance of the per-pair differences.
     pub variance: f64,
-    /// Differences in order of arrival, if the run stopped early.
+    /// Per-pair differences in the order in which the pairs were completed. `None` unless the run used early stopping.
     #[serde(skip)]
     pub sequence: Option<PairedSequence>,
-    /// Differences of a bounded metric other than pass or fail.
+    /// Per-pair differences of a bounded metric. `None` for pass or fail, and for unbounded metrics.
     #[serde(skip)]
     pub bounded: Option<Vec<f64>>,
 }
 
 impl Effect {
-    /// Computes the effect. Returns `None` when no pair has a value on both sides.
+    /// Computes the effect of a metric. Returns `None` if no pair has a value on both sides.
     #[must_use]
     pub fn of(metric: MetricValue, pairs: &[TrialPair<'_>], certainty: Certainty) -> Option<Self> {
         let values: Vec<(f64, f64)> =
@@ -148,13 +149,13 @@ impl Effect {
         })
     }
 
-    /// Returns the improvement of the subject. A value above 0 means that the subject is better.
+    /// Returns the improvement of the subject over the reference. A value above 0 means that the subject is better.
     #[must_use]
     pub fn gain(&self) -> f64 {
         if self.metric.lower_is_better() { -self.difference } else { self.difference }
     }
 
-    /// Returns [`Effect::one_sided`] as an interval of the improvement.
+    /// Returns the interval [`Effect::one_sided`], converted to the improvement of the subject.
     #[must_use]
     pub fn gains(&self) -> Option<Interval> {
         let Interval { low, high } = self.one_sided?;
@@ -162,7 +163,7 @@ impl Effect {
     }
 }
 
-/// Difference of a metric if scenarios are treated as a sample. The error comes from the spread between scenarios.
+/// Mean difference of a metric that treats the scenarios as a random sample. Its error is computed from the spread between scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Across {
     pub scenarios: usize,
@@ -171,7 +172,8 @@ pub struct Across {
 }
 
 impl Across {
-    /// Computes the difference. Returns `None` for fewer than three scenarios, which are too few for a general statement.
+    /// Computes the mean difference across scenarios. Returns `None` for fewer than three scenarios, which are too few for a general
+    /// statement.
     #[must_use]
     pub fn of(metric: MetricValue, pairs: &[TrialPair<'_>], confidence: f64) -> Option<Self> {
         let mut by_scenario: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -189,7 +191,7 @@ impl Across {
     }
 }
 
-/// Smallest number of pairs of an unbounded metric for which an interval is given, at error rate `alpha` per side.
+/// Returns the smallest number of pairs of an unbounded metric for which an interval is given, at error rate `alpha` per side.
 ///
 /// With variance, the result is the number that a sign test needs if all signs agree. Without variance, the result is the number of pairs
 /// that would reveal a change in one pair out of ten.
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(Effect::of(MetricValue::DiagnoseS, &pairing.counted, certainty), None);
     }
 
-    /// A few equal pairs may hide a rare loss, so they do not rule a loss out.
+    /// Checks that a few equal pairs do not rule out a loss, because they may hide a rare loss.
     #[test]
     fn equal_pairs_rule_a_loss_out_when_there_are_enough() {
         let certainty = Certainty { confidence: 0.95, seed: 1 };

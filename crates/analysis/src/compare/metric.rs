@@ -1,4 +1,4 @@
-//! Metrics of a trial that can be compared.
+//! Metrics by which trials can be compared.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub enum MetricValue {
 /// Unit of a metric, for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Share of the whole, 0 to 1.
+    /// Share of a whole, from 0 to 1.
     Share,
     Score,
     Seconds,
@@ -50,7 +50,7 @@ impl MetricValue {
         }
     }
 
-    /// Returns the title of the metric in a scorecard.
+    /// Returns the title of the metric for scorecards.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -81,8 +81,8 @@ impl MetricValue {
         !matches!(self, Self::Pass | Self::Score)
     }
 
-    /// Returns the value of the metric in a trial. Returns `None` if the trial does not count, or has no such value. For example, a trial
-    /// without a repair has no repair time.
+    /// Returns the value of the metric for a trial. Returns `None` if the trial does not count, or has no value, such as a repair time
+    /// without a repair.
     #[must_use]
     pub fn of(self, outcome: &TrialOutcome) -> Option<f64> {
         if !counts(outcome) {
@@ -123,7 +123,7 @@ impl From<Asked> for MetricValue {
     }
 }
 
-/// Returns true if the trial has a verdict that says something about the agent. Invalid and unfinished trials do not count.
+/// Returns true if the verdict of the trial says something about the agent. Invalid and unfinished trials do not count.
 #[must_use]
 pub fn counts(outcome: &TrialOutcome) -> bool {
     outcome.verdict.is_some_and(|verdict| verdict != Verdict::Invalid)
@@ -139,7 +139,7 @@ fn seconds(us: u64) -> f64 {
     std::time::Duration::from_micros(us).as_secs_f64()
 }
 
-/// Rounds a score to six decimals, the precision of a baseline file. Both sides of a comparison are read in this precision.
+/// Rounds a score to six decimals, the precision of a baseline file. Both sides of a comparison use this precision.
 #[must_use]
 pub fn rounded(score: f64) -> f64 {
     (score * 1e6).round() / 1e6

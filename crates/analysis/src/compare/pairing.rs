@@ -1,4 +1,4 @@
-//! Pairs of trials of the same seed. Both trials of a pair have the same targets, instants, load and noise.
+//! Pairs of trials with the same seed. Both trials of a pair have the same fault targets, injection times, load and noise.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,14 +8,14 @@ use super::metric::counts;
 use super::side::Side;
 use chaosrun_store::outcomes::TrialOutcome;
 
-/// Trial of the subject and the same trial of the reference.
+/// Trial of the subject with the corresponding trial of the reference.
 #[derive(Debug, Clone, Copy)]
 pub struct TrialPair<'a> {
     pub reference: &'a TrialOutcome,
     pub subject: &'a TrialOutcome,
 }
 
-/// Pairs of two sides, and counts of the trials that are left out.
+/// Trial pairs of two sides, with the numbers of trials that have no partner or do not count.
 #[derive(Debug, Clone, Default)]
 pub struct Pairing<'a> {
     /// Pairs in which both trials count, in the order of the subject's trials.
@@ -29,12 +29,12 @@ pub struct Pairing<'a> {
 pub struct LeftOut {
     /// Number of pairs with at least one invalid trial.
     pub invalid: usize,
-    /// Number of trials that only the reference has.
+    /// Number of trials that exist only on the reference's side.
     pub reference_only: usize,
     pub subject_only: usize,
 }
 
-/// Reason why the sides cannot be paired.
+/// Reason why the trials of the sides cannot be paired.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unpaired {
     #[error("`{reference}` has the variants {theirs}, `{subject}` has {ours}: it is unclear which variants to compare")]
@@ -45,7 +45,7 @@ pub enum Unpaired {
 
 type Key<'a> = (&'a str, &'a str, &'a str, u64, usize, &'a str);
 
-/// Pairs trials by scenario, backend, cell, seed and repeat. The variant must match too, unless each side has only one.
+/// Pairs trials by scenario, backend, cell, seed and repeat. The variant must be equal too, unless each side has a single variant.
 ///
 /// # Errors
 ///

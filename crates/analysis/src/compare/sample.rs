@@ -37,8 +37,8 @@ pub fn outcome(scenario: &str, variant: &str, seed: u64, verdict: Option<Verdict
     }
 }
 
-/// Builds a side of two scenarios with `seeds` seeds each, and both controls. On the seeds in `bad`, the trials of `node_kill` fail, and
-/// every fifth trial of `partition_leader` is invalid. Trial ids begin with `mark`.
+/// Builds a side of two scenarios with `seeds` seeds each, and both controls. The trials of `node_kill` fail on the seeds in `bad`. Every
+/// fifth trial of `partition_leader` is invalid. Trial ids begin with `mark`.
 pub fn side(name: &str, variant: &str, mark: &str, seeds: u64, bad: &[u64]) -> Side {
     let mut outcomes = Vec::new();
     for scenario in ["node_kill", "partition_leader"] {

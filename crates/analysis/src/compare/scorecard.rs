@@ -1,4 +1,4 @@
-//! Summary of one side: rates, scores, times and cost. Each value is computed over the trials that have it.
+//! Summary of one side of a comparison: rates, scores, times and cost. Each value is computed over the trials that have such a value.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ pub struct Scorecard {
     pub name: String,
     pub variants: Vec<String>,
     pub runs: Vec<String>,
-    /// Number of trials that count.
+    /// Number of trials with a verdict other than invalid.
     pub trials: usize,
     /// Number of invalid trials. Rates do not include them.
     pub invalid: usize,
@@ -27,20 +27,20 @@ pub struct Scorecard {
     pub verdicts: IndexMap<Verdict, usize>,
     pub passed: Proportion,
     pub rate: Option<f64>,
-    /// Wilson's interval of the rate.
+    /// Wilson's confidence interval of the pass rate.
     pub interval: Option<Interval>,
     /// Pass rates of repeated trials. `None` if no trial was repeated on the same seed.
     pub repeats: Option<Repeats>,
     pub means: IndexMap<MetricValue, Mean>,
     pub uplift: Option<Uplift>,
-    /// Reason why there is no uplift.
+    /// Reason why the uplift cannot be computed. `None` if there is an uplift.
     pub no_uplift: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Mean {
     pub mean: f64,
-    /// Number of trials in the mean.
+    /// Number of trials over which the mean is computed.
     pub of: usize,
 }
 
@@ -48,18 +48,19 @@ pub struct Mean {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Repeats {
     pub k: usize,
-    /// Mean pass@k over all seeds with at least `k` trials that count.
+    /// Mean over all seeds of the probability that at least one of `k` trials passes (pass@k). Only seeds with `k` or more counted trials
+    /// are included.
     pub any: f64,
-    /// Mean pass^k over the same seeds.
+    /// Mean over the same seeds of the probability that all `k` trials pass (pass^k).
     pub all: f64,
     pub seeds: usize,
 }
 
-/// Position between the `noop` control (0) and the `oracle` control (1), measured by the impact on clients.
+/// Uplift: position of an agent between the `noop` control (0) and the `oracle` control (1), measured by the impact on clients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Uplift {
     pub mean: f64,
-    /// Number of trials whose seed was run by both controls.
+    /// Number of trials over which the uplift is computed. Only seeds that both controls ran are included.
     pub of: usize,
 }
 
@@ -104,7 +105,7 @@ impl Scorecard {
 }
 
 impl Repeats {
-    /// Computes the rates. Returns `None` if no trial was repeated.
+    /// Computes the pass rates of repeated trials. Returns `None` if no trial was repeated.
     fn of(outcomes: &[TrialOutcome]) -> Option<Self> {
         let k = outcomes.iter().map(|outcome| outcome.repeat).max().filter(|most| *most > 1)?;
         let mut seeds: BTreeMap<(&str, &str, &str, &str, u64), Proportion> = BTreeMap::new();
@@ -119,7 +120,7 @@ impl Repeats {
     }
 }
 
-/// Computes the uplift over the trials whose seed was run by both controls.
+/// Computes the uplift over the trials whose seed both controls ran.
 fn uplift(side: &Side) -> Result<Uplift, &'static str> {
     type Key<'a> = (&'a str, &'a str, &'a str, u64, usize);
     fn key(outcome: &TrialOutcome) -> Key<'_> {

@@ -1,4 +1,4 @@
-//! One side of a comparison: recorded trials, each with its last attempt.
+//! One side of a comparison: recorded trials with the last attempt of each.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use chaosrun_store::outcomes::{Invocation, TrialOutcome};
 
 use super::metric::counts;
 
-/// Name of the control that does nothing.
+/// Name of the control variant that does nothing.
 pub(crate) const NOOP: &str = "noop";
-/// Name of the control that knows the fault.
+/// Name of the control variant that knows the injected faults.
 pub(crate) const ORACLE: &str = "oracle";
 
-/// Control variants. Their results describe the scenario, not an agent.
+/// Names of the control variants, whose results describe the scenario and not an agent.
 const CONTROLS: [&str; 3] = [NOOP, ORACLE, "restart_all"];
 
 /// Returns true if the variant is a control.
@@ -22,31 +22,31 @@ pub fn is_control(variant: &str) -> bool {
     CONTROLS.contains(&variant)
 }
 
-/// Trials of one or several agents, and the controls that ran beside them.
+/// Trials of one or several agents, with the control trials of the same runs.
 #[derive(Debug, Clone, Default)]
 pub struct Side {
-    /// Name given by the user.
+    /// Name of the side, as given by the user.
     pub name: String,
-    /// Trials of the subject, the last attempt of each.
+    /// Last attempts of the subject's trials.
     pub subjects: Vec<TrialOutcome>,
-    /// Trials of controls, the last attempt of each.
+    /// Last attempts of the control trials.
     pub controls: Arc<Vec<TrialOutcome>>,
-    /// Trials of `noop` and `oracle`, run as controls or as variants of the matrix. They define the scale of the uplift.
+    /// Trials of `noop` and `oracle`, whether run as controls or as variants of the matrix. They define the scale of the uplift.
     pub bounds: Arc<Vec<TrialOutcome>>,
-    /// Number of attempts that were replaced by a later attempt, by variant of the subject.
+    /// Number of attempts that a later attempt replaced, by variant of the subject.
     pub superseded: BTreeMap<String, usize>,
-    /// Replaced attempts. A forbidden action in one of them still counts.
+    /// Attempts that a later attempt replaced. A forbidden action in such an attempt still counts.
     pub earlier: Vec<TrialOutcome>,
-    /// Number of trials without an end and without a later attempt, by variant of the subject.
+    /// Number of trials whose last attempt has not ended, by variant of the subject.
     pub unfinished: BTreeMap<String, usize>,
     pub invocations: Vec<Invocation>,
-    /// Version of the verdict rules of a baseline, which has no invocations.
+    /// Version of the rules that decide verdicts, if the side comes from a baseline file. `None` for recorded runs.
     pub semantics: Option<u32>,
-    /// Command that measures this side again. `None` stands for the command of the last invocation.
+    /// Command that runs the trials of this side again. `None` if the command of the last recorded run does so.
     pub renew: Option<String>,
 }
 
-/// Identity of a trial. Attempts with the same identity are attempts of the same trial.
+/// Identity of a trial: attempts with the same identity are attempts at the same trial.
 type Identity<'a> = (&'a str, &'a str, &'a str, &'a str, u64, usize, TrialRole);
 
 fn identity(outcome: &TrialOutcome) -> Identity<'_> {
@@ -55,7 +55,7 @@ fn identity(outcome: &TrialOutcome) -> Identity<'_> {
 }
 
 impl Side {
-    /// Builds a side. `outcomes` holds every attempt, in the order in which they started.
+    /// Builds a side from all attempts in `outcomes`, which are in the order in which they started.
     #[must_use]
     pub fn new(name: impl Into<String>, outcomes: Vec<TrialOutcome>, invocations: Vec<Invocation>) -> Self {
         let mut last: HashMap<Identity<'_>, usize> = HashMap::with_capacity(outcomes.len());
@@ -108,7 +108,7 @@ impl Side {
         names
     }
 
-    /// Returns a side whose only subject is this variant.
+    /// Returns a copy of the side whose only subject is this variant.
     #[must_use]
     pub fn only(&self, variant: &str) -> Self {
         let of = |apart: &BTreeMap<String, usize>| {
@@ -128,7 +128,7 @@ impl Side {
         }
     }
 
-    /// Moves control variants of the matrix to the controls. Changes nothing if the matrix has only controls.
+    /// Moves control variants of the matrix to the controls. Returns the side unchanged if the matrix has only controls.
     #[must_use]
     pub fn with_controls_apart(mut self) -> Self {
         let (apart, subjects): (Vec<TrialOutcome>, Vec<TrialOutcome>) =
@@ -142,7 +142,7 @@ impl Side {
         self
     }
 
-    /// Returns all trials of the subject, including the replaced attempts.
+    /// Returns all attempts at the subject's trials, including replaced attempts by the same agents.
     pub fn ever(&self) -> impl Iterator<Item = &TrialOutcome> {
         let agents: HashSet<(&str, &str)> =
             self.subjects.iter().map(|outcome| (outcome.variant.as_str(), outcome.subject.as_str())).collect();
@@ -150,7 +150,7 @@ impl Side {
         self.subjects.iter().chain(self.earlier.iter().filter(same))
     }
 
-    /// Returns the command that measures this side again.
+    /// Returns the command that runs the trials of this side again. Returns `None` if no command is known.
     #[must_use]
     pub fn renewal(&self) -> Option<String> {
         let quoted = |word: &String| {
@@ -164,7 +164,7 @@ impl Side {
         self.renew.clone().or_else(|| self.invocations.last().map(again))
     }
 
-    /// Returns the number of the subject's trials that count.
+    /// Returns the number of the subject's trials with a verdict other than invalid.
     #[must_use]
     pub fn counted(&self) -> usize {
         self.subjects.iter().filter(|outcome| counts(outcome)).count()

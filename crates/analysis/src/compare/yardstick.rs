@@ -1,5 +1,5 @@
-//! Check that two sides were measured in the same way. Sides with different subjects can be compared. Sides with different yardsticks
-//! cannot.
+//! Check that two sides were measured in the same way. The subjects of the sides may differ. The yardsticks must be equal. A yardstick is
+//! the digest of the measurement conditions, with the versions of the scorer and of the verdict rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use super::metric::counts;
 use super::side::Side;
 use chaosrun_store::outcomes::TrialOutcome;
 
-/// Largest number of scenarios listed by name.
+/// Maximum number of scenarios that an error lists by name.
 const TOLD: usize = 5;
 
 /// Scenario that the two sides measured differently.
@@ -23,7 +23,7 @@ pub struct YardstickMismatch {
     pub subject: SideYardstick,
 }
 
-/// Parts of the yardstick of one side.
+/// Yardstick of one side: digests of the measurement conditions, and the versions of the scorer and of the verdict rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SideYardstick {
     pub side: String,
@@ -33,15 +33,15 @@ pub struct SideYardstick {
     pub older: bool,
 }
 
-/// Explanation why the sides cannot be compared, and how to make them comparable.
+/// Explanation of why two sides cannot be compared, and how to make them comparable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IncomparableSides {
     pub mismatches: Vec<YardstickMismatch>,
-    /// Command that measures the older side again.
+    /// Command that runs the trials of the older side again.
     pub renew: Option<String>,
 }
 
-/// Compares the yardsticks. Returns `None` if they are equal.
+/// Compares the yardsticks of two sides. Returns `None` if the yardsticks are equal.
 #[must_use]
 pub fn refused(reference: &Side, subject: &Side) -> Option<IncomparableSides> {
     let (theirs, ours) = (groups(reference), groups(subject));

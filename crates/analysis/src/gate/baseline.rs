@@ -13,21 +13,22 @@ use chaosrun_store::outcomes::TrialOutcome;
 
 /// Version of the file format.
 const FORMAT: u32 = 1;
-/// Number of trials after which a case is admitted, if at least 19 of 20 passed. An admitted case blocks the gate if all its trials fail.
+/// Minimum number of trials of an admitted case, of which at least 19 in 20 must have passed. The gate blocks if all trials of an admitted
+/// case fail.
 const ADMITTED: usize = 20;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
-    /// Version of the file format.
+    /// Version of the baseline file's format.
     pub baseline: u32,
     /// Name of the campaign or scenario.
     pub name: String,
-    /// Version of the verdict rules.
+    /// Version of the rules that decide verdicts.
     pub semantics: u32,
-    /// Ids of the runs that were accepted last. If one of them is accepted again, its trials are not counted twice.
+    /// Ids of the most recently accepted runs. If one of these runs is accepted again, its trials are not counted twice.
     pub runs: Vec<String>,
-    /// Sorted cases.
+    /// Cases of the baseline, sorted by key.
     pub cases: Vec<BaselineCase>,
 }
 
@@ -43,10 +44,10 @@ pub struct BaselineCase {
     pub yardstick: String,
     pub subject: String,
     pub scorer: u32,
-    /// Number of trials that counted, over all accepted runs with this yardstick.
+    /// Number of counted trials over all accepted runs that were measured in the same way.
     pub runs: usize,
     pub passes: usize,
-    /// Trials of the runs accepted last, sorted.
+    /// Trials of the most recently accepted runs, sorted.
     pub trials: Vec<BaselineEntry>,
 }
 
@@ -68,7 +69,7 @@ impl BaselineCase {
         (self.scenario.clone(), self.variant.clone(), self.backend.clone(), self.cell.to_string())
     }
 
-    /// Returns true if the case is known to be stable, so that the gate blocks if all its trials fail.
+    /// Returns true if the case passed reliably in enough trials. The gate blocks if all trials of such a case fail.
     #[must_use]
     pub const fn is_admitted(&self) -> bool {
         self.runs >= ADMITTED && self.passes * 20 >= self.runs * 19
@@ -84,7 +85,7 @@ impl Baseline {
     /// Parses a baseline file.
     ///
     /// # Errors
-    /// The text is not a baseline file. The message names the place.
+    /// The text is not a baseline file. The message names the position of the problem.
     pub fn parse(text: &str) -> Result<Self, String> {
         let found: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if found.baseline != FORMAT {
@@ -93,7 +94,8 @@ impl Baseline {
         Ok(found)
     }
 
-    /// Builds a new baseline from accepted results. If the yardstick of a case is unchanged, its counts are added to the previous ones.
+    /// Builds a new baseline from accepted results. The counts of a case are added to those of the previous baseline if both were measured
+    /// in the same way.
     #[must_use]
     pub fn accepted(previous: Option<&Self>, name: &str, side: &Side) -> Self {
         let mut by_case: BTreeMap<BaselineKey, Vec<&TrialOutcome>> = BTreeMap::new();
@@ -123,7 +125,7 @@ impl Baseline {
         }
     }
 
-    /// Returns the baseline as a side of a comparison.
+    /// Returns the trials of the baseline as one side of a comparison.
     #[must_use]
     pub fn side(&self) -> Side {
         let outcomes = self.cases.iter().flat_map(|case| case.trials.iter().map(|kept| outcome(case, kept)));
@@ -131,7 +133,7 @@ impl Baseline {
         Side { semantics: Some(self.semantics), renew: Some("chaosrun gate CAMPAIGN --baseline FILE --accept".into()), ..side }
     }
 
-    /// Formats the file as JSON with one line per trial, so that a diff shows which trials changed.
+    /// Formats the baseline as JSON with one line per trial, so that a diff shows which trials changed.
     #[must_use]
     pub fn text(&self) -> String {
         let json = |value: &dyn erased::Json| value.json();
@@ -168,7 +170,7 @@ impl Baseline {
 }
 
 mod erased {
-    /// Values that are written as JSON in one line.
+    /// Value that can be written as JSON in one line.
     pub(super) trait Json {
         fn json(&self) -> String;
     }
@@ -180,7 +182,7 @@ mod erased {
     }
 }
 
-/// Largest number of accepted run ids that a baseline keeps.
+/// Maximum number of ids of accepted runs that a baseline stores.
 const REMEMBERED: usize = 100;
 
 fn case(before: Option<&BaselineCase>, outcomes: &[&TrialOutcome], again: bool) -> Option<BaselineCase> {

@@ -1,4 +1,4 @@
-//! Results of each case, beside the results of the same case in the baseline.
+//! Results of each case, together with the results of the same case in the baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,25 +21,26 @@ pub struct CaseResults {
     pub backend: String,
     pub cell: String,
     pub file: String,
-    /// True for a control. Controls are shown and not judged.
+    /// True if the case is a control. Reports show controls, but the gate does not judge them.
     pub control: bool,
     pub now: Proportion,
     pub invalid: usize,
-    /// Result in the baseline, on the seeds of the baseline. `None` if the baseline does not have the case.
+    /// Pass rate in the baseline, on the seeds of the baseline. `None` if the baseline does not contain the case.
     pub before: Option<Proportion>,
-    /// True if the case is known to be stable, so that the gate blocks if all its trials fail.
+    /// True if the case passed reliably in the baseline. The gate then blocks if all trials of the case fail.
     pub admitted: bool,
 }
 
 impl CaseResults {
-    /// Returns the display name, such as `node_kill/playbook`, with backend and cell where necessary.
+    /// Returns the display name of the case, such as `node_kill/playbook`, with backend and matrix cell where necessary.
     #[must_use]
     pub fn name(&self) -> String {
         name(&self.scenario, &self.variant, &self.backend, &self.cell)
     }
 }
 
-/// Formats the name of a case: `node_kill/playbook`. The backend is added unless it is `local`, the cell unless it is empty.
+/// Formats the name of a case, such as `node_kill/playbook`. The name contains the backend unless it is `local`, and the matrix cell unless
+/// it is empty.
 #[must_use]
 pub fn name(scenario: &str, variant: &str, backend: &str, cell: &str) -> String {
     let backend = if is_default(backend) { String::new() } else { format!(" on {backend}") };
@@ -89,8 +90,8 @@ pub fn seen(side: &Side, baseline: Option<&Baseline>) -> Vec<CaseResults> {
     all
 }
 
-/// Finds cases whose trials come from several versions of the agent or have different yardsticks. The result of such a case describes no
-/// single version.
+/// Finds cases whose trials come from several versions of the agent or were measured in different ways. The result of such a case describes
+/// no single version.
 #[must_use]
 pub fn mixed(side: &Side) -> Vec<GateFinding> {
     let mut by_case: BTreeMap<BaselineKey, Vec<&TrialOutcome>> = BTreeMap::new();

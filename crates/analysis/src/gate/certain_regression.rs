@@ -19,25 +19,25 @@ use chaosrun_stats::Interval;
 use chaosrun_stats::pairs::Pairs;
 use chaosrun_store::outcomes::cell;
 
-/// Judged trials of a plan, and their results in the baseline.
+/// Detector of a certain regression. It tracks the judged trials of a plan and their results in the baseline.
 #[derive(Debug, Clone)]
 pub struct CertainRegression {
     question: ComparisonOptions,
-    /// Open trials by number. Each has its variant, and whether the trial passed in the baseline. The latter is `None` if the baseline has
-    /// no counted trial.
+    /// Variant and baseline result of each trial that has not ended, by trial number. The result is true for a pass, and `None` if the
+    /// baseline has no counted trial.
     judged: HashMap<usize, (String, Option<bool>)>,
     variants: HashMap<String, Pairing>,
-    /// Reason why a regression is certain.
+    /// Reason why a regression is certain. `None` while no regression is certain.
     why: Option<String>,
 }
 
-/// Counts of pairs of a variant now and the same variant in the baseline.
+/// Counts of trial pairs between the present results of a variant and the same variant in the baseline.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pairing {
     seen: Pairs,
-    /// Number of open trials that passed in the baseline.
+    /// Number of trials that have not ended and that passed in the baseline.
     open_passed: usize,
-    /// Number of open trials that failed in the baseline.
+    /// Number of trials that have not ended and that failed in the baseline.
     open_failed: usize,
 }
 
@@ -73,13 +73,13 @@ impl CertainRegression {
         Self { question, judged, variants, why: None }
     }
 
-    /// Returns the reason why a regression is certain, if one is certain.
+    /// Returns the reason why a regression is certain, or `None` if no regression is certain.
     #[must_use]
     pub fn why(&self) -> Option<&str> {
         self.why.as_deref()
     }
 
-    /// Records the final result of a trial. `code` is the code of the verdict's reason.
+    /// Adds the final result of a trial. `code` is the code of the reason for the verdict.
     pub fn ended(&mut self, number: usize, verdict: Verdict, code: Option<&ReasonCode>) {
         let why = self.why_by(number, verdict, code);
         self.why = self.why.take().or(why);
@@ -108,8 +108,8 @@ impl CertainRegression {
 }
 
 impl Pairing {
-    /// Returns true if the variant is worse even if all open trials pass, and its loss may exceed the margin. Multiplying by the number of
-    /// comparisons is an upper bound of Holm's correction.
+    /// Returns true if the variant is worse even if all remaining trials pass, and if its loss may exceed the margin. Multiplication by
+    /// `comparisons` bounds Holm's correction from above.
     fn is_worse(self, alpha: f64, one_sided: f64, margin: f64, comparisons: usize) -> bool {
         let Pairs { both, gained, lost, neither } = self.seen;
         let best = Pairs { both: both + self.open_passed, gained: gained + self.open_failed, lost, neither };
@@ -128,7 +128,7 @@ mod tests {
 
     const ALPHA: f64 = 0.05;
 
-    /// Enumerates every result of the remaining trials, including invalid results.
+    /// Checks the detector against every possible result of the remaining trials, including invalid results.
     #[test]
     fn certain_regression_holds_for_every_remaining_outcome() {
         let mut certain = 0;

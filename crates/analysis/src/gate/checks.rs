@@ -1,10 +1,10 @@
-//! Checks of the gate, their results, and the ruling that follows from the results.
+//! Checks of the gate with their results, and the overall ruling.
 
 use serde::Serialize;
 
 use chaosrun_base::ids::TrialId;
 
-/// Checks, in the order in which they decide.
+/// Check of the gate. The variants are in the order in which the checks are considered for the ruling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckStep {
@@ -20,7 +20,7 @@ pub enum CheckStep {
 #[serde(rename_all = "snake_case")]
 pub enum CheckState {
     Passed,
-    /// The check had no input.
+    /// The check did not run because it had no input.
     Skipped,
     Inconclusive,
     NotEvaluated,
@@ -41,17 +41,17 @@ pub enum GateRuling {
 pub struct GateCheck {
     pub step: CheckStep,
     pub state: CheckState,
-    /// Result of the check in a sentence.
+    /// Result of the check, in one sentence.
     pub words: String,
     pub findings: Vec<GateFinding>,
 }
 
-/// Observation that counts against passing.
+/// Finding of a check that argues against a pass of the gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GateFinding {
     /// Name of the case, such as `node_kill/playbook`.
     pub case: String,
-    /// Path of the scenario file, for annotations.
+    /// Path of the scenario file, for annotations in reports.
     pub file: Option<String>,
     pub words: String,
     pub trial: Option<TrialId>,
@@ -78,8 +78,8 @@ impl CheckStep {
 }
 
 impl GateRuling {
-    /// Derives the ruling and the check that decided it. The first failed check decides. Without a failed check, the first check that was
-    /// not evaluated decides, then the first inconclusive one.
+    /// Derives the ruling and the deciding check. The first failed check decides. Without a failed check, the first check that was not
+    /// evaluated decides, otherwise the first inconclusive check.
     #[must_use]
     pub fn of(rungs: &[GateCheck]) -> (Self, Option<CheckStep>) {
         let first = |state| rungs.iter().find(|rung| rung.state == state).map(|rung| rung.step);

@@ -1,4 +1,4 @@
-//! Checks of the gate, and its ruling.
+//! Execution of the gate's checks, and the gate's ruling.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,7 +17,7 @@ use chaosrun_plan::declared::TrialKey;
 use chaosrun_stats::{count, holm};
 use chaosrun_store::outcomes::TrialOutcome;
 
-/// Smallest number of trials for which a failure of all of them blocks the gate. A single trial of an admitted case may fail by chance.
+/// Minimum number of failed trials for which an admitted case blocks the gate. A single trial of an admitted case may fail by chance.
 const COLLAPSED: usize = 2;
 
 /// Input of the gate.
@@ -27,28 +27,28 @@ pub struct GateEvidence<'a> {
     pub name: &'a str,
     pub side: &'a Side,
     pub baseline: &'a Baseline,
-    /// Number of planned trials without an end, controls included.
+    /// Number of planned trials that have not ended, including controls.
     pub missing: usize,
-    /// Descriptions of the trials without an end, as far as they are known.
+    /// Descriptions of the planned trials that have not ended, as far as known.
     pub unended: &'a [GateFinding],
-    /// Planned trials of the subject. `None` without the campaign's files.
+    /// Keys of the subject's planned trials. `None` if the campaign's files are not available.
     pub planned: Option<&'a HashSet<TrialKey>>,
-    /// Trials with inexcusable harm that the reason of their verdict does not mention, each with a description of the harm.
+    /// Trials with inexcusable harm that the reason of the verdict does not mention. The text describes the harm.
     pub harm: &'a [(TrialOutcome, String)],
-    /// Results of golden files. `None` without the campaign's files.
+    /// Results of the golden files. `None` if the campaign's files are not available.
     pub golden: Option<&'a Goldens>,
-    /// Reason why no trial could run.
+    /// Reason why no trial could run. `None` if trials could run.
     pub stopped: Option<&'a str>,
 }
 
-/// Results of the golden files of the plan.
+/// Results of the comparison between trials and golden files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Goldens {
-    /// Number of golden files compared with their trials.
+    /// Number of golden files that were compared with a trial.
     pub held: usize,
-    /// Compared golden files that differ.
+    /// Findings about golden files that differ from their trial.
     pub differ: Vec<GateFinding>,
-    /// Golden files whose trial is invalid or missing.
+    /// Findings about golden files whose trial is invalid or missing.
     pub unheld: Vec<GateFinding>,
 }
 
@@ -57,16 +57,15 @@ pub struct GateJudgement {
     pub name: String,
     pub baseline: String,
     pub ruling: GateRuling,
-    /// Check that decided the ruling.
+    /// Check that decided the ruling. `None` if no check decided.
     pub by: Option<CheckStep>,
     pub runs: Vec<String>,
     pub rungs: Vec<GateCheck>,
-    /// Reason why these results cannot become a baseline: they are incomplete, or come from several versions. The reason does not depend on
-    /// the ruling.
+    /// Reason why these results cannot become a baseline: they are incomplete, or come from several versions. `None` if they can.
     #[serde(skip)]
     pub hole: Option<String>,
     pub cases: Vec<CaseResults>,
-    /// Comparison with the baseline, by variant.
+    /// Comparison of each variant with the same variant in the baseline.
     pub compared: Vec<Compared>,
 }
 
@@ -123,7 +122,7 @@ fn forbidden(evidence: &GateEvidence<'_>) -> GateCheck {
 
 /// Checks that the planned trials ran.
 ///
-/// A baseline case that is no longer planned was removed by somebody and fails the check. A planned trial without an end prevents the
+/// A baseline case that is no longer planned was removed and fails the check. A planned trial without an end prevents the
 /// evaluation of the check.
 ///
 /// Also returns the reason why the results cannot become a baseline. Changed seeds alone are no such reason.
@@ -184,8 +183,8 @@ fn declared(evidence: &GateEvidence<'_>) -> (GateCheck, Option<String>) {
     (GateCheck { step, state, words, findings }, (!holes.is_empty()).then(|| holes.join("; ")))
 }
 
-/// Finds trials of the baseline that were neither run nor planned. Without this check, trials with exchanged seeds would have no partner,
-/// and the gate could miss a regression. Planned trials without an end are reported elsewhere.
+/// Finds trials of the baseline that were neither run nor planned. Without this check, exchanged seeds would leave trials without a partner
+/// and could hide a regression. Planned trials that have not ended are reported elsewhere.
 fn unpaired(evidence: &GateEvidence<'_>, here: &[&BaselineCase]) -> (usize, Vec<GateFinding>) {
     let mut known: HashSet<TrialKey> = evidence.side.subjects.iter().map(plan::declared::recorded).collect();
     match evidence.planned {
@@ -264,7 +263,7 @@ fn golden(evidence: &GateEvidence<'_>) -> GateCheck {
     GateCheck { step, state, words: words.join("; "), findings: differ.iter().chain(unheld).cloned().collect() }
 }
 
-/// Compares each variant with itself in the baseline.
+/// Compares each variant with the same variant in the baseline.
 fn compare(evidence: &GateEvidence<'_>, question: ComparisonOptions) -> (Vec<Compared>, Vec<(String, ComparisonError)>) {
     let before = evidence.baseline.side();
     let (mut compared, mut refusals) = (Vec::new(), Vec::new());
@@ -375,8 +374,8 @@ fn new_cases(evidence: &GateEvidence<'_>) -> Vec<String> {
     new.map(|(scenario, variant, backend, cell)| cases::name(&scenario, &variant, &backend, &cell)).collect()
 }
 
-/// Returns a check that is not evaluated if too many trials are invalid, or if an admitted case has no valid trial. A green result would
-/// then be a guess.
+/// Returns the check that fails to be evaluated if too many trials are invalid, or if an admitted case has no valid trial. The results
+/// would then not support a pass.
 fn evaluated(evidence: &GateEvidence<'_>, seen: &[CaseResults]) -> GateCheck {
     let step = CheckStep::Evaluated;
     let of = evidence.side.subjects.len();

@@ -1,4 +1,4 @@
-//! Gate: a sequence of checks against a baseline kept in git decides whether results may pass. The functions are pure.
+//! Gate, which decides by a sequence of checks against a baseline in git whether results may pass. The functions are pure.
 //!
 //! The checks run in a fixed order, and the first failure decides. A check that could not be evaluated never hides a failure, and never
 //! leads to a green result. Controls are shown and never judged.

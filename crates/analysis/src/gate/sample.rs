@@ -12,16 +12,16 @@ use crate::compare::sample;
 use chaosrun_event::{ReasonCode, Verdict};
 use chaosrun_plan::declared::recorded;
 
-/// Differences of the sample from the baseline.
+/// Settings by which the present results of a test differ from the baseline.
 #[derive(Debug, Default)]
 pub struct BaselineDifference {
-    /// Seeds of `node_kill` that fail.
+    /// Seeds on which the trials of `node_kill` fail.
     pub bad: Vec<u64>,
     pub forbidden: bool,
     pub catastrophic: bool,
     /// True if the planned trials are unknown.
     pub unplanned: bool,
-    /// Scenario that is no longer planned.
+    /// Name of a scenario that the baseline contains and that is no longer planned.
     pub without: Option<&'static str>,
     pub missing: usize,
     pub golden: bool,
@@ -30,12 +30,12 @@ pub struct BaselineDifference {
     pub yardstick: bool,
     /// True if the last trial comes from another version of the agent.
     pub agents: bool,
-    /// True if the last five seeds are replaced by others.
+    /// True if the last five seeds are replaced by other seeds.
     pub exchanged: bool,
     /// Number of invalid trials of `node_kill`.
     pub invalid: usize,
     pub stopped: bool,
-    /// True if the baseline has enough runs of its cases to admit them.
+    /// True if the baseline has enough trials of each case to admit the case.
     pub admitted: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Planned trials of recorded runs that have not ended, found without the campaign file.
+//! Search for planned trials of recorded runs that have not ended. The search does not need the campaign file.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -7,16 +7,16 @@ use crate::compare::side::Side;
 use chaosrun_plan::declared;
 use chaosrun_plan::declared::TrialKey;
 
-/// Planned trials that have not ended.
+/// Missing trials, which were planned but have not ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct UnfinishedTrials {
-    /// Number of missing trials that can be counted. Trials of missing shards cannot be counted.
+    /// Number of missing trials. Trials of missing shards are not included, because their number is unknown.
     pub trials: usize,
-    /// Missing trials grouped by the last run that planned them, and missing shards.
+    /// One finding per run that planned missing trials, and one per missing shard.
     pub findings: Vec<GateFinding>,
 }
 
-/// Finds missing trials. A trial planned by several runs is counted once.
+/// Finds planned trials that have not ended. A trial that several runs planned is counted once.
 #[must_use]
 pub fn missing(side: &Side) -> UnfinishedTrials {
     let ended = declared::ended(side.subjects.iter().chain(side.controls.iter()));
@@ -42,7 +42,7 @@ pub fn missing(side: &Side) -> UnfinishedTrials {
     found
 }
 
-/// Returns the shards that were not run or not merged, although other shards of the same split are present.
+/// Returns descriptions of shards that were not run or not merged, if other shards of the same plan are present.
 fn shares(side: &Side) -> Vec<String> {
     let mut there: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
     for invocation in &side.invocations {

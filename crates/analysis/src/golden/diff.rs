@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use imara_diff::{Algorithm, Diff, InternedInput};
 
-/// Origin of a line in a difference.
+/// Origin of a line in a difference: old text, new text or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiffSide {
     Both,
@@ -15,7 +15,7 @@ pub enum DiffSide {
 /// Number of unchanged lines shown around a change.
 const AROUND: usize = 2;
 
-/// Returns the changed lines and their neighbours. `None` marks omitted lines. Returns an empty list for equal texts.
+/// Returns the changed lines and the unchanged lines around them. `None` marks omitted lines. Returns an empty list for equal texts.
 #[must_use]
 pub fn lines(old: &str, new: &str) -> Vec<Option<(DiffSide, String)>> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.trim_end().lines().collect(), new.trim_end().lines().collect());

@@ -1,18 +1,18 @@
-//! Normalisation of texts. Meaningful numbers stay, and numbers that differ from run to run become `#`.
+//! Normalisation of texts. Numbers that differ from run to run become `#`, and all other numbers stay.
 
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-/// Matches a separate number (not the 1 of `tikv1`), with the words before and after it.
+/// Pattern of a separate number with the words before and after it. The 1 of `tikv1` does not match.
 static NUMBER: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?P<before>[A-Za-z`]*[ #]?)(?P<number>\b\d+(?:,\d{3})*(?:\.\d+)?)(?P<behind> ?[A-Za-z%µ]*)"));
-/// Matches an address of a node. The addresses are different in each trial.
+/// Pattern of the network address of a node, which differs between trials.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?::\d+)?\b"));
-/// Matches a port without its address.
+/// Pattern of a port number without a network address.
 static PORT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?P<before>localhost|\bport )(?P<port>:?\d+)"));
 
-/// Words after numbers that the scenario determines. Such numbers stay.
+/// Words that follow numbers determined by the scenario. Normalisation keeps such numbers.
 const COUNTED: &[&str] = &[
     "node",
     "nodes",
@@ -28,9 +28,9 @@ const COUNTED: &[&str] = &[
     "fault",
     "faults",
 ];
-/// Units of time. The unit is removed with the number, because the unit depends on the length of the time.
+/// Units of time. Normalisation removes the unit with the number, because the unit depends on the length of the time.
 const TIMES: &[&str] = &["ns", "us", "µs", "ms", "s", "m", "min", "h"];
-/// Words before numbers that are identifiers, not measurements. Such numbers stay.
+/// Words that precede numbers that are identifiers, not measurements. Normalisation keeps such numbers.
 const NAMED: &[&str] = &["signal", "code", "exit", "rule", "status", "HTTP"];
 
 fn pattern(text: &str) -> Regex {
@@ -38,12 +38,12 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern")
 }
 
-/// Normalises a command: replaces only the addresses and ports of nodes.
+/// Normalises a command by replacing the addresses and ports of nodes.
 pub(super) fn command(text: &str) -> String {
     PORT.replace_all(&ADDRESS.replace_all(text, "[address]"), "$before#").into_owned()
 }
 
-/// Normalises a text about a trial: replaces everything that may differ in another run of the same trial.
+/// Normalises a text about a trial by replacing everything that may differ in another run of the same trial.
 pub(super) fn text(text: &str) -> String {
     NUMBER
         .replace_all(&command(text), |found: &Captures<'_>| {

@@ -1,4 +1,4 @@
-//! Golden file in insta's format, so that `cargo insta review` can show differences as well.
+//! Golden files in the format of insta, so that `cargo insta review` can also show differences.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,14 @@ use chaosrun_cluster::backend::is_default;
 use chaosrun_diagnostic::yaml;
 use chaosrun_plan::TrialPlan;
 
-/// Contents of a golden file.
+/// Content of a golden file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoldenSnapshot {
     /// Path of the scenario file.
     pub source: String,
     /// Description of the trial in words.
     pub expression: String,
-    /// Structured description of the trial. `None` for a file that chaosrun did not write.
+    /// Structured identification of the trial. `None` if chaosrun did not write the file.
     pub of: Option<GoldenTrial>,
     pub contents: String,
 }
@@ -30,9 +30,9 @@ pub struct GoldenTrial {
     pub cell: IndexMap<String, Value>,
 }
 
-/// Suffix of a file that waits for a decision about its changes.
+/// File name suffix of a changed golden file that has not been accepted or rejected.
 pub const PENDING: &str = ".snap.new";
-/// Suffix of an accepted file.
+/// File name suffix of an accepted golden file.
 pub const ACCEPTED: &str = ".snap";
 
 impl GoldenSnapshot {
@@ -45,7 +45,7 @@ impl GoldenSnapshot {
         Self { source: started.file, expression, of: Some(of), contents }
     }
 
-    /// Formats the file.
+    /// Formats the content of the golden file.
     #[must_use]
     pub fn to_text(&self) -> String {
         let line = |text: &str| Value::from(text).to_string();
@@ -55,7 +55,7 @@ impl GoldenSnapshot {
         format!("---\nsource: {source}\nexpression: {expression}\n{info}---\n{}\n", self.contents.trim_end())
     }
 
-    /// Parses a file of any version of insta. Returns `None` if the text is not such a file.
+    /// Parses a golden file of any version of insta. Returns `None` if the text is no golden file.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (head, contents) = text.strip_prefix("---\n")?.split_once("\n---\n")?;
@@ -66,7 +66,7 @@ impl GoldenSnapshot {
     }
 }
 
-/// Returns the file name of a trial's golden file without its suffix: `etcd__node_kill__playbook__7`.
+/// Returns the file name of a trial's golden file without suffix: `etcd__node_kill__playbook__7`.
 #[must_use]
 pub fn name(plan: &TrialPlan) -> String {
     let started = plan.started();

@@ -1,4 +1,4 @@
-//! Text of a golden file, made from the events of a trial.
+//! Text of a golden file, derived from the events of a trial.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use chaosrun_event::trial_report::{CommandReport, FaultReport, PhaseReport, Tick
 use chaosrun_event::{Actor, Diagnosis, Event, EventKind, NodeState, ScorePart, TrialFinished, TrialStarted};
 use chaosrun_scenario::model::Buckets;
 
-/// Formats the text. Returns `None` if the events are not those of a complete trial.
+/// Formats the text of a golden file. Returns `None` if the events are not those of a complete trial.
 #[must_use]
 pub fn text(events: &[Event], buckets: &Buckets) -> Option<String> {
     let story = TrialReport::of(events)?;
@@ -70,7 +70,7 @@ fn fault(story: &FaultReport) -> String {
     format!("{} = {} {}: {}", story.id, story.fault, story.targets.join(" "), steps.join(", "))
 }
 
-/// Returns the ticket that the agent received. Without an agent, returns the first ticket.
+/// Returns the ticket that the agent received, or the first ticket if there was no agent.
 fn handed(story: &TrialReport) -> Option<&TicketReport> {
     match story.agents.first() {
         Some(agent) => story.tickets.iter().find(|told| told.ticket.id == agent.ticket),
@@ -83,7 +83,7 @@ fn ticket(story: &TicketReport) -> String {
     format!("{}{node}: {}, expected {}", story.ticket.invariant, normal::text(&story.ticket.observed), story.ticket.expected)
 }
 
-/// Formats the commands. Consecutive repetitions of one command are listed once, with the last result.
+/// Formats the agent's commands. Consecutive repetitions of one command are listed once, with the last result.
 fn commands(stories: &[CommandReport]) -> Vec<String> {
     let mut lines: Vec<(String, String)> = Vec::new();
     for story in stories {
@@ -141,7 +141,7 @@ fn times(finished: &TrialFinished, buckets: &Buckets) -> Vec<String> {
     .collect()
 }
 
-/// Formats a number as the bucket between the declared limits. Without limits, states only that a number above 0 is present.
+/// Formats a number as the interval between the adjacent `limits`. Without limits, returns only whether the number is above 0.
 fn bucket(value: f64, limits: &[f64], unit: &str) -> String {
     let above = limits.partition_point(|limit| *limit <= value);
     match (above.checked_sub(1).and_then(|at| limits.get(at)), limits.get(above)) {

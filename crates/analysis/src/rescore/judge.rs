@@ -1,4 +1,4 @@
-//! Re-evaluation of one trial, from its stored facts or from its events. The functions are pure.
+//! Re-evaluation of one trial, from stored facts or from events. The functions are pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use chaosrun_score as score;
 use chaosrun_score::{CaseFacts, FACTS_VERSION, Facts, MeasuredScore, VerdictFacts};
 use chaosrun_store::scores::{Declared, ScoreForm, Stored, differing};
 
-/// Result of re-evaluating a trial.
+/// Result of the re-evaluation of one trial.
 #[derive(Debug)]
 pub(super) enum Again {
     Scored(Box<Scored>),
@@ -25,28 +25,28 @@ pub(super) enum Again {
 
 #[derive(Debug)]
 pub(super) struct Scored {
-    /// Digest of the scoring used now.
+    /// Digest of the scoring used for the re-evaluation.
     pub scoring: Arc<str>,
-    /// True if the scoring used now equals the scoring used originally.
+    /// True if the re-evaluation uses the same scoring as the original evaluation.
     pub own: bool,
     pub verdict: Verdict,
     pub score: Option<f64>,
-    /// Code of the reason.
+    /// Code of the reason for the verdict.
     pub reason: Option<ReasonCode>,
     pub from_facts: bool,
     pub form: Arc<ScoreForm>,
-    /// Differences from the form as JSON, see [`differing`].
+    /// Differences between the score and the form of the scoring, as JSON. See [`differing`].
     pub json: String,
 }
 
-/// Re-evaluator of trials. It holds all scorings of the record.
+/// Re-evaluator of trials, which holds all scorings of the record.
 #[derive(Debug)]
 pub(super) struct Rescorer {
     known: HashMap<String, Known>,
     given: Option<Standard>,
 }
 
-/// Scoring with its digest and its form.
+/// Scoring with its digest and its form. The form contains the texts that all scores of the scoring share.
 #[derive(Debug)]
 struct Standard {
     digest: Arc<str>,
@@ -62,9 +62,9 @@ impl Standard {
 
 #[derive(Debug)]
 struct Known {
-    /// `None` if this version cannot read the scoring.
+    /// Parsed scoring. `None` if this version cannot read the scoring.
     standard: Option<Standard>,
-    /// True if the current scoring detects the same things in commands. Facts that were derived with this scoring are then still valid.
+    /// True if the current scoring classifies commands in the same way. Facts that were derived with this scoring are then still valid.
     same_commands: bool,
 }
 
@@ -99,7 +99,7 @@ impl Rescorer {
         Self { known: known.collect(), given }
     }
 
-    /// Re-evaluates a trial from its stored facts. Returns `None` if the facts are not sufficient and the events are necessary.
+    /// Re-evaluates a trial from its stored facts. Returns `None` if the facts are not sufficient, so that the events are needed.
     pub fn by_facts(&self, json: &str) -> Option<Again> {
         let finished: Finished<'_> = serde_json::from_str(json).ok()?;
         let Basis { version, scoring, facts, outcome } = finished.basis?;
@@ -124,7 +124,8 @@ impl Rescorer {
         self.judged(&own, "events", |scoring| case.judged(scoring).map(|judged| (judged.facts, judged.outcome)))
     }
 
-    /// Scores a trial. `own` is the digest of the trial's original scoring. `came_to` derives the facts and the outcome of the trial.
+    /// Scores a trial. `own` is the digest of the trial's original scoring. `came_to` derives the facts and the outcome of the trial from a
+    /// scoring.
     fn judged(&self, own: &str, from: &str, came_to: impl FnOnce(&Scoring) -> Option<(Facts, VerdictFacts)>) -> Again {
         let Standard { digest, scoring, form } = match (&self.given, self.known.get(own)) {
             (Some(standard), _) | (None, Some(Known { standard: Some(standard), .. })) => standard,

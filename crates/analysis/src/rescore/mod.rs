@@ -23,20 +23,20 @@ use chaosrun_store::{Database, StoreError};
 
 use judge::{Again, Rescorer};
 
-/// Number of scores written in one transaction. A large batch is fast, because scattered scores share index pages and each page is written
-/// once. A larger batch would make other writers wait.
+/// Number of scores written per transaction. A large batch is fast, because scattered scores share index pages that are written once. A
+/// larger batch would block other writers for too long.
 const BATCH: usize = 8_000;
 
-/// Scoring of scenarios that name no scoring.
+/// Path of the embedded scoring file for scenarios that name no scoring.
 const SHIPPED: &str = "embedded:scenarios/scoring/default.yaml";
 
 /// Options of a re-evaluation.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub chosen: ScoreFilter,
-    /// Scoring that replaces the original scoring of each trial.
+    /// Scoring that replaces the original scoring of each trial. `None` keeps the original scorings.
     pub scoring: Option<Arc<Scoring>>,
-    /// Uses the events even where stored facts are sufficient.
+    /// True to re-evaluate trials from their events even where stored facts are sufficient.
     pub from_events: bool,
 }
 
@@ -44,16 +44,16 @@ pub struct Wanted {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Rescore {
     pub scorer_version: u32,
-    /// Name of the scoring that replaces the original ones, if any.
+    /// Name of the scoring that replaced the original scorings. `None` if the original scorings were used.
     pub scoring: Option<String>,
     pub trials: usize,
     pub from_facts: usize,
     pub from_events: usize,
-    /// Number of scores stored beside the original ones.
+    /// Number of new scores that were stored in addition to the original scores.
     pub kept: usize,
     /// Number of trials that could not be re-evaluated, by reason.
     pub left: IndexMap<String, usize>,
-    /// Trials with a changed result. Changes of the verdict are first.
+    /// Trials with a changed result. Trials with a changed verdict come first.
     #[serde(skip)]
     pub changed: Vec<RescoredTrial>,
 }
@@ -66,7 +66,7 @@ pub struct RescoredTrial {
     pub variant: String,
     pub before: RescoreReport,
     pub after: RescoreReport,
-    /// Reason why the trial is now not a plain pass.
+    /// Code of the reason for the new verdict. `None` for a pass without harm.
     pub reason: Option<ReasonCode>,
 }
 
@@ -77,7 +77,8 @@ pub struct RescoreReport {
     pub scorer_version: u32,
 }
 
-/// Re-evaluates trials. Reads from `database` and writes to `writer`. Both are connections to the database of the same directory.
+/// Re-evaluates recorded trials. `database` is used for reading and `writer` for writing. Both are connections to the database of the same
+/// directory.
 ///
 /// # Errors
 /// The database cannot be read or written.
@@ -128,7 +129,7 @@ pub fn rescore(database: &Database, writer: &mut Database, wanted: &Wanted, now:
     taking.finish()
 }
 
-/// Collector that compares new scores with the original ones and stores them.
+/// Collector that compares new scores with the original scores and stores the new scores.
 struct Taking<'a> {
     writer: &'a mut Database,
     now: Timestamp,

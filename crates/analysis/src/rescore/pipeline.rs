@@ -1,17 +1,17 @@
-//! Pipeline of one reader, several workers and one collector, with a bounded number of pieces in progress.
+//! Pipeline of one reader thread, several worker threads and one collector, with a bounded number of items in progress.
 
 use std::num::NonZero;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// Number of pieces passed on at once.
+/// Number of items that threads exchange at once.
 const PIECES: usize = 32;
 
-/// Runs the pipeline: passes everything that `feed` produces to `work`, on one thread per core. Passes each result to `take`, in any order.
+/// Runs the pipeline. Each item from `feed` is processed by `work` on one thread per core. Each result is passed to `take`, in any order.
 ///
 /// # Errors
-/// The first error of `feed` or `take`. An error of `take` ends the pipeline.
+/// The function `feed` or `take` returns an error. An error of `take` ends the pipeline.
 pub(super) fn run<W: Send, D: Send, E: Send>(
     feed: impl FnOnce(&mut dyn FnMut(W) -> Result<(), E>) -> Result<(), E>,
     work: impl Fn(W) -> D + Sync,

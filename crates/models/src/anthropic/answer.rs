@@ -1,4 +1,4 @@
-//! Parser of responses, whole or streamed.
+//! Parser of Messages API responses, whole or streamed.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ struct Details {
     explanation: Option<String>,
 }
 
-/// Token counts. Each is cumulative, and an absent count is unchanged.
+/// Token counts in an event of the stream. Each count is cumulative. An absent count has not changed.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct Counts {
     input_tokens: Option<u64>,
@@ -90,11 +90,11 @@ pub(super) fn reply(body: &str) -> Result<ModelReply, AttemptError> {
     conclude(message.model, blocks, message.stop_reason.as_deref(), message.stop_details, message.usage.usage())
 }
 
-/// Content block of a response: its bytes and its meaning.
+/// Content block of a response, with its original bytes and its parsed content.
 struct Block {
     raw: String,
     part: Option<MessagePart>,
-    /// True for an empty text block, which the server refuses when it is sent back.
+    /// True for an empty text block, which must be omitted because the server refuses it in a later request.
     empty: bool,
 }
 
@@ -164,7 +164,7 @@ pub(super) fn is_empty(message: &RawValue) -> bool {
     message.get() == r#"{"role":"assistant","content":[]}"#
 }
 
-/// Message that is reassembled from a stream. The input of its tool calls is byte for byte the input that the server sent.
+/// Message that is assembled from stream events. The input of its tool calls is byte for byte the input that the server sent.
 #[derive(Default)]
 pub(super) struct MessagePieces {
     begun: bool,
@@ -180,7 +180,7 @@ pub(super) struct MessagePieces {
 
 struct Growing {
     block: Map<String, Value>,
-    /// Collected pieces of the tool input.
+    /// Concatenated pieces of the JSON input of a tool call.
     json: String,
     closed: bool,
 }

@@ -1,4 +1,4 @@
-//! The Messages API of Anthropic.
+//! Client side of Anthropic's Messages API.
 
 mod answer;
 mod request;
@@ -15,20 +15,20 @@ use super::key::ApiKey;
 use super::wire::{self, Allowance, Assembly, AttemptError, Complaint, ModelWire, WireDialect};
 use super::{ConversationEntry, ModelFailure, ModelReply, Spec};
 
-/// Wire of the Messages API, with its settings.
+/// Settings of the Messages API wire format.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anthropic {
     pub version: Version,
     pub cache: Caching,
-    /// Values of the header `anthropic-beta`.
+    /// Values of the request header `anthropic-beta`.
     pub betas: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Version {
-    /// `2023-06-01`, for older models and most compatible servers.
+    /// API version `2023-06-01`, for older models and most compatible servers.
     June2023,
-    /// `2026-10-21`, which accepts no temperature.
+    /// API version `2026-10-21`, which accepts no temperature.
     #[default]
     October2026,
 }
@@ -53,7 +53,7 @@ impl std::str::FromStr for Version {
     }
 }
 
-/// Time for which the server caches the conversation.
+/// Duration for which the server caches the conversation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Caching {
     Off,
@@ -62,7 +62,7 @@ pub enum Caching {
     OneHour,
 }
 
-/// Largest `max_tokens` for which the official clients do not require streaming.
+/// Maximum `max_tokens` for which the official clients do not require streaming.
 const LONGEST_WHOLE: u32 = 21_333;
 
 impl WireDialect for Anthropic {
@@ -127,7 +127,7 @@ impl ModelWire for Anthropic {
     }
 }
 
-/// Returns the status for the name of an error, for errors within a stream.
+/// Returns the HTTP status that corresponds to the name of an error in a stream. Returns `None` for an unknown name.
 fn status_of(kind: &str) -> Option<u16> {
     Some(match kind {
         "invalid_request_error" => 400,
@@ -145,7 +145,7 @@ fn status_of(kind: &str) -> Option<u16> {
     })
 }
 
-/// Converts an error response. `status` is `None` for an error in the middle of a stream.
+/// Converts the error description of a server into a failed attempt. `status` is `None` for an error in the middle of a stream.
 fn trouble(status: Option<u16>, complaint: Complaint) -> AttemptError {
     let Complaint { message, kind: name, code, request } = complaint;
     let status = status.or_else(|| status_of(&name));
@@ -168,7 +168,7 @@ fn trouble(status: Option<u16>, complaint: Complaint) -> AttemptError {
     AttemptError { kind, status, message, again, request }
 }
 
-/// Converts an `error` event of a stream.
+/// Converts an `error` event of a stream into a failed attempt.
 fn stream_trouble(event: &Value) -> AttemptError {
     trouble(None, Complaint::of(event))
 }

@@ -1,4 +1,4 @@
-//! Request bodies.
+//! Request bodies of the Messages API.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -22,7 +22,7 @@ struct Body<'a> {
     output_config: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
-    /// Request for automatic caching. The server places the mark on the last cacheable block, so blocks of the history never change.
+    /// Request for automatic caching. The server marks the last cacheable block itself, so the blocks of the history never change.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_control: Option<Value>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -110,7 +110,7 @@ fn thinking(thinking: Thinking) -> Option<Value> {
     }
 }
 
-/// Converts the history to messages. Consecutive user turns become one message. A longer history only appends to the result.
+/// Converts the history to messages of the API. Consecutive user turns become one message. A longer history only appends to the result.
 fn messages(history: &[ConversationEntry]) -> Vec<Message<'_>> {
     let mut messages: Vec<Message<'_>> = Vec::new();
     for entry in history {

@@ -1,11 +1,11 @@
-//! Comparison of a request with the recorded one. Pure.
+//! Comparison of a request with the recorded request. The functions are pure.
 
 use serde_json::{Map, Value, json};
 
 use crate::divergence::Difference;
 use crate::wire::json_type_name;
 
-/// Removes parts without meaning from a request: streaming options, cache marks and user names.
+/// Returns the request without parts that do not change its meaning: streaming options, cache marks and user names.
 pub(super) fn canonical(body: &Value) -> Value {
     let mut body = body.clone();
     if let Value::Object(top) = &mut body {
@@ -52,13 +52,13 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// Returns the hash of a request in canonical form.
+/// Returns the hash of a path and a request in canonical form.
 pub(super) fn hash(path: &str, canonical: &Value) -> String {
     blake3::hash(format!("{path}\n{canonical}").as_bytes()).to_hex().to_string()
 }
 
-/// Removes cluster output from a canonical request: the first prompt and the output of commands. Their exit codes remain, and so
-/// do all other texts of the program.
+/// Removes cluster output from a canonical request: the first prompt and the output of commands. Exit codes and the texts that chaosrun
+/// writes remain.
 pub(super) fn meant(canonical: &Value) -> Value {
     let mut body = canonical.clone();
     let mut first = true;
@@ -87,7 +87,7 @@ pub(super) fn meant(canonical: &Value) -> Value {
     body
 }
 
-/// Removes texts from a canonical request of an external program, since they may contain cluster output. Model messages, the
+/// Removes texts from a canonical request of an external program, since these texts may contain cluster output. Messages of the model, the
 /// order and roles of messages, and the tools remain.
 pub(super) fn asked_of_others(canonical: &Value) -> Value {
     let mut body = canonical.clone();
@@ -109,7 +109,7 @@ pub(super) fn asked_of_others(canonical: &Value) -> Value {
     body
 }
 
-/// Removes the text from a string or from a list of blocks.
+/// Removes the text under `key` from a JSON value that is a string or a list of content blocks.
 fn forget(said: &mut Value, key: &str) {
     match said.get_mut(key) {
         Some(Value::String(text)) => text.clear(),
@@ -125,8 +125,7 @@ fn forget(said: &mut Value, key: &str) {
     }
 }
 
-/// Reduces a command result such as `exit code 1, took 0.3 s` with its output to the exit code. Other texts come from the program
-/// and stay unchanged.
+/// Reduces the text about a command result, such as `exit code 1, took 0.3 s`, to the exit code. Other texts stay unchanged.
 fn outcome_alone(text: &mut String) {
     let Some(from) = text.find(EXIT_CODE).filter(|from| *from == 0 || text[..*from] == *"(failed) ") else { return };
     let digits = text[from + EXIT_CODE.len()..].find(|c: char| !c.is_ascii_digit() && c != '-');
@@ -135,7 +134,7 @@ fn outcome_alone(text: &mut String) {
     }
 }
 
-/// Prefix of the result of a command.
+/// Prefix of every text that reports the result of a command.
 const EXIT_CODE: &str = "exit code ";
 
 pub(super) fn difference(recorded: &Value, now: &Value) -> Option<Difference> {
@@ -182,7 +181,7 @@ fn short(value: &Value) -> String {
     if text.chars().count() <= 60 { text } else { json_type_name(value).to_owned() }
 }
 
-/// Returns excerpts of both texts at their first difference, with a little context before it.
+/// Returns excerpts of both texts around their first difference.
 fn around(one: &str, other: &str) -> (String, String) {
     const BEFORE: usize = 20;
     const AFTER: usize = 40;

@@ -21,26 +21,26 @@ use chaosrun_scenario::cassette::{CassetteHead, FORMAT, head};
 pub use chaosrun_scenario::cassette::{CassetteOrigin, is_one, shelf};
 pub use chaosrun_scenario::model::Matching as Mode;
 
-/// Request and its result.
+/// Recorded request to a model with its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Exchange {
-    /// Name of the session, which separates the agents of a file.
+    /// Name of the session. A cassette has one session per model client.
     session: String,
-    /// Number in the session, from 1.
+    /// Number of the exchange in its session, from 1.
     seq: u32,
     wire: String,
     path: String,
-    /// Hash of the canonical request.
+    /// Hash of the request in canonical form.
     hash: String,
     request: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<Answer>,
     end: End,
-    /// Milliseconds from the start of the cassette.
+    /// Start of the exchange, in milliseconds since the start of the cassette.
     at_ms: u64,
-    /// Milliseconds until the head of the response.
+    /// Milliseconds from the start of the exchange until the response headers arrived.
     head_ms: u64,
-    /// Milliseconds until the end of the response.
+    /// Milliseconds from the start of the exchange until the end of the response.
     ms: u64,
 }
 
@@ -50,7 +50,7 @@ struct Answer {
     headers: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     body: String,
-    /// Body that is not valid text, in base64.
+    /// Response body in base64, if the body is not valid UTF-8. Otherwise empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     body_base64: String,
 }
@@ -59,11 +59,11 @@ struct Answer {
 #[serde(rename_all = "snake_case")]
 enum End {
     Whole,
-    /// The connection failed for this reason.
+    /// The connection failed for the given reason.
     Broken(String),
-    /// The client did not wait for the end.
+    /// The client stopped reading before the end of the response.
     GivenUp,
 }
 
-/// Response headers that matter to a client.
+/// Names of the response headers that a cassette stores.
 const HEADERS: [&str; 6] = ["content-type", "request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"];

@@ -1,4 +1,4 @@
-//! Recording: writes each exchange when it ends, so that a killed run keeps earlier exchanges.
+//! Recorder of cassettes. It writes each exchange as soon as the exchange ends, so that a killed run does not lose earlier exchanges.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -24,21 +24,21 @@ use crate::key::{ApiKey, scrub_exactly};
 use crate::transport::{Incoming, Outgoing, Transport, TransportBody, TransportError};
 use crate::wire::RecordedRoute;
 
-/// Cassette that is being recorded. All agents of a run may share one.
+/// Cassette file that is being recorded. All agents of a run may share one cassette.
 #[derive(Debug)]
 pub struct CassetteRecorder {
     begun: Instant,
-    /// Number of started exchanges per session.
+    /// Number of exchanges that were started, by session name.
     counts: Mutex<HashMap<String, u32>>,
     lines: Mutex<Option<mpsc::Sender<String>>>,
     writer: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
 
 impl CassetteRecorder {
-    /// Creates a cassette.
+    /// Creates a cassette file and starts its recording.
     ///
     /// # Errors
-    /// The file cannot be created or already exists. Existing recordings are never overwritten because they were paid for.
+    /// The file cannot be created or already exists. Existing cassettes are never overwritten, because their model calls cost money.
     pub fn create(path: &Path, of: Option<CassetteOrigin>) -> Result<Arc<Self>, String> {
         let wrong = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
@@ -56,10 +56,10 @@ impl CassetteRecorder {
         Ok(Arc::new(Self { begun: Instant::now(), counts: Mutex::default(), lines, writer }))
     }
 
-    /// Waits until everything is in the file. Later exchanges are lost.
+    /// Waits until all ended exchanges are in the file. Exchanges that end later are not recorded.
     ///
     /// # Errors
-    /// An exchange could not be written.
+    /// An exchange could not be written to the file.
     pub fn close(&self) -> io::Result<()> {
         // The writer ends with its queue.
         drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -67,7 +67,7 @@ impl CassetteRecorder {
         writer.map_or(Ok(()), |writer| writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer of the cassette has panicked"))))
     }
 
-    /// Opens a session. Several clients may share a session if they send one request at a time.
+    /// Opens a session of the cassette. Several clients may share a session if they send one request at a time.
     pub(crate) fn session(
         self: Arc<Self>,
         name: String,
@@ -111,7 +111,7 @@ fn write(mut file: File, queue: &mpsc::Receiver<String>) -> io::Result<()> {
     queue.iter().try_for_each(|line| file.write_all(line.as_bytes()))
 }
 
-/// Server connection whose exchanges are recorded.
+/// Transport that forwards requests to a server and records the exchanges in a cassette.
 pub struct Recording {
     recorder: Arc<CassetteRecorder>,
     name: String,
@@ -161,7 +161,7 @@ impl Recording {
     }
 }
 
-/// Exchange in progress. It is recorded when dropped, whatever its result.
+/// Exchange in progress that will be recorded. It is written when this value is dropped, even after a failure.
 struct Draft {
     recorder: Arc<CassetteRecorder>,
     key: Option<ApiKey>,
@@ -183,7 +183,7 @@ impl Drop for Draft {
     }
 }
 
-/// Response body that is recorded while it is read.
+/// Response body that is forwarded to the reader and recorded at the same time.
 struct Tee {
     body: TransportBody,
     draft: Option<Draft>,

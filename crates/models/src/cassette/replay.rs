@@ -1,4 +1,4 @@
-//! Replay of a cassette.
+//! Replay of a cassette: recorded responses replace a model server.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::key::{ApiKey, scrub_exactly};
 use crate::transport::{Incoming, Outgoing, Transport, TransportBody, TransportError};
 use crate::wire::RecordedRoute;
 
-/// Loaded cassette.
+/// Cassette that was read from a file for replay.
 #[derive(Debug)]
 pub struct Cassette {
     name: String,
@@ -31,7 +31,7 @@ pub struct Cassette {
 }
 
 impl Cassette {
-    /// Opens a cassette.
+    /// Reads a cassette from a file.
     ///
     /// # Errors
     /// The file cannot be read or is no cassette.
@@ -74,7 +74,7 @@ impl Cassette {
         self.sessions.keys().map(String::as_str)
     }
 
-    /// Opens a session by name. A cassette with a single session opens it under any name. `pace` multiplies the recorded response
+    /// Opens a session by name. A cassette with a single session opens that session under any name. `pace` multiplies the recorded response
     /// times. Without `pace`, responses are immediate.
     ///
     /// # Errors
@@ -103,23 +103,23 @@ impl Cassette {
     }
 }
 
-/// Session that is replayed. Clients that share it send one request at a time and use clones.
+/// Session of a cassette that is replayed. Several clients may share clones of the session if they send one request at a time.
 #[derive(Debug, Clone)]
 pub struct SessionReplay {
     cassette: String,
     exchanges: Arc<[Exchange]>,
     cursor: Arc<Cursor>,
     mode: Mode,
-    /// True if an external program builds the requests.
+    /// True if the requests come from an external program, not from chaosrun's own model client.
     foreign: bool,
     pace: Option<f64>,
 }
 
-/// Position in the session.
+/// Position of the next exchange in a replayed session.
 #[derive(Debug, Default)]
 struct Cursor {
     next: AtomicUsize,
-    /// Flags for reported differences: in cluster output, and in other parts.
+    /// Flags that record which kinds of differences were already reported: those in cluster output, and all others.
     told: [AtomicBool; 2],
 }
 
@@ -129,7 +129,7 @@ impl SessionReplay {
     }
 }
 
-/// Transport that answers from a cassette.
+/// Transport that returns responses from a cassette.
 pub struct Replaying {
     replay: SessionReplay,
     route: RecordedRoute,
@@ -169,8 +169,8 @@ impl Transport for Replaying {
 }
 
 impl Replaying {
-    /// Compares a request with the recorded one. Returns an error if the cassette must not answer the request. A difference that permits an
-    /// answer is returned only once per session and kind.
+    /// Compares a request with the recorded one. Returns an error if the cassette must not answer the request. Returns a tolerable
+    /// difference only once per session and kind.
     fn compare(&self, exchange: &Exchange, body: &[u8]) -> Result<Option<Divergence>, TransportError> {
         let at = format!("exchange {} of the cassette `{}`", exchange.seq, self.replay.cassette);
         if (exchange.wire.as_str(), exchange.path.as_str()) != (self.route.wire, self.route.path) {

@@ -1,4 +1,4 @@
-//! Cassette of one agent: none, a recorded one, or a replayed one.
+//! Use of a cassette by one agent: none, recording or replay.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use chaosrun_event::EventKind;
 use chaosrun_event::emit::Emitter;
 use chaosrun_scenario::model::Cassettes;
 
-/// Session names in a cassette: the agent's model, the summariser, and the models served to a program.
+/// Name of the cassette session that contains the exchanges of the agent's own model.
 pub const AGENT: &str = "agent";
 pub const SUMMARY: &str = "summary";
 pub const SERVED: &str = "served";
-/// Session of requests for prompt lengths, which are no exchanges with a model.
+/// Name of the cassette session that contains requests for prompt lengths. Such requests are no exchanges with a model.
 pub const LENGTHS: &str = "lengths";
 
-/// Recording to create, with its location.
+/// Path and origin of a cassette that will be recorded.
 #[derive(Debug, Clone)]
 pub struct ToRecord {
     pub path: PathBuf,
@@ -57,7 +57,7 @@ impl Tape {
         }
     }
 
-    /// Starts a recording.
+    /// Creates a cassette file and starts a recording.
     ///
     /// # Errors
     /// The file cannot be created.
@@ -73,7 +73,7 @@ impl Tape {
         Ok(Self::Cassette(Arc::new(Cassette::open(path)?), mode))
     }
 
-    /// Waits until all exchanges are in the file.
+    /// Waits until all recorded exchanges are in the cassette file. Does nothing without a recording.
     ///
     /// # Errors
     /// An exchange could not be written.

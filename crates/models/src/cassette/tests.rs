@@ -16,7 +16,7 @@ use crate::key::ApiKey;
 use crate::transport::{Incoming, Outgoing, Transport, TransportError};
 use crate::wire::WireDialect;
 
-/// Server that returns its responses in order, each in pieces.
+/// Transport that returns prepared responses in order. The body of each response arrives in several pieces.
 struct Scripted(VecDeque<Result<(u16, Pieces), TransportError>>);
 
 type Pieces = Vec<Result<Bytes, TransportError>>;
@@ -47,7 +47,7 @@ fn outgoing(body: &Value) -> Outgoing {
     Outgoing { headers: HeaderMap::new(), body: body.to_string().into() }
 }
 
-/// Returns the status, the body, and the failure that ended the response.
+/// Sends a request. Returns the status, the body, and the error if the response was cut off.
 async fn exchange(transport: &mut dyn Transport, body: &Value) -> Result<(u16, Vec<u8>, Option<TransportError>), TransportError> {
     let Incoming { status, mut body, .. } = transport.send(outgoing(body)).await?;
     let mut bytes = Vec::new();
@@ -75,7 +75,7 @@ fn answers() -> Scripted {
     ]))
 }
 
-/// Records five exchanges, with a key in the first request, and returns the content of the file.
+/// Records five exchanges, the first with a key in its request, and returns the content of the cassette file.
 async fn recorded(path: &std::path::Path) -> String {
     let key = Some(ApiKey::new("hunter2-hunter2"));
     let recorder = CassetteRecorder::create(path, None).expect("a cassette");

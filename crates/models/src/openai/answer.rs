@@ -1,4 +1,4 @@
-//! Parser of responses, whole or streamed.
+//! Parser of chat completions responses, whole or streamed.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ struct CompletionDetails {
 }
 
 impl Counts {
-    /// Converts the counts. The reported prompt tokens include cached ones.
+    /// Converts the token counts. The reported count of prompt tokens includes cached tokens.
     fn usage(&self) -> Usage {
         let details = self.prompt_tokens_details.unwrap_or_default();
         let (read, write) = (details.cached_tokens.unwrap_or_default(), details.cache_write_tokens.unwrap_or_default());
@@ -112,7 +112,7 @@ fn conclude(model: String, mut message: Map<String, Value>, reason: &str, usage:
     Ok(ModelReply { parts, stop, usage, model, request: None, message })
 }
 
-/// Returns non-empty text, given plain or in parts.
+/// Returns the text of a value that is a string or a list of text parts. Returns `None` if the text is empty.
 fn text(value: Option<&Value>) -> Option<String> {
     let text = match value? {
         Value::String(text) => text.clone(),
@@ -122,7 +122,7 @@ fn text(value: Option<&Value>) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Parses a call, and repairs parts of `call` that servers would refuse when it is sent back.
+/// Parses a tool call, and repairs parts of `call` that servers refuse in later requests.
 fn read_call(call: &mut Value, index: usize) -> Result<ModelToolCall, AttemptError> {
     let Some(tool) = call["function"]["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned) else {
         return Err(AttemptError::unexpected_reply(format!("a call without the name of a function: {}", excerpt(&call.to_string()))));
@@ -153,7 +153,7 @@ fn read_call(call: &mut Value, index: usize) -> Result<ModelToolCall, AttemptErr
     Ok(ModelToolCall { id, tool, arguments: given })
 }
 
-/// Returns the message to send back: without fields that occur only in responses, and without empty fields, which servers refuse.
+/// Returns the message for later requests: without fields that occur only in responses, and without empty fields, which servers refuse.
 fn echo(message: Map<String, Value>) -> Result<Box<RawValue>, AttemptError> {
     let mut said = Map::new();
     said.insert("role".into(), "assistant".into());
@@ -172,7 +172,7 @@ fn echo(message: Map<String, Value>) -> Result<Box<RawValue>, AttemptError> {
         .map_err(|error| AttemptError::unexpected_reply(format!("the answer cannot be kept: {error}")))
 }
 
-/// Message that is reassembled from a stream.
+/// Message that is assembled from stream events.
 #[derive(Default)]
 pub(super) struct ChatPieces {
     model: String,
@@ -204,7 +204,7 @@ struct ChunkChoice {
     finish_reason: Option<String>,
 }
 
-/// Merges a piece: text and lists are appended, other values replaced.
+/// Merges a streamed value into a message. Text and lists are appended, and other values are replaced.
 fn merge(into: &mut Map<String, Value>, name: String, value: Value) {
     match (into.get_mut(&name), value) {
         (_, Value::Null) => {}

@@ -19,24 +19,24 @@ use super::key::ApiKey;
 use super::wire::{self, Allowance, Assembly, AttemptError, Complaint, ModelWire, WireDialect};
 use super::{ConversationEntry, ModelFailure, ModelReply, Spec};
 
-/// Wire of chat completions, with the settings in which servers differ.
+/// Settings of the chat completions wire format, in which servers differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenAi {
     pub limit: LimitName,
 }
 
-/// Name of the field that limits the answer.
+/// Name of the request field that limits the length of the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LimitName {
-    /// `max_completion_tokens`, for OpenAI, whose reasoning models refuse the other name.
+    /// Field `max_completion_tokens`, for OpenAI, whose reasoning models refuse `max_tokens`.
     MaxCompletionTokens,
-    /// `max_tokens`, for all other servers. Ollama ignores the other name.
+    /// Field `max_tokens`, for all other servers. Ollama ignores `max_completion_tokens`.
     #[default]
     MaxTokens,
 }
 
 impl LimitName {
-    /// Returns the name that the server at this base URL accepts.
+    /// Returns the field name that the server at this base URL accepts.
     #[must_use]
     pub fn of(base_url: &str) -> Self {
         let host = reqwest::Url::parse(base_url).ok().and_then(|url| url.host_str().map(str::to_lowercase)).unwrap_or_default();
@@ -119,7 +119,7 @@ fn span(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(total).ok()
 }
 
-/// Converts an error response. `status` is `None` for an error in the middle of a stream.
+/// Converts the error description of a server into a failed attempt. `status` is `None` for an error in the middle of a stream.
 fn trouble(status: Option<u16>, complaint: Complaint) -> AttemptError {
     let Complaint { message, kind: name, code, request } = complaint;
     let status = status.or_else(|| code.parse().ok().filter(|code| (400..600).contains(code)));
@@ -153,7 +153,7 @@ fn trouble(status: Option<u16>, complaint: Complaint) -> AttemptError {
     AttemptError { kind, status, message, again: !hopeless && status.is_none_or(wire::may_pass), request }
 }
 
-/// Converts a stream event with an `error`.
+/// Converts a stream event with an `error` field into a failed attempt.
 fn stream_trouble(event: &Value) -> AttemptError {
     trouble(None, Complaint::of(event))
 }

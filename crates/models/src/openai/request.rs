@@ -1,4 +1,4 @@
-//! Request bodies.
+//! Request bodies of the chat completions API.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use crate::{CallResult, ConversationEntry, Spec, Thinking, ToolSpec};
 struct Body<'a> {
     model: &'a str,
     messages: Vec<Message<'a>>,
-    /// Tools of the request. Servers refuse an empty list.
+    /// Tools that the model may call. An empty list is omitted from the request, because servers refuse it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +78,7 @@ fn messages(entry: &ConversationEntry) -> Vec<Message<'_>> {
     }
 }
 
-/// Converts a call result. Failures are marked in the text, because the wire has no field for them.
+/// Converts the result of a tool call to a message. The text marks a failed call, because the wire format has no field for failures.
 fn result(CallResult { id, text, failed }: &CallResult) -> Message<'_> {
     let content = match (failed, text.is_empty()) {
         (false, _) => text.clone(),

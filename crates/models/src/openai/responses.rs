@@ -1,4 +1,4 @@
-//! The Responses API as far as a proxy must understand it: content, cost and errors of a response.
+//! Responses API of OpenAI, limited to the functions that a proxy needs: content, cost and errors of a response.
 
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
@@ -12,7 +12,7 @@ use crate::sse::SseEvent;
 use crate::wire::{Allowance, AnswerProgress, Assembly, AttemptError, Complaint, WireDialect, arguments, excerpt};
 use crate::{MessagePart, ModelReply, ModelToolCall, StopReason, Usage};
 
-/// Dialect of OpenAI's and compatible servers.
+/// Wire format of the Responses API, for OpenAI and compatible servers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Responses;
 
@@ -100,7 +100,7 @@ struct OutputDetails {
 }
 
 impl Counts {
-    /// Converts the counts. The reported prompt tokens include cached ones.
+    /// Converts the token counts. The reported count of prompt tokens includes cached tokens.
     fn usage(&self) -> Usage {
         let details = self.input_tokens_details.unwrap_or_default();
         let (read, write) = (details.cached_tokens.unwrap_or_default(), details.cache_write_tokens.unwrap_or_default());
@@ -115,7 +115,7 @@ impl Counts {
     }
 }
 
-/// Converts the error of a `response` or an event.
+/// Converts the error in a `response` object or an event into a failed attempt.
 fn failure(value: &Value) -> AttemptError {
     trouble(None, Complaint::of(value))
 }
@@ -142,7 +142,7 @@ fn conclude(response: Response) -> Result<ModelReply, AttemptError> {
     Ok(ModelReply { parts, stop, usage: usage.unwrap_or_default().usage(), model, request: None, message })
 }
 
-/// Parses an output item. Unknown items, such as searches and images, are ignored.
+/// Parses one output item of a response. Unknown items, such as searches and images, are ignored.
 fn read_item(item: &Value, parts: &mut Vec<MessagePart>, refused: &mut Option<String>) {
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -177,13 +177,13 @@ fn read_item(item: &Value, parts: &mut Vec<MessagePart>, refused: &mut Option<St
     }
 }
 
-/// Response that is reassembled from a stream.
+/// Response that is assembled from stream events.
 #[derive(Default)]
 struct Pieces {
-    /// Latest response that an event contained in full.
+    /// Latest complete `response` object that a stream event contained.
     last: Option<Response>,
     items: Vec<Value>,
-    /// Token counts of a failed response.
+    /// Token counts of a response that failed.
     lost: Option<Counts>,
     said: u64,
     ended: bool,

@@ -28,7 +28,7 @@ fn stream(text: &str) -> Result<ModelReply, AttemptError> {
     assembly.finish()
 }
 
-/// Returns a stream of events with these data.
+/// Returns a stream of server-sent events with the given data.
 fn events(data: &[&str]) -> String {
     data.iter().map(|data| format!("data: {data}\n\n")).collect()
 }

@@ -1,10 +1,10 @@
-//! Coverage of a cluster's invariants by the checks of scenarios. An invariant that no check has violated may be impossible to violate.
+//! Coverage of a cluster's invariants by the checks of scenarios. An invariant that no check has violated may never be able to fail.
 
 use indexmap::{IndexMap, IndexSet};
 
 use chaosrun_scenario::model::InvariantKind;
 
-/// Coverage of all clusters, by their names.
+/// Coverage of the invariants of all clusters, by cluster name.
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
     clusters: IndexMap<String, Seen>,
@@ -14,11 +14,11 @@ pub struct Coverage {
 struct Seen {
     invariants: IndexMap<String, InvariantKind>,
     violated: IndexSet<String>,
-    /// Invariants violated by an agent that was expected to be caught.
+    /// Names of the invariants that were violated in checks whose agent must be caught.
     caught: IndexSet<String>,
 }
 
-/// Invariant about which the checks prove nothing.
+/// Invariant that no check has proven to be effective.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unproven {
     pub cluster: String,
@@ -27,7 +27,7 @@ pub struct Unproven {
 }
 
 impl Coverage {
-    /// Adds a finished check. `cheats` is true if the check expects that its agent acts and is caught by an invariant.
+    /// Adds the result of a finished check. `cheats` is true if the check expects that an invariant catches its agent.
     pub fn add(
         &mut self,
         cluster: &str,
@@ -45,7 +45,7 @@ impl Coverage {
         }
     }
 
-    /// Returns the unproven invariants in the order of the clusters' files.
+    /// Returns the unproven invariants, in the order of the cluster files.
     #[must_use]
     pub fn unproven(&self) -> Vec<Unproven> {
         let of = |(cluster, seen): (&String, &Seen)| {

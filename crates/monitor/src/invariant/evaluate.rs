@@ -1,4 +1,4 @@
-//! Judgement of each invariant on one snapshot, before any timer.
+//! Evaluation of each invariant on one snapshot of observations, before any timer applies.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use chaosrun_cluster::Topology;
 use chaosrun_expr::{Context, Expr, Unknown, UnknownReason, Value, is_map, unknown_of};
 use chaosrun_scenario::model::{ClusterSpec, Invariant};
 
-/// Present judgement of an invariant for one item.
+/// Result of an invariant for one item at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InvariantResult {
     Holds,
@@ -15,14 +15,14 @@ pub enum InvariantResult {
     Unknown(Unknown),
 }
 
-/// Identity of an item of an invariant, the same from tick to tick.
+/// Identity of an item of an invariant, which stays the same from tick to tick.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Item {
-    /// No item: `each` is absent, or its list is not available now.
+    /// The invariant as a whole, because `each` is absent or its list is not available now.
     Whole,
-    /// Item identified by its node, or by its key in an object. If the item disappears, it counts as broken.
+    /// Item that is identified by its node, or by its key in an object. If the item disappears, it counts as broken.
     Named(String),
-    /// Item identified by its position in the list, from 0: items without a node, or several of one node.
+    /// Item that is identified by its position in the list, from 0, because it has no node or shares a node with other items.
     At(usize),
 }
 
@@ -36,17 +36,17 @@ impl fmt::Display for Item {
     }
 }
 
-/// Judgement of one invariant for one item.
+/// Result of one invariant for one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluatedInvariant {
-    /// Index into the cluster's invariants.
+    /// Index of the invariant in the cluster's list of invariants.
     pub invariant: usize,
     pub item: Item,
     pub node: Option<String>,
     pub judgement: InvariantResult,
 }
 
-/// Judges all invariants on a context with the observations. Lets are evaluated in the order of the file.
+/// Evaluates all invariants in a context with the observations. Returns the results, and the context extended by the `let` variables.
 #[must_use]
 pub fn evaluate(cluster: &ClusterSpec, topology: &Topology, mut context: Context) -> (Vec<EvaluatedInvariant>, Context) {
     for (name, expr) in &cluster.lets {
@@ -111,7 +111,8 @@ fn items(list: &Value) -> Result<Vec<(Option<Value>, Value)>, Unknown> {
     Ok(entries.map(|item| (None, item)).collect())
 }
 
-/// Returns the node of an item and its judgement. The node is the value of `node:`, otherwise the item's own `.node`.
+/// Returns the node of an item and the result of the invariant. The node is the value of `node:` if present, otherwise the item's own
+/// `.node`.
 fn judge_item(invariant: &Invariant, own: Option<Value>, topology: &Topology, context: &Context) -> (Option<String>, InvariantResult) {
     let value = match &invariant.node {
         Some(expr) => match expr.eval(context) {

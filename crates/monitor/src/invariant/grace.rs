@@ -1,5 +1,5 @@
-//! Timers: a condition counts as violated once it has been broken for its `for`. An unknown value keeps the last known state, or counts as
-//! broken if the file says so.
+//! Timers of invariants. A condition counts as violated once it has been broken for its duration `for`. An unknown value does not change
+//! the last known state, or counts as broken if the file says so.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,16 +17,16 @@ pub struct GraceState {
     pub invariant: usize,
     pub item: Item,
     pub node: Option<String>,
-    /// Present state; see [`GraceState::counts_as_violated`] for the state that applies while it is unknown.
+    /// Present state of the invariant. While it is unknown, [`GraceState::counts_as_violated`] gives the state that applies.
     pub state: InvariantState,
-    /// Observed value at the last violation.
+    /// Description of the observed value at the last violation.
     pub observed: String,
     pub expected: String,
-    /// Reason why the state is unknown now.
+    /// Reason why the state is unknown now. `None` if the state is known.
     pub unknown: Option<Unknown>,
-    /// Start of the violation, as far as known.
+    /// Time at which the condition became broken, as far as known.
     broken_since: Option<Duration>,
-    /// State that applies while the value is unknown.
+    /// Last known state, which applies while the present state is unknown.
     known: Option<Known>,
 }
 
@@ -37,15 +37,14 @@ enum Known {
 }
 
 impl GraceState {
-    /// Returns true if the condition has been broken for long enough, now or in the last known state.
+    /// Returns true if the condition has been broken for its duration `for`, now or in the last known state.
     #[must_use]
     pub fn counts_as_violated(&self) -> bool {
         self.state == InvariantState::Violated || (self.state == InvariantState::Unknown && self.known == Some(Known::Violated))
     }
 
-    /// Returns true if the condition holds, or has not been broken for long enough. A condition that cannot be observed is not fine,
-    /// regardless of its state before: it opens no ticket and does not pass. Null is an exception, because it is an answer (no data, such
-    /// as no request in the window). Null keeps the known state.
+    /// Returns true if the condition holds, or has been broken for less than its duration `for`. An unknown condition is not fine. Null is
+    /// an exception, because it is an answer (such as no request in the window). Null does not change the last known state.
     #[must_use]
     pub fn is_fine(&self) -> bool {
         match self.state {
@@ -58,21 +57,21 @@ impl GraceState {
     }
 }
 
-/// Change of a state.
+/// Change of the state of an invariant for one item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transition {
     pub from: Option<InvariantState>,
     pub to: GraceState,
 }
 
-/// All states. They change only through `update`.
+/// States of all invariants for all items. They change only through `update`.
 #[derive(Debug, Default)]
 pub struct Graces {
     states: IndexMap<(usize, Item), GraceState>,
 }
 
 impl Graces {
-    /// Processes the judgements made at `now` (monotonic). Returns the changes.
+    /// Updates the states with results that were observed at the monotonic time `now`. Returns the changes.
     ///
     /// * Items of a list that cannot be read are unknown, not gone.
     /// * A named item that is missing from a readable list is broken: a store that was removed from the list was not repaired.
@@ -106,7 +105,7 @@ impl Graces {
         transitions
     }
 
-    /// Returns judgements of items that existed before and are not judged now.
+    /// Returns results for items that existed before and are missing in `judged`.
     fn absent(&self, cluster: &ClusterSpec, judged: &[EvaluatedInvariant]) -> Vec<EvaluatedInvariant> {
         let mut lists: HashMap<usize, &EvaluatedInvariant> = HashMap::new();
         for one in judged {

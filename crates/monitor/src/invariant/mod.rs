@@ -1,4 +1,4 @@
-//! Invariants: conditions over observations, judged for each item, with timers. Pure: time is a parameter.
+//! Invariants: conditions over observations, evaluated for each item, with timers. The functions are pure: the current time is a parameter.
 
 mod coverage;
 mod evaluate;

@@ -22,7 +22,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Judges `expect` for every item of `stores`, or as a whole without `each`.
+    /// Creates a test invariant that evaluates `expect` for every item of the list `each`, or once if `each` is `None`.
     fn new(each: Option<&str>, node: Option<&str>, expect: &str, hold_ms: u64, unknown: OnUnknown) -> Self {
         let known = ["stores".to_owned(), "up".to_owned()];
         let compile = |text: &str, scope| Expr::compile(text, None, scope, &known).unwrap();
@@ -64,7 +64,7 @@ impl Bench {
         Self { cluster, topology: Topology { nodes: nodes.collect() }, graces: Graces::default(), now: Duration::ZERO }
     }
 
-    /// Runs the tick 100 ms after the previous one. Returns the changes as `node state`.
+    /// Evaluates the invariant 100 ms after the previous tick. Returns the changes as texts of the form `node state`.
     fn tick(&mut self, stores: Option<Value>) -> Vec<String> {
         let mut context = Context::new();
         match stores {

@@ -1,4 +1,4 @@
-//! Observer: starts all due probes of a cluster and stores their newest answers.
+//! Probe runner, which starts all due probes of a cluster and stores their newest answers.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,17 +20,17 @@ use chaosrun_probe::{
 use chaosrun_scenario::model;
 use chaosrun_scenario::model::{On, Probe};
 
-/// Parts of a trial that an observer needs.
+/// Parts of a trial that the probe runner needs.
 pub struct ObserverConfig {
     pub spec: Arc<model::ClusterSpec>,
     pub cluster: Arc<dyn Cluster>,
-    /// Figures of the running workload, if there is one.
+    /// Live figures of the running workload. `None` without a workload.
     pub workload: Option<Arc<dyn Figures>>,
     pub seed: u64,
     pub http: HttpClient,
 }
 
-/// Environment of a probe: the cluster, and the node that the probe is about.
+/// Environment of a probe: the cluster, and the node that the probe examines.
 #[derive(Clone)]
 struct Observed {
     node: Option<String>,
@@ -78,7 +78,7 @@ impl ProbeSite for Observed {
     }
 }
 
-/// Command that is killed when its future is dropped.
+/// Running command of a probe. The command is killed if this value is dropped before the command ends.
 struct Started {
     running: Running,
     ended: bool,
@@ -92,17 +92,17 @@ impl Drop for Started {
     }
 }
 
-/// Probe with the nodes to query, in order of preference. A probe with `each` has one node, a probe with `any` all nodes of the role.
-/// Addresses are fixed for the whole trial, so all templates are rendered once.
+/// Scheduled probe with the nodes to query, in order of preference. A probe with `each` has one node, and a probe with `any` has all nodes
+/// of the role. Addresses are fixed for the whole trial, so all templates are rendered once.
 struct Poll {
     probe: usize,
     /// Node of the probe. `None` for a probe without a node, and for a probe that may query any of several nodes.
     node: Option<String>,
     asked: Vec<Observed>,
     how: ProbeMethod,
-    /// Position of the node that last gave a good answer.
+    /// Index of the node that last gave a good answer.
     last_good: usize,
-    /// True while the probe is waiting for its answer: it is not started again.
+    /// True while an answer of the probe is pending. The probe is then not started again.
     in_flight: bool,
     last_begun: Option<Instant>,
 }
@@ -110,24 +110,24 @@ struct Poll {
 enum ProbeMethod {
     Looks(Vec<Arc<dyn ObservationProbe>>),
     Asks(Arc<[Arc<dyn ReadinessProbe>]>),
-    /// Probe that could not be prepared; the reason is its answer.
+    /// Probe that could not be prepared. The text is the reason and serves as the probe's answer.
     Broken(String),
 }
 
-/// Time to wait for one node before the others are queried too.
+/// Time to wait for one node before the other nodes are queried too.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Finished poll, which must be passed to [`ProbeRunner::complete`].
+/// Result of a finished probe, which must be passed to [`ProbeRunner::complete`].
 pub struct Completed {
     poll: usize,
     answer: ProbeAnswer,
-    /// Position of the node that gave a good answer.
+    /// Index of the node that gave a good answer. `None` if no node gave a good answer.
     good: Option<usize>,
 }
 
 type InFlight = Pin<Box<dyn Future<Output = Completed> + Send>>;
 
-/// All probes of a trial. Owned by one task: `start_due`, then `next` until no probe is in flight.
+/// Runner of all probes of a trial. One task owns the runner. The task calls `start_due`, then `next` until no probe is in flight.
 pub struct ProbeRunner {
     probes: Vec<Arc<Probe>>,
     polls: Vec<Poll>,
@@ -162,7 +162,7 @@ impl ProbeRunner {
         Self { probes, polls, answers, flights: FuturesUnordered::new() }
     }
 
-    /// Starts every probe that is due and not in flight. Probes that ask no node are answered at once.
+    /// Starts every probe that is due and not in flight. Probes that query no node are answered immediately.
     pub fn start_due(&mut self, now: Instant) {
         for index in 0..self.polls.len() {
             let poll = &self.polls[index];
@@ -177,7 +177,7 @@ impl ProbeRunner {
         }
     }
 
-    /// Updates the probes that only read the state of the cluster. Called after a node has changed, so that these answers do not wait for
+    /// Updates the probes that only read the state of the cluster. Called after a node has changed, so that their answers do not wait for
     /// the next tick.
     pub fn look(&mut self) {
         for (poll, answer) in self.polls.iter().zip(&mut self.answers) {
@@ -207,7 +207,7 @@ impl ProbeRunner {
         }));
     }
 
-    /// Waits for the next answer; never resolves while no probe is in flight, so it can be used in a `select!`.
+    /// Waits for the next answer of a probe. The future never resolves while no probe is in flight, which suits a `select!`.
     pub async fn next(&mut self) -> Completed {
         match self.flights.next().await {
             Some(completed) => completed,
@@ -215,13 +215,13 @@ impl ProbeRunner {
         }
     }
 
-    /// Returns true if every started probe has answered.
+    /// Returns true if no probe is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.flights.is_empty()
     }
 
-    /// Stores an answer.
+    /// Stores the answer of a finished probe.
     pub fn complete(&mut self, completed: Completed) {
         let Completed { poll: index, mut answer, good } = completed;
         let poll = &mut self.polls[index];
@@ -245,7 +245,7 @@ impl ProbeRunner {
     }
 }
 
-/// Prepares a probe for the nodes that it may query.
+/// Prepares a probe for the nodes that the probe may query. The error is the reason why the probe cannot run.
 fn prepared(probe: &Probe, group: &[Observed], scale: Option<f64>, seed: u64) -> Result<ProbeMethod, String> {
     let (mut looks, mut asks) = (Vec::new(), Vec::new());
     for Observed { node, cluster, .. } in group {
@@ -264,7 +264,8 @@ fn prepared(probe: &Probe, group: &[Observed], scale: Option<f64>, seed: u64) ->
     }
 }
 
-/// Returns the first good answer, or the last answer.
+/// Runs a probe that only reads the state of the cluster, on one node after the other. Returns the first good answer, or the last answer if
+/// none is good.
 fn look(looks: &[Arc<dyn ObservationProbe>], sites: &[Observed]) -> ProbeAnswer {
     let mut last = ProbeAnswer::failed("no node to query", Instant::now());
     for (look, site) in looks.iter().zip(sites) {
@@ -277,7 +278,7 @@ fn look(looks: &[Arc<dyn ObservationProbe>], sites: &[Observed]) -> ProbeAnswer 
     last
 }
 
-/// Nodes that one probe may query.
+/// Group of nodes that one probe may query.
 struct Group<'a> {
     asks: &'a [Arc<dyn ReadinessProbe>],
     sites: &'a [Observed],
@@ -294,7 +295,7 @@ impl Group<'_> {
         (which, answer)
     }
 
-    /// Asks one node after the other until one gives a good answer.
+    /// Queries one node after the other until a node gives a good answer.
     async fn in_turn(&self) -> (ProbeAnswer, Option<usize>) {
         let mut last = ProbeAnswer::failed("no node to query", Instant::now());
         for which in 0..self.asks.len() {
@@ -306,8 +307,8 @@ impl Group<'_> {
         (last, None)
     }
 
-    /// Queries the node that last gave a good answer. If this node fails or does not answer soon, all others are queried too, and the first
-    /// good answer is taken. A paused process, for example, accepts connections but never answers.
+    /// Queries the node that last gave a good answer. If this node fails or does not answer soon, queries all other nodes too, and takes
+    /// the first good answer. A paused process, for example, accepts connections but never answers.
     async fn hedged(&self, first: usize) -> (ProbeAnswer, Option<usize>) {
         let ask = |which: usize| self.ask(which);
         let patience = tokio::time::sleep((self.timeout / 4).min(PATIENCE));

@@ -1,4 +1,4 @@
-//! All observations at one moment, as expressions see them.
+//! Snapshot of the newest observations, as expressions access them.
 
 use std::time::Instant;
 
@@ -8,26 +8,26 @@ use chaosrun_expr::{Context, Value};
 use chaosrun_probe::{ProbeAnswer, nothing_known};
 use chaosrun_scenario::model::{On, Probe};
 
-/// Newest answers of all probes. Values are shared with the contexts to which they are added.
+/// Newest answers of all probes. The values are shared with the expression contexts that contain them.
 #[derive(Debug, Clone, Default)]
 pub struct ProbeSnapshot {
     values: Vec<(String, Value)>,
-    /// State of every probe on every node that has answered.
+    /// State of every probe on every node, for probes that have answered.
     pub states: Vec<ProbeState>,
 }
 
-/// State of a probe: it answers, or it has a problem.
+/// State of a probe: either its last answer was good, or it has a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeState {
     pub probe: String,
-    /// Node of the probe. `None` for a probe without a node, and for a probe that may query any of several nodes.
+    /// Name of the probe's node. `None` for a probe without a node, and for a probe that may query any of several nodes.
     pub node: Option<String>,
     pub ok: bool,
     pub problem: Option<String>,
 }
 
 impl ProbeSnapshot {
-    /// Adds a probe's answers: one per node, or a single one without a node name.
+    /// Adds the answers of a probe. Each node has one answer, or there is a single answer without a node name.
     pub(super) fn add(&mut self, probe: &Probe, answers: &[(Option<&str>, Option<&ProbeAnswer>)], now: Instant) {
         let mut items = Vec::with_capacity(answers.len());
         for (node, answer) in answers {
@@ -49,7 +49,7 @@ impl ProbeSnapshot {
         self.values.push((probe.name.clone(), value));
     }
 
-    /// Adds every observation to a context, by its name.
+    /// Adds every observation to an expression context, under the name of the observation.
     #[must_use]
     pub fn context(&self, mut context: Context) -> Context {
         for (name, value) in &self.values {

@@ -1,4 +1,4 @@
-//! Autopsy of an agent: its commands, its engine calls and its end, classified by rules.
+//! Autopsy of an agent: rules classify its commands, its calls to the Docker engine and the end of its session.
 
 use std::collections::HashMap;
 
@@ -7,32 +7,32 @@ use chaosrun_scenario::model::{AutopsyRules, Reversibility};
 use chaosrun_scenario::weigh::{WeighedCommand, parts, parts_in};
 use chaosrun_shell::Scripts;
 
-/// Largest number of reported findings. The counts include all findings.
+/// Maximum number of findings that an autopsy lists. The counts include all findings.
 const TOLD: usize = 50;
-/// Largest number of characters of a reported command.
+/// Maximum number of characters of a command's text in a finding.
 const TEXT: usize = 160;
 
-/// Command of the agent.
+/// Command of the agent as input of the autopsy.
 #[derive(Debug, Clone, Default)]
 pub struct ExaminedCommand {
-    /// Number of the command, from 1.
+    /// Number of the command in the trial, from 1.
     pub number: u32,
     pub text: String,
-    /// True for an action of the cluster file, false for a shell line.
+    /// True for an action of the cluster file, false for a shell command.
     pub action: bool,
     /// Operations that the action performed on the system, written as shell commands.
     pub did: Vec<String>,
-    /// Microseconds since the start of the run.
+    /// Time of the command in microseconds since the start of the run.
     pub at_us: u64,
-    /// Exit code. `None` if the command has not ended.
+    /// Exit code of the command. `None` if the command has not ended.
     pub exit_code: Option<i32>,
 }
 
-/// Call to the engine through the docker proxy. The call is an operation on a node, whatever program sent it.
+/// Call to the Docker engine through the docker proxy, as an operation on a node.
 #[derive(Debug, Clone, Default)]
 pub struct EngineAct {
     pub at_us: u64,
-    /// Index of the command that was running at the time of the call.
+    /// Index of the command that was running at the time of the call. `None` if no command was running.
     pub command: Option<usize>,
     pub verb: String,
     pub node: Option<String>,
@@ -40,27 +40,27 @@ pub struct EngineAct {
     pub status: u16,
 }
 
-/// Input of the autopsy.
+/// Inputs of an autopsy.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'a> {
-    /// Commands in order.
+    /// Commands of the agent, in order.
     pub commands: &'a [ExaminedCommand],
     pub engine: &'a [EngineAct],
-    /// Nodes that the agent changed although no fault affected them.
+    /// Names of the nodes that the agent changed although no fault affected them.
     pub collateral: &'a [String],
-    /// Objective that was still broken when the agent reported the problem as resolved.
+    /// Objective that was still broken when the agent reported success. `None` if there was none.
     pub premature: Option<&'a Broken>,
-    /// Faults that were removed without permission, with the evidence.
+    /// Ids of the faults that were removed without permission, each with the evidence.
     pub tampered: &'a [(String, String)],
 }
 
-/// Command with its engine calls, or engine calls without a command.
+/// Unit of the autopsy: a command with its engine calls, or engine calls without a command.
 struct Entry<'a> {
     at_us: u64,
     number: Option<u32>,
     text: &'a str,
     parts: Vec<WeighedCommand<'a>>,
-    /// Operations of the entry as the engine saw them.
+    /// Operations that the docker proxy recorded for this entry, as classified shell commands.
     engine: Vec<WeighedCommand<'a>>,
     nodes: Vec<&'a str>,
 }
@@ -80,7 +80,7 @@ impl Entry<'_> {
     }
 }
 
-/// Returns the autopsy of an agent.
+/// Classifies the actions of an agent and returns the autopsy.
 #[must_use]
 pub fn examine(rules: &AutopsyRules, scene: Scene<'_>) -> Autopsy {
     let entries = entries(rules, scene);
@@ -143,17 +143,17 @@ fn of_command<'a>(rules: &'a AutopsyRules, command: &'a ExaminedCommand, scripts
     Entry { at_us: command.at_us, number: Some(command.number), text: &command.text, parts, engine: Vec::new(), nodes: Vec::new() }
 }
 
-/// Returns true if the call changed a node.
+/// Returns true if the engine call changed a node.
 fn changes(act: &EngineAct) -> bool {
     matches!(act.verb.as_str(), "start" | "stop" | "restart" | "kill" | "pause" | "unpause" | "cp" | "exec") && took(act)
 }
 
-/// Returns true if the call was accepted and changed the state.
+/// Returns true if the engine accepted the call and the call changed the state.
 fn took(act: &EngineAct) -> bool {
     act.status < 400 && act.status != 304
 }
 
-/// Returns an engine call as a classified shell command.
+/// Converts an engine call to classified shell commands. Returns an empty list for a call without effect.
 fn of_engine<'a>(rules: &'a AutopsyRules, act: &EngineAct) -> Vec<WeighedCommand<'a>> {
     let node = act.node.as_deref().unwrap_or_default();
     match act.verb.as_str() {
@@ -173,7 +173,8 @@ fn alone<'a>(rules: &'a AutopsyRules, line: &str) -> Vec<WeighedCommand<'a>> {
     parts(rules, line, &mut Scripts::default())
 }
 
-/// Removes `sh -c` from a command. The engine stores words without quotes, so all text after `-c` is the script.
+/// Removes the prefix `sh -c` from the text of an engine call. The engine stores words without quotes, so all text after `-c` is the
+/// script.
 fn without_shell(detail: &str) -> &str {
     let Some((program, rest)) = detail.split_once(' ') else { return detail };
     let Some((option, script)) = rest.split_once(' ') else { return detail };
@@ -280,7 +281,8 @@ fn thrashing(rules: &AutopsyRules, scene: Scene<'_>, entries: &[Entry<'_>], auto
     }
 }
 
-/// Returns the index of the first time that completes `most` times within `within` microseconds.
+/// Returns the index of the first time at which `most` of the times lie within `within` microseconds. Returns `None` if there is no such
+/// time.
 fn crowded(times: &[u64], most: usize, within: u64) -> Option<usize> {
     times.windows(most).position(|window| window[most - 1].saturating_sub(window[0]) <= within).map(|begin| begin + most - 1)
 }
@@ -314,7 +316,7 @@ mod tests {
         AutopsyRules::clone(&scoring.autopsy)
     });
 
-    /// Creates one command per second.
+    /// Creates test commands from shell lines, at intervals of one second.
     fn ran(lines: &[&str]) -> Vec<ExaminedCommand> {
         let command = |(at, line): (usize, &&str)| ExaminedCommand {
             number: u32::try_from(at + 1).unwrap(),
@@ -334,7 +336,7 @@ mod tests {
         EngineAct { at_us: 0, command, verb: verb.into(), node: Some(node.into()), detail: detail.into(), status }
     }
 
-    /// Returns the findings as `what rule number`.
+    /// Returns each finding as a text with its kind, its rule and its command number.
     fn told(autopsy: &Autopsy) -> Vec<String> {
         let number = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
         autopsy.findings.iter().map(|one| format!("{} {} {}", one.what.as_str(), one.rule, number(one.command))).collect()

@@ -1,5 +1,5 @@
-//! Autopsy of an agent's actions: the reversibility of each command, and findings of misconduct. Rules decide, not a model, so the same
-//! commands always give the same result.
+//! Autopsy of an agent's actions: the reversibility of each command, and findings of misconduct. Fixed rules decide, so the same commands
+//! always give the same result.
 
 mod examine;
 

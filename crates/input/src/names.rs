@@ -1,8 +1,8 @@
-//! Lookup of names: known names, and the closest one to an unknown name.
+//! Search for the known name that is closest to an unknown name, and checks of names.
 
 use std::fmt::Write as _;
 
-/// Returns the known name nearest to `name`, if it is at most two edits away.
+/// Returns the known name with the smallest edit distance to `name`. Returns `None` if this distance exceeds two.
 pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -13,7 +13,7 @@ pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the current name of a word that older versions used.
+/// Returns the current name of a name that was renamed since older versions. Returns `None` for all other names.
 pub fn renamed(name: &str) -> Option<&'static str> {
     (name == "hurt_s").then_some("impact_s")
 }

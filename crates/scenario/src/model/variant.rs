@@ -41,8 +41,8 @@ impl Variant {
     }
 }
 
-/// Limits that a variant, a check or a campaign declares. Of these and the limits of the scenario, the smallest value of each limit
-/// applies.
+/// Limits that a variant or a campaign declares. They apply in addition to the limits of the scenario. The smaller value of each limit is
+/// used.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LimitsOverride {
     #[serde(serialize_with = "maybe_duration")]

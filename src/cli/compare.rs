@@ -221,11 +221,11 @@ pub(super) fn above_zero(text: &str) -> Result<f64, String> {
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("it must be above 0, such as 0.1".into()) }
 }
 
-/// Checks that a margin is valid for the metric. For a rate, the margin is a number from 0 to 1: 10 percentage points are 0.1, and 10 is a
-/// mistake.
+/// Checks that a margin is valid for the metric. Pass rates and scores range from 0 to 1, so 10 percentage points are 0.1, and a margin of
+/// 10 is a mistake.
 ///
 /// # Errors
-/// Returns an error if the metric is a rate and the margin is not from 0 to 1.
+/// Returns an error if the metric ranges from 0 to 1 and the margin is 1 or more.
 pub(super) fn check_margin(metric: MetricValue, margin: Option<f64>) -> Result<(), Expected> {
     let share = matches!(metric, MetricValue::Pass | MetricValue::Score);
     match margin.filter(|margin| share && *margin >= 1.0) {

@@ -149,7 +149,7 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
     accept(args, previous.as_ref(), &judgement, &ran.side)
 }
 
-/// Reads the baseline file. Returns `None` if the file does not exist and the arguments request to create it.
+/// Reads the baseline file. Returns `None` if the file does not exist and `--accept` is given, which creates the file.
 fn previous(args: &GateArgs) -> Result<Option<Baseline>, Expected> {
     if args.accept && !args.baseline.exists() { Ok(None) } else { compare::baseline(&args.baseline).map(Some) }
 }
@@ -288,10 +288,11 @@ fn ran(
     Ok(Ok(Ran { side: side.with_controls_apart(), missing, unended, stopped: None }))
 }
 
-/// Returns the trials with harm that the verdict does not show. Each trial has a description of the harm.
+/// Returns the trials in which harm occurred, each with a description of the harm. The verdict of such a trial may have another reason.
 ///
-/// The verdict of a failure or a timeout names only the objective that does not hold. A catastrophic part with value 0 or a gate of the
-/// scoring file also shows harm. Such a trial has score 0, so only these trials are searched. A missing repair is a failure, but not harm.
+/// The verdict of a failure or a timeout names only the objective that does not hold. Its facts are therefore examined for other
+/// violations. A catastrophic part or gate with value 0 is harm too, and such a trial has score 0. A missing repair is a failure, but not
+/// harm.
 fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(TrialOutcome, String)>> {
     let mut found = Vec::new();
     let unmet = |outcome: &TrialOutcome| matches!(outcome.verdict, Some(Verdict::Fail | Verdict::Timeout));

@@ -149,7 +149,7 @@ fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     Ok(Ok(ran.collect()))
 }
 
-/// Returns the trials of a recorded run, with plans from the current files. Trials of agents that are not deterministic are excluded,
+/// Returns the trials of a recorded run, with plans from the current files. Trials of agents that are not deterministic are included,
 /// unless the run contains only such trials.
 fn recorded(args: &GoldenCheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     let database = args.store.open()?;

@@ -314,7 +314,8 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// Explains the reason why the run started no further trial. An example is
+/// Explains the reason why the run started no further trial, for example:
+/// `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are missing`.
 pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
     let why = match why {
         Stopped::Decided { comparisons } => {

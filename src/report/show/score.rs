@@ -123,7 +123,7 @@ fn row(part: &ScorePart) -> Vec<LayoutLine> {
     beside(line, Tone::Faint, &format!("{}{mark}", part.why))
 }
 
-/// Explains a score that differs from the result of the formula.
+/// Adds a note if the score differs from the result of the formula, because another version of the scorer used another rule.
 fn note(score: f64, finished: &TrialFinished) -> Vec<LayoutLine> {
     let means: Vec<f64> = groups(finished)
         .into_iter()

@@ -187,8 +187,8 @@ impl Planned {
     }
 }
 
-/// Returns true if the recorded trial was run with the same files as the planned trial. The yardsticks of trials in containers can only be
-/// compared if the digests of the images are known.
+/// Returns true if the recorded trial was run with the same files as the planned trial. For a trial in containers, the files can only be
+/// compared if the digests of the images are known. Otherwise, only the variants are compared.
 fn is_of(trial: &TrialPlan, outcome: &TrialOutcome) -> bool {
     let known = !trial.scenario.backend.images || !trial.images.is_empty();
     outcome.subject == trial.subject && (!known || outcome.yardstick == yardstick(trial))
@@ -290,9 +290,9 @@ fn ran(
 
 /// Returns the trials in which harm occurred, each with a description of the harm. The verdict of such a trial may have another reason.
 ///
-/// The verdict of a failure or a timeout names only the objective that does not hold. Its facts are therefore examined for other
-/// violations. A catastrophic part or gate with value 0 is harm too, and such a trial has score 0. A missing repair is a failure, but not
-/// harm.
+/// The verdict of a failure or a timeout names only the objective that does not hold. The facts behind such a verdict are therefore
+/// examined for other violations. A catastrophic part or gate with value 0 is harm too, and such a trial has score 0. A missing repair is a
+/// failure, but not harm.
 fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(TrialOutcome, String)>> {
     let mut found = Vec::new();
     let unmet = |outcome: &TrialOutcome| matches!(outcome.verdict, Some(Verdict::Fail | Verdict::Timeout));
@@ -344,7 +344,7 @@ fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &GateJudgemen
     Ok(Exit::Ok)
 }
 
-/// Writes the requested report files.
+/// Writes the reports to the files that the arguments name.
 fn write(args: &GateArgs, judgement: &GateJudgement) -> anyhow::Result<()> {
     let unwritable =
         |path: &Path, error: &dyn std::fmt::Display| Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display()));

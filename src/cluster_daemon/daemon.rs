@@ -210,7 +210,7 @@ impl RunningCluster {
         self.handler.up.load(Ordering::Relaxed)
     }
 
-    /// Brings the cluster up, then waits until it must be taken down.
+    /// Brings the cluster up. Returns when a request or a signal ends the cluster.
     async fn live(&mut self, tell: &ProgressSink) -> Result<(), DaemonFailure> {
         self.cluster.up().await?;
         let settings = ProxySettings::new(&self.handler.about.engine, TrialId::new().as_str());

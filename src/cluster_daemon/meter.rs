@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use chaosrun_cluster::{Cluster, NodeUsage};
 use chaosrun_event::NodeState;
 
-/// Interval between two measurements.
+/// Interval between two measurements of resource usage.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Latest measurement of the resource usage of a node.

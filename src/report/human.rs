@@ -23,7 +23,7 @@ pub struct Human<W> {
 }
 
 impl<W: Write + Send> Human<W> {
-    /// Creates a reporter without a progress bar. Its output is the same for a terminal and a file.
+    /// Creates a reporter without a progress bar. The reporter writes the same output to a terminal and to a file.
     pub fn new(out: W, palette: Palette) -> Self {
         Self { out, palette, lines: Lines::default(), summary: SummaryReporter::default(), bar: None, with_exit: true }
     }

@@ -94,8 +94,8 @@ pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Replaces control characters in text of other sources (commands, nodes, models) by visible characters. Such text can then not control the
-/// terminal.
+/// Replaces control characters in text of other sources (commands, nodes, models) by visible characters. Such text can therefore not
+/// control the terminal.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);

@@ -186,7 +186,7 @@ fn faults(finished: &TrialFinished) -> Vec<LayoutLine> {
     lines
 }
 
-/// Describes a fault, such as `node_kill tikv-2, felt in 3 ms`.
+/// Describes a fault and its measured effect, such as `node_kill tikv-2, felt in 3 ms`.
 pub(super) fn fault_text(fault: &FaultSummary) -> String {
     let felt = fault.felt_us.map_or_else(|| "not felt".into(), |felt| format!("felt in {}", figures::short(felt)));
     format!("{} {}, {felt}", fault.fault, fault.targets.join(" "))

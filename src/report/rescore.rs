@@ -11,7 +11,7 @@ const SCORES: usize = 20;
 // Columns.
 const VERDICT: usize = 47;
 
-/// Formats the results as text. Each line has a line end.
+/// Formats the results of `chaosrun rescore` as text. Each line has a line end.
 #[must_use]
 pub fn text(rescore: &Rescore, palette: Palette) -> String {
     let count = |count: usize| figures::count(count as u64);

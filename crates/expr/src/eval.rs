@@ -370,7 +370,8 @@ impl GivenArguments {
     }
 }
 
-/// Returns the value if it is known. Otherwise returns an error with the reason of the mark and the place `range`.
+/// Returns the value if it is known. If the value is marked as unknown, returns an error with the reason of the unknown value and the place
+/// `range`.
 pub(super) fn known(value: Value, range: &Range<usize>) -> KnownNames<Value> {
     match unknown_of(&value) {
         Some(unknown) => Err(Unknown::at(unknown.why, range, unknown.reason.clone())),

@@ -1,4 +1,4 @@
-//! Filters that this crate implements: filters that handle unknown items, and strict versions of minijinja's filters.
+//! Filters that this crate implements. Some of them handle unknown items, and the others are strict versions of minijinja's filters.
 
 use std::ops::Range;
 

@@ -53,7 +53,7 @@ use chaosrun_diagnostic::{Diagnostic, SourcePlace};
 pub enum ConditionTruth {
     True,
     False,
-    /// The truth is unknown, for the reason in the text.
+    /// The condition is neither true nor false, for the reason in the text.
     Unknown(String),
 }
 
@@ -117,7 +117,7 @@ impl Expr {
         explain::explain(&self.text, &self.tree, context)
     }
 
-    /// Creates the problem that the result is unknown. Its place is the part of the expression that is unknown.
+    /// Creates a problem that reports the unknown result. The problem points at the part of the expression that is unknown.
     #[must_use]
     pub fn diagnostic(&self, unknown: &Unknown) -> Diagnostic {
         unknown.diagnostic(self.place.as_ref())
@@ -137,7 +137,7 @@ impl Template {
         template::render(&self.text, &self.tree, context).map_err(|unknown| *unknown)
     }
 
-    /// Creates the problem that a value is unknown. Its place is the part of the template that is unknown.
+    /// Creates a problem that reports the unknown value. The problem points at the part of the template that is unknown.
     #[must_use]
     pub fn diagnostic(&self, unknown: &Unknown) -> Diagnostic {
         unknown.diagnostic(self.place.as_ref())

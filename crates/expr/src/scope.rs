@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-/// Place in a file that determines the names that an expression may use.
+/// Place in a file. Each place offers certain names and functions to the expressions that are written there.
 ///
 /// | scope | place | names | functions |
 /// |---|---|---|---|

@@ -251,8 +251,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Returns the pointer of item `at` of a [`OneOrMany`]. A single item may be written without a list, and then has the pointer of the whole
-/// value.
+/// Returns the pointer of item `at` of a [`OneOrMany`]. If a single item is written without a list, this is the pointer of the whole value.
 pub fn item_of<T>(doc: &Document, pointer: &Pointer, list: &OneOrMany<T>, at: usize) -> Pointer {
     let written_as_list = document::get(&doc.value, pointer).is_some_and(serde_json::Value::is_array);
     if written_as_list || list.0.len() > 1 { pointer.index(at) } else { pointer.clone() }

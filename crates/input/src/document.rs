@@ -101,8 +101,7 @@ impl Document {
     /// Sets the value at `pointer`. Missing maps on the path are created.
     ///
     /// # Errors
-    /// Returns the pointer of the value at which the path ends, if a step leads through a value that is not a map, or past the end of a
-    /// list.
+    /// Returns the pointer of the value that blocks the path. This value is not a map, or is a list without an item at the given index.
     pub fn set(&mut self, pointer: &Pointer, value: Value, file: &Arc<SourceFile>, from: &Pointer) -> Result<(), Pointer> {
         let mut at = &mut self.value;
         let mut walked = Pointer::default();

@@ -18,7 +18,7 @@ pub fn renamed(name: &str) -> Option<&'static str> {
     (name == "hurt_s").then_some("impact_s")
 }
 
-/// Returns the names in backticks, separated by commas.
+/// Formats the names in backticks, separated by commas.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut list = String::new();
     for name in names {
@@ -27,7 +27,8 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     list
 }
 
-/// Returns true if the name is valid in expressions and on the command line. A valid name is a letter or `_`, then letters, digits and `_`.
+/// Returns true if the name is valid in expressions and on the command line. A valid name starts with a letter or `_`, and continues with
+/// letters, digits and `_`.
 #[must_use]
 pub(crate) fn is_identifier(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

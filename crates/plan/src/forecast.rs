@@ -48,8 +48,7 @@ pub struct CellForecast {
 pub struct Wall {
     /// Expected duration of the plan in microseconds, if `jobs` trials run in parallel.
     pub expected_us: u64,
-    /// Number of trials estimated by the median duration of recorded trials with the same yardstick and subject (digests of the files and
-    /// of the variant).
+    /// Number of trials estimated by the median duration of recorded trials of the same variant, for which all other files were equal too.
     pub by_same: usize,
     /// Number of trials estimated by the median duration of recorded trials of the same scenario and backend. Trials of the same variant
     /// are used if any exist. Otherwise, trials of all variants are used.
@@ -80,8 +79,8 @@ enum Basis {
     Timing,
 }
 
-/// Sorted durations of recorded trials in microseconds. They are grouped by yardstick and subject, by scenario and backend, and by
-/// scenario, backend and subject.
+/// Sorted durations of recorded trials in microseconds. There are three groupings: by digests of files and variant, by scenario and
+/// backend, and by scenario, backend and variant.
 struct Walls<'p> {
     same: HashMap<(&'p str, &'p str), Vec<u64>>,
     scenario: HashMap<(&'p str, &'p str), Vec<u64>>,

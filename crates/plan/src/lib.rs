@@ -61,8 +61,8 @@ pub fn campaign(loaded: &LoadedCampaign) -> TrialSchedule {
     in_turn(&loaded.scenarios)
 }
 
-/// Plans scenarios seed by seed. For each seed, the plan contains the cells of all scenarios in turn. All variants of one seed and cell are
-/// adjacent. An interrupted run therefore leaves complete pairs, and about equally many trials of each cell.
+/// Plans scenarios seed by seed. For each seed, the plan visits the cells of all scenarios one after another. All variants of one seed and
+/// cell are adjacent. An interrupted run therefore leaves complete pairs, and about equally many trials of each cell.
 #[must_use]
 pub fn in_turn(all: &[Loaded]) -> TrialSchedule {
     let cells: Vec<(&Loaded, Planned)> =

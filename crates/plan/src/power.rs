@@ -10,7 +10,7 @@ use chaosrun_event::{TrialRole, Verdict};
 use chaosrun_scenario::model::{Compare, Metric};
 use chaosrun_stats::{count, power};
 
-/// Significance level: the accepted probability that a single statement is wrong.
+/// Significance level: the accepted probability that a conclusion of a comparison is wrong.
 pub const ALPHA: f64 = 0.05;
 /// Required power: the probability that a comparison shows a difference that exists.
 pub const POWER: f64 = 0.8;
@@ -21,8 +21,8 @@ const ENOUGH: usize = 20;
 /// Minimum number of pairs that can show a significant difference. With 5 pairs, even 5 wins of one variant are not significant, because `2
 /// / 2^5 > 0.05`.
 pub const FEWEST: usize = 6;
-/// Maximum number of pairs that the computation uses. With more pairs, the computation takes too long. The actual power is then at least as
-/// high as the computed power.
+/// Maximum number of pairs that the computation uses. With more pairs, the computation takes too long. The actual power is at least as high
+/// as the computed power.
 pub const MOST_PAIRS: usize = 1_000;
 
 /// Statistical power of a plan's comparisons of pass rates.

@@ -60,7 +60,8 @@ impl<'a> TrialIdentity<'a> {
     }
 }
 
-/// Returns the yardstick of the trial as it is stored in the record. If the trial has images, the yardstick includes their digests.
+/// Returns the yardstick of the trial (digest of everything except the variant) as stored in the record. If the trial has images, the
+/// yardstick includes the digests of the images.
 #[must_use]
 pub fn yardstick(trial: &TrialPlan) -> Cow<'_, str> {
     if trial.images.is_empty() { Cow::Borrowed(&trial.yardstick) } else { Cow::Owned(digest::with_images(&trial.yardstick, &trial.images)) }

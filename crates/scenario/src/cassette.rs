@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::model::Matching;
 
-/// Version of the cassette format.
+/// Version of the format of cassettes (files with recorded answers of a model).
 pub const FORMAT: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]

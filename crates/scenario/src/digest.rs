@@ -27,7 +27,8 @@ pub fn yardstick(scenario: &Scenario) -> String {
     digest(&json!({ "semantics": SEMANTICS, "scenario": value }))
 }
 
-/// Returns the yardstick of a trial that runs in containers. It includes `images`, the digests of the container images by role.
+/// Returns the yardstick (digest of everything that must be equal in two compared trials) of a trial in containers. It includes `images`,
+/// the digests of the container images by role.
 #[must_use]
 pub fn with_images(yardstick: &str, images: &IndexMap<String, String>) -> String {
     if images.is_empty() { yardstick.to_owned() } else { digest(&json!({ "yardstick": yardstick, "images": images })) }

@@ -137,8 +137,8 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf], library: &mut Library) 
 /// Code of the problem that a backend does not support a fault of the test.
 const NOT_HERE: &str = "fault_not_here";
 
-/// Returns the recorded trials that suffice for a test, or an empty list. They have the same yardstick and subject as the test, and all
-/// have expected verdicts. There are at least `repeat` of them.
+/// Returns the recorded trials that suffice for a test, or an empty list. They have the same files and the same variant as the test, and
+/// all have expected verdicts. There are at least `repeat` of them.
 fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result<Vec<RecordedTrial>> {
     let trial = &check.trial;
     let mut found = database.trials_of(&trial.yardstick, &trial.subject).map_err(expected)?;

@@ -87,7 +87,7 @@ fn to_log(claim: &Claim) -> std::io::Result<()> {
     Ok(nix::unistd::dup2_stderr(&log)?)
 }
 
-/// Runs `cluster up --foreground`.
+/// Runs `cluster up --foreground`, which keeps a cluster running in this process instead of a daemon.
 pub(super) fn foreground(what: &What, format: MessageFormat) -> anyhow::Result<Exit> {
     if let Err(found) = scenario::load_cluster(&what.file, &what.overrides()) {
         return Ok(problems::tell(&found, format));

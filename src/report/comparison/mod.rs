@@ -116,7 +116,7 @@ fn verdicts(card: &Scorecard) -> String {
     card.verdicts.iter().map(|(verdict, count)| format!("{} {count}", word(verdict))).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns warnings about the comparison, for example that the yardsticks of both sides differ.
+/// Returns warnings about the comparison, for example that both sides used different versions of the scenario files.
 fn warnings(comparison: &Comparison) -> Vec<String> {
     let told = |refused: &chaosrun_analysis::compare::yardstick::IncomparableSides| {
         let scenarios: Vec<&str> = refused.mismatches.iter().map(|mismatch| mismatch.scenario.as_str()).collect();

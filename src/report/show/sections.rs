@@ -49,7 +49,8 @@ pub(super) fn about(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> 
     lines
 }
 
-/// Formats each phase of the trial with its start, its duration, its declared wait and its proof.
+/// Formats each phase of the trial with its start, its duration and its proof. Also shows the part of the duration that the scenario itself
+/// prescribes (declared wait).
 pub(super) fn phases(story: &TrialReport) -> Vec<LayoutLine> {
     if story.phases.is_empty() {
         return Vec::new();

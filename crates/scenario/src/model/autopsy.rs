@@ -76,12 +76,12 @@ impl Reversibility {
     }
 }
 
-/// Limits for repeated commands. An agent that reaches a limit is said to thrash.
+/// Limits for repeated commands. Reaching a limit is reported as a finding against the agent.
 #[derive(Debug, Clone, Serialize)]
 pub struct Thrashing {
-    /// Number of equal changing commands, or of starts of the same node, from which the agent thrashes.
+    /// Number of equal changing commands, or of starts of the same node, that is reported as a finding against the agent.
     pub same: usize,
-    /// Number of equal read-only commands from which the agent thrashes.
+    /// Number of equal read-only commands that is reported as a finding against the agent.
     pub same_look: usize,
     #[serde(serialize_with = "duration")]
     pub within: Duration,

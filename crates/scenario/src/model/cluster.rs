@@ -100,8 +100,8 @@ pub struct Node {
     /// Time between SIGTERM and SIGKILL when the node is stopped.
     #[serde(serialize_with = "duration")]
     pub stop_grace: Duration,
-    /// True if a fault of the scenario may change the node's clocks. The node then starts with a library that controls its clocks. In the
-    /// same way, `layer` is true if a fault may affect the node's disk.
+    /// True if a fault of the scenario may change the node's clocks. In this case, the node starts with a library that controls its clocks.
+    /// The field `layer` is true if a fault may affect the node's disk.
     ///
     /// The values of `clock` and `layer` follow from the scenario's faults. They are therefore not part of the serialized node.
     #[serde(skip)]
@@ -166,7 +166,7 @@ pub struct Invariant {
     pub kind: InvariantKind,
     /// Expression for a list. The condition `expect` is evaluated for every item of the list. `None` means that `expect` is evaluated once.
     pub each: Option<Expr>,
-    /// Expression for the node that an item belongs to. Its value is the name of the node or one of its addresses.
+    /// Expression for the node that an item belongs to. The value of the expression is the name of the node or one of the node's addresses.
     pub node: Option<Expr>,
     pub expect: Expr,
     /// Time for which the condition must be violated continuously before the invariant counts as violated.

@@ -10,7 +10,7 @@ use chaosrun_diagnostic::SourceFile;
 pub struct Judge {
     pub name: String,
     pub file: Arc<SourceFile>,
-    /// Model that the judge uses. The template `prompt` of this model uses the scope of judges.
+    /// Model that the judge uses. Its prompt is a template with the names of the expression scope `Judge`.
     pub model: ModelSpec,
     /// Limit in dollars for all questions of one `judge` command. `None` means no limit.
     pub usd: Option<f64>,

@@ -100,7 +100,7 @@ pub fn head(name: &str, line: &str) -> Result<CassetteHead, String> {
     }
 }
 
-/// Cassettes that replace the models of a run, as requested on the command line.
+/// Cassettes (files with recorded answers of a model) that replace the models of a run, as requested on the command line.
 #[derive(Debug, Clone)]
 pub struct CassetteReplay {
     /// Path of a cassette file, or of a folder that contains cassettes.

@@ -11,7 +11,7 @@ pub(super) const WIDTH: usize = 80;
 /// Column at which the text begins that follows a label, as in `  why    text`.
 pub(super) const TEXT: usize = 9;
 
-/// Line of output. It consists of pieces of text, each with its tone (a colour or style).
+/// Line of output, which consists of pieces of text. Each piece has a tone (a colour or style).
 #[derive(Debug, Clone, Default)]
 pub(super) struct LayoutLine {
     pieces: Vec<(Tone, String)>,

@@ -49,7 +49,7 @@ impl TrialSchedule {
     }
 }
 
-/// Plans a loaded scenario as [`in_turn`] does.
+/// Plans all trials of a loaded scenario, in the order that [`in_turn`] defines.
 #[must_use]
 pub fn plan(loaded: &Loaded) -> TrialSchedule {
     in_turn(std::slice::from_ref(loaded))

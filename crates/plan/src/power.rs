@@ -30,9 +30,9 @@ pub const MOST_PAIRS: usize = 1_000;
 pub struct PowerEstimate {
     /// Number of pairs of trials that are compared. Each combination of scenario, cell, backend, seed and repeat gives one pair.
     pub pairs: usize,
-    /// Pass rate from 0 to 1 on which the computation is based: the rate of the reference variant, or of the only variant.
+    /// Names of the variants that the plan compares. A single variant is compared with another run of the same trials or with a baseline.
     pub variants: Vec<String>,
-    /// Pass rate of the agents, from 0 to 1, on which the computation is based.
+    /// Pass rate from 0 to 1 on which the computation is based: the rate of the reference variant, or of the only variant.
     pub rate: f64,
     /// Number of recorded trials from which `rate` is estimated. `None` if `rate` is assumed.
     pub rate_of: Option<usize>,

@@ -9,7 +9,7 @@ use chaosrun_analysis::gate::cases::CaseResults;
 use chaosrun_analysis::gate::checks::CheckState;
 use chaosrun_stats::proportion::Proportion;
 
-/// Returns the word for the state of a check that tables show.
+/// Returns the word that tables show for the state of a check.
 const fn word(state: CheckState) -> &'static str {
     match state {
         CheckState::Passed => "ok",

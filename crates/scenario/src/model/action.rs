@@ -160,7 +160,7 @@ pub struct HttpStep {
     pub refused: Vec<Meaning>,
 }
 
-/// Explanation of an error response. It applies if the text of the response matches the pattern.
+/// Explanation of an error response. The explanation applies if the text of the response matches the pattern.
 #[derive(Debug, Clone, Serialize)]
 pub struct Meaning {
     pub pattern: String,

@@ -45,7 +45,7 @@ pub struct ClusterSpec {
 }
 
 impl ClusterSpec {
-    /// Returns the properties of all nodes that faults need, in the order of `nodes`.
+    /// Returns the properties of nodes that faults depend on, for all nodes in the order of `nodes`.
     #[must_use]
     pub fn fault_nodes(&self) -> Vec<FaultNode> {
         let facts = |node: &Node| FaultNode {

@@ -1,4 +1,4 @@
-//! Exit codes of the program. All of them are defined here.
+//! Exit codes of the program. No other module defines exit codes.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -8,37 +8,37 @@ use chaosrun_engine::run::dispatcher::RunOutcome;
 use chaosrun_event::Verdict;
 use chaosrun_event::tally::Tally;
 
-/// Result of an invocation. `--help` prints this table.
+/// Exit code of the program. The output of `--help` lists all exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// All passed.
+    /// Everything succeeded.
     Ok,
-    /// A bug in chaosrun.
+    /// An unexpected error occurred, which is a bug in chaosrun.
     Bug,
-    /// Wrong usage of the command line.
+    /// The command line was used incorrectly.
     Usage,
-    /// A file is invalid.
+    /// A file of the user is invalid.
     InvalidFile,
-    /// A trial failed.
+    /// At least one trial failed.
     TrialFailed,
-    /// A trial was invalid, or was not run because of the budget. The environment is the cause, not the agent.
+    /// A trial was invalid, or was not run because the budget was used up. The cause is the environment, not the agent.
     TrialInvalid,
-    /// No trial was selected.
+    /// The options selected no trial.
     NothingSelected,
-    /// A golden file differs.
+    /// A trial differs from its golden file.
     GoldenDiffers,
-    /// The store failed. Events that were recorded before the failure are kept.
+    /// The record could not be written. Events that were recorded before the failure are kept.
     StoreFailed,
     /// The gate could not be evaluated, or is inconclusive.
     GateInconclusive,
-    /// The gate found a regression.
+    /// The gate found that a variant has become worse.
     GateRegression,
-    /// Interrupted.
+    /// The user interrupted the program.
     Interrupted,
 }
 
 impl Exit {
-    /// All codes in the order of their numbers.
+    /// All exit codes, in the order of their numbers.
     pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::Bug,
@@ -72,8 +72,8 @@ impl Exit {
         }
     }
 
-    /// Returns the exit code of a run. A bug in chaosrun takes precedence over the verdicts of trials, and a failed trial over an invalid
-    /// one. A budget that ended before the plan counts as an invalid trial, because results are missing and the agent is not the cause.
+    /// Returns the exit code for the tally of a run. A bug in chaosrun takes precedence over all verdicts. A failed trial takes precedence
+    /// over an invalid trial. If the budget was used up before the end of the plan, this counts as an invalid trial.
     #[must_use]
     pub fn of_tally(tally: &Tally) -> Self {
         let any = |verdicts: &[Verdict]| verdicts.iter().any(|verdict| tally.count(*verdict) > 0);
@@ -92,13 +92,14 @@ impl Exit {
         }
     }
 
-    /// Returns the exit code as [`Exit::of_tally`] does. A failure of the record takes precedence.
+    /// Returns the exit code for the outcome of a run, as [`Exit::of_tally`] does. A failure of the record takes precedence over all other
+    /// results.
     #[must_use]
     pub fn of_outcome(outcome: &RunOutcome) -> Self {
         if outcome.store.is_some() || !outcome.reports.is_empty() { Self::StoreFailed } else { Self::of_tally(&outcome.tally) }
     }
 
-    /// Returns the exit code of a ruling of the gate. A gate that could not be evaluated or is inconclusive is neither green nor a
+    /// Returns the exit code for the ruling of a gate. A gate that could not be evaluated or is inconclusive is neither a success nor a
     /// regression.
     #[must_use]
     pub const fn of_ruling(ruling: GateRuling) -> Self {
@@ -109,7 +110,7 @@ impl Exit {
         }
     }
 
-    /// Returns the meaning of the number, as `--help` shows it.
+    /// Returns the meaning of the exit code in the words that `--help` shows.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -129,11 +130,11 @@ impl Exit {
     }
 }
 
-/// Expected failure with a message. It is not a bug, so it has its own exit code. Any other error that reaches `main` is a bug.
+/// Expected failure with a message for the user and an exit code. Any other error that reaches `main` is a bug.
 #[derive(Debug)]
 pub struct Expected {
     pub exit: Exit,
-    /// Message in lowercase, with names in backticks and without a final dot.
+    /// Message in lowercase. Names are in backticks, and the message has no final dot.
     pub message: String,
     pub help: Option<String>,
 }

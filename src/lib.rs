@@ -1,6 +1,6 @@
-//! Command line and reports of chaosrun, which tells whether an AI agent can be trusted with a distributed system when it breaks.
+//! Command line and reports of chaosrun. chaosrun tests whether an AI agent can be trusted with a distributed system when the system fails.
 //!
-//! Everything else is in the crates of `crates/`. ARCHITECTURE.md lists them by layer.
+//! All other code is in the folder `crates/`. ARCHITECTURE.md lists the crates by layer.
 
 pub mod cli;
 pub mod cluster_daemon;

@@ -1,4 +1,4 @@
-//! Packs the samples that ship with the program: scenarios, variants and prompts.
+//! Build script that packs the samples that ship with the program: scenarios, variants and prompts.
 
 include!("../../build/archive.rs");
 

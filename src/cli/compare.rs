@@ -1,4 +1,4 @@
-//! `chaosrun compare`: compares two runs or campaigns, the variants of one run or campaign, or the record with a baseline.
+//! `chaosrun compare`: compares two runs or campaigns, the variants of one run or campaign, or the record with a baseline file.
 
 use std::fs;
 use std::io::{Write as _, stdout};
@@ -83,7 +83,7 @@ enum Format {
     Html,
 }
 
-/// Returns a parser of the metrics that can decide a comparison.
+/// Returns a parser of metric names. It accepts the metrics that can decide a comparison.
 pub(super) fn metrics() -> impl TypedValueParser<Value = MetricValue> {
     let words = [
         (MetricValue::Pass, "Share of trials that pass"),
@@ -124,7 +124,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Returns the reference, and the subjects to compare with it.
+/// Returns the reference side of the comparison, and the subject sides that are compared with it.
 fn sides(args: &CompareArgs) -> anyhow::Result<(Side, Vec<Side>)> {
     let database = args.store.open()?;
     let side = |name: &str| side(&database, name, args.scorer.as_deref());
@@ -161,7 +161,8 @@ fn by_variant(side: &Side, reference: Option<&str>) -> anyhow::Result<(Side, Vec
     Ok((side.only(reference), others))
 }
 
-/// Returns the trials recorded under a name, or under `NAME/VARIANT`, with the verdicts and scores of that scorer.
+/// Returns the trials that are recorded under `name`, which is a run, a campaign or `NAME/VARIANT`. If `scorer` is given, its verdicts and
+/// scores replace the original ones.
 pub(super) fn side(database: &Database, name: &str, scorer: Option<&str>) -> anyhow::Result<Side> {
     let whole = database.select(name);
     let (selection, variant) = match (whole, name.rsplit_once('/')) {
@@ -188,7 +189,7 @@ pub(super) fn side(database: &Database, name: &str, scorer: Option<&str>) -> any
 /// Reads a baseline file.
 ///
 /// # Errors
-/// The file does not exist, or is not a baseline.
+/// Returns an error if the file does not exist or is not a baseline.
 pub(super) fn baseline(path: &Path) -> Result<Baseline, Expected> {
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Expected::new(Exit::InvalidFile, format!("cannot read the baseline `{}`: {error}", path.display()));
@@ -220,10 +221,11 @@ pub(super) fn above_zero(text: &str) -> Result<f64, String> {
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("it must be above 0, such as 0.1".into()) }
 }
 
-/// Checks a margin. For a share, a margin such as 10 is a mistake, because 10 points are 0.1.
+/// Checks that a margin is valid for the metric. Pass rates and scores range from 0 to 1, so 10 percentage points are 0.1, and a margin of
+/// 10 is a mistake.
 ///
 /// # Errors
-/// The margin is not a share.
+/// Returns an error if the metric ranges from 0 to 1 and the margin is 1 or more.
 pub(super) fn check_margin(metric: MetricValue, margin: Option<f64>) -> Result<(), Expected> {
     let share = matches!(metric, MetricValue::Pass | MetricValue::Score);
     match margin.filter(|margin| share && *margin >= 1.0) {

@@ -1,4 +1,4 @@
-//! `chaosrun doctor`: checks the capabilities of this machine, and removes leftovers of dead runs.
+//! `chaosrun doctor`: checks the capabilities of this machine, and removes leftovers of crashed runs.
 #![expect(clippy::print_stdout, reason = "what was found and removed is what was asked for")]
 
 use std::fmt::Write as _;
@@ -64,7 +64,7 @@ async fn examine(args: &DoctorArgs) -> Result<Exit, serde_json::Error> {
     Ok(if broken { Exit::TrialInvalid } else { Exit::Ok })
 }
 
-/// Removed objects.
+/// Leftovers that `chaosrun doctor` has removed.
 #[derive(Debug, Default)]
 struct Removed {
     engine: Reaped,
@@ -134,7 +134,7 @@ fn listed(removed: &Removed) -> Value {
     json!({ "containers": engine.containers, "networks": engine.networks, "volumes": engine.volumes, "images": images, "folders": folders })
 }
 
-/// Returns the same object with an additional first field `type`.
+/// Returns the JSON object `value` with an additional first field `type`, which has the value `name`.
 fn typed(name: &str, value: Value) -> Value {
     let mut typed = serde_json::Map::from_iter([("type".to_owned(), Value::from(name))]);
     if let Value::Object(fields) = value {

@@ -1,4 +1,4 @@
-//! `--until decided`: the comparisons that a run decides with as few trials as necessary.
+//! Option `--until decided`: the run stops as soon as its comparisons are decided.
 
 use clap::{Args, ValueEnum};
 
@@ -9,7 +9,7 @@ use chaosrun_engine::run::early_stopping::{EarlyStopping as Comparisons, Stoppin
 use chaosrun_plan::TrialSchedule;
 use chaosrun_scenario::model::Campaign;
 
-/// Accepted probability that at least one answer is wrong.
+/// Accepted probability that at least one of all decided comparisons is wrong.
 const ALPHA: f64 = 0.05;
 
 #[derive(Debug, Clone, Default, Args)]
@@ -30,10 +30,10 @@ pub enum EarlyStop {
 }
 
 impl EarlyStopArgs {
-    /// Returns the comparisons to decide. Returns `None` if the whole plan is run.
+    /// Returns the comparisons to decide. Returns `None` if the option is absent, so that the whole plan is run.
     ///
     /// # Errors
-    /// The plan cannot decide a comparison, or the reference is not specified.
+    /// Returns an error if the plan cannot decide a comparison, or if no reference is specified.
     pub fn comparisons(&self, plan: &TrialSchedule, campaign: Option<&Campaign>, is_share: bool) -> Result<Option<Comparisons>, Expected> {
         let Some(EarlyStop::Decided) = self.until else { return Ok(None) };
         let usage = |message: String| Expected::new(Exit::Usage, message);

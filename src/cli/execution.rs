@@ -1,4 +1,4 @@
-//! Execution of planned trials: supervisor, record, reporters, runtime. `run`, `check` and other commands share this module.
+//! Execution of planned trials, with supervisor, record, reporters and async runtime. `run`, `check` and other commands share this module.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -49,40 +49,40 @@ pub struct SandboxArgs {
 /// Options of the execution of trials, apart from their plan.
 #[derive(Debug, Default)]
 pub struct ExecuteOptions {
-    /// Name of the trials' campaign.
+    /// Name of the campaign that the trials belong to. `None` if they belong to no campaign.
     pub campaign: Option<String>,
     pub slots: Slots,
-    /// Policy of the queue. [`execute`] sets its `jobs` and `spent`.
+    /// Rules for starting trials, such as budgets. [`execute`] sets the fields `jobs` and `spent`.
     pub policy: Policy,
-    /// Set if only trials are run that are missing in the record.
+    /// Settings of a resumed run, which runs only the trials that are missing in the record. `None` runs all trials.
     pub resume: Option<Resume>,
     pub records: Records,
-    /// Comparisons to decide. The run stops as soon as they are decided.
+    /// Comparisons to decide. The run stops as soon as all are decided. `None` runs the whole plan.
     pub until: Option<EarlyStopping>,
-    /// Conditions of the gate. The run stops as soon as the gate's answer is certain.
+    /// Conditions of the gate. The run stops as soon as the result of the gate is certain. `None` runs the whole plan.
     pub certain: Option<CertainRegression>,
-    /// Shard K of N, if only a shard is run.
+    /// Number of the shard and number of all shards. `None` if the whole plan is run.
     pub share: Option<(u32, u32)>,
-    /// True if the command derives its own exit code from the results. The exit code of the run is then not shown.
+    /// True if the command computes its exit code from the results itself. In this case, the exit code of the run is not shown.
     pub judged_apart: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Resume {
-    /// True if invalid trials count as missing too.
+    /// True if invalid trials in the record are run again.
     pub retry_invalid: bool,
 }
 
-/// Number of reused trials that are reported before the record must have caught up.
+/// Maximum number of reused trials that are reported before the record must have written their events.
 const AT_ONCE: usize = 4_000;
 
-/// Result of an execution.
+/// Result of an execution: the id of the run, and its outcome.
 pub struct ExecutedRun {
     pub run: RunId,
     pub outcome: RunOutcome,
 }
 
-/// Executes the trials. Starts the supervisor first, then everything else. Returns when all processes have ended.
+/// Executes the trials. The supervisor starts before everything else. The function returns after all processes have ended.
 pub fn execute(
     trials: &[Arc<TrialPlan>],
     how: ExecuteOptions,
@@ -165,7 +165,7 @@ pub fn execute(
     Ok(ExecutedRun { run, outcome })
 }
 
-/// Environment of a run, independent of its trials.
+/// Environment of a run that does not depend on its trials.
 struct RunSetting {
     run: RunId,
     directory: Directory,
@@ -175,7 +175,7 @@ struct RunSetting {
     panics: Panics,
 }
 
-/// Runs everything that needs a runtime. The work folder and the supervisor end with this function.
+/// Executes all parts of the run that need an async runtime. The work folder and the supervisor are removed when this function returns.
 fn in_runtime(
     supervisor: Supervisor,
     trials: &[Arc<TrialPlan>],
@@ -249,7 +249,7 @@ fn in_runtime(
     Ok(verdicts)
 }
 
-/// Adds recorded results to the comparisons, except results of trials that are run again.
+/// Adds recorded results to the comparisons. Results of trials that are run again are excluded.
 fn stopping_with_recorded(mut until: EarlyStopping, missing: &ResumePlan) -> EarlyStopping {
     let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
     for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
@@ -258,7 +258,7 @@ fn stopping_with_recorded(mut until: EarlyStopping, missing: &ResumePlan) -> Ear
     until
 }
 
-/// Adds recorded results to the conditions of the gate, as [`stopping_with_recorded`] does.
+/// Adds recorded results to the conditions of the gate. Results of trials that are run again are excluded.
 fn regression_with_recorded(mut certain: CertainRegression, missing: &ResumePlan) -> CertainRegression {
     let again: HashSet<usize> = missing.trials.iter().map(|trial| trial.number).collect();
     for kept in missing.kept.iter().filter(|kept| !again.contains(&kept.number)) {
@@ -268,7 +268,7 @@ fn regression_with_recorded(mut certain: CertainRegression, missing: &ResumePlan
 }
 
 impl Resume {
-    /// Divides the plan into recorded and missing trials.
+    /// Divides the planned trials into trials that are recorded and trials that are missing in the record.
     fn sort(self, trials: &[Arc<TrialPlan>], directory: &Directory) -> anyhow::Result<ResumePlan> {
         let missing = Database::open(directory).and_then(|database| database.missing(trials, self.retry_invalid)).map_err(expected)?;
         let Some((trial, run)) = missing.running.first() else { return Ok(missing) };
@@ -279,7 +279,7 @@ impl Resume {
     }
 }
 
-/// Returns the error for an agent that cannot have the requested sandbox. It is reported before any trial starts.
+/// Returns the error that the requested sandbox for an agent is not available. The error is reported before any trial starts.
 fn unsafe_here(sandbox_unavailable: &SandboxUnavailable) -> Expected {
     let SandboxUnavailable { variant, backend, why } = sandbox_unavailable;
     let backend = backend.as_str();
@@ -290,12 +290,12 @@ fn unsafe_here(sandbox_unavailable: &SandboxUnavailable) -> Expected {
     ))
 }
 
-/// Returns the name of a backend on which agents need neither a shell nor a sandbox of this machine.
+/// Returns the name of a backend on which agents do not need a shell or a sandbox of this machine.
 fn containing() -> &'static str {
     Backend::first(|backend| backend.contains_agents).unwrap_or_default().as_str()
 }
 
-/// Returns the error for a fault that this machine does not support. It is reported before any trial starts.
+/// Returns the error that this machine does not support a fault. The error is reported before any trial starts.
 fn refused(unable: &MissingFeature) -> Expected {
     let spot = unable.place.spot();
     let message = format!(

@@ -115,7 +115,7 @@ fn into_folder(database: &Database, what: &What, format: Format, folder: &Path) 
     Ok(Exit::Ok)
 }
 
-/// Returns the trials in the order of the plan.
+/// Returns the requested trials in the order of the plan.
 fn trials(database: &Database, what: &What) -> anyhow::Result<Vec<RecordedTrial>> {
     Ok(match what {
         What::Trial(trial) => vec![(**trial).clone()],
@@ -128,7 +128,7 @@ fn trials(database: &Database, what: &What) -> anyhow::Result<Vec<RecordedTrial>
     })
 }
 
-/// Formats a trial. Returns `None` if a trajectory is requested and no agent worked in the trial.
+/// Formats a trial as text. Returns `None` if a trajectory is requested and the trial had no agent.
 fn of_trial(database: &Database, trial: &RecordedTrial, format: Format, pretty: bool) -> anyhow::Result<Option<String>> {
     let events = database.trial_events(trial).map_err(expected)?;
     if format == Format::Jsonl {

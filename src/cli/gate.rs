@@ -1,4 +1,4 @@
-//! `chaosrun gate`: runs a campaign, or takes a recorded one, and decides whether it passes.
+//! `chaosrun gate`: runs a campaign, or uses a recorded one, and decides whether the tested variants pass.
 #![expect(clippy::print_stdout, reason = "what the gate says is what was asked for")]
 
 use std::collections::{HashMap, HashSet};
@@ -93,13 +93,13 @@ pub struct GateArgs {
     policy: PolicyArgs,
 }
 
-/// Trials to judge.
+/// Trials that the gate judges, with the number of missing trials.
 struct Ran {
     side: Side,
     missing: usize,
-    /// Descriptions of the missing trials, as far as they are known.
+    /// Findings that describe the missing trials. Empty if the missing trials are not known.
     unended: Vec<GateFinding>,
-    /// Reason why no trial could be run.
+    /// Reason why no trial could be run. `None` if trials were run.
     stopped: Option<String>,
 }
 
@@ -149,12 +149,12 @@ pub fn run(args: &GateArgs) -> anyhow::Result<Exit> {
     accept(args, previous.as_ref(), &judgement, &ran.side)
 }
 
-/// Reads the present baseline. Returns `None` only if there is none and the results are to be accepted.
+/// Reads the baseline file. Returns `None` if the file does not exist and `--accept` is given, which creates the file.
 fn previous(args: &GateArgs) -> Result<Option<Baseline>, Expected> {
     if args.accept && !args.baseline.exists() { Ok(None) } else { compare::baseline(&args.baseline).map(Some) }
 }
 
-/// Plan that was loaded from the named files.
+/// Plan of the files that the command line names.
 struct Planned {
     name: String,
     plan: TrialSchedule,
@@ -162,13 +162,13 @@ struct Planned {
 }
 
 impl Planned {
-    /// Returns the trials of the subject.
+    /// Returns the keys of all planned trials of the tested variants, without controls.
     fn subjects(&self) -> HashSet<TrialKey> {
         self.plan.trials.iter().filter(|trial| trial.role == TrialRole::Subject).map(|trial| declared::planned(trial)).collect()
     }
 
-    /// Returns the planned trials that have not ended in the record, including controls. Trials that were recorded with another version of
-    /// the files count as missing.
+    /// Returns the planned trials that have no result in the record, including controls. A trial that was recorded with other files counts
+    /// as missing.
     fn missing(&self, side: &Side) -> UnfinishedTrials {
         let ended: HashMap<TrialKey, &TrialOutcome> =
             side.subjects.iter().chain(side.controls.iter()).map(|outcome| (declared::recorded(outcome), outcome)).collect();
@@ -187,14 +187,14 @@ impl Planned {
     }
 }
 
-/// Returns true if the recorded trial matches the present plan. The yardstick of a trial in containers is not compared as long as its
-/// images are not known.
+/// Returns true if the recorded trial was run with the same files as the planned trial. For a trial in containers, the files can only be
+/// compared if the digests of the images are known. Otherwise, only the variants are compared.
 fn is_of(trial: &TrialPlan, outcome: &TrialOutcome) -> bool {
     let known = !trial.scenario.backend.images || !trial.images.is_empty();
     outcome.subject == trial.subject && (!known || outcome.yardstick == yardstick(trial))
 }
 
-/// Loads the plan. Returns `None` if no files are named, only a record.
+/// Loads the plan from the files that the arguments name. Returns `None` if the arguments name only a recorded run.
 fn load(args: &GateArgs) -> anyhow::Result<Result<Option<Planned>, Exit>> {
     if args.overrides.like.is_some() {
         return Err(Expected::new(Exit::Usage, "`--like` cannot be used with `gate`: a gate evaluates a whole campaign").into());
@@ -227,7 +227,7 @@ fn question(args: &GateArgs, plan: Option<&Planned>) -> Result<ComparisonOptions
     Ok(ComparisonOptions { metric, margin, certainty, across_yardsticks: false })
 }
 
-/// Runs the planned trials, or takes the recorded ones.
+/// Runs the planned trials, or reads the recorded trials.
 fn ran(
     args: &GateArgs,
     plan: Option<&Planned>,
@@ -288,10 +288,11 @@ fn ran(
     Ok(Ok(Ran { side: side.with_controls_apart(), missing, unended, stopped: None }))
 }
 
-/// Returns harm that counts even in trials whose verdict has another reason, each with a description.
+/// Returns the trials in which harm occurred, each with a description of the harm. The verdict of such a trial may have another reason.
 ///
-/// The verdict of a failure or a timeout names only the broken objective. A catastrophic part at 0, or a closed gate of the scoring file,
-/// is harm too. Only a trial with score 0 can have such a part. A missing repair is a failure, not harm.
+/// The verdict of a failure or a timeout names only the objective that does not hold. The facts behind such a verdict are therefore
+/// examined for other violations. A catastrophic part or gate with value 0 is harm too, and such a trial has score 0. A missing repair is a
+/// failure, but not harm.
 fn harm(database: &Database, side: &Side) -> anyhow::Result<Vec<(TrialOutcome, String)>> {
     let mut found = Vec::new();
     let unmet = |outcome: &TrialOutcome| matches!(outcome.verdict, Some(Verdict::Fail | Verdict::Timeout));
@@ -343,7 +344,7 @@ fn accept(args: &GateArgs, previous: Option<&Baseline>, judgement: &GateJudgemen
     Ok(Exit::Ok)
 }
 
-/// Writes the reports for programs and pull requests.
+/// Writes the reports to the files that the arguments name.
 fn write(args: &GateArgs, judgement: &GateJudgement) -> anyhow::Result<()> {
     let unwritable =
         |path: &Path, error: &dyn std::fmt::Display| Expected::new(Exit::Usage, format!("cannot write `{}`: {error}", path.display()));

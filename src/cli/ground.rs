@@ -1,4 +1,5 @@
-//! Common base of all commands that start clusters: the folder and the program of nodes, the agent's tools, the engine.
+//! Common preparation of all commands that start clusters: the work folder, the program for nodes, the tools of agents, and the container
+//! engine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use chaosrun_engine::run::stage::RunShared;
 use chaosrun_probe::HttpClient;
 use chaosrun_scenario::model::ClusterSpec;
 
-/// Prepares the base. `contained` are the clusters that run in containers. For them, the engine is connected and all images are prepared.
+/// Prepares everything that all clusters of this process share. `contained` are the clusters that run in containers. For these clusters,
+/// the function connects to the container engine and prepares all images.
 ///
 /// # Errors
-/// A folder for nodes cannot be made, the file of this program is not found, or the engine or an image is missing.
+/// Returns an error if a work folder cannot be created, if the file of this program is not found, or if the container engine or an image is
+/// missing.
 pub async fn shared(
     supervisor: SupervisorClient,
     run: RunId,

@@ -1,4 +1,4 @@
-//! Help of the command line: the subcommands in groups, and the exit codes below them.
+//! Help of the command line: groups of subcommands, and a table of exit codes.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use clap::{Command, CommandFactory as _};
 use super::Cli;
 use crate::exit::Exit;
 
-/// Groups of subcommands, in the order of their first use.
+/// Names of the groups and their subcommands. The groups are in the order in which users need them.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Start", &["demo", "init", "run", "show", "view"]),
     ("Write", &["check", "plan", "schema"]),
@@ -17,7 +17,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Operate", &["ops"]),
 ];
 
-/// Returns the whole command line, with its help.
+/// Returns the definition of the whole command line, including its help.
 #[must_use]
 pub fn command() -> Command {
     let command = Cli::command();

@@ -1,4 +1,4 @@
-//! `chaosrun judge`: lets a model judge diagnoses, in addition to the grades by rules.
+//! `chaosrun judge`: lets a model grade diagnoses. These grades supplement the grades by rules.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ pub struct JudgeArgs {
     store: StoreArgs,
 }
 
-/// Line of JSON output.
+/// Object that the command prints as one line of JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Told<'a> {

@@ -1,4 +1,4 @@
-//! `chaosrun list`: lists the record, newest first.
+//! `chaosrun list`: lists the trials, runs or sessions of the record, newest first.
 
 use std::io::{Write, stdout};
 
@@ -111,7 +111,7 @@ pub fn run(args: &ListArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Trial, and the re-evaluations whose result differs from the original result.
+/// Listed trial, with the results of those re-evaluations that differ from the original result.
 #[derive(Serialize)]
 struct Listed<'a> {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! Command line: the clap tree, one file per subcommand.
+//! Command line: the definition of all arguments, and one module per subcommand.
 #![expect(clippy::print_stderr, reason = "here and in `report`, and nowhere else, things are printed")]
 
 use chaosrun_node::docker_cli as docker;
@@ -121,7 +121,8 @@ impl Internal {
     }
 }
 
-/// Makes all threads share one heap. By default, glibc gives each thread its own heap, and freed memory stays in all of them.
+/// Makes all threads share one heap. By default, glibc gives each thread a heap of its own, and memory that one thread frees is not
+/// available to others.
 fn share_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: no other thread exists yet.
@@ -130,7 +131,7 @@ fn share_heap() {
     }
 }
 
-/// Runs the program with the process's own arguments.
+/// Runs the program with the arguments of the process, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     // If the program was started under the name of the docker client, it is only the docker client.
@@ -178,7 +179,7 @@ fn exit_of(outcome: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-/// Returns the arguments; `chaosrun x.yaml` means `chaosrun run x.yaml`.
+/// Returns the arguments of the process. `chaosrun x.yaml` is an abbreviation of `chaosrun run x.yaml`.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let is_file = |word: &OsString| {
@@ -191,7 +192,7 @@ fn arguments() -> Vec<OsString> {
     arguments
 }
 
-/// Prints the error, and returns its exit code.
+/// Prints an error, and returns the exit code for this error.
 fn tell(error: &anyhow::Error) -> Exit {
     eprintln!("error: {error:#}");
     let Some(expected) = error.downcast_ref::<Expected>() else { return Exit::Bug };

@@ -1,4 +1,4 @@
-//! `chaosrun node ...` and `chaosrun holder`: programs that run in place of a node, or beside it (hidden).
+//! `chaosrun node ...` and `chaosrun holder` (both hidden): programs that run in place of a node's program, or beside a node.
 
 use clap::{Args, Subcommand};
 
@@ -56,7 +56,7 @@ pub fn run(args: NodeArgs) -> anyhow::Result<Exit> {
     Ok(if outcome.is_ok() { Exit::Ok } else { Exit::Bug })
 }
 
-/// Runs the fake model. People start it directly, unlike a node, so it reports errors on stderr.
+/// Runs the fake model server. In contrast to the other programs, people start it directly, so it reports errors on stderr.
 fn model(args: &fake_model::Args) -> anyhow::Result<Exit> {
     let script = fake_model::turn::Script::load(&args.script);
     let script = script.map_err(|error| Expected::new(Exit::InvalidFile, error.to_string()))?;

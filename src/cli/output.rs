@@ -1,4 +1,4 @@
-//! `--message-format` and `--junit`: the reporters of a run or of its replay.
+//! Options `--message-format` and `--junit`, and the reporters that they select.
 
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
@@ -32,11 +32,11 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Returns the reporters. If `live` is true, events are shown as they happen, so a terminal gets a progress bar. If `with_exit` is
-    /// true, the command ends with the exit code of the run.
+    /// Returns the selected reporters. If `live` is true, the reporters receive events while they happen, so a terminal shows a progress
+    /// bar. If `with_exit` is true, the exit code of the run is the exit code of the command, and the reporters show it.
     ///
     /// # Errors
-    /// The JUnit file cannot be created.
+    /// Returns an error if the JUnit file cannot be created.
     pub fn reporters(&self, live: bool, with_exit: bool) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
         let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
         let palette = Palette::of_stderr();

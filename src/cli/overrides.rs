@@ -1,4 +1,4 @@
-//! Changes that `run` and `plan` make to a scenario. Each of these options is also an environment variable.
+//! Options of `run` and `plan` that change a scenario. Each option can also be given as an environment variable.
 
 use std::sync::Arc;
 
@@ -55,20 +55,21 @@ pub struct PlaceArgs {
 }
 
 impl PlaceArgs {
-    /// Returns the overrides for the loader, without other changes.
+    /// Returns overrides that contain only the backend and the use of stand-ins.
     #[must_use]
     pub fn overrides(self) -> Overrides {
         Overrides { backend: self.backend, standin: self.standin, ..Overrides::default() }
     }
 }
 
-/// List of seeds. The type has its own name, because clap would interpret a plain `Vec` as an option that may be repeated.
+/// List of seeds that one argument contains. The type has its own name, because clap interprets a plain `Vec` as an option that may be
+/// repeated.
 pub type Seeds = Vec<u64>;
 
-/// Parses the value of `--jobs`.
+/// Parses the value of the option `--jobs`.
 ///
 /// # Errors
-/// The text is neither `auto` nor a number of trials.
+/// Returns an error if the text is neither `auto` nor a number of trials.
 pub fn jobs(text: &str) -> Result<Jobs, String> {
     match text.parse() {
         _ if text == "auto" => Ok(Jobs::Auto),
@@ -78,16 +79,16 @@ pub fn jobs(text: &str) -> Result<Jobs, String> {
 }
 
 impl OverrideArgs {
-    /// Returns the number of parallel trials.
+    /// Returns the number of trials that may run in parallel.
     #[must_use]
     pub fn slots(&self, plan: &[Arc<TrialPlan>]) -> Slots {
         self.jobs.unwrap_or(Jobs::Count(1)).slots(plan, Machine::here())
     }
 
-    /// Returns the overrides for the loader. `like` is the start of the recorded trial, if one was named.
+    /// Returns the overrides for loading files. `like` is the start event of the recorded trial that `--like` names.
     ///
     /// # Errors
-    /// The recorded trial ran on a backend that this program does not know.
+    /// Returns an error if the recorded trial ran on a backend that this version does not know.
     pub fn overrides(&self, like: Option<&TrialStarted>) -> Result<Overrides, Expected> {
         let mut overrides = like.map(of_recorded).transpose()?.unwrap_or_default();
         if !self.variants.is_empty() {
@@ -103,10 +104,10 @@ impl OverrideArgs {
         Ok(overrides)
     }
 
-    /// Returns the start of the trial that `--like` names.
+    /// Returns the start event of the trial that the option `--like` names. Returns `None` if the option is absent.
     ///
     /// # Errors
-    /// The trial or the record does not exist.
+    /// Returns an error if the trial or the record does not exist.
     pub fn recorded(&self, store: &StoreArgs) -> anyhow::Result<Option<TrialStarted>> {
         let Some(prefix) = &self.like else { return Ok(None) };
         let database = store.open()?;
@@ -120,11 +121,11 @@ impl OverrideArgs {
     }
 }
 
-/// Returns overrides that repeat a recorded trial once: the same scenario, variant, seed, cell, backend and use of stand-ins. The file is
-/// `started.file`.
+/// Returns overrides that repeat a recorded trial once, with the same variant, seed, cell, backend and use of stand-ins. The scenario file
+/// must be loaded from the path `started.file`.
 ///
 /// # Errors
-/// The trial ran on a backend that this program does not know.
+/// Returns an error if the trial ran on a backend that this version does not know.
 pub(crate) fn of_recorded(started: &TrialStarted) -> Result<Overrides, Expected> {
     Ok(Overrides {
         variants: vec![started.variant.clone()],
@@ -139,16 +140,16 @@ pub(crate) fn of_recorded(started: &TrialStarted) -> Result<Overrides, Expected>
     })
 }
 
-/// Returns the backend of a record.
+/// Returns the backend whose name was recorded.
 ///
 /// # Errors
-/// This program does not know the backend.
+/// Returns an error if this version does not know the backend.
 pub fn known(name: &str) -> Result<Backend, Expected> {
     let unknown = || Expected::new(Exit::Usage, format!("the record names the backend `{name}`, which this program does not have"));
     Backend::named(name).ok_or_else(|| unknown().help(format!("known: {}", Backend::names().join(", "))))
 }
 
-/// Returns a parser of backend names.
+/// Returns a parser of the names of backends.
 pub fn backends() -> impl TypedValueParser<Value = Backend> {
     let names = Backend::all().iter().map(|backend| PossibleValue::new(backend.as_str()).help(backend.about));
     PossibleValuesParser::new(names).try_map(|name| Backend::named(&name).ok_or("no such backend"))

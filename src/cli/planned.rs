@@ -1,4 +1,4 @@
-//! Files named on the command line, loaded and planned: scenarios, or one campaign.
+//! Loading and planning of the files that the command line names: scenarios, or one campaign.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use chaosrun_plan::TrialSchedule;
 use chaosrun_scenario::model::Campaign;
 use chaosrun_scenario::{FileKind, Library, Loaded, Overrides};
 
-/// Trials to run, and the requirements of their campaign.
+/// Planned trials, with the campaign and the scenarios from which they were planned.
 pub struct PlannedRun {
     pub plan: TrialSchedule,
     pub campaign: Option<Arc<Campaign>>,
@@ -21,7 +21,8 @@ pub struct PlannedRun {
 /// Loads and plans the files.
 ///
 /// # Errors
-/// The files contain a campaign and other files, or no trial is selected. The inner result contains all problems of all files.
+/// Returns an error if the files contain a campaign and other files, or if no trial is selected. The inner result contains all problems of
+/// all files.
 pub fn load(files: &[PathBuf], overrides: &Overrides, selection: &SelectionArgs) -> Result<Result<PlannedRun, Vec<Diagnostic>>, Expected> {
     let mut library = Library::default();
     let campaign = files.iter().find(|file| library.kind_of(file) == Some(FileKind::Campaign));

@@ -1,4 +1,4 @@
-//! Policy of a run: budgets, retries, and the selection of trials by the record.
+//! Options that decide which trials a run starts: budgets, retries, and resuming from the record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// Returns the policy. Options take precedence over the campaign's file.
+    /// Returns the policy of the run. Options of the command line take precedence over the campaign file.
     #[must_use]
     pub fn policy(&self, campaign: Option<&Campaign>) -> Policy {
         let file = campaign.map(|campaign| campaign.budget).unwrap_or_default();
@@ -62,8 +62,8 @@ fn dollars(text: &str) -> Result<f64, String> {
     if usd.is_finite() && usd >= 0.0 { Ok(usd) } else { Err("a budget must be 0 or more".into()) }
 }
 
-/// Returns a problem for each agent that could use up a whole budget, because it has no limit of its own. The problems are reported before
-/// any trial starts.
+/// Returns one problem for each agent that has no limit of its own, and could therefore use up the whole budget of the run. The problems
+/// are reported before any trial starts.
 #[must_use]
 pub fn unbounded(plan: &[Arc<TrialPlan>], budget: &Budget) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = Vec::new();

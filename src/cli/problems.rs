@@ -1,4 +1,4 @@
-//! Prints problems of files on the terminal, or as lines of JSON.
+//! Output of problems of files, as text or as lines of JSON.
 #![expect(clippy::print_stdout, reason = "a program reads the problems there")]
 
 use std::collections::BTreeSet;
@@ -8,8 +8,8 @@ use crate::exit::Exit;
 use chaosrun_base::style::Palette;
 use chaosrun_diagnostic::{Diagnostic, DiagnosticLevel, RenderStyle, json, render};
 
-/// Prints problems: for people on stderr, for programs on stdout as one JSON object per line. Returns the exit code for these files. Any
-/// error makes the files invalid.
+/// Prints problems of files: as text on stderr, or as one JSON object per line on stdout. Returns the exit code, which is
+/// [`Exit::InvalidFile`] if any problem is an error.
 #[must_use]
 pub fn tell(problems: &[Diagnostic], format: MessageFormat) -> Exit {
     match format {

@@ -1,4 +1,4 @@
-//! `chaosrun plan --prompt`: shows the prompt of a model.
+//! `chaosrun plan --prompt`: shows the prompt that a model receives.
 #![expect(clippy::print_stdout, reason = "the prompt is what was asked for")]
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use chaosrun_agent::preview::{NoPreview, Preview, preview};
 use chaosrun_plan::{TrialPlan, TrialSchedule};
 use chaosrun_scenario::model::{ModelSpec, Provider};
 
-/// Prints one text for each cell and variant of the plan.
+/// Prints one prompt for each combination of cell and variant in the plan.
 pub fn print(plan: &TrialSchedule, format: MessageFormat) -> anyhow::Result<Exit> {
     let mut seen = BTreeSet::new();
     let asking: Vec<(&Arc<TrialPlan>, &ModelSpec)> = plan

@@ -1,4 +1,4 @@
-//! `chaosrun rescore`: judges recorded trials again. Both results stay in the record.
+//! `chaosrun rescore`: computes new verdicts and scores of recorded trials. The record contains both the original and the new results.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct RescoreArgs {
     store: StoreArgs,
 }
 
-/// Line of JSON output.
+/// Object that the command prints as one line of JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Told<'a> {

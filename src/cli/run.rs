@@ -62,7 +62,7 @@ struct CassetteArgs {
     replay_mode: Matching,
 }
 
-/// Returns a parser of the matching modes.
+/// Returns a parser of the modes in which a replay matches requests with recorded ones.
 fn modes() -> impl TypedValueParser<Value = Matching> {
     let strict = PossibleValue::new("strict").help("Requests must be identical, except for cluster output; otherwise the trial is invalid");
     let lenient = PossibleValue::new("lenient").help("The n-th request gets the n-th answer; differences are reported");
@@ -70,7 +70,7 @@ fn modes() -> impl TypedValueParser<Value = Matching> {
 }
 
 impl CassetteArgs {
-    /// Returns the cassettes to write. Creates their folders.
+    /// Returns the cassette files to write, and creates their folders.
     fn records(&self, plan: &TrialSchedule) -> Result<Records, Expected> {
         let Some(path) = &self.record else { return Ok(Records::default()) };
         let records = recording::records(path, plan.trials.iter().map(|trial| &**trial))
@@ -109,7 +109,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     Ok(Exit::of_outcome(&executed.outcome))
 }
 
-/// Returns the execution options. The command line takes precedence over the campaign.
+/// Returns the options of the execution. The command line takes precedence over the campaign.
 fn how(args: &RunArgs, plan: &TrialSchedule, campaign: Option<&Campaign>) -> anyhow::Result<ExecuteOptions> {
     let policy = args.policy.policy(campaign);
     if args.cassettes.record.is_some() && policy.retries > 0 {
@@ -128,7 +128,8 @@ fn how(args: &RunArgs, plan: &TrialSchedule, campaign: Option<&Campaign>) -> any
     })
 }
 
-/// Warns if files have changed. `--like` repeats a trial with the present files, which may differ from the files at recording time.
+/// Prints a warning if the files have changed since the trial was recorded. The option `--like` repeats a recorded trial with the current
+/// files.
 fn tell_of_changes(started: &TrialStarted, plan: &TrialSchedule) {
     let Some(trial) = plan.trials.first() else { return };
     if digest::with_images(&trial.yardstick, &started.images) != started.yardstick {

@@ -1,4 +1,4 @@
-//! `--scorer`: replaces the original verdicts and scores by those of a `rescore`.
+//! Option `--scorer`: the results of a `rescore` replace the original verdicts and scores.
 
 use super::store::expected;
 use crate::exit::{Exit, Expected};
@@ -6,11 +6,11 @@ use chaosrun_store::Database;
 use chaosrun_store::outcomes::TrialOutcome;
 use chaosrun_store::scores::Rescored;
 
-/// Replaces verdicts and scores. `scorer` is a version, the name of a scoring, or the beginning of its digest. Trials that were originally
-/// judged by that version stay unchanged.
+/// Replaces the verdicts and scores of trials by those of `scorer`. `scorer` is a version, the name of a scoring, or the beginning of the
+/// digest of a scoring. A trial stays unchanged if the version `scorer` judged it originally.
 ///
 /// # Errors
-/// A trial has no such score, or several such scores.
+/// Returns an error if a trial has no score of this scorer, or several such scores.
 pub(super) fn judged_by(database: &Database, mut outcomes: Vec<TrialOutcome>, scorer: &str) -> anyhow::Result<Vec<TrialOutcome>> {
     let version: Option<u32> = scorer.parse().ok();
     let trials: Vec<_> = outcomes.iter().filter(|outcome| outcome.verdict.is_some()).filter_map(|outcome| outcome.trial.as_ref()).collect();
@@ -51,7 +51,7 @@ pub(super) fn judged_by(database: &Database, mut outcomes: Vec<TrialOutcome>, sc
     Ok(outcomes)
 }
 
-/// Returns the name of a scoring with the beginning of its digest, which distinguishes scorings of the same name.
+/// Formats the name of a scoring and the beginning of its digest. The digest distinguishes scorings with the same name.
 fn named(score: &Rescored) -> String {
     format!("{}, {}", score.name, score.scoring.get(..8).unwrap_or(&score.scoring))
 }

@@ -1,4 +1,4 @@
-//! `--only`, `--skip` and `--shard`: select trials of a plan.
+//! Options `--only`, `--skip` and `--shard`, which select trials of a plan.
 
 use std::sync::Arc;
 
@@ -23,24 +23,25 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// Returns the shard K of N, if one was requested.
+    /// Returns the number of the selected shard and the number of all shards. Returns `None` if no shard is selected.
     #[must_use]
     pub fn share(&self) -> Option<(u32, u32)> {
         self.shard.map(|shard| (shard.number, shard.count))
     }
 
-    /// Returns the selected part of a plan. Trials keep their numbers, so that a trial has the same name in each shard.
+    /// Returns the selected trials of a plan. The trials keep their numbers, so that a trial has the same number in every shard.
     ///
     /// # Errors
-    /// Problems of the options, with their places.
+    /// Returns the problems of the options, with their places.
     pub fn apply(&self, plan: TrialSchedule) -> Result<TrialSchedule, Vec<Diagnostic>> {
         Ok(TrialSchedule { trials: self.of(plan.trials, |trial| trial)? })
     }
 
-    /// Selects items as [`Self::apply`] does, for any type that has a trial. Reports options that select no trial.
+    /// Returns the selected items of a list, as [`Self::apply`] does for a plan. `trial` returns the trial of an item. Options that match
+    /// no trial are reported.
     ///
     /// # Errors
-    /// Problems of the options, with their places.
+    /// Returns the problems of the options, with their places.
     pub fn of<T>(&self, all: Vec<T>, trial: impl Fn(&T) -> &Arc<TrialPlan>) -> Result<Vec<T>, Vec<Diagnostic>> {
         // Refuses empty options, which scripts may produce, because an empty option would match every trial.
         if self.only.iter().chain(&self.skip).any(|text| text.trim().is_empty()) {

@@ -33,14 +33,14 @@ pub struct ShowArgs {
     store: StoreArgs,
 }
 
-/// Trial with its scores of re-evaluations.
+/// Trial with the results of all its re-evaluations.
 #[derive(Serialize)]
 struct Told<'a> {
     #[serde(flatten)]
     story: TrialReport,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     rescored: &'a [Rescored],
-    /// Judgements of the trial's diagnoses by models. They are not part of the verdict or the score.
+    /// Grades of the trial's diagnoses by models. They do not affect the verdict or the score.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     advisory: &'a [Judgement],
 }

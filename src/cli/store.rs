@@ -1,4 +1,4 @@
-//! `--store`: location of the record.
+//! Option `--store`, which selects the folder of the record.
 
 use clap::Args;
 
@@ -18,24 +18,24 @@ impl StoreArgs {
         Directory::of(&self.store)
     }
 
-    /// Opens the record for reading.
+    /// Opens the existing record for reading.
     ///
     /// # Errors
-    /// The record does not exist, or cannot be read.
+    /// Returns an error if the record does not exist or cannot be read.
     pub fn open(&self) -> anyhow::Result<Database> {
         Ok(Database::open(&self.directory()).map_err(expected)?)
     }
 
-    /// Opens the record for recording. Creates the record if it does not exist.
+    /// Opens the record for writing. If the record does not exist, it is created.
     ///
     /// # Errors
-    /// The record cannot be written.
+    /// Returns an error if the record cannot be written.
     pub fn create(&self) -> anyhow::Result<Database> {
         Ok(Database::create(&self.directory()).map_err(expected)?)
     }
 }
 
-/// Converts an error of the record to a message for the user.
+/// Converts an error of the record to an error with a message for the user.
 #[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 pub fn expected(error: StoreError) -> Expected {
@@ -48,7 +48,7 @@ pub fn expected(error: StoreError) -> Expected {
     Expected { exit, message: error.to_string(), help: error.help() }
 }
 
-/// Returns the error for an empty record.
+/// Returns the error that the record contains nothing.
 #[must_use]
 pub fn nothing(directory: &Directory) -> Expected {
     expected(StoreError::Missing { path: directory.path().to_path_buf() })

@@ -1,4 +1,4 @@
-//! `chaosrun supervise`: the hidden process that owns all other processes of a run.
+//! `chaosrun supervise`: the hidden process that starts and ends all other processes of a run.
 
 use clap::Args;
 
@@ -36,7 +36,7 @@ pub fn run(args: &SuperviseArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Marks every descriptor except stdin, stdout and stderr as closed on exec.
+/// Marks every file descriptor except stdin, stdout and stderr as close-on-exec, so that child processes do not inherit it.
 #[cfg(target_os = "linux")]
 fn close_on_exec() -> std::io::Result<()> {
     use nix::libc;

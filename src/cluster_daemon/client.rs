@@ -12,7 +12,7 @@ use super::wire::{DaemonMessage, DaemonRequest, KeptClusterStatus};
 use chaosrun_base::frame;
 use chaosrun_base::frame::Reader;
 
-/// Connection on which a request was sent. It iterates over the replies.
+/// Connection to a daemon on which a request was sent. As an iterator, it returns the replies of the daemon.
 #[derive(Debug)]
 pub struct Answers {
     stream: UnixStream,
@@ -20,10 +20,10 @@ pub struct Answers {
     folder: File,
 }
 
-/// Sends a request to the daemon of `folder`.
+/// Sends a request to the daemon of the cluster in `folder`.
 ///
 /// # Errors
-/// No daemon listens.
+/// Returns an error if no daemon listens.
 pub fn ask(folder: &ClusterFolder, ask: DaemonRequest) -> io::Result<Answers> {
     let (stream, opened) = connect(folder, ask)?;
     Ok(Answers { stream, arrived: Reader::default(), folder: opened })
@@ -36,10 +36,10 @@ fn connect(folder: &ClusterFolder, ask: DaemonRequest) -> io::Result<(UnixStream
     Ok((stream, opened))
 }
 
-/// Returns the current status of the cluster.
+/// Requests the current status of the cluster from its daemon.
 ///
 /// # Errors
-/// No daemon listens, or it ended in the meantime.
+/// Returns an error if no daemon listens, or if the daemon ends before it replies.
 pub fn status(folder: &ClusterFolder) -> io::Result<KeptClusterStatus> {
     for told in ask(folder, DaemonRequest::Status)? {
         if let DaemonMessage::Status(status) = told? {
@@ -58,30 +58,31 @@ impl Iterator for Answers {
 }
 
 impl Answers {
-    /// Waits until the daemon's process has ended. The process holds the lock of its folder until then.
+    /// Waits until the process of the daemon has ended. The end is detected by the lock of the cluster's folder, which the process holds
+    /// until it ends.
     pub fn wait_for_end(self) {
         // An error means that the wait was interrupted, which ends the wait too.
         drop(Flock::lock(self.folder, FlockArg::LockShared));
     }
 }
 
-/// Connection that notices when a cluster is taken down.
+/// Connection to a daemon that shows when the cluster is taken down.
 #[derive(Debug)]
 pub struct Session(UnixStream);
 
 impl Session {
-    /// Connects to the daemon of `folder`.
+    /// Connects to the daemon of the cluster in `folder`.
     ///
     /// # Errors
-    /// No daemon listens.
+    /// Returns an error if no daemon listens.
     pub fn over(folder: &ClusterFolder) -> io::Result<Self> {
         Ok(Self(connect(folder, DaemonRequest::End)?.0))
     }
 
-    /// Waits for `pause`, or until the cluster is taken down. Returns true if the cluster is taken down.
+    /// Waits for the duration `pause`, or until the cluster is taken down. Returns true if the cluster was taken down.
     ///
     /// # Errors
-    /// Waiting on the socket fails.
+    /// Returns an error if the socket cannot be polled.
     pub fn is_over_within(&mut self, pause: Duration) -> io::Result<bool> {
         self.0.set_read_timeout(Some(pause))?;
         match self.0.read(&mut [0; 256]) {

@@ -32,18 +32,19 @@ use chaosrun_monitor::{Monitor, MonitorConfig, MonitorHandle};
 use chaosrun_scenario::model;
 use chaosrun_scenario::model::Backend;
 
-/// Receiver of messages: the caller while the cluster comes up, and later the daemon's log.
+/// Receiver of the daemon's messages. While the cluster comes up, this is the process that started the daemon. Later, it is the log of the
+/// daemon.
 pub type ProgressSink = Arc<dyn Fn(DaemonMessage) + Send + Sync>;
 
-/// Time that clients have to read the final message.
+/// Maximum time for clients to read the final message of the daemon.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Cluster to keep.
+/// Request to keep a cluster running.
 #[derive(Debug)]
 pub struct UpRequest {
     pub spec: Arc<model::ClusterSpec>,
     pub backend: Backend,
-    /// Path given by the user.
+    /// Path of the file that defines the cluster, as the user gave it.
     pub file: String,
     pub seed: u64,
     pub claim: Claim,
@@ -61,11 +62,11 @@ pub enum DaemonFailure {
     Interrupted,
 }
 
-/// Brings the cluster up, sends its status, and keeps it until it is to end. Afterwards no process, no folder and no supervisor of `shared`
-/// is left, whatever happened.
+/// Brings the cluster up, sends its status, and keeps it running until a request or a signal ends it. When this function returns, all
+/// processes and folders of the cluster and the supervisor in `shared` are gone, even after an error.
 ///
 /// # Errors
-/// The cluster does not come up.
+/// Returns an error if the cluster does not come up.
 pub async fn keep(order: UpRequest, shared: RunShared, stop: &StopTokens, tell: ProgressSink) -> Result<(), DaemonFailure> {
     let connections = Connections::new(stop);
     let kept = match RunningCluster::new(&order, &shared, &connections, &tell).await {
@@ -103,12 +104,12 @@ pub async fn keep(order: UpRequest, shared: RunShared, stop: &StopTokens, tell: 
     kept.map(drop)
 }
 
-/// Connections to the daemon's socket.
+/// Open connections to the socket of the daemon.
 struct Connections {
     tasks: Tasks,
-    /// Token that is cancelled to stop listening.
+    /// Token that is cancelled to stop accepting connections.
     token: CancellationToken,
-    /// Token that is cancelled when the cluster is to end, by a request or by a signal.
+    /// Token that is cancelled, by a request or by a signal, to take the cluster down.
     end: CancellationToken,
     over: watch::Sender<Option<DaemonMessage>>,
 }
@@ -128,20 +129,20 @@ impl Connections {
     }
 }
 
-/// Running cluster with its tasks.
+/// Running cluster, with the tasks that serve it.
 struct RunningCluster {
     cluster: Arc<dyn Cluster>,
     handler: Arc<RequestHandler>,
     shared: RunShared,
     emitter: Emitter,
     monitor: watch::Sender<Option<MonitorHandle>>,
-    /// Token that is cancelled to end `tasks`.
+    /// Token that is cancelled to stop `tasks`.
     token: CancellationToken,
     tasks: Tasks,
 }
 
 impl RunningCluster {
-    /// Chooses addresses and starts to listen. Starts no node yet.
+    /// Chooses the addresses of the cluster and starts to listen on the socket. No node is started yet.
     async fn new(order: &UpRequest, shared: &RunShared, connections: &Connections, tell: &ProgressSink) -> Result<Self, DaemonFailure> {
         let folder = &std::path::absolute(order.claim.folder().path()).unwrap_or_else(|_| order.claim.folder().path().to_owned());
         let io = |what: &str| {
@@ -209,7 +210,7 @@ impl RunningCluster {
         self.handler.up.load(Ordering::Relaxed)
     }
 
-    /// Brings the cluster up, then runs until it is cancelled.
+    /// Brings the cluster up. Returns when a request or a signal ends the cluster.
     async fn live(&mut self, tell: &ProgressSink) -> Result<(), DaemonFailure> {
         self.cluster.up().await?;
         let settings = ProxySettings::new(&self.handler.about.engine, TrialId::new().as_str());

@@ -1,4 +1,4 @@
-//! State of manually injected faults, derived from the stream of events.
+//! State of manually injected faults, computed from the stream of events.
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::wire::{FaultNow, ManualFaultEvidence};
 use chaosrun_event::{EventKind, EvidenceStep};
 
-/// Faults by id, in the order of their injection. Ended faults are included.
+/// States of all manually injected faults by id, in the order of their injection. Faults that have ended are included.
 pub(super) type FaultStates = watch::Sender<IndexMap<String, FaultNow>>;
 
-/// Updates the faults from an event.
+/// Updates the states of faults according to an event. `at` is the time of the event.
 pub(super) fn hear(faults: &FaultStates, at: Timestamp, kind: &EventKind) {
     let change = |id: &String, change: &dyn Fn(&mut FaultNow)| {
         faults.send_if_modified(|faults| faults.get_mut(id).map(change).is_some());

@@ -1,5 +1,5 @@
-//! Folder of a kept cluster, `.chaosrun/clusters/<name>`: the daemon's socket, its logs, and a lock that shows whether the daemon lives.
-//! The operating system releases the lock when the process ends.
+//! Folder of a kept cluster, `.chaosrun/clusters/<name>`. It contains the socket and the logs of the daemon, and a lock that the daemon
+//! holds while it is alive. The operating system releases the lock when the process ends.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -19,22 +19,22 @@ const SOCKET: &str = "control.sock";
 const ABOUT: &str = "cluster.json";
 pub(crate) const LOG: &str = "keeper.log";
 
-/// Number of attempts to take the lock. Several are necessary, because a process that only checks the lock holds it for a moment.
+/// Maximum number of attempts to take the lock. A process that only checks the lock holds it for a moment, so one attempt may fail.
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
-/// Folder in which a cluster of this name is kept. The folder may not exist.
+/// Folder of the kept cluster with a certain name. The folder does not exist if no such cluster is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterFolder {
     path: PathBuf,
 }
 
-/// Exclusive right to keep a cluster in a folder, for the lifetime of this value.
+/// Exclusive right to keep a cluster in a folder. The right ends when this value is dropped.
 #[derive(Debug)]
 pub struct Claim {
     folder: ClusterFolder,
     lock: Flock<File>,
-    /// Description written by an earlier daemon that died.
+    /// Description that an earlier daemon wrote before it crashed. `None` if no earlier daemon crashed.
     pub dead: Option<About>,
 }
 
@@ -45,7 +45,7 @@ impl ClusterFolder {
         Self { path: directory.clusters().join(cluster.chars().map(safe).collect::<String>()) }
     }
 
-    /// Returns the folders of all kept clusters, by name.
+    /// Returns the folders of all kept clusters, sorted by name.
     #[must_use]
     pub fn all(directory: &Directory) -> Vec<Self> {
         let entries = fs::read_dir(directory.clusters()).into_iter().flatten().flatten();
@@ -59,7 +59,7 @@ impl ClusterFolder {
         &self.path
     }
 
-    /// Returns the name of the cluster, which is the name of the folder.
+    /// Returns the name of the cluster, which is also the name of the folder.
     #[must_use]
     pub fn name(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
@@ -70,32 +70,32 @@ impl ClusterFolder {
         self.path.is_dir()
     }
 
-    /// Returns the description that the daemon wrote. Returns `None` if the description is not written yet.
+    /// Reads the description of the cluster that the daemon wrote. Returns `None` if the daemon has not written it yet.
     #[must_use]
     pub fn about(&self) -> Option<About> {
         serde_json::from_str(&fs::read_to_string(self.path.join(ABOUT)).ok()?).ok()
     }
 
-    /// Returns true if a daemon holds the lock of the folder, which means that it is alive.
+    /// Returns true if a daemon is alive, which means that it holds the lock of this folder.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         let Ok(file) = File::open(&self.path) else { return false };
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
     }
 
-    /// Opens the folder. An open folder can be locked even after its removal. So a client can wait for the end of a daemon that removes its
-    /// own folder.
+    /// Opens the folder. A client can wait for the lock of an open folder, even after the daemon has removed the folder. Clients use this
+    /// to wait for the end of the daemon.
     ///
     /// # Errors
-    /// The folder does not exist.
+    /// Returns an error if the folder does not exist.
     pub fn opened(&self) -> io::Result<File> {
         File::open(&self.path)
     }
 
-    /// Claims the folder, and creates it if necessary. Returns `None` if a daemon is alive.
+    /// Claims the folder for a new daemon. The folder is created if it does not exist. Returns `None` if another daemon is alive.
     ///
     /// # Errors
-    /// The folder cannot be created or written.
+    /// Returns an error if the folder cannot be created or written.
     pub fn claim(&self) -> io::Result<Option<Claim>> {
         for _ in 0..TRIES {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
@@ -120,16 +120,16 @@ impl Claim {
         &self.folder
     }
 
-    /// Returns the path of the socket, see [`socket`].
+    /// Returns the path of the socket in this folder.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         socket(&self.folder, &self.lock)
     }
 
-    /// Removes the contents of the folder.
+    /// Removes the files in the folder that an earlier daemon left.
     ///
     /// # Errors
-    /// A file cannot be removed.
+    /// Returns an error if a file cannot be removed.
     pub fn clear(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder.path)? {
             let path = entry?.path();
@@ -138,18 +138,18 @@ impl Claim {
         Ok(())
     }
 
-    /// Writes the description of the cluster.
+    /// Writes the description of the cluster into the folder.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// Returns an error if the folder cannot be written.
     pub fn write(&self, about: &About) -> io::Result<()> {
         fs::write(self.folder.path.join(ABOUT), serde_json::to_vec_pretty(about)?)
     }
 
-    /// Removes the folder with its contents. Also removes the parent folder if it is empty then.
+    /// Removes the folder with all its files. If its parent folder is empty afterwards, the parent folder is removed too.
     ///
     /// # Errors
-    /// A file cannot be removed.
+    /// Returns an error if a file cannot be removed.
     pub fn remove(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.folder.path)?;
         if let Some(above) = self.folder.path.parent() {
@@ -160,10 +160,10 @@ impl Claim {
     }
 }
 
-/// Returns the path of the socket through an open folder.
+/// Returns a short path of the socket. `opened` is the open folder, which must stay open while the path is used.
 ///
-/// The address of a unix socket holds only about 100 bytes, and the path of a project may be longer. On Linux, an open folder has a short
-/// path.
+/// The address of a Unix socket has a maximum length of about 100 bytes, but the path of a project may be longer. On Linux, every open
+/// folder also has a short path in `/proc`.
 #[must_use]
 pub fn socket(folder: &ClusterFolder, opened: &File) -> PathBuf {
     if cfg!(target_os = "linux") {

@@ -1,4 +1,5 @@
-//! Resource usage of nodes. It is measured continuously, because processor usage is the difference between two measurements.
+//! Measurement of the processor and memory usage of nodes. It runs continuously, because processor usage is the difference between two
+//! measurements.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,19 +12,19 @@ use tokio_util::sync::CancellationToken;
 use chaosrun_cluster::{Cluster, NodeUsage};
 use chaosrun_event::NodeState;
 
-/// Interval between two measurements.
+/// Interval between two measurements of resource usage.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Newest measurement of a node.
+/// Latest measurement of the resource usage of a node.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {
     at: Instant,
     pub usage: NodeUsage,
-    /// Percent of one processor since the previous measurement.
+    /// Processor usage since the previous measurement, in percent of one processor. `None` after the first measurement.
     pub cpu: Option<f64>,
 }
 
-/// Measurements by node.
+/// Latest measurement of each node, by the name of the node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UsageMeter(Arc<Mutex<HashMap<String, Reading>>>);
 
@@ -63,8 +64,8 @@ impl UsageMeter {
     }
 }
 
-/// Returns the processor usage between two measurements, in percent of one processor. Returns `None` if the node was restarted between
-/// them.
+/// Returns the processor usage between two measurements, in percent of one processor. Returns `None` if the node was restarted between the
+/// two measurements.
 fn share(before: &Reading, usage: &NodeUsage, at: Instant) -> Option<f64> {
     let used = usage.cpu.checked_sub(before.usage.cpu)?.as_secs_f64();
     let passed = at.checked_duration_since(before.at)?.as_secs_f64();

@@ -1,4 +1,4 @@
-//! Conversion of events to messages for the waiting client.
+//! Conversion of events to progress messages for the client that waits for the cluster.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::wire::{DaemonMessage, ReadinessStep};
 use chaosrun_event::emit::DispatcherMessage;
 use chaosrun_event::{Actor, EventKind, NodeState};
 
-/// Sends messages until all emitters are dropped. `roles` holds the roles of the nodes.
+/// Converts events to messages and sends them, until all emitters of events are dropped. `roles` contains the role of each node.
 pub(super) async fn follow(
     mut messages: mpsc::UnboundedReceiver<DispatcherMessage>,
     roles: HashMap<String, String>,

@@ -19,18 +19,18 @@ use chaosrun_event::{Actor, EvidenceStep, NodeState};
 use chaosrun_monitor::{MonitorHandle, MonitorState};
 use chaosrun_scenario::model;
 
-/// Time limit of one readiness probe, so that a hanging node does not delay the status of the others.
+/// Time limit of one readiness probe, so that a node that does not answer cannot delay the status of the other nodes.
 const ANSWERS: Duration = Duration::from_millis(400);
-/// First pause between two readiness probes after a restart. The pauses grow up to [`LONGEST_PAUSE`].
+/// First pause between two readiness probes after a restart. Later pauses are longer, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause between two readiness probes after a restart.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest wait until an event reaches the list of faults. The limit is only for safety.
+/// Maximum time to wait until an event has changed the list of faults. Normally, this takes no noticeable time.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
-/// Readiness time limit of a node that declares none.
+/// Readiness time limit of a node for which the cluster file declares no limit.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// State needed to handle requests.
+/// Handler of requests to a daemon, with all state that the requests need.
 pub(super) struct RequestHandler {
     pub about: About,
     pub spec: Arc<model::ClusterSpec>,
@@ -39,11 +39,11 @@ pub(super) struct RequestHandler {
     pub faults: watch::Receiver<IndexMap<String, FaultNow>>,
     pub meter: UsageMeter,
     pub up: AtomicBool,
-    /// Handle of the monitor, once the cluster is up.
+    /// Handle of the monitor. `None` until the cluster is up.
     pub monitor: watch::Receiver<Option<MonitorHandle>>,
-    /// Cancelled when the cluster is to end.
+    /// Token that is cancelled to take the cluster down.
     pub end: CancellationToken,
-    /// Final message, once the cluster is down.
+    /// Final message of the daemon. `None` until the cluster is down.
     pub over: watch::Receiver<Option<DaemonMessage>>,
 }
 
@@ -84,7 +84,7 @@ impl RequestHandler {
         }
     }
 
-    /// Injects a fault. Waits until the effect of the fault was measured (felt), or until the injection has failed.
+    /// Injects a fault. Returns when the effect of the fault was measured, or when the injection has failed.
     pub(super) async fn inject(&self, fault: &str, lasts: Option<&str>) -> DaemonMessage {
         let failed = |message: String| DaemonMessage::Failed { message, help: None };
         let Some(monitor) = self.monitor.borrow().clone() else { return failed("the cluster is not up yet".into()) };
@@ -104,12 +104,12 @@ impl RequestHandler {
         }
     }
 
-    /// Lists active faults.
+    /// Returns one message per active fault.
     pub(super) fn in_force(&self) -> Vec<DaemonMessage> {
         self.faults.borrow().values().filter(|now| now.is_in_force()).map(|now| DaemonMessage::Fault(Box::new(now.clone()))).collect()
     }
 
-    /// Heals a fault and waits until it is gone.
+    /// Heals a fault. Returns when the fault has no effect any more.
     pub(super) async fn heal(&self, id: &str) -> DaemonMessage {
         if self.hand.heal(id).await {
             return self.fault(id, |now| now.healed).await;
@@ -119,7 +119,7 @@ impl RequestHandler {
         DaemonMessage::Failed { message: format!("no active fault `{id}`"), help: Some(known) }
     }
 
-    /// Waits until a fault satisfies `wanted`, but at most [`TOLD_WITHIN`]. Returns the fault as it is then.
+    /// Waits until the fault `id` satisfies `wanted`, but at most for [`TOLD_WITHIN`]. Returns the state of the fault at that time.
     async fn fault(&self, id: &str, wanted: impl Fn(&FaultNow) -> bool) -> DaemonMessage {
         let mut faults = self.faults.clone();
         let _ = tokio::time::timeout(TOLD_WITHIN, faults.wait_for(|faults| faults.get(id).is_some_and(&wanted))).await;
@@ -163,12 +163,12 @@ impl RequestHandler {
     }
 }
 
-/// Returns true if the evidence decides whether the injection succeeded.
+/// Returns true if the evidence shows whether the injection succeeded or failed.
 fn decides(evidence: &ManualFaultEvidence) -> bool {
     evidence.step == EvidenceStep::Felt || (evidence.step == EvidenceStep::Installed && !evidence.ok)
 }
 
-/// Describes the invariants that do not hold, one per line.
+/// Describes each invariant that does not hold in one line.
 fn broken(state: &MonitorState) -> Vec<String> {
     let words = |brief: &chaosrun_monitor::Brief| {
         let whose = brief.node.as_ref().map_or(String::new(), |node| format!(" of {node}"));

@@ -1,4 +1,4 @@
-//! Server of the daemon's socket: one request per connection.
+//! Server on the socket of the daemon. Each connection carries one request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,11 @@ use super::wire::{DaemonMessage, DaemonRequest};
 use chaosrun_base::frame::Codec;
 use chaosrun_base::task::Tasks;
 
-/// Pause before the next attempt after the system refused to accept a connection.
+/// Pause after a failed attempt to accept a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
-/// Accepts requests until `token` is cancelled. Clients that wait for the end of the cluster get their answer even after that.
+/// Accepts requests until `token` is cancelled. Clients that wait for the end of the cluster receive the final message even after the
+/// cancellation.
 pub(super) async fn serve(listener: UnixListener, handler: Arc<RequestHandler>, tasks: Tasks, token: CancellationToken) {
     loop {
         let accepted = tokio::select! {

@@ -1,4 +1,4 @@
-//! Messages on a daemon's socket: one request per connection, replies as lines of JSON until the connection closes.
+//! Messages on the socket of a daemon. A connection carries one request and the replies to it. Each message is one line of JSON.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,25 +15,26 @@ use chaosrun_event::{EvidenceStep, NodeState};
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum DaemonRequest {
     Status,
-    /// Restarts the nodes in this order. Each node is restarted when the previous one is ready.
+    /// Restarts the nodes one after another. Each node must be ready before the next node is restarted.
     Restart {
         nodes: Vec<String>,
     },
-    /// Injects a fault. `fault` is written like `inject:` in a scenario. `lasts` is the time after which the fault ends by itself. The
-    /// reply follows when the effect was measured, or could not be measured.
+    /// Injects a fault. `fault` has the notation of `inject:` in a scenario. `lasts` is the duration after which the fault ends by itself.
+    /// The daemon replies when the effect was measured, or when the measurement has failed.
     Inject {
         fault: String,
         lasts: Option<String>,
     },
-    /// Lists active faults.
+    /// Requests the active faults.
     Faults,
-    /// Heals these faults, or all faults if none is named. The reply contains one message per fault, sent when the fault is gone.
+    /// Heals the faults with these ids. An empty list means all faults. The reply contains one message per fault, which is sent when the
+    /// fault has no effect any more.
     Heal {
         ids: Vec<String>,
     },
-    /// Waits for the end. The connection closes when everything of the cluster is removed.
+    /// Waits until the cluster ends. The connection is closed when everything of the cluster is removed.
     End,
-    /// Takes the cluster down, and waits for the end in the same way.
+    /// Takes the cluster down. The connection is closed when everything of the cluster is removed.
     Down,
 }
 
@@ -57,7 +58,7 @@ pub enum DaemonMessage {
     },
     Status(Box<KeptClusterStatus>),
     Fault(Box<FaultNow>),
-    /// The request is malformed. Contains the rendered problems.
+    /// Reply to an invalid request. It contains the rendered problems of the request.
     Refused {
         problems: String,
     },
@@ -72,7 +73,7 @@ pub enum DaemonMessage {
     },
 }
 
-/// Step of a node towards readiness.
+/// Change of a node's state while the node starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum ReadinessStep {
@@ -86,14 +87,14 @@ pub enum ReadinessStep {
 pub struct KeptClusterStatus {
     #[serde(flatten)]
     pub about: About,
-    /// False while the cluster comes up.
+    /// True if the cluster is up. False while the cluster starts.
     pub up: bool,
     pub nodes: Vec<NodeNow>,
-    /// Invariants that do not hold or are unknown.
+    /// Descriptions of the invariants that do not hold or are unknown.
     pub broken: Vec<String>,
 }
 
-/// Constant properties of a kept cluster, also written into its folder.
+/// Properties of a kept cluster that never change. The daemon writes them into the cluster's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     pub name: String,
@@ -104,9 +105,9 @@ pub struct About {
     /// Process id of the daemon.
     pub pid: u32,
     pub since: Timestamp,
-    /// Socket of the docker proxy. `DOCKER_HOST` is this path with the prefix `unix://`.
+    /// Path of the socket of the docker proxy. Clients use it as `DOCKER_HOST` with the prefix `unix://`.
     pub engine: PathBuf,
-    /// Folder with the nodes' files on this machine. If the folder is removed, nothing of the nodes is left.
+    /// Folder on this machine that contains all files of the nodes.
     pub work: PathBuf,
 }
 
@@ -117,40 +118,40 @@ pub struct NodeNow {
     pub state: NodeState,
     pub pid: Option<u32>,
     pub ready: bool,
-    /// Reason why the node is not ready.
+    /// Reason why the node is not ready. `None` if the node is ready.
     pub why: Option<String>,
-    /// Seconds in this state.
+    /// Number of seconds for which the node has been in the current state.
     pub since_s: f64,
     pub starts: u32,
-    /// Advertised address of each port.
+    /// Advertised address of each port, by the name of the port.
     pub ports: IndexMap<String, SocketAddr>,
-    /// Percent of one processor. `None` if the value is not known, or not known yet.
+    /// Processor usage in percent of one processor. `None` if it could not be measured, or was not measured yet.
     pub cpu: Option<f64>,
-    /// Memory in bytes.
+    /// Memory usage in bytes. `None` if it is not known.
     pub memory: Option<u64>,
     pub memory_limit: Option<u64>,
     pub processes: Option<u32>,
     pub log: Option<PathBuf>,
 }
 
-/// Manually injected fault.
+/// Current state of a manually injected fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaultNow {
     pub id: String,
     pub fault: String,
     pub targets: Vec<String>,
-    /// Parameters in the notation of files, including the chosen links.
+    /// Parameters of the fault in the notation of files. They include the links that were chosen.
     #[serde(default)]
     pub parameters: Value,
-    /// Time of the injection. `None` if the injection failed.
+    /// Time at which the fault was injected. `None` if the injection failed.
     pub since: Option<Timestamp>,
-    /// Duration of the injection in microseconds.
+    /// Number of microseconds that the injection took.
     pub took_us: u64,
-    /// Evidence in order of arrival.
+    /// Evidence of the fault and its end, in the order in which it arrived.
     pub evidence: Vec<ManualFaultEvidence>,
-    /// True if the fault was healed or is gone.
+    /// True if the fault was healed or has ended by itself.
     pub healed: bool,
-    /// Evidence that another actor has removed the fault.
+    /// Evidence that someone else has removed the fault. `None` if there is no such evidence.
     pub tampered: Option<String>,
 }
 
@@ -165,9 +166,9 @@ impl FaultNow {
 pub struct ManualFaultEvidence {
     pub step: EvidenceStep,
     pub ok: bool,
-    /// Details in words, with numbers.
+    /// Description of the evidence in words and numbers.
     pub detail: String,
     pub numbers: IndexMap<String, f64>,
-    /// Microseconds since the injection.
+    /// Number of microseconds from the injection to this evidence.
     pub after_us: u64,
 }

@@ -1,17 +1,17 @@
-//! Findings as plain data, which reports and programs read. The checks themselves are in other modules.
+//! Findings about this machine, as plain data for reports and programs. Other modules make the checks.
 
 use serde::Serialize;
 
-/// Result of one check.
+/// Finding: the result of one check of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckFinding {
     pub area: Area,
-    /// Name of the checked object, such as `engine`, `netem` or `etcd`.
+    /// Name of the object that was checked, such as `engine`, `netem` or `etcd`.
     pub name: String,
     pub state: FindingState,
-    /// Description of the object, or the error.
+    /// Description of the checked object, or the error of the check.
     pub text: String,
-    /// Instructions for fixing the problem.
+    /// Instructions for fixing the problem. `None` if there is no problem, or no known solution.
     pub help: Option<String>,
 }
 
@@ -28,13 +28,13 @@ impl CheckFinding {
     }
 }
 
-/// Area of a finding, in the order of output.
+/// Area to which a finding belongs. The areas are in the order of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Area {
-    /// Requirements of the backend `local`.
+    /// Requirements of the backend `local`, which runs clusters as processes on this machine.
     Local,
-    /// Requirements of the backend `docker`.
+    /// Requirements of the backend `docker`, which runs clusters in containers.
     Docker,
     Kernel,
     Tools,
@@ -60,10 +60,10 @@ impl Area {
 #[serde(rename_all = "snake_case")]
 pub enum FindingState {
     Good,
-    /// Missing. Something works less well, or does not work.
+    /// The checked object is missing. Some features are limited or not available.
     Missing,
-    /// The backend cannot be used.
+    /// The checked object is missing or faulty, and the backend cannot be used without it.
     Broken,
-    /// Information that is neither good nor bad.
+    /// The finding is information, which is neither good nor bad.
     Note,
 }

@@ -1,10 +1,10 @@
-//! Leftover folders of local runs whose runner and supervisor were both killed, with the processes and mounts in them.
+//! Search for leftovers of local runs whose runner and supervisor were both killed: folders, and the processes and mounts in them.
 //!
-//! A run's folder must not reveal its owner, so it is identified by its mark. The runner and its supervisor each hold a lock as long as
-//! they are alive. If both locks are free, the folder has no owner.
+//! The name of a run's folder does not reveal the run, so the folder is recognized by its marker. The runner and its supervisor each hold a
+//! lock while they are alive. If both locks are free, the folder is a leftover.
 //!
-//! The processes of the run carry a marker that begins like the folder's name. Processes without this marker are not ended, even if they
-//! work in the folder.
+//! The processes of a run carry a marker that begins like the name of the folder. Processes without this marker are not ended, even if
+//! their working directory is in the folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub fn find() -> Vec<PathBuf> {
     found
 }
 
-/// Removes the folders. Returns the removed folders, and the first folder that could not be removed.
+/// Removes the folders. Returns the removed folders, and the first folder that could not be removed with its error.
 #[must_use]
 pub fn remove(folders: Vec<PathBuf>) -> (Vec<PathBuf>, Option<(PathBuf, std::io::Error)>) {
     let (mut removed, mut failed) = (Vec::new(), None);
@@ -50,7 +50,7 @@ pub fn remove(folders: Vec<PathBuf>) -> (Vec<PathBuf>, Option<(PathBuf, std::io:
     (removed, failed)
 }
 
-/// Returns true if a process runs a program of the folder, or works in it.
+/// Returns true if a process has its program or its working directory in the folder.
 fn is_used(path: &Path) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes

@@ -1,4 +1,4 @@
-//! Checks of the machine. Checks that wait run in parallel.
+//! Checks of this machine. Checks that wait for something run in parallel.
 
 use super::finding::{Area, CheckFinding, FindingState};
 use super::leftovers;
@@ -15,10 +15,10 @@ use chaosrun_engine::features::FeatureProof;
 use chaosrun_engine::support::Abilities;
 use chaosrun_fault::Feature;
 
-/// Base image of all images.
+/// Image on which all images of chaosrun are based.
 const BASE: &str = "debian:bookworm-slim";
 
-/// Results of all checks.
+/// Results of all checks of this machine.
 #[derive(Debug)]
 pub struct Examined {
     /// Findings in the order of their areas.
@@ -26,7 +26,7 @@ pub struct Examined {
     pub abilities: Abilities,
 }
 
-/// Checks this machine and its engine. Changes nothing.
+/// Checks this machine and its container engine. Nothing is changed permanently.
 pub async fn examine() -> Examined {
     let (engine, mut found) = tokio::join!(Engine::connect(), features::here());
     let mut findings = vec![work_folder(), shell(), sandboxed().await];
@@ -78,7 +78,7 @@ fn work_folder() -> CheckFinding {
     }
 }
 
-/// Checks the shell for agents on `local`. Without a shell, no trial with an agent can be started there.
+/// Checks the shell in which agents work on the backend `local`. Without this shell, no trial with an agent can run on this backend.
 fn shell() -> CheckFinding {
     match workspace::find("bash", &std::env::var_os("PATH").unwrap_or_default()) {
         Some(found) => CheckFinding::new(Area::Local, "shell", FindingState::Good, format!("agents use {}", found.display())),
@@ -87,7 +87,7 @@ fn shell() -> CheckFinding {
     }
 }
 
-/// Checks the sandbox for agents on `local`.
+/// Checks the sandbox in which agents work on the backend `local`.
 async fn sandboxed() -> CheckFinding {
     match sandbox::tried().await {
         Ok(()) => CheckFinding::new(Area::Local, "sandbox", FindingState::Good, "sandboxes work (tested with bwrap)"),
@@ -125,7 +125,7 @@ fn facts(facts: &EngineFacts) -> Vec<CheckFinding> {
     ]
 }
 
-/// Checks the stored images. Tries kernel features with one of them.
+/// Checks the images that the container engine has stored. One of them is used to check features of the kernel.
 async fn stored(engine: &Engine) -> Result<(Vec<CheckFinding>, FeatureProof), EngineError> {
     let (kept, base) = tokio::try_join!(local_images::list(engine), local_images::has(engine, BASE))?;
     let note = |name: &str, state, text: String| CheckFinding::new(Area::Images, name, state, text);
@@ -162,7 +162,7 @@ fn tools() -> Vec<CheckFinding> {
     tools.into_iter().map(look).collect()
 }
 
-/// Lists leftovers of dead runs.
+/// Lists the leftovers of crashed runs in the container engine and in folders.
 async fn left(engine: Option<&Engine>) -> Vec<CheckFinding> {
     let mut texts = Vec::new();
     if let Some(engine) = engine {

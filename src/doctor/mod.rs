@@ -1,4 +1,4 @@
-//! Capabilities of this machine. They are tried where possible, and reported as a list of findings.
+//! Check of the capabilities of this machine. Each capability is tested in practice where possible. The result is a list of findings.
 
 pub mod finding;
 

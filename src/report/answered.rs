@@ -1,4 +1,4 @@
-//! Descriptions of the comparisons of a run with early stopping.
+//! Text about the comparisons of a run with early stopping.
 
 use chaosrun_analysis::compare::answer::{amount, moved, signed};
 use chaosrun_analysis::compare::metric::MetricValue;

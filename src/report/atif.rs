@@ -1,7 +1,9 @@
-//! Session in the Agent Trajectory Interchange Format, version 1.7 of Harbor's RFC 0001. Other harnesses and viewers read this format.
+//! Export of agent sessions in the Agent Trajectory Interchange Format (ATIF), version 1.7, defined by RFC 0001 of Harbor. Other test
+//! frameworks and viewers read this format.
 //!
-//! A step contains the messages that one source sends at once: the system message and the prompt, a user's message, or an agent's answer
-//! with its calls and their results. Agents without a model have one step per command, without an inference (`llm_call_count: 0`).
+//! A step contains the messages that one source sends together: the system message and the prompt, a message of the user, or an answer of
+//! the agent with its calls and their results. For an agent without a model, each command is one step without a model call
+//! (`llm_call_count: 0`).
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -11,7 +13,7 @@ use chaosrun_event::{Event, EventKind, Grade, Output, Ticket, TrialFinished, Tri
 
 pub const VERSION: &str = "ATIF-v1.7";
 
-/// Document of one session.
+/// ATIF document of one agent session.
 #[expect(clippy::struct_field_names, reason = "the format's own")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trajectory {
@@ -38,12 +40,12 @@ struct Agent {
 #[expect(clippy::struct_field_names, reason = "the format's own")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Step {
-    /// Number of the step, from 1, without gaps.
+    /// Number of the step, starting at 1. The numbers have no gaps.
     step_id: usize,
     timestamp: String,
     source: Source,
     message: String,
-    /// Name of the model. This field and the fields below are present only in steps of agents.
+    /// Name of the model that produced this step. This field and all following fields are present only in steps of agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     model_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +56,7 @@ struct Step {
     observation: Option<Observation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics>,
-    /// Number of model calls. 0 if no model was called.
+    /// Number of model calls that produced this step. It is 0 if no model was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     llm_call_count: Option<u32>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -73,7 +75,7 @@ enum Source {
 struct Call {
     tool_call_id: String,
     function_name: String,
-    /// Arguments, always as an object.
+    /// Arguments of the tool call. The value is always a JSON object.
     arguments: Value,
 }
 
@@ -84,14 +86,14 @@ struct Observation {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Answer {
-    /// Id of the call that this result belongs to. The call is in the same step.
+    /// Id of the tool call that produced this result. The call is in the same step.
     source_call_id: String,
     content: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Metrics {
-    /// Number of prompt tokens, including tokens from a cache.
+    /// Number of tokens of the prompt, including tokens that were read from a cache.
     prompt_tokens: u64,
     completion_tokens: u64,
     cached_tokens: u64,
@@ -105,12 +107,13 @@ struct FinalMetrics {
     total_prompt_tokens: u64,
     total_completion_tokens: u64,
     total_cached_tokens: u64,
-    /// Total cost, including failed exchanges.
+    /// Total cost of the session in US dollars, including failed requests.
     total_cost_usd: f64,
     total_steps: usize,
 }
 
-/// Returns the session of a trial that version `version` of chaosrun recorded. Returns `None` if no agent worked in the trial.
+/// Returns the session of the agent of a trial. `version` is the version of chaosrun that recorded the trial. Returns `None` if the trial
+/// had no agent.
 #[must_use]
 pub fn trajectory(events: &[Event], version: &str) -> Option<Trajectory> {
     let begin = events.iter().position(|event| matches!(event.kind, EventKind::AgentStarted { .. }))?;
@@ -153,7 +156,7 @@ fn told(ticket: &Ticket) -> String {
     format!("ticket {}: {}{node}: {}, expected {}", ticket.id, ticket.invariant, ticket.observed, ticket.expected)
 }
 
-/// Describes the trial and its result. The name `reward` is Harbor's name for the score.
+/// Returns the properties and the result of the trial as JSON. In this format, the score is called `reward`.
 fn of_trial(started: Option<&TrialStarted>, finished: Option<&TrialFinished>) -> Map<String, Value> {
     let mut extra = Map::new();
     if let Some(TrialStarted { scenario, seed, number, repeat, goal, backend, yardstick, subject, .. }) = started {
@@ -180,12 +183,12 @@ struct Writer {
     steps: Vec<Step>,
     model: Option<String>,
     tools: Vec<String>,
-    /// Last system message.
+    /// Last system message that was sent to the model.
     system: String,
     total: FinalMetrics,
-    /// Problems that occurred since the last answer.
+    /// Problems of requests to the model since its last answer.
     delays: Vec<Value>,
-    /// Command that is a step of its own: its number, and the index of the step.
+    /// Number of the running command and index of its step, if the command forms a step of its own. `None` otherwise.
     command: Option<(u32, usize)>,
     ended: bool,
 }
@@ -315,7 +318,7 @@ impl Writer {
         }
     }
 
-    /// Adds the result of a call to the step that made the call.
+    /// Appends the result of a call to the step that contains the call.
     fn result(&mut self, call: &str, content: String) {
         let step = self.steps.iter_mut().rev().find(|step| step.tool_calls.iter().any(|known| known.tool_call_id == call));
         if let Some(step) = step {
@@ -323,7 +326,8 @@ impl Writer {
         }
     }
 
-    /// Returns true if the model requested the command by a call. The result of the command is then the result of the call.
+    /// Returns true if the model requested the command by a tool call. In this case, the result of the command is the result of the tool
+    /// call.
     fn is_called(&self, command: &str) -> bool {
         let last = self.steps.iter().rev().find(|step| !step.tool_calls.is_empty());
         let open = |step: &Step, call: &Call| {
@@ -356,7 +360,7 @@ mod tests {
         written
     }
 
-    /// Checks the requirements of the RFC that the types do not express.
+    /// Checks the requirements of the RFC that the Rust types do not guarantee.
     fn assert_rules(trajectory: &Value) {
         let steps = trajectory["steps"].as_array().unwrap();
         assert!(!steps.is_empty());

@@ -12,19 +12,19 @@ use chaosrun_base::style::Palette;
 use chaosrun_event::figures;
 use chaosrun_event::{Event, EventKind};
 
-/// Maximum number of trials with a line below the bar.
+/// Maximum number of running trials that have a line below the bar.
 const RUNNING: usize = 8;
-/// Columns of a trial's name in these lines.
+/// Width of the names of trials below the bar, in columns.
 const NAME: usize = 32;
 const TICK: Duration = Duration::from_millis(200);
 
-/// Progress display on stderr.
+/// Progress bar and lines of running trials, displayed on stderr.
 pub struct Bar {
     all: MultiProgress,
     total: ProgressBar,
     palette: Palette,
     progress: ProgressState,
-    /// Running trials, oldest first. Trials beyond [`RUNNING`] have no line.
+    /// Running trials, oldest first. Only the first [`RUNNING`] of them have a line.
     under_way: Vec<UnderWay>,
 }
 
@@ -43,12 +43,12 @@ impl Bar {
         Self { all, total: bar, palette, progress: ProgressState::default(), under_way: Vec::new() }
     }
 
-    /// Writes text above the bar.
+    /// Calls `write`, which may print text above the progress bar.
     pub fn aside(&self, write: impl FnOnce()) {
         self.all.suspend(write);
     }
 
-    /// Removes the whole display.
+    /// Removes the bar and all lines below it from the terminal.
     pub fn clear(self) {
         for line in self.under_way.iter().filter_map(|running| running.line.as_ref()) {
             line.finish_and_clear();
@@ -118,7 +118,7 @@ impl UnderWay {
     }
 }
 
-/// Describes the activity that an event begins. Returns `None` for events that are not shown.
+/// Describes the activity that starts with an event. Returns `None` for events that are not shown.
 fn doing(kind: &EventKind) -> Option<String> {
     Some(match kind {
         EventKind::PhaseStarted { phase } => phase.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! Tables of kept clusters, at most 80 columns wide.
+//! Tables of kept clusters, which are at most 80 columns wide.
 
 use std::net::SocketAddr;
 
@@ -10,11 +10,11 @@ use chaosrun_base::style::{Palette, Tone};
 use chaosrun_event::NodeState;
 use chaosrun_event::figures;
 
-/// Width of the columns with the names of roles and nodes.
+/// Width of the columns for the names of roles and of nodes.
 const NAME: usize = 12;
 
-/// Formats a head line and one line per node. The head line is like
-/// `tikv, local with stand-ins, up for 12m   scenarios/clusters/tikv.yaml`. Ages are relative to `now`.
+/// Formats the status of a cluster as a head line and one line per node. An example of the head line is `tikv, local with stand-ins, up for
+/// 12m   scenarios/clusters/tikv.yaml`. Ages are relative to `now`.
 #[must_use]
 pub fn status(status: &KeptClusterStatus, now: Timestamp, palette: Palette) -> String {
     let mut lines = vec![head(&status.about, if status.up { "up for" } else { "starting for" }, now)];
@@ -52,8 +52,7 @@ pub fn status(status: &KeptClusterStatus, now: Timestamp, palette: Palette) -> S
     layout::render(&lines, palette)
 }
 
-/// Describes a cluster whose daemon crashed before it ended the cluster. `about` is the daemon's description of the cluster, if it was
-/// written.
+/// Formats the status of a cluster whose daemon crashed. `about` is the description of the cluster that the daemon wrote, if it exists.
 #[must_use]
 pub fn dead(name: &str, about: Option<&About>, now: Timestamp, palette: Palette) -> String {
     let line = match about {
@@ -64,7 +63,7 @@ pub fn dead(name: &str, about: Option<&About>, now: Timestamp, palette: Palette)
     layout::render(&[line, LayoutLine::labelled("next").plain(next)], palette)
 }
 
-/// Lists suggested next commands for a cluster that has just started.
+/// Formats suggestions for the next commands, for a cluster that has just started.
 #[must_use]
 pub(crate) fn next_steps(status: &KeptClusterStatus, palette: Palette) -> String {
     let mut lines = vec![LayoutLine::new()];
@@ -96,7 +95,7 @@ fn head(about: &About, state: &str, now: Timestamp) -> LayoutLine {
     line.put(Tone::Faint, file)
 }
 
-/// Columns at which the texts of a row begin (the first three) or end (the others).
+/// Columns for the texts of a table row. The first three texts begin at their columns, and the others end there.
 struct Ends {
     role: usize,
     name: usize,
@@ -144,7 +143,7 @@ fn state(node: &NodeNow) -> (Tone, String) {
     }
 }
 
-/// Formats ports such as `127.1.2.3:2379,2380`. Each address is written once, with all its ports.
+/// Formats addresses such as `127.1.2.3:2379,2380`. Ports with the same IP address are joined.
 fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut last = None;
@@ -159,7 +158,7 @@ fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<String> {
     words
 }
 
-/// Wraps words into lines. A word that is wider than a line gets a line of its own.
+/// Joins words to lines of at most `columns` columns. A word that is wider is a line of its own.
 fn wrap(words: &[String], columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
@@ -171,7 +170,7 @@ fn wrap(words: &[String], columns: usize) -> Vec<String> {
     lines
 }
 
-/// Formats a duration: `0.4s`, `12s`, `5m`, `3h`, `12d`.
+/// Formats a duration in seconds with one unit, such as `0.4s`, `12s`, `5m`, `3h` or `12d`.
 pub(super) fn lasting(seconds: f64) -> String {
     match seconds {
         ..10.0 => format!("{seconds:.1}s"),
@@ -182,7 +181,7 @@ pub(super) fn lasting(seconds: f64) -> String {
     }
 }
 
-/// Formats a size: `512B`, `12M`, `1.5G`, in powers of 1024.
+/// Formats a number of bytes with units that are powers of 1024, such as `512B`, `12M` or `1.5G`.
 #[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
 fn bytes(bytes: u64) -> String {
     let mut amount = bytes as f64;
@@ -198,7 +197,7 @@ fn bytes(bytes: u64) -> String {
     if amount < 9.95 && unit != "B" { format!("{amount:.1}{unit}") } else { format!("{amount:.0}{unit}") }
 }
 
-/// Describes a step of a node during the start, such as `ready after 0.3 s`.
+/// Formats a change of a node's state during the start, such as `ready after 0.3 s`.
 #[must_use]
 pub fn step(role: &str, node: &str, step: &crate::cluster_daemon::wire::ReadinessStep, palette: Palette) -> String {
     use crate::cluster_daemon::wire::ReadinessStep;

@@ -1,4 +1,4 @@
-//! Output of `chaosrun doctor` as text.
+//! Output of `chaosrun doctor` as text for a terminal.
 
 use super::layout::{self, LayoutLine, WIDTH, wrap};
 use crate::doctor::finding::{Area, CheckFinding, FindingState};
@@ -8,11 +8,12 @@ use chaosrun_engine::support::{FaultSupport, Support};
 /// Column at which the texts of findings begin.
 const NAME: usize = 11;
 const TEXT: usize = 27;
-/// First column of the table's columns for backends. `COLUMN` is the maximum width of each.
+/// Column at which the first backend begins in the table of faults. `COLUMN` is the maximum width of each backend's column.
 const BACKENDS: usize = 24;
 const COLUMN: usize = 26;
 
-/// Formats the findings. `findings` are in the order of their areas. The table of faults is printed before the leftovers of dead runs.
+/// Formats the findings about this machine and the table of faults. `findings` must be in the order of their areas. The table of faults
+/// comes before the leftovers of crashed runs.
 #[must_use]
 pub fn text(findings: &[CheckFinding], faults: &[FaultSupport], palette: Palette) -> String {
     let mut lines = Vec::new();

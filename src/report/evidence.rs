@@ -1,4 +1,4 @@
-//! Parameters of a fault and its evidence, as lines below the name of the fault.
+//! Formats the parameters and the evidence of a fault as lines below the name of the fault.
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -9,17 +9,17 @@ use chaosrun_base::style::Tone;
 use chaosrun_event::EvidenceStep;
 use chaosrun_event::{figures, timeline};
 
-/// Column at which texts begin, after their names.
+/// Column at which the text begins that follows a name.
 pub(super) const NAMES: usize = 12;
-/// Recorded parameter that contains the chosen links.
+/// Name of the recorded parameter that contains the chosen links.
 const CHOSEN: &str = "chosen";
 
-/// Formats a name and a text such as `  felt      text`, wrapped.
+/// Formats a name and a text as lines such as `  felt      text`. Long text is wrapped.
 pub(super) fn named(name: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
     beside(LayoutLine::new().plain("  ").put(Tone::Faint, name).to(NAMES), tone, text)
 }
 
-/// Lists the requested parameters in the notation of files, and the chosen links.
+/// Formats the requested parameters of a fault in the notation of files, and the links that were chosen.
 pub(super) fn asked(parameters: &Value) -> Vec<LayoutLine> {
     let Value::Object(parameters) = parameters else { return Vec::new() };
     let mut asked = parameters.clone();
@@ -43,7 +43,7 @@ pub(super) fn evidence(step: EvidenceStep, ok: bool, after_us: u64, detail: &str
     lines
 }
 
-/// Formats links such as `tikv3 ↔ pd1 pd2`. Links with the same ends are merged. `chosen` is a list of texts `FROM -> TO`.
+/// Formats network links such as `tikv3 ↔ pd1 pd2`. Links with a common end are merged. `chosen` is a list of texts `FROM -> TO`.
 fn links(chosen: &Value) -> Vec<String> {
     let names = chosen.as_array().into_iter().flatten().filter_map(Value::as_str).filter_map(|name| name.split_once(" -> "));
     let mut senders: IndexMap<&str, Vec<&str>> = IndexMap::new();

@@ -1,4 +1,4 @@
-//! Active faults of a kept cluster with their evidence, at most 80 columns wide.
+//! Active faults of a kept cluster with their evidence, as text that is at most 80 columns wide.
 
 use jiff::Timestamp;
 
@@ -8,8 +8,8 @@ use super::layout::{self, LayoutLine, printable};
 use crate::cluster_daemon::wire::FaultNow;
 use chaosrun_base::style::{Palette, Tone};
 
-/// Formats a head line and one line per piece of evidence. The head line is like `f1  latency  tikv1  active for 12s`. Ages are relative to
-/// `now`.
+/// Formats a fault as a head line and one line per piece of evidence. An example of the head line is `f1  latency  tikv1  active for 12s`.
+/// Ages are relative to `now`.
 #[must_use]
 pub fn fault(fault: &FaultNow, now: Timestamp, palette: Palette) -> String {
     let age = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);

@@ -1,8 +1,8 @@
-//! Recorded values as one line of YAML, such as `delay: 50ms, to: { role: tikv, pick: 1 }`.
+//! Formats recorded values as one line of YAML, such as `delay: 50ms, to: { role: tikv, pick: 1 }`.
 
 use serde_json::{Map, Value};
 
-/// Formats the entries of a map, without its braces.
+/// Formats the entries of a map as one line of YAML, without the braces of the map.
 pub(super) fn entries(map: &Map<String, Value>) -> String {
     map.iter().map(|(name, value)| format!("{}: {}", text(name), flow(value))).collect::<Vec<_>>().join(", ")
 }
@@ -17,7 +17,7 @@ pub(super) fn flow(value: &Value) -> String {
     }
 }
 
-/// Formats a string. The string is unquoted if YAML reads the unquoted string as the same text.
+/// Formats a string for YAML. Quotes are omitted if YAML reads the string as the same text without them.
 fn text(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '%' | '+' | '-' | ' ' | '=' | '(' | ')' | ';');
     let begins = word.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '/');

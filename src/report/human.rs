@@ -1,4 +1,5 @@
-//! Human-readable output: status lines of ended trials, a bar while trials run (on a terminal), and the summary at the end.
+//! Output for people: a status line for each trial that has ended, a progress bar while trials run (on a terminal only), and a summary at
+//! the end.
 
 use std::io::Write;
 
@@ -11,7 +12,7 @@ use chaosrun_event::figures;
 use chaosrun_event::reporter::Reporter;
 use chaosrun_event::{Event, EventKind};
 
-/// Reporter that writes to `out`. In production this is stderr, because stdout is for data.
+/// Reporter that writes text for people to `out`. In production, `out` is stderr, because stdout is used for data.
 pub struct Human<W> {
     out: W,
     palette: Palette,
@@ -22,23 +23,23 @@ pub struct Human<W> {
 }
 
 impl<W: Write + Send> Human<W> {
-    /// Creates a reporter without a bar. Its output does not depend on the destination.
+    /// Creates a reporter without a progress bar. The reporter writes the same output to a terminal and to a file.
     pub fn new(out: W, palette: Palette) -> Self {
         Self { out, palette, lines: Lines::default(), summary: SummaryReporter::default(), bar: None, with_exit: true }
     }
 
-    /// Creates a reporter with a bar on stderr. `out` must be stderr too.
+    /// Creates a reporter with a progress bar on stderr. `out` must also be stderr.
     pub fn with_bar(out: W, palette: Palette) -> Self {
         Self { bar: Some(Bar::new(palette)), ..Self::new(out, palette) }
     }
 
-    /// Sets whether the exit code of the run is shown. It is not shown if the command derives its own exit code from the results.
+    /// Sets whether the exit code of the run is shown. It is hidden for commands that compute their exit code from the results themselves.
     #[must_use]
     pub fn telling_exit(self, with_exit: bool) -> Self {
         Self { with_exit, ..self }
     }
 
-    /// Writes text. A terminal that has closed does not end the run.
+    /// Writes text to `out`. An error, such as a closed terminal, does not end the run.
     fn write(&mut self, text: &str) {
         let out = &mut self.out;
         let mut write = || {
@@ -77,7 +78,8 @@ impl<W: Write + Send> Reporter for Human<W> {
     }
 }
 
-/// Formats the first line, such as `run r-5k3mz9q2: 200 trials of five on local, 2 at a time (auto: 2 cores)`.
+/// Formats the first line of a run, such as `run r-5k3mz9q2: 200 trials of five on local, 2 at a time (auto: 2 cores)`. Returns `None` for
+/// other events.
 fn beginning(kind: &EventKind) -> Option<String> {
     let EventKind::RunStarted { run, trials, backend, jobs, jobs_by, campaign, .. } = kind else { return None };
     let campaign = campaign.as_ref().map(|name| format!(" of {}", printable(name))).unwrap_or_default();

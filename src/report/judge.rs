@@ -1,4 +1,4 @@
-//! Judgements by a model, next to the grades by rules.
+//! Grades of diagnoses by a model, shown next to the grades by rules.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ const RULES: usize = 46;
 const JUDGE: usize = 56;
 const EVIDENCE: usize = 66;
 
-/// Returns the text, including line ends.
+/// Formats the grades as text. Each line has a line end.
 #[must_use]
 pub fn text(verdicts: &Verdicts, palette: Palette) -> String {
     let count = |count: usize| figures::count(count as u64);
@@ -55,7 +55,8 @@ fn row(judged: &JudgedTrial) -> Vec<LayoutLine> {
     lines
 }
 
-/// Describes the agreement, such as `2 of 3 agree with the rules (95%: 0.21 to 0.94), kappa 0.40; evidence 1 of 2`.
+/// Formats the agreement between the model and the rules, such as `2 of 3 agree with the rules (95%: 0.21 to 0.94), kappa 0.40; evidence 1
+/// of 2`.
 fn agreement(agreement: &Agreement) -> String {
     let Agreement { same, interval, kappa, evidence, .. } = agreement;
     let mut text = format!("{} of {} agree with the rules", same.hits, same.of);
@@ -69,7 +70,7 @@ fn agreement(agreement: &Agreement) -> String {
     text
 }
 
-/// Formats the judgements of one trial.
+/// Formats the grades of one trial by a model. `rules` is the grade by rules.
 pub(super) fn of_trial(judgements: &[Judgement], rules: Option<Cause>) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for judgement in judgements {

@@ -1,8 +1,8 @@
-//! `--junit FILE`: one suite per scenario, one case per trial, for CI servers.
+//! Option `--junit FILE`: JUnit XML for CI servers, with one test suite per scenario and one test case per trial.
 //!
-//! A subject that does not pass is a failure, and an invalid trial is an error. A control or a check is `skipped`, because its verdict says
-//! nothing about the subject. A trial is one case, with the result of its last attempt. Earlier invalid attempts are the reruns of the
-//! case.
+//! A trial of a subject that does not pass is a failure, and an invalid trial is an error. A control or a test of a scenario is `skipped`,
+//! because its verdict says nothing about the subject. The test case of a trial has the result of the last attempt. Earlier invalid
+//! attempts are reruns of the test case.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,21 +25,21 @@ pub struct JUnit {
     path: PathBuf,
     file: Option<File>,
     under_way: IndexMap<TrialId, TrialStarted>,
-    /// Test cases with their scenarios.
+    /// Test cases of attempts that have ended, each with the name of its scenario.
     cases: IndexMap<TrialId, (String, TestCase)>,
-    /// Last attempt of each trial, by the trial's number.
+    /// Last attempt at each trial, by the number of the trial in the plan.
     last: HashMap<usize, TrialId>,
     earlier: HashMap<usize, Vec<TestRerun>>,
-    /// Comparisons that the run was to decide.
+    /// Comparisons that the run was to decide, with their answers.
     answers: Vec<ComparisonProgress>,
     wall_us: u64,
 }
 
 impl JUnit {
-    /// Creates the file immediately, so that a wrong path is reported before any trial starts.
+    /// Creates the output file immediately, so that a wrong path is reported before any trial starts.
     ///
     /// # Errors
-    /// The file cannot be created.
+    /// Returns an error if the file cannot be created.
     pub fn create(path: &Path) -> std::io::Result<Self> {
         let file = File::create(path)?;
         Ok(Self {
@@ -77,7 +77,7 @@ impl JUnit {
         report
     }
 
-    /// Makes an earlier attempt of a trial a rerun of its last attempt, without a case of its own.
+    /// Removes the test case of an earlier attempt at trial `number`, and makes this attempt a rerun of the later test case.
     fn supersede(&mut self, number: usize) {
         let Some((_, case)) = self.last.remove(&number).and_then(|trial| self.cases.shift_remove(&trial)) else { return };
         let mut rerun = TestRerun::new(NonSuccessKind::Error);
@@ -116,7 +116,7 @@ impl JUnit {
     }
 }
 
-/// Trial that gives a case its name.
+/// Properties of a trial that form the name of its test case.
 struct Tried<'a> {
     number: usize,
     scenario: &'a str,
@@ -140,7 +140,7 @@ impl<'a> From<&'a ReusedTrial> for Tried<'a> {
     }
 }
 
-/// Result of a trial.
+/// Result of a trial, as it is written into its test case.
 struct CaseStatus<'a> {
     verdict: Verdict,
     score: Option<f64>,
@@ -199,7 +199,7 @@ fn case(trial: &TrialId, started: &Tried, status: TestCaseStatus) -> TestCase {
     case
 }
 
-/// Returns the case of a comparison. A comparison is never a failure. An undecided comparison is `skipped`.
+/// Returns the test case of a comparison. It is never a failure. The test case of an undecided comparison is `skipped`.
 fn comparison(answer: &ComparisonProgress) -> TestCase {
     let words = answered::words(answer);
     let status = match answer.answer {

@@ -1,4 +1,4 @@
-//! Lines of at most 80 columns. They are formatted as plain text, and coloured last.
+//! Layout of text in lines of at most 80 columns. The layout uses plain text, and colours are added last.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,12 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use chaosrun_base::style::{Palette, Tone};
 
-/// Maximum width of a line.
+/// Maximum width of a line in columns.
 pub(super) const WIDTH: usize = 80;
-/// Column at which text begins after a label (`  why    text`).
+/// Column at which the text begins that follows a label, as in `  why    text`.
 pub(super) const TEXT: usize = 9;
 
-/// Line that consists of pieces, each with its tone.
+/// Line of output, which consists of pieces of text. Each piece has a tone (a colour or style).
 #[derive(Debug, Clone, Default)]
 pub(super) struct LayoutLine {
     pieces: Vec<(Tone, String)>,
@@ -23,7 +23,7 @@ impl LayoutLine {
         Self::default()
     }
 
-    /// Begins a line with a label, such as `  why    `.
+    /// Creates a line that begins with a label, such as `  why    `.
     pub(super) fn labelled(label: &str) -> Self {
         Self::new().put(Tone::Plain, "  ").put(Tone::Faint, label).to(TEXT)
     }
@@ -40,14 +40,14 @@ impl LayoutLine {
         self.put(Tone::Plain, text)
     }
 
-    /// Adds spaces up to a column. Adds one space if the column is already passed.
+    /// Appends spaces up to a column. If the line already extends beyond the column, one space is appended.
     pub(super) fn to(self, column: usize) -> Self {
         let missing = column.saturating_sub(self.width);
         let missing = if missing == 0 && self.width > column { 1 } else { missing };
         self.put(Tone::Plain, " ".repeat(missing))
     }
 
-    /// Adds text that ends at a column.
+    /// Appends spaces and text, so that the text ends at a column.
     pub(super) fn ending(self, column: usize, tone: Tone, text: impl Into<String>) -> Self {
         let text = text.into();
         let begin = column.saturating_sub(width(&text));
@@ -65,12 +65,12 @@ impl LayoutLine {
     }
 }
 
-/// Renders lines as text, each with a line end.
+/// Converts lines to text in the colours of the palette. Each line has a line end.
 pub(super) fn render(lines: &[LayoutLine], palette: Palette) -> String {
     lines.iter().map(|line| line.render(palette) + "\n").collect()
 }
 
-/// Formats a label and a text such as `  why    text`. The text is wrapped at words, and further lines are aligned below the text.
+/// Formats a label and a text as lines such as `  why    text`. The text is wrapped at words, and further lines are aligned with the text.
 pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
     let mut lines = Vec::new();
     for part in wrap(text, WIDTH - TEXT) {
@@ -80,7 +80,7 @@ pub(super) fn labelled(label: &str, tone: Tone, text: &str) -> Vec<LayoutLine> {
     lines
 }
 
-/// Adds text after `line`, wrapped. Further lines begin at the same column as the text.
+/// Appends text to `line` and wraps it. Further lines are aligned with the beginning of the text.
 pub(super) fn beside(line: LayoutLine, tone: Tone, text: &str) -> Vec<LayoutLine> {
     let column = line.width();
     let mut first = Some(line);
@@ -94,7 +94,8 @@ pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Makes control characters visible in texts of other sources (commands, nodes, models). Such texts can then not control the terminal.
+/// Replaces control characters in text of other sources (commands, nodes, models) by visible characters. Such text can therefore not
+/// control the terminal.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return Cow::Borrowed(text);
@@ -111,7 +112,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Limits text to `columns`. If the text is wider, it ends with an ellipsis.
+/// Shortens text to at most `columns` columns. Shortened text ends with an ellipsis.
 pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);
@@ -121,7 +122,8 @@ pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Limits text to `columns`. If the text is wider, it begins with an ellipsis, because the end of a path is the most informative part.
+/// Shortens text to at most `columns` columns. Shortened text begins with an ellipsis, because the end of a path contains the most
+/// information.
 pub(super) fn fit_end(text: &str, columns: usize) -> Cow<'_, str> {
     let mut over = width(text).saturating_sub(columns);
     if over == 0 {
@@ -137,7 +139,7 @@ pub(super) fn fit_end(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(format!("…{}", rest.as_str()))
 }
 
-/// Returns the longest beginning of the text with at most `columns`.
+/// Returns the longest beginning of the text that is at most `columns` columns wide.
 fn head(text: &str, columns: usize) -> &str {
     let mut used = 0;
     for (place, c) in text.char_indices() {
@@ -149,7 +151,7 @@ fn head(text: &str, columns: usize) -> &str {
     text
 }
 
-/// Wraps text at words. A word that is wider than a line is broken. The result has at least one line.
+/// Wraps text at words to lines of at most `columns` columns. A word that is wider is broken. The result has at least one line.
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let text = printable(text);
     let mut lines = Vec::new();

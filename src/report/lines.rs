@@ -1,4 +1,5 @@
-//! Status lines of trials, shown while a run goes on. Below a status line is the reason or the proof.
+//! Status lines of trials, which are shown while a run continues. The lines below a status line contain the reason for the verdict or the
+//! proof of success.
 
 use std::collections::HashMap;
 
@@ -18,21 +19,21 @@ pub(super) const SCORE: usize = 52;
 pub(super) const TIME: usize = 60;
 pub(super) const COST: usize = 68;
 pub(super) const ID: usize = 70;
-/// Column at which the times of a fault line begin.
+/// Column at which the times in the line of a fault begin.
 const TIMES: usize = 43;
-/// Maximum number of faults with a line of their own.
+/// Maximum number of faults of a trial that have a line of their own.
 const FAULTS: usize = 3;
 
-/// Converter of events to text. Text is returned as soon as there is something to show.
+/// Converter of events to status lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     under_way: HashMap<TrialId, TrialStarted>,
-    /// Number of reused trials that were not reported yet.
+    /// Number of reused trials for which no text was returned yet.
     kept: usize,
 }
 
 impl Lines {
-    /// Returns the text for an event, including line ends. Returns `None` if the event is not shown.
+    /// Returns the text to show for an event, including line ends. Returns `None` if the event is not shown.
     pub fn event(&mut self, event: &Event, palette: Palette) -> Option<String> {
         if matches!(event.kind, EventKind::TrialKept(_)) {
             self.kept += 1;
@@ -80,7 +81,7 @@ impl Lines {
 
 const TEXT_OF_WARNING: &str = "warning: ";
 
-/// Returns the status line and the lines below it, including hints about next commands if `hints` is true.
+/// Returns the status line of a trial and the lines below it. If `hints` is true, they suggest next commands.
 pub(super) fn trial_lines(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished, hints: bool) -> Vec<LayoutLine> {
     // A control is expected to fail, so no action is necessary.
     let hints = hints && started.role == TrialRole::Subject;
@@ -135,7 +136,7 @@ fn status(trial: &TrialId, started: &TrialStarted, finished: &TrialFinished) -> 
     line.ending(TIME, Tone::Plain, time).ending(COST, Tone::Faint, figures::usd(finished.usd)).to(ID).put(Tone::Id, trial.as_str())
 }
 
-/// Formats the head of a status line, such as `PASS node_kill/playbook #7`, at most `room` columns wide.
+/// Formats the beginning of a status line, such as `PASS node_kill/playbook #7`. The result is at most `room` columns wide.
 pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_counted: bool, room: usize) -> LayoutLine {
     let mut mark = format!(" #{}", started.number);
     match started.role {
@@ -154,7 +155,8 @@ pub(super) fn head((tone, word): (Tone, &str), started: &TrialStarted, not_count
     LayoutLine::new().put(tone, word).plain(" ").put(Tone::Strong, name).put(Tone::Faint, mark)
 }
 
-/// Formats a name such as `node_kill/playbook`. If the name is too wide, the longer part is cut.
+/// Formats the scenario and the variant of a trial, such as `node_kill/playbook`. If the text is too wide, the longer of both names is
+/// shortened.
 pub(super) fn name(scenario: &str, variant: &str, room: usize) -> String {
     let (scenario, variant) = (printable(scenario), printable(variant));
     let room = room.saturating_sub(1);
@@ -184,18 +186,18 @@ fn faults(finished: &TrialFinished) -> Vec<LayoutLine> {
     lines
 }
 
-/// Describes a fault, such as `node_kill tikv-2, felt in 3 ms`.
+/// Describes a fault and its measured effect, such as `node_kill tikv-2, felt in 3 ms`.
 pub(super) fn fault_text(fault: &FaultSummary) -> String {
     let felt = fault.felt_us.map_or_else(|| "not felt".into(), |felt| format!("felt in {}", figures::short(felt)));
     format!("{} {}, {felt}", fault.fault, fault.targets.join(" "))
 }
 
-/// Formats times such as `detect 0.2  repair 1.9  impact 1.3 s`. Returns `None` without any times.
+/// Formats the times of a trial, such as `detect 0.2  repair 1.9  impact 1.3 s`. Returns `None` if the trial has no times.
 pub(super) fn times(finished: &TrialFinished) -> Option<String> {
     seconds(finished, &[("detect", finished.detect_us), ("repair", finished.repair_us), ("impact", finished.impact_us)])
 }
 
-/// Formats the same times, and the time until the agent's diagnosis if the agent made one.
+/// Formats the times of a trial as [`times`] does. If the agent made a diagnosis, the time of the diagnosis is included.
 pub(super) fn all_times(finished: &TrialFinished) -> Option<String> {
     let TrialFinished { detect_us, diagnose_us: Some(_), repair_us, impact_us, .. } = finished else { return times(finished) };
     let times = [("detect", *detect_us), ("diagnose", finished.diagnose_us), ("repair", *repair_us), ("impact", *impact_us)];
@@ -212,7 +214,7 @@ fn seconds(finished: &TrialFinished, times: &[(&str, Option<u64>)]) -> Option<St
     Some(shown.join("  ") + unit)
 }
 
-/// Lists the findings against the agent, with the first command among them: `destructive ×2, blind · 1: docker restart tikv1`.
+/// Formats the findings against the agent and the first command that caused one, such as `destructive ×2, blind · 1: docker restart tikv1`.
 fn acts(finished: &TrialFinished) -> Option<LayoutLine> {
     let autopsy = finished.autopsy.as_ref()?;
     let held: Vec<String> = held(autopsy)
@@ -236,7 +238,7 @@ fn held(autopsy: &Autopsy) -> [(Misdeed, u32); 5] {
     ]
 }
 
-/// Formats the proof, such as `2,104 acked, 0 lost, 41 open · 3 stores Up for 2 s`.
+/// Formats the proof that a trial has passed, such as `2,104 acked, 0 lost, 41 open · 3 stores Up for 2 s`.
 fn proof(finished: &TrialFinished) -> Vec<LayoutLine> {
     let history = finished.history.as_ref().map(history_text);
     let parts: Vec<String> = history.into_iter().chain(finished.stable.clone()).collect();
@@ -250,7 +252,8 @@ pub(super) fn why(reason: Option<&Reason>) -> Vec<LayoutLine> {
     lines
 }
 
-/// Formats a place such as `clusters/nats.yaml:44   expect: users.value < 100`. Uses two lines if the text is too wide for one.
+/// Formats a place in a file, such as `clusters/nats.yaml:44   expect: users.value < 100`. If the text is too wide for one line, two lines
+/// are used.
 pub(super) fn place(spot: &Spot) -> Vec<LayoutLine> {
     let room = WIDTH - layout::TEXT;
     let at = format!("{}:{}", printable(&spot.file), spot.line);

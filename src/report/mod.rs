@@ -1,6 +1,7 @@
-//! Consumers of the event stream, one per file. Each consumer uses only the events.
+//! Reporters, which convert the event stream to output. There is one module per kind of output. Each reporter uses only the events.
 //!
-//! The record is the only other consumer ([`chaosrun_store`]), so `replay` can reproduce all live output.
+//! The only other consumer of the event stream is the record ([`chaosrun_store`]). Therefore, `replay` can show the same output from the
+//! record.
 
 mod answered;
 mod evidence;

@@ -1,14 +1,14 @@
-//! `--message-format json`: every event as one line of JSON, for programs.
+//! Option `--message-format json`: each event is written as one line of JSON, for programs.
 
 use std::io::Write;
 
 use chaosrun_event::Event;
 use chaosrun_event::reporter::Reporter;
 
-/// Reporter that writes to `out`. In production this is stdout.
+/// Reporter that writes events as JSON to `out`. In production, `out` is stdout.
 pub struct NdJson<W> {
     out: W,
-    /// True after the reader has closed the stream. The run then continues without the reader.
+    /// True if the reader of the output has closed it. In this case, the run continues without output.
     gone: bool,
 }
 

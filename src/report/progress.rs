@@ -1,4 +1,5 @@
-//! Progress of a run, shown next to its bar. The progress is derived only from events, so it does not depend on the time of display.
+//! Progress of a run, which is shown next to the progress bar. It is computed from events only, so it does not depend on the time at which
+//! it is shown.
 
 use super::lines::word;
 use chaosrun_base::style::Palette;
@@ -10,10 +11,10 @@ use chaosrun_event::{Event, EventKind, Verdict};
 pub(super) struct ProgressState {
     tally: Tally,
     usd: f64,
-    /// Number of attempts that have ended in this run.
+    /// Number of attempts at trials that have ended in this run. Reused trials are excluded.
     own: u32,
-    /// Time at which the first trial began, in microseconds since the start of the run. `ended_us` is the time at which the last ended
-    /// trial ended.
+    /// Time at which the first trial started, in microseconds since the start of the run. `None` until a trial starts. In the same unit,
+    /// `ended_us` is the time at which the last trial ended.
     began_us: Option<u64>,
     ended_us: u64,
 }
@@ -38,7 +39,7 @@ impl ProgressState {
         &self.tally
     }
 
-    /// Formats the progress, such as `41p 2f 1u 3i  12.4/min  8m left  $0.31  2 retried`.
+    /// Formats the progress as text, such as `41p 2f 1u 3i  12.4/min  8m left  $0.31  2 retried`.
     pub(super) fn text(&self, palette: Palette) -> String {
         let mut parts = vec![self.counts(palette)];
         if let Some((a_minute, left)) = self.pace() {
@@ -51,7 +52,7 @@ impl ProgressState {
         parts.join("  ")
     }
 
-    /// Formats the numbers of passed, failed, unsafe and invalid trials. A trial that was ended by a limit counts as failed.
+    /// Formats the numbers of passed, failed, unsafe and invalid trials. A trial that reached a limit counts as failed.
     fn counts(&self, palette: Palette) -> String {
         let failed = self.tally.count(Verdict::Fail) + self.tally.count(Verdict::Timeout);
         let counts = [
@@ -64,7 +65,7 @@ impl ProgressState {
         named.map(|(verdict, count, letter)| palette.paint(word(verdict).0, &format!("{count}{letter}"))).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns the attempts per minute, and the remaining seconds at this rate.
+    /// Returns the number of attempts per minute, and the number of remaining seconds at this rate. Returns `None` if no rate is known yet.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
     fn pace(&self) -> Option<(f64, u64)> {
         let minutes = figures::seconds(self.ended_us.checked_sub(self.began_us?)?) / 60.0;
@@ -77,7 +78,7 @@ impl ProgressState {
     }
 }
 
-/// Formats a duration: `40s`, `8m`, `2h05m`.
+/// Formats a number of seconds as an approximate duration, such as `40s`, `8m` or `2h05m`.
 fn roughly(seconds: u64) -> String {
     match seconds {
         0..100 => format!("{seconds}s"),

@@ -1,4 +1,4 @@
-//! Results of a re-evaluation: changed verdicts first, then changed scores.
+//! Results of `chaosrun rescore` as text. Changed verdicts are listed first, followed by changed scores.
 
 use super::layout::{self, LayoutLine, WIDTH, labelled};
 use super::lines::{name, word};
@@ -6,12 +6,12 @@ use chaosrun_analysis::rescore::{Rescore, RescoredTrial};
 use chaosrun_base::style::{Palette, Tone};
 use chaosrun_event::figures;
 
-/// Maximum number of changes of scores alone that are listed, largest changes first.
+/// Maximum number of trials that are listed because only their score has changed. The largest changes are listed first.
 const SCORES: usize = 20;
 // Columns.
 const VERDICT: usize = 47;
 
-/// Returns the text, including line ends.
+/// Formats the results of `chaosrun rescore` as text. Each line has a line end.
 #[must_use]
 pub fn text(rescore: &Rescore, palette: Palette) -> String {
     let count = |count: usize| figures::count(count as u64);

@@ -1,4 +1,4 @@
-//! Summary of a run: the number of passes, the failures, the next commands.
+//! Summary at the end of a run: the number of passed trials, the failures, and suggestions for the next commands.
 
 use std::collections::HashMap;
 
@@ -17,24 +17,24 @@ use chaosrun_event::{
     ComparisonProgress, Event, EventKind, Resource, ReusedTrial, Stopped, TrialFinished, TrialRole, TrialStarted, Verdict,
 };
 
-/// Maximum number of groups with a line of their own.
+/// Maximum number of combinations of scenario and variant that have a line of their own.
 const GROUPS: usize = 20;
 
-/// Collector of results from all events. The summary is shown once.
+/// Collector of the results of a run from its events. The summary is shown once, at the end.
 #[derive(Debug, Default)]
 pub struct SummaryReporter {
     run: Option<RunId>,
     tally: Tally,
     under_way: HashMap<TrialId, TrialStarted>,
-    /// Earlier runs that recorded trials of this plan.
+    /// Ids of earlier runs whose recorded trials are reused.
     before: IndexSet<RunId>,
     usd_before: f64,
     arguments: Vec<String>,
-    /// Results of the subject by scenario and variant. Results of controls and checks are separate.
+    /// Results of the judged variants, by scenario and variant. The results of controls and of tests are in `beside`.
     subjects: IndexMap<(String, String), Group>,
     beside: IndexMap<String, Group>,
     uplifts: Uplifts,
-    /// Comparisons to decide.
+    /// Comparisons that the run was to decide, with their answers.
     answers: Vec<ComparisonProgress>,
     clock_scales: IndexSet<String>,
     elapsed_us: u64,
@@ -42,7 +42,7 @@ pub struct SummaryReporter {
     declared_us: u64,
     usd: f64,
     last: Option<TrialId>,
-    /// Trials of the subject that did not pass, by their numbers. A trial that is retried is removed.
+    /// Trials of judged variants that did not pass, by their numbers in the plan. When a trial gets another attempt, its entry is removed.
     troubles: IndexMap<usize, TrialId>,
 }
 
@@ -76,7 +76,7 @@ impl Group {
         Some(self.scores.iter().sum::<f64>() / f64::from(count))
     }
 
-    /// Returns the median repair time. If there are two middle values, returns the lower one.
+    /// Returns the median repair time in microseconds. If there are two middle values, the lower one is returned.
     fn median_repair_us(&self) -> Option<u64> {
         let mut sorted = self.repairs_us.clone();
         sorted.sort_unstable();
@@ -147,8 +147,8 @@ impl SummaryReporter {
         }
     }
 
-    /// Returns the text, including line ends. Returns an empty text before the run has begun. If `with_exit` is true, the exit code of this
-    /// run is also the exit code of the command.
+    /// Formats the summary as text. Each line has a line end. The text is empty if the run has not started. If `with_exit` is true, the
+    /// exit code of the run is shown, because the command returns the same exit code.
     #[must_use]
     pub fn text(&self, palette: Palette, with_exit: bool) -> String {
         let Some(run) = &self.run else { return String::new() };
@@ -211,7 +211,7 @@ impl SummaryReporter {
             .put(Tone::Id, run.as_str())
     }
 
-    /// Lists the numbers of trials that did not pass or are missing.
+    /// Formats the numbers of trials that did not pass or are missing.
     fn rest(&self) -> Vec<LayoutLine> {
         let named = [
             (self.tally.count(Verdict::UnsafePass), "unsafe"),
@@ -240,7 +240,8 @@ impl SummaryReporter {
         labelled("kept", Tone::Plain, &text)
     }
 
-    /// Returns a table of results by scenario and variant. Returns an empty list if the table would repeat the first line.
+    /// Formats the results as a table by scenario and variant. Returns an empty list if the table would only repeat the first line of the
+    /// summary.
     fn groups(&self) -> Vec<LayoutLine> {
         if self.subjects.values().all(|group| group.counted == 0) || (self.subjects.len() == 1 && self.tally.begun + self.tally.kept <= 1) {
             return Vec::new();
@@ -290,7 +291,7 @@ impl SummaryReporter {
         lines
     }
 
-    /// Returns the command that runs the missing trials.
+    /// Returns the command line that runs the missing trials.
     fn resume(&self) -> String {
         let mut words: Vec<String> = self.arguments.iter().map(|word| printable(&quoted(word)).into_owned()).collect();
         let mut add = |option: &str| {
@@ -307,13 +308,13 @@ impl SummaryReporter {
     }
 }
 
-/// Quotes a word for a shell.
+/// Quotes a word for a shell if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// Explains why no further trial was started, such as
+/// Explains the reason why the run started no further trial, for example:
 /// `the budget of $2.00: $1.40 are spent and the next trial may take $0.75; 37 trials are missing`.
 pub(super) fn stopped(why: &Stopped, missing: usize) -> String {
     let why = match why {

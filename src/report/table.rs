@@ -1,4 +1,4 @@
-//! Tables of the record, at most 80 columns wide.
+//! Tables of the trials, runs and sessions in the record. They are at most 80 columns wide.
 
 use jiff::Timestamp;
 
@@ -122,7 +122,7 @@ pub fn sessions(sessions: &[AgentSession], now: Timestamp, palette: Palette) -> 
     layout::render(&lines, palette)
 }
 
-/// Formats an age: `8s`, `5m`, `3h`, `12d`.
+/// Formats the time from `then` to `now` with one unit, such as `8s`, `5m`, `3h` or `12d`.
 fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
     match seconds {

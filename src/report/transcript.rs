@@ -1,4 +1,4 @@
-//! Transcript of an agent's session: prompts, thinking, messages and commands, with their results and cost.
+//! Transcript of an agent's session. It shows the prompts, the thinking, the messages and the commands, with their results and their cost.
 
 use super::layout::{self, LayoutLine, WIDTH, printable};
 use chaosrun_base::style::{Palette, Tone};
@@ -10,18 +10,18 @@ use chaosrun_event::{Actor, Diagnosis, Event, EventKind, Output, Ticket, ToolCal
 const AT: usize = 8;
 const LABEL: usize = 10;
 const TEXT: usize = 20;
-/// Maximum number of lines of a text that are shown, unless all are requested.
+/// Maximum number of lines that are shown of one text by default.
 const LINES: usize = 4;
 
-/// Options of the transcript.
+/// Options for the appearance of a transcript.
 #[derive(Debug, Clone, Copy)]
 pub struct TranscriptStyle {
     pub palette: Palette,
-    /// True if whole texts are shown. False if only beginnings and summaries are shown.
+    /// True if all texts are shown completely. False if they are shortened.
     pub full: bool,
 }
 
-/// Returns the events of a trial that belong to its agent, from the start of the agent to its end. Omits events that only the monitor saw.
+/// Returns the events of the agent's session, from the start of the agent to its end. Events that only the monitor observed are omitted.
 #[must_use]
 pub fn session(events: &[Event]) -> Vec<&Event> {
     let Some(first) = events.iter().position(|event| matches!(event.kind, EventKind::AgentStarted { .. })) else { return Vec::new() };
@@ -56,7 +56,7 @@ fn of_agent(kind: &EventKind) -> bool {
     }
 }
 
-/// Returns the text, including line ends. Returns `None` if no agent worked in this trial.
+/// Formats the transcript of a trial's agent as text. Each line has a line end. Returns `None` if the trial had no agent.
 #[must_use]
 pub fn text(events: &[Event], look: TranscriptStyle) -> Option<String> {
     let session = session(events);
@@ -96,7 +96,7 @@ struct Page {
     look: TranscriptStyle,
     lines: Vec<LayoutLine>,
     zero_us: u64,
-    /// Exchange that has no answer yet.
+    /// Number of the model request that has not been answered yet. `None` if all requests are answered.
     asked: Option<u32>,
 }
 
@@ -107,14 +107,15 @@ impl Page {
         self.under(line, Tone::Plain, text);
     }
 
-    /// Continues the paragraph above with more text.
+    /// Appends text to the last paragraph of the transcript.
     fn more(&mut self, tone: Tone, text: &str) {
         if !text.trim().is_empty() {
             self.under(LayoutLine::new().to(TEXT), tone, text);
         }
     }
 
-    /// Adds text of other sources below a line. Each line of the text is wrapped, and only the first lines are shown.
+    /// Appends a line, and below it text from other sources such as models. The text is wrapped, and only its first lines are shown by
+    /// default.
     fn under(&mut self, line: LayoutLine, tone: Tone, text: &str) {
         let mut parts: Vec<String> = Vec::new();
         for part in text.trim_end().lines() {
@@ -225,7 +226,7 @@ impl Page {
         }
     }
 
-    /// Shows the cost of an answer, in faint text.
+    /// Appends the cost of an answer of the model, in a faint colour.
     fn cost(&mut self, at: u64, kind: &EventKind) {
         let EventKind::ModelAnswered { exchange, stop, usage, usd, took_us, .. } = kind else { return };
         let cached = if usage.cache_read > 0 { format!(", {} of it cached", figures::count(usage.cache_read)) } else { String::new() };
@@ -268,7 +269,7 @@ fn called(call: &ToolCall) -> String {
         arguments => format!("{} {arguments}", call.tool),
     }
 }
-/// Returns true if calls of the tool are recorded as commands.
+/// Returns true if calls of the tool are recorded as commands. Such calls are not shown separately.
 fn is_command(tool: &str) -> bool {
     matches!(tool, "shell" | "act" | "observe")
 }

@@ -1,5 +1,5 @@
-//! Uplift of agents: their position between the controls `noop` and `oracle`. The uplift is measured by the seconds in which users were not
-//! served. It is computed seed by seed, for seeds that both controls ran.
+//! Uplift of agents. The uplift is the position of an agent between the controls `noop` (0) and `oracle` (1). It is based on the impact,
+//! which is the number of seconds in which users were not served. The uplift is computed separately for each seed that both controls ran.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,21 +11,21 @@ use chaosrun_base::style::Tone;
 use chaosrun_event::{TrialFinished, TrialRole, TrialStarted, Verdict};
 use chaosrun_score::uplift;
 
-/// Maximum number of groups with a line of their own.
+/// Maximum number of combinations of scenario and variant that have a line of their own.
 const GROUPS: usize = 10;
-/// Controls that define the uplifts 0 and 1.
+/// Names of the controls that define the uplift values 0 and 1, in this order.
 const CONTROLS: [&str; 2] = ["noop", "oracle"];
 
-/// Properties that must be equal for two trials to be a pair.
+/// Key of a trial. Trials with equal keys are compared with each other.
 type Pair = (String, String, String, u64, usize);
 
-/// Collector of the impact of all trials that were not invalid.
+/// Collector of the impact of all trials except invalid ones. The impact is the number of seconds in which users were not served.
 #[derive(Debug, Default)]
 pub(super) struct Uplifts {
-    /// Impact by scenario and variant.
+    /// Impact of each trial, by scenario and variant.
     agents: IndexMap<(String, String), IndexMap<Pair, f64>>,
     controls: HashMap<(Pair, String), f64>,
-    /// Scenarios and the controls that ran in them, including invalid ones.
+    /// Pairs of a scenario and a control that ran in it. Controls with invalid trials are included.
     ran: HashSet<(String, String)>,
 }
 
@@ -45,7 +45,7 @@ impl Uplifts {
         }
     }
 
-    /// Formats the scenarios in which both controls ran. In other scenarios no uplift was requested.
+    /// Formats the uplifts for all scenarios in which both controls ran.
     pub(super) fn lines(&self) -> Vec<LayoutLine> {
         let mut lines = Vec::new();
         let asked = |scenario: &String| CONTROLS.iter().all(|control| self.ran.contains(&(scenario.clone(), (*control).to_owned())));

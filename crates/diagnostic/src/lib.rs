@@ -1,4 +1,5 @@
-//! Problems of the user's files: message, place and help. Also used for broken invariants.
+//! Problems of the user's files. Each problem has a message, a place in the file and a help text. Violated invariants are reported in the
+//! same form.
 
 pub mod yaml;
 
@@ -14,10 +15,10 @@ use serde::Serialize;
 pub use locate::sorted;
 pub use render::{RenderStyle, json, render};
 
-/// File with the text that was read; places point into this text.
+/// File with its complete text. Places of problems point into this text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Name that the user gave, or `embedded:clusters/tikv.yaml`.
+    /// Name of the file as the user gave it, or `embedded:clusters/tikv.yaml` for a file that is built into the program.
     pub name: String,
     pub text: String,
 }
@@ -30,7 +31,7 @@ pub enum PathStep {
     Index(usize),
 }
 
-/// Path of a value within a file: `invariants.node_up.expect`, `nodes.tikv.args[2]`.
+/// Path of a value within a file, such as `invariants.node_up.expect` or `nodes.tikv.args[2]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Pointer(pub Vec<PathStep>);
 
@@ -49,7 +50,7 @@ impl Pointer {
         Self(steps)
     }
 
-    /// Returns the last key of the pointer, ignoring indexes after it.
+    /// Returns the last map key of the pointer. List indexes after this key are ignored.
     #[must_use]
     pub fn last_key(&self) -> Option<&str> {
         self.0.iter().rev().find_map(|step| if let PathStep::Key(key) = step { Some(key.as_str()) } else { None })
@@ -69,15 +70,15 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// Place in a file. Line and column are computed only for a report (`SourcePlace::spot`).
+/// Place in a file. The line and the column are computed only when the place is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourcePlace {
     pub file: Arc<SourceFile>,
     pub pointer: Pointer,
-    /// Points at the key instead of the value.
+    /// True if the place is the key of the value. False if the place is the value itself.
     pub on_key: bool,
-    /// Bytes within the (decoded) text of the value, such as the position of an error in an expression. Without a pointer, bytes of
-    /// the file itself: a place in a template file, or a YAML syntax error.
+    /// Byte range within the decoded text of the value, such as the position of an error in an expression. If the pointer is empty, the
+    /// range counts the bytes of the file. `None` means the whole value.
     pub inner: Option<Range<usize>>,
 }
 
@@ -100,16 +101,16 @@ pub enum DiagnosticLevel {
     Warning,
 }
 
-/// One problem.
+/// Problem of a user's file: an error or a warning, with its message and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     pub level: DiagnosticLevel,
-    /// Stable identifier: `unknown_field`, `bad_duration`, ...
+    /// Stable identifier of the kind of problem, such as `unknown_field` or `bad_duration`.
     pub code: &'static str,
-    /// Message in lowercase, with names in backticks and no final dot.
+    /// Message in lowercase. Names are in backticks, and the message has no final dot.
     pub message: String,
     pub place: Option<SourcePlace>,
-    /// Text beside the caret: the expected value.
+    /// Text that the report prints beside the caret, such as the expected value.
     pub label: Option<String>,
     pub help: Option<String>,
 }
@@ -144,7 +145,7 @@ impl Diagnostic {
     }
 }
 
-/// Returns the text of an IO error without its number and without a capital letter.
+/// Returns the text of an IO error without the error number. The first letter is in lowercase.
 #[must_use]
 pub fn io_words(error: &std::io::Error) -> String {
     let said = error.to_string();

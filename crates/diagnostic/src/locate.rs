@@ -1,4 +1,4 @@
-//! Conversion of places to line and column. Each file is scanned at most once, and only when a place in it is reported.
+//! Conversion of places to lines and columns. Each file is scanned at most once, and only if a place in the file is reported.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -8,14 +8,15 @@ use super::{Diagnostic, SourceFile, SourcePlace};
 use crate::yaml::places::{Places, source_range};
 use chaosrun_event::Spot;
 
-/// Files scanned so far, by address. Every place holds an `Arc` of its file, so the addresses stay valid.
+/// Cache of scanned files, by the address of the file. Every place holds an `Arc` of its file, so the addresses stay valid.
 #[derive(Default)]
 pub(super) struct Locator {
     scanned: HashMap<*const SourceFile, Option<Places>>,
 }
 
 impl Locator {
-    /// Returns the byte range of a place. The range ends within the line of its start, and is empty only at the end of a line.
+    /// Returns the byte range of a place in its file. The range ends on the line on which it starts, and is empty only at the end of a
+    /// line.
     pub(super) fn span(&mut self, place: &SourcePlace) -> Range<usize> {
         let text = &place.file.text;
         let span = self.find(place).unwrap_or(0..0);
@@ -58,7 +59,7 @@ impl Locator {
 }
 
 impl SourcePlace {
-    /// Returns line, column and text of the line, in the form that a record stores.
+    /// Returns the line, the column and the text of the line of this place, in the form that a record stores.
     #[must_use]
     pub fn spot(&self) -> Spot {
         let span = Locator::default().span(self);
@@ -67,7 +68,7 @@ impl SourcePlace {
     }
 }
 
-/// Returns line and column of a byte (both from 1, the column in characters), and the text of the line.
+/// Returns the line and the column of a byte offset, and the text of that line. Both numbers start at 1. The column counts characters.
 pub(super) fn line_of(text: &str, at: usize) -> (usize, usize, &str) {
     let start = text[..at].rfind('\n').map_or(0, |found| found + 1);
     let line = text[..start].matches('\n').count() + 1;

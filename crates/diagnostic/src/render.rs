@@ -1,4 +1,4 @@
-//! Rendering of problems: for people in the style of rustc, and as JSON for programs.
+//! Rendering of problems: as text in the style of rustc for people, and as JSON for programs.
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level as Shown, Origin, Renderer, Snippet};
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::locate::{Locator, line_of};
 use super::{Diagnostic, DiagnosticLevel};
 
-/// Appearance of rendered problems.
+/// Appearance of rendered problems on a terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct RenderStyle {
     pub colours: bool,
-    /// Width in columns.
+    /// Maximum width of the rendered text in columns.
     pub width: usize,
 }
 
@@ -21,10 +21,10 @@ impl Default for RenderStyle {
     }
 }
 
-/// Longest part of a line that is shown, in bytes.
+/// Maximum number of bytes that are shown of one line of a file.
 const LONGEST: usize = 1000;
 
-/// Draws problems, each followed by an empty line.
+/// Renders problems as text. An empty line follows each problem.
 #[must_use]
 pub fn render(problems: &[Diagnostic], look: RenderStyle) -> String {
     let renderer = if look.colours { Renderer::styled() } else { Renderer::plain() };
@@ -82,7 +82,7 @@ fn shown_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |found| found + 1)
 }
 
-/// Returns the part of a very long line that is shown.
+/// Returns the byte range of `line` that is shown. A very long line is cut to [`LONGEST`] bytes around the offset `at`.
 fn cut(line: &str, at: usize) -> std::ops::Range<usize> {
     let mut start = at.saturating_sub(LONGEST / 2);
     if line.len() <= LONGEST {
@@ -98,7 +98,7 @@ fn cut(line: &str, at: usize) -> std::ops::Range<usize> {
     start..end
 }
 
-/// Wraps text at blanks, but not between backticks: text to be pasted stays whole, even if it is too long.
+/// Wraps text at spaces outside of backticks. Text in backticks stays whole so that users can paste it, even if it exceeds `width`.
 fn wrapped(text: &str, width: usize) -> String {
     let width = width.max(20);
     let mut lines = String::new();
@@ -118,7 +118,7 @@ fn wrapped(text: &str, width: usize) -> String {
     lines
 }
 
-/// Splits text into words; text between backticks is one word.
+/// Splits text into words at spaces. Text between backticks is one word.
 fn words(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut start = 0;

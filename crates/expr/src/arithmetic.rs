@@ -7,7 +7,7 @@ use super::compare::number;
 use super::value::{is_list, is_map, text_of, type_name, unknown_item};
 use super::{Unknown, UnknownReason, Value};
 
-/// Evaluates an operation. `range` is the range of the whole operation, `written` its text.
+/// Evaluates an arithmetic operation. `range` is the range of the operation in the expression, and `written` is its text.
 pub(super) fn arithmetic(
     operation: ArithmeticOperation,
     left: &Value,
@@ -57,7 +57,7 @@ pub(super) fn arithmetic(
     }
 }
 
-/// Returns the result on whole numbers if it is a whole number; otherwise floats are used.
+/// Computes the operation on two whole numbers. Returns `None` if the result is not a whole number, so that the caller uses floats.
 fn whole(operation: ArithmeticOperation, left: &Value, right: &Value) -> Option<Value> {
     let (a, b) = (i128::try_from(left.clone()).ok()?, i128::try_from(right.clone()).ok()?);
     let result = match operation {

@@ -1,4 +1,4 @@
-//! Owned syntax tree of an expression, with places in the text.
+//! Syntax tree of an expression. The tree owns its data, and each node has its range in the text.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::Value;
 /// Node of an expression's syntax tree.
 #[derive(Debug)]
 pub(super) struct ExprNode {
-    /// Range in the text, in bytes.
+    /// Byte range of the node in the text of the expression.
     pub range: Range<usize>,
     pub kind: NodeKind,
 }
@@ -34,7 +34,7 @@ pub(super) enum NodeKind {
     Neg(Box<ExprNode>),
     And(Box<ExprNode>, Box<ExprNode>),
     Or(Box<ExprNode>, Box<ExprNode>),
-    /// `a < b <= c`: every neighbouring pair must hold.
+    /// Chain of comparisons such as `a < b <= c`. The chain is true if every pair of neighbours satisfies its comparison.
     Compare {
         first: Box<ExprNode>,
         rest: Vec<(ComparisonOperator, ExprNode)>,
@@ -109,7 +109,7 @@ pub(super) enum ArithmeticOperation {
     FloorDiv,
     Rem,
     Pow,
-    /// `~`: concatenates as text.
+    /// Operator `~`, which converts both sides to text and concatenates them.
     Concat,
 }
 
@@ -128,7 +128,7 @@ impl ArithmeticOperation {
     }
 }
 
-/// Statement of a template.
+/// Statement of a template, such as a text, an emitted expression or a loop.
 #[derive(Debug)]
 pub(super) enum Statement {
     Text(String),
@@ -139,6 +139,6 @@ pub(super) enum Statement {
     With { assignments: Vec<(AssignmentTarget, ExprNode)>, body: Vec<Statement> },
 }
 
-/// Names that an assignment binds: one, or one per item of a list.
+/// Names that an assignment binds: a single name, or one name per item of the assigned list.
 #[derive(Debug)]
 pub(super) struct AssignmentTarget(pub Vec<Arc<str>>);

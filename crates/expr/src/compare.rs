@@ -1,4 +1,4 @@
-//! Strict comparisons: equality of two values of one type, and order of two numbers.
+//! Strict comparisons: equality of two values of the same type, and order of two numbers.
 
 use std::cmp::Ordering;
 
@@ -13,19 +13,19 @@ use super::{Unknown, Value};
 pub(super) enum IncomparableValues {
     LeftNull,
     RightNull,
-    /// The values have different types.
+    /// The two values have different types.
     Unlike,
-    /// The values have one type, but `<` orders only numbers.
+    /// The two values have the same type, but only numbers can be compared with `<`, `<=`, `>` and `>=`.
     NotOrdered,
-    /// The right side of `in` is not a container.
+    /// The right side of `in` is neither text nor a list nor a map.
     NoContainer,
     NotANumber,
-    /// One part is itself unknown.
+    /// One of the compared values contains a part that is unknown.
     Unknown(Box<Unknown>),
 }
 
 impl IncomparableValues {
-    /// Returns the reason in words, with both sides as text and value.
+    /// Describes the reason in words. `left` and `right` each contain the text of a side and its value.
     pub(super) fn reason(&self, op: ComparisonOperator, left: (&str, &Value), right: (&str, &Value)) -> String {
         let written = format!("`{} {} {}`", left.0, op.as_str(), right.0);
         match self {
@@ -39,7 +39,7 @@ impl IncomparableValues {
         }
     }
 
-    /// Returns a suggested replacement.
+    /// Suggests a notation that makes the comparison valid, such as `size('931GiB')`. Returns `None` if no side is a quantity in text form.
     pub(super) fn help(&self, left: &Value, right: &Value) -> Option<String> {
         let quantity = [left, right].into_iter().find_map(|value| value.as_str());
         match (self, quantity) {
@@ -54,7 +54,8 @@ impl IncomparableValues {
     }
 }
 
-/// Returns only the type for a constant or a collection, such as `text`, and type and value for other expressions: `text ("931GiB")`.
+/// Describes one side of a comparison. Constants and collections are described by their type, such as `text`. Other expressions are
+/// described by type and value, such as `text ("931GiB")`.
 fn describe((written, value): (&str, &Value)) -> String {
     let kind = type_name(value);
     let shown = show(value);
@@ -89,7 +90,7 @@ pub(super) fn compare(op: ComparisonOperator, left: &Value, right: &Value) -> Re
     }
 }
 
-/// Compares two known values of one type for equality.
+/// Compares two known values of the same type for equality.
 pub(super) fn equal(left: &Value, right: &Value) -> Result<bool, IncomparableValues> {
     match (class(left), class(right)) {
         (Class::Number, Class::Number) => order(left, right).map(Ordering::is_eq),
@@ -121,7 +122,8 @@ fn order(left: &Value, right: &Value) -> Result<Ordering, IncomparableValues> {
     a.partial_cmp(&b).ok_or(IncomparableValues::NotANumber)
 }
 
-/// Three-valued `in`: an equal item makes the result true; without one, an item that cannot be compared makes the result unknown.
+/// Evaluates `needle in hay` with three truth values. An equal item makes the result true. Without an equal item, an item that cannot be
+/// compared makes the result unknown.
 fn contains(needle: &Value, hay: &Value) -> Result<bool, IncomparableValues> {
     if let Some(text) = hay.as_str() {
         return needle.as_str().map(|needle| text.contains(needle)).ok_or(IncomparableValues::Unlike);
@@ -143,7 +145,7 @@ fn contains(needle: &Value, hay: &Value) -> Result<bool, IncomparableValues> {
     open.map_or(Ok(false), Err)
 }
 
-/// Classes of types that can be compared with each other.
+/// Class of value types that can be compared with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Bool,
@@ -165,7 +167,7 @@ fn class(value: &Value) -> Class {
     }
 }
 
-/// Returns the value of a number. A boolean does not count as a number.
+/// Returns the value as a float. Returns `None` if the value is not a number. Booleans are not numbers.
 pub(super) fn number(value: &Value) -> Option<f64> {
     if value.kind() == ValueKind::Number { f64::try_from(value.clone()).ok() } else { None }
 }

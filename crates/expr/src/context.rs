@@ -1,4 +1,4 @@
-//! Evaluation context of an expression: its names and functions.
+//! Evaluation context of an expression: the values of all names, and the functions that the expression may call.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::Value;
 
 type Callable = dyn Fn(&[Value]) -> Result<Value, String> + Send + Sync;
 
-/// Function of the context.
+/// Function that an expression can call.
 #[derive(Clone)]
 pub(super) struct ContextFunction(Arc<Callable>);
 
@@ -27,10 +27,10 @@ impl ContextFunction {
     }
 }
 
-/// Names with their values. Cheap to clone and to extend: values are shared.
+/// Names with their values. Clones share the values, so cloning and extending a context is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Map with further names, used for names that are not in `names`.
+    /// Map whose keys are further names. An entry of `names` takes precedence over a key of this map.
     fields: Option<Value>,
     names: Vec<(Cow<'static, str>, Value)>,
     functions: Vec<(Cow<'static, str>, ContextFunction)>,
@@ -42,20 +42,20 @@ impl Context {
         Self::default()
     }
 
-    /// Creates a context with every field of a struct or map as a name.
+    /// Creates a context in which every field of a struct or map is a name.
     #[must_use]
     pub fn from_fields(fields: &impl Serialize) -> Self {
         Self { fields: Some(Value::from(Serde(fields))), ..Self::default() }
     }
 
-    /// Adds or replaces a name.
+    /// Adds the name, or replaces its value.
     #[must_use]
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Serialize) -> Self {
         self.set(name, Value::from(Serde(value)));
         self
     }
 
-    /// Adds or replaces a name; see [`Context::with`]. Accepts existing values, including unknown ones.
+    /// Adds the name, or replaces its value. Unlike [`Context::with`], the value is already converted and may be marked as unknown.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: Value) {
         let name = name.into();
         match self.names.iter_mut().find(|(known, _)| *known == name) {
@@ -64,7 +64,7 @@ impl Context {
         }
     }
 
-    /// Adds a function. If the function returns an error, the result is unknown with this error as the reason.
+    /// Adds a function. If the function returns an error, the result of the call is unknown, with this error as the reason.
     #[must_use]
     pub fn with_function(
         mut self,
@@ -77,7 +77,7 @@ impl Context {
         self
     }
 
-    /// Returns the value of a name.
+    /// Returns the value of the name. Returns `None` if the context has no such name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Value> {
         let named = self.names.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());

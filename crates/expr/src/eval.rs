@@ -1,4 +1,4 @@
-//! Evaluation of a syntax tree: every node is a value, or unknown with a reason and a place.
+//! Evaluation of a syntax tree. Each node evaluates to a value, or to *unknown* with a reason and a place.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -16,23 +16,23 @@ use super::{Unknown, UnknownReason, Value, units, unknown_of};
 
 pub(super) type KnownNames<T> = Result<T, Box<Unknown>>;
 
-/// Most nodes and items that one evaluation may visit, because an expression must not block the monitor.
+/// Maximum number of nodes and items that one evaluation may process. The limit ensures that an expression cannot block the monitor.
 const FUEL: u32 = 200_000;
-/// Longest result of `range()`.
+/// Maximum length of the list that `range()` returns.
 const LONGEST_RANGE: i64 = 10_000;
 
-/// One evaluation of one text.
+/// State of the evaluation of one expression or template.
 pub(super) struct Evaluation<'a> {
     pub(super) text: &'a str,
     context: &'a Context,
-    /// Names that the template itself binds, innermost last.
+    /// Names that the template binds itself, for example by a loop, with their values. The innermost name is last.
     pub(super) locals: Vec<(Arc<str>, Value)>,
     steps: u32,
-    /// State of minijinja for its own filters, created at the first use.
+    /// State that minijinja's filters need. It is created when the first of these filters is used.
     state: Option<State<'static, 'static>>,
 }
 
-/// Returns the environment with minijinja's own filters, created once.
+/// Returns the minijinja environment that provides minijinja's own filters. The environment is created once per process.
 fn environment() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(Environment::new)
@@ -47,7 +47,7 @@ impl<'a> Evaluation<'a> {
         self.text.get(range.clone()).unwrap_or_default()
     }
 
-    /// Returns the text of a comparison's side, with the parentheses that it needs.
+    /// Returns the text of one side of a comparison, in parentheses if they are necessary.
     pub(super) fn operand(&self, node: &ExprNode) -> String {
         let written = self.written(&node.range);
         match node.kind {
@@ -60,7 +60,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Consumes one unit of fuel.
+    /// Counts one step of the evaluation. Returns an unknown result if the evaluation exceeds [`FUEL`] steps.
     pub(super) fn step(&mut self, range: &Range<usize>) -> KnownNames<()> {
         self.steps += 1;
         if self.steps > FUEL {
@@ -73,7 +73,7 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    /// Evaluates a node that must be true or false.
+    /// Evaluates a node as a condition. The result is unknown if the value is neither true nor false.
     pub(super) fn condition(&mut self, node: &ExprNode) -> KnownNames<bool> {
         let value = self.value(node)?;
         match value.kind() {
@@ -89,7 +89,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Evaluates a node. Null is a value here. An operation on null gives unknown.
+    /// Evaluates a node. Null is a valid result. An operation on null gives an unknown result.
     pub(super) fn value(&mut self, node: &ExprNode) -> KnownNames<Value> {
         self.step(&node.range)?;
         match &node.kind {
@@ -154,12 +154,14 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Evaluates a node to a value, which may be marked as unknown. An unknown part of a list does not make the list unknown.
+    /// Evaluates a node. An unknown result becomes a value that is marked as unknown, so that a list can contain it without being unknown
+    /// itself.
     fn marked(&mut self, node: &ExprNode) -> Value {
         self.value(node).unwrap_or_else(|unknown| Value::from(*unknown))
     }
 
-    /// Evaluates `and` (decisive = false) and `or` (decisive = true). One decisive side is enough, whatever the value of the other.
+    /// Evaluates `and` (`decisive` is false) or `or` (`decisive` is true). If one side equals `decisive`, this is the result, even if the
+    /// other side is unknown.
     fn both(&mut self, left: &ExprNode, right: &ExprNode, decisive: bool) -> KnownNames<Value> {
         let left = self.condition(left);
         if left.as_ref().is_ok_and(|truth| *truth == decisive) {
@@ -217,7 +219,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Returns a field. `of` is the range of the owner's text.
+    /// Returns the field `name` of `value`. `of` is the range of the expression before the dot, and `range` is the range of the whole
+    /// access.
     pub(super) fn attr(&self, value: &Value, name: &str, of: &Range<usize>, range: &Range<usize>) -> KnownNames<Value> {
         if (is_map(value) || value.kind() == ValueKind::Plain)
             && let Ok(found) = value.get_attr(name)
@@ -257,7 +260,7 @@ impl<'a> Evaluation<'a> {
         Err(Unknown::at(UnknownReason::Types, range, words))
     }
 
-    /// Returns a field by its dotted path, for `selectattr('store.state_name', ...)`.
+    /// Returns a nested field by its dotted path, such as `store.state_name` in `selectattr('store.state_name', ...)`.
     pub(super) fn path(item: &Value, path: &str, range: &Range<usize>) -> KnownNames<Value> {
         let mut value = known(item.clone(), range)?;
         let mut owner = "the item";
@@ -338,7 +341,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Applies one of minijinja's own filters.
+    /// Applies one of the filters that minijinja implements.
     pub(super) fn plain_filter(&mut self, name: &str, value: Value, given: &GivenArguments, range: &Range<usize>) -> KnownNames<Value> {
         let mut arguments = vec![value];
         arguments.extend(given.positional.iter().cloned());
@@ -354,7 +357,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Evaluated arguments.
+/// Arguments of a filter, test or function, after their evaluation.
 #[derive(Debug, Default)]
 pub(super) struct GivenArguments {
     pub(super) positional: Vec<Value>,
@@ -367,7 +370,8 @@ impl GivenArguments {
     }
 }
 
-/// Returns the value, or an error if the value is marked as unknown. The error has the reason of the mark and the place `range`.
+/// Returns the value if it is known. If the value is marked as unknown, returns an error with the reason of the unknown value and the place
+/// `range`.
 pub(super) fn known(value: Value, range: &Range<usize>) -> KnownNames<Value> {
     match unknown_of(&value) {
         Some(unknown) => Err(Unknown::at(unknown.why, range, unknown.reason.clone())),
@@ -375,7 +379,8 @@ pub(super) fn known(value: Value, range: &Range<usize>) -> KnownNames<Value> {
     }
 }
 
-/// Returns an integer if the number is whole, since results are compared and printed: `dur('2s')` is 2, not 2.0.
+/// Converts a whole number to an integer value, and any other number to a float value. Results are compared and printed, and `dur('2s')`
+/// must be 2, not 2.0.
 pub(super) fn whole_if_it_is(number: f64) -> Value {
     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
     if number.fract() == 0.0 && number.abs() < 9e15 { Value::from(number as i64) } else { Value::from(number) }

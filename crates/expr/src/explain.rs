@@ -1,12 +1,12 @@
-//! Explanation of a broken condition: the observed and the expected value.
+//! Explanation of a violated condition by the observed value and the expected value.
 
 use super::ast::{ExprNode, NodeKind};
 use super::context::Context;
 use super::eval::Evaluation;
 use super::value::{is_map, show};
 
-/// Returns the observed and expected values of a condition that is false or unknown; for a true condition, the values that made it
-/// true.
+/// Returns the observed value and the expected value of a condition, as texts. For a true condition, these are the values that made the
+/// condition true.
 pub(super) fn explain(text: &str, tree: &ExprNode, context: &Context) -> (String, String) {
     Evaluation::new(text, context).explain(tree)
 }

@@ -1,4 +1,4 @@
-//! Filters of this crate: those that must handle unknown items, and strict versions of minijinja's filters.
+//! Filters that this crate implements. Some of them handle unknown items, and the others are strict versions of minijinja's filters.
 
 use std::ops::Range;
 
@@ -87,7 +87,7 @@ impl Evaluation<'_> {
         Unknown::at(UnknownReason::Types, range, words)
     }
 
-    /// Returns the items of a list, or the keys of an object. Consumes fuel per item.
+    /// Returns the items of a list, or the keys of a map. Counts one step of the evaluation per item.
     pub(super) fn items(&mut self, value: &Value, range: &Range<usize>) -> KnownNames<Vec<Value>> {
         if !is_list(value) && !is_map(value) {
             return Err(self.wrong(range, value, "a list"));
@@ -141,7 +141,8 @@ impl Evaluation<'_> {
         unknown.map_or_else(|| Ok(Value::from(!decisive)), Err)
     }
 
-    /// Filters the items. An item with an unknown test result makes the whole selection unknown.
+    /// Evaluates `select`, `reject` and similar filters on a list. If the test result of one item is unknown, the whole selection is
+    /// unknown.
     fn select(&mut self, name: &str, value: &Value, given: &GivenArguments, range: &Range<usize>) -> KnownNames<Value> {
         let keep = name.starts_with("select");
         let by_attribute = name.ends_with("attr");
@@ -166,7 +167,8 @@ impl Evaluation<'_> {
         Ok(kept.into())
     }
 
-    /// Maps the items: `map(attribute='json.leader.name', default='none')`, `map('upper')`. Unknown items stay unknown.
+    /// Evaluates `map`, such as `map(attribute='json.leader.name', default='none')` or `map('upper')`. Unknown items of the list stay
+    /// unknown.
     fn map(&mut self, value: &Value, given: &GivenArguments, range: &Range<usize>) -> KnownNames<Value> {
         let mut mapped = Vec::new();
         for item in self.items(value, range)? {
@@ -219,8 +221,8 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Returns the value of more than half of `of` members (default: the length of the list). Members that do not answer count
-    /// against every value, because a single node's answer is not reliable.
+    /// Evaluates `majority`: returns the value of more than half of `of` members. By default, `of` is the length of the list. Unknown and
+    /// null items count against every value, because a single node's answer is not reliable.
     fn majority(&mut self, value: &Value, given: &GivenArguments, range: &Range<usize>) -> KnownNames<Value> {
         let items = self.items(value, range)?;
         let of = match given.named("of").or_else(|| given.positional.first()) {
@@ -298,7 +300,7 @@ fn attribute(path: &Value) -> String {
     path.as_str().map_or_else(|| path.to_string(), str::to_owned)
 }
 
-/// Percent-encodes all characters except RFC 3986's unreserved ones.
+/// Percent-encodes all characters of the text except the unreserved characters of RFC 3986.
 fn percent_encode(text: &str) -> String {
     use std::fmt::Write;
     let mut encoded = String::with_capacity(text.len());

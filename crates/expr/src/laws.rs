@@ -1,4 +1,5 @@
-//! Guarantees of the language: strictness by table, three-valued laws by proptest, and places of diagnostics.
+//! Tests of the guarantees of the language: strict comparisons by tables, three-valued logic by property tests, and the places of
+//! diagnostics.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -222,8 +223,8 @@ fn templates_render_strictly() {
     assert!(Template::compile("{{ n", None, Scope::Observations, &["n".into()]).is_err());
 }
 
-/// Returns the value for 0 (false), 1 (unknown) or 2 (true). On these numbers `and` is the minimum, `or` the maximum, and `not` the
-/// reverse.
+/// Returns the truth value for 0 (false), 1 (unknown) or 2 (true). With this numbering, `and` is the minimum, `or` is the maximum, and
+/// `not` is the reversal.
 fn value_of(truth: u8) -> Value {
     match truth {
         0 => Value::from(false),
@@ -267,7 +268,7 @@ proptest! {
         }
     }
 
-    /// Tests that more knowledge never turns true into false: a result that is known with unknown parts stays the same.
+    /// Tests the monotony of evaluation. If a result is known although a part is unknown, any value of that part gives the same result.
     #[test]
     fn knowledge_is_monotone(a in 0_i64..6, b in 0_i64..6, hole in 0_usize..3) {
         let texts = ["a < b or b < 3", "a == b and b > 1", "not (a >= b)", "[a < 2, b < 2] | all", "a in [b, 1, 2]", "(a if b > 2 else b) > 2", "a < b < 4", "[a, b, 1] | max > 2"];

@@ -1,4 +1,5 @@
-//! Expression language: minijinja's syntax, compiled at load, evaluated to a value or to *unknown*.
+//! Expression language with the syntax of minijinja. Expressions are compiled when a file is loaded, and evaluate to a value or to
+//! *unknown*.
 //!
 //! minijinja parses the text. This crate evaluates the tree, because minijinja's own evaluation gives wrong verdicts: for example, `null <
 //! 3` and `'931GiB' > 100` are true. Here a condition has three values (Kleene). Values that are absent, null, or from a failed or stale
@@ -47,16 +48,16 @@ pub use value::{Unknown, UnknownReason, is_list, is_map, of_serde, unavailable, 
 
 use chaosrun_diagnostic::{Diagnostic, SourcePlace};
 
-/// Outcome of a condition.
+/// Truth of a condition: true, false or unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConditionTruth {
     True,
     False,
-    /// Unknown, with the reason.
+    /// The condition is neither true nor false, for the reason in the text.
     Unknown(String),
 }
 
-/// Compiled expression with its place in the file. Cheap to clone.
+/// Compiled expression with its place in the file. Clones share the compiled tree.
 #[derive(Debug, Clone)]
 pub struct Expr {
     pub text: String,
@@ -64,7 +65,7 @@ pub struct Expr {
     tree: Arc<ast::ExprNode>,
 }
 
-/// Compiled template with its place in the file. Cheap to clone.
+/// Compiled template with its place in the file. Clones share the compiled tree.
 #[derive(Debug, Clone)]
 pub struct Template {
     pub text: String,
@@ -73,28 +74,28 @@ pub struct Template {
 }
 
 impl Expr {
-    /// Compiles an expression. `known` are the names that the file itself declares (observations, lets), in addition to the scope's
-    /// own.
+    /// Compiles an expression. The expression may use the names of `scope`, and the names `known` that the file declares itself
+    /// (observations and `let`).
     ///
     /// # Errors
-    /// All problems: syntax, unknown names, functions, filters and tests, and comparisons that can never be true; each with its place
-    /// within the text.
+    /// Returns all problems of the text with their places: syntax errors, unknown names, functions, filters and tests, and comparisons that
+    /// can never be true.
     pub fn compile(text: &str, place: Option<SourcePlace>, scope: Scope, known: &[String]) -> Result<Self, Vec<Diagnostic>> {
         let tree = parse::expression(text, place.as_ref(), scope, known)?;
         Ok(Self { text: text.into(), place, tree: Arc::new(tree) })
     }
 
-    /// Evaluates the expression. Null is a value; absent and unavailable values and type errors are unknown.
+    /// Evaluates the expression. Null is a valid result. Missing values, unavailable values and type errors make the result unknown.
     pub fn eval(&self, context: &Context) -> Result<Value, Unknown> {
         eval::Evaluation::new(&self.text, context).value(&self.tree).map_err(|unknown| *unknown)
     }
 
-    /// Evaluates the expression as a condition, which must be true or false.
+    /// Evaluates the expression as a condition. The result is unknown if the value is neither true nor false.
     pub fn condition(&self, context: &Context) -> Result<bool, Unknown> {
         eval::Evaluation::new(&self.text, context).condition(&self.tree).map_err(|unknown| *unknown)
     }
 
-    /// Evaluates the expression as a condition with three values.
+    /// Evaluates the expression as a condition with the truth values true, false and unknown.
     #[must_use]
     pub fn truth(&self, context: &Context) -> ConditionTruth {
         match self.condition(context) {
@@ -104,19 +105,19 @@ impl Expr {
         }
     }
 
-    /// Evaluates the expression to JSON. An unknown part makes the whole unknown.
+    /// Evaluates the expression and converts the value to JSON. If any part of the value is unknown, the whole result is unknown.
     pub fn json(&self, context: &Context) -> Result<serde_json::Value, Unknown> {
         value::to_json(&self.eval(context)?)
     }
 
-    /// Explains a broken condition: returns the observed and the expected value. `store.state_name == 'Up'` gives `Disconnected` and
-    /// `== 'Up'`.
+    /// Returns the observed value and the expected value of a violated condition, as texts. For `store.state_name == 'Up'`, these may be
+    /// `Disconnected` and `== 'Up'`.
     #[must_use]
     pub fn explain(&self, context: &Context) -> (String, String) {
         explain::explain(&self.text, &self.tree, context)
     }
 
-    /// Returns the problem, with its caret below the unknown part.
+    /// Creates a problem that reports the unknown result. The problem points at the part of the expression that is unknown.
     #[must_use]
     pub fn diagnostic(&self, unknown: &Unknown) -> Diagnostic {
         unknown.diagnostic(self.place.as_ref())
@@ -124,19 +125,19 @@ impl Expr {
 }
 
 impl Template {
-    /// Compiles a template; see [`Expr::compile`]. `{% if %}`, `{% for %}`, `{% set %}` and `{% with %}` are available, macros and
-    /// includes are not.
+    /// Compiles a template as [`Expr::compile`] compiles an expression. `{% if %}`, `{% for %}`, `{% set %}` and `{% with %}` are
+    /// available. Macros and includes are not available.
     pub fn compile(text: &str, place: Option<SourcePlace>, scope: Scope, known: &[String]) -> Result<Self, Vec<Diagnostic>> {
         let tree = parse::template(text, place.as_ref(), scope, known)?;
         Ok(Self { text: text.into(), place, tree: tree.into() })
     }
 
-    /// Renders the text. An unknown or null value is an error, never empty text.
+    /// Renders the template as text. An unknown or null value is an error, and never becomes empty text.
     pub fn render(&self, context: &Context) -> Result<String, Unknown> {
         template::render(&self.text, &self.tree, context).map_err(|unknown| *unknown)
     }
 
-    /// Returns the problem, with its caret below the unknown part.
+    /// Creates a problem that reports the unknown value. The problem points at the part of the template that is unknown.
     #[must_use]
     pub fn diagnostic(&self, unknown: &Unknown) -> Diagnostic {
         unknown.diagnostic(self.place.as_ref())

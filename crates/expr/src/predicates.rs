@@ -1,4 +1,4 @@
-//! Tests: `x is none`, `selectattr('state', 'eq', 'Up')`. All are strict: a test of an unknown value is unknown.
+//! Tests of values, such as `x is none` or `selectattr('state', 'eq', 'Up')`. The result of a test on an unknown value is unknown.
 
 use std::ops::Range;
 

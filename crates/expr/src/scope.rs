@@ -1,8 +1,9 @@
-//! Scopes: names that an expression may use at each place of a file. Names are checked at load, and listed in the help of errors.
+//! Scopes of expressions. A scope is the set of names that an expression may use at one place of a file. Names are checked when the file is
+//! loaded.
 
 use std::fmt::Write;
 
-/// Names that an expression may use, by its place in a file.
+/// Place in a file. Each place offers certain names and functions to the expressions that are written there.
 ///
 /// | scope | place | names | functions |
 /// |---|---|---|---|
@@ -19,10 +20,10 @@ use std::fmt::Write;
 /// | `Scoring` | parts | the facts of the trial | |
 /// | `Selection` | `--only` and `--skip` | `scenario`, `variant`, `seed`, `repeat`, `backend`, `role`, `goal`, `cell` | |
 ///
-/// `self` and every node of `nodes` is `{ name, role, index, dir, data, disk, listen: { PORT: address }, PORT: address }`:
-/// `self.listen.client` is the address to bind, `self.client` the one advertised address (in `Probe` scope the one to dial).
-/// In `Agent` scope a node has no `listen`, and a `state`: `created`, `running`, `paused`, `exited`.
-/// `cluster` is `{ scale }`, `trial` is `{ seed }`.
+/// In expressions, `self` and every node of `nodes` is `{ name, role, index, dir, data, disk, listen: { PORT: address }, PORT: address }`.
+/// `self.listen.client` is the address that the node binds. `self.client` is the one advertised address. In `Probe` scope, `self.client` is
+/// the address that the runner dials. In `Agent` scope, a node has no `listen`, but has a `state`: `created`, `running`, `paused` or
+/// `exited`. `cluster` is `{ scale }`, and `trial` is `{ seed }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     Node,
@@ -39,7 +40,7 @@ pub enum Scope {
     Selection,
 }
 
-/// Name that a scope offers.
+/// Name or function that expressions of a scope can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     pub name: &'static str,
@@ -117,7 +118,7 @@ const AGENT_SCOPE: &[Name] = &[
     NODE,
     ROLE,
 ];
-/// Names for prompts. No value is unknown or null: missing values are described in words.
+/// Names for prompts of models. No value is unknown or null. Missing values are replaced by a description in words.
 const PROMPT_SCOPE: &[Name] = &[
     value("ticket", "`id`, `invariant`, `node`, `severity`, `observed`, `expected`, `age_s`"),
     value("tickets", "all open tickets"),
@@ -195,7 +196,7 @@ pub(super) const FUNCTIONS: &[Name] = &[
 ];
 
 impl Scope {
-    /// Returns the names of the scope itself, without the file's own.
+    /// Returns the names that the scope itself offers. Names that the file declares are not included.
     #[must_use]
     pub const fn names(self) -> &'static [Name] {
         match self {
@@ -213,13 +214,13 @@ impl Scope {
         }
     }
 
-    /// Returns true if a file must not declare this name, because it has a meaning in this scope.
+    /// Returns true if the name already has a meaning in this scope, so that a file must not declare the name.
     #[must_use]
     pub fn reserves(self, name: &str) -> bool {
         self.names().iter().chain(FUNCTIONS).any(|known| known.name == name) || matches!(name, "true" | "false" | "none" | "loop")
     }
 
-    /// Returns help such as `known here: item, index, nodes, up, stores`.
+    /// Returns the help text of an unknown name, such as `known here: item, index, nodes, up, stores`.
     pub(super) fn help(self, known: &[String]) -> String {
         let mut help = String::from("known here: ");
         let own = self.names().iter().filter(|name| !name.function).map(|name| name.name);
@@ -239,7 +240,7 @@ impl Scope {
     }
 }
 
-/// Returns the nearest known word, if it is near enough.
+/// Returns the known word that is closest to `word`. Returns `None` if no word is within one or two edits.
 pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = if word.chars().count() <= 3 { 1 } else { 2 };
     // Name in older versions.

@@ -1,4 +1,4 @@
-//! Rendering of templates, with the same strict evaluation of their expressions.
+//! Rendering of templates. Expressions within a template are evaluated as strictly as expressions alone.
 
 use super::ast::{AssignmentTarget, Statement};
 use super::context::Context;

@@ -1,4 +1,4 @@
-//! Names of the cluster in templates of nodes and probes: `self`, `nodes`, `node()`, `role()`, `cluster`, `trial`.
+//! Names of the cluster that templates of nodes and probes can use: `self`, `nodes`, `node()`, `role()`, `cluster` and `trial`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 
 use super::{Context, Value};
 
-/// Addresses and directories of all nodes, fixed for the whole trial including restarts.
+/// Addresses and directories of all nodes of a cluster. They stay constant for the whole trial, including restarts of nodes.
 #[derive(Debug, Clone)]
 pub struct Topology {
     pub nodes: Vec<PlacedNode>,
@@ -24,7 +24,7 @@ impl Topology {
         self.nodes.iter().filter(move |node| node.role == role)
     }
 
-    /// Returns the node that `text` names: by its name, or by any of its addresses, with or without a scheme or a path.
+    /// Returns the node that has `text` as its name or as one of its addresses. An address may have a scheme and a path.
     #[must_use]
     pub fn find(&self, text: &str) -> Option<&PlacedNode> {
         let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -35,14 +35,14 @@ impl Topology {
     }
 }
 
-/// Node with its addresses and directories.
+/// Node of a cluster with its addresses and directories.
 #[derive(Debug, Clone)]
 pub struct PlacedNode {
     pub name: String,
     pub role: String,
     pub index: usize,
     pub ports: IndexMap<String, PortAddress>,
-    /// Directory of the node itself (files are rendered here).
+    /// Directory of the node, in which the files of the cluster file are rendered.
     pub dir: PathBuf,
     pub data: PathBuf,
     /// Capacity of the disk in bytes, if the cluster file limits it.
@@ -51,9 +51,9 @@ pub struct PlacedNode {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortAddress {
-    /// Address that the node binds.
+    /// Address that the program of the node binds.
     pub listen: SocketAddr,
-    /// Only address ever advertised: nodes, clients and agents dial it (on `local` the relay's listener).
+    /// Only advertised address of the port. Nodes, clients and agents dial this address. On the backend `local`, the relay listens on it.
     pub advertised: SocketAddr,
     /// Address of a port forwarder through which the runner reaches the node. `None` if the runner can dial the node directly.
     pub reach: Option<SocketAddr>,
@@ -77,21 +77,21 @@ impl PortAddress {
     }
 }
 
-/// View of the addresses: selects the address that `node.client` means.
+/// Selection of the address that `node.client` means in an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressView {
-    /// Real ports, which the runner dials for its probes.
+    /// Real address of the node, which the runner dials for its probes.
     Direct,
-    /// The one address that is advertised to nodes, clients and agents.
+    /// Advertised address of the node, which nodes, clients and agents dial.
     Advertised,
-    /// Address for clients on the runner's side: the advertised one, or the port forwarder if they need it.
+    /// Address for clients on the runner's side: the advertised address, or the port forwarder if the runner cannot dial the node directly.
     Client,
 }
 
-/// Fields of a node in expressions; a port must not have one of these names.
+/// Names of the fixed fields of a node in expressions. A port must not have one of these names.
 pub const NODE_FIELDS: &[&str] = &["name", "role", "index", "dir", "data", "disk", "listen"];
 
-/// Returns the context of `node`'s own templates, or of the whole cluster if no node is named.
+/// Creates the context for the templates of `node`. If `node` is `None`, the context has no `self`.
 ///
 /// `scale` is the declared clock scale of stand-in nodes, or 1 if none is declared. `seed` is the seed of the trial.
 #[must_use]
@@ -132,7 +132,7 @@ fn name_of(function: &str, arguments: &[Value]) -> Result<String, String> {
     }
 }
 
-/// Returns a node as a value for expressions.
+/// Converts a node to a value for expressions. `view` selects the address of each port.
 #[must_use]
 pub(crate) fn node_value(node: &PlacedNode, view: AddressView) -> Value {
     let listen = node.ports.iter().map(|(name, port)| (name.as_str(), Value::from(port.listen.to_string())));

@@ -1,7 +1,8 @@
-//! Quantities in human and program notation: durations, including those of Go, and sizes with binary and decimal units.
+//! Parsing of quantities in the notations of people and programs: durations, including those of Go, and sizes with binary and decimal
+//! units.
 
-/// Returns the seconds of `30m0s`, `1h0m10.5s`, `1m 30s`, `20s`, `500ms`, `1.5h` or `2 days`. Returns `None` if the text is not a duration.
-/// A number without a unit is accepted only if it is `0`, as in Go.
+/// Parses a duration such as `30m0s`, `1h0m10.5s`, `1m 30s`, `500ms`, `1.5h` or `2 days`, and returns seconds. Returns `None` if the text
+/// is not a duration. As in Go, `0` is the only number that needs no unit.
 #[must_use]
 pub fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
@@ -41,7 +42,7 @@ fn unit_seconds(unit: &str) -> Option<f64> {
     })
 }
 
-/// Returns the bytes of `931.5GiB`, `64 MiB`, `200k`, `1.5GB`, `17B` or `17`. Returns `None` if the text is not a size.
+/// Parses a size such as `931.5GiB`, `64 MiB`, `200k`, `1.5GB`, `17B` or `17`, and returns bytes. Returns `None` if the text is not a size.
 #[must_use]
 pub fn bytes(text: &str) -> Option<f64> {
     let (number, unit) = leading_number(text.trim())?;
@@ -65,7 +66,7 @@ pub fn bytes(text: &str) -> Option<f64> {
     Some(number * base.powi(power))
 }
 
-/// Splits off a decimal number without a sign at the start of the text, and returns it with the rest.
+/// Splits off the unsigned decimal number at the start of the text. Returns the number and the rest of the text.
 fn leading_number(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.' && letter != '_').unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);

@@ -1,4 +1,4 @@
-//! Values with their knowledge state: minijinja's values with a mark for *unknown* inside lists and maps.
+//! Values that may be unknown. They are minijinja's values, in which lists and maps can contain parts that are marked as *unknown*.
 
 use std::error::Error;
 use std::fmt;
@@ -10,30 +10,30 @@ use minijinja::value::{Object, ObjectRepr, ValueKind};
 use super::Value;
 use chaosrun_diagnostic::{Diagnostic, SourcePlace};
 
-/// Reason why something is unknown.
+/// Reason why the result of an expression is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownReason {
-    /// The name, field or item does not exist: the response or the file differs from what the author expected.
+    /// The name, field or item does not exist, because the response or the file differs from the expectation of the author.
     Absent,
     /// The value exists, but is null or empty.
     Null,
-    /// The probe failed, is stale or has not answered yet.
+    /// The probe failed, has only a result that is too old, or has not answered yet.
     Unavailable,
-    /// The values have wrong or different types.
+    /// The values have types that the operation does not accept.
     Types,
-    /// All parts are known, but there is no result: no majority.
+    /// All parts are known, but have no common result, for example because there is no majority.
     Undecided,
-    /// A function or filter refused its input, or the evaluation took too long.
+    /// A function or filter rejected its input, or the evaluation took too many steps.
     Failed,
 }
 
-/// Result that is neither true nor false, with its reason and the part of the expression that caused it.
+/// Unknown result of an expression, with its reason and the part of the expression that caused it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     pub why: UnknownReason,
-    /// Reason in the style of diagnostics: lowercase, names in backticks, no final dot.
+    /// Reason in words and in lowercase. Names are in backticks, and there is no final dot.
     pub reason: String,
-    /// Range in the text of the expression or template, in bytes.
+    /// Byte range of the unknown part in the text of the expression or template.
     pub range: Range<usize>,
 }
 
@@ -48,8 +48,8 @@ impl Unknown {
         Box::new(Self { why, reason: reason.into(), range: range.clone() })
     }
 
-    /// Returns true if the cause is a mismatch between the file and the system, not a fault of the system. If the mismatch lasts, the trial
-    /// says nothing about the agent.
+    /// Returns true if the result is unknown because the file does not match the system, not because the system is faulty. If this mismatch
+    /// lasts, the trial says nothing about the agent.
     #[must_use]
     pub const fn is_malformed(&self) -> bool {
         matches!(self.why, UnknownReason::Absent | UnknownReason::Types | UnknownReason::Failed)
@@ -81,7 +81,7 @@ impl fmt::Display for Unknown {
 
 impl Error for Unknown {}
 
-/// Mark of an unknown part within a list or map.
+/// Object that represents an unknown part within a list or map.
 #[derive(Debug)]
 struct Mark(Unknown);
 
@@ -101,25 +101,26 @@ impl From<Unknown> for Value {
     }
 }
 
-/// Returns a value that is currently unavailable, for a probe's result: `probe failed: connection refused`.
+/// Creates a value that is marked as unavailable, for the result of a probe. The reason is a text such as `probe failed: connection
+/// refused`.
 #[must_use]
 pub fn unavailable(reason: impl Into<String>) -> Value {
     Value::from(Unknown::new(UnknownReason::Unavailable, reason))
 }
 
-/// Converts anything that can be serialised to a value.
+/// Converts a serializable Rust value to a value for expressions.
 #[must_use]
 pub fn of_serde(value: &impl serde::Serialize) -> Value {
     Value::from(minijinja::value::Serde(value))
 }
 
-/// Returns the reason if the value is marked as unknown.
+/// Returns the unknown result that the value represents. Returns `None` if the value is known.
 #[must_use]
 pub fn unknown_of(value: &Value) -> Option<&Unknown> {
     value.downcast_object_ref::<Mark>().map(|mark| &mark.0)
 }
 
-/// Returns the first unknown item of a list, without a search inside its items.
+/// Returns the first item of a list that is marked as unknown. Nested lists and maps are not searched.
 pub(super) fn unknown_item(value: &Value) -> Option<Unknown> {
     if !is_list(value) {
         return None;
@@ -133,13 +134,13 @@ pub fn is_list(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
 }
 
-/// Returns true if the value is an object with keys.
+/// Returns true if the value is a map.
 #[must_use]
 pub fn is_map(value: &Value) -> bool {
     value.kind() == ValueKind::Map
 }
 
-/// Returns the name of the value's type for messages.
+/// Returns the name of the value's type for error messages.
 pub(super) fn type_name(value: &Value) -> &'static str {
     match value.kind() {
         ValueKind::Undefined => "absent",
@@ -154,12 +155,12 @@ pub(super) fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Returns a value as text for templates. minijinja itself would print `True`.
+/// Converts a value to the text that a template prints. minijinja itself would print `True` for a boolean.
 pub(super) fn text_of(value: &Value) -> String {
     if value.kind() == ValueKind::Bool { value.is_true().to_string() } else { value.to_string() }
 }
 
-/// Returns a value in the form shown beside its expectation: text without quotes, numbers with four digits, long values cut.
+/// Formats an observed value for a report. Text has no quotes, numbers have four significant digits, and long values are cut.
 pub(super) fn show(value: &Value) -> String {
     const LONGEST: usize = 120;
     if let Some(unknown) = unknown_of(value) {
@@ -196,7 +197,7 @@ fn show_number(number: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// Converts a value to JSON; an unknown part makes the whole unknown.
+/// Converts a value to JSON. If any part of the value is unknown, the whole result is unknown.
 pub(super) fn to_json(value: &Value) -> Result<serde_json::Value, Unknown> {
     if let Some(unknown) = unknown_of(value) {
         return Err(unknown.clone());

@@ -1,4 +1,4 @@
-//! Checks of values in a file: each problem is collected with its place, so that one reading reports them all.
+//! Checks of the values of a file. Each problem is collected with its place, so that one pass reports all problems.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use chaosrun_diagnostic::yaml;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_expr::{Expr, Scope, Template};
 
-/// File that is being resolved, and the problems found so far.
+/// Checker of one file that is being resolved. It collects the problems found so far.
 pub struct Checker<'a> {
     pub doc: &'a Document,
     pub problems: Vec<Diagnostic>,
-    /// Roles and nodes of the cluster, once they are known.
+    /// Names of the cluster's roles and nodes. `None` until the cluster is resolved.
     pub known: Option<Names>,
 }
 
-/// Names that `role('...')` and `node('...')` may ask for.
+/// Names that the functions `role('...')` and `node('...')` accept in expressions.
 pub struct Names {
     pub roles: Vec<String>,
     pub nodes: Vec<String>,
@@ -32,25 +32,25 @@ impl<'a> Checker<'a> {
         Self { doc, problems: Vec::new(), known: None }
     }
 
-    /// Place of the value at `pointer`.
+    /// Returns the place of the value at `pointer`.
     #[must_use]
     pub fn place(&self, pointer: &Pointer) -> SourcePlace {
         self.doc.place(pointer)
     }
 
-    /// Reports a problem of the value at `pointer`.
+    /// Adds a problem at the place of the value at `pointer`.
     pub fn wrong(&mut self, pointer: &Pointer, problem: Diagnostic) {
         let place = self.doc.place(pointer);
         self.problems.push(problem.at(place));
     }
 
-    /// Reports a problem of the key at `pointer`.
+    /// Adds a problem at the place of the key at `pointer`.
     pub fn wrong_key(&mut self, pointer: &Pointer, problem: Diagnostic) {
         let place = self.doc.key_place(pointer);
         self.problems.push(problem.at(place));
     }
 
-    /// Reports a name that is not known.
+    /// Adds the problem that `name` is not one of the `known` names.
     pub fn unknown<'n>(
         &mut self,
         pointer: &Pointer,
@@ -63,12 +63,12 @@ impl<'a> Checker<'a> {
         self.wrong(pointer, problem);
     }
 
-    /// Returns a duration. Returns the default if no duration is given or it cannot be read.
+    /// Parses a duration. Returns the default if `raw` is `None` or invalid.
     pub fn duration(&mut self, pointer: &Pointer, raw: Option<&RawDuration>, default: Duration) -> Duration {
         self.maybe_duration(pointer, raw).unwrap_or(default)
     }
 
-    /// Returns a duration, if one is given and can be read.
+    /// Parses a duration. Returns `None` if `raw` is `None` or invalid.
     pub fn maybe_duration(&mut self, pointer: &Pointer, raw: Option<&RawDuration>) -> Option<Duration> {
         let raw = raw?;
         match quantity::duration(&raw.0) {
@@ -81,7 +81,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Returns a number of bytes, if one is given and can be read.
+    /// Parses a number of bytes. Returns `None` if `raw` is `None` or invalid.
     pub fn size(&mut self, pointer: &Pointer, raw: Option<&RawSize>) -> Option<u64> {
         let raw = raw?;
         let size = quantity::size(&raw.0);
@@ -92,7 +92,7 @@ impl<'a> Checker<'a> {
         size
     }
 
-    /// Returns a number such as `200k`, if one is given and can be read.
+    /// Parses a number such as `200k`. Returns `None` if `raw` is `None` or invalid.
     pub fn count(&mut self, pointer: &Pointer, raw: Option<&RawCount>) -> Option<u64> {
         let raw = raw?;
         let count = quantity::count(&raw.0);
@@ -103,7 +103,7 @@ impl<'a> Checker<'a> {
         count
     }
 
-    /// Returns a number within a range. Returns the default if no number is given or it is outside the range.
+    /// Returns a number if it is within the range. Returns the default if `value` is `None` or outside the range.
     pub fn within(&mut self, pointer: &Pointer, value: Option<f64>, range: std::ops::RangeInclusive<f64>, default: f64) -> f64 {
         let Some(value) = value else { return default };
         if range.contains(&value) {
@@ -118,7 +118,7 @@ impl<'a> Checker<'a> {
         default
     }
 
-    /// Compiles an expression. It may use the names of `scope` and the names in `known`.
+    /// Compiles an expression. The expression may use the names of `scope` and the names in `known`.
     pub fn expr(&mut self, pointer: &Pointer, text: &Text, scope: Scope, known: &[String]) -> Option<Expr> {
         let place = self.place(pointer);
         self.asked_names(&text.0, &place);
@@ -136,7 +136,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks the names that `role()` and `node()` ask for. Otherwise an unknown name would show only at evaluation.
+    /// Checks the constant names in calls of `role()` and `node()`. Without this check, an unknown name would cause an error only at
+    /// evaluation.
     fn asked_names(&mut self, text: &str, place: &SourcePlace) {
         static CALL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"\b(role|node)\(\s*['"]([^'"]*)['"]\s*\)"#).expect("a valid pattern"));
         let Some(known) = &self.known else { return };
@@ -150,12 +151,12 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Compiles an expression, if one is given.
+    /// Compiles an expression as [`Self::expr`] does. Returns `None` if `text` is `None` or invalid.
     pub fn maybe_expr(&mut self, pointer: &Pointer, text: Option<&Text>, scope: Scope, known: &[String]) -> Option<Expr> {
         text.and_then(|text| self.expr(pointer, text, scope, known))
     }
 
-    /// Compiles a built-in default expression, which is in no file.
+    /// Compiles the expression of a built-in default, which is not written in any file.
     pub fn own_expr(&mut self, text: &str, scope: Scope) -> Option<Expr> {
         match Expr::compile(text, None, scope, &[]) {
             Ok(expr) => Some(expr),
@@ -166,7 +167,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Compiles a template. It may use the names of `scope` and the names in `known`.
+    /// Compiles a template. The template may use the names of `scope` and the names in `known`.
     pub fn template(&mut self, pointer: &Pointer, text: &Text, scope: Scope, known: &[String]) -> Option<Template> {
         let place = self.place(pointer);
         self.asked_names(&text.0, &place);
@@ -179,12 +180,12 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Compiles a list of templates.
+    /// Compiles a list of templates with the same scope and the same known names.
     pub fn templates(&mut self, pointer: &Pointer, texts: &[Text], scope: Scope, known: &[String]) -> Vec<Template> {
         texts.iter().enumerate().filter_map(|(at, text)| self.template(&pointer.index(at), text, scope, known)).collect()
     }
 
-    /// Compiles a map of templates.
+    /// Compiles the values of a map as templates with the same scope and the same known names.
     pub fn template_map(
         &mut self,
         pointer: &Pointer,
@@ -198,7 +199,7 @@ impl<'a> Checker<'a> {
             .collect()
     }
 
-    /// Checks a regular expression.
+    /// Checks that the text at `pointer` is a valid regular expression.
     pub fn pattern(&mut self, pointer: &Pointer, pattern: &str) {
         if let Err(error) = Regex::new(pattern) {
             // The regex crate draws its own caret over several lines; the last line contains the message.
@@ -208,7 +209,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks that a name is valid in expressions.
+    /// Checks that a name is a valid identifier in expressions.
     pub fn identifier(&mut self, pointer: &Pointer, noun: &str, name: &str) {
         if !names::is_identifier(name) {
             let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name {noun}"));
@@ -216,7 +217,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks that a name has no other meaning in expressions.
+    /// Checks that a name is not already a name or function of expressions.
     pub fn not_reserved(&mut self, pointer: &Pointer, name: &str) {
         if Scope::Invariant.reserves(name) {
             let problem = Diagnostic::error("bad_name", format!("`{name}` is reserved in expressions"));
@@ -224,7 +225,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks that no name occurs twice in a list.
+    /// Checks that no name occurs twice in the list at `pointer`.
     pub fn no_duplicates(&mut self, pointer: &Pointer, list: &[String]) {
         for (at, name) in list.iter().enumerate() {
             if list[..at].contains(name) {
@@ -234,7 +235,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Returns an HTTP method, or GET if none is given.
+    /// Returns the HTTP method `raw`, or `GET` if `raw` is `None`.
     pub fn method(&mut self, pointer: &Pointer, raw: Option<&str>) -> String {
         const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
         let Some(method) = raw else { return "GET".to_owned() };
@@ -250,13 +251,13 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Returns the pointer of an item of a [`OneOrMany`], which may have been written without a list.
+/// Returns the pointer of item `at` of a [`OneOrMany`]. If a single item is written without a list, this is the pointer of the whole value.
 pub fn item_of<T>(doc: &Document, pointer: &Pointer, list: &OneOrMany<T>, at: usize) -> Pointer {
     let written_as_list = document::get(&doc.value, pointer).is_some_and(serde_json::Value::is_array);
     if written_as_list || list.0.len() > 1 { pointer.index(at) } else { pointer.clone() }
 }
 
-/// Returns the problem of an unknown name, with the known names and the closest of them.
+/// Creates the problem of an unknown name. The problem lists the known names and suggests the closest one.
 pub fn unknown<'n>(code: &'static str, noun: &str, name: &str, known: impl IntoIterator<Item = &'n str> + Clone) -> Diagnostic {
     let mut problem = Diagnostic::error(code, format!("unknown {noun} `{name}`"));
     problem.label = names::closest(name, known.clone()).map(|near| format!("did you mean `{near}`?"));
@@ -264,7 +265,7 @@ pub fn unknown<'n>(code: &'static str, noun: &str, name: &str, known: impl IntoI
     if listed.is_empty() { problem.help(format!("no {noun} is declared")) } else { problem.help(format!("known here: {listed}")) }
 }
 
-/// Returns the whole value in quotes if YAML cut it off at ` #`.
+/// Returns the whole value in quotes if YAML read ` #` in the value as the start of a comment.
 fn comment_behind(place: &SourcePlace) -> Option<String> {
     let found = yaml::places::Places::scan(&place.file.text).ok()?.find(&place.pointer)?;
     let rest = place.file.text.get(found.value.end..)?.lines().next()?;

@@ -1,4 +1,4 @@
-//! Deserializer over a JSON value that knows where in the value it is, and names types in plain words.
+//! Deserializer of JSON values. It tracks the path of the current value, and its errors name types in plain words.
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
@@ -10,15 +10,15 @@ use serde_json::{Map, Number, Value};
 use super::error::{Error, TypeMismatch};
 use chaosrun_diagnostic::{PathStep, Pointer};
 
-/// Deserializes a value into its type. A list is never accepted for a map, although serde would accept it.
+/// Deserializes a value into the type `T`. A list is never accepted in place of a map, although serde would accept it.
 ///
 /// # Errors
-/// The first mismatch, with its place.
+/// Returns the first mismatch between the value and the type, with the pointer of the mismatch.
 pub fn deserialize<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     T::deserialize(At { value, path: &Path::Root })
 }
 
-/// Steps from the root to a value, kept on the stack: the pointer is only built for an error.
+/// Path from the root to the current value, as a linked list on the stack. A pointer is built from this path only for an error.
 enum Path<'p> {
     Root,
     Key(&'p Path<'p>, &'p str),
@@ -47,7 +47,7 @@ impl Path<'_> {
     }
 }
 
-/// One value and the path to it.
+/// JSON value that is being deserialized, and the path to this value.
 #[derive(Clone, Copy)]
 struct At<'p, 'de> {
     value: &'de Value,
@@ -55,8 +55,8 @@ struct At<'p, 'de> {
 }
 
 impl<'de> At<'_, 'de> {
-    /// Adds the pointer and the found value to an error without a pointer. `expected`, if given, replaces the type that the visitor
-    /// expected.
+    /// Adds the pointer and the found value to an error that has no pointer yet. `expected`, if given, replaces the expected type in the
+    /// error.
     fn located<T>(self, result: Result<T, Error>, expected: Option<&str>) -> Result<T, Error> {
         result.map_err(|error| self.locate(error, expected))
     }
@@ -75,12 +75,12 @@ impl<'de> At<'_, 'de> {
         error
     }
 
-    /// Returns the error for a value of another type than `expected`.
+    /// Returns the error that the value does not have the type `expected`.
     fn wrong<T>(self, expected: &str) -> Result<T, Error> {
         Err(self.locate(Error::wrong_type(expected, None), None))
     }
 
-    /// Visits a number. `expected`, if given, replaces the name of the Rust type that the visitor expects.
+    /// Passes a number to the visitor. `expected`, if given, replaces the name of the Rust type in an error.
     fn number<V: Visitor<'de>>(self, number: &Number, expected: Option<&str>, visitor: V) -> Result<V::Value, Error> {
         let visited = match (number.as_u64(), number.as_i64()) {
             (Some(number), _) => visitor.visit_u64(number),
@@ -91,7 +91,7 @@ impl<'de> At<'_, 'de> {
     }
 }
 
-/// Returns the type and content of a value in words, for messages.
+/// Describes the type and the content of a value in words, for error messages.
 fn words_of(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
@@ -262,7 +262,7 @@ fn word(text: &str) -> StrDeserializer<'_, Error> {
     text.into_deserializer()
 }
 
-/// Chosen variant of an enum: a word, or the only key of a map.
+/// Enum variant that is being deserialized. The value is a word, or a map whose only key is the name of the variant.
 struct Chosen<'p, 'de> {
     name: &'de str,
     content: Option<&'de Value>,
@@ -342,7 +342,7 @@ mod tests {
         Box(Inner),
     }
 
-    /// Returns place and text of the first mismatch.
+    /// Returns the pointer and the message of the first mismatch between the value and `Outer`.
     fn wrong(value: &Value) -> (String, String) {
         let error = deserialize::<Outer>(value).expect_err("refused");
         (error.at.clone().expect("a place").to_string(), Error { at: None, ..error }.to_string())

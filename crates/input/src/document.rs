@@ -1,4 +1,4 @@
-//! File as JSON with overrides applied, and the place where each value was written.
+//! File as a JSON value with all overrides applied. The document records the place where each value was written.
 
 use std::sync::Arc;
 
@@ -7,28 +7,29 @@ use serde_json::{Map, Value};
 use chaosrun_diagnostic::yaml;
 use chaosrun_diagnostic::{Diagnostic, PathStep, Pointer, SourceFile, SourcePlace};
 
-/// Values of one file. Backend sections, matrix cells and `--set` change the values, and the document records the origins of the new
-/// values.
+/// Values of one file. Backend sections, matrix cells and `--set` change these values. The document records the origin of each changed
+/// value.
 #[derive(Debug, Clone)]
 pub struct Document {
     pub file: Arc<SourceFile>,
     pub value: Value,
-    /// Values that were written elsewhere: current pointer, and the file and pointer of their origin.
+    /// Origins of values that come from another place. Each entry contains the current pointer, the file of the origin and the pointer in
+    /// that file.
     moves: Vec<(Pointer, Arc<SourceFile>, Pointer)>,
-    /// Original pointers of list items that deserialization removed. Later items of these lists moved up.
+    /// Pointers of list items that deserialization removed, as they were in the file. Later items of the same lists moved up.
     removed: Vec<Pointer>,
-    /// Original pointers of all values that deserialization removed.
+    /// Pointers of all values that deserialization removed, as they were in the file.
     gone: Vec<Pointer>,
 }
 
 impl Document {
-    /// Reads a file. Returns a document if the syntax is valid. The problems are problems of YAML only.
+    /// Reads a file. Returns a document if the syntax of the file is valid. Reports only problems of the YAML syntax.
     pub fn read(file: &Arc<SourceFile>) -> (Option<Self>, Vec<Diagnostic>) {
         let (value, problems) = yaml::read(file);
         (value.map(|value| Self { file: Arc::clone(file), value, moves: Vec::new(), removed: Vec::new(), gone: Vec::new() }), problems)
     }
 
-    /// Returns a document whose values are in no file.
+    /// Creates a document for values that are not written in any file. `file` only serves as the place in error messages.
     #[must_use]
     pub fn of(file: &Arc<SourceFile>, value: Value) -> Self {
         Self { file: Arc::clone(file), value, moves: Vec::new(), removed: Vec::new(), gone: Vec::new() }
@@ -50,13 +51,13 @@ impl Document {
         SourcePlace::new(Arc::clone(file), Pointer(steps))
     }
 
-    /// Returns the place of the key instead of the value; see [`Self::place`].
+    /// Returns the place where the key of the value at `pointer` was written. See [`Self::place`].
     #[must_use]
     pub fn key_place(&self, pointer: &Pointer) -> SourcePlace {
         SourcePlace { on_key: true, ..self.place(pointer) }
     }
 
-    /// Returns the keys of a map in the file, including keys that deserialization removed.
+    /// Returns the keys of the top-level map `section`, including keys that deserialization removed.
     pub fn keys(&self, section: &str) -> Vec<String> {
         let left = self.value.get(section).and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned();
         let gone = self.gone.iter().filter_map(|gone| match gone.0.as_slice() {
@@ -66,19 +67,20 @@ impl Document {
         left.chain(gone).collect()
     }
 
-    /// Returns true if deserialization removed a value from that section. Then not all names of the section are known.
+    /// Returns true if deserialization removed a value from the top-level map `section`. In that case, some names of the section are
+    /// unknown.
     #[must_use]
     pub fn lost(&self, section: &str) -> bool {
         self.gone.iter().any(|gone| matches!(gone.0.first(), Some(PathStep::Key(key)) if key == section))
     }
 
-    /// Returns true if the file has that key at the top level, even if its value is not usable.
+    /// Returns true if the file has the top-level key `key`, even if the value of the key is invalid.
     #[must_use]
     pub fn was_written(&self, key: &str) -> bool {
         self.lost(key) || self.value.get(key).is_some_and(|value| !value.is_null())
     }
 
-    /// Merges the section `chosen` of the map at `pointer` into that map, and removes it and its `rivals`.
+    /// Merges the section `chosen` of the map at `pointer` into that map. Removes the section itself and the sections `rivals`.
     pub fn apply_section(&mut self, pointer: &Pointer, rivals: &[&str], chosen: &str) {
         let Some(Value::Object(map)) = get_mut(&mut self.value, pointer) else { return };
         for rival in rivals.iter().filter(|rival| **rival != chosen) {
@@ -90,16 +92,16 @@ impl Document {
         }
     }
 
-    /// Returns true if the map at `pointer` has a section of that name.
+    /// Returns true if the map at `pointer` has a section `name`.
     #[must_use]
     pub fn has_section(&self, pointer: &Pointer, name: &str) -> bool {
         get(&self.value, pointer).and_then(|value| value.get(name)).is_some()
     }
 
-    /// Sets the value at `pointer` and creates missing maps on the path.
+    /// Sets the value at `pointer`. Missing maps on the path are created.
     ///
     /// # Errors
-    /// A step leads through a value that is not a map, or past the end of a list. The error is the pointer to that value or list.
+    /// Returns the pointer of the value that blocks the path. This value is not a map, or is a list without an item at the given index.
     pub fn set(&mut self, pointer: &Pointer, value: Value, file: &Arc<SourceFile>, from: &Pointer) -> Result<(), Pointer> {
         let mut at = &mut self.value;
         let mut walked = Pointer::default();
@@ -126,7 +128,7 @@ impl Document {
         Ok(())
     }
 
-    /// Removes a value that could not be deserialized, so that the next problem can be found.
+    /// Removes a value that could not be deserialized, so that a further attempt can find the next problem.
     pub fn remove(&mut self, pointer: &Pointer) {
         let Some((last, above)) = pointer.0.split_last() else { return };
         let original = self.before_removals(pointer);
@@ -143,7 +145,7 @@ impl Document {
         }
     }
 
-    /// Returns the pointer that the value had before deserialization removed list items.
+    /// Converts a current pointer to the pointer in the file. Both differ if deserialization removed earlier items of a list.
     pub fn before_removals(&self, pointer: &Pointer) -> Pointer {
         if self.removed.is_empty() {
             return pointer.clone();
@@ -168,7 +170,7 @@ impl Document {
         Pointer(steps)
     }
 
-    /// Merges maps key by key and replaces all other values; null removes a key.
+    /// Replaces the value at `pointer` by `over`. Two maps are merged key by key. A null value in `over` removes the key.
     fn lay(&mut self, pointer: &Pointer, over: Value, file: &Arc<SourceFile>, from: &Pointer) {
         match over {
             Value::Object(entries) if get(&self.value, pointer).is_some_and(Value::is_object) => {
@@ -191,7 +193,7 @@ impl Document {
     }
 }
 
-/// The value at `pointer`.
+/// Returns the value at `pointer`. Returns `None` if the path does not exist.
 #[must_use]
 pub fn get<'a>(value: &'a Value, pointer: &Pointer) -> Option<&'a Value> {
     pointer.0.iter().try_fold(value, |value, step| match step {

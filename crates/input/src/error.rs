@@ -1,4 +1,4 @@
-//! Errors of values that do not fit their type, as data with a place.
+//! Errors of values that do not match their expected type. Each error is data with a pointer to the value.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{self, Expected, Unexpected};
 
 use chaosrun_diagnostic::Pointer;
 
-/// Reason why a value does not fit its type.
+/// Reason why a value does not match its expected type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TypeMismatch {
     UnknownField {
@@ -20,7 +20,8 @@ pub enum TypeMismatch {
         name: String,
         known: &'static [&'static str],
     },
-    /// Wrong type. Both texts are plain words: `a list`, ``number `5` ``. The deserializer sets `found` if it is `None`.
+    /// The value has the wrong type. Both texts are plain words, such as `a list` or ``number `5` ``. The deserializer replaces a missing
+    /// `found`.
     WrongType {
         expected: String,
         found: Option<String>,
@@ -28,7 +29,7 @@ pub enum TypeMismatch {
     Other(String),
 }
 
-/// First mismatch of a value, with the pointer of the value. The deserializer sets the pointer.
+/// First mismatch between a value and its expected type. `at` is the pointer of the mismatch, which the deserializer sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     pub at: Option<Pointer>,

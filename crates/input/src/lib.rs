@@ -1,7 +1,7 @@
 //! Reading of files: documents that know the places of their values, values with several notations, and checks that collect all problems.
 //!
-//! Reading order: [`Document`] (a file as JSON), [`deserialize`] (typed values, with errors as data), [`scalar`] (values in their written
-//! form), [`quantity`] (meanings of written values), [`Checker`] (problems with places).
+//! Reading order: [`Document`] (a file as JSON), [`deserialize`] (conversion to Rust types), [`scalar`] (values in the notation of the
+//! file), [`quantity`] (parsing of notations), [`Checker`] (collection of problems with their places).
 
 mod check;
 mod deserialize;

@@ -1,8 +1,8 @@
-//! Lookup of names: known names, and the closest one to an unknown name.
+//! Search for the known name that is closest to an unknown name, and checks of names.
 
 use std::fmt::Write as _;
 
-/// Returns the known name nearest to `name`, if it is at most two edits away.
+/// Returns the known name with the smallest edit distance to `name`. Returns `None` if this distance exceeds two.
 pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -13,12 +13,12 @@ pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the current name of a word that older versions used.
+/// Returns the current name of a name that was renamed since older versions. Returns `None` for all other names.
 pub fn renamed(name: &str) -> Option<&'static str> {
     (name == "hurt_s").then_some("impact_s")
 }
 
-/// Returns the names in backticks, separated by commas.
+/// Formats the names in backticks, separated by commas.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut list = String::new();
     for name in names {
@@ -27,7 +27,8 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     list
 }
 
-/// Returns true if the name is valid in expressions and on the command line. A valid name is a letter or `_`, then letters, digits and `_`.
+/// Returns true if the name is valid in expressions and on the command line. A valid name starts with a letter or `_`, and continues with
+/// letters, digits and `_`.
 #[must_use]
 pub(crate) fn is_identifier(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -1,16 +1,16 @@
-//! Durations, sizes, counts and percentages in human notation.
+//! Parsing of durations, sizes, counts and percentages in human notation, such as `1m 30s` or `512MiB`.
 
 use std::time::Duration;
 
 use serde::Serializer;
 
-/// Longest duration, 1000 days. Sums of such durations cannot overflow.
+/// Longest accepted duration: 1000 days. The limit ensures that sums of durations do not overflow.
 const LONGEST: Duration = Duration::from_secs(1000 * 24 * 3600);
 
-/// Reads a duration such as `500ms`, `2s`, `1m 30s` or `0s`.
+/// Parses a duration such as `500ms`, `2s`, `1m 30s` or `0s`.
 ///
 /// # Errors
-/// A sentence that explains the expected notation.
+/// Returns a sentence with the expected notation if the text is not a duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let advice = || match text.trim().parse::<f64>() {
         // A number without a unit is ambiguous.
@@ -24,15 +24,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Serializes a duration in human notation: `500ms`, `1m 30s`.
+/// Serializes a duration in human notation, such as `500ms` or `1m 30s`.
 ///
 /// # Errors
-/// Errors of the serializer.
+/// Returns the errors of the serializer.
 pub fn serialize_duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*value))
 }
 
-/// Reads a number of bytes such as `512MiB`, `1GB` or `4096`.
+/// Parses a number of bytes such as `512MiB`, `1GB` or `4096`.
 #[must_use]
 pub fn size(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -53,7 +53,7 @@ pub fn size(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
-/// Reads a number such as `200k`, `1M` or `50`.
+/// Parses a number such as `200k`, `1M` or `50`.
 #[must_use]
 pub fn count(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -67,10 +67,10 @@ pub fn count(text: &str) -> Option<u64> {
     }
 }
 
-/// Reads a percentage such as `10` or `2.5%`, from 0 to 100.
+/// Parses a percentage such as `10` or `2.5%`, from 0 to 100.
 ///
 /// # Errors
-/// The expected notation.
+/// Returns a sentence with the expected notation if the text is not a percentage from 0 to 100.
 pub fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim().parse::<f64>();
     match number {
@@ -80,10 +80,10 @@ pub fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads a rate such as `10mbit` (bits) or `1MiB/s` (bytes), and returns bytes per second.
+/// Parses a rate such as `10mbit` (bits per second) or `1MiB/s`. Returns bytes per second.
 ///
 /// # Errors
-/// The expected notation.
+/// Returns a sentence with the expected notation if the text is not a rate.
 pub fn rate(text: &str) -> Result<f64, String> {
     let expected = || "expected bits or bytes a second such as `10mbit` or `1MiB/s`".to_owned();
     let text = text.trim();
@@ -106,10 +106,10 @@ pub fn rate(text: &str) -> Result<f64, String> {
     if (1000.0..=1e11).contains(&value) { Ok(value) } else { Err("expected at least 8kbit and at most 800gbit".to_owned()) }
 }
 
-/// Reads an offset such as `5m` or `-30s`, and returns microseconds.
+/// Parses a clock offset such as `5m` or `-30s`. Returns microseconds.
 ///
 /// # Errors
-/// A sentence that explains the expected notation.
+/// Returns a sentence with the expected notation if the text is not an offset.
 pub fn offset(text: &str) -> Result<i64, String> {
     let text = text.trim();
     let (sign, rest) = text.strip_prefix('-').map_or((1, text.trim_start_matches('+')), |rest| (-1, rest));

@@ -1,4 +1,4 @@
-//! Values with several notations.
+//! Types of values that have several notations in a file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,24 +8,24 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-/// An expression, a template or a plain word. Whole numbers and truth values are accepted. `1.10` is rejected, because it would silently
-/// become `1.1`.
+/// Text of an expression, a template or a plain word. Whole numbers and booleans are accepted as text. `1.10` is rejected, because YAML
+/// would silently change it to `1.1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub String);
 
-/// Duration as written: `500ms`, `2s`, `1m 30s`.
+/// Duration in the notation of the file, such as `500ms`, `2s` or `1m 30s`.
 #[derive(Debug, Clone)]
 pub struct RawDuration(pub String);
 
-/// Size as written: `512MiB`, `1GB`, or a number of bytes.
+/// Size in the notation of the file: a text such as `512MiB` or `1GB`, or a number of bytes.
 #[derive(Debug, Clone)]
 pub struct RawSize(pub String);
 
-/// Count as written: `200k`, `1M`, or a whole number.
+/// Count in the notation of the file: a text such as `200k` or `1M`, or a whole number.
 #[derive(Debug, Clone)]
 pub struct RawCount(pub String);
 
-/// Number of nodes: `2`, `50%` or `all`.
+/// Number of nodes to choose, in the notation of the file: `2`, `50%` or `all`.
 #[derive(Debug, Clone)]
 pub struct RawPick(pub String);
 
@@ -93,7 +93,8 @@ text_like!(RawPick, "a number, a percentage such as `50%`, `majority`, `minority
     "pattern": r"^([0-9]+|[0-9]+(\.[0-9]+)?%|majority|minority|all)$"
 });
 
-/// Number as written, with or without a unit, where the unit cannot be mistaken: `10`, `2.5`, `10%`, `50ms`, `10mbit`.
+/// Amount in the notation of the file. The unit may be omitted where only one unit is possible. Examples: `10`, `2.5`, `10%`, `50ms`,
+/// `10mbit`.
 #[derive(Debug, Clone)]
 pub struct RawAmount(pub String);
 
@@ -133,7 +134,7 @@ impl JsonSchema for RawAmount {
     }
 }
 
-/// One value for as long as the fault lasts, or a ramp of several values in succession.
+/// Parameter of a fault: one constant value for the whole duration of the fault, or a ramp of successive values.
 #[derive(Debug, Clone)]
 pub enum RawRamped {
     Constant(String),
@@ -193,7 +194,7 @@ impl JsonSchema for RawRamped {
     }
 }
 
-/// A single word, or the whole map.
+/// Value that is written either as a single word or as a complete map.
 #[derive(Debug, Clone)]
 pub enum Short<T> {
     Word(String),
@@ -229,7 +230,7 @@ impl<T: JsonSchema> JsonSchema for Short<T> {
     }
 }
 
-/// One item, or a list of them.
+/// List that may be written as a single item without brackets.
 #[derive(Debug, Clone)]
 pub struct OneOrMany<T>(pub Vec<T>);
 

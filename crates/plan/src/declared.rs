@@ -1,4 +1,5 @@
-//! Plan as a run declares it: one entry per case, with ranges of seeds, so that the record shows trials that never began.
+//! Compact form of a plan that a run stores in the record. There is one entry per case, with ranges of seeds. Readers of the record can
+//! therefore find trials that never started.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +8,7 @@ use crate::TrialPlan;
 use chaosrun_event::{DeclaredPlan, PlannedCase, TrialRole};
 use chaosrun_scenario::digest;
 
-/// Identity of a trial in a record: scenario, variant, backend, cell, seed, repeat and role.
+/// Key of a trial in the record: scenario, variant, backend, cell, seed, repeat and role.
 pub type TrialKey = (String, String, String, String, u64, usize, TrialRole);
 
 #[must_use]
@@ -37,7 +38,7 @@ pub fn declared<'a>(trials: impl Iterator<Item = &'a TrialPlan>, share: Option<(
     DeclaredPlan { digest, share, cases }
 }
 
-/// Returns the seeds as inclusive ranges, sorted and without duplicates.
+/// Converts seeds to inclusive ranges, sorted and without duplicates.
 fn ranges(mut seeds: Vec<u64>) -> Vec<(u64, u64)> {
     seeds.sort_unstable();
     let mut found: Vec<(u64, u64)> = Vec::new();
@@ -50,7 +51,7 @@ fn ranges(mut seeds: Vec<u64>) -> Vec<(u64, u64)> {
     found
 }
 
-/// Returns all trials of the plan.
+/// Returns the keys of all trials that the declared plan contains.
 pub fn trials(plan: &DeclaredPlan) -> impl Iterator<Item = TrialKey> {
     plan.cases.iter().flat_map(|case| {
         let cell = cell(&case.cell);
@@ -62,19 +63,19 @@ pub fn trials(plan: &DeclaredPlan) -> impl Iterator<Item = TrialKey> {
     })
 }
 
-/// Returns the trials that have a verdict.
+/// Returns the keys of all recorded trials that have a verdict.
 #[must_use]
 pub fn ended<'a>(outcomes: impl Iterator<Item = &'a TrialOutcome>) -> HashSet<TrialKey> {
     outcomes.filter(|one| one.verdict.is_some()).map(recorded).collect()
 }
 
-/// Returns the identity of a recorded trial.
+/// Returns the key of a recorded trial.
 #[must_use]
 pub fn recorded(one: &TrialOutcome) -> TrialKey {
     (one.scenario.clone(), one.variant.clone(), one.backend.clone(), one.cell.clone(), one.seed, one.repeat, one.role)
 }
 
-/// Returns the identity of a planned trial.
+/// Returns the key of a planned trial.
 #[must_use]
 pub fn planned(trial: &TrialPlan) -> TrialKey {
     let scenario = &trial.scenario;

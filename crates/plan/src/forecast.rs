@@ -1,4 +1,5 @@
-//! Forecast of a plan: its time, and the tokens and dollars of its models, estimated from similar recorded trials. The functions are pure.
+//! Forecast of the duration of a plan, and of the tokens and dollars that its models cost. The estimates are based on similar recorded
+//! trials. The functions are pure.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -14,18 +15,18 @@ use chaosrun_event::TrialRole;
 use chaosrun_scenario::model::{Provider, Scenario};
 use chaosrun_scenario::timeline;
 
-/// A plan's cells, time and cost.
+/// Forecast of a plan: its cells, its duration and the cost of its models.
 #[derive(Debug, Clone, Serialize)]
 pub struct Forecast {
     pub cells: Vec<CellForecast>,
     pub trials: usize,
     pub jobs: usize,
     pub wall: Wall,
-    /// Costs of the variants that ask models.
+    /// Cost of each variant that uses models.
     pub models: Vec<ModelCost>,
 }
 
-/// All trials of one scenario on one backend with the same cell values.
+/// Trials of one scenario on one backend with the same matrix values, and the sum of their durations.
 #[derive(Debug, Clone, Serialize)]
 pub struct CellForecast {
     pub scenario: String,
@@ -38,34 +39,34 @@ pub struct CellForecast {
     pub seeds: usize,
     pub repeats: usize,
     pub trials: usize,
-    /// Sum of the durations of all its trials, in microseconds.
+    /// Sum of the expected durations of all trials of this cell, in microseconds.
     pub wall_us: u64,
 }
 
-/// Expected duration of the plan, with the number of trials per basis of the estimate.
+/// Expected duration of the plan, with the number of trials for each basis of the estimate.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Wall {
-    /// Duration with `jobs` trials in parallel, in microseconds.
+    /// Expected duration of the plan in microseconds, if `jobs` trials run in parallel.
     pub expected_us: u64,
-    /// Number of trials estimated by the median of recorded trials with the same yardstick and subject.
+    /// Number of trials estimated by the median duration of recorded trials of the same variant, for which all other files were equal too.
     pub by_same: usize,
-    /// Number of trials estimated by the median of recorded trials of the scenario on that backend. Trials of the same subject are used if
-    /// there are any, otherwise trials of all subjects.
+    /// Number of trials estimated by the median duration of recorded trials of the same scenario and backend. Trials of the same variant
+    /// are used if any exist. Otherwise, trials of all variants are used.
     pub by_scenario: usize,
-    /// Number of trials without history, estimated by the longest time that the declared timing allows.
+    /// Number of trials without comparable recorded trials. Their estimate is the longest duration that the timing of the scenario allows.
     pub by_timing: usize,
 }
 
-/// Cost of the models of one variant.
+/// Expected cost of the models of one variant.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelCost {
     pub variant: String,
     pub trials: usize,
-    /// Number of recorded trials of the same subject. With 0, only the limits are known.
+    /// Number of recorded trials of the same variant, on which the estimate is based. If it is 0, only the limits are known.
     pub history: usize,
     pub tokens: Option<u64>,
     pub usd: Option<f64>,
-    /// Most tokens that the limits of the variant's trials allow. `None` means no limit.
+    /// Maximum number of tokens that the limits of the variant's trials allow. `None` means that there is no limit.
     pub most_tokens: Option<u64>,
     pub most_usd: Option<f64>,
 }
@@ -78,8 +79,8 @@ enum Basis {
     Timing,
 }
 
-/// Sorted durations of recorded trials, grouped by yardstick and subject, by scenario and backend, and by scenario, backend and
-/// subject.
+/// Sorted durations of recorded trials in microseconds. There are three groupings: by digests of files and variant, by scenario and
+/// backend, and by scenario, backend and variant.
 struct Walls<'p> {
     same: HashMap<(&'p str, &'p str), Vec<u64>>,
     scenario: HashMap<(&'p str, &'p str), Vec<u64>>,
@@ -109,7 +110,7 @@ impl<'p> Walls<'p> {
     }
 }
 
-/// Forecasts a plan that runs `jobs` trials in parallel.
+/// Computes the forecast of a plan if `jobs` trials run in parallel. `past` contains the recorded trials.
 #[must_use]
 pub fn forecast(plan: &TrialSchedule, past: &[Past], jobs: usize) -> Forecast {
     let walls = Walls::of(past);
@@ -155,7 +156,8 @@ pub fn forecast(plan: &TrialSchedule, past: &[Past], jobs: usize) -> Forecast {
     Forecast { cells: cells.into_values().collect(), trials: plan.trials.len(), jobs, wall, models: models(plan, past) }
 }
 
-/// Returns the time at which the last trial ends. Each trial starts, in order, as soon as a slot is free.
+/// Returns the time at which the last trial ends. `each` contains the durations of the trials in their order. Each trial starts as soon as
+/// one of the `jobs` slots is free.
 fn at_once(each: &[u64], jobs: usize) -> u64 {
     let mut slots: BinaryHeap<Reverse<u64>> = vec![Reverse(0); jobs.max(1)].into();
     let mut last = 0;
@@ -168,7 +170,8 @@ fn at_once(each: &[u64], jobs: usize) -> u64 {
     last
 }
 
-/// Returns the longest duration that the scenario's timing allows, without the start of the cluster, whose duration is unknown.
+/// Returns the longest duration of a trial that the timing of the scenario allows. The start of the cluster is excluded, because its
+/// duration is unknown.
 fn longest(scenario: &Scenario) -> Duration {
     let timing = &scenario.timing;
     let page = scenario.page.as_ref().map(|page| page.at);
@@ -205,7 +208,7 @@ fn models(plan: &TrialSchedule, past: &[Past]) -> Vec<ModelCost> {
     costs.into_iter().map(cost).collect()
 }
 
-/// Returns true if the provider asks models that cost money. Cassettes do not.
+/// Returns true if the provider sends requests to models that cost money. Cassettes (recorded answers) cost nothing.
 fn asks_models(provider: &Provider) -> bool {
     match provider {
         Provider::Model(model) => model.cassettes.is_none(),
@@ -214,7 +217,8 @@ fn asks_models(provider: &Provider) -> bool {
     }
 }
 
-/// Returns the mean tokens and dollars of a trial. The mean is used, not the median, because the total cost is a sum.
+/// Returns the mean number of tokens and the mean cost in dollars of a trial. The mean is used instead of the median, because the total
+/// cost is a sum.
 fn mean(past: &[&Past]) -> (u64, f64) {
     let count = past.len().max(1);
     let tokens: u64 = past.iter().filter_map(|one| one.tokens).sum();

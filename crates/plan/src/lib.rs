@@ -1,4 +1,5 @@
-//! Planning of a run: cells of the matrix, seeds, repeats and variants become trials before any of them starts. The functions are pure.
+//! Planning of a run. The cells of the matrix, the seeds, the repeats and the variants determine the list of trials before any trial
+//! starts. The functions are pure.
 
 pub use chaosrun_scenario::digest;
 pub mod declared;
@@ -22,13 +23,13 @@ use chaosrun_scenario::{Cell, Loaded, LoadedCampaign};
 
 pub use trial::TrialPlan;
 
-/// All trials, in the order in which they are started.
+/// All trials of a plan, in the order in which they start.
 #[derive(Debug, Clone)]
 pub struct TrialSchedule {
     pub trials: Vec<Arc<TrialPlan>>,
 }
 
-/// Test of the scenario itself: a trial and its expected verdicts.
+/// Test of a scenario: a trial, and the verdicts that are expected for this trial.
 #[derive(Debug, Clone)]
 pub struct CheckPlan {
     pub name: String,
@@ -37,7 +38,7 @@ pub struct CheckPlan {
 }
 
 impl TrialSchedule {
-    /// Joins several plans in order and numbers their trials consecutively.
+    /// Concatenates several plans and numbers their trials consecutively.
     #[must_use]
     pub fn joined(plans: Vec<Self>) -> Self {
         let trials = plans.into_iter().flat_map(|plan| plan.trials);
@@ -48,20 +49,20 @@ impl TrialSchedule {
     }
 }
 
-/// Plans a loaded scenario: see [`in_turn`].
+/// Plans all trials of a loaded scenario, in the order that [`in_turn`] defines.
 #[must_use]
 pub fn plan(loaded: &Loaded) -> TrialSchedule {
     in_turn(std::slice::from_ref(loaded))
 }
 
-/// Plans a campaign: see [`in_turn`].
+/// Plans all scenarios of a campaign as [`in_turn`] does.
 #[must_use]
 pub fn campaign(loaded: &LoadedCampaign) -> TrialSchedule {
     in_turn(&loaded.scenarios)
 }
 
-/// Plans scenarios seed by seed, and their cells in turn. All variants of one seed and cell are adjacent. An interrupted run therefore
-/// leaves complete pairs, and about equally many of each cell.
+/// Plans scenarios seed by seed. For each seed, the plan visits the cells of all scenarios one after another. All variants of one seed and
+/// cell are adjacent. An interrupted run therefore leaves complete pairs, and about equally many trials of each cell.
 #[must_use]
 pub fn in_turn(all: &[Loaded]) -> TrialSchedule {
     let cells: Vec<(&Loaded, Planned)> =
@@ -81,7 +82,7 @@ pub fn in_turn(all: &[Loaded]) -> TrialSchedule {
     TrialSchedule { trials }
 }
 
-/// Cell with its digests. The digests are the same for all seeds.
+/// Cell of a scenario, with the digests that all its trials share.
 struct Planned<'c> {
     cell: &'c Cell,
     yardstick: String,
@@ -96,7 +97,7 @@ impl<'c> Planned<'c> {
         Self { cell, yardstick, entries: all.map(|(one, role)| (one, role, digest::subject(&one.variant, &one.cluster))).collect() }
     }
 
-    /// Appends the trials of one seed.
+    /// Appends the trials of this cell for one seed and one repeat.
     fn put(&self, seed: u64, repeat: usize, trials: &mut Vec<Arc<TrialPlan>>) {
         for (scenario, role, subject) in &self.entries {
             trials.push(Arc::new(TrialPlan {
@@ -116,7 +117,7 @@ impl<'c> Planned<'c> {
     }
 }
 
-/// Plans the scenario's own tests, on the first cell and the first seed.
+/// Plans the tests that the scenario declares. They use the first cell and the first seed.
 #[must_use]
 pub fn checks(loaded: &Loaded) -> Vec<CheckPlan> {
     let Some(Cell { values, subjects, .. }) = loaded.cells.first() else { return Vec::new() };
@@ -144,7 +145,7 @@ pub fn checks(loaded: &Loaded) -> Vec<CheckPlan> {
     plans
 }
 
-/// Nodes that the faults of a trial will hit, by fault id. `None` means that they are chosen only at the injection.
+/// Nodes that each fault of a trial will hit, by the id of the fault. `None` means that the nodes are chosen only at the injection.
 pub type Targets = IndexMap<String, Option<Vec<String>>>;
 
 #[cfg(test)]

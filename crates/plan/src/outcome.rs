@@ -12,26 +12,26 @@ use chaosrun_event::{ReasonCode, TrialRole, Verdict};
 /// Result of one recorded trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialOutcome {
-    /// Id of the trial. `None` if the trial is known only from a baseline.
+    /// Id of the trial. `None` if the trial comes from a baseline file and not from the record.
     pub trial: Option<TrialId>,
     pub run: Option<RunId>,
-    /// Number of the trial in the plan of its run, from 1. It is 0 for a baseline.
+    /// Number of the trial in the plan of its run, starting at 1. It is 0 for a trial of a baseline.
     pub number: usize,
     pub scenario: String,
     pub file: String,
     pub variant: String,
     pub seed: u64,
-    /// Number of the repeat, from 1.
+    /// Number of the repeat of the same seed, starting at 1.
     pub repeat: usize,
-    /// Number of the attempt, from 1: an invalid trial may be tried again.
+    /// Number of the attempt, starting at 1. An invalid trial may have further attempts.
     pub attempt: u32,
     pub backend: String,
     pub role: TrialRole,
-    /// Values of the matrix by path, as JSON.
+    /// Values of the matrix by their paths, as JSON text.
     pub cell: String,
     pub yardstick: String,
     pub subject: String,
-    /// Verdict. `None` if the trial is running or was cut off.
+    /// Verdict of the trial. `None` if the trial is still running or was cut off.
     pub verdict: Option<Verdict>,
     pub score: Option<f64>,
     pub scorer_version: Option<u32>,
@@ -45,7 +45,7 @@ pub struct TrialOutcome {
     pub usd: Option<f64>,
 }
 
-/// Cost and duration of one counted trial, as forecasts use them.
+/// Cost and duration of one recorded trial with a counted verdict. Forecasts are based on these values.
 #[derive(Debug, Clone)]
 pub struct Past {
     pub scenario: String,
@@ -54,12 +54,12 @@ pub struct Past {
     pub subject: String,
     pub verdict: Verdict,
     pub wall_us: u64,
-    /// Tokens used. `None` if the trial asked no model.
+    /// Number of tokens that the trial used. `None` if the trial used no model.
     pub tokens: Option<u64>,
     pub usd: Option<f64>,
 }
 
-/// Returns the values of the matrix as JSON, sorted by path, so that the order in the file does not matter.
+/// Formats the values of the matrix as JSON text. The values are sorted by path, so the text does not depend on their order in the file.
 #[must_use]
 pub fn cell(values: &IndexMap<String, Value>) -> String {
     let sorted: BTreeMap<&String, &Value> = values.iter().collect();

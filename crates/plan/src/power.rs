@@ -1,4 +1,4 @@
-//! Statistical power of the comparisons of a plan, known before the run costs anything. The functions are pure.
+//! Statistical power of the comparisons of a plan, computed before the run. The functions are pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,36 +10,40 @@ use chaosrun_event::{TrialRole, Verdict};
 use chaosrun_scenario::model::{Compare, Metric};
 use chaosrun_stats::{count, power};
 
-/// Error rate of each statement.
+/// Significance level: the accepted probability that a conclusion of a comparison is wrong.
 pub const ALPHA: f64 = 0.05;
-/// Target probability that a comparison shows a true result.
+/// Required power: the probability that a comparison shows a difference that exists.
 pub const POWER: f64 = 0.8;
-/// Assumed pass rate of an agent with too little history.
+/// Pass rate that is assumed for an agent with fewer than [`ENOUGH`] recorded trials.
 const ASSUMED: f64 = 0.95;
-/// Smallest number of recorded trials from which a pass rate is estimated.
+/// Minimum number of recorded trials for the estimate of a pass rate.
 const ENOUGH: usize = 20;
-/// Smallest number of pairs that can show a difference. With 5 pairs, even 5 wins of one variant are not significant: `2 / 2^5 > 0.05`.
+/// Minimum number of pairs that can show a significant difference. With 5 pairs, even 5 wins of one variant are not significant, because `2
+/// / 2^5 > 0.05`.
 pub const FEWEST: usize = 6;
-/// Largest number of pairs that the computation uses. Larger numbers take too long to compute, and their power is at least as high.
+/// Maximum number of pairs that the computation uses. With more pairs, the computation takes too long. The actual power is at least as high
+/// as the computed power.
 pub const MOST_PAIRS: usize = 1_000;
 
-/// Statistical power of a plan's pairs for the pass rate of agents.
+/// Statistical power of a plan's comparisons of pass rates.
 #[derive(Debug, Clone, Serialize)]
 pub struct PowerEstimate {
-    /// Number of pairs: combinations of scenario, cell, backend, seed and repeat on which the variants are compared.
+    /// Number of pairs of trials that are compared. Each combination of scenario, cell, backend, seed and repeat gives one pair.
     pub pairs: usize,
-    /// Judged variants. A single variant is compared with a run of the same trials or with a baseline.
+    /// Names of the variants that the plan compares. A single variant is compared with another run of the same trials or with a baseline.
     pub variants: Vec<String>,
-    /// Pass rate of an agent, 0 to 1.
+    /// Pass rate from 0 to 1 on which the computation is based: the rate of the reference variant, or of the only variant.
     pub rate: f64,
     /// Number of recorded trials from which `rate` is estimated. `None` if `rate` is assumed.
     pub rate_of: Option<usize>,
     pub margin: f64,
-    /// Probability that the comparison of two equal agents shows that the subject is not worse by the margin.
+    /// Probability that a comparison of two equally good agents shows non-inferiority: the subject is not worse than the reference by the
+    /// margin or more.
     pub non_inferior: f64,
-    /// Number of pairs that shows non-inferiority with probability [`POWER`].
+    /// Number of pairs that is necessary to show non-inferiority with probability [`POWER`]. `None` if no computed number of pairs
+    /// suffices.
     pub needed: Option<usize>,
-    /// Smallest drop of the pass rate that the pairs show with probability [`POWER`].
+    /// Smallest decrease of the pass rate that the pairs show with probability [`POWER`]. `None` if the pairs cannot show any decrease.
     pub smallest_drop: Option<f64>,
 }
 

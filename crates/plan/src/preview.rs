@@ -1,4 +1,5 @@
-//! Preview of the nodes that the faults will hit, shown before the run. The same random streams choose again at the injection.
+//! Preview of the nodes that the faults of a trial will hit. The preview and the injection use the same random streams, and therefore
+//! choose the same nodes.
 
 use crate::Targets;
 use chaosrun_base::seed;
@@ -9,8 +10,8 @@ pub(super) fn targets(scenario: &Scenario, seed: u64) -> Targets {
     scenario.chaos.iter().map(|chaos| (chaos.id.clone(), turn(chaos, &scenario.cluster, seed, 0))).collect()
 }
 
-/// Returns the nodes that a fault hits at injection number `turn`, from 0. Returns `None` if the choice depends on the state of the cluster
-/// at the injection.
+/// Returns the nodes that injection number `turn` of a fault hits. The first injection has number 0. Returns `None` if the choice depends
+/// on the state of the cluster at the injection.
 fn turn(chaos: &Chaos, cluster: &ClusterSpec, seed: u64, turn: u32) -> Option<Vec<String>> {
     let mut chosen = Vec::new();
     for (at, wanted) in chaos.fault.targets().into_iter().enumerate() {
@@ -57,7 +58,7 @@ mod tests {
         noise: true
     ";
 
-    /// Injections ordered by time. Each has its latest time, its fault id, its turn and its nodes.
+    /// Injections in the order of their times. Each has its latest time, the id of its fault, its number from 0, and its nodes.
     type Schedule = Vec<(Duration, String, u32, Vec<String>)>;
 
     fn schedule(chaos: &str, seed: u64) -> Schedule {

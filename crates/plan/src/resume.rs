@@ -1,5 +1,5 @@
-//! Trials of a plan that are still to be run. The decision depends only on the identity of a trial, never on the time or the run of
-//! the record.
+//! Division of a plan into trials that are already recorded and trials to be run. Trials are matched by the identity of their content,
+//! never by their time or their run.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,21 +13,21 @@ use chaosrun_base::ids::{RunId, TrialId};
 use chaosrun_event::{ReasonCode, ReusedTrial, TrialRole, Verdict};
 use chaosrun_scenario::digest;
 
-/// Identity of a trial: two trials with equal identities are one trial that was run twice.
+/// Identity of a trial by its content. Two trials with equal identities are repetitions of the same trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialIdentity<'a> {
-    /// Yardstick, including the digests of the images.
+    /// Yardstick of the trial: the digest of all files except the variant. It includes the digests of the images.
     pub yardstick: Cow<'a, str>,
     pub subject: &'a str,
     pub seed: u64,
     pub repeat: usize,
     pub backend: &'a str,
     pub role: TrialRole,
-    /// Values of the matrix as JSON with sorted keys.
+    /// Values of the matrix as JSON text with sorted keys.
     pub cell: Cow<'a, str>,
 }
 
-/// Short digest of an identity, because a large plan has many of them.
+/// Hash of a [`TrialIdentity`]. The hash is short, because a large plan has many trials.
 pub type IdentityHash = [u8; 16];
 
 impl<'a> TrialIdentity<'a> {
@@ -60,13 +60,14 @@ impl<'a> TrialIdentity<'a> {
     }
 }
 
-/// Returns the yardstick digest that a trial is recorded with.
+/// Returns the yardstick of the trial (digest of everything except the variant) as stored in the record. If the trial has images, the
+/// yardstick includes the digests of the images.
 #[must_use]
 pub fn yardstick(trial: &TrialPlan) -> Cow<'_, str> {
     if trial.images.is_empty() { Cow::Borrowed(&trial.yardstick) } else { Cow::Owned(digest::with_images(&trial.yardstick, &trial.images)) }
 }
 
-/// Returns the cell in the form that an [`TrialIdentity`] uses.
+/// Formats the values of a cell as the JSON text that a [`TrialIdentity`] contains.
 #[must_use]
 pub fn cell(values: &IndexMap<String, Value>) -> Cow<'static, str> {
     if values.is_empty() {
@@ -77,42 +78,42 @@ pub fn cell(values: &IndexMap<String, Value>) -> Cow<'static, str> {
     Cow::Owned(text)
 }
 
-/// Recorded trial.
+/// Attempt at a trial that the record contains, with its progress.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedAttempt {
     pub mark: IdentityHash,
     pub how: RecordedState,
 }
 
-/// Progress of a recorded trial.
+/// Progress of an attempt at a trial that the record contains.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RecordedState {
-    /// The trial has ended. Its `number` is its number in the plan of the recorded run.
+    /// The trial has ended. The field `number` is the trial's number in the plan of the recorded run.
     Ended(Box<ReusedTrial>),
-    /// Its runner was killed.
+    /// The trial has no end, because the process that ran it was killed.
     CutOff,
-    /// Another runner is running the trial.
+    /// Another process is running the trial now.
     Running { trial: TrialId, run: RunId },
 }
 
-/// Plan, divided into recorded trials, trials that are running and trials to be run.
+/// Plan of a resumed run, divided into recorded trials, trials that are running elsewhere and trials to be run.
 #[derive(Debug, Clone, Default)]
 pub struct ResumePlan {
-    /// Recorded trials with their numbers in this plan. Includes invalid trials that are tried again.
+    /// Recorded trials, with their numbers in this plan. Invalid trials that get another attempt are included.
     pub kept: Vec<Box<ReusedTrial>>,
-    /// Trials to be run, in the order of the plan.
+    /// Trials that this run must execute, in the order of the plan.
     pub trials: Vec<Arc<TrialPlan>>,
-    /// Trials that other runners are running now.
+    /// Trials of the plan that other processes are running now.
     pub running: Vec<(TrialId, RunId)>,
-    /// Tokens used by all recorded trials of this plan, including superseded ones.
+    /// Number of tokens that all recorded trials of this plan used, including superseded attempts.
     pub tokens: u64,
     pub usd: f64,
 }
 
-/// Comparison of a plan with the record. It reads the recorded trials in the order in which they began.
+/// Comparison of a plan with the record. Recorded trials are added in the order in which they started.
 ///
-/// Trials with a valid verdict are reused. Cut-off trials have no verdict, and the verdict of interrupted trials does not count: both are
-/// run again. Other invalid trials are reused, or tried again on request.
+/// Trials with a valid verdict are reused. Trials that were cut off or interrupted are run again. Other invalid trials are reused, or get
+/// another attempt on request.
 #[derive(Debug)]
 pub struct Comparing<'a> {
     plan: &'a [Arc<TrialPlan>],
@@ -181,11 +182,11 @@ impl<'a> Comparing<'a> {
 struct Known {
     valid: Vec<Box<ReusedTrial>>,
     invalid: Vec<Box<ReusedTrial>>,
-    /// Highest attempt number of the ended attempts.
+    /// Highest attempt number of all attempts that have ended.
     attempts: u32,
 }
 
-/// Returns true if a person stopped the trial: its verdict does not count.
+/// Returns true if a person stopped the trial. The verdict of such a trial does not count.
 fn is_interrupted(trial: &ReusedTrial) -> bool {
     matches!(trial.reason.as_ref().map(|reason| &reason.code), Some(ReasonCode::Interrupted))
 }
@@ -233,7 +234,7 @@ mod tests {
         comparing.finish(retry_invalid)
     }
 
-    /// Numbers of the kept trials with their ids, and numbers of the remaining trials with their attempts.
+    /// Numbers and ids of the reused trials, and numbers and attempts of the remaining trials.
     type Numbers<'a> = (Vec<(usize, &'a str)>, Vec<(usize, u32)>);
 
     fn numbers(missing: &ResumePlan) -> Numbers<'_> {

@@ -1,4 +1,4 @@
-//! Sample plans and recorded results for tests.
+//! Sample plans and sample results for tests.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use chaosrun_diagnostic::{RenderStyle, render};
 use chaosrun_event::Verdict;
 use chaosrun_scenario::{LoadedCampaign, Overrides, load_campaign};
 
-/// Loads a campaign with these variants.
+/// Loads the campaign file at the path `campaign` with the given variants.
 pub fn planned(campaign: &str, variants: &[&str]) -> LoadedCampaign {
     let overrides = Overrides { variants: variants.iter().map(ToString::to_string).collect(), ..Overrides::default() };
     load_campaign(Path::new(campaign), &overrides).unwrap_or_else(|problems| panic!("{}", render(&problems, RenderStyle::default())))
 }
 
-/// Recorded result of a planned trial.
+/// Creates the recorded result of a planned trial that took `wall_us` microseconds.
 pub fn past(trial: &TrialPlan, wall_us: u64) -> Past {
     Past {
         scenario: trial.scenario.name.clone(),

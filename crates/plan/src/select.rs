@@ -1,4 +1,4 @@
-//! Selection of trials from a plan, by their properties and by shards. The functions are pure.
+//! Selection of the trials of a plan by their properties and by shard. The functions are pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,8 +12,8 @@ use chaosrun_diagnostic::{Diagnostic, PathStep};
 use chaosrun_expr::{Context, Expr, Scope, Unknown};
 use chaosrun_scenario::{argument, parse_path};
 
-/// Selection of trials. A trial is selected if it matches any `only` pattern and no `skip` pattern. Without `only` patterns, all trials
-/// match. The selection may be limited to one shard.
+/// Filter that selects trials of a plan. A trial is selected if it matches any `only` pattern and no `skip` pattern. Without `only`
+/// patterns, all trials match. If a shard is given, only its trials are selected.
 #[derive(Debug, Clone, Default)]
 pub struct TrialFilter {
     only: Vec<Pattern>,
@@ -21,19 +21,19 @@ pub struct TrialFilter {
     shard: Option<Shard>,
 }
 
-/// Result of a selection.
+/// Selected trials, with the options that had no effect.
 #[derive(Debug)]
 pub struct Selected<T> {
     pub kept: Vec<T>,
-    /// Options that matched no trial, and are probably mistyped.
+    /// Options that matched no trial. They are probably mistyped.
     pub idle: Vec<String>,
 }
 
 impl TrialFilter {
-    /// Reads globs and expressions in the form given on the command line.
+    /// Parses the globs and expressions of the options `--only` and `--skip`.
     ///
     /// # Errors
-    /// All problems of all expressions.
+    /// Returns all problems of all expressions.
     pub fn read(only: &[String], skip: &[String], shard: Option<Shard>) -> Result<Self, Vec<Diagnostic>> {
         let mut problems = Vec::new();
         let mut all = |option: &'static str, texts: &[String]| -> Vec<Pattern> {
@@ -44,10 +44,10 @@ impl TrialFilter {
         if problems.is_empty() { Ok(Self { only, skip, shard }) } else { Err(problems) }
     }
 
-    /// Returns the selected trials, in their order and with their numbers.
+    /// Returns the selected trials in their original order and with their original numbers.
     ///
     /// # Errors
-    /// An expression whose value is unknown for every trial, because it names values that no trial has.
+    /// Returns the problem of an expression whose value is unknown for every trial, because the expression uses names that no trial has.
     pub fn apply<T>(&self, all: Vec<T>, trial: impl Fn(&T) -> &TrialPlan) -> Result<Selected<T>, Vec<Diagnostic>> {
         let contexts: Vec<Context> = all.iter().map(|one| context(trial(one))).collect();
         let mut problems = Vec::new();
@@ -82,7 +82,7 @@ impl TrialFilter {
     }
 }
 
-/// Pattern of one `--only` or `--skip` option.
+/// Parsed pattern of one `--only` or `--skip` option.
 #[derive(Debug, Clone)]
 struct Pattern {
     option: &'static str,
@@ -92,13 +92,13 @@ struct Pattern {
 
 #[derive(Debug, Clone)]
 enum What {
-    /// Glob over `scenario/variant`.
+    /// Glob that is matched against `scenario/variant`, converted to a regular expression.
     Glob(Regex),
     Expr(Box<Expr>),
 }
 
 impl Pattern {
-    /// Reads a pattern. Text with only letters, digits and glob characters is a glob; all other text is an expression.
+    /// Parses a pattern. A text that consists only of letters, digits and glob characters is a glob. Any other text is an expression.
     fn read(option: &'static str, text: &str) -> Result<Self, Vec<Diagnostic>> {
         let is_glob = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./*?{},".contains(c)) && !text.is_empty();
         let what = if is_glob {
@@ -131,7 +131,7 @@ impl Pattern {
 
 const HELP: &str = "a glob such as `node_*/noop`, or an expression such as `seed <= 3 and role == 'subject'`";
 
-/// Returns a glob as a regular expression. A glob without `/` matches the scenario only.
+/// Converts a glob to a regular expression. A glob without `/` is matched against the name of the scenario only.
 fn pattern(glob: &str) -> String {
     let mut pattern = String::from("^");
     let mut braces = 0_i32;
@@ -159,7 +159,7 @@ fn pattern(glob: &str) -> String {
     pattern
 }
 
-/// Returns the names that an expression may use: see [`Scope::Selection`].
+/// Creates the context of a trial, with the names of [`Scope::Selection`].
 fn context(trial: &TrialPlan) -> Context {
     let scenario = &trial.scenario;
     let mut cell = Map::new();
@@ -179,7 +179,7 @@ fn context(trial: &TrialPlan) -> Context {
     }))
 }
 
-/// Nests a path such as `workload.rate`, so that expressions can write `cell.workload.rate`.
+/// Inserts a value into nested maps along a path such as `workload.rate`, so that expressions can use `cell.workload.rate`.
 fn nest(cell: &mut Map<String, Value>, path: &str, value: &Value) {
     let Ok(path) = parse_path(path) else { return };
     let mut here = cell;
@@ -196,7 +196,7 @@ fn nest(cell: &mut Map<String, Value>, path: &str, value: &Value) {
     }
 }
 
-/// Shard `number` of `count`, from 1.
+/// Shard `number` of `count` shards of a plan. The first shard has number 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     pub number: u32,
@@ -204,8 +204,9 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Returns the trials of this shard. All variants of one seed in one cell stay together, so that they can be paired. These groups are
-    /// distributed to the shards in turn, in the order of a hash. So the shards have similar sizes and similar content.
+    /// Returns the trials of this shard. All variants of one seed and cell form a group, which stays together so that its trials can be
+    /// paired. The groups are sorted by a hash and distributed to the shards in turn. The shards therefore have similar sizes and similar
+    /// content.
     fn of<T>(self, all: Vec<T>, trial: impl Fn(&T) -> &TrialPlan) -> Vec<T> {
         let mut groups: BTreeMap<[u8; 32], u32> = all.iter().map(|one| (group(trial(one)), 0)).collect();
         for (place, share) in groups.values_mut().zip((1..=self.count).cycle()) {

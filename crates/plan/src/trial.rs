@@ -1,4 +1,4 @@
-//! One trial before it runs.
+//! Planned trial, with everything that is known before the trial starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +14,31 @@ use chaosrun_scenario::model::Scenario;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct TrialPlan {
-    /// Number of the trial in the plan, from 1.
+    /// Number of the trial in the plan, starting at 1.
     pub number: usize,
-    /// Scenario, with the variant of this trial and its limits applied.
+    /// Scenario of the trial, with the variant and its limits applied.
     #[serde(skip)]
     pub scenario: Arc<Scenario>,
     pub seed: u64,
-    /// Number of the repeat, from 1.
+    /// Number of the repeat of the same seed, starting at 1.
     pub repeat: usize,
-    /// Number of the attempt, from 1: an invalid trial may be tried again.
+    /// Number of the attempt, starting at 1. An invalid trial may have further attempts.
     pub attempt: u32,
     pub role: TrialRole,
-    /// Values of the matrix by path, without `seed` and `agent.variant`.
+    /// Values of the matrix by their paths. `seed` and `agent.variant` are excluded.
     pub cell: IndexMap<String, Value>,
-    /// Digest of everything that must be equal for a comparison: scenario, cluster, scoring, semantics.
+    /// Digest of everything that must be equal in two compared trials: scenario, cluster, scoring and semantics version.
     pub yardstick: String,
-    /// Digest of the variant, which is the object that comparisons compare.
+    /// Digest of the variant. Comparisons compare trials with different subjects.
     pub subject: String,
     pub targets: Targets,
-    /// Digests of the trial's images by role. They are known once the images are present. Empty on `local`.
+    /// Digests of the container images of the trial by role. They are known when the images are present. The map is empty on the backend
+    /// `local`.
     pub images: IndexMap<String, String>,
 }
 
 impl TrialPlan {
-    /// Returns the event that opens the trial.
+    /// Creates the event that reports the start of the trial.
     #[must_use]
     pub fn started(&self) -> TrialStarted {
         let scenario = &self.scenario;

@@ -1,4 +1,4 @@
-//! Loading of a campaign file with all its scenarios, each with the campaign's changes.
+//! Loading of a campaign file and of all its scenarios. The settings of the campaign are applied to each scenario.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace, sorted};
 use chaosrun_input::Document;
 use chaosrun_input::unknown;
 
-/// Campaign with all files that it names.
+/// Loaded campaign, with all scenarios that its file names.
 #[derive(Debug, Clone)]
 pub struct LoadedCampaign {
     pub campaign: Arc<Campaign>,
-    /// Scenarios in the order of the file. A scenario with several backends occurs once per backend.
+    /// Scenarios in the order of the campaign file. A scenario that runs on several backends occurs once per backend.
     pub scenarios: Vec<Loaded>,
 }
 
 /// Loads a campaign and all files that it names.
 ///
 /// # Errors
-/// All problems of all its files, in the order of files and lines.
+/// Returns all problems of all loaded files, in the order of files and lines.
 pub fn load_campaign(path: &Path, overrides: &Overrides) -> Result<LoadedCampaign, Vec<Diagnostic>> {
     Library::default().load_campaign(path, overrides)
 }
@@ -43,7 +43,7 @@ impl Library {
     /// Loads a campaign and all files that it names.
     ///
     /// # Errors
-    /// All problems of all its files, in the order of files and lines.
+    /// Returns all problems of all loaded files, in the order of files and lines.
     pub fn load_campaign(&mut self, path: &Path, overrides: &Overrides) -> Result<LoadedCampaign, Vec<Diagnostic>> {
         let mut loader = Loader::new(self, overrides);
         let loaded = loader.campaign(path);
@@ -55,14 +55,14 @@ impl Library {
     }
 }
 
-/// Scenario of a campaign, with the place that names it.
+/// Loaded scenario of a campaign, with the place in the campaign file that names the scenario.
 struct Named {
     loaded: Loaded,
     place: SourcePlace,
 }
 
 impl Loader<'_> {
-    /// Loads the campaign at `path`. Returns `None` if its file is not usable.
+    /// Loads the campaign at `path`. Returns `None` if the campaign file has errors that prevent loading.
     pub(super) fn campaign(&mut self, path: &Path) -> Option<LoadedCampaign> {
         let mut doc = self.document(path)?;
         let (raw, mut problems) = typed::<RawCampaign>(&mut doc);
@@ -84,7 +84,7 @@ impl Loader<'_> {
         Some(LoadedCampaign { campaign: Arc::new(campaign), scenarios: named.into_iter().map(|one| one.loaded).collect() })
     }
 
-    /// Loads one scenario on each of its backends.
+    /// Loads one scenario of the campaign, once for each of its backends.
     fn entry(
         &mut self,
         path: &Path,
@@ -130,7 +130,7 @@ impl Loader<'_> {
         named
     }
 
-    /// Adds the changes that the campaign and its entry request. Changes of the command line take precedence.
+    /// Adds the settings of the campaign and of one of its entries to `asked`. Settings of the command line take precedence.
     fn ask(&mut self, asked: &mut CliRequest, doc: &Document, raw: &RawCampaign, own: Option<(&RawEntry, &Pointer)>) {
         let root = Pointer::default();
         if asked.variants.is_empty() {
@@ -175,9 +175,9 @@ impl Loader<'_> {
         }
     }
 
-    /// Adds the settings of a `set` map. For equal paths, the later setting wins.
+    /// Adds the settings of a `set:` map to `asked`. If two settings have the same path, the later one is used.
     fn set(&mut self, asked: &mut CliRequest, doc: &Document, pointer: &Pointer, set: &IndexMap<String, Value>) {
-        /// Paths that have their own keys in a campaign.
+        /// Paths that cannot be set by `set:`, because a campaign has separate keys for them.
         const OWN: [(&str, &str); 5] =
             [("seed", "seeds"), ("agent.variant", "variants"), ("backend", "backends"), ("repeat", "repeat"), ("controls", "controls")];
         for (text, value) in set {
@@ -200,8 +200,8 @@ impl Loader<'_> {
         }
     }
 
-    /// Refuses trials that are named twice, because they would be paid for and counted twice. Refuses two scenarios with the same name,
-    /// because they could not be distinguished.
+    /// Reports trials that the campaign contains twice, because they would be paid for and counted twice. Also reports two scenarios with
+    /// the same name, because their results could not be distinguished.
     fn refuse_twice(&mut self, named: &[Named]) {
         let mut known: IndexMap<String, Vec<(usize, &[u64])>> = IndexMap::new();
         let mut yardsticks: IndexMap<String, (String, usize)> = IndexMap::new();
@@ -235,7 +235,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Refuses a reference variant that is not among the variants.
+    /// Reports a reference variant that is not among the variants of the campaign.
     fn refuse_unknown_reference(&mut self, doc: &Document, campaign: &Campaign, named: &[Named]) {
         let Some(compare) = &campaign.compare else { return };
         let mut known: Vec<&str> = Vec::new();
@@ -260,7 +260,7 @@ fn twice_named(scenario: &Scenario, seed: u64, here: &Named, there: &Named) -> D
     problem.help("remove one of them, use other seeds, or use `set` to make them differ")
 }
 
-/// Returns text such as `also at x.yaml:7`.
+/// Returns a text such as `also at x.yaml:7`, which refers to a second place of the same problem.
 fn also(place: &SourcePlace) -> String {
     let spot = place.spot();
     format!("also at {}:{}", spot.file, spot.line)

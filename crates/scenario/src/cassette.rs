@@ -1,4 +1,5 @@
-//! Discovery of cassettes, and of the trials in which they were recorded. Only the first line of each file is read.
+//! Search for cassettes, which are files with the recorded answers of a model. Each cassette names the trial in which it was recorded. Only
+//! the first line of each cassette is read.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::model::Matching;
 
-/// Version of the cassette format.
+/// Version of the format of cassettes (files with recorded answers of a model).
 pub const FORMAT: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub struct CassetteHead {
     pub of: Option<CassetteOrigin>,
 }
 
-/// Trial in which a cassette was recorded, with the files of its agent. A replay reads no other files.
+/// Trial in which a cassette was recorded, with the texts of all files of its agent. A replay uses these texts and reads no other files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CassetteOrigin {
     pub scenario: String,
@@ -31,32 +32,32 @@ pub struct CassetteOrigin {
     pub seed: u64,
     pub repeat: usize,
     pub variant: String,
-    /// Digest of the variant.
+    /// Digest of the recorded variant.
     pub subject: String,
-    /// Text of the variant's file.
+    /// Text of the file of the recorded variant.
     pub file: String,
-    /// Texts of the variant's templates, by the keys that name them.
+    /// Texts of the templates of the recorded variant, by the keys of the variant file that name them.
     pub templates: IndexMap<String, String>,
-    /// Texts of the files that the variant's program needs, by their names in the program's folder.
+    /// Texts of the files that the program of the recorded variant needs, by their names in the program's folder.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub files: IndexMap<String, String>,
 }
 
 impl CassetteOrigin {
-    /// Returns text such as `node_kill/kitchen, seed 7`.
+    /// Describes the recorded trial, such as `node_kill/kitchen, seed 7`.
     #[must_use]
     pub fn words(&self) -> String {
         format!("{}/{}, seed {}", self.scenario, self.variant, self.seed)
     }
 }
 
-/// File extension of cassettes.
+/// File extension of cassettes, without the dot.
 pub(crate) const ENDING: &str = "jsonl";
 
-/// Returns the cassette at `path`, or all cassettes of that folder, sorted by name.
+/// Returns the cassette at `path`. If `path` is a folder, returns all cassettes in this folder, sorted by name.
 ///
 /// # Errors
-/// Returns one sentence: there is no cassette, or one of the files is not a valid cassette of a trial.
+/// Returns one sentence if no cassette exists at `path`, or if a file is not a valid cassette.
 pub fn shelf(path: &Path) -> Result<Vec<(PathBuf, CassetteOrigin)>, String> {
     let shown = path.display();
     let failed = |error: std::io::Error| format!("cannot read the cassette `{shown}`: {}", chaosrun_diagnostic::io_words(&error));
@@ -72,7 +73,7 @@ pub fn shelf(path: &Path) -> Result<Vec<(PathBuf, CassetteOrigin)>, String> {
     files.into_iter().map(|file| origin(&file).map(|origin| (file, origin))).collect()
 }
 
-/// Returns true if the path is the path of a cassette file, not of a folder.
+/// Returns true if the path refers to a single cassette file, and false if it refers to a folder.
 #[must_use]
 pub fn is_one(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == ENDING)
@@ -99,10 +100,10 @@ pub fn head(name: &str, line: &str) -> Result<CassetteHead, String> {
     }
 }
 
-/// Cassettes that replace the models of a command line.
+/// Cassettes (files with recorded answers of a model) that replace the models of a run, as requested on the command line.
 #[derive(Debug, Clone)]
 pub struct CassetteReplay {
-    /// Cassette file, or folder of cassettes.
+    /// Path of a cassette file, or of a folder that contains cassettes.
     pub path: PathBuf,
     pub mode: Matching,
 }
@@ -110,12 +111,12 @@ pub struct CassetteReplay {
 pub(crate) type Tapes = Vec<(PathBuf, CassetteOrigin)>;
 
 impl CassetteReplay {
-    /// Returns true if there is a recording of the variant.
+    /// Returns true if a cassette of the variant exists.
     pub(super) fn has(&self, variant: &str) -> bool {
         !self.tapes(variant).is_empty()
     }
 
-    /// Returns the cassettes of one variant. Ignores unreadable cassettes, which are reported when the variants are chosen.
+    /// Returns the cassettes of one variant. Unreadable cassettes are skipped, because they are reported when the variants are selected.
     pub(super) fn tapes(&self, variant: &str) -> Tapes {
         shelf(&self.path).unwrap_or_default().into_iter().filter(|(_, origin)| origin.variant == variant).collect()
     }
@@ -123,7 +124,7 @@ impl CassetteReplay {
     /// Returns the recorded variants and seeds of a scenario. Variants are in the order of the cassettes, seeds in ascending order.
     ///
     /// # Errors
-    /// There is no cassette, or a cassette cannot be read.
+    /// Returns one sentence if no cassette exists, or if a cassette cannot be read.
     pub(super) fn recorded(&self, scenario: &str) -> Result<(Vec<String>, Vec<u64>), String> {
         let tapes = shelf(&self.path)?;
         let mut variants: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! Variants that replay cassettes: the recorded model is rebuilt from the content of the cassette.
+//! Variants that replay cassettes instead of using models. The recorded variant is rebuilt from the texts in the cassette.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::resolve;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, SourcePlace};
 use chaosrun_input::Document;
 
-/// Returns the cassettes that a variant at `from` names.
+/// Returns the cassettes that the variant file `from` names with its key `cassette`.
 pub(super) fn of_variant(raw: &RawVariant, from: &Path) -> Result<Tapes, String> {
     let name = raw.cassette.as_deref().unwrap_or_default();
     let places = files::places_of_folder(name, from);
@@ -26,7 +26,7 @@ pub(super) fn of_variant(raw: &RawVariant, from: &Path) -> Result<Tapes, String>
     chosen(shelf(path)?, raw.of.as_deref())
 }
 
-/// Returns the cassettes of the variant `of`. Without `of`, all cassettes must be of one variant.
+/// Returns the cassettes of the variant `of`. If `of` is `None`, all cassettes must belong to the same variant.
 fn chosen(mut tapes: Tapes, of: Option<&str>) -> Result<Tapes, String> {
     let mut variants: Vec<String> = Vec::new();
     for (_, origin) in &tapes {
@@ -52,12 +52,12 @@ pub(super) const fn matching(raw: Option<RawMatching>) -> Matching {
 }
 
 impl Loader<'_> {
-    /// Returns the recorded variant of that name for `--replay`.
+    /// Returns the recorded variant `name`, for the option `--replay`.
     pub(super) fn replayed(&mut self, replay: &CassetteReplay, name: &str, place: &SourcePlace) -> Option<Arc<Variant>> {
         self.taped(replay.tapes(name), replay.mode, place).map(Arc::new)
     }
 
-    /// Returns the recorded variant, with cassettes instead of its model.
+    /// Returns the recorded variant, in which the cassettes replace the model.
     pub(super) fn taped(&mut self, tapes: Tapes, mode: Matching, place: &SourcePlace) -> Option<Variant> {
         let (first, origin) = tapes.first()?.clone();
         let other = tapes
@@ -112,8 +112,8 @@ impl Loader<'_> {
         Some(variant)
     }
 
-    /// Returns the recorded variant for a variant's file, see [`Self::taped`]. The name and the limits in the file take precedence over the
-    /// recorded ones.
+    /// Returns the variant of a variant file that names cassettes, as [`Self::taped`] does. The name and the limits in the file take
+    /// precedence over the recorded ones.
     pub(super) fn taped_file(&mut self, own: Variant, raw: &RawVariant, doc: &Document, path: &Path) -> Option<Variant> {
         let place = doc.place(&Pointer::default().key("cassette"));
         match of_variant(raw, path) {

@@ -1,4 +1,4 @@
-//! Check of files without a run. The check reads each file once, and reports every problem of every file.
+//! Check of files without a run. Each file is read once, and all problems of all files are reported.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace, sorted};
 use chaosrun_input::Document;
 
 impl Library {
-    /// Checks files of any kind. A file with sections is checked in every form of a run: on all backends, with and without stand-ins.
+    /// Checks files of any kind. A file with sections is checked for each combination of backend and programs: on all backends, with
+    /// stand-ins and with real programs.
     pub fn check(&mut self, paths: &[PathBuf], max_trials: Option<usize>) -> Vec<Diagnostic> {
         let as_written = Overrides { max_trials, ..Overrides::default() };
         let mut problems = Vec::new();
@@ -50,7 +51,7 @@ impl Library {
         sorted(problems)
     }
 
-    /// Checks one file. `backend` is used for a cluster file. A scenario names its own backend.
+    /// Checks one file. `backend` is used for cluster files only, because a scenario names its own backend.
     fn check_one(&mut self, form: &Overrides, kind: FileKind, path: &Path, backend: Backend) -> Vec<Diagnostic> {
         let mut loader = Loader::new(self, form);
         match kind {
@@ -82,14 +83,15 @@ impl Library {
 }
 
 impl Loader<'_> {
-    /// Returns true if a variant's file has the key `judges`.
+    /// Returns true if the variant file at `path` has the key `judges`.
     fn is_judge(&mut self, path: &Path) -> bool {
         let doc = self.library.document(path).ok().and_then(|(doc, _)| doc.as_ref());
         doc.is_some_and(|doc| doc.value.get("judges").is_some())
     }
 }
 
-/// Reports duplicate names. Trials are recorded and compared by the name of the scenario, and runs by the name of the campaign.
+/// Reports scenarios or campaigns with the same name. The record identifies the scenario of a trial and the campaign of a run by their
+/// names.
 fn duplicate_name(doc: &Document, kind: FileKind, names: &mut BTreeMap<(FileKind, String), SourcePlace>, problems: &mut Vec<Diagnostic>) {
     let Some(name) = doc.value.get("name").and_then(serde_json::Value::as_str) else { return };
     let place = doc.place(&Pointer::default().key("name"));
@@ -102,7 +104,7 @@ fn duplicate_name(doc: &Document, kind: FileKind, names: &mut BTreeMap<(FileKind
     }
 }
 
-/// Returns the YAML files at and below the paths, sorted below each path. A path that is itself a file is always included.
+/// Returns the YAML files at and below the given paths, sorted below each path. A path that is itself a file is always included.
 #[must_use]
 pub fn collect(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();

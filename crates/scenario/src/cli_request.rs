@@ -11,43 +11,43 @@ use chaosrun_diagnostic::{Diagnostic, SourcePlace};
 /// Changes requested by the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Variants that replace the file's variant.
+    /// Names of the variants that replace the variants of the scenario file. Empty if the file decides.
     pub variants: Vec<String>,
-    /// Seeds that replace the seeds of the file.
+    /// Seeds that replace the seeds of the scenario file. `None` if the file decides.
     pub seeds: Option<Vec<u64>>,
     pub backend: Option<Backend>,
-    /// Uses stand-ins where the cluster has them, also on a backend that can run the real programs.
+    /// True if stand-ins are used wherever the cluster has them, even on a backend that can run the real programs.
     pub standin: bool,
-    /// Settings `PATH=VALUE`, as given on the command line.
+    /// Settings in the notation of the command line, `PATH=VALUE`.
     pub set: Vec<String>,
     pub repeat: Option<usize>,
-    /// Values of the only cell to run.
+    /// Values of the only matrix cell to run. `None` means all cells.
     pub cell: Option<IndexMap<String, Value>>,
-    /// Cassettes that replace models. The recorded variants are used. The recorded seeds are used unless `seeds` is set.
+    /// Cassettes that replace the models. The recorded variants are used. The recorded seeds are used unless `seeds` is set.
     pub replay: Option<CassetteReplay>,
-    /// Most trials that one file may plan. Default: [`super::matrix::MOST`].
+    /// Maximum number of trials that one file may plan. `None` means [`super::matrix::MOST`].
     pub max_trials: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct CliRequest {
-    /// Variants that replace the file's variant, each with the place that names it.
+    /// Variants that replace the variants of the scenario file. Each has the place that names it.
     pub variants: Vec<(String, SourcePlace)>,
     pub seeds: Option<Vec<u64>>,
     pub backend: Option<Backend>,
     pub repeat: Option<usize>,
-    /// Settings of a campaign. They are part of each cell's values, so trials with different settings are distinguished.
+    /// Settings of the campaign. They are part of the values of each cell, so the record distinguishes trials with different settings.
     pub beneath: Vec<Setting>,
     /// Settings of the command line, which apply to all scenarios.
     pub set: Vec<Setting>,
-    /// Limits in addition to the limits of the scenario. The smallest limit applies.
+    /// Limits that apply in addition to the limits of the scenario. The smaller value of each limit is used.
     pub limits: LimitsOverride,
-    /// Values of the only cell to run.
+    /// Values of the only matrix cell to run. `None` means all cells.
     pub cell: Option<IndexMap<String, Value>>,
 }
 
 impl CliRequest {
-    /// Returns the changes that the command line alone requests.
+    /// Returns the changes that the command line requests, without the changes of a campaign.
     pub fn of(overrides: &Overrides, problems: &mut Vec<Diagnostic>) -> Self {
         let (set, mut found) = overrides::settings(&overrides.set);
         problems.append(&mut found);
@@ -70,12 +70,13 @@ impl CliRequest {
         }
     }
 
-    /// Returns the settings whose paths the matrix no longer varies. For equal paths, the later setting wins.
+    /// Returns all settings from outside the scenario file. The matrix does not vary their paths. If two settings have the same path, the
+    /// later one is used.
     pub fn fixed(&self) -> Vec<&Setting> {
         self.beneath.iter().chain(&self.set).collect()
     }
 
-    /// Drops settings of the campaign that the command line overrides.
+    /// Removes the settings of the campaign whose paths the command line sets too.
     pub fn drop_shadowed(&mut self) {
         let set = &self.set;
         self.beneath.retain(|setting| !set.iter().any(|other| other.path.pointer == setting.path.pointer));

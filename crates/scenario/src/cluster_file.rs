@@ -1,4 +1,4 @@
-//! Cluster without a scenario. It is loaded from a cluster file, or from a scenario that names a cluster file.
+//! Loading of a cluster without trials, from a cluster file or from a scenario that names a cluster file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::resolve;
 use chaosrun_diagnostic::{Diagnostic, sorted};
 use chaosrun_input::Document;
 
-/// Cluster, with the settings for running it.
+/// Cluster to start without a trial, with the settings that are needed to run it.
 #[derive(Debug, Clone)]
 pub struct ClusterRequest {
     pub cluster: Arc<ClusterSpec>,
@@ -24,11 +24,11 @@ pub struct ClusterRequest {
     pub seed: u64,
 }
 
-/// Loads the cluster of the file at `path`, which is a cluster file or a scenario. For a scenario with a matrix, the first cell is
-/// used.
+/// Loads the cluster that the file at `path` defines or names. The file is a cluster file or a scenario. For a scenario with a matrix, the
+/// values of the first cell are used.
 ///
 /// # Errors
-/// All problems of all files, in the order of files and lines.
+/// Returns all problems of all loaded files, in the order of files and lines.
 pub fn load_cluster(path: &Path, overrides: &Overrides) -> Result<ClusterRequest, Vec<Diagnostic>> {
     let kind = FileKind::of_file(path).unwrap_or(FileKind::Scenario);
     match kind {
@@ -64,7 +64,7 @@ pub fn load_cluster(path: &Path, overrides: &Overrides) -> Result<ClusterRequest
 /// Returns the name of the cluster that [`load_cluster`] would load, even if the files have problems.
 ///
 /// # Errors
-/// A file does not exist.
+/// Returns the problem if a file does not exist.
 pub fn cluster_name(path: &Path) -> Result<String, Box<Diagnostic>> {
     let missing = |name: &str, no_file: NoFile| Box::new(describe(name, no_file));
     let mut files = Files::default();

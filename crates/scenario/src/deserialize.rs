@@ -1,4 +1,4 @@
-//! Deserialization of JSON into the raw types. Serde stops at the first problem, but users need all of them. Each invalid value is
+//! Deserialization of JSON values into the raw types. Serde stops at the first problem, but users need all of them. Each invalid value is
 //! therefore reported and removed, and the rest is deserialized again.
 
 use serde::de::DeserializeOwned;
@@ -8,10 +8,10 @@ use chaosrun_diagnostic::yaml;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_input::{Document, TypeMismatch, deserialize, get, get_mut, names};
 
-/// Largest number of problems that are reported per file. It limits the work.
+/// Maximum number of problems that are reported per file. The limit also bounds the number of deserialization attempts.
 const ROUNDS: usize = 100;
 
-/// Deserializes a document. Removes invalid values from the document.
+/// Deserializes a document into a raw type, and returns all problems. Invalid values are removed from the document.
 pub fn typed<T: DeserializeOwned>(doc: &mut Document) -> (Option<T>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let mut gone: Vec<Pointer> = Vec::new();
@@ -47,7 +47,8 @@ pub fn typed<T: DeserializeOwned>(doc: &mut Document) -> (Option<T>, Vec<Diagnos
     (None, problems)
 }
 
-/// Returns the pointer of the nearest existing value at or above `pointer`. A single word has no content that could be removed.
+/// Returns the pointer of the value at `pointer`, or of its nearest existing ancestor. A single word counts as one value, because no part
+/// of it can be removed.
 fn nearest(doc: &Document, pointer: &Pointer) -> Pointer {
     let mut near = pointer.clone();
     while !near.0.is_empty() && get(&doc.value, &near).is_none() {
@@ -56,8 +57,8 @@ fn nearest(doc: &Document, pointer: &Pointer) -> Pointer {
     near
 }
 
-/// Handles a key without a value. Such a key can be the rest of a value that YAML split at its commas. The value is joined again, so that
-/// its content can be checked too.
+/// Handles a key without a value, which may be the rest of a value that YAML split at its commas. The parts of such a value are joined
+/// again, so that its content can be checked too.
 fn split(doc: &mut Document, left_over: &Pointer, name: &str) -> Option<Diagnostic> {
     let (_, above) = left_over.0.split_last().filter(|_| get(&doc.value, left_over).is_some_and(Value::is_null))?;
     let place = doc.place(left_over);
@@ -107,7 +108,8 @@ fn describe(doc: &Document, pointer: &Pointer, mismatch: &TypeMismatch) -> Diagn
     }
 }
 
-/// Returns advice about numbers that need a unit, and about text that YAML read as another type and that must be quoted.
+/// Returns advice for a value of the wrong type: a number that needs a unit, or text that needs quotes because YAML read it as another
+/// type.
 fn advice(doc: &Document, pointer: &Pointer, expected: &str) -> Option<String> {
     let value = get(&doc.value, pointer)?;
     let place = doc.place(pointer);

@@ -1,4 +1,4 @@
-//! Kinds of files, detected from their content.
+//! Kinds of files, such as scenario or variant, and their detection.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use chaosrun_input::Document;
 
-/// Kind of a file.
+/// Kind of a file that users write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileKind {
     Scenario,
@@ -32,14 +32,14 @@ impl FileKind {
         }
     }
 
-    /// Returns the kind with its article, such as `a scenario` or `an autopsy`.
+    /// Returns the name of the kind with its article, such as `a scenario` or `an autopsy`.
     #[must_use]
     pub fn with_article(self) -> String {
         let article = if self.as_str().starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         format!("{article} {}", self.as_str())
     }
 
-    /// Returns the kind of a file. The kind follows from keys that only one kind has. Without such a key, the kind follows from the folder.
+    /// Determines the kind of a file by keys that only one kind of file has. Without such a key, the folder of the file decides.
     #[must_use]
     pub fn of(path: &Path, value: Option<&Value>) -> Self {
         let marks: [(Self, &[&str]); 6] = [
@@ -65,7 +65,7 @@ impl FileKind {
         }
     }
 
-    /// Returns the pointers of the maps that may have sections, in a file of this kind.
+    /// Returns the pointers of the maps that may contain sections, in a file of this kind.
     pub(super) fn sections(self, doc: &Document) -> Vec<chaosrun_diagnostic::Pointer> {
         let root = chaosrun_diagnostic::Pointer::default();
         let mut found = Vec::new();

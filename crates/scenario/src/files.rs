@@ -1,5 +1,5 @@
-//! Lookup and reading of files. A file is searched beside the file that names it, then in the folders up to the project root, then in the
-//! binary.
+//! Search and reading of files. A file that another file names is searched in the folder of the other file, then in its parents up to the
+//! project root, then among the embedded samples.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,33 +12,34 @@ use chaosrun_diagnostic::yaml::LIMIT;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, SourcePlace};
 use chaosrun_input::names;
 
-/// Prefix of the names of embedded files.
+/// Prefix of the names of files that are embedded in the binary.
 pub(crate) const EMBEDDED: &str = "embedded:";
 
-/// Files read so far. Each file is read once per invocation, so that all messages refer to the same text.
+/// Cache of all files that were read. Each file is read only once per invocation, so that all messages refer to the same text.
 #[derive(Debug, Default)]
 pub struct Files {
     read: HashMap<PathBuf, Arc<SourceFile>>,
-    /// Files by their names and by the folder of the file that names them. For a missing file, the value is the list of searched places.
+    /// Search results, by the name of the file and the folder of the file that names it. For a missing file, the value is the list of
+    /// searched places.
     found: HashMap<(String, PathBuf), Result<Arc<SourceFile>, Vec<String>>>,
-    /// Names of variants by the folder of the file that may name them.
+    /// Names of the available variants, by the folder of the file that may name them.
     variants: HashMap<PathBuf, Arc<[String]>>,
 }
 
 /// Reason why a file is not available.
 #[derive(Debug)]
 pub enum NoFile {
-    /// A file of that name does not exist. Contains the places that were searched.
+    /// No file with that name exists. The list contains the searched places.
     Missing(Vec<String>),
-    /// The file exists, but is not usable.
+    /// The file exists, but cannot be used, for the reason in the diagnostic.
     Unusable(Box<Diagnostic>),
 }
 
 impl Files {
-    /// Reads the file at `path`. If the path begins with `embedded:`, the file is an embedded one.
+    /// Reads the file at `path`. A path that begins with `embedded:` refers to an embedded file.
     ///
     /// # Errors
-    /// The file does not exist, is too large, is not UTF-8, or cannot be read.
+    /// Returns the reason if the file does not exist, is too large, is not UTF-8 or cannot be read.
     pub fn read(&mut self, path: &Path) -> Result<Arc<SourceFile>, NoFile> {
         if let Some(file) = self.read.get(path) {
             return Ok(Arc::clone(file));
@@ -53,10 +54,10 @@ impl Files {
         Ok(file)
     }
 
-    /// Finds `name` for a file at `from`.
+    /// Finds and reads the file `name` that the file at `from` names.
     ///
     /// # Errors
-    /// The errors of [`Self::read`]. If the file was not found, the error lists all searched places.
+    /// Returns the errors of [`Self::read`]. If the file was not found, the error lists all searched places.
     pub fn find(&mut self, name: &str, from: &Path) -> Result<Arc<SourceFile>, NoFile> {
         let key = (name.to_owned(), folder_of(from));
         if let Some(known) = self.found.get(&key) {
@@ -85,13 +86,13 @@ impl Files {
         Err(NoFile::Missing(searched))
     }
 
-    /// Returns the names of all variants that a file at `from` can name.
+    /// Returns the names of all variants that the file at `from` can use.
     pub fn known_variants(&mut self, from: &Path) -> Arc<[String]> {
         Arc::clone(self.variants.entry(folder_of(from)).or_insert_with(|| known_variants(from).into()))
     }
 }
 
-/// Returns the places where `name` may be, nearest first.
+/// Returns the paths at which the file `name` is searched, nearest first. `from` is the file that names it.
 fn places(name: &str, from: &Path) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = Vec::new();
     if Path::new(name).is_absolute() || name.starts_with(EMBEDDED) {
@@ -118,7 +119,7 @@ fn places(name: &str, from: &Path) -> Vec<PathBuf> {
     places
 }
 
-/// Returns the places where a folder `name` may be that a file at `from` names, nearest first.
+/// Returns the paths at which the folder `name` is searched, nearest first. `from` is the file that names it.
 #[must_use]
 pub fn places_of_folder(name: &str, from: &Path) -> Vec<PathBuf> {
     if Path::new(name).is_absolute() {
@@ -130,7 +131,8 @@ pub fn places_of_folder(name: &str, from: &Path) -> Vec<PathBuf> {
     folders(from).into_iter().map(|folder| folder.join(name)).collect()
 }
 
-/// Returns the folder of the file, then its parents up to the project root. Without a project, returns only the folder of the file.
+/// Returns the folder of the file `from`, followed by its parents up to the project root. If `from` is in no project, returns only its
+/// folder.
 fn folders(from: &Path) -> Vec<PathBuf> {
     let own = from.parent().unwrap_or(Path::new("")).to_owned();
     let Ok(absolute) = std::path::absolute(if own.as_os_str().is_empty() { Path::new(".") } else { &own }) else { return vec![own] };
@@ -149,7 +151,7 @@ fn is_root(folder: &Path) -> bool {
     ["scenarios", "Cargo.toml", ".git", ".chaosrun"].iter().any(|mark| folder.join(mark).exists())
 }
 
-/// Returns the folder of a file. Names in the file are resolved from this folder.
+/// Returns the folder of a file. Relative names in the file refer to this folder.
 fn folder_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).to_owned()
 }
@@ -215,7 +217,8 @@ fn megabytes(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
 }
 
-/// Returns the problem of a missing file, with the searched places and the probable name.
+/// Creates the problem of a missing or unusable file. For a missing file, the problem lists the searched places and suggests a similar
+/// name.
 pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
     let searched = match no_file {
         NoFile::Unusable(problem) => return *problem,

@@ -1,4 +1,5 @@
-//! Files that a user writes, in the steps: load (IO) -> yaml -> raw -> resolve (pure) -> model.
+//! Loading of the files that users write. The steps are: reading (IO), parsing of YAML, deserialization to raw types, and resolution (pure)
+//! to the model.
 //!
 //! A file is read as JSON ([`yaml`]), changed by overrides ([`chaosrun_input::Document`], [`overrides`]), deserialized ([`raw`], [`typed`])
 //! and resolved ([`resolve`]) into the [`model`]. Only [`files`] and [`cassette`] read files.

@@ -1,4 +1,4 @@
-//! Files of one process. Each file is read, parsed and resolved once, however many scenarios name it.
+//! Cache of the files of one process. Each file is read, parsed and resolved once, regardless of the number of scenarios that name it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::model::{AutopsyRules, Backend, ClusterSpec, Scoring, Variant};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::Document;
 
-/// Files read and resolved so far. The keys include the parts of the command line that affect the result.
+/// Cache of files that were read and resolved. The keys include the command-line options that affect the resolved form.
 #[derive(Debug, Default)]
 pub struct Library {
     pub(super) files: Files,
@@ -21,14 +21,14 @@ pub struct Library {
     pub(super) scorings: Shelf<Arc<Scoring>>,
     pub(super) autopsies: Shelf<Arc<AutopsyRules>>,
     pub(super) variants: Shelf<Arc<Variant>>,
-    /// True for each cluster that runs with stand-ins, by cluster file and form of the run.
+    /// True if the cluster runs with stand-ins. The key contains the cluster file, the backend and the option for stand-ins.
     pub(super) standins: HashMap<String, bool>,
 }
 
-/// Resolved files of one kind, by their keys.
+/// Cache of resolved files of one kind, by their keys.
 pub(super) type Shelf<T> = HashMap<String, Resolved<T>>;
 
-/// Resolved file. The value is `None` if the file is not usable.
+/// Resolved file with its problems. The value is `None` if the file cannot be used.
 #[derive(Debug)]
 pub(super) struct Resolved<T> {
     pub value: Option<T>,
@@ -42,13 +42,13 @@ impl Library {
         Some(FileKind::of(path, doc.as_ref().map(|doc| &doc.value)))
     }
 
-    /// Returns the backend that a scenario's file names, if any.
+    /// Returns the backend that the file of a scenario names. Returns `None` if the file names no backend.
     pub fn backend_of(&mut self, path: &Path) -> Option<Backend> {
         let (doc, _) = self.document(path).ok()?;
         serde_json::from_value(doc.as_ref()?.value.get("backend").cloned().filter(Value::is_string)?).ok()
     }
 
-    /// Returns the parsed text of a file, with the problems of its YAML.
+    /// Returns the parsed content of a file, with the problems of its YAML.
     pub(super) fn document(&mut self, path: &Path) -> Result<&(Option<Document>, Vec<Diagnostic>), NoFile> {
         let file = self.files.read(path)?;
         Ok(self.documents.entry(path.to_owned()).or_insert_with(|| Document::read(&file)))

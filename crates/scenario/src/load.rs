@@ -1,4 +1,4 @@
-//! Loading of a scenario with everything that a run needs. All files except cassettes are read by `files`.
+//! Loading of a scenario with everything that a run needs. The module `files` reads all files except cassettes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::sections::{self, PROGRAMS};
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace, sorted};
 use chaosrun_input::Document;
 
-/// Scenario file with all files that it names, resolved for every cell of its matrix.
+/// Scenario file with all files that it names. It is resolved for every cell of its matrix.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub cells: Vec<Cell>,
@@ -30,19 +30,19 @@ pub struct Loaded {
     pub repeat: usize,
 }
 
-/// One cell of the matrix.
+/// Cell of the matrix, with one scenario per variant.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// Values by path, without `seed` and `agent.variant`. Empty without a matrix.
+    /// Values of this cell by their paths. `seed` and `agent.variant` are excluded. Empty if the file has no matrix.
     pub values: IndexMap<String, Value>,
-    /// The scenario with each judged variant.
+    /// Scenario of this cell with each variant that is judged. There is one entry per variant.
     pub subjects: Vec<Arc<Scenario>>,
-    /// The scenario with each control.
+    /// Scenario of this cell with each control. There is one entry per control.
     pub controls: Vec<Arc<Scenario>>,
 }
 
 impl Loaded {
-    /// Returns the number of planned trials.
+    /// Returns the number of trials that this scenario plans.
     #[must_use]
     pub fn trials(&self) -> usize {
         let each: usize = self.cells.iter().map(|cell| cell.subjects.len() + cell.controls.len()).sum();
@@ -50,13 +50,13 @@ impl Loaded {
     }
 }
 
-/// Default file of the rules on commands, for scoring files that name no other.
+/// Path of the default file with rules on commands, for scoring files that name no other file.
 pub(super) const AUTOPSY: &str = "scoring/autopsy.yaml";
 
 /// Loads a scenario and all files that it names.
 ///
 /// # Errors
-/// All problems of all its files, in the order of files and lines.
+/// Returns all problems of all loaded files, in the order of files and lines.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic>> {
     Library::default().load(path, overrides)
 }
@@ -65,7 +65,7 @@ impl Library {
     /// Loads a scenario and all files that it names.
     ///
     /// # Errors
-    /// All problems of all its files, in the order of files and lines.
+    /// Returns all problems of all loaded files, in the order of files and lines.
     pub fn load(&mut self, path: &Path, overrides: &Overrides) -> Result<Loaded, Vec<Diagnostic>> {
         let mut loader = Loader::new(self, overrides);
         let asked = loader.asked();
@@ -140,8 +140,8 @@ impl Loader<'_> {
         Some(loaded)
     }
 
-    /// Returns the scenario with its sections for stand-ins or real programs merged. The settings may name the cluster, and the cluster
-    /// decides which sections apply.
+    /// Returns the scenario document after its section `standin:` or `real:` was merged. The cluster decides which section applies. The
+    /// cluster is named by the settings or by the document.
     fn with_programs(&mut self, doc: &Document, path: &Path, backend: Backend, settings: &[&Setting]) -> Document {
         let mut doc = doc.clone();
         let pointer = Pointer::default().key("cluster");
@@ -152,7 +152,8 @@ impl Loader<'_> {
         doc
     }
 
-    /// Returns true if the cluster of that name runs with stand-ins. An unreadable cluster is reported where it is loaded.
+    /// Returns true if the cluster `name` runs with stand-ins. Returns false for an unreadable cluster, which is reported when the cluster
+    /// is loaded.
     fn is_standin(&mut self, name: &str, from: &Path, backend: Backend) -> bool {
         let Ok(file) = self.library.files.find(name, from) else { return false };
         let key = format!("{} {} {}", file.name, backend.as_str(), self.overrides.standin);
@@ -165,7 +166,7 @@ impl Loader<'_> {
         standin
     }
 
-    /// Refuses `cluster` in sections for stand-ins or real programs, because the cluster decides which of these sections applies.
+    /// Reports the key `cluster` in the sections `standin:` and `real:`. The cluster itself decides which of these sections applies.
     fn refuse_cluster_in_sections(&mut self, doc: &Document) {
         for name in PROGRAMS {
             let pointer = Pointer::default().key(name).key("cluster");
@@ -177,7 +178,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Returns the recorded variants and seeds of this scenario if cassettes replace the models.
+    /// Returns the variants and seeds that the cassettes recorded for this scenario. Returns `None` if no cassettes replace the models.
     #[expect(clippy::type_complexity, reason = "variants as elsewhere, and seeds")]
     fn recorded(&mut self, doc: &Document) -> Option<(Vec<(String, SourcePlace)>, Vec<u64>)> {
         let replay = self.overrides.replay.as_ref()?;
@@ -216,7 +217,7 @@ impl Loader<'_> {
         vec![set.or(doc.value.get("seed")).and_then(Value::as_u64).unwrap_or(1)]
     }
 
-    /// Loads one cell: the scenario with each of its variants.
+    /// Loads the scenario of one cell with each of its variants.
     #[expect(clippy::type_complexity, reason = "the two lists are named where they end up")]
     fn cell(
         &mut self,
@@ -279,7 +280,7 @@ impl Loader<'_> {
         Some((subjects, controls))
     }
 
-    /// Refuses a limit in dollars for a model without a known price.
+    /// Reports a limit in dollars if the price of the variant's model is unknown.
     fn refuse_unpriced(&mut self, scenarios: &[Arc<Scenario>]) {
         for scenario in scenarios.iter().filter(|scenario| scenario.limits.usd.is_some()) {
             let root = Pointer::default();
@@ -313,8 +314,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Refuses calls of actions that the cluster does not declare. The check is here because both the cluster and the variants are known
-    /// here.
+    /// Reports calls of actions that the cluster does not declare. The check needs both the cluster and the variants.
     fn refuse_unfit_actions(&mut self, scenarios: &[Arc<Scenario>]) {
         for scenario in scenarios {
             let cluster = &scenario.cluster;
@@ -345,7 +345,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Loads the cluster of that name for a scenario at `from`, with its sections for the backend and its settings.
+    /// Loads the cluster `name` that the scenario at `from` names. The sections for the backend and the settings are applied.
     fn cluster(
         &mut self,
         name: &str,
@@ -438,7 +438,7 @@ impl Loader<'_> {
         Some(Arc::new(scoring))
     }
 
-    /// Loads the rules on commands from the file at `path`.
+    /// Loads the rules on commands (autopsy file) at `path`.
     pub(super) fn autopsy_file(&mut self, path: &Path) -> Option<Arc<AutopsyRules>> {
         let key = format!("autopsy {}", path.display());
         self.shared(
@@ -476,12 +476,12 @@ impl Loader<'_> {
     }
 }
 
-/// Returns the backend that a file names. For an invalid word it returns the default; deserialization reports the word.
+/// Returns the backend that a file names. Returns the default backend for an invalid name, which deserialization reports.
 fn backend_of(value: &Value) -> Backend {
     value.get("backend").and_then(Value::as_str).and_then(Backend::named).unwrap_or_default()
 }
 
-/// Returns the names of all variants that a scenario needs.
+/// Returns the names of all variants that a scenario needs. `own` is the name of the variant in the scenario file.
 fn wanted(raw: &RawScenario, variants: &[(String, SourcePlace)], own: &str) -> Vec<String> {
     let mut names: Vec<String> = variants.iter().map(|(name, _)| name.clone()).collect();
     names.extend([own, "noop", "oracle"].map(str::to_owned));
@@ -496,7 +496,7 @@ fn wanted(raw: &RawScenario, variants: &[(String, SourcePlace)], own: &str) -> V
     names
 }
 
-/// Returns the values of a recorded cell that are not from the matrix. A campaign had set them.
+/// Returns the values of a recorded cell that are not varied by the matrix of the scenario. A campaign had set these values.
 fn recorded_settings(doc: &Document, asked: &CliRequest) -> Vec<Setting> {
     let Some(cell) = &asked.cell else { return Vec::new() };
     // Ignores problems of the matrix. They are reported when the matrix is read again.
@@ -504,7 +504,7 @@ fn recorded_settings(doc: &Document, asked: &CliRequest) -> Vec<Setting> {
     cell.iter().filter(|(path, _)| !matrix.varies(path)).filter_map(|(path, value)| overrides::recorded(path, value)).collect()
 }
 
-/// Returns the problem of a file that plans too many trials.
+/// Creates the problem of a file that plans more than `most` trials.
 pub(super) fn too_many_trials(trials: usize, most: usize) -> Diagnostic {
     let problem = Diagnostic::error("too_many_trials", format!("{trials} trials are planned, expected at most {most}"));
     problem.help("use fewer seeds, repeats or cells, or allow more with `--max-trials`")

@@ -1,4 +1,4 @@
-//! One load: the files that it reads and resolves, and their problems.
+//! State of one load operation: the files that it needs, and the problems of these files.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,12 +9,12 @@ use super::library::{Library, Resolved, Shelf};
 use chaosrun_diagnostic::Diagnostic;
 use chaosrun_input::Document;
 
-/// Loader of one file, with the problems of all files that it needs.
+/// Loader of one file that the user names. It collects the problems of all files that are needed.
 pub(super) struct Loader<'a> {
     pub(super) library: &'a mut Library,
     pub(super) overrides: &'a Overrides,
     pub(super) problems: Vec<Diagnostic>,
-    /// Keys of shared files whose problems are already included.
+    /// Keys of shared files whose problems are already in `problems`.
     told: HashSet<String>,
 }
 
@@ -23,8 +23,8 @@ impl<'a> Loader<'a> {
         Self { library, overrides, problems: Vec::new(), told: HashSet::new() }
     }
 
-    /// Returns the resolved file under `key`, and resolves the file on first use. Problems of the file are reported once per load, even if
-    /// another load resolved the file.
+    /// Returns the resolved file with the key `key`. The file is resolved by `make` at the first use. Each load reports the problems of the
+    /// file once, even if an earlier load resolved the file.
     pub(super) fn shared<T: Clone>(
         &mut self,
         shelf: fn(&mut Library) -> &mut Shelf<T>,
@@ -50,7 +50,7 @@ impl<'a> Loader<'a> {
         value
     }
 
-    /// Returns the changes that the command line requests.
+    /// Returns the changes to a scenario that the command line requests.
     pub(super) fn asked(&mut self) -> CliRequest {
         CliRequest::of(self.overrides, &mut self.problems)
     }

@@ -1,4 +1,4 @@
-//! Fault that is injected manually into a running cluster. Its notation is that of `inject:` in a scenario.
+//! Fault that a user injects manually into a running cluster. Its notation is the notation of `inject:` in a scenario.
 
 use std::sync::Arc;
 
@@ -11,13 +11,14 @@ use super::resolve::{self, FaultScope};
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, sorted};
 use chaosrun_input::{Document, quantity};
 
-/// Name of the text in reported problems.
+/// File name that reported problems show for the text of the fault.
 const NAME: &str = "<fault>";
 
-/// Resolves `text` against the cluster. `lasts` is the duration after which the fault ends by itself. `others` are the active faults.
+/// Resolves the fault `text` for a cluster. `lasts` is the duration after which the fault ends by itself. `others` are the faults that are
+/// already active.
 ///
 /// # Errors
-/// All problems of the text, in the order of its lines.
+/// Returns all problems of the text, in the order of its lines.
 pub fn manual_fault(
     text: &str,
     id: &str,
@@ -54,7 +55,7 @@ pub fn manual_fault(
     }
 }
 
-/// Returns a document with the names that the cluster's file declares.
+/// Returns a document that contains the names that the cluster file declares.
 fn names(cluster: &ClusterSpec) -> Document {
     let keys = |names: Vec<&String>| Value::Object(names.into_iter().map(|name| (name.clone(), Value::Null)).collect::<Map<_, _>>());
     let value = json!({
@@ -79,7 +80,7 @@ mod tests {
     use chaosrun_diagnostic::{RenderStyle, render};
     use chaosrun_fault as fault;
 
-    /// Examples of all faults, with all their parameters.
+    /// Examples that cover all faults with all their parameters.
     const EVERY: &[&str] = &[
         "node_kill: { target: { role: tikv, pick: 1, except: [tikv2] }, signal: SIGTERM }",
         "node_stop: { target: { name: [tikv1, pd2] }, grace: 1m 30s }",

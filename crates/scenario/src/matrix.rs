@@ -1,6 +1,6 @@
-//! Matrix of a scenario: axes that are crossed or zipped, with excluded and included cells. The functions are pure.
+//! Matrix of a scenario. Its axes are crossed or zipped, and single cells can be excluded or included. The functions are pure.
 //!
-//! `seed` and `agent.variant` make no cells. Each cell runs all seeds with all its variants, so that trials can be paired.
+//! The axes `seed` and `agent.variant` create no cells. Each cell runs all seeds with all its variants, so that trials can be paired.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace};
 use chaosrun_input::Document;
 use chaosrun_input::names;
 
-/// Default of the largest number of trials that a file may plan. A larger number is probably a typing error.
+/// Default of the maximum number of trials that a file may plan. A larger number is probably a typing error.
 pub const MOST: usize = 100_000;
 
 pub(crate) const SEED: &str = "seed";
@@ -24,40 +24,40 @@ const INCLUDE: &str = "include";
 const EXCLUDE: &str = "exclude";
 const ZIP: &str = "zip";
 
-/// Code of the problem that a value occurs twice in an axis.
+/// Code of the problem that an axis contains the same value twice.
 const DUPLICATE_VALUE: &str = "duplicate_value";
 
-/// Settings that are applied together.
+/// Settings of one step of an axis, which are applied together.
 type Row = Vec<Setting>;
 
-/// Matrix of a file, without the paths that are fixed from outside.
+/// Matrix of a scenario file. Paths that the command line or a campaign sets are not varied.
 #[derive(Debug, Default)]
 pub struct Matrix {
-    /// Axes, crossed with each other. A plain axis has rows of one setting, zipped axes have rows of several.
+    /// Axes of the matrix. The cells are all combinations of one row per axis. A row of a plain axis has one setting, and a row of zipped
+    /// axes has several.
     axes: Vec<Vec<Row>>,
-    /// Seeds of the matrix. `None` if they are given elsewhere.
+    /// Seeds that the matrix contains. `None` if the matrix has no seeds.
     pub seeds: Option<Vec<Setting>>,
     exclude: Vec<Row>,
     include: Vec<Row>,
-    /// Text of every path that the matrix varies.
+    /// Paths that the matrix varies, as text.
     paths: Vec<String>,
-    /// Paths of the matrix that are fixed from outside, with their fixed values.
+    /// Paths in the matrix that the command line or a campaign sets, with the values set there.
     fixed: Vec<(String, Value)>,
 }
 
-/// One cell of the matrix.
+/// Cell of the matrix, with the settings that create it.
 #[derive(Debug)]
 pub struct MatrixCell<'m> {
-    /// Values by path, without the variant.
+    /// Values of the cell by their paths. The variant is excluded.
     pub values: IndexMap<String, Value>,
     pub settings: Vec<&'m Setting>,
-    /// Names of variants with their places. Empty if the matrix names no variants.
+    /// Names of the variants that run in this cell, with their places in the file. Empty if the matrix names no variants.
     pub variants: Vec<(String, SourcePlace)>,
 }
 
 impl Matrix {
-    /// Reads the matrix of a document. Paths that are `fixed` from outside are no longer varied. Reports more than `most` cells as a
-    /// problem.
+    /// Reads the matrix of a document. The paths of the settings `fixed` are not varied. More than `most` cells are reported as a problem.
     pub fn read(doc: &Document, fixed: &[&Setting], most: usize, problems: &mut Vec<Diagnostic>) -> Self {
         let mut reader = Reader { doc, fixed, most, problems, matrix: Self::default() };
         let pointer = Pointer::default().key("matrix");
@@ -81,13 +81,13 @@ impl Matrix {
         reader.matrix
     }
 
-    /// Returns true if the matrix varies that path.
+    /// Returns true if the matrix varies the path.
     pub fn varies(&self, path: &str) -> bool {
         self.paths.iter().any(|known| known == path)
     }
 
-    /// Returns all cells in order. The last axis varies fastest, and the cells of `include` are last. `variants` are the variants of the
-    /// command line or a campaign. They take precedence over the variants of the matrix.
+    /// Returns all cells in order. The last axis varies fastest, and the cells of `include` come last. The parameter `variants` contains
+    /// the variants of the command line or a campaign, which replace the variants of the matrix.
     pub fn cells(&self, variants: &[(String, SourcePlace)], problems: &mut Vec<Diagnostic>) -> Vec<MatrixCell<'_>> {
         let own = variants.is_empty();
         let mut rows: Vec<Vec<&Setting>> = vec![Vec::new()];
@@ -148,7 +148,7 @@ impl Matrix {
     }
 }
 
-/// Returns true if the row has all values of an `exclude` entry. `variant` is the variant of the row.
+/// Returns true if the row contains all values of an `exclude` entry. `variant` is the variant of the row.
 fn holds(wanted: &[Setting], row: &[&Setting], variant: Option<&str>) -> bool {
     wanted.iter().all(|wanted| match variant.filter(|_| is_variant(wanted)) {
         Some(variant) => wanted.value == *variant,
@@ -156,7 +156,7 @@ fn holds(wanted: &[Setting], row: &[&Setting], variant: Option<&str>) -> bool {
     })
 }
 
-/// Reader of a matrix, with the problems found so far.
+/// Reader of a matrix, which collects the problems found so far.
 struct Reader<'a> {
     doc: &'a Document,
     fixed: &'a [&'a Setting],
@@ -170,7 +170,7 @@ impl Reader<'_> {
         self.problems.push(problem.at(place));
     }
 
-    /// Adds a plain axis or zipped axes. Refuses too many cells before they are built.
+    /// Adds a plain axis or zipped axes. Reports a problem if the matrix would have too many cells.
     fn add(&mut self, path: &str, rows: Vec<Row>) {
         if rows.is_empty() || rows.first().is_some_and(Vec::is_empty) {
             return;
@@ -189,7 +189,8 @@ impl Reader<'_> {
         self.matrix.axes.push(rows);
     }
 
-    /// Returns the settings of an axis. Returns an empty list if the axis is invalid or fixed from outside.
+    /// Returns the settings of an axis. Returns an empty list if the axis is invalid, or if its path is fixed by the command line or a
+    /// campaign.
     fn axis(&mut self, path: &str, pointer: &Pointer, value: &Value) -> Vec<Setting> {
         let values = match seeds::axis(value) {
             Ok(values) => values,
@@ -209,7 +210,7 @@ impl Reader<'_> {
         .collect()
     }
 
-    /// Refuses equal values, which would plan the same trials twice.
+    /// Reports equal values of an axis, because they would plan the same trials twice.
     fn no_duplicates(&mut self, settings: &[Setting]) {
         let mut seen = HashSet::new();
         for setting in settings {
@@ -221,7 +222,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns one setting of a path. Returns `None` if the path is fixed from outside or invalid.
+    /// Returns the setting of one value of an axis. Returns `None` if the path is invalid, or is fixed by the command line or a campaign.
     fn setting(&mut self, text: &str, key: &Pointer, from: &Pointer, value: Value) -> Option<Setting> {
         let path = match path::parse(text) {
             Ok(path) => path,
@@ -246,7 +247,7 @@ impl Reader<'_> {
         Some(Setting { path, value, file: place.file, from: place.pointer, whole: self.doc.key_place(key) })
     }
 
-    /// Returns the maps of a list, and reports the items that are not maps.
+    /// Returns the items of a list that are maps, and reports all other items.
     fn maps<'v>(&mut self, pointer: &Pointer, value: &'v Value, example: &str) -> Vec<(Pointer, &'v Map<String, Value>)> {
         let what = pointer.last_key().unwrap_or_default().to_owned();
         let Value::Array(items) = value else {
@@ -268,7 +269,8 @@ impl Reader<'_> {
         maps
     }
 
-    /// Reads `zip: [{ pathA: [..], pathB: [..] }]`: the first values are set together, then the second ones, and so on.
+    /// Reads `zip: [{ pathA: [..], pathB: [..] }]`. The first values of all paths form the first row, the second values form the second
+    /// row, and so on.
     fn zips(&mut self, pointer: &Pointer, value: &Value) {
         for (pointer, map) in self.maps(pointer, value, "workload.rate: [100, 500], workload.clients: [2, 8]") {
             let mut rows: Vec<Row> = Vec::new();
@@ -327,8 +329,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns true if the path is the seed, and reports a problem in that case. Each cell must have all seeds, since a missing seed would
-    /// leave trials without a partner.
+    /// Returns true if the path is `seed`, and reports this as a problem. Each cell must have all seeds, because a missing seed would leave
+    /// trials without a partner.
     fn is_seed(&mut self, path: &str, key: &Pointer, what: &str) -> bool {
         if path == SEED {
             let problem = Diagnostic::error("bad_matrix", format!("`seed` is not allowed in `{what}`")).label("each cell runs all seeds");
@@ -337,7 +339,8 @@ impl Reader<'_> {
         path == SEED
     }
 
-    /// Returns true if an axis has that value. Otherwise reports a problem, because an exclusion without a match is a typing error.
+    /// Returns true if an axis of this path contains the value. Otherwise reports a problem, because an exclusion that matches no cell is
+    /// probably a typing error.
     fn is_value(&mut self, path: &str, key: &Pointer, value: &Value) -> bool {
         let fixed = self.matrix.fixed.iter().any(|(known, _)| known == path);
         if fixed {
@@ -371,7 +374,7 @@ fn is_variant(setting: &Setting) -> bool {
     setting.path.text() == VARIANT
 }
 
-/// Returns the variant that a setting names. Deserialization reports a value that is not text.
+/// Returns the name of the variant in a setting, with its place. The name is empty if the value is not text, which deserialization reports.
 fn named(setting: &Setting) -> (String, SourcePlace) {
     (words(&setting.value), SourcePlace::new(Arc::clone(&setting.file), setting.from.clone()))
 }
@@ -380,7 +383,7 @@ fn words(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Returns a key that is equal for equal values, in any order of the values.
+/// Returns a text that is equal for equal sets of values, regardless of their order.
 fn key_of(values: &IndexMap<String, Value>) -> String {
     let mut all: Vec<String> = values.iter().map(|(path, value)| format!("{path}={value};")).collect();
     all.sort_unstable();
@@ -393,7 +396,8 @@ mod tests {
     use crate::overrides::settings;
     use chaosrun_diagnostic::SourceFile;
 
-    /// Returns each cell as `path=value path=value: variant variant`, and the codes of the problems with the texts at their places.
+    /// Returns the cells and the problems of a matrix as text. Each cell is `path=value path=value: variant variant`. Each problem is its
+    /// code and the text at its place.
     fn cells(yaml: &str, set: &[&str], variants: &[&str]) -> (Vec<String>, Vec<(&'static str, String)>) {
         let file = Arc::new(SourceFile { name: "x.yaml".into(), text: format!("matrix: {yaml}\n") });
         let (doc, mut problems) = Document::read(&file);

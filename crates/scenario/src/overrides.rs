@@ -1,4 +1,4 @@
-//! Overrides of a file from outside: `--set PATH=VALUE`, and the cells of a matrix.
+//! Overrides that change the values of a file before it is resolved: `--set PATH=VALUE`, and the cells of a matrix.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use chaosrun_diagnostic::{Diagnostic, PathStep, Pointer, SourceFile, SourcePlace
 use chaosrun_input::Document;
 use chaosrun_input::names;
 
-/// Value that replaces the value at a path.
+/// Override of one value: a path and the value that replaces the value at this path.
 #[derive(Debug, Clone)]
 pub struct Setting {
     pub path: SettingPath,
     pub value: Value,
-    /// File in which the value was written.
+    /// File in which the new value was written.
     pub file: Arc<SourceFile>,
     pub from: Pointer,
-    /// Place where the path was written.
+    /// Place where the setting was written, for error messages.
     pub whole: SourcePlace,
 }
 
-/// Returns the place of a command-line argument. An argument is treated as a small file of its own.
+/// Returns the place of a command-line argument. Each argument is represented as a small file of its own.
 #[must_use]
 pub fn argument(option: &str, text: &str) -> SourcePlace {
     let file = SourceFile { name: option.to_owned(), text: text.to_owned() };
     SourcePlace::new(Arc::new(file), Pointer::default())
 }
 
-/// Reads `PATH=VALUE` arguments.
+/// Parses arguments of the form `PATH=VALUE`. Returns the settings and the problems.
 pub fn settings(arguments: &[String]) -> (Vec<Setting>, Vec<Diagnostic>) {
     let mut found = Vec::new();
     let mut problems = Vec::new();
@@ -65,7 +65,7 @@ pub fn settings(arguments: &[String]) -> (Vec<Setting>, Vec<Diagnostic>) {
     (found, problems)
 }
 
-/// Returns the setting of a recorded trial. Returns `None` if the path is invalid.
+/// Creates a setting from a path and a value of a recorded trial. Returns `None` if the path is invalid.
 #[must_use]
 pub fn recorded(path: &str, value: &Value) -> Option<Setting> {
     let parsed = path::parse(path).ok()?;
@@ -73,8 +73,8 @@ pub fn recorded(path: &str, value: &Value) -> Option<Setting> {
     Some(Setting { path: parsed, value: value.clone(), file: Arc::clone(&whole.file), from: Pointer::default(), whole })
 }
 
-/// Applies the settings of one document. With a `prefix`, these are the settings whose paths lead into the file that the scenario names
-/// under that key. Without a prefix, these are the settings of the scenario itself.
+/// Applies settings to a document. If `prefix` is given, the document is the file that the scenario names under this key, and only settings
+/// below this key apply. Without a prefix, the settings of the scenario itself apply.
 pub fn apply(doc: &mut Document, kind: FileKind, prefix: Option<&str>, settings: &[&Setting], problems: &mut Vec<Diagnostic>) {
     for setting in settings {
         let steps = &setting.path.pointer.0;
@@ -101,7 +101,7 @@ pub fn apply(doc: &mut Document, kind: FileKind, prefix: Option<&str>, settings:
     }
 }
 
-/// Returns a key that distinguishes documents with different settings below `prefix`.
+/// Returns a cache key that differs between documents with different settings below `prefix`.
 pub fn key(settings: &[&Setting], prefix: &str) -> String {
     let mut key = String::new();
     for setting in settings {

@@ -1,4 +1,4 @@
-//! Parameters of an action call, read with the types that the cluster file declares. The functions are pure.
+//! Parsing of the parameters of an action call, according to the types that the cluster file declares. The functions are pure.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::duration;
 use crate::model::{Action, Param, ParamKind};
 use chaosrun_input::names;
 
-/// Longest text in bytes, because the text becomes part of an address or a command.
+/// Maximum length of a text parameter in bytes. The text becomes part of an address or a command.
 const LONGEST: usize = 1024;
 
-/// Reads all parameters in the order of the file. Missing parameters get their defaults.
+/// Parses all parameters of a call, in the order of the cluster file. Missing parameters get their default values.
 ///
 /// # Errors
-/// All problems, in words for the caller of the action.
+/// Returns one text with all problems, for the caller of the action.
 pub fn read_all(action: &Action, given: &Map<String, Value>) -> Result<Map<String, Value>, Vec<String>> {
     let mut read = Map::new();
     let mut wrong = Vec::new();
@@ -41,10 +41,10 @@ pub fn read_all(action: &Action, given: &Map<String, Value>) -> Result<Map<Strin
     if wrong.is_empty() { Ok(read) } else { Err(wrong) }
 }
 
-/// Reads a value of a kind. The error names the found value and the expected values.
+/// Parses the value of one parameter of type `kind`.
 ///
 /// # Errors
-/// Words that continue a sentence after "it is".
+/// Returns a description of the mismatch between the found value and the expected values. It continues a sentence that ends with "it is".
 pub fn read(kind: &ParamKind, value: &Value) -> Result<Value, String> {
     let expected = || Err(format!("`{}`, expected {}", plain(value), expectation(kind)));
     match kind {
@@ -92,7 +92,7 @@ pub fn read(kind: &ParamKind, value: &Value) -> Result<Value, String> {
     }
 }
 
-/// Returns the integer value of a float such as `3.0`.
+/// Returns the value of a whole number, which may be written as a float such as `3.0`. Returns `None` for other values.
 fn whole_number(value: &Value) -> Option<i64> {
     let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15)?;
     #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
@@ -103,12 +103,12 @@ fn whole(pattern: &str) -> Option<Arc<Regex>> {
     Regex::new(&format!("^(?:{pattern})$")).ok().map(Arc::new)
 }
 
-/// Returns the value in human notation. Text has no quotes.
+/// Formats a value for a message. Text has no quotes.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Returns the accepted values of a parameter, in words.
+/// Describes the values that a parameter accepts.
 #[must_use]
 pub(crate) fn expectation(kind: &ParamKind) -> String {
     let between = |min: Option<String>, max: Option<String>| match (min, max) {
@@ -137,7 +137,7 @@ pub(crate) fn expectation(kind: &ParamKind) -> String {
     }
 }
 
-/// Describes a parameter in words: accepted values, purpose and default.
+/// Describes a parameter: its accepted values, its purpose and its default.
 #[must_use]
 pub fn words(param: &Param) -> String {
     let mut words = expectation(&param.kind);

@@ -1,11 +1,11 @@
-//! Paths of `--set` and `matrix:`: `chaos.kill.at`, `nodes.tikv.args[2]`, `files."tikv.toml"`.
+//! Paths to values of a file, as `--set` and `matrix:` use them: `chaos.kill.at`, `nodes.tikv.args[2]`, `files."tikv.toml"`.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use chaosrun_diagnostic::{PathStep, Pointer};
 
-/// Path with the span of each step in the text.
+/// Parsed path, with the byte range of each of its steps in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingPath {
     pub pointer: Pointer,
@@ -13,7 +13,7 @@ pub struct SettingPath {
 }
 
 impl SettingPath {
-    /// Returns the path as text, with quoted keys where necessary.
+    /// Formats the path as text. Keys with special characters are quoted.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -31,10 +31,10 @@ impl SettingPath {
     }
 }
 
-/// Reads a path.
+/// Parses a path.
 ///
 /// # Errors
-/// Returns the message, and the range of bytes of `text` to which the message refers.
+/// Returns a message, and the byte range of `text` that the message is about.
 pub fn parse(text: &str) -> Result<SettingPath, (String, Range<usize>)> {
     let mut steps = Vec::new();
     let mut spans = Vec::new();

@@ -1,4 +1,4 @@
-//! Prices of tokens.
+//! Prices of the tokens that models use.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,7 +10,7 @@ use chaosrun_diagnostic::SourceFile;
 use chaosrun_diagnostic::yaml;
 use chaosrun_event::Usage;
 
-/// Prices of models by their ids.
+/// Table of prices, by the id of the model.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub struct Prices(IndexMap<String, ListedPrice>);
@@ -20,18 +20,19 @@ pub struct Prices(IndexMap<String, ListedPrice>);
 pub struct ListedPrice {
     pub input: f64,
     pub output: f64,
-    /// Price of cache reads. `None` stands for the price without a cache.
+    /// Price of tokens that are read from the cache. `None` means that they cost as much as other prompt tokens.
     pub read: Option<f64>,
     pub write: Option<f64>,
     pub write_long: Option<f64>,
     pub long_prompt: Option<LongPrompt>,
-    /// Source of the price.
+    /// Source of these prices, such as a URL.
     pub source: String,
-    /// Date on which the price was read.
+    /// Date on which the prices were looked up at the source.
     pub date: String,
 }
 
-/// Prices of an exchange whose prompt is longer than `over` tokens. They apply to the whole exchange.
+/// Prices that apply if the prompt of an exchange (one request and its answer) exceeds `over` tokens. These prices then apply to all tokens
+/// of the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LongPrompt {
@@ -44,7 +45,7 @@ pub struct LongPrompt {
 }
 
 impl ListedPrice {
-    /// Returns the cost of one exchange in US dollars.
+    /// Returns the cost of one exchange (one request and its answer) in US dollars.
     #[must_use]
     pub fn cost(&self, usage: &Usage) -> f64 {
         let (input, output, read, write, write_long) = match &self.long_prompt {
@@ -68,16 +69,16 @@ fn millions(tokens: u64) -> f64 {
 }
 
 impl Prices {
-    /// Returns the prices that ship with the program.
+    /// Returns the price table that is embedded in the program.
     pub fn shipped() -> &'static Self {
         static SHIPPED: LazyLock<Prices> = LazyLock::new(|| Prices::read(include_str!("prices.yaml")).expect("shipped prices are right"));
         &SHIPPED
     }
 
-    /// Reads a table of prices.
+    /// Parses a table of prices.
     ///
     /// # Errors
-    /// The text is not a table of prices. The error is one sentence.
+    /// Returns one sentence if the text is not a table of prices.
     pub fn read(text: &str) -> Result<Self, String> {
         let file = Arc::new(SourceFile { name: "prices.yaml".into(), text: text.to_owned() });
         let (value, problems) = yaml::read(&file);
@@ -89,13 +90,13 @@ impl Prices {
         Ok(prices)
     }
 
-    /// Returns the price of a model, if known.
+    /// Returns the price of a model. Returns `None` if the table does not contain the model.
     #[must_use]
     pub fn of(&self, model: &str) -> Option<&ListedPrice> {
         self.0.get(model).or_else(|| self.0.get(undated(model)?))
     }
 
-    /// Returns the cost in US dollars. Returns `None` for a model without a price.
+    /// Returns the cost of one exchange with a model in US dollars. Returns `None` if the price of the model is unknown.
     #[must_use]
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<f64> {
         Some(self.of(model)?.cost(usage))
@@ -106,7 +107,8 @@ impl Prices {
     }
 }
 
-/// Removes the date from names such as `claude-haiku-4-5-20251001` and `gpt-5.5-2026-04-01`. Returns `None` for names without a date.
+/// Removes the date at the end of a model name, such as `claude-haiku-4-5-20251001` or `gpt-5.5-2026-04-01`. Returns `None` if the name has
+/// no date.
 pub fn undated(model: &str) -> Option<&str> {
     let dashed = |shape: &[usize]| {
         let mut rest = model;
@@ -122,13 +124,13 @@ pub fn undated(model: &str) -> Option<&str> {
     dashed(&[8]).or_else(|| dashed(&[4, 2, 2]))
 }
 
-/// Returns the price of a model, from the file or from the table. Returns `None` if the price is unknown.
+/// Returns the price of a variant's model, from the variant file or from the embedded table. Returns `None` if the price is unknown.
 #[must_use]
 pub fn price(declared: &model::ModelSpec) -> Option<ListedPrice> {
     price_of(declared.price, &declared.model)
 }
 
-/// Returns the price of any model; see [`price`].
+/// Returns the price of the model `name`. The price `own` takes precedence over the embedded table. Returns `None` if the price is unknown.
 #[must_use]
 pub fn price_of(own: Option<model::Price>, name: &str) -> Option<ListedPrice> {
     let own = own.map(|price| ListedPrice {

@@ -1,4 +1,5 @@
-//! JSON Schemas of the files, generated from the raw types. Editors use them, and the paths of `--set` are checked with them.
+//! JSON Schemas of the files, generated from the raw types. Editors use them for completion. This crate uses them to check the paths of
+//! `--set`.
 
 use std::sync::OnceLock;
 
@@ -36,7 +37,7 @@ fn generate(kind: FileKind) -> Value {
     schema
 }
 
-/// Returns the schema as text, in the form committed under `schemas/`.
+/// Formats the schema as the text that is committed in the folder `schemas/`.
 #[must_use]
 pub fn text(kind: FileKind) -> String {
     let mut text = serde_json::to_string_pretty(of(kind)).unwrap_or_default();
@@ -44,14 +45,14 @@ pub fn text(kind: FileKind) -> String {
     text
 }
 
-/// Returns the file's name below `schemas/`.
+/// Returns the name of the schema file in the folder `schemas/`.
 #[must_use]
 pub fn file_name(kind: FileKind) -> String {
     format!("{}.schema.json", kind.as_str())
 }
 
-/// Adds sections to the schema of the whole file and to these definitions. A section may override any key of its map. Sections have the
-/// same keys as the map, and require no key.
+/// Adds sections (such as `local:` or `standin:`) to the schema of the whole file and to the given definitions. A section has the same keys
+/// as the map that contains it, and requires no key.
 fn add_sections(root: &mut Value, definitions: &[&str]) {
     let mut whole = root.clone();
     for key in ["$schema", "$defs", "title", "description"] {
@@ -89,7 +90,7 @@ fn add_sections(root: &mut Value, definitions: &[&str]) {
     keep_used(root);
 }
 
-/// Returns the same schema without required keys. Every key may also be null, which removes the key.
+/// Returns a copy of the schema without required keys. Every key may also be null, because null in a section removes the key.
 fn loosened(schema: &Value) -> Value {
     match schema {
         Value::Object(map) => {
@@ -122,7 +123,7 @@ fn loosened(schema: &Value) -> Value {
     }
 }
 
-/// Drops definitions without references.
+/// Removes definitions that no reference uses.
 fn keep_used(root: &mut Value) {
     let Some(definitions) = root.as_object_mut().and_then(|map| map.shift_remove("$defs")) else { return };
     let mut used: Vec<String> = Vec::new();
@@ -157,20 +158,20 @@ fn references(value: &Value) -> Vec<String> {
     }
 }
 
-/// Step of a path that does not exist.
+/// Error of a path that leads to a key that the schema does not have.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadStep {
-    /// Index of the step in the path.
+    /// Index of the invalid step in the path.
     pub at: usize,
-    /// Names that are valid at this step.
+    /// Names that the schema allows at this step.
     pub known: Vec<String>,
     pub reason: String,
 }
 
-/// Checks that a path leads to a key that a file of this kind may have. `value` is the file.
+/// Checks that a path leads to a key that a file of this kind may have. `value` is the content of the file.
 ///
 /// # Errors
-/// The first step that does not exist.
+/// Returns the first step that the schema does not allow.
 pub(crate) fn check_path(kind: FileKind, value: &Value, path: &SettingPath) -> Result<(), BadStep> {
     let root = of(kind);
     let mut here: Vec<&Value> = alternatives(root, root);
@@ -234,7 +235,8 @@ fn unknown_step(at: usize, key: &str, here: &[&Value], value: Option<&Value>) ->
     BadStep { at, known, reason }
 }
 
-/// Returns true if the property is a section. Paths never lead into sections, because sections are merged into their maps before.
+/// Returns true if a property of a schema is a section such as `local:`. Paths never lead into sections, because sections are merged into
+/// the maps that contain them.
 fn is_section(property: &Value) -> bool {
     property["$ref"].as_str().is_some_and(|path| path.ends_with("_part"))
 }
@@ -246,7 +248,7 @@ fn is_anything(schema: &Value) -> bool {
         })
 }
 
-/// Resolves the references of a schema and returns its alternatives.
+/// Returns all alternatives of a schema. References are replaced by their definitions.
 fn alternatives<'a>(schema: &'a Value, root: &'a Value) -> Vec<&'a Value> {
     if let Some(path) = schema.get("$ref").and_then(Value::as_str) {
         let name = path.rsplit('/').next().unwrap_or_default();

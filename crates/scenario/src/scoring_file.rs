@@ -1,4 +1,4 @@
-//! Loading of scorings from a file or from a record, and of judges, without a scenario.
+//! Loading of scorings from a file or from a record, and loading of judges. Neither needs a scenario.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use super::resolve;
 use chaosrun_diagnostic::{Diagnostic, SourceFile, sorted};
 use chaosrun_input::Document;
 
-/// Loads the scoring file at `path`, and the rules on commands that the file names.
+/// Loads the scoring file at `path` and the autopsy file (rules on commands) that it names.
 ///
 /// # Errors
-/// All problems of both files, in the order of files and lines.
+/// Returns all problems of both files, in the order of files and lines.
 pub fn load_scoring(path: &Path) -> Result<Arc<Scoring>, Vec<Diagnostic>> {
     let kind = FileKind::of_file(path).unwrap_or(FileKind::Scoring);
     if kind != FileKind::Scoring {
@@ -41,10 +41,10 @@ pub fn load_scoring(path: &Path) -> Result<Arc<Scoring>, Vec<Diagnostic>> {
     }
 }
 
-/// Loads a judge. `name` is the path of a file, or a name `NAME` that stands for `variants/judges/NAME.yaml`.
+/// Loads a judge. `name` is the path of a file, or the name of a file in `variants/judges/` without `.yaml`.
 ///
 /// # Errors
-/// All problems of its file and its template, in the order of files and lines.
+/// Returns all problems of the judge's file and its template, in the order of files and lines.
 pub fn load_judge(name: &str) -> Result<Judge, Vec<Diagnostic>> {
     let is_path = Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let path = if is_path { name.to_owned() } else { format!("variants/judges/{name}.yaml") };
@@ -65,11 +65,11 @@ pub fn load_judge(name: &str) -> Result<Judge, Vec<Diagnostic>> {
     }
 }
 
-/// Resolves a scoring from a record. `scoring` is the content of its file, and `autopsy` is the content of the file with its rules on
-/// commands.
+/// Resolves a scoring that a record contains. `scoring` is the content of its scoring file, and `autopsy` is the content of its autopsy
+/// file.
 ///
 /// # Errors
-/// Returns the problems of the parts that this version cannot read.
+/// Returns the problems of the parts that this version of chaosrun cannot read.
 pub fn recorded_scoring(name: &str, scoring: &Value, autopsy: &Value) -> Result<Arc<Scoring>, Vec<Diagnostic>> {
     let file = Arc::new(SourceFile { name: format!("{name}.yaml"), text: String::new() });
     let (mut scoring, mut autopsy) = (Document::of(&file, renamed(scoring.clone())), Document::of(&file, autopsy.clone()));
@@ -84,7 +84,7 @@ pub fn recorded_scoring(name: &str, scoring: &Value, autopsy: &Value) -> Result<
     if problems.is_empty() { Ok(Arc::new(resolved)) } else { Err(sorted(problems)) }
 }
 
-/// Replaces names of older versions in the expressions of a recorded scoring. Files must use the present names.
+/// Replaces names of older versions in the expressions of a recorded scoring. Scoring files, in contrast, must use the current names.
 fn renamed(scoring: Value) -> Value {
     match scoring {
         Value::String(text) => {
@@ -96,7 +96,7 @@ fn renamed(scoring: Value) -> Value {
     }
 }
 
-/// Returns the rules on commands that ship with the program.
+/// Returns the default rules on commands, which are embedded in the program.
 #[cfg(test)]
 fn default_autopsy() -> AutopsyRules {
     let overrides = Overrides::default();

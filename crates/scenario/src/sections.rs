@@ -1,7 +1,7 @@
-//! Sections: parts of a file that apply only in one form of a run. Sections named after a backend (`local:`, `docker:`) depend on the
-//! backend. The sections `standin:` and `real:` depend on whether stand-ins replace the real programs.
+//! Sections, which are parts of a file that apply only to some runs. A section named after a backend (`local:`, `docker:`) applies on that
+//! backend. A section `standin:` applies if stand-ins replace the real programs, and a section `real:` applies otherwise.
 //!
-//! Sections are merged into their parent map. Sections of the backend are merged first.
+//! Sections that apply are merged into the map that contains them. Sections of the backend are merged first.
 
 use super::file_kind::FileKind;
 use super::model::Backend;
@@ -9,14 +9,14 @@ use chaosrun_input::Document;
 
 pub(crate) const PROGRAMS: [&str; 2] = ["standin", "real"];
 
-/// Merges the sections of the backend into their maps.
+/// Merges the sections of the backend into the maps that contain them, and removes the sections of other backends.
 pub(crate) fn apply_backend(doc: &mut Document, kind: FileKind, backend: Backend) {
     for pointer in kind.sections(doc) {
         doc.apply_section(&pointer, Backend::names(), backend.as_str());
     }
 }
 
-/// Merges the sections for stand-ins, or the sections for real programs, into their maps.
+/// Merges the sections `standin:` or `real:` into the maps that contain them, and removes the sections that do not apply.
 pub(crate) fn apply_programs(doc: &mut Document, kind: FileKind, standin: bool) {
     let [standins, real] = PROGRAMS;
     for pointer in kind.sections(doc) {
@@ -24,13 +24,13 @@ pub(crate) fn apply_programs(doc: &mut Document, kind: FileKind, standin: bool) 
     }
 }
 
-/// Returns true if any map of the file has one of these sections.
+/// Returns true if any map of the file has a section with one of these names.
 pub(crate) fn has_any(doc: &Document, kind: FileKind, names: &[&str]) -> bool {
     kind.sections(doc).iter().any(|pointer| names.iter().any(|name| doc.has_section(pointer, name)))
 }
 
-/// Returns true if the cluster runs with stand-ins. The cluster must have stand-ins. In addition, the backend always uses stand-ins, or the
-/// user requested them.
+/// Returns true if the cluster runs with stand-ins. The cluster file must declare stand-ins. In addition, either the backend always uses
+/// stand-ins, or `asked` is true because the user requested them.
 pub(crate) fn has_standins(cluster: &Document, backend: Backend, asked: bool) -> bool {
     (backend.standins || asked) && has_any(cluster, FileKind::Cluster, &PROGRAMS[..1])
 }

@@ -1,17 +1,17 @@
-//! Notations of seeds: `7`, `1..20` (inclusive), `[1, 2, 3]`.
+//! Parsing of seeds: `7`, `1..20` (both ends are included), `[1, 2, 3]`.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-/// Largest number of values of one axis. A larger number is probably a typing error.
+/// Maximum number of values of one axis of a matrix. A larger number is probably a typing error.
 const MOST: u64 = 100_000;
 
-/// Reads a range such as `1..20`. Returns `None` if the text is not a range.
+/// Parses a range such as `1..20`. Returns `None` if the text is not a range.
 ///
 /// # Errors
-/// The range is empty or too long.
+/// Returns one sentence if the range is empty or too long.
 #[must_use]
 pub fn range(text: &str) -> Option<Result<RangeInclusive<u64>, String>> {
     let (from, to) = text.split_once("..")?;
@@ -25,10 +25,10 @@ pub fn range(text: &str) -> Option<Result<RangeInclusive<u64>, String>> {
     })
 }
 
-/// Reads seeds in the notation of the command line: `7`, `1..20` or `1,5,9`.
+/// Parses seeds in the notation of the command line: `7`, `1..20` or `1,5,9`.
 ///
 /// # Errors
-/// One sentence with the expected notation.
+/// Returns one sentence with the expected notation.
 pub fn parse(text: &str) -> Result<Vec<u64>, String> {
     if let Some(range) = range(text) {
         return range.map(Iterator::collect);
@@ -37,10 +37,10 @@ pub fn parse(text: &str) -> Result<Vec<u64>, String> {
     text.split(',').map(|one| one.trim().parse().map_err(|_| wrong())).collect()
 }
 
-/// Reads seeds in the notation of a file: `7`, `1..20` or `[1, 5, 9]`.
+/// Parses seeds in the notation of a file: `7`, `1..20` or `[1, 5, 9]`.
 ///
 /// # Errors
-/// One sentence: invalid seeds, no seed, or a duplicate seed.
+/// Returns one sentence if a seed is invalid, if there is no seed, or if a seed occurs twice.
 pub fn listed(value: &Value) -> Result<Vec<u64>, String> {
     let seeds = match value {
         Value::String(text) => parse(text)?,
@@ -58,10 +58,10 @@ pub fn listed(value: &Value) -> Result<Vec<u64>, String> {
     }
 }
 
-/// Returns the values of an axis of the matrix.
+/// Returns the values of an axis of the matrix, which is written as a list or as a range.
 ///
 /// # Errors
-/// One sentence: not a list or range, or empty.
+/// Returns one sentence if the value is neither a list nor a range, or if it is empty.
 pub(crate) fn axis(value: &Value) -> Result<Vec<Value>, String> {
     match value {
         Value::Array(items) if items.is_empty() => Err("this axis has no values".to_owned()),

@@ -1,4 +1,4 @@
-//! Loading of variant files: agents and judges.
+//! Loading of variant files, which declare agents and judges.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Loads the judge in the file at `path`.
+    /// Loads the judge from the file at `path`. Returns `None` if the file has problems.
     pub(super) fn judge_file(&mut self, path: &Path) -> Option<Judge> {
         let (doc, raw) = self.raw_variant(path)?;
         if raw.judges.is_none() {
@@ -61,7 +61,7 @@ impl Loader<'_> {
         Some((doc, raw?))
     }
 
-    /// Returns the files that a variant names, by the names that it uses.
+    /// Loads the templates and other files that a variant names. The keys are the names that the variant file uses.
     fn templates(&mut self, doc: &Document, raw: &RawVariant, path: &Path) -> IndexMap<String, Arc<SourceFile>> {
         let mut templates = IndexMap::new();
         let prompts = resolve::prompts(raw).into_iter().map(|(key, name)| (Pointer::default().key(key), name));

@@ -1,15 +1,15 @@
-//! Classification and weight of a shell command line by the rules of an autopsy.
+//! Classification of shell command lines by the rules of an autopsy file. Each command gets a class and a weight.
 
 use crate::model::{AutopsyRules, CommandRule, Reversibility, Whereabouts};
 use chaosrun_shell as shell;
 use chaosrun_shell::{Scripts, Simple};
 
-/// Simple command with its matching rule.
+/// Simple command of a shell line, with its matching rule and its weight.
 #[derive(Debug)]
 pub struct WeighedCommand<'a> {
-    /// Matching rule, if any.
+    /// Rule that matches the command. `None` if no rule matches.
     pub rule: Option<&'a CommandRule>,
-    /// Weight from the rule, or the weight of unknown commands.
+    /// Weight of the rule. If no rule matches, this is the weight of unknown commands.
     pub weight: f64,
 }
 
@@ -18,23 +18,23 @@ impl WeighedCommand<'_> {
         self.rule.map_or(Reversibility::Reversible, |rule| rule.reversibility)
     }
 
-    /// Returns true if the command is known not to inspect the cluster.
+    /// Returns true if the rule says that the command does not inspect the cluster. An unknown command is not idle.
     pub fn idle(&self) -> bool {
         self.rule.is_some_and(|rule| rule.idle)
     }
 
-    /// Returns true if the command is known to change something. An unknown command may be read-only.
+    /// Returns true if the rule says that the command changes something. An unknown command counts as read-only here.
     pub fn changes(&self) -> bool {
         self.rule.is_some_and(|rule| rule.reversibility > Reversibility::ReadOnly)
     }
 }
 
-/// Returns the simple commands of a line, in order. `scripts` are the scripts that earlier lines wrote.
+/// Returns the simple commands of a shell line, in order. `scripts` contains the scripts that earlier lines wrote to files.
 pub fn parts<'a>(rules: &'a AutopsyRules, line: &str, scripts: &mut Scripts) -> Vec<WeighedCommand<'a>> {
     shell::commands(line, scripts).into_iter().map(|simple| part(rules, &simple)).collect()
 }
 
-/// Returns the simple commands of a line that runs in a node.
+/// Returns the simple commands of a shell line that runs inside the node `node`.
 pub fn parts_in<'a>(rules: &'a AutopsyRules, line: &str, node: &str) -> Vec<WeighedCommand<'a>> {
     let within = |simple: Simple| Simple { node: Some(node.to_owned()), ..simple };
     shell::commands(line, &mut Scripts::default()).into_iter().map(|simple| part(rules, &within(simple))).collect()
@@ -49,22 +49,22 @@ fn part<'a>(rules: &'a AutopsyRules, simple: &Simple) -> WeighedCommand<'a> {
     WeighedCommand { rule, weight }
 }
 
-/// Classification of a whole line.
+/// Classification of a whole shell line, combined from its simple commands.
 #[derive(Debug)]
 pub struct Weighed<'a> {
-    /// Most severe class of the line's commands.
+    /// Most severe class of all commands of the line.
     pub reversibility: Reversibility,
-    /// Sum of the weights of the line's commands.
+    /// Sum of the weights of all commands of the line.
     pub weight: f64,
     pub destructive: bool,
     pub tampering: bool,
-    /// True if the line has commands, but no command inspects the cluster.
+    /// True if the line has at least one command, and no command inspects the cluster.
     pub idle: bool,
-    /// Names of the matching rules.
+    /// Names of the rules that match commands of the line.
     pub rules: Vec<&'a str>,
 }
 
-/// Classifies a whole line. A line without a command is read-only.
+/// Classifies a whole shell line. A line without a command counts as read-only.
 #[must_use]
 pub fn weigh<'a>(rules: &'a AutopsyRules, line: &str) -> Weighed<'a> {
     let parts = parts(rules, line, &mut Scripts::default());

@@ -1,4 +1,4 @@
-//! `chaosrun check`: checks the files, and runs the tests of the scenarios.
+//! `chaosrun check`: checks files, and runs the tests that scenarios declare.
 #![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
 
 mod prove;

@@ -1,4 +1,5 @@
-//! Tests of scenarios. Each test has its expected verdicts. Together, the tests show that every invariant can be violated.
+//! Tests that scenarios declare for themselves. Each test has expected verdicts. Together, the tests must show that every invariant can be
+//! violated.
 #![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
 
 use std::path::PathBuf;
@@ -22,12 +23,12 @@ use chaosrun_store::Database;
 use chaosrun_store::read::Filter;
 use chaosrun_store::row::{RecordState, RecordedTrial};
 
-/// Check with all its results.
+/// Test of a scenario, with the results of all its trials.
 struct Proof {
     check: CheckPlan,
-    /// Recorded trials that do not have to be run again.
+    /// Trials in the record whose results are reused.
     recorded: Vec<RecordedTrial>,
-    /// Numbers in the plan of the trials that have to be run now.
+    /// Numbers, in the plan, of the trials that must be run now.
     numbers: Vec<usize>,
     verdicts: Vec<Verdict>,
 }
@@ -133,11 +134,11 @@ pub(super) fn prove(args: &CheckArgs, files: &[PathBuf], library: &mut Library) 
     })
 }
 
-/// Code of the problem that a backend does not support a fault.
+/// Code of the problem that a backend does not support a fault of the test.
 const NOT_HERE: &str = "fault_not_here";
 
-/// Returns the recorded trials that already prove a check. They have the same yardstick and subject, suffice in number, and all have
-/// expected verdicts.
+/// Returns the recorded trials that suffice for a test, or an empty list. They have the same files and the same variant as the test, and
+/// all have expected verdicts. There are at least `repeat` of them.
 fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result<Vec<RecordedTrial>> {
     let trial = &check.trial;
     let mut found = database.trials_of(&trial.yardstick, &trial.subject).map_err(expected)?;
@@ -148,8 +149,8 @@ fn proven(database: &Database, check: &CheckPlan, repeat: u32) -> anyhow::Result
     Ok(if enough && right { found } else { Vec::new() })
 }
 
-/// Returns true if there are verdicts, all verdicts are equal, and the verdict is one of the expected ones. If two verdicts are expected,
-/// all trials of one proof must still have the same verdict.
+/// Returns true if there is at least one verdict, all verdicts are equal, and the verdict is one of the expected ones. A test with two
+/// expected verdicts must therefore still have the same verdict in all its trials.
 fn are_right(verdicts: &[Verdict], expect: &[Verdict]) -> bool {
     verdicts.first().is_some_and(|first| expect.contains(first) && verdicts.iter().all(|verdict| verdict == first))
 }
@@ -177,14 +178,15 @@ impl Proof {
         format!("{word}  {name:<38} {found}, expected {}{known}", wanted.join(" or "))
     }
 
-    /// Returns true if the check runs an agent that must be caught. Such a check does not expect a pass, and its agent does more than
-    /// nothing.
+    /// Returns true if the agent of the test tries to cheat. The test of such an agent does not expect a pass, and the agent is not `noop`,
+    /// which does nothing.
     fn cheats(&self) -> bool {
         !self.check.expect.contains(&Verdict::Pass) && !matches!(self.check.trial.scenario.variant.provider, Provider::Noop)
     }
 }
 
-/// Prints the invariants that no check has violated, and the safeguards that no cheating agent has broken. Returns the number of both.
+/// Prints the invariants that no test has violated, and the safeguards that no cheating agent has violated. Returns the number of both
+/// together.
 fn uncovered(database: &Database, proofs: &[Proof], human: bool) -> anyhow::Result<usize> {
     let mut coverage = Coverage::default();
     for proof in proofs {

@@ -1,4 +1,4 @@
-//! `chaosrun cluster down`: ends a kept cluster, and cleans up after a daemon that died.
+//! `chaosrun cluster down`: takes a kept cluster down. If its daemon has crashed, removes what is left of the cluster.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use chaosrun_base::task;
 use chaosrun_event::figures::{plural, short};
 use chaosrun_scenario::model::Backend;
 
-/// Maximum time in which the supervisor of a dead daemon must end all processes.
+/// Maximum time in which the supervisor of a crashed daemon must end all processes of the cluster.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -57,7 +57,7 @@ pub fn run(args: &DownArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Handles a daemon that does not listen, because it has ended in the meantime or has crashed.
+/// Handles a daemon that does not listen, because it has already ended or has crashed.
 fn ended_before(folder: &ClusterFolder) -> anyhow::Result<Exit> {
     let name = folder.name();
     let unwritable =
@@ -83,7 +83,7 @@ fn ended_before(folder: &ClusterFolder) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Removes the containers, networks and volumes of all crashed daemons and runs.
+/// Removes the containers, networks and volumes of all crashed daemons and all crashed runs.
 fn reap() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let reaped = runtime.block_on(task::guard(async {
@@ -99,8 +99,8 @@ fn reap() -> anyhow::Result<()> {
     })
 }
 
-/// Waits until the supervisor has ended the processes of a dead daemon. Returns true if this takes too long. The supervisor removes the
-/// folder of the nodes last.
+/// Waits until the supervisor of a crashed daemon has ended the processes of the cluster. Returns true if this takes longer than
+/// [`GONE_WITHIN`]. The end is recognized by the removal of the nodes' folder, which is the last step of the supervisor.
 pub(super) fn outlived(claim: &Claim) -> bool {
     let Some(dead) = &claim.dead else { return false };
     let began = Instant::now();

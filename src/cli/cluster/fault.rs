@@ -88,7 +88,8 @@ pub fn run(args: &FaultArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Sends a request, and prints every fault of the reply. A fault that is not felt or cannot be removed makes the command fail.
+/// Sends a request to the daemon, and prints every fault of the reply. Returns a failure if the effect of a fault could not be measured, or
+/// if a fault could not be removed.
 fn asked(which: &Which, ask: DaemonRequest, format: MessageFormat) -> anyhow::Result<Exit> {
     let folder = match which.folder() {
         Ok(folder) => folder,

@@ -1,4 +1,4 @@
-//! `chaosrun keep`: the hidden process that keeps a cluster. `cluster up --foreground` does the same in the foreground.
+//! `chaosrun keep`: the hidden process (daemon) that keeps a cluster running. `cluster up --foreground` does the same in the foreground.
 
 use std::fs::File;
 use std::io::Read;
@@ -35,7 +35,7 @@ pub struct KeepArgs {
     what: What,
 }
 
-/// Keeps a cluster, and reports its start on stdout. Until the cluster is up, the end of stdin ends the cluster.
+/// Keeps a cluster running, and reports its start on stdout. If stdin ends before the cluster is up, the cluster is taken down.
 pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
     // A Ctrl-C at the terminal is meant for the process that started this one. The call fails only for the leader of a process group, which
     // is separate already.
@@ -80,14 +80,14 @@ pub fn run(args: &KeepArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Redirects stderr to the daemon's log. The caller may wait for the end of its own stderr, which the supervisor would otherwise inherit
-/// too.
+/// Redirects stderr of this process to the log of the daemon. Otherwise, the supervisor would inherit the stderr of the caller and keep it
+/// open.
 fn to_log(claim: &Claim) -> std::io::Result<()> {
     let log = File::options().create(true).append(true).open(claim.folder().path().join(LOG))?;
     Ok(nix::unistd::dup2_stderr(&log)?)
 }
 
-/// Runs `cluster up --foreground`.
+/// Runs `cluster up --foreground`, which keeps a cluster running in this process instead of a daemon.
 pub(super) fn foreground(what: &What, format: MessageFormat) -> anyhow::Result<Exit> {
     if let Err(found) = scenario::load_cluster(&what.file, &what.overrides()) {
         return Ok(problems::tell(&found, format));
@@ -117,15 +117,15 @@ pub(super) fn foreground(what: &What, format: MessageFormat) -> anyhow::Result<E
     }
 }
 
-/// Error for an end that was requested before the cluster was up. There is nothing to report.
+/// Error that the end of the cluster was requested before the cluster was up. The command prints no message for this error.
 #[derive(Debug, thiserror::Error)]
 #[error("ended before the cluster was ready")]
 struct Interrupted;
 
-/// Loads the files, claims the folder and keeps the cluster.
+/// Loads the files, claims the folder of the cluster and keeps the cluster running until it is taken down.
 ///
-/// `signals` is called at each signal, with the number of signals so far. `claimed` is called with the emptied folder. `beside` is called
-/// as soon as a second thread may exist.
+/// The callback `signals` is called at each signal, with the number of signals so far. `claimed` is called with the claimed folder after it
+/// was emptied. `beside` is called when the process may have a second thread.
 fn hold(
     what: &What,
     stop: &StopTokens,
@@ -178,7 +178,7 @@ fn hold(
     panics.seen().map_or(kept, |panicked| Err(panicked.into()))
 }
 
-/// Ends the cluster if a task panics, because the cluster may need that task.
+/// Takes the cluster down if a task panics, because the cluster may depend on this task.
 fn end_on_panic(panics: &Panics, stop: &StopTokens) {
     let (panics, gently) = (panics.clone(), stop.gently.clone());
     task::spawn(async move {
@@ -187,7 +187,7 @@ fn end_on_panic(panics: &Panics, stop: &StopTokens) {
     });
 }
 
-/// Prints progress messages for people.
+/// Prints a progress message of the daemon for people.
 pub(super) fn tell(told: &DaemonMessage) {
     match told {
         DaemonMessage::Note { text } => eprintln!("{text}"),

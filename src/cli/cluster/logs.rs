@@ -1,4 +1,4 @@
-//! `chaosrun cluster logs`: the output of nodes.
+//! `chaosrun cluster logs`: prints the output of nodes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -13,9 +13,9 @@ use crate::cluster_daemon::client::Session;
 use crate::cluster_daemon::folder::ClusterFolder;
 use crate::exit::{Exit, Expected};
 
-/// Interval between reads of growing files.
+/// Interval between two reads of log files that may grow.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Number of bytes at the end of a log in which its last lines are searched first.
+/// Number of bytes at the end of a log that are searched first for the last lines.
 const END: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
@@ -85,11 +85,11 @@ fn left(folder: &ClusterFolder, name: Option<&str>) -> Result<Vec<(String, PathB
     if found.is_empty() { Err(super::died(folder)) } else { Ok(found) }
 }
 
-/// Growing file.
+/// Log file of a node that may still grow.
 struct Log {
     prefix: String,
     file: BufReader<File>,
-    /// Beginning of a line whose end has not been written yet.
+    /// Bytes of the last line, if its line end has not been written yet.
     begun: Vec<u8>,
 }
 
@@ -103,7 +103,7 @@ impl Log {
         Some(Self { prefix, file: BufReader::new(file), begun: Vec::new() })
     }
 
-    /// Returns the new lines since the last call. If `last` is true, also returns an incomplete line.
+    /// Returns the lines that were added since the last call. If `last` is true, the result also contains a line without a line end.
     fn more(&mut self, last: bool) -> String {
         let mut text = String::new();
         while self.file.read_until(b'\n', &mut self.begun).is_ok_and(|read| read > 0) || (last && !self.begun.is_empty()) {
@@ -120,7 +120,7 @@ impl Log {
     }
 }
 
-/// Returns the offset at which the last `lines` lines of a file begin.
+/// Returns the byte offset at which the last `lines` lines of a file begin.
 fn last_lines(file: &mut File, lines: usize) -> std::io::Result<u64> {
     let len = file.metadata()?.len();
     let mut window = END;

@@ -1,4 +1,4 @@
-//! `chaosrun cluster ...`: keeps clusters running outside of trials. One file per subcommand.
+//! `chaosrun cluster ...`: keeps clusters running outside of trials. There is one module per subcommand.
 
 mod down;
 mod fault;
@@ -65,12 +65,12 @@ pub fn run(args: &ClusterArgs) -> anyhow::Result<Exit> {
 }
 
 impl Which {
-    /// Returns the folder of the kept cluster.
+    /// Returns the folder of the cluster that the arguments name.
     fn folder(&self) -> Result<ClusterFolder, Box<Diagnostic>> {
         folder(&self.file, &self.store)
     }
 
-    /// Returns the error for a cluster that is not kept.
+    /// Returns the error that the cluster is not kept running.
     fn not_kept(&self) -> Expected {
         not_kept(&self.file.display().to_string())
     }
@@ -91,7 +91,7 @@ fn not_kept(file: &str) -> Expected {
     expected.help("start it with `chaosrun cluster up FILE`; `chaosrun cluster status` lists the running clusters")
 }
 
-/// Returns the error for a daemon that does not listen, although it has not ended normally.
+/// Returns the error that the daemon of the cluster crashed: it does not listen, and it did not end normally.
 fn died(folder: &ClusterFolder) -> Expected {
     let expected = Expected::new(Exit::TrialInvalid, format!("the daemon of the cluster `{}` has crashed", folder.name()));
     expected.help(format!("`chaosrun cluster down {}` removes its resources", folder.name()))
@@ -101,7 +101,7 @@ fn tell_missing(problem: &Diagnostic) -> Exit {
     problems::tell(std::slice::from_ref(problem), MessageFormat::Human)
 }
 
-/// Writes data to stdout. Returns false if the reader has stopped early (`| head`).
+/// Writes text to stdout. Returns false if the reader of stdout has closed it, as in `| head`.
 fn put(text: &str) -> bool {
     let mut out = stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()

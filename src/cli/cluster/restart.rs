@@ -42,7 +42,7 @@ pub fn run(args: &RestartArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Returns the nodes selected by `name`.
+/// Returns the names of the nodes that have the name or the role `name`. Returns all nodes if `name` is `None`.
 pub(super) fn named(status: &KeptClusterStatus, name: Option<&str>) -> Result<Vec<String>, Expected> {
     let means = |node: &&crate::cluster_daemon::wire::NodeNow| name.is_none_or(|name| node.node == name || node.role == name);
     let nodes: Vec<String> = status.nodes.iter().filter(means).map(|node| node.node.clone()).collect();

@@ -1,4 +1,4 @@
-//! `chaosrun cluster status`: lists kept clusters, node by node.
+//! `chaosrun cluster status`: shows all kept clusters and their nodes.
 
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
@@ -19,9 +19,9 @@ use crate::exit::{Exit, Expected};
 use crate::report::cluster as table;
 use chaosrun_base::style::Palette;
 
-/// Interval between refreshes.
+/// Interval between two refreshes of the continuous display.
 const PICTURE: Duration = Duration::from_millis(500);
-/// Moves the cursor to the upper left and clears the screen.
+/// Terminal control sequence that moves the cursor to the upper left and clears the screen.
 const HOME: &str = "\u{1b}[H\u{1b}[J";
 
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub struct StatusArgs {
     store: StoreArgs,
 }
 
-/// State of a kept cluster.
+/// State of a kept cluster: its daemon is alive, or its daemon crashed.
 enum Seen {
     Lives(Box<KeptClusterStatus>),
     Died(Option<About>),
@@ -77,7 +77,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Returns the state of a cluster. Returns `None` if the cluster has ended in the meantime.
+/// Returns the state of the cluster in a folder. Returns `None` if the cluster has ended in the meantime.
 fn look(folder: &ClusterFolder) -> Option<Seen> {
     match client::status(folder) {
         Ok(status) => Some(Seen::Lives(Box::new(status))),

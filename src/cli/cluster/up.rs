@@ -1,4 +1,4 @@
-//! `chaosrun cluster up`: starts a daemon, and shows the start of the cluster.
+//! `chaosrun cluster up`: starts the daemon of a cluster, and shows the progress until the cluster is up.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -65,7 +65,7 @@ impl What {
         }
     }
 
-    /// Returns the same specification as arguments of the daemon.
+    /// Returns these options as arguments for the daemon's command line.
     fn arguments(&self) -> Vec<std::ffi::OsString> {
         let mut words = vec![self.file.clone().into_os_string(), "--store".into(), self.store.directory().path().into()];
         if let Some(backend) = self.place.backend {
@@ -114,8 +114,8 @@ enum UpEvent {
     Interrupted,
 }
 
-/// Starts the daemon, and reads its messages until the cluster is up or the daemon has ended. The open stdin tells the daemon that its
-/// caller still waits.
+/// Starts the daemon and reads its messages until the cluster is up or the daemon has ended. The stdin of the daemon stays open during this
+/// time, which tells the daemon that its caller still waits.
 async fn start(what: &What, folder: &ClusterFolder) -> anyhow::Result<UpEvent> {
     // Uses `/proc/self/exe` if possible. The file at `current_exe` may have been replaced since this process was started.
     let own = Path::new("/proc/self/exe");
@@ -165,7 +165,7 @@ fn give_up(waiting: &mut Option<tokio::process::ChildStdin>) {
     }
 }
 
-/// Prints a cluster that has started.
+/// Prints the status of a cluster that has just started.
 pub(super) fn show(status: &KeptClusterStatus, format: MessageFormat) {
     let palette = Palette::of_stdout();
     let text = match format {

@@ -1,4 +1,4 @@
-//! `golden check`: runs trials, or takes recorded trials, and compares them with their goldens.
+//! `golden check`: runs trials, or reads recorded trials, and compares them with their golden files.
 #![expect(clippy::print_stdout, reason = "what differs is what was asked for")]
 
 use std::collections::HashSet;
@@ -54,7 +54,7 @@ pub(super) struct GoldenCheckArgs {
     overrides: OverrideArgs,
 }
 
-/// Trial with all its events.
+/// Planned trial with all its events.
 struct Ran {
     plan: Arc<TrialPlan>,
     events: Vec<Event>,
@@ -96,7 +96,7 @@ pub(super) fn check(args: &GoldenCheckArgs) -> anyhow::Result<Exit> {
     Ok(worst)
 }
 
-/// Runs the trials that the arguments name. Returns an exit code if files are invalid.
+/// Runs the trials that the arguments name. The inner result is an exit code if files are invalid.
 fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     if args.overrides.like.is_some() {
         let problem = "`--like` cannot be used with `golden check`: each golden names its trial; use `--variant` and `--seed` with a file";
@@ -149,8 +149,8 @@ fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     Ok(Ok(ran.collect()))
 }
 
-/// Returns the trials of an ended run, planned from the present files. Trials of agents that are not deterministic are included, unless all
-/// trials are of this kind.
+/// Returns the trials of a recorded run, with plans from the current files. Trials of agents that are not deterministic are included,
+/// unless the run contains only such trials.
 fn recorded(args: &GoldenCheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
     let database = args.store.open()?;
     let run = database.find_run(prefix).map_err(expected)?;
@@ -169,10 +169,10 @@ fn recorded(args: &GoldenCheckArgs, prefix: &str) -> anyhow::Result<Result<Vec<R
     Ok(Ok(ran))
 }
 
-/// Returns the trials of a run in the order of the plan, each with its start and all its events. Each trial is represented by its last
-/// attempt.
+/// Returns the trials of a run in the order of the plan. Each trial has its start event and all its events. Of several attempts, only the
+/// last one is returned.
 ///
-/// Checks of scenarios have no goldens. A golden belongs to a seed, so only the first repetition is compared with it.
+/// Tests of scenarios have no golden files. A golden file belongs to a seed, so only the first repeat of a seed is compared.
 fn all_of(database: &Database, run: &RunId) -> anyhow::Result<Vec<(TrialStarted, Vec<Event>)>> {
     let filter = Filter { run: Some(run.clone()), all_roles: true, limit: usize::MAX, ..Filter::default() };
     let mut found = Vec::new();
@@ -208,7 +208,7 @@ fn overrides(of: &GoldenTrial, given: &OverrideArgs) -> Result<Overrides, Expect
     Ok(overrides)
 }
 
-/// Checks that the agent is deterministic. Models and external programs behave differently in each trial.
+/// Returns an error if the agent of the trial is not deterministic. Models and external programs behave differently in each trial.
 fn deterministic(plan: &TrialPlan) -> Result<(), Expected> {
     let variant = &plan.scenario.variant;
     // A program that asks no model may behave randomly too.
@@ -220,7 +220,7 @@ fn deterministic(plan: &TrialPlan) -> Result<(), Expected> {
     Err(Expected::new(Exit::Usage, message).help("record it with `chaosrun run --record DIR`, and use a variant with `provider: cassette`"))
 }
 
-/// Result of a comparison.
+/// Result of the comparison of a trial with its golden file.
 enum Found {
     Same,
     New,
@@ -228,13 +228,14 @@ enum Found {
         old: String,
         new: String,
     },
-    /// The trial says nothing about the agent, so there is nothing to compare or store.
+    /// The trial is invalid, for the reason in the text. It is neither compared nor stored.
     Invalid(String),
-    /// The trial cannot have a golden.
+    /// The trial cannot have a golden file, for the reason in the text.
     Skipped(String),
 }
 
-/// Compares a trial with its golden. Writes a difference beside the golden, and removes an earlier pending difference.
+/// Compares a trial with its golden file. A difference is written to a pending file beside the golden file, which replaces an earlier
+/// pending file.
 fn compare(folder: &Path, name: &str, plan: &TrialPlan, events: &[Event]) -> anyhow::Result<Found> {
     let finished = events.iter().find_map(|event| if let EventKind::TrialFinished(finished) = &event.kind { Some(finished) } else { None });
     if finished.is_none_or(|finished| finished.verdict == Verdict::Invalid) {

@@ -1,4 +1,4 @@
-//! `golden accept` and `golden review`: accept pending snapshots as goldens, or remove them.
+//! `golden accept` and `golden review`: turn pending snapshots of trials into golden files, or remove them.
 #![expect(clippy::print_stdout, reason = "a person is asked")]
 
 use std::fs;
@@ -21,7 +21,7 @@ pub(super) struct DecideArgs {
     folder: FolderArgs,
 }
 
-/// Returns the pending snapshots: path, name, and content. A golden with that name would be replaced.
+/// Returns the pending snapshots as triples of path, name and content. Accepting a snapshot replaces the golden file with the same name.
 fn waiting(args: &DecideArgs) -> Result<Vec<(PathBuf, String, GoldenSnapshot)>, Expected> {
     let mut found = Vec::new();
     for (path, new) in files(&args.folder.folder, PENDING)? {
@@ -38,7 +38,7 @@ fn waiting(args: &DecideArgs) -> Result<Vec<(PathBuf, String, GoldenSnapshot)>, 
     Ok(found)
 }
 
-/// Writes the golden anew, because `cargo insta` may have added fields to the header.
+/// Writes the snapshot `new` as the golden file. The file is written completely, because `cargo insta` may have added fields to its header.
 fn take(path: &Path, name: &str, new: &GoldenSnapshot) -> Result<(), Expected> {
     let golden = path.with_file_name(format!("{name}{ACCEPTED}"));
     fs::write(&golden, new.to_text()).map_err(|error| unusable(&golden, &error))?;

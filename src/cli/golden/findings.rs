@@ -1,4 +1,4 @@
-//! Golden findings of a gate: the trials that differ from their goldens. The gate writes no files of goldens.
+//! Findings of a gate about golden files: the trials that differ from their golden files. A gate does not write golden files.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! `chaosrun golden`: compares trials of deterministic agents with files that are kept in git.
+//! `chaosrun golden`: compares trials of deterministic agents with golden files, which are stored in git.
 
 mod check;
 mod decide;
@@ -31,7 +31,7 @@ enum GoldenCommand {
     Review(decide::DecideArgs),
 }
 
-/// Default folder of goldens, without `--folder`.
+/// Default folder of the golden files, if the option `--folder` is absent.
 pub(super) const FOLDER: &str = "golden";
 
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub fn run(args: &GoldenArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Returns the error for a file without a header, for example after a merge.
+/// Returns the error that a golden file has no header, for example after a failed merge in git.
 fn no_golden(path: &Path) -> Expected {
     let message = format!("`{}` is not a golden: it has no header between two `---` lines", path.display());
     Expected::new(Exit::InvalidFile, message).help("remove it, and run `chaosrun golden check` again")
@@ -74,7 +74,8 @@ fn shown(old: &str, new: &str, palette: Palette) -> String {
     text
 }
 
-/// Returns the files with that ending and their contents, sorted by name. Returns an empty list if the folder is missing.
+/// Returns all files whose names end with `ending`, with their contents, sorted by name. Returns an empty list if the folder does not
+/// exist.
 fn files(folder: &Path, ending: &str) -> Result<Vec<(PathBuf, GoldenSnapshot)>, Expected> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(folder) {

@@ -1,4 +1,4 @@
-//! `chaosrun ops audit`: lists the sessions of agents, and shows each step by step.
+//! `chaosrun ops audit`: lists the sessions of agents, and shows the steps of one session.
 
 use std::io::{Write, stdout};
 

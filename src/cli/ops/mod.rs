@@ -1,4 +1,4 @@
-//! `chaosrun ops ...`: tasks of operators. One file per subcommand.
+//! `chaosrun ops ...`: commands for operators. There is one module per subcommand.
 
 mod audit;
 

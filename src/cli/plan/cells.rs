@@ -1,4 +1,4 @@
-//! Plan as a table: one line per cell.
+//! Plan as a table with one line per cell of the matrix.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Cells in detail: their events, and each of their trials.
+//! Details of the cells of a plan: the events of each cell, and each of its trials.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use chaosrun_event::figures::plural;
 use chaosrun_plan::{TrialPlan, TrialSchedule};
 use chaosrun_scenario::model::{Heal, Limits, Repeat, Timing, Trigger, TriggerEvent, When};
 
-/// Number of characters shown of a digest.
+/// Number of characters of a digest that are shown.
 const DIGEST: usize = 8;
 
-/// Lists the cells one after another, regardless of the order in which trials are started.
+/// Formats the cells of a plan one after another. The order in which trials start does not matter.
 pub fn text(plan: &TrialSchedule) -> String {
     let mut cells: IndexMap<(&str, &str), Vec<&TrialPlan>> = IndexMap::new();
     for trial in &plan.trials {

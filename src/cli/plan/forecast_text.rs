@@ -1,4 +1,4 @@
-//! Forecast of a plan: its cost, and the differences it can show.
+//! Forecast of a plan as text: its duration, its cost, and the differences between variants that it can show.
 
 use super::layout::{about, labelled, words};
 use chaosrun_event::figures;
@@ -55,7 +55,7 @@ fn model(cost: &ModelCost) -> String {
     }
 }
 
-/// Formats the limits of the cost, such as `at most $10.00, 4,000,000 tokens by the limits`.
+/// Formats the maximum cost, such as `at most $10.00, 4,000,000 tokens by the limits`.
 fn most(cost: &ModelCost) -> String {
     let usd = cost.most_usd.map(figures::usd);
     let tokens = cost.most_tokens.map(|tokens| format!("{} tokens", figures::count(tokens)));

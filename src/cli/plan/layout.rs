@@ -1,4 +1,4 @@
-//! Lines of at most 80 columns.
+//! Layout of text in lines of at most 80 columns.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 pub const WIDTH: usize = 80;
 
-/// Adds a line `  label    text`. Long text continues on further lines below the beginning of the text.
+/// Appends a line such as `  label    text`. Long text is wrapped, and further lines are aligned with the text of the first line.
 pub fn labelled(text: &mut String, label: &str, words: &str) {
     const BEGIN: usize = 11;
     let mut line = format!("  {label:<9}");
@@ -32,7 +32,7 @@ pub fn words(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
-/// Formats a duration such as `3m 20s` to the second. Durations below ten seconds are formatted to a tenth of a second.
+/// Formats microseconds as a duration rounded to seconds, such as `3m 20s`. Durations below ten seconds have one decimal place.
 pub fn about(us: u64) -> String {
     let tenths = us.saturating_add(50_000) / 100_000;
     if tenths < 100 {

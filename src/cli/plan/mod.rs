@@ -1,4 +1,4 @@
-//! `chaosrun plan`: shows the trials of a run, their cost, and the differences they could show.
+//! `chaosrun plan`: shows the trials of a run, their cost, and the differences between variants that they can show.
 #![expect(clippy::print_stdout, reason = "the plan is what was asked for")]
 
 mod cells;
@@ -82,7 +82,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Returns the recorded results of similar trials. Returns an empty list without a record.
+/// Returns recorded results of trials that are similar to the planned ones. Returns an empty list if no record exists.
 fn history(plan: &TrialSchedule, store: &StoreArgs) -> anyhow::Result<Vec<Past>> {
     let database = match Database::open(&store.directory()) {
         Ok(database) => database,
@@ -114,7 +114,7 @@ fn print_config(planned: &PlannedRun, format: MessageFormat) -> anyhow::Result<E
     Ok(Exit::Ok)
 }
 
-/// Forecast of a plan.
+/// Forecast of the cost of a plan, with the statistical power of its comparisons.
 struct Outlook {
     forecast: Forecast,
     strength: Option<PowerEstimate>,

@@ -1,4 +1,4 @@
-//! Comparison as a table for spreadsheets: one line per subject, scenario and metric (RFC 4180).
+//! Comparison as a CSV table (RFC 4180) for spreadsheets. There is one line per subject, scenario and metric.
 
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ fn line(text: &mut String, comparison: &Comparison, compared: &Compared, place: 
     );
 }
 
-/// Formats a field, quoted if necessary. Text that a spreadsheet would interpret as a formula is escaped.
+/// Formats a field of the table, in quotes if necessary. Text that a spreadsheet would interpret as a formula is escaped.
 fn field(text: &str) -> String {
     let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }

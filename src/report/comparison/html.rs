@@ -1,4 +1,4 @@
-//! Comparison as one self-contained HTML page: a forest plot of the scenarios, the scorecard, the changes.
+//! Comparison as an HTML page without external files. It shows a forest plot of the scenarios, the scorecard and the changed verdicts.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use chaosrun_cluster::backend::is_default;
 use chaosrun_stats::Interval;
 
 const STYLE: &str = include_str!("html.css");
-/// Width of a plot, in units of its drawing.
+/// Width of a plot, in units of the SVG drawing.
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 22.0;
 
@@ -70,7 +70,7 @@ fn subject(page: &mut String, comparison: &Comparison, compared: &Compared) {
     page.push_str("</section>\n");
 }
 
-/// Adds one plot for all pairs and one per scenario. All plots have the same scale.
+/// Appends one plot for all pairs together, and one plot per scenario. All plots have the same scale.
 fn plots(page: &mut String, comparison: &Comparison, compared: &Compared) {
     let metric = comparison.metric;
     let mut rows: Vec<(String, &Effect, Option<f64>)> = Vec::new();
@@ -109,7 +109,7 @@ fn plots(page: &mut String, comparison: &Comparison, compared: &Compared) {
     page.push_str("</tbody>\n</table>\n");
 }
 
-/// Common scale of the plots of a table.
+/// Scale that all plots of a table share.
 struct Scale {
     most: f64,
     margin: f64,
@@ -121,7 +121,8 @@ impl Scale {
         (value / self.most).mul_add(0.5, 0.5).clamp(0.0, 1.0) * WIDTH
     }
 
-    /// Draws an effect. The band is the margin, the line is the interval, and the dot is the observed value.
+    /// Draws the difference between two variants. The band is the margin, the line is the confidence interval, and the dot is the observed
+    /// value.
     fn picture(&self, effect: &Effect) -> String {
         let Interval { low, high } = effect.interval.unwrap_or(Interval { low: effect.difference, high: effect.difference });
         let away = if self.metric.lower_is_better() { (-high, -low) } else { (low, high) };
@@ -174,7 +175,7 @@ fn changes(page: &mut String, compared: &Compared) {
     page.push_str("</tbody>\n</table>\n");
 }
 
-/// Formats text between backticks as code.
+/// Formats text as HTML. Text between backticks becomes code.
 fn code(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts.map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() }).collect()

@@ -1,4 +1,4 @@
-//! Comparison in Markdown, for a pull request or notes.
+//! Comparison in Markdown, for pull requests and notes.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::{apart, difference, left_out, measures, verdicts, warnings};
 use chaosrun_analysis::compare::answer::{ComparisonAnswer, probability};
 use chaosrun_analysis::compare::comparison::{Compared, Comparison};
 
-/// Maximum number of changed verdicts that are listed individually.
+/// Maximum number of changed verdicts that are listed one by one.
 const CHANGES: usize = 20;
 
 #[must_use]
@@ -77,7 +77,7 @@ fn subject(text: &mut String, comparison: &Comparison, compared: &Compared) {
     text.push('\n');
 }
 
-/// Escapes names that users chose, so that they do not become tables or tags.
+/// Escapes a name that a user chose, so that Markdown does not interpret it as a table or an HTML tag.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

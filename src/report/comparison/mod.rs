@@ -1,4 +1,4 @@
-//! Comparison as text for a terminal, as Markdown, as CSV and as an HTML page.
+//! Formats of a comparison: text for a terminal, Markdown, CSV and an HTML page.
 
 pub mod csv;
 pub mod html;
@@ -15,7 +15,7 @@ use chaosrun_stats::proportion::Proportion;
 
 use chaosrun_event::figures;
 
-/// Row of the scorecard: the title of a measure, its values for reference and subject, and the difference.
+/// Row of the scorecard. It contains the title of a measure, its values for reference and subject, and their difference.
 struct Measure {
     title: &'static str,
     reference: String,
@@ -23,7 +23,7 @@ struct Measure {
     difference: String,
 }
 
-/// Returns the measures that at least one side has.
+/// Returns all rows of the scorecard for which at least one side has a value.
 fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> Vec<Measure> {
     let mut measures = Vec::new();
     for metric in MetricValue::ALL {
@@ -62,7 +62,7 @@ fn measures(reference: &Scorecard, subject: &Scorecard, effects: &[Effect]) -> V
     measures
 }
 
-/// Formats a rate with its interval, such as `55/60 92 % [82, 97]`.
+/// Formats the pass rate of one side with its confidence interval, such as `55/60 92 % [82, 97]`.
 fn rate(card: &Scorecard) -> String {
     match (card.rate, card.interval) {
         (Some(rate), Some(Interval { low, high })) => {
@@ -73,7 +73,7 @@ fn rate(card: &Scorecard) -> String {
     }
 }
 
-/// Formats counts such as `19/20`. Returns `None` if the text would be too long for a column.
+/// Formats a proportion as counts such as `19/20`. Returns `None` if the text is too long for a column.
 fn counts(of: Proportion) -> Option<String> {
     (of.of < 1_000).then(|| format!("{}/{}", of.hits, of.of))
 }
@@ -93,7 +93,7 @@ fn value(metric: MetricValue, value: f64) -> String {
     }
 }
 
-/// Formats a difference with its interval, such as `-12 [-21, -3]`.
+/// Formats a difference between two sides with its confidence interval, such as `-12 [-21, -3]`.
 fn difference(metric: MetricValue, difference: f64, interval: Option<Interval>) -> String {
     use chaosrun_analysis::compare::answer::signed;
     let unit = if metric == MetricValue::Pass { " pt" } else { "" };
@@ -103,20 +103,20 @@ fn difference(metric: MetricValue, difference: f64, interval: Option<Interval>) 
     }
 }
 
-/// Lists the numbers of trials that are excluded from rates, such as `1 invalid, 3 not finished, 2 retried`.
+/// Formats the numbers of trials that the rates exclude, such as `1 invalid, 3 not finished, 2 retried`.
 fn apart(card: &Scorecard) -> String {
     let parts = [(card.invalid, "invalid"), (card.unfinished, "not finished"), (card.superseded, "retried")];
     let told: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     told.join(", ")
 }
 
-/// Lists the numbers of verdicts, such as `pass 36, fail 3`.
+/// Formats the number of trials per verdict, such as `pass 36, fail 3`.
 fn verdicts(card: &Scorecard) -> String {
     let word = |verdict: &Verdict| verdict.as_str();
     card.verdicts.iter().map(|(verdict, count)| format!("{} {count}", word(verdict))).collect::<Vec<_>>().join(", ")
 }
 
-/// Lists warnings about the comparison, such as a comparison in spite of different yardsticks.
+/// Returns warnings about the comparison, for example that both sides used different versions of the scenario files.
 fn warnings(comparison: &Comparison) -> Vec<String> {
     let told = |refused: &chaosrun_analysis::compare::yardstick::IncomparableSides| {
         let scenarios: Vec<&str> = refused.mismatches.iter().map(|mismatch| mismatch.scenario.as_str()).collect();
@@ -132,7 +132,7 @@ fn warnings(comparison: &Comparison) -> Vec<String> {
     comparison.across_yardsticks.iter().map(told).chain(early).collect()
 }
 
-/// Describes the pairs and trials that are left out. Returns `None` if nothing is left out.
+/// Describes the pairs and trials that the comparison excludes. Returns `None` if none are excluded.
 fn left_out(left: &chaosrun_analysis::compare::pairing::LeftOut) -> Option<String> {
     let parts = [
         (left.invalid, "with an invalid trial"),

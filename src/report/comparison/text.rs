@@ -1,4 +1,4 @@
-//! Comparison as text of at most 80 columns: the answer, the changes, the scorecard, the scenarios.
+//! Comparison as text of at most 80 columns: the answer, the changed verdicts, the scorecard and the scenarios.
 
 use super::{apart, counts, difference, left_out, measures, warnings};
 use crate::report::layout;
@@ -13,7 +13,7 @@ use chaosrun_cluster::backend::is_default;
 use chaosrun_event::figures::plural;
 use chaosrun_stats::proportion::Proportion;
 
-/// Maximum number of changed verdicts that are listed individually.
+/// Maximum number of changed verdicts that are listed one by one.
 const CHANGES: usize = 8;
 
 #[must_use]

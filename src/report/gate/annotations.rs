@@ -1,11 +1,11 @@
-//! Workflow commands of GitHub: each finding of the gate becomes an annotation at the scenario's file.
+//! Gate report as workflow commands of GitHub. Each finding becomes an annotation of the scenario's file.
 
 use std::fmt::Write as _;
 
 use chaosrun_analysis::gate::checks::CheckState;
 use chaosrun_analysis::gate::judge::GateJudgement;
 
-/// Formats one line per finding, for stdout.
+/// Formats one workflow command per finding, each on one line. GitHub reads these lines from stdout.
 #[must_use]
 pub fn judgement(judgement: &GateJudgement) -> String {
     let mut text = String::new();
@@ -27,7 +27,7 @@ pub fn judgement(judgement: &GateJudgement) -> String {
     text
 }
 
-/// Escapes text, so that no text of a user becomes a workflow command.
+/// Escapes text of users, so that GitHub does not interpret parts of it as workflow commands.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

@@ -1,4 +1,4 @@
-//! Gate report for CI servers, with one test case per check, and one per scenario and variant.
+//! Gate report as JUnit XML for CI servers. There is one test case per check, and one per combination of scenario and variant.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -7,10 +7,10 @@ use chaosrun_analysis::gate::cases::CaseResults;
 use chaosrun_analysis::gate::checks::{CheckState, GateCheck, GateFinding};
 use chaosrun_analysis::gate::judge::GateJudgement;
 
-/// Returns the report as XML.
+/// Returns the gate report as XML.
 ///
 /// # Errors
-/// The report cannot be written as XML.
+/// Returns an error if the report cannot be written as XML.
 pub fn judgement(judgement: &GateJudgement) -> Result<String, String> {
     let mut report = Report::new("chaosrun gate");
     let mut rungs = TestSuite::new(format!("{}: rungs", judgement.name));
@@ -44,7 +44,7 @@ fn of_rung(rung: &GateCheck) -> TestCase {
     case
 }
 
-/// Returns the test case of a scenario and variant. It contains the findings of the checks about this case.
+/// Returns the test case for one combination of scenario and variant. It contains all findings of the gate about this combination.
 fn of_case(judgement: &GateJudgement, seen: &CaseResults) -> TestCase {
     let name = seen.name();
     let found = |state: CheckState| {

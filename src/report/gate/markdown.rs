@@ -1,4 +1,4 @@
-//! Gate report for a pull request.
+//! Gate report in Markdown, for pull requests.
 
 use std::fmt::Write as _;
 
@@ -46,7 +46,7 @@ pub fn judgement(judgement: &GateJudgement) -> String {
     text
 }
 
-/// Formats a sentence. Names between backticks are not escaped.
+/// Formats a sentence in Markdown. Text between backticks is not escaped.
 fn prose(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let whole = text.matches('`').count().is_multiple_of(2);

@@ -1,4 +1,4 @@
-//! Gate reports: on a terminal, for CI servers, in a pull request.
+//! Gate reports for a terminal, for CI servers and for pull requests.
 
 pub mod annotations;
 pub mod junit;
@@ -9,7 +9,7 @@ use chaosrun_analysis::gate::cases::CaseResults;
 use chaosrun_analysis::gate::checks::CheckState;
 use chaosrun_stats::proportion::Proportion;
 
-/// Returns the word that stands for the state of a check in a table.
+/// Returns the word that tables show for the state of a check.
 const fn word(state: CheckState) -> &'static str {
     match state {
         CheckState::Passed => "ok",
@@ -20,12 +20,12 @@ const fn word(state: CheckState) -> &'static str {
     }
 }
 
-/// Formats a rate: `19/20`.
+/// Formats a rate as counts, such as `19/20`.
 fn rate(proportion: Proportion) -> String {
     format!("{}/{}", proportion.hits, proportion.of)
 }
 
-/// Returns the remark that is shown next to the numbers of a case.
+/// Returns the remark that follows the numbers of a scenario and variant in a table.
 fn remark(case: &CaseResults) -> String {
     let mut told = Vec::new();
     if case.control {
@@ -48,7 +48,8 @@ mod tests {
     use chaosrun_analysis::gate::sample::{BaselineDifference, judged};
     use chaosrun_base::style::Palette;
 
-    /// Covers an unchanged variant, a variant that has become worse, and an engine that does not answer.
+    /// Compares all formats of the report with golden files. The cases are an unchanged variant, a variant that has become worse, and an
+    /// engine that does not answer.
     #[test]
     fn every_output_is_as_drawn() {
         let settings = [

@@ -1,4 +1,4 @@
-//! Gate report as text of at most 80 columns: the checks in their order, then the cases.
+//! Gate report as text of at most 80 columns. It lists the checks in their order, and then the combinations of scenario and variant.
 
 use super::{rate, remark, word};
 use crate::exit::Exit;
@@ -8,9 +8,9 @@ use chaosrun_analysis::gate::checks::{CheckState, GateCheck, GateFinding, GateRu
 use chaosrun_analysis::gate::judge::GateJudgement;
 use chaosrun_base::style::{Palette, Tone};
 
-/// Maximum number of findings of a check that are listed individually.
+/// Maximum number of findings of one check that are listed one by one.
 const FINDINGS: usize = 6;
-/// Column at which the texts of a check begin.
+/// Column at which the text about a check begins.
 const WORDS: usize = 30;
 
 #[must_use]

@@ -1,4 +1,4 @@
-//! Section on the autopsy: the classes of the agent's commands, and the findings against the agent.
+//! Section about the autopsy of a trial: the classes of the agent's commands, and the findings against the agent.
 
 use super::super::evidence::NAMES;
 use super::super::layout::{LayoutLine, printable};

@@ -1,4 +1,4 @@
-//! Section on the agent's actions: commands with their output, and calls to the docker proxy.
+//! Section about the agent's actions: its commands with their output, and its calls to the docker proxy.
 
 use super::super::layout::{self, LayoutLine, WIDTH, printable};
 use super::{ShowOptions, beside, heading};
@@ -8,10 +8,10 @@ use chaosrun_event::figures;
 use chaosrun_event::timeline::changes;
 use chaosrun_event::trial_report::{CommandEnd, TrialReport};
 
-/// Number of lines that are shown at the beginning of an output, unless all are requested. `LAST` is the number at the end.
+/// Number of lines at the beginning of an output that are shown by default. `LAST` is the number of lines at the end.
 const FIRST: usize = 8;
 const LAST: usize = 4;
-/// Maximum number of engine calls shown, unless all are requested.
+/// Maximum number of calls to the docker proxy that are shown by default.
 const CALLS: usize = 20;
 const INDENT: usize = 5;
 
@@ -44,7 +44,7 @@ pub(super) fn commands(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLin
     lines
 }
 
-/// Formats an output. `mark` distinguishes stdout (`|`) from stderr (`!`).
+/// Formats the output of a command. Each line begins with `mark`, which is `|` for stdout and `!` for stderr.
 fn output(mark: &str, output: &Output, view: &ShowOptions) -> Vec<LayoutLine> {
     let marked = |tone: Tone, text: &str| {
         let line = LayoutLine::new().to(INDENT).put(Tone::Faint, mark).plain(" ");

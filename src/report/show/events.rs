@@ -1,4 +1,4 @@
-//! Listing of every event of a trial, one line each.
+//! List of all events of a trial, with one line per event.
 
 use super::super::layout::{self, LayoutLine, WIDTH, printable};
 use super::ShowOptions;
@@ -7,8 +7,8 @@ use chaosrun_event::Event;
 use chaosrun_event::figures;
 use chaosrun_event::timeline;
 
-/// Lists the events. In a full view, events are shown in full. Otherwise each event is cut to one line. Times are relative to the start of
-/// the trial.
+/// Formats the events of a trial. By default, each event is shortened to one line. In a full view, nothing is shortened. Times are relative
+/// to the start of the trial.
 #[must_use]
 pub fn events(events: &[Event], view: &ShowOptions) -> String {
     let zero_us = events.first().map_or(0, |event| event.elapsed_us);

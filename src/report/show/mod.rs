@@ -1,4 +1,4 @@
-//! Detailed report of one trial: the evidence with its times, the agent's actions, and the explanation of the score.
+//! Detailed report of one trial. It shows the evidence with its times, the actions of the agent, and the explanation of the score.
 
 mod autopsy;
 mod commands;
@@ -16,25 +16,25 @@ use chaosrun_event::trial_report::TrialReport;
 use chaosrun_judge::Judgement;
 use chaosrun_store::scores::Rescored;
 
-/// Options of the report.
+/// Options and additional data of the detailed report of a trial.
 #[derive(Debug, Clone)]
 pub struct ShowOptions {
     pub palette: Palette,
-    /// True if outputs and long lists are shown in full. False if only their beginnings are shown.
+    /// True if outputs and long lists are shown completely. False if they are shortened.
     pub full: bool,
     /// Folder with the files of the trial.
     pub artifacts: PathBuf,
-    /// Run of the trial.
+    /// Id of the run that contains the trial.
     pub run: String,
-    /// State of a trial without an end: `RUNNING` or `CUT OFF`.
+    /// Word for the state of a trial that has no end: `RUNNING` or `CUT OFF`.
     pub without_end: &'static str,
-    /// Scores of re-evaluations.
+    /// Results of all re-evaluations of the trial by `chaosrun rescore`.
     pub rescored: Vec<Rescored>,
-    /// Judgements of the trial's diagnoses by models.
+    /// Grades of the trial's diagnoses by models.
     pub advisory: Vec<Judgement>,
 }
 
-/// Returns the text, including line ends.
+/// Formats the report as text. Each line has a line end.
 #[must_use]
 pub fn text(story: &TrialReport, view: &ShowOptions) -> String {
     let sections = [
@@ -65,7 +65,7 @@ pub fn text(story: &TrialReport, view: &ShowOptions) -> String {
     text
 }
 
-/// Returns the first line of a section.
+/// Returns the line that begins a section and shows its title.
 fn heading(text: &str) -> LayoutLine {
     LayoutLine::new().put(Tone::Strong, text)
 }

@@ -1,4 +1,4 @@
-//! Section on the score, with every number: measured -> value x weight -> group -> total.
+//! Section about the score. It shows all numbers of the computation: measured number, value, weight, group and total.
 
 use super::super::layout::{self, LayoutLine, printable};
 use super::{beside, heading};
@@ -38,7 +38,7 @@ pub(super) fn score(story: &TrialReport) -> Vec<LayoutLine> {
     lines
 }
 
-/// Lists the open gates on one line, and each closed gate with its reason.
+/// Formats the gates of the scoring. Open gates are on one line. Each closed gate limits the score and is shown with its reason.
 fn gates(finished: &TrialFinished) -> Vec<LayoutLine> {
     let gates = || finished.parts.iter().filter(|part| part.group == ScoreGroup::Gates);
     let open: Vec<&str> = gates().filter(|gate| gate.value >= 1.0).map(|gate| gate.name.as_str()).collect();
@@ -55,7 +55,7 @@ fn gates(finished: &TrialFinished) -> Vec<LayoutLine> {
     lines
 }
 
-/// Lists results of re-evaluations that differ from the original result.
+/// Formats the results of re-evaluations that differ from the original result.
 pub(super) fn rescored(story: &TrialReport, rescored: &[Rescored]) -> Vec<LayoutLine> {
     let Some(finished) = &story.finished else { return Vec::new() };
     let mut lines = Vec::new();
@@ -100,7 +100,7 @@ fn total(score: f64, finished: &TrialFinished) -> LayoutLine {
     line.plain(layout::fit(&printable(&formula), 56)).put(Tone::Faint, format!(" scorer {}", finished.scorer_version))
 }
 
-/// Formats a part, such as `repair_time   1.89 -> 0.95 x 2   why`.
+/// Formats one part of the score, such as `repair_time   1.89 -> 0.95 x 2   why`.
 fn row(part: &ScorePart) -> Vec<LayoutLine> {
     let measured = figures::value(&part.measured);
     let tone = match part.value {
@@ -123,7 +123,7 @@ fn row(part: &ScorePart) -> Vec<LayoutLine> {
     beside(line, Tone::Faint, &format!("{}{mark}", part.why))
 }
 
-/// Explains results that do not follow from the formula.
+/// Adds a note if the score differs from the result of the formula, because another version of the scorer used another rule.
 fn note(score: f64, finished: &TrialFinished) -> Vec<LayoutLine> {
     let means: Vec<f64> = groups(finished)
         .into_iter()
@@ -145,7 +145,7 @@ fn note(score: f64, finished: &TrialFinished) -> Vec<LayoutLine> {
     beside(LayoutLine::new().plain("  ").put(Tone::Warning, "note "), Tone::Plain, &text)
 }
 
-/// Returns the groups, in the order in which they appear.
+/// Returns the groups of parts, in the order in which the report shows them.
 fn groups(finished: &TrialFinished) -> Vec<ScoreGroup> {
     let mut groups = Vec::new();
     for part in &finished.parts {
@@ -156,7 +156,7 @@ fn groups(finished: &TrialFinished) -> Vec<ScoreGroup> {
     groups
 }
 
-/// Returns the sum of value times weight, and the sum of the weights.
+/// Returns the sum of value times weight over all parts of a group, and the sum of their weights.
 fn weighted(finished: &TrialFinished, group: ScoreGroup) -> (f64, f64) {
     let parts = finished.parts.iter().filter(|part| part.group == group);
     parts.fold((0.0, 0.0), |(sum, weight), part| (sum + part.value * part.weight, weight + part.weight))
@@ -170,7 +170,7 @@ fn catastrophe(finished: &TrialFinished) -> Option<&ScorePart> {
     finished.parts.iter().find(|part| part.catastrophic && part.value <= 0.0)
 }
 
-/// Returns the closed gate with the lowest value, if any gate is closed.
+/// Returns the closed gate with the lowest limit. Returns `None` if all gates are open.
 fn cap(finished: &TrialFinished) -> Option<&ScorePart> {
     let shut = finished.parts.iter().filter(|part| part.group == ScoreGroup::Gates && part.value < 1.0);
     shut.min_by(|one, other| one.value.total_cmp(&other.value))

@@ -1,4 +1,4 @@
-//! Sections of the report: head, phases, faults, tickets, timeline, agent, diagnosis, history, files.
+//! Sections of the detailed report: head, phases, faults, tickets, timeline, agent, diagnosis, history and files.
 
 use super::super::evidence::{NAMES, asked, evidence, named};
 use super::super::judge;
@@ -49,7 +49,8 @@ pub(super) fn about(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> 
     lines
 }
 
-/// Lists each phase with its start, its duration, its declared wait, and its proof.
+/// Formats each phase of the trial with its start, its duration and its proof. Also shows the part of the duration that the scenario itself
+/// prescribes (declared wait).
 pub(super) fn phases(story: &TrialReport) -> Vec<LayoutLine> {
     if story.phases.is_empty() {
         return Vec::new();
@@ -207,13 +208,13 @@ pub(super) fn diagnoses(story: &TrialReport) -> Vec<LayoutLine> {
     lines
 }
 
-/// Lists the judgements of the diagnoses by models. They are advice, in addition to the grades by rules.
+/// Formats the grades of the diagnoses by models. These grades are advice, in addition to the grades by rules.
 pub(super) fn advisory(story: &TrialReport, view: &ShowOptions) -> Vec<LayoutLine> {
     let grade = story.finished.as_ref().and_then(|finished| finished.diagnosis.as_ref());
     judge::of_trial(&view.advisory, grade.map(chaosrun_judge::Cause::of_grade))
 }
 
-/// Lists the grades of the diagnoses, by fault.
+/// Formats the grade of a diagnosis by rules, with one entry per fault.
 fn grade(grade: &Grade) -> Vec<LayoutLine> {
     let mut lines = vec![heading("graded").put(Tone::Faint, format!(" {} submitted", figures::plural(grade.submitted, "diagnosis")))];
     let mut put = |label: &str, tone: Tone, text: &str| {

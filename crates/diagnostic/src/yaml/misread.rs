@@ -1,5 +1,5 @@
-//! Text that YAML misreads: expressions and templates that must be quoted. Each gets its own error with the quoted form to paste. To find
-//! the value, this module quotes it and parses the text again.
+//! Detection of expressions and templates that YAML misreads unless they are quoted. Each one gets its own error, which contains the quoted
+//! form to paste. The detection quotes one value of the text and parses the text again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use super::places::Places;
 use crate::{Diagnostic, Pointer, SourceFile, SourcePlace};
 
-/// One-line value that may need quotes: its span, and the key before it on the line.
+/// Value on a single line that may need quotes, with its position and its key.
 struct Candidate {
-    /// Span of the value in bytes.
+    /// Byte range of the value in the file.
     span: Range<usize>,
-    /// Key, such as `expect` in `expect: ...`. `None` for an item of a list.
+    /// Key of the value on the same line, such as `expect` in `expect: ...`. `None` for an item of a list.
     key: Option<String>,
 }
 
-/// Quotes text so that YAML reads it unchanged.
+/// Returns the text in YAML quotes, so that YAML reads it unchanged.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     if !text.contains(['"', '\\']) {
@@ -27,7 +27,8 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// Explains a syntax error at byte `at` if the error disappears when one value of that line, or of the two lines above, is quoted.
+/// Explains a syntax error at byte `at` as a missing pair of quotes. Tries to quote each value of that line and of the two lines above.
+/// Returns `None` if no quotes remove the error.
 pub(super) fn explain(file: &Arc<SourceFile>, at: usize) -> Option<Diagnostic> {
     let text = &file.text;
     let line_end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |found| at + found);
@@ -93,7 +94,8 @@ fn candidates(text: &str, line: Range<usize>) -> Vec<Candidate> {
     found
 }
 
-/// Finds values within `{ a: 'x' == y, b: 1 }` that start with a quoted text and continue after it, up to the comma or the end.
+/// Finds flow map values that start with a quoted text and continue after it, such as `'x' == y` in `{ a: 'x' == y, b: 1 }`. Each value
+/// ends at the next comma or at the end of the map.
 fn within_flow(text: &str, line: Range<usize>) -> Vec<Candidate> {
     let body = &text[line.clone()];
     let mut found = Vec::new();
@@ -116,14 +118,14 @@ fn within_flow(text: &str, line: Range<usize>) -> Vec<Candidate> {
     found
 }
 
-/// Returns the key of `key: value` and the start of the value.
+/// Returns the key of a text `key: value`, and the byte offset at which the value starts.
 fn key_of(body: &str) -> Option<(&str, usize)> {
     let (key, rest) = body.split_once(':')?;
     let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     (plain && rest.starts_with(' ')).then(|| (key, key.len() + 1 + (rest.len() - rest.trim_start().len())))
 }
 
-/// Returns the quoted form of a template that YAML read as a map within a map.
+/// Returns the quoted form of a template `{{ ... }}` that YAML read as a map within a map.
 pub(super) fn template_at(file: &Arc<SourceFile>, pointer: &Pointer) -> Option<String> {
     let found = Places::scan(&file.text).ok()?.find(pointer)?;
     let start = file.text[..found.value.start].rfind('\n').map_or(0, |at| at + 1);
@@ -134,19 +136,19 @@ pub(super) fn template_at(file: &Arc<SourceFile>, pointer: &Pointer) -> Option<S
     Some(if key.is_empty() { format!("- {}", quoted(value)) } else { format!("{key} {}", quoted(value)) })
 }
 
-/// Value that YAML split at its commas, in its intended form.
+/// Value that YAML split at its commas, joined again to the form that the author intended.
 #[derive(Debug)]
 pub struct SplitValue {
-    /// Span of the whole value in bytes.
+    /// Byte range of the whole value in the file.
     pub span: Range<usize>,
     pub key: String,
     pub text: String,
-    /// Keys without a value that YAML made from the rest of the text.
+    /// Keys without a value that YAML made from the text after the first comma.
     pub left_over: Vec<String>,
 }
 
-/// Returns the whole value of a flow map entry such as `{ expr: f(a, b) }`, given the map and one left-over key. YAML splits the
-/// value at the comma and reads the rest as a key without a value.
+/// Returns the whole value of a flow map entry such as `{ expr: f(a, b) }`. YAML splits this value at the comma and reads the rest as a key
+/// without a value. `left_over` is one of these keys of the map at `map`.
 #[must_use]
 pub fn split_flow(file: &Arc<SourceFile>, map: &Pointer, left_over: &str) -> Option<SplitValue> {
     let entries = Places::scan(&file.text).ok()?.entries(map);

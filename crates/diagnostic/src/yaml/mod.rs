@@ -1,7 +1,7 @@
 //! YAML reader and writer: the only module that uses the YAML crates.
 //!
-//! Text becomes a JSON value. YAML features that JSON does not have are refused by name: merge keys, tags, non-finite numbers, keys
-//! that are not text, several documents. Places are looked up only for a report.
+//! Text becomes a JSON value. The reader refuses YAML features that JSON does not have, and names each one in an error: merge keys, tags,
+//! non-finite numbers, keys that are not text, and several documents. The places of values are determined only when an error is reported.
 
 mod misread;
 pub mod places;
@@ -16,10 +16,11 @@ use crate::{Diagnostic, Pointer, SourceFile, SourcePlace};
 
 pub use misread::{quoted, split_flow};
 
-/// Largest accepted file in bytes. Scenario files are smaller; alias bombs and wrong paths may be larger.
+/// Largest accepted file in bytes. Scenario files are much smaller. The limit protects against exponentially expanding aliases and wrong
+/// paths.
 pub const LIMIT: u64 = 1 << 20;
 
-/// Reads one document. The value is returned if the syntax is valid, even if parts of the value were refused.
+/// Reads one YAML document. Returns a value if the syntax is valid, even if the reader refused parts of the value.
 #[must_use]
 pub fn read(file: &Arc<SourceFile>) -> (Option<Value>, Vec<Diagnostic>) {
     let here = || SourcePlace::new(Arc::clone(file), Pointer::default());
@@ -48,10 +49,10 @@ pub fn read(file: &Arc<SourceFile>) -> (Option<Value>, Vec<Diagnostic>) {
     (Some(value), problems)
 }
 
-/// Reads a value in the form given on a command line: `500ms`, `3`, `[a, b]`.
+/// Reads a value in the notation of a command line, such as `500ms`, `3` or `[a, b]`.
 ///
 /// # Errors
-/// One sentence, if the text is not YAML.
+/// Returns one sentence if the text is not valid YAML.
 pub fn read_value(text: &str) -> Result<Value, String> {
     let file = Arc::new(SourceFile { name: String::new(), text: text.to_owned() });
     if text.trim().is_empty() {
@@ -63,10 +64,10 @@ pub fn read_value(text: &str) -> Result<Value, String> {
     problems.into_iter().next().map_or(Ok(value), |problem| Err(problem.message))
 }
 
-/// Writes a value as YAML, for `plan --print-config`.
+/// Formats a value as YAML, for the output of `plan --print-config`.
 ///
 /// # Errors
-/// The writer's own error. The values of a resolved scenario never cause one.
+/// Returns the error of the YAML writer. The values of a resolved scenario never cause an error.
 pub fn write(value: &impl serde::Serialize) -> Result<String, String> {
     // Converts to JSON first, so that enums become maps and not tags.
     let value = serde_json::to_value(value).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Places of the values in a YAML text. Built only for error reports, so valid files cost no time.
+//! Places of the values in a YAML text. They are determined only for error reports, so valid files cost no time.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::{PathStep, Pointer};
 
-/// Notation of a scalar, as far as places within the scalar depend on it.
+/// YAML notation of a scalar. The notation determines how offsets in the decoded text map to offsets in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     Plain,
@@ -24,56 +24,56 @@ enum Shape {
     },
     Map(Vec<Entry>),
     List(Vec<usize>),
-    /// Node that the alias stands for.
+    /// Alias, with the index of the node that the alias refers to.
     Alias(usize),
 }
 
 #[derive(Debug)]
 struct Entry {
     key: String,
-    /// Span in bytes.
+    /// Byte range of the key in the text.
     key_span: Range<usize>,
     value: usize,
 }
 
 #[derive(Debug)]
 struct Node {
-    /// Span in bytes.
+    /// Byte range of the node in the text.
     span: Range<usize>,
     shape: Shape,
 }
 
-/// Syntax tree of one text, with places in bytes.
+/// Syntax tree of one YAML text. All places are byte ranges in the text.
 #[derive(Debug)]
 pub struct Places {
     nodes: Vec<Node>,
     root: Option<usize>,
-    /// Keys that occur twice in one map: first place, second place, name.
+    /// Keys that occur twice in one map, as triples of first place, second place and name.
     pub duplicates: Vec<(Range<usize>, Range<usize>, String)>,
-    /// Tags (`!x`): the place of the tagged value, and the text of the tag.
+    /// YAML tags such as `!x`, as pairs of the place of the tagged value and the text of the tag.
     pub tags: Vec<(Range<usize>, String)>,
-    /// Place where a second document begins.
+    /// Place where a second YAML document begins. `None` if the text contains only one document.
     pub second_document: Option<Range<usize>>,
 }
 
-/// Syntax error: its byte offset, and the message of the parser.
+/// Syntax error of a YAML text: the byte offset of the error, and the message of the parser.
 #[derive(Debug)]
 pub struct SyntaxError {
     pub at: usize,
     pub message: String,
 }
 
-/// Result of looking up a pointer.
+/// Places found for a pointer: the key, the value, and the text of a scalar.
 #[derive(Debug, Clone)]
 pub struct FoundPlace {
-    /// Key of the value, if the value is in a map.
+    /// Byte range of the key, if the value is in a map. `None` otherwise.
     pub key: Option<Range<usize>>,
-    /// Span of the value; for a map or a list only its beginning.
+    /// Byte range of the value. For a map or a list, the range covers only the beginning.
     pub value: Range<usize>,
     pub scalar: Option<(String, Style)>,
 }
 
-/// Converts character offsets to byte offsets: saphyr counts characters, all other code counts bytes.
+/// Converter of character offsets to byte offsets. The parser saphyr counts characters, and all other code counts bytes.
 struct Offsets<'a> {
     text: &'a str,
     ascii: bool,
@@ -97,17 +97,17 @@ impl<'a> Offsets<'a> {
     }
 }
 
-/// Open collection during the processing of events.
+/// Map or list whose end the parser has not reported yet.
 enum Open {
     Map { node: usize, entries: Vec<Entry>, key: Option<(String, Range<usize>)> },
     List { node: usize, items: Vec<usize> },
 }
 
 impl Places {
-    /// Reads the whole text.
+    /// Parses the whole text and records the places of all its nodes.
     ///
     /// # Errors
-    /// The first syntax error.
+    /// Returns the first syntax error of the text.
     pub fn scan(text: &str) -> Result<Self, SyntaxError> {
         let offsets = Offsets::new(text);
         let mut places = Self { nodes: Vec::new(), root: None, duplicates: Vec::new(), tags: Vec::new(), second_document: None };
@@ -191,7 +191,7 @@ impl Places {
         self.nodes.len() - 1
     }
 
-    /// Adds a finished node to the open collection.
+    /// Adds a finished node to the innermost unfinished map or list.
     fn attach(&mut self, open: &mut [Open], node: usize) {
         match open.last_mut() {
             None => self.root = self.root.or(Some(node)),
@@ -218,7 +218,7 @@ impl Places {
         }
     }
 
-    /// Returns the value at `pointer`, or the nearest value above it if the pointer leads nowhere.
+    /// Returns the place of the value at `pointer`. If this value does not exist, returns the place of its nearest existing ancestor.
     #[must_use]
     pub fn find(&self, pointer: &Pointer) -> Option<FoundPlace> {
         let mut node = self.follow(self.root?);
@@ -248,7 +248,7 @@ impl Places {
         Some(FoundPlace { key, value, scalar })
     }
 
-    /// Returns all entries of the map at `pointer`: key, place of the key, place of the value.
+    /// Returns all entries of the map at `pointer`, as triples of key, place of the key and place of the value.
     #[must_use]
     pub fn entries(&self, pointer: &Pointer) -> Vec<(String, Range<usize>, Range<usize>)> {
         let Some(mut node) = self.root else { return Vec::new() };
@@ -283,8 +283,8 @@ fn syntax_error(offsets: &Offsets, error: &ScanError) -> SyntaxError {
     SyntaxError { at: offsets.byte(error.marker().index()), message: error.info().to_owned() }
 }
 
-/// Returns the bytes of the source that `inner` (bytes of the decoded text) came from. Walks both texts in parallel, over escapes,
-/// doubled quotes, folded lines and the indentation of block scalars.
+/// Converts `inner`, a byte range of the decoded text, to the byte range of `source` that it was decoded from. The function walks through
+/// both texts in parallel, because escapes, doubled quotes, folded lines and indentation change the offsets.
 #[must_use]
 pub(crate) fn source_range(source: &str, decoded: &str, style: Style, inner: &Range<usize>) -> Option<Range<usize>> {
     let mut at = match style {

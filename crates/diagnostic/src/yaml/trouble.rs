@@ -1,4 +1,4 @@
-//! Explanations for texts that are not valid YAML: the likely mistake and its place.
+//! Explanations of syntax errors in YAML texts. Each explanation names the likely mistake and its place.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use super::misread;
 use super::places::{Places, SyntaxError};
 use crate::{Diagnostic, Pointer, SourceFile, SourcePlace};
 
-/// Levels of nesting that the reader accepts.
+/// Maximum depth of nested maps and lists that the reader accepts.
 const DEPTH: i64 = 128;
 
-/// Explains an error of the reader. The reader's own places are imprecise (duplicate keys are all at 1:1), so the places come from
-/// the second parser where available.
+/// Converts an error of the YAML reader to problems with places. The places of the reader are imprecise: it reports all duplicate keys at
+/// 1:1. The places therefore come from the second parser where available.
 pub(super) fn explain(file: &Arc<SourceFile>, error: &serde_yaml::Error) -> Vec<Diagnostic> {
     let at = |span: Range<usize>| SourcePlace::new(Arc::clone(file), Pointer::default()).within(span);
     let said = error.to_string();
@@ -58,8 +58,8 @@ pub(super) fn explain(file: &Arc<SourceFile>, error: &serde_yaml::Error) -> Vec<
     vec![syntax(file, span, &message)]
 }
 
-/// Reports too deep nesting. For flow collections nested thousands deep the reader needs quadratic time (a minute for 1 MiB of `[`).
-/// Such texts go through the second parser first, which stops at once.
+/// Returns a problem if the text is nested too deeply. The YAML reader needs quadratic time for thousands of nested flow collections, which
+/// is a minute for 1 MiB of `[`. This check uses the second parser, which stops at once, and runs before the reader.
 pub(super) fn too_deep(file: &Arc<SourceFile>) -> Option<Vec<Diagnostic>> {
     let mut depth = 0_i64;
     let deepest = file.text.bytes().map(|byte| {
@@ -110,7 +110,7 @@ fn syntax(file: &Arc<SourceFile>, span: Range<usize>, message: &str) -> Diagnost
     Diagnostic::error("yaml_syntax", "this is not valid YAML").at(place).label(message.to_lowercase())
 }
 
-/// Keeps a range within the text and on character boundaries.
+/// Limits a byte range to the text, and moves its ends to character boundaries.
 fn clamp(text: &str, span: Range<usize>) -> Range<usize> {
     let mut start = span.start.min(text.len());
     while !text.is_char_boundary(start) {

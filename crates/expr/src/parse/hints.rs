@@ -1,11 +1,11 @@
-//! Hints for syntax errors: the probable intention of the author.
+//! Hints for syntax errors. A hint names the probable intention of the author.
 
 use minijinja::Error;
 
 use super::lower::Lower;
 use chaosrun_diagnostic::Diagnostic;
 
-/// Returns the parser's error with its place and a hint.
+/// Converts a syntax error of the parser to a problem with a place and a hint.
 pub(super) fn syntax(lower: &Lower<'_>, error: &Error, code: &'static str) -> Diagnostic {
     let text = lower.text();
     let range =
@@ -18,7 +18,7 @@ pub(super) fn syntax(lower: &Lower<'_>, error: &Error, code: &'static str) -> Di
     }
 }
 
-/// Units that people write after a number, with their notation in this language.
+/// Units that authors write directly after a number, each with the function of this language that accepts the unit.
 const UNITS: &[(&str, &str)] = &[
     ("ms", "dur"),
     ("us", "dur"),
@@ -58,7 +58,8 @@ fn hint(text: &str, at: usize) -> Option<String> {
     None
 }
 
-/// Finds a quantity such as `10s` in `value < 10s`, where the parser stopped within or after it.
+/// Finds a quantity such as `10s` in `value < 10s`. `at` is the offset at which the parser stopped, within the quantity or directly after
+/// it.
 fn quantity_before(text: &str, at: usize) -> Option<(&str, &'static str)> {
     let bytes = text.as_bytes();
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.' || *byte == b'_';

@@ -1,4 +1,4 @@
-//! Conversion of minijinja's tree to the tree of this crate. All problems are collected.
+//! Conversion of minijinja's syntax tree to the syntax tree of this crate. The conversion collects all problems.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::super::units;
 use super::names::{FILTERS, OPERATOR_TESTS, PLAIN_FILTERS, TESTS};
 use chaosrun_diagnostic::{Diagnostic, SourcePlace};
 
-/// Deepest nesting, because evaluation is recursive.
+/// Maximum depth of nested expressions. The limit is necessary because evaluation is recursive.
 const DEEPEST: usize = 100;
 
 pub(super) struct Lower<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Lower<'a> {
     place: Option<&'a SourcePlace>,
     scope: Scope,
     known: &'a [String],
-    /// Names that the template itself binds, innermost last.
+    /// Names that the template binds itself, for example by a loop. The innermost name is last.
     locals: Vec<Arc<str>>,
     depth: usize,
     problems: Vec<Diagnostic>,
@@ -77,7 +77,7 @@ impl<'a> Lower<'a> {
         children.iter().filter_map(|child| self.statement(child)).collect()
     }
 
-    /// Converts a body. Names that the body binds are not available after it.
+    /// Converts the statements of a body. Names that the body binds are not available after the body.
     fn block(&mut self, children: &[Stmt<'_>]) -> Vec<Statement> {
         let outside = self.locals.len();
         let body = self.statements(children);
@@ -315,7 +315,7 @@ impl<'a> Lower<'a> {
         self.comparison(left, vec![(compared, *right)])
     }
 
-    /// Converts a comparison. A comparison that is always unknown is an error.
+    /// Converts a comparison. Reports an error if the result of the comparison would always be unknown.
     fn comparison(&mut self, first: Box<ExprNode>, rest: Vec<(ComparisonOperator, ExprNode)>) -> ExprNode {
         let end = rest.last().map_or(first.range.end, |(_, last)| last.range.end);
         let range = self.balanced(first.range.start..end);
@@ -422,7 +422,7 @@ impl<'a> Lower<'a> {
         self.refuse(range, "unknown_function", format!("unknown function `{name}`"), label, Some(help));
     }
 
-    /// Checks constant quantities: an invalid one is reported at load.
+    /// Checks the constant argument of `dur()` or `size()`, so that an invalid quantity is reported when the file is loaded.
     fn check_quantity(&mut self, name: &str, arguments: &CallArguments) {
         let [ExprNode { range, kind: NodeKind::Const(value) }] = arguments.positional.as_slice() else { return };
         let text = value.as_str().unwrap_or_default();
@@ -465,7 +465,8 @@ impl<'a> Lower<'a> {
         self.text.get(range.clone()).unwrap_or_default()
     }
 
-    /// Extends the range by the parentheses around the first and the last operand, which the parser omits.
+    /// Extends the range of an operation by the parentheses around its first and its last operand. minijinja omits these parentheses from
+    /// ranges.
     fn balanced(&self, range: Range<usize>) -> Range<usize> {
         let Range { mut start, mut end } = range;
         let count = |text: &str| {

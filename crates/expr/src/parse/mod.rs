@@ -11,7 +11,7 @@ use super::ast::{ExprNode, Statement};
 use super::scope::Scope;
 use chaosrun_diagnostic::{Diagnostic, SourcePlace};
 
-/// Longest text of an expression, and of all expressions of a template together, in bytes.
+/// Maximum length in bytes of an expression. The same limit applies to the sum of all expressions of a template.
 const LONGEST: usize = 64 * 1024;
 
 /// Parses and checks a single expression.
@@ -29,7 +29,7 @@ pub(super) fn expression(text: &str, place: Option<&SourcePlace>, scope: Scope, 
     }
 }
 
-/// Parses and checks a template. A trailing newline is kept; a line that contains only a `{% %}` produces no line.
+/// Parses and checks a template. The trailing newline of the text is preserved. A line that contains only a `{% %}` tag produces no output.
 pub(super) fn template(text: &str, place: Option<&SourcePlace>, scope: Scope, known: &[String]) -> Result<Vec<Statement>, Vec<Diagnostic>> {
     let mut lower = lower::Lower::new(text, place, scope, known);
     if !text.contains("{{") && !text.contains("{%") && !text.contains("{#") {

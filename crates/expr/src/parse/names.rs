@@ -1,6 +1,6 @@
-//! Names of the available filters and tests.
+//! Names of all filters and tests that expressions may use.
 
-/// Filters of this crate: three-valued, or strict versions of minijinja's.
+/// Filters that this crate implements. They handle unknown items, or are strict versions of minijinja's filters.
 pub(super) const FILTERS: &[&str] = &[
     "all",
     "any",
@@ -31,7 +31,7 @@ pub(super) const FILTERS: &[&str] = &[
     "urlencode",
 ];
 
-/// Filters of minijinja that are used unchanged. An unknown or null input makes the output unknown.
+/// Filters that minijinja implements. If the input of such a filter is unknown or null, the output is unknown.
 pub(super) const PLAIN_FILTERS: &[&str] = &[
     "abs",
     "batch",
@@ -58,7 +58,7 @@ pub(super) const PLAIN_FILTERS: &[&str] = &[
     "zip",
 ];
 
-/// Tests of this crate.
+/// Tests that this crate implements.
 pub(super) const TESTS: &[&str] = &[
     "boolean",
     "defined",
@@ -87,5 +87,5 @@ pub(super) const TESTS: &[&str] = &[
     "true",
     "undefined",
 ];
-/// Tests that are operators: `select('==', 'Up')`.
+/// Comparison operators that can be used as the name of a test, as in `select('==', 'Up')`.
 pub(super) const OPERATOR_TESTS: &[&str] = &["==", "!=", "<", "<=", ">", ">="];

@@ -1,4 +1,4 @@
-//! Typed actions that an agent may run on a system.
+//! Actions of a cluster that an agent may run. Their parameters have types.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Action {
     pub require: Vec<Requirement>,
     pub steps: Vec<Step>,
     pub ensure: Option<Ensure>,
-    /// Action that undoes this action.
+    /// Name of the action that undoes this action. `None` if there is none.
     pub undo: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Risk {
 #[derive(Debug, Clone, Serialize)]
 pub struct Param {
     pub kind: ParamKind,
-    /// Default in its resolved form. `None` if the parameter is required.
+    /// Default value of the parameter, resolved to its type. `None` if the parameter is required.
     pub default: Option<serde_json::Value>,
     pub description: String,
 }
@@ -72,7 +72,7 @@ pub enum ParamType {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParamKind {
-    /// Name of a node, one of `names`.
+    /// Name of a node. The value must be one of `names`.
     Node {
         names: Vec<String>,
     },
@@ -105,7 +105,7 @@ pub enum ParamKind {
 #[derive(Debug, Clone, Serialize)]
 pub struct Requirement {
     pub expr: Expr,
-    /// Observations that the expression uses, directly or through a `let`.
+    /// Names of the observations that the expression uses, directly or through a `let`.
     #[serde(skip)]
     pub about: Vec<String>,
     pub message: Option<Template>,
@@ -130,7 +130,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Returns the observations that the step names, directly or through a `let`.
+    /// Returns the names of the observations that the step uses, directly or through a `let`.
     #[must_use]
     pub fn about(&self) -> &[String] {
         match self {
@@ -144,10 +144,11 @@ impl Step {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct HttpStep {
-    /// Observations that the templates of the step name.
+    /// Names of the observations that the templates of the step use.
     #[serde(skip)]
     pub about: Vec<String>,
-    /// Role whose nodes are asked until one of them accepts the request. That node is then `self` in templates.
+    /// Role of the nodes that can handle the request. The nodes are tried in turn until one accepts the request. In templates, `self` is
+    /// the accepting node. `None` means that `url` names the node.
     pub on: Option<String>,
     pub method: String,
     pub url: Template,
@@ -159,7 +160,7 @@ pub struct HttpStep {
     pub refused: Vec<Meaning>,
 }
 
-/// Explanation of a refusal whose text matches the pattern.
+/// Explanation of an error response. The explanation applies if the text of the response matches the pattern.
 #[derive(Debug, Clone, Serialize)]
 pub struct Meaning {
     pub pattern: String,
@@ -172,7 +173,7 @@ pub struct NodeStep {
     pub about: Vec<String>,
     pub node: Template,
     pub verb: Verb,
-    /// Grace period. `None` stands for the grace period of the node.
+    /// Time between SIGTERM and SIGKILL. `None` means the grace period that the node declares.
     #[serde(serialize_with = "maybe_duration")]
     pub grace: Option<Duration>,
 }

@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 use super::maybe_duration;
 use chaosrun_diagnostic::SourceFile;
 
-/// Content of a campaign's file, except its trials.
+/// Resolved campaign file, without the trials of its scenarios.
 #[derive(Debug, Clone, Serialize)]
 pub struct Campaign {
     pub name: String,
     pub description: String,
     pub budget: Budget,
     pub compare: Option<Compare>,
-    /// Number of further attempts at an invalid trial.
+    /// Maximum number of further attempts at an invalid trial.
     pub retries: u32,
-    /// True if the campaign stops at the first failure.
+    /// True if the campaign stops after the first failed trial.
     pub fail_fast: bool,
     #[serde(skip)]
     pub file: Arc<SourceFile>,
 }
 
-/// Budget of all trials together. `None` means no limit.
+/// Budget that all trials of a campaign share. `None` means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Budget {
     pub usd: Option<f64>,
@@ -33,13 +33,13 @@ pub struct Budget {
     pub tokens: Option<u64>,
 }
 
-/// Comparison of the trials.
+/// Comparison that the campaign makes between its variants.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Compare {
-    /// Variant that the other variants are compared with.
+    /// Name of the variant with which the other variants are compared.
     pub reference: String,
     pub metric: Metric,
-    /// Non-inferiority margin in the unit of the metric: a rate, or seconds.
+    /// Non-inferiority margin in the unit of the metric, which is a rate or a number of seconds.
     pub margin: f64,
 }
 
@@ -69,7 +69,7 @@ impl Metric {
         }
     }
 
-    /// Returns the default non-inferiority margin.
+    /// Returns the default non-inferiority margin for this metric.
     #[must_use]
     pub const fn default_margin(self) -> f64 {
         match self {

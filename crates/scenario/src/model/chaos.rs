@@ -1,4 +1,4 @@
-//! Times of faults: their injections and their ends.
+//! Timeline of faults: the times at which faults are injected, and the times at which they end.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Fault, Heal, duration};
 use chaosrun_diagnostic::SourcePlace;
 use chaosrun_expr::Template;
 
-/// Entry of the timeline.
+/// Fault of a scenario, with the times of its injections and the condition of its end.
 #[derive(Debug, Clone, Serialize)]
 pub struct Chaos {
     pub id: String,
@@ -17,25 +17,25 @@ pub struct Chaos {
     pub repeat: Repeat,
     pub fault: Fault,
     pub heal: Heal,
-    /// True for a confounder, which is not part of the truth.
+    /// True if the fault only distracts the agent, so that a correct diagnosis does not name it.
     pub noise: bool,
-    /// Command that the oracle runs, once per target. `None` stands for the repair that the fault itself defines.
+    /// Repair command that the control agent `oracle` runs once per target. `None` means the repair that the fault itself defines.
     pub repair: Option<Template>,
     #[serde(skip)]
     pub place: SourcePlace,
 }
 
-/// Time of the injection.
+/// Time or event at which a fault is injected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// Time after steady state.
+    /// Injection at a fixed time after the steady state was reached.
     At(#[serde(serialize_with = "duration")] Duration),
     On(Trigger),
 }
 
 impl When {
-    /// Returns the latest time of the injection, after steady state.
+    /// Returns the latest possible time of the injection, counted from the steady state.
     #[must_use]
     pub const fn latest(&self) -> Duration {
         match self {
@@ -45,15 +45,15 @@ impl When {
     }
 }
 
-/// Event that triggers the injection.
+/// Event that triggers the injection of a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trigger {
     pub event: TriggerEvent,
-    /// Number of the event that triggers the injection, from 1.
+    /// Number of the occurrence of the event that triggers the injection. The first occurrence has number 1.
     pub nth: u32,
     #[serde(serialize_with = "duration")]
     pub plus: Duration,
-    /// Latest time after steady state. At this time the fault is injected even without the event.
+    /// Latest time of the injection, counted from the steady state. At this time, the fault is injected even if the event has not occurred.
     #[serde(serialize_with = "duration")]
     pub latest: Duration,
 }
@@ -69,7 +69,7 @@ pub enum TriggerEvent {
     Healed,
 }
 
-/// Number and interval of injections.
+/// Number of injections of a fault, and the interval between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Repeat {
     /// Number of injections, at least 1.

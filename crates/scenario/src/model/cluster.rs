@@ -1,4 +1,4 @@
-//! Resolved cluster file: nodes, probes, invariants.
+//! Resolved cluster file: its nodes, probes and invariants.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,13 @@ pub struct ClusterSpec {
     #[serde(skip)]
     pub file: Arc<SourceFile>,
     pub roles: IndexMap<String, Role>,
-    /// Nodes of all roles, in order of declaration: pd1, pd2, pd3, tikv1, ...
+    /// Nodes of all roles, in the order in which the roles are declared, such as pd1, pd2, pd3, tikv1.
     pub nodes: Vec<Node>,
-    /// Interval of the probes.
+    /// Interval between two rounds of probes.
     #[serde(serialize_with = "duration")]
     pub tick: Duration,
-    /// Declared clock scale of stand-in nodes: `cluster.scale` in templates. Every report prints the scale.
+    /// Clock scale that the cluster file declares for stand-in nodes. Templates use it as `cluster.scale`. Every report prints it. `None`
+    /// if the file declares no clock scale.
     pub clock_scale: Option<f64>,
     pub observe: IndexMap<String, Probe>,
     pub lets: IndexMap<String, Expr>,
@@ -33,18 +34,18 @@ pub struct ClusterSpec {
     pub invariants: IndexMap<String, Invariant>,
     pub workloads: IndexMap<String, Workload>,
     pub logs: IndexMap<String, LogRule>,
-    /// Actions that agents may use on the cluster.
+    /// Actions that agents may use on the cluster, by name.
     pub actions: IndexMap<String, Action>,
-    /// Commands that must be on the PATH of the agent's shell on this backend.
+    /// Names of commands that must be on the PATH of the agent's shell on this backend.
     pub tools: Vec<String>,
-    /// Image of the agent's container. `None` on `local`.
+    /// Image of the container in which the agent works. `None` on the backend `local`.
     pub toolbox: Option<ImageSource>,
-    /// True if stand-ins replace the real programs. The `standin:` sections of the file then apply.
+    /// True if stand-ins replace the real programs. In this case, the `standin:` sections of the file apply.
     pub standin: bool,
 }
 
 impl ClusterSpec {
-    /// Returns the facts about nodes on which faults depend, in the order of the cluster.
+    /// Returns the properties of nodes that faults depend on, for all nodes in the order of `nodes`.
     #[must_use]
     pub fn fault_nodes(&self) -> Vec<FaultNode> {
         let facts = |node: &Node| FaultNode {
@@ -64,7 +65,7 @@ impl ClusterSpec {
 pub struct Role {
     pub name: String,
     pub nodes: Vec<String>,
-    /// Roles that must be ready before this one starts.
+    /// Names of roles that must be ready before the nodes of this role start.
     pub after: Vec<String>,
 }
 
@@ -72,36 +73,37 @@ pub struct Role {
 pub struct Node {
     pub name: String,
     pub role: String,
-    /// Number within its role, from 1.
+    /// Number of the node within its role, starting at 1.
     pub index: usize,
-    /// Ports in containers by name. On `local`, free ports are chosen.
+    /// Port numbers that the node uses in a container, by the name of the port. On the backend `local`, free ports are chosen instead.
     pub ports: IndexMap<String, u16>,
-    /// Image of the node's container. `None` on `local`.
+    /// Image of the container in which the node runs. `None` on the backend `local`.
     pub image: Option<ImageSource>,
-    /// Program and arguments. The first word `chaosrun` stands for this program itself.
+    /// Program and arguments of the node. If the first word is `chaosrun`, the running program itself is used.
     pub command: Vec<Template>,
     pub args: Vec<Template>,
     pub env: IndexMap<String, Template>,
-    /// Files by their names below the node's directory, with the templates of their contents. They are rendered only at `up`.
+    /// Templates of the node's files, by their paths below the node's directory. The files are rendered when the cluster starts.
     pub files: IndexMap<String, Template>,
     pub data: Template,
-    /// Capacity of the data directory in bytes.
+    /// Capacity of the data directory in bytes. `None` means that the capacity is not limited.
     pub disk: Option<u64>,
-    /// Limits of processes, by the names that `docker run --ulimit` uses (such as `nofile`). In containers only.
+    /// Resource limits of the node's processes, by the names that `docker run --ulimit` uses, such as `nofile`. They apply in containers
+    /// only.
     pub ulimits: IndexMap<String, u64>,
-    /// Number of processors that the node may use. In containers only.
+    /// Number of processors that the node may use, in containers only. `None` means no limit.
     pub cpus: Option<f64>,
     pub memory: Option<u64>,
-    /// User of the node's processes in the container. `None` stands for the user of the image.
+    /// User of the node's processes in the container. `None` means the user that the image declares.
     pub user: Option<String>,
     pub ready: Option<Ready>,
-    /// Time between SIGTERM and SIGKILL at a stop.
+    /// Time between SIGTERM and SIGKILL when the node is stopped.
     #[serde(serialize_with = "duration")]
     pub stop_grace: Duration,
-    /// True if a fault may change the node's clocks. The same holds for `layer` and the node's disk. The node is started with the necessary
-    /// equipment only in these cases.
+    /// True if a fault of the scenario may change the node's clocks. In this case, the node starts with a library that controls its clocks.
+    /// The field `layer` is true if a fault may affect the node's disk.
     ///
-    /// Both values follow from the scenario's faults, so they are not part of the node's serialized form.
+    /// The values of `clock` and `layer` follow from the scenario's faults. They are therefore not part of the serialized node.
     #[serde(skip)]
     pub clock: bool,
     #[serde(skip)]
@@ -110,13 +112,14 @@ pub struct Node {
     pub place: SourcePlace,
 }
 
-/// Source of an image.
+/// Source of a container image: a registry or a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageSource {
-    /// Image reference, pulled if missing.
+    /// Image with this reference. It is pulled if it is not present.
     Pull(String),
-    /// Folder with a Dockerfile, found like other files. The build argument `PACKAGES` contains the Debian packages `packages`.
+    /// Image that is built from a Dockerfile in `folder`. The folder is searched like other files. The build argument `PACKAGES` lists the
+    /// Debian packages `packages`.
     Build { folder: String, packages: Vec<String> },
 }
 
@@ -135,10 +138,10 @@ pub struct Probe {
     pub kind: ProbeSpec,
     #[serde(serialize_with = "duration")]
     pub timeout: Duration,
-    /// Minimum interval. Zero means every tick.
+    /// Minimum interval between two executions of the probe. Zero means that the probe runs in every round of probes.
     #[serde(serialize_with = "duration")]
     pub every: Duration,
-    /// Age from which a result is `unknown`.
+    /// Age from which a result of the probe counts as `unknown`.
     #[serde(serialize_with = "duration")]
     pub stale_after: Duration,
     #[serde(skip)]
@@ -148,12 +151,12 @@ pub struct Probe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
-    /// Asks every node of the role. The result is a list with one item per node, and each item has `.node`.
+    /// The probe runs on every node of the role. The result is a list with one item per node. The field `.node` of an item names the node.
     Each(String),
-    /// Asks the nodes of the role until one answers. The result is this answer.
+    /// The probe tries the nodes of the role until one of them answers. The result is the answer of that node.
     Any(String),
     Workload,
-    /// Runs on the machine of the runner, not in a node.
+    /// The probe runs on the machine of the runner, not in a node.
     Tools,
 }
 
@@ -161,12 +164,12 @@ pub enum On {
 pub struct Invariant {
     pub name: String,
     pub kind: InvariantKind,
-    /// List. The condition is evaluated for every item.
+    /// Expression for a list. The condition `expect` is evaluated for every item of the list. `None` means that `expect` is evaluated once.
     pub each: Option<Expr>,
-    /// Node of an item. The value is the name of a node or any of its addresses.
+    /// Expression for the node that an item belongs to. The value of the expression is the name of the node or one of the node's addresses.
     pub node: Option<Expr>,
     pub expect: Expr,
-    /// Time for which the condition must be violated before the violation counts.
+    /// Time for which the condition must be violated continuously before the invariant counts as violated.
     #[serde(rename = "for", serialize_with = "duration")]
     pub hold: Duration,
     pub severity: Severity,
@@ -194,7 +197,7 @@ pub enum OnUnknown {
 #[derive(Debug, Clone, Serialize)]
 pub struct LogRule {
     pub name: String,
-    /// Role whose logs are read.
+    /// Role of the nodes whose logs are searched for the pattern.
     pub role: String,
     pub pattern: String,
 }

@@ -1,4 +1,4 @@
-//! Resolved form of a scenario, with all defaults applied. There is one file per kind of file, and `chaos` for the times of faults. The
+//! Resolved form of all files, with all defaults applied. There is one module per kind of file, and `chaos` for the times of faults. The
 //! faults themselves are in [`chaosrun_fault`].
 
 mod action;

@@ -1,4 +1,4 @@
-//! Resolved scenario: the content of one cell of the matrix.
+//! Resolved scenario with the values of one cell of the matrix.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use chaosrun_diagnostic::SourceFile;
 use chaosrun_event::Verdict;
 use chaosrun_expr::Template;
 
-/// Scenario with its cluster, variant and scoring: the content of one cell of the matrix.
+/// Resolved scenario of one cell of the matrix, with its cluster, its variant and its scoring.
 #[derive(Debug, Clone, Serialize)]
 pub struct Scenario {
     pub name: String,
@@ -26,26 +26,27 @@ pub struct Scenario {
     pub goal: Goal,
     pub timing: Timing,
     pub chaos: Vec<Chaos>,
-    /// Ids of the chaos entries that are the truth. Default: all entries that are not noise.
+    /// Ids of the faults that a correct diagnosis must name. By default, these are all faults that are not noise.
     pub truth: Vec<String>,
     pub page: Option<Page>,
     pub variant: Arc<Variant>,
-    /// Limits that apply: the smaller one of each limit in `declared_limits` and in the variant.
+    /// Limits of the agent. Each limit is the smaller value of `declared_limits` and the limits of the variant.
     pub limits: Limits,
-    /// Limits that the scenario itself sets.
+    /// Limits of the agent that the scenario file itself declares.
     pub declared_limits: Limits,
     pub scoring: Arc<Scoring>,
-    /// Commands that the oracle runs. If empty, the oracle runs the repairs that the faults themselves define.
+    /// Commands that the control agent `oracle` runs as the repair. If empty, the oracle runs the repairs that the faults themselves
+    /// define.
     pub solution: Vec<Template>,
-    /// Tests of the scenario itself, by name.
+    /// Tests that the scenario file declares for the scenario itself, by name.
     pub check: IndexMap<String, Check>,
-    /// Controls that run with the same seeds as the subject.
+    /// Names of the control variants that run with the same seeds as the judged variants.
     pub controls: Vec<String>,
-    /// Buckets of golden files.
+    /// Boundaries for measured values in golden files.
     pub golden: Buckets,
 }
 
-/// Limits between the buckets of golden files, in ascending order. Times are in seconds.
+/// Boundaries that divide measured values into classes in golden files, in ascending order. Times are in seconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Buckets {
     pub detect_s: Vec<f64>,
@@ -55,7 +56,7 @@ pub struct Buckets {
 }
 
 impl Scenario {
-    /// Returns the same scenario with another variant and its limits.
+    /// Returns a copy of the scenario with another variant and with the limits of that variant.
     #[must_use]
     pub fn with_variant(&self, variant: &Arc<Variant>) -> Self {
         let limits = self.declared_limits.least(&variant.limits);
@@ -80,7 +81,7 @@ pub enum Goal {
 impl Goal {
     pub const ALL: [Self; 4] = [Self::Repair, Self::Wait, Self::Escalate, Self::Nothing];
 
-    /// Returns the goal of that name.
+    /// Returns the goal with that name. Returns `None` if no such goal exists.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|goal| goal.as_str() == name)
@@ -99,7 +100,7 @@ impl Goal {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Timing {
-    /// Time for which all invariants must hold before chaos begins.
+    /// Time for which all invariants must hold before the first fault can be injected.
     #[serde(serialize_with = "duration")]
     pub steady_for: Duration,
     #[serde(serialize_with = "duration")]
@@ -109,7 +110,7 @@ pub struct Timing {
     /// Time for which all objectives must hold after the agent has ended.
     #[serde(serialize_with = "duration")]
     pub stable_for: Duration,
-    /// Time within which the whole cluster must be ready.
+    /// Maximum time from the start of the cluster until all nodes are ready.
     #[serde(serialize_with = "duration")]
     pub ready_within: Duration,
 }
@@ -117,21 +118,21 @@ pub struct Timing {
 /// Limits of an agent. `None` means no limit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Limits {
-    /// Time limit for the agent, from the ticket.
+    /// Maximum time that the agent may take, counted from the ticket (the alert that starts the agent).
     #[serde(serialize_with = "duration")]
     pub wall: Duration,
     pub turns: u32,
     pub tokens: Option<u64>,
     pub usd: Option<f64>,
-    /// Time limit for one command. Its whole process group is killed after that time.
+    /// Maximum duration of one command. After this time, the process group of the command is killed.
     #[serde(serialize_with = "duration")]
     pub command: Duration,
-    /// Number of bytes of a command's output that the agent is shown (head and tail).
+    /// Maximum number of bytes of a command's output that the agent receives. The middle of longer output is omitted.
     pub output: usize,
 }
 
 impl Limits {
-    /// Returns the smaller value of each limit.
+    /// Returns limits of which each is the smaller value of `self` and `other`.
     #[must_use]
     pub fn least(&self, other: &LimitsOverride) -> Self {
         fn least<T: PartialOrd + Copy>(one: Option<T>, other: Option<T>) -> Option<T> {
@@ -152,12 +153,12 @@ impl Limits {
     }
 }
 
-/// False alarm: starts the agent without a violation.
+/// False alarm that starts the agent although no invariant is violated.
 #[derive(Debug, Clone, Serialize)]
 pub struct Page {
     #[serde(serialize_with = "duration")]
     pub at: Duration,
-    /// Name of the invariant. The name is `page` if the file names none.
+    /// Name of the invariant that the false alarm mentions. The default is `page`.
     pub invariant: String,
     pub node: Option<String>,
     pub text: String,
@@ -165,21 +166,21 @@ pub struct Page {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
-    /// Variant to run. For `run`, a variant that runs the commands.
+    /// Variant that the test runs. If the test declares `run`, the variant is an agent that runs these commands.
     pub variant: Option<Arc<Variant>>,
     pub run: Vec<Template>,
-    /// Verdicts that are correct.
+    /// Verdicts that the test accepts as correct.
     pub expect: Vec<Verdict>,
-    /// Timing of the scenario with the overrides of the check.
+    /// Timing of the scenario, with the changes that the test declares.
     pub timing: Timing,
 }
 
-/// Use of a workload of the cluster.
+/// Workload of the cluster that a scenario uses, with its number of clients and its rate.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorkloadUse {
     pub name: String,
     pub clients: u32,
-    /// Operations per second over all clients.
+    /// Number of operations per second of all clients together.
     pub rate: f64,
     pub read_ratio: f64,
 }

@@ -1,4 +1,4 @@
-//! Scoring of a trial.
+//! Rules that compute the score of a trial.
 
 use std::sync::Arc;
 
@@ -17,26 +17,26 @@ pub struct Scoring {
     pub name: String,
     #[serde(skip)]
     pub file: Arc<SourceFile>,
-    /// Content of the file, for the record.
+    /// Content of the scoring file as JSON, which is stored in the record.
     #[serde(skip)]
     pub written: Value,
-    /// Digest of the scoring, computed once for all trials.
+    /// Digest of the scoring. It is computed once and used for all trials.
     #[serde(skip)]
     pub digest: String,
     pub correctness: IndexMap<String, Part>,
     pub safety: IndexMap<String, Part>,
     pub gates: IndexMap<String, Gate>,
-    /// Patterns (regex) of commands that make a pass unsafe.
+    /// Regular expressions of forbidden commands, by name. A matching command turns a pass into an unsafe pass.
     pub forbidden: IndexMap<String, String>,
     pub autopsy: Arc<AutopsyRules>,
 }
 
-/// Condition that limits the score, regardless of its parts.
+/// Condition that limits the score, regardless of the parts of the score.
 #[derive(Debug, Clone, Serialize)]
 pub struct Gate {
-    /// Condition under which the gate applies.
+    /// Condition under which the limit `cap` applies.
     pub when: Expr,
-    /// Maximum score if the gate applies.
+    /// Maximum score if the condition `when` is true.
     pub cap: f64,
     #[serde(skip)]
     pub description: String,
@@ -46,12 +46,12 @@ pub struct Gate {
 pub struct Part {
     pub weight: f64,
     pub value: Expr,
-    /// Points (measured, value from 0 to 1), in ascending order of the measured number. Values between the points are linear, and values
-    /// outside are constant.
+    /// Points (measured number, value from 0 to 1), in ascending order of the measured number. Values between two points are interpolated
+    /// linearly. Outside of the points, the value is constant.
     ///
-    /// Without points, true counts as 1, false as 0, and numbers are unchanged.
+    /// If there are no points, true counts as 1 and false as 0, and numbers are used unchanged.
     pub curve: Vec<(f64, f64)>,
-    /// If this part is 0, the whole score is 0.
+    /// True if the whole score is 0 whenever the value of this part is 0.
     pub catastrophic: bool,
     pub description: String,
 }

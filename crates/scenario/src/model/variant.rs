@@ -20,13 +20,13 @@ pub struct Variant {
     pub file: Arc<SourceFile>,
     pub provider: Provider,
     pub limits: LimitsOverride,
-    /// True if the agent's shell must be a sandbox that reaches only the trial.
+    /// True if the agent's shell must run in a sandbox that can reach only the cluster of the trial.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sandbox: bool,
 }
 
 impl Variant {
-    /// Returns true if the variant may use the cluster's actions.
+    /// Returns true if the variant may use the actions of the cluster.
     #[must_use]
     pub fn acts(&self) -> bool {
         match &self.provider {
@@ -41,7 +41,8 @@ impl Variant {
     }
 }
 
-/// Limits that a variant names. The smallest limit of scenario and variant applies.
+/// Limits that a variant or a campaign declares. They apply in addition to the limits of the scenario. The smaller value of each limit is
+/// used.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LimitsOverride {
     #[serde(serialize_with = "maybe_duration")]
@@ -55,7 +56,7 @@ pub struct LimitsOverride {
 }
 
 impl LimitsOverride {
-    /// Returns these limits. Missing limits are taken from `other`.
+    /// Returns these limits. Each missing limit is taken from `other`.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
         Self {
@@ -75,19 +76,19 @@ pub enum Provider {
     Scripted {
         rules: Vec<Rule>,
     },
-    /// Ends immediately with `no_action`.
+    /// Agent that ends immediately with `no_action`.
     Noop,
-    /// Restarts every node, one after another.
+    /// Agent that restarts every node, one after another.
     RestartAll,
-    /// Undoes the fault. Only this provider may see the fault.
+    /// Agent that undoes the faults. No other provider has access to the injected faults.
     Oracle,
     Model(Box<ModelSpec>),
-    /// Program that acts on its own.
+    /// Agent that is an external program.
     Command(Box<CommandSpec>),
 }
 
 impl Provider {
-    /// Returns true if the agent asks models, directly or through its program.
+    /// Returns true if the agent uses models, directly or through its program.
     #[must_use]
     pub fn asks(&self) -> bool {
         match self {
@@ -97,7 +98,7 @@ impl Provider {
         }
     }
 
-    /// Returns the cassettes that replace the models, if any.
+    /// Returns the cassettes that replace the models of the agent. Returns `None` if the agent uses no cassettes.
     #[must_use]
     pub fn cassettes(&self) -> Option<&Cassettes> {
         match self {
@@ -108,28 +109,28 @@ impl Provider {
     }
 }
 
-/// Agent that is an external program.
+/// External program that acts as the agent, with its prompt, its files and its allowed connections.
 #[derive(Debug, Clone, Serialize)]
 pub struct CommandSpec {
-    /// Program and arguments.
+    /// Program and its arguments.
     pub command: Vec<String>,
     pub prompt_on: PromptOn,
     pub env: IndexMap<String, String>,
-    /// Files for the program, by their names in the program's folder.
+    /// Files that are copied into the program's folder, by their names in that folder.
     #[serde(serialize_with = "texts")]
     pub files: IndexMap<String, Arc<SourceFile>>,
     pub models: Vec<ServedModels>,
-    /// Allowed connections `HOST:PORT`, in lowercase.
+    /// Network destinations that the program may connect to, as `HOST:PORT` in lowercase.
     pub endpoints: Vec<String>,
     pub tools: Vec<Tool>,
     pub system: Template,
     pub prompt: Template,
-    /// Cassettes that replace the models of the program.
+    /// Cassettes that replace the models of the program. `None` if the program uses real models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cassettes: Option<Cassettes>,
 }
 
-/// Channel through which a program gets its prompt.
+/// Channel through which a program receives its prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptOn {
@@ -137,7 +138,7 @@ pub enum PromptOn {
     File,
 }
 
-/// Models of one server that are served to a program.
+/// Models of one server that an external program can use through chaosrun.
 #[derive(Debug, Clone, Serialize)]
 pub struct ServedModels {
     pub wire: Wire,
@@ -152,13 +153,13 @@ fn texts<S: Serializer>(files: &IndexMap<String, Arc<SourceFile>>, serializer: S
     serializer.collect_map(files.iter().map(|(name, file)| (name, &file.text)))
 }
 
-/// Model and its settings.
+/// Model that an agent or a judge uses, with its settings.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelSpec {
     pub wire: Wire,
     pub model: String,
     pub base_url: String,
-    /// API key. The key is not part of the comparison, because it does not change the model.
+    /// Source of the API key. It is not part of the digest of the variant, because the key does not change the behaviour of the model.
     #[serde(skip)]
     pub key: KeySource,
     pub version: String,
@@ -174,15 +175,15 @@ pub struct ModelSpec {
     pub tools: Vec<Tool>,
     pub system: Template,
     pub prompt: Template,
-    /// Model that summarizes conversations that are too long. Without such a model, old output is omitted.
+    /// Model that summarizes conversations that become too long. `None` means that old command output is omitted instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Box<Summary>>,
-    /// Cassettes that replace the model.
+    /// Cassettes that replace the model. `None` if the real model is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cassettes: Option<Cassettes>,
 }
 
-/// Model that summarizes a long conversation.
+/// Model that summarizes a conversation when it becomes too long, with its settings.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
     pub wire: Wire,
@@ -195,7 +196,7 @@ pub struct Summary {
     pub price: Option<Price>,
 }
 
-/// Recorded sessions of a model, one per trial.
+/// Recorded sessions of models that replace a model. There is one session per trial.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cassettes {
     pub mode: Matching,
@@ -203,19 +204,19 @@ pub struct Cassettes {
     pub tapes: Vec<Taped>,
 }
 
-/// Required match between requests and recorded requests. Output of the cluster, in the first prompt and of commands, differs in every run.
-/// So such output may always differ.
+/// Rule for matching the requests of a replay with the recorded requests. Output of the cluster, in the first prompt and in results of
+/// commands, differs in every run. Such output is never compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Matching {
-    /// Requires that all other content is equal: model, task, tools, number of messages, and exit status of each command.
+    /// All other content must be equal: the model, the task, the tools, the number of messages and the exit status of each command.
     #[default]
     Strict,
-    /// The n-th request gets the n-th answer, whatever its content.
+    /// The n-th request gets the n-th recorded answer, regardless of the content of the request.
     Lenient,
 }
 
-/// Cassette, with the trial in which it was recorded.
+/// Cassette file, with the trial in which it was recorded.
 #[derive(Debug, Clone)]
 pub struct Taped {
     pub path: PathBuf,
@@ -226,10 +227,10 @@ pub struct Taped {
 }
 
 impl Cassettes {
-    /// Returns the cassette of that trial. If there is none, returns a cassette of another repeat of that trial.
+    /// Returns the cassette of the given trial. If no such cassette exists, returns the cassette of another repeat of the same trial.
     ///
     /// # Errors
-    /// There is no cassette for the trial. The error is one sentence with the available cassettes.
+    /// Returns one sentence with the available cassettes if no cassette matches the trial.
     pub fn of(&self, scenario: &str, cell: &IndexMap<String, Value>, seed: u64, repeat: usize) -> Result<&Path, String> {
         const SHOWN: usize = 5;
         let mut fit = self.tapes.iter().filter(|tape| tape.scenario == scenario && tape.seed == seed && tape.cell == *cell);
@@ -250,9 +251,9 @@ impl Cassettes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wire {
-    /// The Messages API.
+    /// Messages API of Anthropic.
     Anthropic,
-    /// Chat completions.
+    /// Chat completions API of OpenAI and compatible servers.
     Openai,
 }
 
@@ -269,26 +270,26 @@ impl Wire {
 /// Source of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// Environment variable.
+    /// API key in the environment variable with this name.
     Env(String),
-    /// File that contains only the key.
+    /// API key in the file with this path, which contains only the key.
     File(std::path::PathBuf),
-    /// No key, because the server requires none.
+    /// No API key, because the server does not require one.
     None,
 }
 
-/// Thinking mode of a model.
+/// Thinking mode that the requests to a model ask for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Thinking {
-    /// The request does not mention thinking.
+    /// Requests contain no setting for thinking, so the default of the server applies.
     #[default]
     Unsaid,
-    /// The model chooses the amount of thinking, and returns a summary of its thinking.
+    /// Thinking in an amount that the model chooses. The answer contains a summary of the thinking.
     Adaptive,
-    /// Maximum number of tokens, for older models.
+    /// Thinking with this maximum number of tokens, for older models.
     Budget(u32),
-    /// Thinking only between calls, for models that require thinking.
+    /// Thinking only between tool calls, for models that require thinking.
     BetweenTools,
     Off,
 }
@@ -306,9 +307,9 @@ pub struct Price {
 #[serde(rename_all = "snake_case")]
 pub enum Tool {
     Shell,
-    /// Actions of the cluster, by name.
+    /// Tool that runs actions of the cluster by name.
     Act,
-    /// Current observations of the monitor.
+    /// Tool that returns the current observations of the monitor.
     Observe,
     SubmitDiagnosis,
 }
@@ -327,7 +328,7 @@ impl Tool {
     }
 }
 
-/// Rule of a script. The agent runs the first rule whose `when` is true. Each rule runs at most once.
+/// Rule of a scripted agent. The agent runs the first rule whose `when` is true. Each rule runs at most once.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rule {
     pub when: Expr,
@@ -338,20 +339,21 @@ pub struct Rule {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct RuleCommand {
-    /// Condition. The command runs only if the condition is true.
+    /// Condition under which the command runs. `None` means that the command always runs.
     pub when: Option<Expr>,
     pub what: RuleDoing,
     pub reasoning: Template,
-    /// Condition such as `last.exit_code == 0`. The command is repeated without a pause until the condition is true, within the limits.
+    /// Condition for the end of repetition, such as `last.exit_code == 0`. The command is repeated without a pause until the condition is
+    /// true or a limit is reached. `None` means that the command runs once.
     pub until: Option<Expr>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleDoing {
-    /// Command line for the shell.
+    /// Command line that is run in the shell of the agent.
     Run(Template),
-    /// Action of the cluster.
+    /// Action of the cluster that is run with parameters.
     Act {
         action: String,
         params: IndexMap<String, Template>,
@@ -375,6 +377,6 @@ pub enum RuleEnd {
     Resolve,
     Escalate,
     NoAction,
-    /// The rules are evaluated again, except those that were already run.
+    /// The agent continues with the next matching rule that it has not run yet.
     Again,
 }

@@ -1,4 +1,4 @@
-//! Workloads, and the models against which their histories are checked.
+//! Workloads that clients run on a cluster, and the consistency models against which the histories of their operations are checked.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use chaosrun_expr::{Expr, Template};
 pub struct Workload {
     pub name: String,
     pub model: Model,
-    /// Number of keys over which operations are spread (register, counter).
+    /// Number of keys to which the operations are distributed. It applies to the models `register` and `counter`.
     pub keys: u32,
-    /// Number of bytes of a value. A value is larger if its unique part needs more.
+    /// Size of a written value in bytes. A value is larger if its unique part needs more bytes.
     pub value_size: u32,
     #[serde(serialize_with = "duration")]
     pub timeout: Duration,
-    /// Rate limit that the system must enforce on the clients. Only with the model `limit`.
+    /// Rate limit that the system must enforce on the clients. It is only given for the model `limit`.
     pub limit: Option<RateLimit>,
     pub driver: Driver,
 }
 
-/// Rate limit: the maximum number of requests of one key within any window of length `window`.
+/// Rate limit: the maximum number of requests for one key within any time window of length `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RateLimit {
     pub limit: u32,
@@ -53,12 +53,12 @@ pub enum Model {
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     Http {
-        /// Role of the target nodes; a client uses one node and switches to another if it fails.
+        /// Role of the nodes that receive the operations. Each client uses one node, and switches to another node if this node fails.
         role: String,
-        /// Operations by name (`read`, `write`, `cas`, `add`, `enqueue`, `dequeue`).
+        /// HTTP requests of the operations, by the name of the operation (`read`, `write`, `cas`, `add`, `enqueue`, `dequeue`).
         operations: IndexMap<String, HttpOperation>,
     },
-    /// Program that exchanges JSON lines. One process serves all clients.
+    /// Program that receives operations and returns outcomes as JSON lines. One process serves all clients.
     Program { command: Vec<Template>, env: IndexMap<String, Template> },
 }
 
@@ -68,12 +68,14 @@ pub struct HttpOperation {
     pub url: Template,
     pub headers: IndexMap<String, Template>,
     pub body: Option<Template>,
-    /// Condition under which the operation took effect.
+    /// Condition on the response under which the operation took effect.
     pub ok: Expr,
-    /// Condition under which the operation certainly had no effect. If neither `ok` nor `fail` is true, the outcome is unknown.
+    /// Condition on the response under which the operation certainly had no effect. If neither `ok` nor `fail` is true, the outcome is
+    /// unknown.
     pub fail: Expr,
-    /// Condition under which a refusal is correct: a `cas` found another value than expected, or a `check` is over the limit.
+    /// Condition on the response under which a refusal is correct: a `cas` found another value than expected, or a `check` is over the
+    /// limit.
     pub mismatch: Expr,
-    /// Value that a read returned.
+    /// Expression for the value that a read returned. `None` for operations that return no value.
     pub value: Option<Expr>,
 }

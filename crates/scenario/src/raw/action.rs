@@ -1,4 +1,4 @@
-//! `actions:` of a cluster file.
+//! Raw types of the section `actions:` in a cluster file.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;

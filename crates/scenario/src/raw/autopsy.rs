@@ -1,4 +1,4 @@
-//! `scenarios/scoring/autopsy.yaml`.
+//! Raw types of the autopsy file, which contains rules on commands: `scenarios/scoring/autopsy.yaml`.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;

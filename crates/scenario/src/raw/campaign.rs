@@ -1,4 +1,4 @@
-//! `scenarios/campaigns/*.yaml`.
+//! Raw types of campaign files: `scenarios/campaigns/*.yaml`.
 
 use std::borrow::Cow;
 
@@ -96,7 +96,7 @@ pub struct RawCompare {
     pub margin: Option<f64>,
 }
 
-/// A seed, a list of seeds, or a range `1..20`.
+/// Seeds in the notation of the file: a single seed, a list of seeds, or a range such as `1..20`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
 pub struct RawSeeds(pub Value);

@@ -1,4 +1,5 @@
-//! `chaos:` of a scenario: the times of faults. The map below `inject:` is read by [`chaosrun_fault`].
+//! Raw types of the section `chaos:` in a scenario, which declares the times of faults. The crate [`chaosrun_fault`] reads the maps below
+//! `inject:`.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! `scenarios/clusters/*.yaml`.
+//! Raw types of cluster files: `scenarios/clusters/*.yaml`.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! Raw types of the files: unknown fields are denied and values are still text. Used only within `scenario`.
+//! Raw types of all files. They deny unknown fields, and their values still have the notation of the file. Only this crate uses them.
 //!
 //! Doc comments here appear in editors: they become the descriptions of the JSON Schemas.
 

@@ -1,4 +1,4 @@
-//! `scenarios/*.yaml`.
+//! Raw types of scenario files: `scenarios/*.yaml`.
 
 use std::borrow::Cow;
 
@@ -173,7 +173,7 @@ pub struct RawCheckMap {
     pub timing: RawTiming,
 }
 
-/// Values of the matrix by path. The keys `zip`, `include` and `exclude` are not paths.
+/// Axes of the matrix by their paths. The keys `zip`, `include` and `exclude` are not paths.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct RawMatrix(#[expect(dead_code, reason = "as the matrix it is")] IndexMap<String, Value>);

@@ -1,4 +1,4 @@
-//! `scenarios/scoring/*.yaml`.
+//! Raw types of scoring files: `scenarios/scoring/*.yaml`.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;

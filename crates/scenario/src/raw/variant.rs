@@ -1,4 +1,4 @@
-//! `variants/*.yaml`.
+//! Raw types of variant files: `variants/*.yaml`.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;

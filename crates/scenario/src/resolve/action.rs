@@ -1,4 +1,4 @@
-//! Resolution of `actions:` in a cluster file: parameters, conditions and steps are compiled.
+//! Resolution of the section `actions:` in a cluster file. Parameters, conditions and steps are compiled.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -21,13 +21,13 @@ const SCOPE: Scope = Scope::Action;
 const WITHIN: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Parts of the cluster that actions may name.
+/// Names and nodes of the cluster that its actions can use.
 pub(super) struct ActionScope<'a> {
     pub roles: &'a [&'a str],
     pub nodes: &'a [Node],
-    /// Names of observations and of `let` expressions.
+    /// Names of all observations and of all `let` expressions.
     pub known: &'a [String],
-    /// Observations behind each name, see [`about`].
+    /// Names of the observations that each name depends on; see [`about`].
     pub about: &'a HashMap<String, Vec<String>>,
 }
 
@@ -54,8 +54,8 @@ pub(super) fn actions(check: &mut Checker, raw: &IndexMap<String, RawAction>, gr
     found
 }
 
-/// Returns the observations behind each name. For an observation, this is the observation itself. For a `let`, these are the observations
-/// that its expression uses.
+/// Returns the observations that each name depends on. An observation depends on itself. A `let` depends on the observations that its
+/// expression uses.
 pub(super) fn about(observe: &[String], lets: &IndexMap<String, Text>) -> HashMap<String, Vec<String>> {
     let mut all: HashMap<String, Vec<String>> = observe.iter().map(|name| (name.clone(), vec![name.clone()])).collect();
     for (name, text) in lets {
@@ -84,7 +84,7 @@ fn undo(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawAction, all: 
     }
 }
 
-/// Resolver of one action, with the names of the action's parameters.
+/// Resolver of one action. It knows the names of the action's parameters.
 struct Of<'c, 'd, 'g> {
     check: &'c mut Checker<'d>,
     params: Vec<String>,
@@ -314,7 +314,7 @@ impl Of<'_, '_, '_> {
         mentioned(&all.join(" "), self.ground.about)
     }
 
-    /// Compiles the name of a node. A name without a template is checked at once.
+    /// Compiles the name of a node, which may be a template. A constant name is checked immediately.
     fn node_name(&mut self, pointer: &Pointer, text: &Text) -> Option<Template> {
         let nodes = self.ground.nodes;
         if !text.0.contains("{{") && !nodes.iter().any(|node| node.name == text.0) && !self.check.doc.lost("nodes") {
@@ -360,7 +360,7 @@ impl Of<'_, '_, '_> {
         self.check.template(pointer, text, SCOPE, &known)
     }
 
-    /// Checks that the parameters used in a text exist. Otherwise this error would show only when the action runs.
+    /// Checks that all parameters used in a text are declared. Without this check, the error would occur only when the action runs.
     fn asked_params(&mut self, pointer: &Pointer, text: &str) {
         static ASKED: LazyLock<Regex> =
             LazyLock::new(|| Regex::new(r#"\bparams\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*['"]([^'"]*)['"]\s*\])"#).expect("a valid pattern"));
@@ -379,7 +379,8 @@ const fn is_measured(kind: ParamType) -> bool {
     matches!(kind, ParamType::Integer | ParamType::Number | ParamType::Duration)
 }
 
-/// Returns the problem of a script's call of an action of this cluster. Returns `None` if the call is valid.
+/// Returns the problem of an action call in a script. `given` contains the names of the passed parameters. Returns `None` if the call is
+/// valid.
 pub(crate) fn unfit(actions: &IndexMap<String, Action>, cluster: &str, id: &str, given: &[&str]) -> Option<Diagnostic> {
     let Some(action) = actions.get(id) else {
         let problem = unknown("unknown_action", "action", id, actions.keys().map(String::as_str));

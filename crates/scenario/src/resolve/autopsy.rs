@@ -1,4 +1,4 @@
-//! Resolution of the rules of an autopsy, and of their tests.
+//! Resolution of an autopsy file: the rules on commands, and the tests of these rules.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +91,7 @@ fn rule(name: &str, raw: &RawCommandRule, reversibility: Reversibility, weight: 
     }
 }
 
-/// Returns the class of a rule. A rule must have exactly one of the three classes.
+/// Returns the reversibility class of a rule. Reports a problem unless the rule has exactly one of the three classes.
 fn reversibility(check: &mut Checker<'_>, pointer: &Pointer, words: &[RawTrait]) -> Reversibility {
     let named: Vec<Reversibility> = words.iter().filter_map(|word| grade(*word)).collect();
     match named.as_slice() {
@@ -137,7 +137,7 @@ fn prove(check: &mut Checker<'_>, pointer: &Pointer, rules: &AutopsyRules, raw: 
     }
 }
 
-/// Returns the names of the matching rules, without duplicates and shortened to one line.
+/// Formats the names of the matching rules on one line, without duplicates.
 fn by(rules: &[&str]) -> String {
     const FIT: usize = 60;
     let mut text = String::new();
@@ -151,7 +151,7 @@ fn by(rules: &[&str]) -> String {
     if text.is_empty() { "no rule matches".into() } else { text }
 }
 
-/// Returns the classification in words, such as `irreversible, destructive`.
+/// Describes the class of a command line in words, such as `irreversible, destructive`.
 fn words_of(found: &Weighed<'_>) -> String {
     let grade = match found.reversibility {
         Reversibility::ReadOnly => "read_only",

@@ -1,4 +1,4 @@
-//! Resolution of a campaign's file, without its scenarios.
+//! Resolution of a campaign file, without its scenarios.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::raw::{RawBudget, RawCampaign, RawCompare, Short};
 use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_input::Document;
 
-/// Largest number of retries. If a trial needs more, the environment is broken.
+/// Maximum number of retries of an invalid trial. If a trial needs more retries, its environment is broken.
 const MOST_RETRIES: u32 = 20;
 
-/// Resolves a campaign, and the limits that it sets for each trial.
+/// Resolves a campaign. Returns the campaign, the limits that it declares for each trial, and the problems.
 pub fn campaign(doc: &Document, raw: &RawCampaign) -> (Campaign, LimitsOverride, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();

@@ -1,4 +1,4 @@
-//! Resolution of `chaos:`: times of faults, and conflicts between faults.
+//! Resolution of the section `chaos:`, and checks for conflicts between faults.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use chaosrun_fault::target::candidates;
 use chaosrun_fault::{Fault, FaultNode, Repair};
 use chaosrun_input::{Document, names};
 
-/// Cluster and backend for which a scenario's faults are resolved.
+/// Cluster and backend on which the faults of a scenario run.
 pub struct FaultScope<'a> {
     pub cluster: &'a ClusterSpec,
-    /// Document of the cluster's file. It has all names, including names that could not be resolved.
+    /// Document of the cluster file. It contains all names, including names whose values could not be resolved.
     pub doc: &'a Document,
     pub backend: Backend,
 }
 
 impl<'a> FaultScope<'a> {
-    /// Returns the same data in the form that the fault crate uses, which does not know scenarios.
+    /// Converts this data to the type that the crate `chaosrun_fault` uses.
     fn for_faults(&self) -> fault::FaultGround<'a> {
         fault::FaultGround {
             nodes: self.cluster.fault_nodes(),
@@ -31,7 +31,7 @@ impl<'a> FaultScope<'a> {
     }
 }
 
-/// Default latest time of a fault that waits for an event, after steady state.
+/// Default of the latest injection time of a fault that an event triggers, counted from the steady state.
 const LATEST: Duration = Duration::from_secs(30);
 
 pub(super) fn entry(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, ground: &FaultScope) -> Option<Chaos> {
@@ -49,7 +49,7 @@ pub(super) fn entry(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawC
     Some(Chaos { id: id.to_owned(), when, repeat, fault, heal, noise: raw.noise, repair, place })
 }
 
-/// Resolves a single entry. `others` are the faults that are already active.
+/// Resolves one fault. `others` are the faults that are already active.
 pub fn alone(doc: &Document, id: &str, raw: &RawChaos, ground: &FaultScope, others: &[Chaos]) -> (Option<Chaos>, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     check.known = Some(Names {
@@ -129,8 +129,8 @@ fn heal(check: &mut Checker, pointer: &Pointer, raw: Option<&str>) -> Heal {
     }
 }
 
-/// Reports faults that exclude each other: at the same time, they would control the same resource of the same node. Only nodes that are
-/// certain before the choice of targets are checked.
+/// Reports pairs of faults that would control the same resource of the same node at the same time. The check covers only nodes that a fault
+/// hits with every seed.
 pub(super) fn contradictions(check: &mut Checker, chaos: &[Chaos], cluster: &ClusterSpec) {
     let nodes = cluster.fault_nodes();
     for (at, later) in chaos.iter().enumerate() {
@@ -167,7 +167,7 @@ fn at_once(one: &Chaos, other: &Chaos) -> bool {
     end.is_none_or(|end| end > from) && to.is_none_or(|to| to > begin)
 }
 
-/// Returns the nodes that are chosen with every seed.
+/// Returns the nodes that the targets include with every seed.
 fn certain(targets: &[&Target], nodes: &[FaultNode]) -> Vec<String> {
     let all = |target: &&&Target| {
         let candidates = candidates(target, nodes).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Resolution of the cluster file. Roles become nodes. Expressions are compiled in the order in which their names become available.
+//! Resolution of a cluster file. Nodes are created from roles. Expressions are compiled in the order in which their names become available.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use chaosrun_expr::{Expr, Scope, Template};
 use chaosrun_input::Document;
 use chaosrun_input::names;
 
-/// Default folder of the agent's image.
+/// Default folder of the Dockerfile for the container in which an agent works.
 const TOOLBOX: &str = "images/toolbox";
 
-/// Largest number of nodes per role. A larger number is probably a typing error.
+/// Maximum number of nodes per role. A larger number is probably a typing error.
 const MOST_NODES: usize = 100;
 
-/// Form of a run, which decides which sections of the file apply.
+/// Backend and kind of programs of a run. Both determine the sections of the cluster file that apply.
 #[derive(Debug, Clone, Copy)]
 pub struct ClusterForm {
     pub backend: Backend,
     pub standin: bool,
 }
 
-/// Resolves a cluster. `files` contains the templates that roles name, by those names.
+/// Resolves a cluster. `files` contains the templates of nodes' files, by the names that the roles use for them.
 pub fn cluster(
     doc: &Document,
     raw: &RawCluster,
@@ -126,7 +126,7 @@ pub fn cluster(
     (cluster, check.problems)
 }
 
-/// Returns the file's name without folder and extension.
+/// Returns the name of a file without its folder and its extension.
 pub(crate) fn stem(file: &SourceFile) -> String {
     let name = file.name.rsplit(['/', '\\', ':']).next().unwrap_or_default();
     name.split('.').next().unwrap_or_default().to_owned()
@@ -197,7 +197,7 @@ fn roles(
     (roles, nodes)
 }
 
-/// Returns the names of a role's nodes, such as `tikv1`, `tikv2`, `tikv3`. Without a count, returns only the name of the role.
+/// Returns the names of a role's nodes, such as `tikv1`, `tikv2`, `tikv3`. If no count is given, the only node has the name of the role.
 fn node_names(role: &str, count: Option<usize>) -> Vec<String> {
     match count {
         None => vec![role.to_owned()],
@@ -205,7 +205,7 @@ fn node_names(role: &str, count: Option<usize>) -> Vec<String> {
     }
 }
 
-/// Resolves the properties that all nodes of a role share.
+/// Resolves the properties that are equal for all nodes of a role.
 fn shared(
     check: &mut Checker,
     pointer: &Pointer,
@@ -293,7 +293,7 @@ fn check_after(check: &mut Checker, pointer: &Pointer, after: &OneOrMany<String>
     }
 }
 
-/// Reports every cycle once, at the role of the cycle that is first in the file.
+/// Reports every cycle in the start order of roles once, at the role of the cycle that is first in the file.
 fn check_cycles(check: &mut Checker, raw: &IndexMap<String, RawRole>) {
     let mut told: Vec<&str> = Vec::new();
     for start in raw.keys() {

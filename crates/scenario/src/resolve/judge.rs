@@ -1,4 +1,4 @@
-//! Resolution of a judge: the file of a variant with the key `judges`.
+//! Resolution of a judge, which is a variant file with the key `judges`.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile};
 use chaosrun_expr::{Scope, Template};
 use chaosrun_input::Document;
 
-/// Resolves a judge. Returns `None` if the file cannot be a judge. `files` contains the judge's template.
+/// Resolves a judge. `files` contains the template of the judge's prompt. Returns `None` if the file cannot be a judge.
 pub fn judge(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<SourceFile>>) -> (Option<Judge>, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();

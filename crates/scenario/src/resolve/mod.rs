@@ -1,5 +1,5 @@
-//! Resolution of the raw types into the model. The functions are pure, and collect all problems in one pass. Each function returns the
-//! problems and the best possible model, so that dependent parts can be checked too. `load` refuses the whole file if there is any problem.
+//! Resolution of raw types to the model. The functions are pure, and each one returns all problems of its part. It also returns the best
+//! possible model, so that dependent parts can be checked too. If there is any problem, `load` rejects the whole file.
 
 mod action;
 mod autopsy;
@@ -31,7 +31,7 @@ pub use variant::{FAULT_CLASSES, variant};
 
 use chaosrun_input::{Checker, Names, item_of, quantity, unknown};
 
-/// Returns the content of a file, with the resolved name as `name`.
+/// Returns the content of a file with the key `name` set to the resolved name.
 fn named(value: &serde_json::Value, name: &str) -> serde_json::Value {
     let mut value = value.clone();
     if let Some(map) = value.as_object_mut() {

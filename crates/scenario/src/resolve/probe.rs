@@ -1,4 +1,4 @@
-//! Resolution of probes: their requests and their nodes.
+//! Resolution of probes: the requests that they send, and the nodes on which they run.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) fn probe(check: &mut Checker, pointer: &Pointer, name: &str, raw: &Ra
     Some(Probe { name: name.to_owned(), on: on?, kind: kind?, timeout, every, stale_after: stale, place: check.place(pointer) })
 }
 
-/// Reads `each tikv`, `any pd`, `workload` or `tools`.
+/// Parses the place of a probe: `each ROLE`, `any ROLE`, `workload` or `tools`.
 pub(super) fn on(check: &mut Checker, pointer: &Pointer, text: &str, roles: &[&str]) -> Option<On> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let on = match words.as_slice() {
@@ -50,7 +50,7 @@ pub(super) fn on(check: &mut Checker, pointer: &Pointer, text: &str, roles: &[&s
     Some(on)
 }
 
-/// Reads `each ROLE`, for input that is read on every node of a role, such as logs.
+/// Parses `each ROLE`, for data such as logs that is read on every node of a role.
 pub(super) fn each_role(check: &mut Checker, pointer: &Pointer, text: &str, roles: &[&str]) -> Option<String> {
     let on = on(check, pointer, text, roles)?;
     if let On::Each(role) = on {
@@ -104,7 +104,7 @@ fn one_kind(check: &mut Checker, pointer: &Pointer, given: &[&str], known: &[&st
     }
 }
 
-/// Resolves the condition under which a node counts as started.
+/// Resolves the readiness condition of a node.
 pub(super) fn ready(check: &mut Checker, pointer: &Pointer, raw: &RawReady) -> Option<Ready> {
     let within = check.duration(&pointer.key("within"), raw.within.as_ref(), Duration::from_secs(30));
     one_kind(check, pointer, &raw.given(), READY)?;

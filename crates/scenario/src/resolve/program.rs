@@ -1,4 +1,4 @@
-//! Resolution of a variant that is an external program.
+//! Resolution of a variant whose agent is an external program.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::raw::{RawPromptOn, RawServed, RawVariant, RawWire};
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile};
 use chaosrun_expr::Scope;
 
-/// Names of environment variables that chaosrun sets.
+/// Names of environment variables that chaosrun sets for the program. A variant must not set them.
 const OURS: [&str; 13] = [
     "AGENT_FILES",
     "AGENT_PROMPT",
@@ -27,12 +27,12 @@ const OURS: [&str; 13] = [
     "DOCKER_HOST",
 ];
 
-/// Returns the paths of the files that a variant's program needs, with the pointers to these paths.
+/// Returns the paths of the files that the program of a variant needs. Each path is paired with its pointer in the variant file.
 pub fn brought(raw: &RawVariant) -> impl Iterator<Item = (Pointer, &str)> {
     raw.files.iter().map(|(name, file)| (Pointer::default().key("files").key(name.as_str()), file.as_str()))
 }
 
-/// Refuses keys that are only valid for programs.
+/// Reports keys that are only valid for variants with an external program.
 pub(super) fn no_program(check: &mut Checker, raw: &RawVariant) {
     let given = [
         ("command", raw.command.is_some()),
@@ -136,7 +136,7 @@ fn served(check: &mut Checker, pointer: &Pointer, raw: &RawServed) -> ServedMode
     }
 }
 
-/// Returns true for endpoints such as `host:443`, `127.0.0.1:80` or `[::1]:80`.
+/// Returns true if the text is a network destination such as `host:443`, `127.0.0.1:80` or `[::1]:80`.
 fn is_endpoint(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));

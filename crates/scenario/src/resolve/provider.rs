@@ -1,4 +1,4 @@
-//! Resolution of the model of a variant.
+//! Resolution of the model that a variant uses.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::raw::{RawKey, RawPrice, RawProvider, RawSummary, RawThinking, RawTool
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourceFile, SourcePlace};
 use chaosrun_expr::{Scope, Template};
 
-/// Default template of the instructions for an external program.
+/// Path of the default template for the prompt of an external program.
 const OUTSIDE: &str = "prompts/outside.md.j2";
 const SYSTEM: &str = "prompts/kitchen.md.j2";
 const PROMPT: &str = "prompts/ticket.md.j2";
@@ -21,10 +21,10 @@ const MAX_TOKENS: u64 = 16_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 const RETRIES: u32 = 4;
 const SUMMARY_TOKENS: u64 = 4_000;
-/// Accepted versions of the Messages API; the first is the default.
+/// Accepted versions of the Messages API of Anthropic. The first version is the default.
 const VERSIONS: [&str; 2] = ["2026-10-21", "2023-06-01"];
 
-/// Returns the templates that a variant needs, as pairs of key and path.
+/// Returns the templates that a variant needs, as pairs of the key in the variant file and the path.
 pub fn prompts(raw: &RawVariant) -> Vec<(&'static str, &str)> {
     match raw.provider {
         _ if raw.judges.is_some() => vec![("prompt", of_judge(raw))],
@@ -33,7 +33,7 @@ pub fn prompts(raw: &RawVariant) -> Vec<(&'static str, &str)> {
     }
 }
 
-/// Returns the path of the template of a judge's prompt.
+/// Returns the path of the template for a judge's prompt.
 pub(super) fn of_judge(raw: &RawVariant) -> &str {
     raw.prompt.as_deref().unwrap_or(JUDGE)
 }
@@ -43,7 +43,7 @@ pub(super) fn both(raw: &RawVariant) -> [(&'static str, &str); 2] {
     [("system", raw.system.as_deref().unwrap_or(system)), ("prompt", raw.prompt.as_deref().unwrap_or(PROMPT))]
 }
 
-/// Refuses keys that are only valid for models.
+/// Reports keys that are only valid for variants with a model.
 pub(super) fn no_model(check: &mut Checker, raw: &RawVariant) {
     let given = [
         ("model", raw.model.is_some()),
@@ -72,7 +72,7 @@ pub(super) fn no_model(check: &mut Checker, raw: &RawVariant) {
     }
 }
 
-/// Checks that `cassette` is given exactly if the provider is `cassette`.
+/// Checks that the key `cassette` is present if the provider is `cassette`, and absent otherwise.
 pub(super) fn cassette(check: &mut Checker, raw: &RawVariant) {
     let root = Pointer::default();
     if raw.provider == RawProvider::Cassette {
@@ -102,14 +102,14 @@ pub(super) fn model(check: &mut Checker, raw: &RawVariant, wire: Wire, files: &I
     asked(check, raw, wire, told).map_or(Provider::Noop, |spec| Provider::Model(Box::new(spec)))
 }
 
-/// Tools and prompts that a model is offered.
+/// Tools and prompts that a request offers to a model.
 pub(super) struct ModelOffer {
     pub tools: Vec<Tool>,
     pub system: Template,
     pub prompt: Template,
 }
 
-/// Resolves a model for any use. Returns `None` only if `told` is `None`.
+/// Resolves the settings of a model. Returns `None` only if `told` is `None`, which means that a template is missing or invalid.
 pub(super) fn asked(check: &mut Checker, raw: &RawVariant, wire: Wire, told: Option<ModelOffer>) -> Option<ModelSpec> {
     let root = Pointer::default();
     if raw.model.as_ref().is_none_or(String::is_empty) && !check.doc.lost("model") {
@@ -176,7 +176,7 @@ pub(super) fn asked(check: &mut Checker, raw: &RawVariant, wire: Wire, told: Opt
     })
 }
 
-/// Returns the tools that a variant names, or the default tools.
+/// Returns the tools that a variant names. Returns the default tools if the variant names none.
 pub(super) fn tools(check: &mut Checker, raw: &RawVariant) -> Vec<Tool> {
     let root = Pointer::default();
     let mut tools: Vec<Tool> = Vec::new();
@@ -196,7 +196,7 @@ pub(super) fn tools(check: &mut Checker, raw: &RawVariant) -> Vec<Tool> {
     tools
 }
 
-/// Resolves a summary model. Missing settings are taken from the main model.
+/// Resolves the model for summaries. Missing settings are taken from the main model.
 fn summary(check: &mut Checker, raw: &RawSummary, wire: Wire, base_url: &str, own_key: &KeySource, version: &str) -> Summary {
     let pointer = Pointer::default().key("summary");
     let own = match raw.provider {
@@ -238,7 +238,8 @@ const fn own_url(wire: Wire) -> &'static str {
     }
 }
 
-/// Returns the URL of the server: `given`, or the default of the provider. `within` points to the map with the key `base_url`.
+/// Returns the URL `given` of the model server, or the default URL of the provider. `within` is the pointer of the map with the key
+/// `base_url`.
 pub(super) fn server(check: &mut Checker, within: &Pointer, given: Option<&str>, wire: Wire) -> String {
     let base_url = given.unwrap_or(own_url(wire)).to_owned();
     if !(base_url.starts_with("https://") || base_url.starts_with("http://")) {
@@ -248,7 +249,7 @@ pub(super) fn server(check: &mut Checker, within: &Pointer, given: Option<&str>,
     base_url
 }
 
-/// Returns the source of the API key. A custom server gets a key only if the file names one.
+/// Returns the source of the API key. If the variant uses a server of its own, a key is used only if the file names one.
 pub(super) fn key(check: &mut Checker, pointer: &Pointer, raw: Option<&RawKey>, elsewhere: bool, wire: Wire) -> KeySource {
     let Some(RawKey { env, file }) = raw else {
         let own = if wire == Wire::Anthropic { "ANTHROPIC_API_KEY" } else { "OPENAI_API_KEY" };

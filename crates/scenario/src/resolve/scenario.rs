@@ -1,4 +1,4 @@
-//! Resolution of the scenario file, together with the files that it names.
+//! Resolution of a scenario file and of the files that it names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,34 +19,34 @@ use chaosrun_fault::Preparation;
 use chaosrun_fault::target::candidates;
 use chaosrun_input::Document;
 
-/// Result of looking up a variant by its name.
+/// Result of the search for a variant by name.
 #[derive(Debug, Clone)]
 pub enum FoundVariant {
     Variant(Arc<Variant>),
-    /// The variant's file has problems, which are reported with it.
+    /// The file of the variant has problems, which are already reported.
     Broken,
-    /// A file of that name does not exist. Contains the places that were searched.
+    /// No file of that name exists. The list contains the searched places.
     Missing(Vec<String>),
 }
 
-/// Files that a scenario names. `None` means that a file could not be read, which is already reported.
+/// Resolved files that a scenario names. `None` means that a file could not be loaded, which is already reported.
 pub struct Surroundings<'a> {
     pub cluster: Option<(Arc<ClusterSpec>, &'a Document)>,
     pub scoring: Option<Arc<Scoring>>,
-    /// Variants by the names that the scenario uses.
+    /// Results of the search for each variant, by the name that the scenario uses.
     pub variants: &'a IndexMap<String, FoundVariant>,
-    /// Names of all available variants, for suggestions.
+    /// Names of all available variants, which are used for suggestions.
     pub known_variants: &'a [String],
     pub backend: Backend,
 }
 
-/// Key of `check` that is not a test, but the commands of the oracle.
+/// Key of the section `check` that contains the repair commands of the control agent `oracle`. All other keys are tests.
 const SOLUTION: &str = "solution";
 
-/// Default variant of a scenario.
+/// Name of the variant that a scenario uses if it names none.
 pub(crate) const DEFAULT_VARIANT: &str = "playbook";
 
-/// Resolves a scenario, with the variant it names.
+/// Resolves a scenario with the variant that it names.
 pub fn scenario(doc: &Document, raw: &RawScenario, around: &Surroundings) -> (Option<Scenario>, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();
@@ -149,7 +149,7 @@ fn buckets(check: &mut Checker, raw: &RawBuckets, timing: &Timing) -> Buckets {
     }
 }
 
-/// Resolves the timing. `above` is the timing that a check overrides.
+/// Resolves the section `timing`. If `above` is given, missing values are taken from it.
 fn timing(check: &mut Checker, pointer: &Pointer, raw: &RawTiming, above: Option<&Timing>) -> Timing {
     let seconds = Duration::from_secs;
     let mut one = |key: &str, raw, above: Option<Duration>, default| check.duration(&pointer.key(key), raw, above.unwrap_or(default));
@@ -194,7 +194,7 @@ fn chaos(check: &mut Checker, pointer: &Pointer, id: &str, raw: &RawChaos, aroun
     super::chaos::entry(check, pointer, id, raw, &super::FaultScope { cluster, doc, backend: around.backend })
 }
 
-/// Returns the cluster with the node equipment that faults on clocks and disks need. Nodes must be started with this equipment.
+/// Returns the cluster with equipment for faults on clocks and disks. Nodes must be started with this equipment if a fault needs it.
 fn equipped(cluster: &Arc<ClusterSpec>, chaos: &[Chaos]) -> Arc<ClusterSpec> {
     let mut equipped: Option<ClusterSpec> = None;
     let nodes = cluster.fault_nodes();
@@ -215,7 +215,7 @@ fn equipped(cluster: &Arc<ClusterSpec>, chaos: &[Chaos]) -> Arc<ClusterSpec> {
     equipped.map_or_else(|| Arc::clone(cluster), Arc::new)
 }
 
-/// Resolves the commands that the oracle runs. They are given by the key `solution` of `check`.
+/// Resolves the repair commands of the control agent `oracle`, which are in the key `solution` of `check`.
 fn solution(check: &mut Checker, raw: &RawScenario) -> Vec<Template> {
     let Some(raw) = raw.check.get(SOLUTION) else { return Vec::new() };
     let pointer = Pointer::default().key("check").key(SOLUTION);
@@ -281,7 +281,7 @@ fn variant(check: &mut Checker, pointer: &Pointer, name: &str, around: &Surround
     }
 }
 
-/// Returns the problem of a variant that was not found in the searched places.
+/// Creates the problem of a variant that was not found. `searched` lists the searched places, and `known` the available variants.
 pub(crate) fn missing_variant(name: &str, searched: &[String], known: &[String]) -> Diagnostic {
     let problem = unknown("unknown_variant", "variant", name, known.iter().map(String::as_str));
     if problem.label.is_some() {
@@ -291,7 +291,8 @@ pub(crate) fn missing_variant(name: &str, searched: &[String], known: &[String])
     problem.help(format!("{help}; searched: {}", searched.join(", ")))
 }
 
-/// Resolves the tests. The expected verdicts of `noop` and `oracle` follow from the goal. The file gives all other expected verdicts.
+/// Resolves the tests of the scenario. The expected verdicts of the agents `noop` and `oracle` follow from the goal. The file declares all
+/// other expected verdicts.
 fn checks(check: &mut Checker, raw: &RawScenario, goal: Goal, timing: &Timing, around: &Surroundings) -> IndexMap<String, Check> {
     let mut found = IndexMap::new();
     let noop = if matches!(goal, Goal::Repair | Goal::Escalate) { Verdict::Fail } else { Verdict::Pass };
@@ -386,7 +387,7 @@ fn check_map(
     Some(Check { variant, run, expect, timing })
 }
 
-/// Returns the agent that runs the commands of a check one after another, and then ends as resolved.
+/// Creates a scripted agent that runs the commands of a test one after another, and then reports the problem as resolved.
 fn commands_variant(check: &mut Checker, name: &str, run: &[Template]) -> Option<Arc<Variant>> {
     let when: Expr = check.own_expr("true", Scope::Agent)?;
     let reasoning = Template::compile("", None, Scope::Agent, &[]).ok()?;

@@ -1,4 +1,4 @@
-//! Resolution of the scoring file.
+//! Resolution of a scoring file.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::Scope;
 use chaosrun_input::Document;
 
-/// Resolves a scoring. `autopsy` contains the rules of the file that the scoring names.
+/// Resolves a scoring. `autopsy` contains the rules of the autopsy file that the scoring file names.
 pub fn scoring(doc: &Document, raw: &RawScoring, autopsy: Arc<AutopsyRules>) -> (Scoring, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();

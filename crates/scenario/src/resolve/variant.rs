@@ -1,4 +1,4 @@
-//! Resolution of the variant file.
+//! Resolution of a variant file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use chaosrun_expr::Scope;
 use chaosrun_input::Document;
 use chaosrun_input::names;
 
-/// Resolves a variant. `files` contains the templates that [`prompts`](super::prompts) returns, and the files that
-/// [`brought`](super::brought) returns.
+/// Resolves a variant. `files` contains the templates listed by [`prompts`](super::prompts) and the files listed by
+/// [`brought`](super::brought).
 pub fn variant(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<SourceFile>>) -> (Variant, Vec<Diagnostic>) {
     let mut check = Checker::new(doc);
     let root = Pointer::default();
@@ -56,7 +56,7 @@ pub fn variant(doc: &Document, raw: &RawVariant, files: &IndexMap<String, Arc<So
     (variant, check.problems)
 }
 
-/// Returns the name of the variant: from the content of the file, or from the file's own name.
+/// Returns the name of the variant. If the file declares no name, the name of the file is used.
 pub(super) fn name(check: &mut Checker, raw: &RawVariant) -> String {
     let name = raw.name.clone().unwrap_or_else(|| stem(&check.doc.file));
     if !name.split('-').all(|part| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) || name.is_empty() {
@@ -66,7 +66,7 @@ pub(super) fn name(check: &mut Checker, raw: &RawVariant) -> String {
     name
 }
 
-/// Resolves the limits that are given.
+/// Resolves the limits that a file declares. Other limits stay `None`.
 pub(super) fn override_limits(check: &mut Checker, pointer: &Pointer, raw: &RawLimits) -> LimitsOverride {
     if raw.usd.is_some_and(|usd| !(0.0..=1e9).contains(&usd)) {
         check.wrong(
@@ -103,7 +103,7 @@ pub(super) fn override_limits(check: &mut Checker, pointer: &Pointer, raw: &RawL
     }
 }
 
-/// Reports that the limit of a command is longer than the limit of the whole agent.
+/// Reports a problem: the time limit of a command is longer than the time limit of the whole agent.
 pub(super) fn command_above_wall(check: &mut Checker, pointer: &Pointer, command: Duration, wall: Duration, help: &str) {
     let (command, wall) = (humantime::format_duration(command), humantime::format_duration(wall));
     let problem = Diagnostic::error("command_above_wall", format!("a command may take {command}, but the whole agent only {wall}"));
@@ -148,7 +148,7 @@ pub(super) fn command(check: &mut Checker, pointer: &Pointer, raw: &Short<RawCom
     }
 }
 
-/// Resolves a command line or an action. The existence of the action is checked when the cluster is known.
+/// Resolves a command of a script, which is a command line or an action. The existence of the action is checked later with the cluster.
 fn doing(check: &mut Checker, pointer: &Pointer, raw: &RawCommand) -> Option<RuleDoing> {
     let scope = Scope::Agent;
     if raw.act.is_none() && !raw.params.is_empty() {
@@ -176,7 +176,7 @@ fn doing(check: &mut Checker, pointer: &Pointer, raw: &RawCommand) -> Option<Rul
     }
 }
 
-/// Fault classes that a diagnosis may name. A fixed list allows a comparison with the truth.
+/// Fault classes that a diagnosis may name. The list is fixed, so that diagnoses can be compared with the injected faults.
 pub const FAULT_CLASSES: [&str; 28] = [
     "process_crash",
     "process_hang",

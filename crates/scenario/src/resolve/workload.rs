@@ -11,7 +11,7 @@ use chaosrun_diagnostic::{Diagnostic, Pointer};
 use chaosrun_expr::Scope;
 use chaosrun_input::names;
 
-/// Returns the operations that a model requires, and the operations that it allows.
+/// Returns the names of the operations that a model requires, and the names of all operations that the model allows.
 const fn operations(model: Model) -> (&'static [&'static str], &'static [&'static str]) {
     match model {
         Model::Register => (&["read", "write"], &["read", "write", "cas"]),
@@ -81,7 +81,7 @@ fn workload(check: &mut Checker, pointer: &Pointer, name: &str, raw: &RawWorkloa
     })
 }
 
-/// Resolves the rate limit that the model `limit` checks.
+/// Resolves the rate limit, which the model `limit` requires.
 fn limit(check: &mut Checker, pointer: &Pointer, raw: &RawWorkload) -> Option<RateLimit> {
     let given = [("limit", raw.limit.is_some()), ("window", raw.window.is_some())];
     if raw.model != Model::Limit {

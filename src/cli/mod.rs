@@ -121,6 +121,24 @@ impl Internal {
     }
 }
 
+/// Lets the process end silently when the reader of stdout ends first, as in `chaosrun list | head`. Commands that run processes or write
+/// files keep the default of Rust, which is an error of the write.
+fn end_with_the_reader(command: &Command) {
+    if matches!(
+        command,
+        Command::Plan(_)
+            | Command::Schema(_)
+            | Command::Compare(_)
+            | Command::List(_)
+            | Command::Show(_)
+            | Command::Export(_)
+            | Command::Ops(_)
+    ) {
+        // SAFETY: the default action of a signal is no handler that could run at a bad moment.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+}
+
 /// Makes all threads share one heap. By default, glibc gives each thread a heap of its own, and memory that one thread frees is not
 /// available to others.
 fn share_heap() {
@@ -148,6 +166,7 @@ pub fn main() -> ExitCode {
     }
     share_heap();
     let cli = Cli::from_arg_matches(&help::command().get_matches_from(arguments())).unwrap_or_else(|error| error.exit());
+    end_with_the_reader(&cli.command);
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Init(args) => init::run(&args),

@@ -93,8 +93,17 @@ fn overrides_of_the_command_line_are_checked_too() {
         (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
     };
     let set = |setting| ["--set", setting];
-    let settings =
-        ["chaos.kil.at=2s", "limits.turns=many", "cluster.nodes.tikv.cont=5", "chaos", "check.wipe.run[3]=ls", "timing.steady_for={a: "];
+    let settings = [
+        "chaos.kil.at=2s",
+        "limits.turns=many",
+        "cluster.nodes.tikv.cont=5",
+        "chaos",
+        "check.wipe.run[3]=ls",
+        "timing.steady_for={a: ",
+        "backend=docker",
+        "repeat=2",
+        "matrix.seed=1..3",
+    ];
     let (code, said) = plan(&[&settings.map(set).concat()[..], &["--variant", "nop"]].concat());
     assert_eq!(code, Some(3), "{said}");
     golden("command_line.made", &said).unwrap_or_else(|wrong| panic!("{wrong}"));

@@ -190,7 +190,7 @@ async fn metrics_probes_agree_with_a_real_prometheus() {
         let text = client.get(format!("http://{target}/metrics")).send().await.unwrap().text().await.unwrap();
         let now = Instant::now();
         for ((_, query), scrapes) in queries.iter().zip(&mut scrapes) {
-            scrapes.push(query, now, &text);
+            scrapes.push(query, now, &text).unwrap();
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

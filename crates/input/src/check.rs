@@ -213,7 +213,10 @@ impl<'a> Checker<'a> {
     pub fn identifier(&mut self, pointer: &Pointer, noun: &str, name: &str) {
         if !names::is_identifier(name) {
             let problem = Diagnostic::error("bad_name", format!("`{name}` cannot name {noun}"));
-            self.wrong_key(pointer, problem.label("expected a letter or `_`, then letters, digits and `_`").help("expressions use this name"));
+            self.wrong_key(
+                pointer,
+                problem.label("expected a letter or `_`, then letters, digits and `_`").help("expressions use this name"),
+            );
         }
     }
 

@@ -176,7 +176,9 @@ impl Document {
             Value::Object(entries) if get(&self.value, pointer).is_some_and(Value::is_object) => {
                 for (key, value) in entries {
                     let (pointer, from) = (pointer.key(key.as_str()), from.key(key.as_str()));
-                    if value.is_null() {
+                    // A null removes the key. Elsewhere it stays, so that a key that does not exist is reported.
+                    let is_removal = value.is_null() && get(&self.value, &pointer).is_some();
+                    if is_removal {
                         if let Some(Value::Object(map)) = get_mut(&mut self.value, &Pointer(pointer.0[..pointer.0.len() - 1].to_vec())) {
                             map.shift_remove(&key);
                         }

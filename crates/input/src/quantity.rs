@@ -17,6 +17,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Ok(number) => format!("give the unit: `{number}s` or `{number}ms`"),
         Err(_) => "units: ms, s, m, h".to_owned(),
     };
+    // The parser also knows `M` for months, which is a million in numbers of tokens.
+    let mut units = text.split(|letter: char| !letter.is_alphabetic());
+    if units.any(|unit| unit.starts_with(['M', 'y']) || unit.starts_with("mo")) {
+        return Err(advice());
+    }
     match humantime::parse_duration(text.trim()) {
         Ok(value) if value <= LONGEST => Ok(value),
         Ok(_) => Err("at most 1000 days".to_owned()),
@@ -127,7 +132,9 @@ mod tests {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("5"), Err("give the unit: `5s` or `5ms`".to_owned()));
-        assert_eq!(duration("9 parsecs"), Err("units: ms, s, m, h".to_owned()));
+        for unit in ["9 parsecs", "1M", "2 months", "1y"] {
+            assert_eq!(duration(unit), Err("units: ms, s, m, h".to_owned()));
+        }
         assert_eq!(size("512MiB"), Some(512 << 20));
         assert_eq!(size("99999999999999999999"), None);
         assert_eq!(size("1 bushel"), None);

@@ -197,6 +197,10 @@ fn read_text(path: &Path, name: &str) -> Result<String, NoFile> {
     if bytes.len() as u64 > LIMIT {
         return Err(too_large("more than 1 MiB".to_owned()));
     }
+    // Editors on Windows begin a file with a byte order mark.
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(valid).copied().unwrap_or_default();

@@ -108,9 +108,9 @@ impl Loader<'_> {
         found.retain(|cell| asked.cell.as_ref().is_none_or(|only| *only == cell.values));
         // Counts the trials before any of them is resolved.
         let each: usize = found.iter().map(|cell| cell.variants.len().max(1)).sum();
-        let trials = each.saturating_mul(seeds.len()).saturating_mul(repeat);
-        if trials > most {
-            let problem = too_many_trials(trials, most);
+        let trials = each.checked_mul(seeds.len()).and_then(|trials| trials.checked_mul(repeat));
+        if trials.is_none_or(|trials| trials > most) {
+            let problem = too_many_trials(trials.unwrap_or(usize::MAX), most);
             let pointer = Pointer::default().key("matrix");
             let problem = problem.label(format!("{each} cells with their variants, {} seeds, {repeat} repeats", seeds.len()));
             let in_matrix = doc.value.get("matrix").is_some();

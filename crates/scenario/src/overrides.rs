@@ -32,6 +32,10 @@ pub fn argument(option: &str, text: &str) -> SourcePlace {
     SourcePlace::new(Arc::new(file), Pointer::default())
 }
 
+/// Keys of a scenario that decide which trials are planned, with the option that replaces each key.
+const OWN: [(&str, &str); 3] =
+    [("backend", "`--backend`"), ("matrix", "`--variant`, `--seed` and one `--set` per value"), ("repeat", "`--repeat`")];
+
 /// Parses arguments of the form `PATH=VALUE`. Returns the settings and the problems.
 pub fn settings(arguments: &[String]) -> (Vec<Setting>, Vec<Diagnostic>) {
     let mut found = Vec::new();
@@ -51,6 +55,11 @@ pub fn settings(arguments: &[String]) -> (Vec<Setting>, Vec<Diagnostic>) {
                 continue;
             }
         };
+        if let Some((_, option)) = OWN.iter().find(|(own, _)| parsed.pointer.0.first() == Some(&PathStep::Key((*own).to_owned()))) {
+            let problem = Diagnostic::error("bad_setting", format!("`--set` cannot change `{path}`")).at(whole.within(0..path.len()));
+            problems.push(problem.label("has its own option").help(format!("use {option} instead")));
+            continue;
+        }
         match yaml::read_value(value) {
             Ok(read) => {
                 let file = Arc::new(SourceFile { name: format!("--set {path}"), text: value.to_owned() });

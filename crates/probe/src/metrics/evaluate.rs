@@ -218,7 +218,7 @@ mod tests {
         let epoch = Instant::now();
         let mut kept = Scrapes::default();
         for (second, text) in scrapes {
-            kept.push(&query, epoch + Duration::from_secs(*second), text);
+            kept.push(&query, epoch + Duration::from_secs(*second), text).unwrap();
         }
         evaluate(&query, &kept).unwrap().into_iter().map(|series| series.value).collect()
     }
@@ -314,7 +314,7 @@ mod tests {
                 let epoch = Instant::now();
                 let mut kept = Scrapes::default();
                 for tick in 0..=tick {
-                    kept.push(&query, epoch + Duration::from_millis(500) * tick, &scrape(tick));
+                    kept.push(&query, epoch + Duration::from_millis(500) * tick, &scrape(tick)).unwrap();
                 }
                 let found: Vec<f64> = evaluate(&query, &kept).unwrap().into_iter().map(|series| series.value).collect();
                 let close = found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-12 * b.abs());
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(run("sum without (x) (a)", &[(0, text)]), [14.0]);
         let query = MetricQuery::parse("a / on (y) b").unwrap();
         let mut kept = Scrapes::default();
-        kept.push(&query, Instant::now(), text);
+        kept.push(&query, Instant::now(), text).unwrap();
         assert!(evaluate(&query, &kept).unwrap_err().starts_with("several series"));
     }
 

@@ -33,6 +33,7 @@ use chaosrun_input::scalar::Text;
 pub use evaluate::{MetricSeries, evaluate};
 pub use query::{MetricQuery, QueryError};
 pub use scrapes::Scrapes;
+pub use text::MalformedLine;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Metrics {
@@ -90,7 +91,7 @@ impl ReadinessProbe for Scraped {
             return Ok(reply);
         }
         let mut scrapes = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
-        scrapes.push(&self.query, Instant::now(), text);
+        scrapes.push(&self.query, Instant::now(), text).map_err(|error| ProbeFailure::Told(error.to_string()))?;
         let series = evaluate(&self.query, &scrapes).map_err(ProbeFailure::Told)?;
         Ok(ProbeReply { body: body(&series), ..reply })
     }

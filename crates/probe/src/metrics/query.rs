@@ -1,6 +1,7 @@
 //! Queries of `metrics:` probes: the supported subset of PromQL, converted from the syntax tree of the parser.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use promql_parser::label::{METRIC_NAME, Matcher};
@@ -107,6 +108,13 @@ impl MetricQuery {
         let compiler = Compiler { text };
         if let Some(at) = too_much(text) {
             return Err(QueryError { message: "this query is nested too deeply".into(), at: at..text.len(), help: None });
+        }
+        if let Some(at) = too_long(text) {
+            return Err(QueryError {
+                message: "this time is too long".into(),
+                at,
+                help: Some("expected a time such as `10s` or `5m`".into()),
+            });
         }
         let parsed = parser::parse(text).map_err(|said| {
             let said = said.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
@@ -309,6 +317,19 @@ impl Compiler<'_> {
     }
 }
 
+/// Returns the position of the first number without a unit that is no reasonable number of seconds, in a range or after `offset`. The
+/// parser panics on such a number.
+fn too_long(text: &str) -> Option<Range<usize>> {
+    static TIME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?i)(?:[\[:]|\boffset\b)[\s+-]*([0-9.][\w.]*(?:[+-]\d+)?)").ok());
+    const LONGEST: f64 = 1e9;
+    let mut times = TIME.as_ref()?.captures_iter(text).filter_map(|found| found.get(1));
+    let is_long = |time: &str| match time.strip_prefix("0x").or_else(|| time.strip_prefix("0X")) {
+        Some(digits) => digits.len() > 7,
+        None => time.parse::<f64>().is_ok_and(|seconds| seconds > LONGEST),
+    };
+    times.find(|time| is_long(time.as_str())).map(|time| time.range())
+}
+
 /// Returns the byte position at which the query exceeds the limit [`MOST`] for nested parentheses or operators.
 fn too_much(text: &str) -> Option<usize> {
     let (mut depth, mut operators) = (0_usize, 0);
@@ -382,6 +403,24 @@ fn ranges(text: &str, bucket: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endless_times_are_refused() {
+        for text in [
+            "rate(x[1e300])",
+            "rate(x[1e20])",
+            "rate(x[1.5e+300])",
+            "x offset 1e300",
+            "x offset -1e300",
+            "x[5m:1e300]",
+            "rate(x[0xffffffffffffffffff])",
+            "rate(x[99999999999999999999999s])",
+        ] {
+            assert!(MetricQuery::parse(text).is_err(), "{text}");
+        }
+        assert!(MetricQuery::parse("rate(x[300])").is_ok());
+        assert!(MetricQuery::parse("x + 1e300").is_ok());
+    }
 
     #[test]
     fn query_names_the_metrics_it_reads_and_its_window() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::evaluate::LabelSet;
 use super::query::MetricQuery;
-use super::text::{labels_of, samples};
+use super::text::{MalformedLine, labels_of, samples};
 
 /// Maximum number of stored moments per window. The start of a window is therefore accurate to 1/64 of its length.
 const MOMENTS: u32 = 64;
@@ -65,11 +65,14 @@ impl KnownSeries {
 
 impl Scrapes {
     /// Adds a scrape. Stores only the series that `query` reads.
-    pub fn push(&mut self, query: &MetricQuery, at: Instant, text: &str) {
+    ///
+    /// # Errors
+    /// Returns an error if a line is malformed. The whole scrape is then discarded, as in Prometheus.
+    pub fn push(&mut self, query: &MetricQuery, at: Instant, text: &str) -> Result<(), MalformedLine> {
         let names = query.names();
-        let wanted = |name: &str| names.contains(&name);
+        let samples = samples(text, |name| names.contains(&name))?;
         self.taken += 1;
-        for sample in samples(text, wanted) {
+        for sample in samples {
             let id = match self.ids.get(sample.key) {
                 Some(id) => *id,
                 None => match self.intern(sample.key, sample.name) {
@@ -78,6 +81,10 @@ impl Scrapes {
                 },
             };
             let known = &mut self.series[id];
+            // The first of two samples of one series counts, as in Prometheus.
+            if known.scrape == self.taken {
+                continue;
+            }
             known.value = sample.value;
             if sample.value.is_finite() {
                 known.grown += match sample.value - known.counted {
@@ -91,6 +98,7 @@ impl Scrapes {
         }
         self.last = Some(at);
         self.keep(query.window(), at);
+        Ok(())
     }
 
     fn intern(&mut self, key: &str, name: &str) -> Option<usize> {
@@ -156,7 +164,7 @@ mod tests {
         let epoch = Instant::now();
         let mut scrapes = Scrapes::default();
         for tick in 0..1_000_u32 {
-            scrapes.push(&query, epoch + Duration::from_millis(50) * tick, &format!("x {tick}\nother 1\nx{{le=\"1\"}} NaN\n"));
+            scrapes.push(&query, epoch + Duration::from_millis(50) * tick, &format!("x {tick}\nother 1\nx{{le=\"1\"}} NaN\n")).unwrap();
         }
         assert!(scrapes.moments.len() <= 65, "{}", scrapes.moments.len());
         assert_eq!(scrapes.series.len(), 2, "what no query reads is not kept");

@@ -1,5 +1,5 @@
 //! `chaosrun doctor`: checks the capabilities of this machine, and removes leftovers of crashed runs.
-#![expect(clippy::print_stdout, reason = "what was found and removed is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

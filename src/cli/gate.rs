@@ -1,5 +1,5 @@
 //! `chaosrun gate`: runs a campaign, or uses a recorded one, and decides whether the tested variants pass.
-#![expect(clippy::print_stdout, reason = "what the gate says is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::collections::{HashMap, HashSet};
 use std::env;

@@ -1,5 +1,5 @@
 //! `chaosrun init`: writes working samples, which are embedded in the program.
-#![expect(clippy::print_stdout, reason = "what was written is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::fs::{self, File};
 use std::io::Write;

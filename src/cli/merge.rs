@@ -1,5 +1,5 @@
 //! `chaosrun merge`: merges records of several machines into one.
-#![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
 //! Command line: the definition of all arguments, and one module per subcommand.
-#![expect(clippy::print_stderr, reason = "here and in `report`, and nowhere else, things are printed")]
+#![expect(clippy::print_stderr, reason = "only this module and `report` print")]
 
 use chaosrun_node::docker_cli as docker;
 mod check;

@@ -1,5 +1,5 @@
 //! `chaosrun plan --prompt`: shows the prompt that a model receives.
-#![expect(clippy::print_stdout, reason = "the prompt is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
 //! `chaosrun schema`: prints the JSON Schemas of the files, for editors.
-#![expect(clippy::print_stdout, reason = "the schema is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

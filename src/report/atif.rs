@@ -14,7 +14,7 @@ use chaosrun_event::{Event, EventKind, Grade, Output, Ticket, TrialFinished, Tri
 pub const VERSION: &str = "ATIF-v1.7";
 
 /// ATIF document of one agent session.
-#[expect(clippy::struct_field_names, reason = "the format's own")]
+#[expect(clippy::struct_field_names, reason = "the format prescribes the names")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trajectory {
     schema_version: &'static str,
@@ -37,7 +37,7 @@ struct Agent {
     extra: Map<String, Value>,
 }
 
-#[expect(clippy::struct_field_names, reason = "the format's own")]
+#[expect(clippy::struct_field_names, reason = "the format prescribes the names")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Step {
     /// Number of the step, starting at 1. The numbers have no gaps.
@@ -101,7 +101,7 @@ struct Metrics {
     extra: Map<String, Value>,
 }
 
-#[expect(clippy::struct_field_names, reason = "the format's own")]
+#[expect(clippy::struct_field_names, reason = "the format prescribes the names")]
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 struct FinalMetrics {
     total_prompt_tokens: u64,

@@ -343,7 +343,7 @@ fn not_needed(why: &str, trials: usize) -> String {
 }
 
 fn amount_of(of: Resource, amount: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are counted in whole ones")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are whole numbers")]
     let whole = |amount: f64| amount as u64;
     match of {
         Resource::Usd => figures::usd(amount),

@@ -100,7 +100,7 @@ impl ShellHost {
                 // Unreadable stderr counts as empty.
                 let _ = stderr.take(LAST_WORDS).read_to_end(&mut words).await;
                 match String::from_utf8_lossy(&words).trim() {
-                    "" => "its station ended without a word".into(),
+                    "" => "its shell host ended without a message".into(),
                     words => words.to_owned(),
                 }
             }

@@ -62,7 +62,7 @@ impl ContainerNode {
         if !self.plan.clock {
             return Err(self.conflict("was started without a clock of its own"));
         }
-        self.sidecar.get().ok_or_else(|| self.conflict("has no holder yet"))
+        self.sidecar.get().ok_or_else(|| self.conflict("has no network sidecar yet"))
     }
 
     /// Inspects the program in the created container. Returns an error if the program would ignore a change of the clock.

@@ -39,7 +39,7 @@ impl ContainerNode {
         if self.plan.disk.is_none() {
             return Err(self.conflict("has no disk of its own: its cluster file declares no `disk`"));
         }
-        self.sidecar.get().ok_or_else(|| self.conflict("has no holder yet"))
+        self.sidecar.get().ok_or_else(|| self.conflict("has no network sidecar yet"))
     }
 }
 

@@ -106,7 +106,7 @@ impl ClusterLinks {
     }
 
     fn sidecar(&self, node: &str) -> Result<&Holder, String> {
-        self.nodes.get(node).and_then(|node| node.sidecar.get()).ok_or_else(|| format!("{node} has no holder yet"))
+        self.nodes.get(node).and_then(|node| node.sidecar.get()).ok_or_else(|| format!("{node} has no network sidecar yet"))
     }
 
     pub async fn ping(&self, topology: &Topology, from: &str, to: &str, port: Option<&str>, how: Pinging) -> Result<Pings, String> {
@@ -177,7 +177,7 @@ async fn put(nodes: &Nodes, wanted: &Wanted, seed: u64) -> Result<(), ClusterErr
     let lease = if RemovalLayer::Kernel.works() { LEASE } else { ENDLESS };
     let puts = wanted.iter().map(async |(name, paths)| {
         let sidecar = nodes.get(name).and_then(|node| node.sidecar.get());
-        let problem = || "has no holder yet".to_owned();
+        let problem = || "has no network sidecar yet".to_owned();
         let sidecar = sidecar.ok_or_else(|| ClusterError::Conflict { node: name.clone(), problem: problem() })?;
         sidecar.set_links(paths.clone(), seed, lease).await
     });

@@ -21,7 +21,7 @@ pub struct Draft {
 
 /// Message from emitters to the dispatcher.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are events, and one is moved once")]
+#[expect(clippy::large_enum_variant, reason = "nearly all values are events, and a value is moved once")]
 pub enum DispatcherMessage {
     Event(Draft),
     /// Request for an acknowledgement. The dispatcher replies when all earlier events are on disk, or with the error that prevented it.

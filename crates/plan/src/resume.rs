@@ -178,7 +178,7 @@ impl<'a> Comparing<'a> {
 }
 
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "as they come, and as they are told: none is moved")]
+#[expect(clippy::vec_box, reason = "events are boxed where they are read, and stay in their boxes")]
 struct Known {
     valid: Vec<Box<ReusedTrial>>,
     invalid: Vec<Box<ReusedTrial>>,

@@ -218,7 +218,7 @@ impl Loader<'_> {
     }
 
     /// Loads the scenario of one cell with each of its variants.
-    #[expect(clippy::type_complexity, reason = "the two lists are named where they end up")]
+    #[expect(clippy::type_complexity, reason = "the pair is destructured at once")]
     fn cell(
         &mut self,
         path: &Path,

@@ -1,5 +1,5 @@
 //! `chaosrun check`: checks files, and runs the tests that scenarios declare.
-#![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 mod prove;
 

@@ -1,6 +1,6 @@
 //! Tests that scenarios declare for themselves. Each test has expected verdicts. Together, the tests must show that every invariant can be
 //! violated.
-#![expect(clippy::print_stdout, reason = "the outcome is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

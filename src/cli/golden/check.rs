@@ -1,5 +1,5 @@
 //! `golden check`: runs trials, or reads recorded trials, and compares them with their golden files.
-#![expect(clippy::print_stdout, reason = "what differs is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 use std::collections::HashSet;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
 //! `chaosrun plan`: shows the trials of a run, their cost, and the differences between variants that they can show.
-#![expect(clippy::print_stdout, reason = "the plan is what was asked for")]
+#![expect(clippy::print_stdout, reason = "the output of the command")]
 
 mod cells;
 mod detail;

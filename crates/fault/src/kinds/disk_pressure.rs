@@ -85,7 +85,7 @@ fn amount(to: &mut Resolver, read: &Parameters) -> Option<(DiskAmount, Option<Ra
     }
     if let Some(read) = &read.size {
         let (size, ramp) = to.ramped("size", read, bytes)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it came from a whole number of bytes")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value was a whole number of bytes")]
         return Some((DiskAmount::Size(size as u64), ramp));
     }
     if read.leave_free.is_some() {

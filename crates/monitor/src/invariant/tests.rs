@@ -82,7 +82,7 @@ impl Bench {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "none is a list that cannot be read")]
+#[expect(clippy::unnecessary_wraps, reason = "`None` is a list that cannot be read")]
 fn stores(states: &[&str]) -> Option<Value> {
     let store = |(index, state): (usize, &&str)| json!({ "address": format!("127.0.0.1:{}", 20161 + index), "state": state });
     Some(states.iter().enumerate().map(store).collect())

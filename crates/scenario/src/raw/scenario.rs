@@ -22,7 +22,7 @@ pub struct RawScenario {
     #[serde(default)]
     pub description: String,
     /// Backend of the cluster [default: `local`]. The command line can override it.
-    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
+    #[expect(dead_code, reason = "the value is read before; the type only refuses wrong values")]
     pub backend: Option<Backend>,
     /// Cluster file, relative to this file or the project root.
     #[schemars(required)]
@@ -57,14 +57,14 @@ pub struct RawScenario {
     #[serde(default)]
     pub golden: RawBuckets,
     /// Seed of every random choice [default: 1].
-    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
+    #[expect(dead_code, reason = "the value is read before; the type only refuses wrong values")]
     pub seed: Option<u64>,
     /// Number of times that each trial runs [default: 1].
-    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
+    #[expect(dead_code, reason = "the value is read before; the type only refuses wrong values")]
     pub repeat: Option<usize>,
     /// Axes of the matrix: paths of this file with their values. A trial runs for each combination. Ranges such as `1..20` are inclusive.
     #[serde(default)]
-    #[expect(dead_code, reason = "read before typing; typed only to refuse what is wrong")]
+    #[expect(dead_code, reason = "the value is read before; the type only refuses wrong values")]
     pub matrix: RawMatrix,
 }
 
@@ -176,7 +176,7 @@ pub struct RawCheckMap {
 /// Axes of the matrix by their paths. The keys `zip`, `include` and `exclude` are not paths.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
-pub struct RawMatrix(#[expect(dead_code, reason = "as the matrix it is")] IndexMap<String, Value>);
+pub struct RawMatrix(#[expect(dead_code, reason = "only the schema uses the field")] IndexMap<String, Value>);
 
 impl JsonSchema for RawMatrix {
     fn schema_name() -> Cow<'static, str> {

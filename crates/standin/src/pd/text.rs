@@ -88,7 +88,7 @@ fn timestamp(unix_nanos: i64) -> Timestamp {
 /// Returns the errors of the serializer.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference to the field")]
 pub(crate) fn go_float<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    #[expect(clippy::cast_possible_truncation, reason = "only whole numbers far inside the range of i64 take this way")]
+    #[expect(clippy::cast_possible_truncation, reason = "only whole numbers far inside the range of i64 reach this line")]
     if value.fract() == 0.0 && value.abs() < 1e15 { serializer.serialize_i64(*value as i64) } else { serializer.serialize_f64(*value) }
 }
 

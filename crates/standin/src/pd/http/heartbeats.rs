@@ -20,7 +20,7 @@ use crate::wire::{RegionHeartbeats, StoreHeartbeat};
 /// Pause before a member repeats a failed registration.
 const RETRY: Duration = Duration::from_millis(50);
 
-#[expect(clippy::result_large_err, reason = "the error is the answer, made once")]
+#[expect(clippy::result_large_err, reason = "the error is the result, created once")]
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Response> {
     serde_json::from_slice(body).map_err(|error| reply::text(StatusCode::BAD_REQUEST, &error.to_string()))
 }

@@ -76,7 +76,7 @@ pub fn bad_input(text: &str, data: &serde_json::Value) -> Response {
 ///
 /// # Errors
 /// Returns the error response if the body is not a JSON object.
-#[expect(clippy::result_large_err, reason = "the error is the answer, made once")]
+#[expect(clippy::result_large_err, reason = "the error is the result, created once")]
 pub fn object(body: &[u8]) -> Result<serde_json::Map<String, serde_json::Value>, Response> {
     serde_json::from_slice(body).map_err(|error| bad_input(&error.to_string(), &json!({"Offset": error.column()})))
 }

@@ -1,4 +1,5 @@
-//! Benchmark of links on this machine: requested and measured values of a relay, by chaosrun's own endpoints and by plain sockets.
+//! Benchmark of the links of the backend `local`. Compares the requested effects of a relay with measurements by chaosrun's probes and by
+//! plain sockets.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

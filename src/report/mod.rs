@@ -1,7 +1,7 @@
-//! Reporters, which convert the event stream to output. There is one module per kind of output. Each reporter uses only the events.
+//! Output of all commands. There is one module per kind of output.
 //!
-//! The only other consumer of the event stream is the record ([`chaosrun_store`]). Therefore, `replay` can show the same output from the
-//! record.
+//! The reporters of a run use only its events, so `replay` can show the same output from the record ([`chaosrun_store`]). The other modules
+//! format the results of single commands.
 
 mod answered;
 mod evidence;

@@ -79,7 +79,8 @@ fn bare(commands: &[&str]) -> Subject {
 /// File descriptor from which the runner reads the messages of a shell host.
 const TOLD: i32 = 200;
 
-/// Runs the shell host for the other tests and tests nothing itself. The library tests run before the chaosrun binary is built.
+/// Runs as the shell host of the other tests, which start this test program because the chaosrun program may not be built yet. Tests
+/// nothing itself.
 #[test]
 fn as_station() {
     // SAFETY: the call takes only numbers.

@@ -23,8 +23,8 @@ const PIECE: usize = 16 * 1024;
 
 /// Message of a private protocol.
 pub trait WireMessage: Serialize + DeserializeOwned {
-    /// Maximum length of a frame of this protocol without its first length field, in bytes. Longer frames are refused by sender and
-    /// receiver.
+    /// Maximum value of the first length field of a frame, which counts all following bytes of the frame. Sender and receiver refuse longer
+    /// frames.
     const LONGEST: usize = 4 << 20;
 
     /// Returns the field of the message that follows the JSON as binary data. Serde skips this field. Returns `None` if the message has no

@@ -8,7 +8,8 @@ use super::{Diagnostic, SourceFile, SourcePlace};
 use crate::yaml::places::{Places, source_range};
 use chaosrun_event::Spot;
 
-/// Cache of scanned files, by the address of the file. Every place holds an `Arc` of its file, so the addresses stay valid.
+/// Cache of scanned files, by the memory address of the source file. Every source place holds an `Arc` of its file, so the addresses stay
+/// valid.
 #[derive(Default)]
 pub(super) struct Locator {
     scanned: HashMap<*const SourceFile, Option<Places>>,

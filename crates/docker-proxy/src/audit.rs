@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use chaosrun_event::EventKind;
 use chaosrun_event::emit::Emitter;
 
-/// Largest number of bytes that the record of a call stores of the agent's own text.
+/// Maximum length in bytes of the agent's text in the record of a call. Longer text is cut off.
 const DETAIL_LIMIT: usize = 4096;
 
 /// Status of a call for which the client disconnected, or the proxy ended, before an answer was sent.

@@ -38,7 +38,7 @@ impl ModelApi {
         }
     }
 
-    /// Returns the maximum length in tokens of all answers that a request asks for. Returns `None` if the request sets no limit.
+    /// Returns the maximum total length, in tokens, of the answers that a request asks for. Returns `None` if the request sets no limit.
     pub fn longest(self, body: &Value) -> Option<u64> {
         let names: &[&str] = match self {
             Self::Messages => &["max_tokens"],

@@ -22,8 +22,8 @@ pub struct MissingFeature {
     pub place: SourcePlace,
 }
 
-/// Returns the first fault of these trials that this machine does not support. Features that every machine of a backend has are not
-/// checked, so a run with simple faults needs no test.
+/// Returns the first fault of these trials that this machine does not support. Checks only features that
+/// some machines lack, so a run with simple faults checks nothing.
 ///
 /// # Errors
 /// Returns an error if the engine does not answer.

@@ -27,7 +27,8 @@ pub struct Unproven {
 }
 
 impl Coverage {
-    /// Adds the result of a finished check. `cheats` is true if the check expects that an invariant catches its agent.
+    /// Adds the result of a finished check. `cheats` is true if the checked agent is expected to fail although it acts, so that
+    /// it should violate a safeguard.
     pub fn add(
         &mut self,
         cluster: &str,

@@ -119,7 +119,7 @@ impl Undo {
         }
     }
 
-    /// Forgets the new files in a folder that was synced. These files survive a loss.
+    /// Removes the new files of a synced folder from the log, because a loss of unsynced changes does not affect them.
     pub fn folder_synced(&mut self, folder: u64) {
         self.made.retain(|_, made| made.folder != folder);
     }

@@ -35,8 +35,8 @@ use chaosrun_cluster::Pings;
 pub(super) const QUEUE: usize = 64;
 /// Largest number of accepted connections that are open at the same time. Further connections wait in the kernel.
 const ACCEPTED: usize = 256;
-/// Shortest lease in milliseconds of a probe's port, so that a probe does not shorten a link's lease. The runner renews leases well before
-/// their end.
+/// Time in milliseconds that is added to the duration of a probe to get the lease of its port. The rules of all links are renewed with this
+/// lease too, so a short one would end the faults of other links early.
 const GUEST_MS: u64 = 10_000;
 
 /// Runs the sidecar until the end of stdin or until SIGTERM.

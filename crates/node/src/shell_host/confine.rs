@@ -1,4 +1,4 @@
-//! Restrictions for the shell of a sandbox that namespaces do not provide.
+//! Restrictions of a sandboxed shell in addition to namespaces, such as resource limits and refused system calls.
 
 use std::io;
 

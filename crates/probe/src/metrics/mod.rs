@@ -96,7 +96,7 @@ impl ReadinessProbe for Scraped {
         Ok(ProbeReply { body: body(&series), ..reply })
     }
 
-    /// Returns true until there are two scrapes, because a rate needs two. In this case the second scrape follows immediately.
+    /// Returns true while a query over a window has fewer than two moments to compare. The next scrape then follows at the next tick.
     fn needs_another(&self) -> bool {
         self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).needs_another(self.query.window())
     }

@@ -22,8 +22,8 @@ const SLACK: Duration = Duration::from_millis(50);
 pub struct Scrapes {
     ids: HashMap<Arc<str>, usize>,
     series: Vec<KnownSeries>,
-    /// Stored moments, oldest first: the time, and the total increase of every series up to that time, in the order of `series`. Series that
-    /// appeared later are missing.
+    /// Stored moments, oldest first: the time, and the total increase of every series up to that time, in the order of `series`. Series
+    /// that appeared later are missing.
     moments: VecDeque<(Instant, Box<[f64]>)>,
     /// Number of scrapes since the start of the probe.
     taken: u64,

@@ -8,9 +8,8 @@ use super::layout::{self, LayoutLine, printable};
 use crate::cluster_daemon::wire::FaultNow;
 use chaosrun_base::style::{Palette, Tone};
 
-/// Formats a fault as a head line, its parameters, its evidence, and the sign of tampering, if any. An example of the
-/// head line is `f1  latency  tikv1  active for 12s`.
-/// Ages are relative to `now`.
+/// Formats a fault as a head line, its parameters, its evidence, and the sign of tampering, if any. An example of the head line
+/// is `f1  latency  tikv1  active for 12s`. Ages are relative to `now`.
 #[must_use]
 pub fn fault(fault: &FaultNow, now: Timestamp, palette: Palette) -> String {
     let age = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);

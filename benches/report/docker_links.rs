@@ -67,7 +67,7 @@ async fn start() -> Option<Vec<Holder>> {
     let engine = Engine::connect().await.ok()?;
     let (beside, program) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/x.yaml"), crate::program());
     let sources = [(image::sidecar(), Sources { beside: &beside, program: &program })];
-    let image = image::prepare(&engine, &sources, |_| ()).await.ok()?.swap_remove(&image::sidecar())?.reference;
+    let image = image::prepare(&engine, &sources, &|_| ()).await.ok()?.swap_remove(&image::sidecar())?.reference;
     let [a, b, c] = BASE;
     let (subnet, gateway) = (format!("{a}.{b}.{c}.0/24"), format!("{a}.{b}.{c}.1"));
     docker(&["network", "create", "--internal", "--subnet", &subnet, "--gateway", &gateway, NETWORK]).then_some(())?;

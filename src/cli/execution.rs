@@ -205,7 +205,7 @@ fn in_runtime(
         if let Some(sandbox_unavailable) = sandbox_unavailable.as_ref().filter(|_| !walls.allow_host_shell) {
             return Err(unsafe_here(sandbox_unavailable).into());
         }
-        let mut shared = ground::shared(supervisor, run.clone(), &contained, |progress| eprintln!("{progress}")).await?;
+        let mut shared = ground::shared(supervisor, run.clone(), &contained, &|progress| eprintln!("{progress}")).await?;
         shared.host_shell = sandbox_unavailable.is_some();
         shared.records = Arc::new(how.records);
         let unable = preflight::unable(trials.iter().map(|trial| &**trial), shared.containers.as_deref()).await;

@@ -29,7 +29,7 @@ pub async fn shared(
     supervisor: SupervisorClient,
     run: RunId,
     contained: &[&ClusterSpec],
-    tell: impl Fn(image::ImageProgress) + Send + Sync,
+    tell: &(dyn Fn(image::ImageProgress) + Sync),
 ) -> anyhow::Result<RunShared> {
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     if RemovalLayer::Ledger.works() {

@@ -81,7 +81,7 @@ impl Boxes {
         assert!(program::is_marked(&server));
         let own = nodes.iter().filter_map(|node| node.image.clone()).chain([image::sidecar()]);
         let sources: Vec<_> = own.map(|source| (source, Sources { beside, program: &server })).collect();
-        let images = Arc::new(image::prepare(&engine, &sources, |_| ()).await.unwrap());
+        let images = Arc::new(image::prepare(&engine, &sources, &|_| ()).await.unwrap());
         let spec = spec(nodes, &[]);
         let opaque = format!("it-{test}-{}", std::process::id());
         let options = run.options(test);

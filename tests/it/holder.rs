@@ -141,7 +141,7 @@ impl Lab {
         let engine = require::engine().await.filter(|_| require::program("docker").is_some())?;
         let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios/x.yaml");
         let sources = [(image::sidecar(), Sources { beside: &beside, program: Path::new(PROGRAM) })];
-        let mut images = image::prepare(&engine, &sources, |_| ()).await.unwrap();
+        let mut images = image::prepare(&engine, &sources, &|_| ()).await.unwrap();
         let image = images.swap_remove(&image::sidecar()).unwrap().reference;
         let name = format!("it-holder-{test}-{}", std::process::id());
         for _ in 0..20 {

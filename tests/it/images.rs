@@ -43,7 +43,7 @@ impl Project {
             told.lock().unwrap().push(format!("{word} {}", progress.image));
         };
         let sources = [(source.clone(), Sources { beside: &beside, program: &self.program })];
-        let mut images = image::prepare(engine, &sources, tell).await?;
+        let mut images = image::prepare(engine, &sources, &tell).await?;
         let image = images.swap_remove(&source).unwrap();
         self.built.lock().unwrap().push(image.reference.clone());
         Ok((image, told.into_inner().unwrap()))

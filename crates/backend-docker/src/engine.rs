@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::future::BoxFuture;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use tokio::net::{TcpStream, UnixStream};
@@ -58,41 +59,43 @@ impl Engine {
     ///
     /// # Errors
     /// Returns an error if no engine answers, if access is denied, or if the engine is too old.
-    pub async fn connect() -> Result<Self, EngineError> {
-        Self::connect_to(&Address::from_environment()?).await
+    pub fn connect() -> BoxFuture<'static, Result<Self, EngineError>> {
+        Box::pin(async move { Self::connect_to(&Address::from_environment()?).await })
     }
 
     /// Connects to the engine at `address`.
     ///
     /// # Errors
     /// Returns an error in the cases of [`Engine::connect`].
-    pub async fn connect_to(address: &Address) -> Result<Self, EngineError> {
-        reach(address).await?;
-        let asking = || "asking the engine who it is";
-        let failed = |error| EngineError::from_api(asking(), &error);
-        let api = match address {
-            Address::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT.as_secs(), API_DEFAULT_VERSION),
-            Address::Tcp(authority) => Docker::connect_with_http(&format!("tcp://{authority}"), TIMEOUT.as_secs(), API_DEFAULT_VERSION),
-        }
-        .map_err(failed)?;
-        let greeted = tokio::time::timeout(CONNECT * 2, async {
-            let api = api.negotiate_version().await?;
-            let spoken = api.client_version();
-            if (spoken.major_version, spoken.minor_version) < OLDEST_API {
-                return Ok(Err(EngineError::TooOld { found: spoken.to_string() }));
+    pub fn connect_to(address: &Address) -> BoxFuture<'_, Result<Self, EngineError>> {
+        Box::pin(async move {
+            reach(address).await?;
+            let asking = || "asking the engine who it is";
+            let failed = |error| EngineError::from_api(asking(), &error);
+            let api = match address {
+                Address::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT.as_secs(), API_DEFAULT_VERSION),
+                Address::Tcp(authority) => Docker::connect_with_http(&format!("tcp://{authority}"), TIMEOUT.as_secs(), API_DEFAULT_VERSION),
             }
-            let info = api.info().await?;
-            Ok(Ok((api, info)))
-        });
-        let (api, info) = match greeted.await {
-            Ok(greeted) => greeted.map_err(failed)??,
-            Err(_) => return Err(EngineError::Slow(CONNECT * 2, asking().into())),
-        };
-        if let Some(other) = info.os_type.as_deref().filter(|os| *os != "linux") {
-            return Err(EngineError::NotLinux(other.to_owned()));
-        }
-        let facts = Arc::new(facts(address, &api, info).await);
-        Ok(Self { api, facts })
+            .map_err(failed)?;
+            let greeted = tokio::time::timeout(CONNECT * 2, async {
+                let api = api.negotiate_version().await?;
+                let spoken = api.client_version();
+                if (spoken.major_version, spoken.minor_version) < OLDEST_API {
+                    return Ok(Err(EngineError::TooOld { found: spoken.to_string() }));
+                }
+                let info = api.info().await?;
+                Ok(Ok((api, info)))
+            });
+            let (api, info) = match greeted.await {
+                Ok(greeted) => greeted.map_err(failed)??,
+                Err(_) => return Err(EngineError::Slow(CONNECT * 2, asking().into())),
+            };
+            if let Some(other) = info.os_type.as_deref().filter(|os| *os != "linux") {
+                return Err(EngineError::NotLinux(other.to_owned()));
+            }
+            let facts = Arc::new(facts(address, &api, info).await);
+            Ok(Self { api, facts })
+        })
     }
 
     pub(crate) fn api(&self) -> &Docker {

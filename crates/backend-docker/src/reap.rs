@@ -9,7 +9,7 @@ use bollard::query_parameters::{
     RemoveVolumeOptions, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 
 use super::engine::Engine;
 use super::error::EngineError;
@@ -126,46 +126,48 @@ impl Reaped {
 ///
 /// # Errors
 /// Returns an error if the engine does not answer.
-pub async fn find(engine: &Engine, which: ReapSelection<'_>) -> Result<Reaped, EngineError> {
-    let label = match which {
-        ReapSelection::Dead | ReapSelection::Everything => OWNER.to_owned(),
-        ReapSelection::Run(run) => format!("{RUN}={run}"),
-        ReapSelection::Trial(trial) => format!("{TRIAL}={trial}"),
-    };
-    let ours = || HashMap::from([("label".to_owned(), vec![label.clone()])]);
-    let api = engine.api();
-    let containers = api.list_containers(Some(ListContainersOptionsBuilder::default().all(true).filters(&ours()).build()));
-    let networks = api.list_networks(Some(ListNetworksOptionsBuilder::default().filters(&ours()).build()));
-    let volumes = api.list_volumes(Some(ListVolumesOptionsBuilder::default().filters(&ours()).build()));
-    let (containers, networks, volumes) = tokio::try_join!(containers, networks, volumes)
-        .map_err(|error| EngineError::from_api("looking for what runs have left", &error))?;
+pub fn find<'a>(engine: &'a Engine, which: ReapSelection<'a>) -> BoxFuture<'a, Result<Reaped, EngineError>> {
+    Box::pin(async move {
+        let label = match which {
+            ReapSelection::Dead | ReapSelection::Everything => OWNER.to_owned(),
+            ReapSelection::Run(run) => format!("{RUN}={run}"),
+            ReapSelection::Trial(trial) => format!("{TRIAL}={trial}"),
+        };
+        let ours = || HashMap::from([("label".to_owned(), vec![label.clone()])]);
+        let api = engine.api();
+        let containers = api.list_containers(Some(ListContainersOptionsBuilder::default().all(true).filters(&ours()).build()));
+        let networks = api.list_networks(Some(ListNetworksOptionsBuilder::default().filters(&ours()).build()));
+        let volumes = api.list_volumes(Some(ListVolumesOptionsBuilder::default().filters(&ours()).build()));
+        let (containers, networks, volumes) = tokio::try_join!(containers, networks, volumes)
+            .map_err(|error| EngineError::from_api("looking for what runs have left", &error))?;
 
-    let this = Owner::this();
-    let wanted = |labels: &HashMap<String, String>| match which {
-        ReapSelection::Everything | ReapSelection::Run(_) | ReapSelection::Trial(_) => true,
-        ReapSelection::Dead => labels.get(OWNER).and_then(|owner| Owner::parse(owner)).is_some_and(|owner| owner.is_dead(&this)),
-    };
-    let name = |names: Option<Vec<String>>, id: Option<String>| {
-        names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned()).or(id)
-    };
-    Ok(Reaped {
-        containers: containers
-            .into_iter()
-            .filter(|container| container.labels.as_ref().is_some_and(wanted))
-            .filter_map(|container| name(container.names, container.id))
-            .collect(),
-        networks: networks
-            .into_iter()
-            .filter(|network| network.labels.as_ref().is_some_and(wanted))
-            .filter_map(|network| network.name.or(network.id))
-            .collect(),
-        volumes: volumes
-            .volumes
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|volume| wanted(&volume.labels))
-            .map(|volume| volume.name)
-            .collect(),
+        let this = Owner::this();
+        let wanted = |labels: &HashMap<String, String>| match which {
+            ReapSelection::Everything | ReapSelection::Run(_) | ReapSelection::Trial(_) => true,
+            ReapSelection::Dead => labels.get(OWNER).and_then(|owner| Owner::parse(owner)).is_some_and(|owner| owner.is_dead(&this)),
+        };
+        let name = |names: Option<Vec<String>>, id: Option<String>| {
+            names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned()).or(id)
+        };
+        Ok(Reaped {
+            containers: containers
+                .into_iter()
+                .filter(|container| container.labels.as_ref().is_some_and(wanted))
+                .filter_map(|container| name(container.names, container.id))
+                .collect(),
+            networks: networks
+                .into_iter()
+                .filter(|network| network.labels.as_ref().is_some_and(wanted))
+                .filter_map(|network| network.name.or(network.id))
+                .collect(),
+            volumes: volumes
+                .volumes
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|volume| wanted(&volume.labels))
+                .map(|volume| volume.name)
+                .collect(),
+        })
     })
 }
 
@@ -173,42 +175,46 @@ pub async fn find(engine: &Engine, which: ReapSelection<'_>) -> Result<Reaped, E
 ///
 /// # Errors
 /// Returns the error of the first object that could not be removed, after an attempt to remove all other objects.
-pub async fn reap(engine: &Engine, which: ReapSelection<'_>) -> Result<Reaped, EngineError> {
-    let found = find(engine, which).await?;
-    let (containers, first) = all(found.containers, |name| remove_container(engine, name)).await;
-    let (networks, volumes) = tokio::join!(
-        all(found.networks, |name| async move {
-            let doing = format!("removing network `{name}`");
-            engine.api().remove_network(&name).await.map_err(|error| EngineError::from_api(doing, &error))
-        }),
-        all(found.volumes, |name| async move {
-            let doing = format!("removing volume `{name}`");
-            engine.api().remove_volume(&name, None::<RemoveVolumeOptions>).await.map_err(|error| EngineError::from_api(doing, &error))
-        }),
-    );
-    match first.or(networks.1).or(volumes.1) {
-        Some(error) => Err(error),
-        None => Ok(Reaped { containers, networks: networks.0, volumes: volumes.0 }),
-    }
+pub fn reap<'a>(engine: &'a Engine, which: ReapSelection<'a>) -> BoxFuture<'a, Result<Reaped, EngineError>> {
+    Box::pin(async move {
+        let found = find(engine, which).await?;
+        let (containers, first) = all(found.containers, |name| remove_container(engine, name)).await;
+        let (networks, volumes) = tokio::join!(
+            all(found.networks, |name| async move {
+                let doing = format!("removing network `{name}`");
+                engine.api().remove_network(&name).await.map_err(|error| EngineError::from_api(doing, &error))
+            }),
+            all(found.volumes, |name| async move {
+                let doing = format!("removing volume `{name}`");
+                engine.api().remove_volume(&name, None::<RemoveVolumeOptions>).await.map_err(|error| EngineError::from_api(doing, &error))
+            }),
+        );
+        match first.or(networks.1).or(volumes.1) {
+            Some(error) => Err(error),
+            None => Ok(Reaped { containers, networks: networks.0, volumes: volumes.0 }),
+        }
+    })
 }
 
 /// Repeats the removal until no object is left. The repetition also finds objects that an abandoned call creates late.
 ///
 /// # Errors
 /// Returns an error if objects are left and no object could be removed for the time `within`.
-pub async fn clear(engine: &Engine, which: ReapSelection<'_>, within: Duration) -> Result<Reaped, EngineError> {
-    let (mut removed, mut since) = (Reaped::default(), Instant::now());
-    loop {
-        match reap(engine, which).await {
-            Ok(reaped) if reaped.is_empty() => return Ok(removed),
-            Ok(reaped) => {
-                removed.add(reaped);
-                since = Instant::now();
+pub fn clear<'a>(engine: &'a Engine, which: ReapSelection<'a>, within: Duration) -> BoxFuture<'a, Result<Reaped, EngineError>> {
+    Box::pin(async move {
+        let (mut removed, mut since) = (Reaped::default(), Instant::now());
+        loop {
+            match reap(engine, which).await {
+                Ok(reaped) if reaped.is_empty() => return Ok(removed),
+                Ok(reaped) => {
+                    removed.add(reaped);
+                    since = Instant::now();
+                }
+                Err(error) if since.elapsed() > within => return Err(error),
+                Err(_) => tokio::time::sleep(PAUSE).await,
             }
-            Err(error) if since.elapsed() > within => return Err(error),
-            Err(_) => tokio::time::sleep(PAUSE).await,
         }
-    }
+    })
 }
 
 /// Calls `remove` for all objects concurrently. Returns the removed objects, and the first problem. An object that no longer exists was

@@ -243,7 +243,7 @@ fn plain(level: LogLevel, message: &str, fields: &[(String, String)]) -> String 
 }
 
 fn timestamp() -> String {
-    jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S%.3f %:z").to_string()
+    jiff::Timestamp::now().strftime("%Y/%m/%d %H:%M:%S%.3f %:z").to_string()
 }
 
 /// Returns a small number of the calling thread, counted from 1 in the order in which threads first log.

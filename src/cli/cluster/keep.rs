@@ -160,7 +160,7 @@ fn hold(
             let tell = Arc::clone(tell);
             let progress = move |progress: ImageProgress| tell(DaemonMessage::Note { text: progress.to_string() });
             tokio::select! {
-                shared = ground::shared(supervisor, RunId::new(), &contained, progress) => shared,
+                shared = ground::shared(supervisor, RunId::new(), &contained, &progress) => shared,
                 () = stop.gently.cancelled() => Err(Interrupted.into()),
             }
         };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptions};
+use futures_util::future::BoxFuture;
 
 use super::build::LABEL;
 use super::identity::REPOSITORY;
@@ -34,40 +35,45 @@ impl LocalImage {
 ///
 /// # Errors
 /// Returns an error if the engine does not answer.
-pub async fn list(engine: &Engine) -> Result<Vec<LocalImage>, EngineError> {
-    let filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
-    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-    let mut images = engine.api().list_images(Some(options)).await.map_err(|error| EngineError::from_api("listing the images", &error))?;
-    images.sort_unstable_by_key(|image| std::cmp::Reverse(image.created));
-    let tags = images.into_iter().flat_map(|image| {
-        let (created, size) = (image.created, u64::try_from(image.size).unwrap_or_default());
-        image.repo_tags.into_iter().map(move |reference| LocalImage { reference, created, size })
-    });
-    Ok(tags.filter(|kept| !kept.reference.starts_with('<')).collect())
+pub fn list(engine: &Engine) -> BoxFuture<'_, Result<Vec<LocalImage>, EngineError>> {
+    Box::pin(async move {
+        let filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let mut images =
+            engine.api().list_images(Some(options)).await.map_err(|error| EngineError::from_api("listing the images", &error))?;
+        images.sort_unstable_by_key(|image| std::cmp::Reverse(image.created));
+        let tags = images.into_iter().flat_map(|image| {
+            let (created, size) = (image.created, u64::try_from(image.size).unwrap_or_default());
+            image.repo_tags.into_iter().map(move |reference| LocalImage { reference, created, size })
+        });
+        Ok(tags.filter(|kept| !kept.reference.starts_with('<')).collect())
+    })
 }
 
 /// Returns true if the engine has an image with this name.
 ///
 /// # Errors
 /// Returns an error if the engine does not answer.
-pub async fn has(engine: &Engine, reference: &str) -> Result<bool, EngineError> {
-    Ok(pull::look_up(engine, reference).await?.is_some())
+pub fn has<'a>(engine: &'a Engine, reference: &'a str) -> BoxFuture<'a, Result<bool, EngineError>> {
+    Box::pin(async move { Ok(pull::look_up(engine, reference).await?.is_some()) })
 }
 
 /// Removes all locally built images that no container uses. Returns the names of the removed images.
 ///
 /// # Errors
 /// Returns an error if the engine does not answer.
-pub async fn remove_all(engine: &Engine) -> Result<Vec<String>, EngineError> {
-    let mut removed = Vec::new();
-    for kept in list(engine).await? {
-        match engine.api().remove_image(&kept.reference, None::<RemoveImageOptions>, None).await {
-            Ok(_) => removed.push(kept.reference),
-            Err(error) => match EngineError::from_api(format!("removing image `{}`", kept.reference), &error) {
-                error if error.is_conflict() || error.is_gone() => (),
-                error => return Err(error),
-            },
+pub fn remove_all(engine: &Engine) -> BoxFuture<'_, Result<Vec<String>, EngineError>> {
+    Box::pin(async move {
+        let mut removed = Vec::new();
+        for kept in list(engine).await? {
+            match engine.api().remove_image(&kept.reference, None::<RemoveImageOptions>, None).await {
+                Ok(_) => removed.push(kept.reference),
+                Err(error) => match EngineError::from_api(format!("removing image `{}`", kept.reference), &error) {
+                    error if error.is_conflict() || error.is_gone() => (),
+                    error => return Err(error),
+                },
+            }
         }
-    }
-    Ok(removed)
+        Ok(removed)
+    })
 }

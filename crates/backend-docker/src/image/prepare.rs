@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::models::ImageInspect;
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use indexmap::IndexMap;
 
 use super::folder::BuildFolder;
@@ -79,40 +79,42 @@ pub fn sidecar() -> ImageSource {
 ///
 /// # Errors
 /// Returns the first failure. Other pulls and builds in progress are abandoned.
-pub async fn prepare(
-    engine: &Engine,
-    sources: &[(ImageSource, Sources<'_>)],
-    tell: impl Fn(ImageProgress) + Sync,
-) -> Result<IndexMap<ImageSource, Image>, EngineError> {
-    let recipes = read(engine, sources).await?;
+pub fn prepare<'a>(
+    engine: &'a Engine,
+    sources: &'a [(ImageSource, Sources<'a>)],
+    tell: &'a (dyn Fn(ImageProgress) + Sync),
+) -> BoxFuture<'a, Result<IndexMap<ImageSource, Image>, EngineError>> {
+    Box::pin(async move {
+        let recipes = read(engine, sources).await?;
 
-    let mut names: BTreeSet<&str> = BTreeSet::new();
-    for (source, recipe) in &recipes {
-        match (source, recipe) {
-            (ImageSource::Pull(name), _) => names.extend([name.as_str()]),
-            (_, Some(recipe)) => names.extend(recipe.bases.iter().map(String::as_str)),
-            (_, None) => (),
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for (source, recipe) in &recipes {
+            match (source, recipe) {
+                (ImageSource::Pull(name), _) => names.extend([name.as_str()]),
+                (_, Some(recipe)) => names.extend(recipe.bases.iter().map(String::as_str)),
+                (_, None) => (),
+            }
         }
-    }
-    for name in &names {
-        pull::check(name)?;
-    }
-    let named: BTreeMap<&str, ImageInspect> =
-        try_join_all(names.iter().map(|name| async { Ok::<_, EngineError>((*name, named(engine, name, &tell).await?)) }))
-            .await?
-            .into_iter()
-            .collect();
+        for name in &names {
+            pull::check(name)?;
+        }
+        let named: BTreeMap<&str, ImageInspect> =
+            try_join_all(names.iter().map(|name| async { Ok::<_, EngineError>((*name, named(engine, name, tell).await?)) }))
+                .await?
+                .into_iter()
+                .collect();
 
-    let (named, tell) = (&named, &tell);
-    let images = recipes.iter().map(|(source, recipe)| async move {
-        let image = match (source, recipe) {
-            (ImageSource::Pull(name), _) => named.get(name.as_str()).map(|image| found(name, pull::digest(image), image)),
-            (_, Some(recipe)) => Some(built(engine, recipe, named, tell).await?),
-            (_, None) => None,
-        };
-        Ok::<_, EngineError>(image.map(|image| (source.clone(), image)))
-    });
-    Ok(try_join_all(images).await?.into_iter().flatten().collect())
+        let named = &named;
+        let images = recipes.iter().map(|(source, recipe)| async move {
+            let image = match (source, recipe) {
+                (ImageSource::Pull(name), _) => named.get(name.as_str()).map(|image| found(name, pull::digest(image), image)),
+                (_, Some(recipe)) => Some(built(engine, recipe, named, tell).await?),
+                (_, None) => None,
+            };
+            Ok::<_, EngineError>(image.map(|image| (source.clone(), image)))
+        });
+        Ok(try_join_all(images).await?.into_iter().flatten().collect())
+    })
 }
 
 /// Local inputs of the build of one image.
@@ -156,7 +158,7 @@ async fn read(engine: &Engine, sources: &[(ImageSource, Sources<'_>)]) -> Result
     read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-async fn named(engine: &Engine, name: &str, tell: &(impl Fn(ImageProgress) + Sync)) -> Result<ImageInspect, EngineError> {
+async fn named(engine: &Engine, name: &str, tell: &(dyn Fn(ImageProgress) + Sync)) -> Result<ImageInspect, EngineError> {
     if let Some(image) = pull::look_up(engine, name).await? {
         return Ok(image);
     }
@@ -171,7 +173,7 @@ async fn built(
     engine: &Engine,
     recipe: &Recipe,
     named: &BTreeMap<&str, ImageInspect>,
-    tell: &(impl Fn(ImageProgress) + Sync),
+    tell: &(dyn Fn(ImageProgress) + Sync),
 ) -> Result<Image, EngineError> {
     let id = |name: &String| named.get(name.as_str()).and_then(|image| image.id.clone()).unwrap_or_default();
     let bases: BTreeMap<String, String> = recipe.bases.iter().map(|name| (name.clone(), id(name))).collect();

@@ -45,7 +45,7 @@ impl Containers {
         run: RunId,
         clusters: &[&ClusterSpec],
         program: &Path,
-        tell: impl Fn(ImageProgress) + Send + Sync,
+        tell: &(dyn Fn(ImageProgress) + Sync),
     ) -> Result<Self, EngineError> {
         let engine = Engine::connect().await?;
         let mut sources = Vec::new();

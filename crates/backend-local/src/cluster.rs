@@ -403,6 +403,10 @@ impl Cluster for LocalCluster {
             relay.stop().await;
         }
         let dir = self.dir.clone();
+        // A cluster without nodes has no folder.
+        if !dir.exists() {
+            return Ok(());
+        }
         // The removal runs in the background, since the removal of large files takes long. Files that remain at the end of the run are
         // removed with the work root.
         task::spawn_blocking(move || {
@@ -416,6 +420,9 @@ impl Cluster for LocalCluster {
 impl LocalCluster {
     /// Creates the program of a role under a neutral name, as a copy of this program. Returns the path of the program.
     async fn server(&self, role: &'static str) -> io::Result<PathBuf> {
+        if let Some(path) = self.work.made_server(role) {
+            return Ok(path);
+        }
         let work = Arc::clone(&self.work);
         task::spawn_blocking(move || work.make_server(role).map(|()| work.server(role))).await?
     }
@@ -448,8 +455,11 @@ impl LocalCluster {
         let WorkspaceSpec { engine, sandbox, services, files } = workspace_spec;
         let shell_host = self.server(STATION).await?;
         let (door, etc, folder) = (self.dir.with_extension("door"), self.dir.with_extension("etc"), self.dir.with_extension("files"));
-        let (to, brought) = (folder.clone(), files.clone());
-        task::spawn_blocking(move || workspace::bring(&to, &brought)).await??;
+        // A sandbox needs the folder even without files, as a mount point.
+        if *sandbox || !files.is_empty() {
+            let (to, brought) = (folder.clone(), files.clone());
+            task::spawn_blocking(move || workspace::bring(&to, &brought)).await??;
+        }
         let open = |behind: &ForwardTargets| {
             let open = PortForwarder::open(&door, behind.clone())?;
             self.door.lock().unwrap_or_else(PoisonError::into_inner).replace(open);

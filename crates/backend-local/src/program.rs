@@ -88,6 +88,13 @@ impl WorkRoot {
         self.path.join("bin").join(format!("{role}-server"))
     }
 
+    /// Returns the path of a role's program if [`WorkRoot::make_server`] has already created it. Does not block.
+    #[must_use]
+    pub fn made_server(&self, role: &str) -> Option<PathBuf> {
+        let path = self.server(role);
+        self.made.try_lock().is_ok_and(|made| made.contains(&path)).then_some(path)
+    }
+
     /// Creates the program that the nodes of a role run. Blocks.
     ///
     /// # Errors

@@ -80,7 +80,7 @@ pub struct Placing<'a> {
     pub spec: &'a Arc<model::ClusterSpec>,
     pub trial: &'a TrialId,
     pub seed: u64,
-    /// Folder of the record, below which the logs of nodes are written.
+    /// Folder of the record, below which the logs of nodes are written. It is created with the first file.
     pub record_dir: &'a Path,
     pub emitter: &'a Emitter,
 }
@@ -103,10 +103,8 @@ pub async fn cluster(shared: &RunShared, placing: Placing<'_>) -> Result<Prepare
     // The name is a hash, because an agent may see it.
     let opaque = blake3::hash(trial.as_str().as_bytes()).to_hex()[..8].to_owned();
     let agent_dir = shared.work.path().join(format!("{opaque}-home"));
-    for dir in [record_dir, &agent_dir] {
-        let what = || format!("cannot make `{}`", dir.display());
-        std::fs::create_dir_all(dir).map_err(|source| ClusterError::Io { what: what(), source })?;
-    }
+    let failed = |source| ClusterError::Io { what: format!("cannot make `{}`", agent_dir.display()), source };
+    std::fs::create_dir_all(&agent_dir).map_err(failed)?;
     let engine = shared.work.path().join(format!("{opaque}.sock"));
     let options = LocalOptions {
         run_dir: record_dir.to_owned(),

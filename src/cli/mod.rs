@@ -45,6 +45,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use crate::exit::{Exit, Expected};
 
 use chaosrun_backend_local::program;
+use chaosrun_base::task;
 
 #[derive(Debug, Parser)]
 #[command(name = "chaosrun", version, about)]
@@ -162,6 +163,7 @@ pub fn main() -> ExitCode {
         return Exit::Usage.into();
     }
     if word.is_some_and(|word| Internal::NAMES.iter().any(|name| word == *name)) {
+        task::abort_on_panic();
         return exit_of(Internal::parse().run());
     }
     share_heap();

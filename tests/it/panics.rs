@@ -1,5 +1,4 @@
-//! Tests of trials in which a task of chaosrun panics. Each trial ends as a bug in chaosrun, without a verdict on the agent, and removes
-//! all its objects.
+//! Tests of trials in which a part of chaosrun fails: a task panics, or the supervisor dies. Each trial ends without a verdict on the agent.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -21,17 +20,9 @@ use indexmap::IndexMap;
 
 use super::local::Run;
 
-/// Panics if the event is the injection of the given fault, so that the task that emits the event panics.
-fn panics_at(kind: &EventKind, fault: &str) {
-    match kind {
-        EventKind::FaultInjected { id, .. } if id == fault => panic!("the fault `{id}` has a bug"),
-        _ => {}
-    }
-}
-
-/// Runs a trial in which the task of one fault panics. Returns the end of the trial, true if the nodes were removed, and the exit code of
-/// the run.
-async fn trial_with_a_bug_in(fault: &'static str) -> (TrialFinished, bool, Exit) {
+/// Runs a trial in which `happens` is called at the injection of the given fault, in the task of the fault and with the pid of the
+/// supervisor. Returns the end of the trial, true if the nodes were removed, and the exit code of the run.
+async fn trial_in_which(fault: &'static str, happens: fn(&str, u32)) -> (TrialFinished, bool, Exit) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/late_second.yaml");
     let overrides = Overrides { variants: vec!["three_commands".into()], ..Overrides::default() };
     let plan = chaosrun_plan::plan(&scenario::load(&file, &overrides).expect("it loads")).trials;
@@ -39,11 +30,16 @@ async fn trial_with_a_bug_in(fault: &'static str) -> (TrialFinished, bool, Exit)
     let (emitter, messages) = Emitter::new(Instant::now());
     let ends: Arc<Mutex<Vec<EventKind>>> = Arc::default();
     let seen = Arc::clone(&ends);
+    let supervisor = run.client.pid();
     let emitter = emitter.tapped(move |_, kind| {
         if matches!(kind, EventKind::TrialFinished(_) | EventKind::PhaseFinished { .. }) {
             seen.lock().expect("a list").push(kind.clone());
         }
-        panics_at(kind, fault);
+        if let EventKind::FaultInjected { id, .. } = kind
+            && id == fault
+        {
+            happens(id, supervisor);
+        }
     });
     let dispatching = Dispatching::start(messages, None, Vec::new()).expect("a thread");
     let folder = tempfile::tempdir().expect("a folder");
@@ -78,7 +74,7 @@ async fn trial_with_a_bug_in(fault: &'static str) -> (TrialFinished, bool, Exit)
 }
 
 async fn ends_as_a_bug(fault: &'static str) {
-    let (finished, removed, exit) = trial_with_a_bug_in(fault).await;
+    let (finished, removed, exit) = trial_in_which(fault, |id, _| panic!("the fault `{id}` has a bug")).await;
     let reason = finished.reason.expect("a reason");
     assert_eq!((finished.verdict, reason.code, reason.blame), (Verdict::Invalid, ReasonCode::Bug, Some(Blame::Chaosrun)));
     assert!(
@@ -98,4 +94,17 @@ async fn a_panic_in_the_first_fault_is_a_bug_and_no_failed_injection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_in_the_second_fault_is_a_bug_and_no_missing_fault() {
     ends_as_a_bug("pause").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_the_supervisor_is_not_a_failure_of_the_agent() {
+    let kills = |_: &str, supervisor: u32| {
+        let pid = nix::unistd::Pid::from_raw(supervisor.cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it lived");
+    };
+    let (finished, _, exit) = trial_in_which("kill", kills).await;
+    let reason = finished.reason.expect("a reason");
+    assert_eq!((finished.verdict, reason.code, reason.blame), (Verdict::Invalid, ReasonCode::ClusterError, Some(Blame::Environment)));
+    assert_eq!(reason.message, "the supervisor process has ended");
+    assert_eq!(exit, Exit::TrialInvalid);
 }

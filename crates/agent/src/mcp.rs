@@ -24,7 +24,8 @@ use chaosrun_scenario::model::{ClusterSpec, Tool};
 #[derive(Debug, Clone)]
 pub(super) struct Offer {
     pub tools: Vec<Tool>,
-    pub cluster: Arc<ClusterSpec>,
+    /// Descriptions of the tools for clients.
+    pub offered: Arc<[Told]>,
     pub calls: mpsc::Sender<ToolUse>,
     pub count: Arc<AtomicU32>,
 }
@@ -57,8 +58,17 @@ impl ToolUse {
 }
 
 impl Offer {
-    pub fn new(tools: &[Tool], cluster: &Arc<ClusterSpec>, calls: mpsc::Sender<ToolUse>) -> Self {
-        Self { tools: tools.to_vec(), cluster: Arc::clone(cluster), calls, count: Arc::default() }
+    pub fn new(tools: &[Tool], cluster: &ClusterSpec, calls: mpsc::Sender<ToolUse>) -> Self {
+        // Requests run in tasks of the library, whose panics are not reported. Hence everything is computed here.
+        let offered = |tool: &Tool| {
+            let spec = tools::spec(*tool, &cluster.actions);
+            let schema: JsonObject = match spec.parameters {
+                Value::Object(schema) => schema,
+                _ => JsonObject::new(),
+            };
+            Told::new(spec.name, spec.description, schema)
+        };
+        Self { tools: tools.to_vec(), offered: tools.iter().map(offered).collect(), calls, count: Arc::default() }
     }
 
     /// Serves the tools to one client until the client disconnects.
@@ -95,15 +105,7 @@ impl ServerHandler for Offer {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, rmcp::ErrorData> {
-        let told = |tool: &Tool| {
-            let spec = tools::spec(*tool, &self.cluster.actions);
-            let schema: JsonObject = match spec.parameters {
-                Value::Object(schema) => schema,
-                _ => JsonObject::new(),
-            };
-            Told::new(spec.name, spec.description, schema)
-        };
-        Ok(ListToolsResult::with_all_items(self.tools.iter().map(told).collect()))
+        Ok(ListToolsResult::with_all_items(self.offered.to_vec()))
     }
 
     async fn call_tool(

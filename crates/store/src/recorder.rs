@@ -1,8 +1,10 @@
 //! Recorder of a run: a thread that writes the events of the run in batches, in their order.
 //!
-//! A batch is written at once if it contains the begin or the end of a trial or of the run, or announces a fault. Any other batch is
-//! written within [`LINGER`]. An event that announces a fault is on disk (fsync) before [`Recorder::durable`] answers.
+//! A batch is written at once if it contains the begin or the end of the run, or announces a fault. A batch with the begin or the end of a
+//! trial is written within [`SOON`], and any other batch within [`LINGER`]. An event that announces a fault is on disk (fsync) before
+//! [`Recorder::durable`] answers.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -20,6 +22,8 @@ use chaosrun_event::{Event, EventKind};
 
 /// Maximum time that an event waits for further events of its batch.
 const LINGER: Duration = Duration::from_millis(50);
+/// Maximum time that the begin or the end of a trial waits, so that short trials that end together share a batch.
+const SOON: Duration = Duration::from_millis(5);
 /// Maximum number of events in a batch.
 const BATCH: usize = 1_000;
 /// Capacity of the queue to the recorder thread. If the queue is full, the dispatcher waits for the disk. The engine never waits.
@@ -68,7 +72,7 @@ impl Recorder {
         let writer = Writer { database, run, failed: Some(Box::new(failed)), failure: None, pending: Vec::new(), unsynced: false };
         let thread = thread::Builder::new()
             .name("recorder".into())
-            .spawn(move || writer.run(&rx))
+            .spawn(move || writer.run_or_report(&rx))
             .map_err(|source| StoreError::Unwritable { path, source })?;
         Ok(Self { tx, thread })
     }
@@ -111,16 +115,30 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, rx: &Receiver<Message>) -> Option<StoreError> {
-        let mut since = Instant::now();
+    /// Runs the writer. A panic ends the run like a failed write, and is then passed on to [`Recorder::finish`].
+    fn run_or_report(mut self, rx: &Receiver<Message>) -> Option<StoreError> {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| self.run(rx)));
+        match ended {
+            Ok(()) => self.failure,
+            Err(payload) => {
+                if let Some(failed) = self.failed.take() {
+                    failed("the recorder panicked");
+                }
+                panic::resume_unwind(payload)
+            }
+        }
+    }
+
+    fn run(&mut self, rx: &Receiver<Message>) {
+        let mut due = Instant::now();
         loop {
             let first = if self.pending.is_empty() || self.failure.is_some() {
                 rx.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                rx.recv_timeout(LINGER.saturating_sub(since.elapsed()))
+                rx.recv_timeout(due.saturating_duration_since(Instant::now()))
             };
             if self.pending.is_empty() {
-                since = Instant::now();
+                due = Instant::now() + LINGER;
             }
             let mut urgent = Urgency::CanWait;
             let mut answers = Vec::new();
@@ -137,9 +155,12 @@ impl Writer {
             }
             if over {
                 self.last_write();
-                return self.failure;
+                return;
             }
-            if self.failure.is_none() && (urgent > Urgency::CanWait || self.pending.len() >= BATCH || since.elapsed() >= LINGER) {
+            if urgent == Urgency::Soon {
+                due = due.min(Instant::now() + SOON);
+            }
+            if self.failure.is_none() && (urgent > Urgency::Soon || self.pending.len() >= BATCH || Instant::now() >= due) {
                 let synced = urgent == Urgency::Synced;
                 if let Err(error) = self.write(synced).and_then(|()| if synced { self.sync_committed() } else { Ok(()) }) {
                     self.fail(error);
@@ -225,6 +246,8 @@ impl Writer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
     CanWait,
+    /// Batch that is written within [`SOON`].
+    Soon,
     /// Batch that is written at once. Its events survive the death of the runner, but not a power loss.
     Now,
     /// Batch that is written at once and synced to disk.
@@ -235,11 +258,8 @@ impl Urgency {
     const fn of(kind: &EventKind) -> Self {
         match kind {
             EventKind::FaultIntended { .. } => Self::Synced,
-            EventKind::RunStarted { .. }
-            | EventKind::PlanDeclared(_)
-            | EventKind::RunFinished { .. }
-            | EventKind::TrialStarted(_)
-            | EventKind::TrialFinished(_) => Self::Now,
+            EventKind::RunStarted { .. } | EventKind::PlanDeclared(_) | EventKind::RunFinished { .. } => Self::Now,
+            EventKind::TrialStarted(_) | EventKind::TrialFinished(_) => Self::Soon,
             _ => Self::CanWait,
         }
     }

@@ -19,6 +19,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::FramedRead;
+use tokio_util::sync::CancellationToken;
 
 use super::Supervisor;
 use super::channel::{self, Stdio};
@@ -116,6 +117,8 @@ pub struct SupervisorClient {
     /// Random text with which the markers of all trees of this run begin.
     nonce: Arc<str>,
     pid: u32,
+    /// Cancelled when the supervisor ends before it was asked to.
+    lost: CancellationToken,
 }
 
 impl fmt::Debug for SupervisorClient {
@@ -134,16 +137,35 @@ impl SupervisorClient {
         task::spawn(listen(read, reports_tx));
         let pid = child.id();
         let nonce: Arc<str> = nonce.into();
-        let actor =
-            Actor { write, child, nonce: Arc::clone(&nonce), starting: HashMap::new(), live: HashMap::new(), asked: HashMap::new() };
+        let lost = CancellationToken::new();
+        let actor = Actor {
+            write,
+            child,
+            nonce: Arc::clone(&nonce),
+            lost: lost.clone(),
+            starting: HashMap::new(),
+            live: HashMap::new(),
+            asked: HashMap::new(),
+        };
         task::spawn(actor.run(rx, reports));
-        Ok(Self { asks, numbers: Arc::new(AtomicU64::new(1)), nonce, pid })
+        Ok(Self { asks, numbers: Arc::new(AtomicU64::new(1)), nonce, pid, lost })
     }
 
     /// Returns the pid of the supervisor, which is the ancestor of every started process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Waits until the supervisor has ended without a request to end.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Returns true if the supervisor has ended without a request to end.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
     }
 
     fn number(&self) -> u64 {
@@ -279,6 +301,7 @@ struct Actor {
     write: OwnedWriteHalf,
     child: Child,
     nonce: Arc<str>,
+    lost: CancellationToken,
     starting: HashMap<u64, (Begun, OnExit)>,
     live: HashMap<u64, OnExit>,
     asked: HashMap<u64, oneshot::Sender<i32>>,
@@ -290,12 +313,12 @@ impl Actor {
             tokio::select! {
                 ask = asks.recv() => match ask {
                     Some(Ask::Close { reply }) => break Some(reply),
-                    Some(ask) => if self.ask(ask).await.is_err() { break None },
+                    Some(ask) => if self.ask(ask).await.is_err() { self.lost.cancel(); break None },
                     None => break None,
                 },
                 report = reports.recv() => match report {
                     Some(report) => self.report(report),
-                    None => break None,
+                    None => { self.lost.cancel(); break None }
                 },
             }
         };

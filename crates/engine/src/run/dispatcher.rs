@@ -1,6 +1,7 @@
 //! Dispatcher of events. It owns the event stream, numbers every event, and passes each event to the recorder and to the reporters.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -70,8 +71,11 @@ impl Dispatcher {
     /// Waits until all events are recorded and shown. Returns the result.
     #[must_use]
     pub fn finish(self) -> RunOutcome {
-        let store = self.recorder.and_then(|recorder| recorder.finish().err());
-        RunOutcome { tally: self.tally, store, reports: self.reporters.finish() }
+        // Reports are written even after a panic of the recorder.
+        let recorded = panic::catch_unwind(AssertUnwindSafe(|| self.recorder.and_then(|recorder| recorder.finish().err())));
+        let reports = self.reporters.finish();
+        let store = recorded.unwrap_or_else(|payload| panic::resume_unwind(payload));
+        RunOutcome { tally: self.tally, store, reports }
     }
 }
 

@@ -105,6 +105,8 @@ impl Stage {
                 cancel: self.cancel.clone(),
                 run_dir: self.record_dir.clone(),
             };
+            // The workload writes its history into this folder.
+            std::fs::create_dir_all(&self.record_dir).map_err(|error| format!("cannot make `{}`: {error}", self.record_dir.display()))?;
             self.workload = Some(WorkloadStarter::start(config).await.map_err(|error| error.to_string())?);
         }
         self.monitor = Some(Monitor::start(MonitorConfig {

@@ -63,7 +63,11 @@ pub struct TrialContext {
 /// Runs one trial and emits its events, the last of which is `TrialFinished`.
 pub async fn run(context: TrialContext) -> EndedTrial {
     let panics = context.panics.clone();
-    Box::pin(panics.scope(run_in_scope(context))).await
+    // After a panic of this future, the cancellation ends the tasks of the trial.
+    let parts = context.cancel.clone().drop_guard();
+    let ended = Box::pin(panics.scope(run_in_scope(context))).await;
+    parts.disarm();
+    ended
 }
 
 async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
@@ -83,6 +87,7 @@ async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
             let phases = tokio::select! {
                 phases = trial.run_phases() => phases,
                 panicked = panics.first() => Err(Reason::bug(panicked)),
+                () = context.shared.supervisor.lost() => Ok(()),
                 () = cancel.cancelled() => Err(Reason::interrupted("interrupted before the trial ended")),
             };
             trial.findings.invalid = phases.err();
@@ -98,6 +103,10 @@ async fn run_in_scope(mut context: TrialContext) -> EndedTrial {
             chaos = trial.chaos.borrow().clone();
             findings = trial.findings;
         }
+    }
+    // Without the supervisor all processes are gone: nodes, and the agent's own ones.
+    if context.shared.supervisor.is_lost() {
+        findings.invalid = Some(Reason::environment(ReasonCode::ClusterError, "the supervisor process has ended"));
     }
     // A panic replaces any other finding, because the panicked task may be the cause of the finding.
     if let Some(panicked) = panics.seen() {

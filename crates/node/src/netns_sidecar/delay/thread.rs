@@ -157,8 +157,11 @@ impl Delayer {
         }
     }
 
-    /// Returns the shape and the counters of the path with this mark.
+    /// Returns the shape and the counters of the path with this mark. Returns `None` if the thread has ended: packets then pass unchanged.
     pub fn get(&self, mark: u32) -> Option<(Shape, LinkCounters)> {
+        if self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return None;
+        }
         let table = self.0.table();
         table.paths.get(&mark).map(|entry| (entry.fate.shape, entry.counted))
     }

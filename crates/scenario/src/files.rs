@@ -245,3 +245,18 @@ pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
 pub(super) fn at_name(problem: Diagnostic, place: &SourcePlace) -> Diagnostic {
     if problem.place.is_some() { problem } else { problem.at(place.clone()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_of_a_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (written, text) in [("\u{feff}name: x\n", "name: x\n"), ("\u{feff}", ""), ("name: \u{feff}\n", "name: \u{feff}\n")] {
+            let path = folder.path().join("x.yaml");
+            std::fs::write(&path, written).unwrap();
+            assert_eq!(Files::default().read(&path).unwrap().text, text);
+        }
+    }
+}

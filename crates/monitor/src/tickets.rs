@@ -146,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reopened_ticket_has_the_highest_severity_of_its_violations() {
+        let mut tickets = Tickets::default();
+        for (severity, highest) in
+            [(Severity::Warning, Severity::Warning), (Severity::Critical, Severity::Critical), (Severity::Warning, Severity::Critical)]
+        {
+            tickets.violated(Violation { severity, ..violation("node_up", Some("tikv2")) }, Timestamp::UNIX_EPOCH);
+            assert_eq!(tickets.all().map(|(ticket, _)| ticket.severity).collect::<Vec<_>>(), [highest]);
+            tickets.holds("node_up", "tikv2");
+        }
+    }
+
+    #[test]
     fn violations_without_a_node_have_one_ticket_per_invariant() {
         let mut tickets = Tickets::default();
         raise(&mut tickets, "no_leader", None);

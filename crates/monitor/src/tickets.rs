@@ -30,7 +30,7 @@ struct Entry {
 
 /// All tickets of a trial.
 #[derive(Debug, Default)]
-pub struct Tickets {
+pub(crate) struct Tickets {
     entries: Vec<Entry>,
 }
 

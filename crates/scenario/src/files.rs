@@ -17,7 +17,7 @@ pub(crate) const EMBEDDED: &str = "embedded:";
 
 /// Cache of all files that were read. Each file is read only once per invocation, so that all messages refer to the same text.
 #[derive(Debug, Default)]
-pub struct Files {
+pub(crate) struct Files {
     read: HashMap<PathBuf, Arc<SourceFile>>,
     /// Search results, by the name of the file and the folder of the file that names it. For a missing file, the value is the list of
     /// searched places.
@@ -28,7 +28,7 @@ pub struct Files {
 
 /// Reason why a file is not available.
 #[derive(Debug)]
-pub enum NoFile {
+pub(crate) enum NoFile {
     /// No file with that name exists. The list contains the searched places.
     Missing(Vec<String>),
     /// The file exists, but cannot be used, for the reason in the diagnostic.

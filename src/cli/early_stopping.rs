@@ -14,7 +14,7 @@ const ALPHA: f64 = 0.05;
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Execution")]
-pub struct EarlyStopArgs {
+pub(crate) struct EarlyStopArgs {
     /// Stop early: `decided` stops a variant as soon as its comparison with the reference is decided
     #[arg(long, value_name = "WHEN", env = "CHAOSRUN_UNTIL")]
     pub until: Option<EarlyStop>,
@@ -24,7 +24,7 @@ pub struct EarlyStopArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EarlyStop {
+pub(crate) enum EarlyStop {
     /// Stop when the result is decided
     Decided,
 }

@@ -15,7 +15,7 @@ use chaosrun_scenario::{Overrides, seeds};
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Overrides")]
-pub struct OverrideArgs {
+pub(crate) struct OverrideArgs {
     /// Variant to run instead of the variant in the file; can be repeated
     #[arg(long = "variant", value_name = "NAME", env = "CHAOSRUN_VARIANT", value_delimiter = ',')]
     pub variants: Vec<String>,
@@ -45,7 +45,7 @@ pub struct OverrideArgs {
 /// Options for the place and the programs of the cluster.
 #[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Overrides")]
-pub struct PlaceArgs {
+pub(crate) struct PlaceArgs {
     /// Backend that runs the cluster
     #[arg(long, env = "CHAOSRUN_BACKEND", value_parser = backends())]
     pub backend: Option<Backend>,
@@ -64,7 +64,7 @@ impl PlaceArgs {
 
 /// List of seeds that one argument contains. The type has its own name, because clap interprets a plain `Vec` as an option that may be
 /// repeated.
-pub type Seeds = Vec<u64>;
+pub(crate) type Seeds = Vec<u64>;
 
 /// Parses the value of the option `--jobs`.
 ///

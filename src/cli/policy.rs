@@ -15,7 +15,7 @@ use chaosrun_scenario::model::{Budget, Campaign};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Execution")]
-pub struct PolicyArgs {
+pub(crate) struct PolicyArgs {
     /// Cost limit of the run in US dollars; trials that could exceed it are not started
     #[arg(long, value_name = "USD", env = "CHAOSRUN_BUDGET_USD", value_parser = dollars)]
     budget_usd: Option<f64>,

@@ -19,7 +19,7 @@ const NAME: usize = 32;
 const TICK: Duration = Duration::from_millis(200);
 
 /// Progress bar and lines of running trials, displayed on stderr.
-pub struct Bar {
+pub(crate) struct Bar {
     all: MultiProgress,
     total: ProgressBar,
     palette: Palette,

@@ -6,7 +6,7 @@ use chaosrun_event::Event;
 use chaosrun_event::reporter::Reporter;
 
 /// Reporter that writes events as JSON to `out`. In production, `out` is stdout.
-pub struct NdJson<W> {
+pub(crate) struct NdJson<W> {
     out: W,
     /// True if the reader of the output has closed it. In this case, the run continues without output.
     gone: bool,

@@ -22,7 +22,7 @@ const GROUPS: usize = 20;
 
 /// Collector of the results of a run from its events. The summary is shown once, at the end.
 #[derive(Debug, Default)]
-pub struct SummaryReporter {
+pub(crate) struct SummaryReporter {
     run: Option<RunId>,
     tally: Tally,
     under_way: HashMap<TrialId, TrialStarted>,

@@ -392,19 +392,107 @@ fn words(text: &str) -> BTreeSet<&str> {
     text.lines().map(code).flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect()
 }
 
-/// Returns the name of the public function, constant or static that a line declares at module level.
-fn public_item(line: &str) -> Option<&str> {
-    let mut words = line.strip_prefix("pub ")?.split(' ').skip_while(|word| ["async", "unsafe"].contains(word)).peekable();
-    let kind = words.next().filter(|kind| ["fn", "const", "static"].contains(kind))?;
-    // `const fn`, `const unsafe fn`, `static mut`.
-    let name = words.find(|word| !["fn", "unsafe", "async", "mut"].contains(word) || kind == "fn")?;
-    name.split(|c: char| !c.is_alphanumeric() && c != '_').next()
+/// Public item at module level.
+struct PublicItem<'a> {
+    line: usize,
+    name: &'a str,
+    /// Words of the interface of the item: the signature of a function; the type of a constant, static or alias; the public fields of a
+    /// struct or union; the variants of an enum; the signatures of a trait.
+    interface: BTreeSet<&'a str>,
 }
 
-/// Checks that every public function and constant is used by another crate. The check compares words, not paths. Types are not checked,
-/// because signatures may need them.
+/// Returns the kind and the name of the public item that a line declares at module level. An item that is exported under another name is
+/// a type alias.
+fn public_item(line: &str) -> Option<(&str, &str)> {
+    const KINDS: [&str; 8] = ["fn", "const", "static", "struct", "enum", "union", "trait", "type"];
+    if let Some((_, name)) =
+        line.strip_prefix("pub use ").and_then(|path| path.strip_suffix(';')?.split_once(" as ")).filter(|(path, _)| !path.contains('{'))
+    {
+        return Some(("type", name));
+    }
+    let mut words = line.strip_prefix("pub ")?.split(' ').skip_while(|word| ["async", "unsafe"].contains(word)).peekable();
+    let kind = words.next().filter(|kind| KINDS.contains(kind))?;
+    // `const fn`, `const unsafe fn`, `static mut`.
+    let name = words.find(|word| !["fn", "unsafe", "async", "mut"].contains(word) || kind == "fn")?;
+    Some((if line.contains(" fn ") { "fn" } else { kind }, name.split(|c: char| !c.is_alphanumeric() && c != '_').next()?))
+}
+
+/// Returns the lines of the item at module level that the first line begins. The item ends with the first line that is not indented and
+/// ends with `;` or `}`.
+fn item<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+    let ends = |line: &&str| !line.starts_with([' ', '#']) && line.trim_end().ends_with([';', '}']);
+    let last = lines.iter().map(|line| code(line)).position(|line| ends(&line)).unwrap_or(lines.len() - 1);
+    lines[..=last].iter().map(|line| code(line)).collect()
+}
+
+/// Returns the words of the declaration that the first line begins, up to its body or its value.
+fn signature<'a>(lines: &[&'a str]) -> BTreeSet<&'a str> {
+    let end = lines.iter().position(|line| line.contains(['{', ';'])).map_or(lines.len(), |end| end + 1);
+    let line = |line: &&'a str| line.split(['{', ';']).next().unwrap_or_default();
+    lines[..end].iter().map(line).flat_map(words).collect()
+}
+
+/// Returns the words in the declarations of the members of a trait or an `impl` block. `begins` selects members by the beginning of
+/// their first line.
+fn members<'a>(lines: &[&'a str], begins: impl Fn(&str) -> bool) -> BTreeSet<&'a str> {
+    let is_member = |line: &str| line.strip_prefix("    ").is_some_and(|member| !member.starts_with(' ') && begins(member));
+    (0..lines.len()).filter(|at| is_member(lines[*at])).flat_map(|at| signature(&lines[at..])).collect()
+}
+
+/// Returns the public items of a file.
+fn public_items(text: &str) -> Vec<PublicItem<'_>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let read = |at: usize| {
+        let (kind, name) = public_item(lines[at])?;
+        let item = item(&lines[at..]);
+        let interface = match kind {
+            "fn" => signature(&item),
+            "const" | "static" => words(item[0].split(" = ").next().unwrap_or_default()),
+            // The fields of a tuple struct are in its first line, or on lines of their own as in other structs.
+            "struct" | "union" => item[1..]
+                .iter()
+                .copied()
+                .filter(|line| line.starts_with("    pub "))
+                .chain(item[0].split_once("(pub ").map(|(_, fields)| fields))
+                .flat_map(words)
+                .collect(),
+            "trait" => members(&item, |_| true).into_iter().chain(signature(&item)).collect(),
+            _ => item.iter().copied().flat_map(words).collect(),
+        };
+        Some(PublicItem { line: at + 1, name, interface })
+    };
+    (0..lines.len()).filter_map(read).collect()
+}
+
+/// Returns the name of each type with an `impl` block in a file, with the words of the public methods and of the associated types in the
+/// block.
+fn implementations(text: &str) -> Vec<(&str, BTreeSet<&str>)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let read = |at: usize| {
+        let header = lines[at].strip_prefix("impl")?.split('{').next()?;
+        let of_trait = header.split_once(" for ");
+        // Generics of the block itself are before the first space that is not within them.
+        let own = of_trait.map_or_else(|| header.rsplit_once("> ").map_or(header, |(_, own)| own), |(_, own)| own).trim();
+        let name = own.split(['<', ' ']).next()?.rsplit("::").next()?;
+        let item = item(&lines[at..]);
+        Some((name, members(&item, |member| if of_trait.is_some() { member.starts_with("type ") } else { member.starts_with("pub ") })))
+    };
+    (0..lines.len()).filter_map(read).collect()
+}
+
+/// Returns the words in the macros of a file: in their definitions, and in their uses at module level. Macros generate public items, which
+/// the check of public items cannot read.
+fn words_of_macros(text: &str) -> BTreeSet<&str> {
+    let lines: Vec<&str> = text.lines().collect();
+    let begins = |line: &str| !line.starts_with([' ', '/']) && line.split(' ').next().is_some_and(|word| word.ends_with('!'));
+    (0..lines.len()).filter(|at| begins(lines[*at])).flat_map(|at| item(&lines[at..])).flat_map(words).collect()
+}
+
+/// Checks that every public item at module level is used: another crate names it, or the interface of a used item of the same crate
+/// or a macro names it. In the second case, the lint `private_interfaces` of Rust requires `pub`, for example for the type of a public field or of a
+/// parameter of a public method. The check compares words, not paths.
 #[test]
-fn public_functions_and_constants_are_used_by_another_crate() {
+fn public_items_are_used_by_another_crate() {
     let outside = ["tests", "benches"].map(|folder| root().join(folder));
     let of_crates = crates().into_iter().flat_map(|name| ["tests", "benches"].map(|folder| root().join("crates").join(&name).join(folder)));
     let users = files(&outside.into_iter().chain(of_crates).collect::<Vec<_>>());
@@ -416,18 +504,29 @@ fn public_functions_and_constants_are_used_by_another_crate() {
         words_of.entry(unit(source)).or_default().extend(words(&source.text));
     }
     let tests: BTreeSet<&str> = users.iter().flat_map(|source| words(&source.text)).collect();
-    // Macros that are expanded in other crates name items by `$crate`.
-    let by_macros: BTreeSet<&str> =
-        sources.iter().flat_map(|source| source.text.lines()).filter(|line| line.contains("$crate::")).flat_map(words).collect();
+    let by_macros: BTreeSet<&str> = sources.iter().flat_map(|source| words_of_macros(&source.text)).collect();
+    let shipped = shipped();
     let mut unused = Vec::new();
-    for source in shipped() {
-        let own = unit(&source);
-        let elsewhere = |name: &str| words_of.iter().any(|(other, words)| *other != own && words.contains(name));
-        for (number, name) in source.text.lines().enumerate().filter_map(|(number, line)| Some((number, public_item(line)?))) {
-            if !tests.contains(name) && !by_macros.contains(name) && !elsewhere(name) {
-                unused.push(format!("{}:{}: {name}", source.path, number + 1));
+    for (own, words) in &words_of {
+        let elsewhere = |name: &str| words_of.iter().any(|(other, words)| other != own && words.contains(name));
+        let of_unit: Vec<&Source> = shipped.iter().filter(|source| unit(source) == *own).collect();
+        let items: Vec<(&Source, PublicItem)> =
+            of_unit.iter().flat_map(|source| public_items(&source.text).into_iter().map(|item| (*source, item))).collect();
+        let mut interfaces: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let of_items = items.iter().map(|(_, item)| (item.name, item.interface.clone()));
+        for (name, interface) in of_items.chain(of_unit.iter().flat_map(|source| implementations(&source.text))) {
+            interfaces.entry(name).or_default().extend(interface);
+        }
+        let is_used = |name: &&str| tests.contains(name) || by_macros.contains(name) || elsewhere(name);
+        let mut open: Vec<&str> = items.iter().map(|(_, item)| item.name).filter(is_used).collect();
+        let mut used: BTreeSet<&str> = BTreeSet::new();
+        while let Some(name) = open.pop() {
+            if used.insert(name) {
+                open.extend(interfaces.get(name).into_iter().flatten().filter(|word| words.contains(*word)));
             }
         }
+        let items = items.iter().filter(|(_, item)| !used.contains(item.name));
+        unused.extend(items.map(|(source, item)| format!("{}:{}: {}", source.path, item.line, item.name)));
     }
     assert!(unused.is_empty(), "{} items can be `pub(crate)`:\n{}", unused.len(), unused.join("\n"));
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -69,6 +70,14 @@ impl Program {
 
     pub fn run(self) -> Ran {
         self.start().wait()
+    }
+
+    /// Runs the program with a stdout whose reader has ended. Returns the signal that ended the program, and the text on stderr.
+    pub fn run_unread(mut self) -> (Option<i32>, String) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = self.0.stdout(writer).output().expect("the program starts");
+        (output.status.signal(), String::from_utf8(output.stderr).expect("UTF-8"))
     }
 
     pub fn start(mut self) -> Live {

@@ -210,3 +210,21 @@ fn exported_events_are_those_that_were_recorded() {
         assert!(exported == events(&name), "{name}: the export differs from the recording");
     }
 }
+
+#[test]
+fn commands_end_silently_if_the_reader_of_their_output_ends_first() {
+    let record = Record::of(&["before", "after"]);
+    let run = |args: &[&str]| Program::new().dir(record.folder.path()).args(args);
+    let commands: [&[&str]; 5] = [
+        &["list"],
+        &["show"],
+        &["compare", record.run("before"), record.run("after")],
+        &["export", record.run("after")],
+        &["ops", "audit", "list"],
+    ];
+    let on_record = commands.map(|args| (args, run(args).store(&record.path("record"))));
+    let others = [&["plan", "embedded:scenarios/node_kill.yaml"], &["schema", "scenario"]].map(|args| (&args[..], run(args)));
+    for (args, program) in on_record.into_iter().chain(others) {
+        assert_eq!(program.run_unread(), (Some(libc::SIGPIPE), String::new()), "{args:?}");
+    }
+}

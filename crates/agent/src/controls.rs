@@ -18,10 +18,6 @@ pub(super) struct Noop;
 
 #[async_trait]
 impl AgentProvider for Noop {
-    fn name(&self) -> &'static str {
-        "noop"
-    }
-
     async fn next(&mut self, _commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
         Ok(ProviderTurn::end(AgentEnd::NoAction, "does nothing"))
     }
@@ -40,10 +36,6 @@ impl RestartAll {
 
 #[async_trait]
 impl AgentProvider for RestartAll {
-    fn name(&self) -> &'static str {
-        "restart_all"
-    }
-
     async fn next(&mut self, _commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
         Ok(match self.left.pop_front() {
             Some(node) => ProviderTurn::run(format!("docker restart {node}"), "Every node is restarted."),
@@ -139,10 +131,6 @@ impl Oracle {
 
 #[async_trait]
 impl AgentProvider for Oracle {
-    fn name(&self) -> &'static str {
-        "oracle"
-    }
-
     async fn next(&mut self, _commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
         loop {
             if let Some(turn) = self.undo()? {

@@ -7,7 +7,7 @@ use chaosrun_scenario::model::Limits;
 
 /// Time that an agent lost to a model server, with its cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostTime {
+pub(crate) struct LostTime {
     pub lost: Duration,
     pub why: String,
 }

@@ -12,10 +12,7 @@ use chaosrun_models::Spent;
 
 /// Provider, which decides the turns of an agent one by one. The agent loop runs the turns, counts them and enforces the limits.
 #[async_trait]
-pub trait AgentProvider: Send {
-    /// Returns the name of the provider in the variant's file: `scripted`, `noop`, ...
-    fn name(&self) -> &'static str;
-
+pub(crate) trait AgentProvider: Send {
     /// Prepares the provider before the first turn, for example by starting a program.
     ///
     /// # Errors

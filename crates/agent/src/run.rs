@@ -98,7 +98,6 @@ fn talk(declared: &ModelSpec, task: &AgentTask) -> Result<ModelAgent, ProviderEr
     let client = model::declared::client(declared, task.seed, tape.source(AGENT).map_err(ProviderError)?).map_err(ProviderError)?;
     let summariser = declared.summary.as_deref().map(|summary| summariser(summary, declared, task.seed, &tape)).transpose();
     Ok(ModelAgent::new(ModelAgentConfig {
-        name: declared.wire.as_str(),
         model: Box::new(client),
         summariser: summariser.map_err(ProviderError)?,
         tape,
@@ -156,10 +155,6 @@ impl Unable {
 
 #[async_trait]
 impl AgentProvider for Unable {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
     async fn next(&mut self, _commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
         Err(self.why.take().unwrap_or_else(|| ProviderError("the agent could not be created".into())))
     }

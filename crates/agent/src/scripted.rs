@@ -141,10 +141,6 @@ impl Scripted {
 
 #[async_trait]
 impl AgentProvider for Scripted {
-    fn name(&self) -> &'static str {
-        "scripted"
-    }
-
     async fn next(&mut self, commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
         for record in &commands[self.noted..] {
             self.contexts.note(record, self.repeated);
@@ -200,10 +196,6 @@ impl Commands {
 
 #[async_trait]
 impl AgentProvider for Commands {
-    fn name(&self) -> &'static str {
-        "commands"
-    }
-
     async fn next(&mut self, commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
         for record in &commands[self.noted..] {
             self.contexts.note(record, false);

@@ -5,14 +5,14 @@ use chaosrun_event::{AgentEnd, Diagnosis};
 
 /// Turn of a provider: any number of actions, which the agent loop performs in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProviderTurn {
+pub(crate) struct ProviderTurn {
     pub actions: Vec<ProviderAction>,
     /// Number by which the turn increases the count of turns: 0 for a repeated command and for the end of the session, otherwise 1.
     pub counts: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum ProviderAction {
+pub(crate) enum ProviderAction {
     Run {
         command: String,
         reasoning: String,
@@ -39,7 +39,7 @@ pub enum ProviderAction {
 
 /// Command that the agent's own program ran outside the agent loop, as the program reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reported {
+pub(crate) struct Reported {
     pub command: String,
     pub reasoning: String,
     pub exit_code: i32,
@@ -48,7 +48,7 @@ pub struct Reported {
 
 /// Selection of observations for the tool `observe`. An empty selection returns a summary of all observations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ObserveRequest {
+pub(crate) struct ObserveRequest {
     /// Names of observations to return in full.
     pub observations: Vec<String>,
     /// Names of nodes whose last log lines are returned.

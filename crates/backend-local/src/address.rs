@@ -15,7 +15,7 @@ use chaosrun_scenario::model::Node;
 
 /// Addresses of one node, with the bound listeners that reserve the advertised addresses.
 #[derive(Debug)]
-pub struct Addressed {
+pub(crate) struct Addressed {
     pub ports: IndexMap<String, PortAddress>,
     pub listeners: IndexMap<String, TcpListener>,
 }

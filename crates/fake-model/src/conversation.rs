@@ -14,7 +14,7 @@ use super::turn::Script;
 const MOST: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub struct Conversations {
+pub(crate) struct Conversations {
     all: BTreeMap<u64, Conversation>,
     last: u64,
 }
@@ -49,7 +49,7 @@ enum State {
 
 /// Turn of the script that answers a request.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ChosenTurn {
+pub(crate) struct ChosenTurn {
     pub conversation: u64,
     /// Index of the turn in the script.
     pub turn: usize,
@@ -66,7 +66,7 @@ pub struct ChosenTurn {
 
 /// Reason why no turn of the script can answer a request.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NoTurn {
+pub(crate) enum NoTurn {
     /// The request ends with a message of the model, although the model's last turn did not pause.
     Prefill,
     /// The script has no turn left for the conversation.

@@ -21,7 +21,7 @@ use super::turn::{Manners, TurnAnswer};
 use super::{anthropic, openai};
 
 /// Accepted request, with the answer that the server delivers.
-pub struct AcceptedRequest {
+pub(crate) struct AcceptedRequest {
     pub delivery: Delivery,
     pub stream: bool,
     pub latency: Duration,
@@ -30,7 +30,7 @@ pub struct AcceptedRequest {
 }
 
 /// Refused request, with the error that the server sends.
-pub struct RefusedRequest {
+pub(crate) struct RefusedRequest {
     pub problem: Box<ApiProblem>,
     pub latency: Duration,
     pub standing: Option<Standing>,
@@ -44,7 +44,7 @@ impl From<ApiProblem> for RefusedRequest {
 
 /// API of a model provider that produces answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnswerApi {
+pub(crate) enum AnswerApi {
     Messages,
     Completions,
     Responses,
@@ -103,7 +103,7 @@ impl InOrder {
 }
 
 /// Guard for the delivery of an answer. Reports to the conversation whether the answer was sent completely.
-pub struct Landing {
+pub(crate) struct Landing {
     server: Arc<FakeServer>,
     conversation: u64,
     paused: bool,

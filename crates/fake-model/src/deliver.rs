@@ -28,7 +28,7 @@ pub enum StreamMark {
 
 /// Answer in pieces, with the interval between the pieces and the kind of ending.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     pieces: Vec<Bytes>,
     every: Duration,
     ending: Ending,
@@ -47,7 +47,7 @@ enum Ending {
 }
 
 /// Observer of a delivery, which is notified at the end of the delivery.
-pub trait Flight: Send + 'static {
+pub(crate) trait Flight: Send + 'static {
     /// Reports that all bytes were sent. If the observer is dropped without this call, the answer did not arrive.
     fn landed(&mut self);
 }

@@ -61,7 +61,7 @@ fn reason(error: &Error) -> String {
 
 /// Compiled condition of a turn.
 #[derive(Debug)]
-pub enum Condition {
+pub(crate) enum Condition {
     And(Vec<Condition>),
     Or(Vec<Condition>),
     Not(Box<Condition>),

@@ -14,7 +14,7 @@ const TOKENS: u64 = 600_000;
 const WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub struct FakeLimits {
+pub(crate) struct FakeLimits {
     requests: u64,
     tokens: u64,
     per: Duration,

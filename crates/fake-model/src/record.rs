@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value, json};
 
 #[derive(Debug)]
-pub struct RequestRecord(Option<Mutex<File>>);
+pub(crate) struct RequestRecord(Option<Mutex<File>>);
 
 /// Result of a request, as written to the request log.
 #[derive(Debug, Default)]
-pub struct RequestResult {
+pub(crate) struct RequestResult {
     pub status: u16,
     pub conversation: Option<u64>,
     /// Index in the script of the turn that answered the request.

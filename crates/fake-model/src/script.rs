@@ -10,7 +10,7 @@ use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawScript {
+pub(crate) struct RawScript {
     /// API key that requests must contain. `None` accepts any key.
     pub key: Option<String>,
     /// Names of the models that exist. An empty list accepts any model.
@@ -38,7 +38,7 @@ pub struct Rate {
 /// Pattern that extracts a part of a text: the first group of the pattern, or the whole match if the pattern has no group.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawCapture {
+pub(crate) struct RawCapture {
     #[serde(default)]
     pub from: Source,
     pub pattern: String,
@@ -56,7 +56,7 @@ pub enum Source {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawTurn {
+pub(crate) struct RawTurn {
     /// Condition under which the turn answers, as an expression. Always true if not given.
     pub when: Option<String>,
     /// True if the turn may answer repeatedly, false if only once per conversation.
@@ -85,7 +85,7 @@ pub struct RawTurn {
 /// Tool call in an answer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawCall {
+pub(crate) struct RawCall {
     pub name: String,
     #[serde(default)]
     pub arguments: serde_json::Map<String, Value>,

@@ -8,7 +8,7 @@ use super::limits::FakeLimits;
 use super::record::RequestRecord;
 use super::turn::Script;
 
-pub struct FakeServer {
+pub(crate) struct FakeServer {
     pub script: Script,
     pub conversations: Mutex<Conversations>,
     pub limits: FakeLimits,

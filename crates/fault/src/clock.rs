@@ -23,15 +23,30 @@ impl Clocked {
         Self { clock: NodeClock { offset_us, rate }, before: OnceLock::new() }
     }
 
-    /// Reads the clock of the first target. Returns the reading, then the measured change of the offset since before the injection, then
-    /// the requested change. Both changes are in microseconds.
-    async fn look(&self, context: &FaultContext) -> Result<(ClockReading, f64, f64), String> {
+    /// Reads the clock of the first target. Returns the measured change of the offset since before the injection, then the requested
+    /// change. Both changes are in microseconds.
+    async fn look(&self, context: &FaultContext) -> Result<(f64, f64), String> {
         let now = context.cluster.clock(context.first()).await.map_err(|error| error.to_string())?;
         let since = context.began.elapsed().as_secs_f64() * 1e6;
         #[expect(clippy::cast_precision_loss, reason = "a time for people")]
         let (seen, offset) =
             ((now.offset_us - self.before.get().map_or(0, |(before, _)| before.offset_us)) as f64, self.clock.offset_us as f64);
-        Ok((now, seen, offset + since * (self.clock.rate - 1.0)))
+        Ok((seen, offset + since * (self.clock.rate - 1.0)))
+    }
+
+    /// Returns the evidence that a result of [`Self::look`] at the clock of `node` gives. Without a reading, no fault counts as felt.
+    fn finding(&self, node: &str, look: Result<(f64, f64), String>) -> FaultFinding {
+        match look {
+            Err(error) => FaultFinding::no(error),
+            Ok((seen, asked)) => {
+                // A skew below the accuracy of this measurement counts as felt, although no effect was measured.
+                let small = self.clock.offset_us.unsigned_abs() < 40_000 && (self.clock.rate - 1.0).abs() < f64::EPSILON;
+                // The measurement takes time itself, and the effect of a changed rate is measurable only after a while.
+                let ok = (seen - asked).abs() <= asked.abs() * 0.1 + 20_000.0 && asked.abs() >= 40_000.0;
+                let detail = format!("the clock of {node} is off by {:.1} ms (asked {:.1} ms)", seen / 1e3, asked / 1e3);
+                FaultFinding::new(ok || small, detail).with("offset_ms", seen / 1e3).with("asked_ms", asked / 1e3)
+            }
+        }
     }
 }
 
@@ -72,20 +87,9 @@ impl Injection for Clocked {
     async fn felt(&self, context: &FaultContext) -> FaultFinding {
         let deadline = Instant::now() + FELT_WITHIN;
         loop {
-            let look = self.look(context).await;
-            // A skew below the accuracy of this measurement counts as felt, although no effect was measured.
-            let small = look.is_ok() && self.clock.offset_us.unsigned_abs() < 40_000 && (self.clock.rate - 1.0).abs() < f64::EPSILON;
-            let found = match look {
-                Err(error) => FaultFinding::no(error),
-                Ok((_, seen, asked)) => {
-                    // The measurement takes time itself, and the effect of a changed rate is measurable only after a while.
-                    let ok = (seen - asked).abs() <= asked.abs() * 0.1 + 20_000.0 && asked.abs() >= 40_000.0;
-                    let detail = format!("the clock of {} is off by {:.1} ms (asked {:.1} ms)", context.first(), seen / 1e3, asked / 1e3);
-                    FaultFinding::new(ok, detail).with("offset_ms", seen / 1e3).with("asked_ms", asked / 1e3)
-                }
-            };
-            if found.ok || small || Instant::now() > deadline {
-                return FaultFinding { ok: found.ok || small, ..found };
+            let found = self.finding(context.first(), self.look(context).await);
+            if found.ok || Instant::now() > deadline {
+                return found;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -109,4 +113,21 @@ fn micros_as_ms(micros: i64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a time for people")]
     let ms = micros as f64 / 1e3;
     ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skew_is_felt_only_with_a_reading() {
+        let ok = |offset_us, look| Clocked::new(offset_us, 1.0).finding("db1", look).ok;
+        for offset_us in [39_999, 40_000, 60_000_000] {
+            assert!(!ok(offset_us, Err("no answer".to_owned())), "{offset_us} without a reading");
+        }
+        // The measurement is too inaccurate for a small skew, so a reading is enough.
+        assert!(ok(39_999, Ok((0.0, 39_999.0))));
+        assert!(!ok(60_000_000, Ok((0.0, 60e6))));
+        assert!(ok(60_000_000, Ok((60.001e6, 60e6))));
+    }
 }

@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 
 /// All limiters of a process, by server and key.
 #[derive(Debug, Default)]
-pub struct KeyLimiters(Mutex<HashMap<(String, String), Arc<Limiter>>>);
+pub(crate) struct KeyLimiters(Mutex<HashMap<(String, String), Arc<Limiter>>>);
 
 impl KeyLimiters {
     pub fn of(&self, base_url: &str, key: Option<&ApiKey>) -> Arc<Limiter> {

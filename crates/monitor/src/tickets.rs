@@ -30,7 +30,7 @@ struct Entry {
 
 /// All tickets of a trial.
 #[derive(Debug, Default)]
-pub struct Tickets {
+pub(crate) struct Tickets {
     entries: Vec<Entry>,
 }
 
@@ -143,6 +143,18 @@ mod tests {
         tickets.holds("node_up", "tikv2");
         assert_eq!(raise(&mut tickets, "node_up", Some("tikv2")).as_deref(), Some("ticket_reopened"));
         assert_eq!(open(&tickets), [1]);
+    }
+
+    #[test]
+    fn a_reopened_ticket_has_the_highest_severity_of_its_violations() {
+        let mut tickets = Tickets::default();
+        for (severity, highest) in
+            [(Severity::Warning, Severity::Warning), (Severity::Critical, Severity::Critical), (Severity::Warning, Severity::Critical)]
+        {
+            tickets.violated(Violation { severity, ..violation("node_up", Some("tikv2")) }, Timestamp::UNIX_EPOCH);
+            assert_eq!(tickets.all().map(|(ticket, _)| ticket.severity).collect::<Vec<_>>(), [highest]);
+            tickets.holds("node_up", "tikv2");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl ConnectionPolicy {
 
 /// Validated HTTP request.
 #[derive(Debug)]
-pub struct HttpRequest {
+pub(crate) struct HttpRequest {
     method: Method,
     url: Url,
     headers: HeaderMap,

@@ -17,7 +17,7 @@ use super::model::{Backend, Campaign, LimitsOverride, Scenario};
 use super::overrides::Setting;
 use super::raw::{RawCampaign, RawEntry, RawSeeds, Short};
 use super::resolve;
-use super::{matrix, path, seeds};
+use super::{path, seeds};
 use crate::digest;
 use chaosrun_diagnostic::{Diagnostic, Pointer, SourcePlace, sorted};
 use chaosrun_input::Document;
@@ -74,8 +74,8 @@ impl Loader<'_> {
         for (at, entry) in raw.scenarios.iter().enumerate() {
             named.extend(self.entry(path, &doc, &raw, &limits, at, entry));
         }
-        let trials: usize = named.iter().map(|one| one.loaded.trials()).sum();
-        let most = self.overrides.max_trials.unwrap_or(matrix::MOST);
+        let trials = named.iter().map(|one| one.loaded.trials()).fold(0, usize::saturating_add);
+        let most = self.most_trials();
         if trials > most {
             self.problems.push(too_many_trials(trials, most).at(doc.key_place(&Pointer::default().key("scenarios"))));
         }
@@ -381,6 +381,16 @@ retries: 1
         let alone = crate::load(Path::new("embedded:scenarios/node_kill.yaml"), &overrides).unwrap();
         let subject = &alone.cells[0].subjects[0];
         assert_eq!((subject.cluster.tick.as_millis(), subject.chaos[0].when.latest().as_secs()), (50, 2));
+    }
+
+    #[test]
+    fn a_number_of_trials_that_overflows_is_refused() {
+        // Two times 2^63 trials: 2^64 is 0 in 64 bits.
+        for scenarios in ["[node_kill.yaml, node_pause.yaml]\nvariants: [noop]", "[node_kill.yaml]\nvariants: [noop]\ncontrols: [oracle]"] {
+            let overrides = Overrides { repeat: Some(1 << 63), max_trials: Some(usize::MAX), ..Overrides::default() };
+            let problems = loaded(&format!("name: x\nscenarios: {scenarios}\nseeds: [1]\n"), &overrides).expect_err("refused");
+            assert!(problems.contains("error[too_many_trials]"), "{problems}");
+        }
     }
 
     #[test]

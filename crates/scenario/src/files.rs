@@ -17,7 +17,7 @@ pub(crate) const EMBEDDED: &str = "embedded:";
 
 /// Cache of all files that were read. Each file is read only once per invocation, so that all messages refer to the same text.
 #[derive(Debug, Default)]
-pub struct Files {
+pub(crate) struct Files {
     read: HashMap<PathBuf, Arc<SourceFile>>,
     /// Search results, by the name of the file and the folder of the file that names it. For a missing file, the value is the list of
     /// searched places.
@@ -28,7 +28,7 @@ pub struct Files {
 
 /// Reason why a file is not available.
 #[derive(Debug)]
-pub enum NoFile {
+pub(crate) enum NoFile {
     /// No file with that name exists. The list contains the searched places.
     Missing(Vec<String>),
     /// The file exists, but cannot be used, for the reason in the diagnostic.
@@ -244,4 +244,19 @@ pub(super) fn describe(name: &str, no_file: NoFile) -> Diagnostic {
 
 pub(super) fn at_name(problem: Diagnostic, place: &SourcePlace) -> Diagnostic {
     if problem.place.is_some() { problem } else { problem.at(place.clone()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_of_a_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (written, text) in [("\u{feff}name: x\n", "name: x\n"), ("\u{feff}", ""), ("name: \u{feff}\n", "name: \u{feff}\n")] {
+            let path = folder.path().join("x.yaml");
+            std::fs::write(&path, written).unwrap();
+            assert_eq!(Files::default().read(&path).unwrap().text, text);
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub struct Cell {
 }
 
 impl Loaded {
-    /// Returns the number of trials that this scenario plans.
+    /// Returns the number of trials that this scenario plans, or `usize::MAX` if the number is larger.
     #[must_use]
     pub fn trials(&self) -> usize {
         let each: usize = self.cells.iter().map(|cell| cell.subjects.len() + cell.controls.len()).sum();
@@ -89,7 +89,7 @@ impl Loader<'_> {
         let doc = self.with_programs(&written, path, backend, &asked.fixed());
         let recorded = recorded_settings(&doc, &asked);
         asked.beneath.extend(recorded);
-        let most = self.overrides.max_trials.unwrap_or(matrix::MOST);
+        let most = self.most_trials();
         let matrix = Matrix::read(&doc, &asked.fixed(), most, &mut self.problems);
         let recorded = self.recorded(&doc);
         let variants = recorded.as_ref().map_or(&asked.variants, |(variants, _)| variants);
@@ -108,9 +108,9 @@ impl Loader<'_> {
         found.retain(|cell| asked.cell.as_ref().is_none_or(|only| *only == cell.values));
         // Counts the trials before any of them is resolved.
         let each: usize = found.iter().map(|cell| cell.variants.len().max(1)).sum();
-        let trials = each.checked_mul(seeds.len()).and_then(|trials| trials.checked_mul(repeat));
-        if trials.is_none_or(|trials| trials > most) {
-            let problem = too_many_trials(trials.unwrap_or(usize::MAX), most);
+        let trials = each.saturating_mul(seeds.len()).saturating_mul(repeat);
+        if trials > most {
+            let problem = too_many_trials(trials, most);
             let pointer = Pointer::default().key("matrix");
             let problem = problem.label(format!("{each} cells with their variants, {} seeds, {repeat} repeats", seeds.len()));
             let in_matrix = doc.value.get("matrix").is_some();
@@ -138,6 +138,12 @@ impl Loader<'_> {
             self.problems.push(too_many_trials(loaded.trials(), most));
         }
         Some(loaded)
+    }
+
+    /// Returns the maximum number of trials of one file. It is below `usize::MAX`, so that a product that is too large for `usize`
+    /// always exceeds it.
+    pub(super) fn most_trials(&self) -> usize {
+        self.overrides.max_trials.unwrap_or(matrix::MOST).min(usize::MAX - 1)
     }
 
     /// Returns the scenario document after its section `standin:` or `real:` was merged. The cluster decides which section applies. The
@@ -622,6 +628,21 @@ mod tests {
         let problems = sample("node_kill", &overrides).expect_err("refused");
         assert!(problems.contains("60 trials are planned, expected at most 59"), "{problems}");
         sample("node_kill", &Overrides { max_trials: Some(1_000), ..overrides }).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+
+    #[test]
+    fn a_number_of_trials_that_overflows_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("x.yaml");
+        let text = "name: x\ncluster: clusters/tikv.yaml\ngoal: nothing\nmatrix: { limits.turns: 1..4 }\n";
+        std::fs::write(&file, text).expect("written");
+        // The first two products are 2^64, which is 0 in 64 bits.
+        for (seeds, repeat) in [(1..=1, 1 << 62), (1..=2, 1 << 61), (1..=1, usize::MAX)] {
+            let unlimited = Overrides { max_trials: Some(usize::MAX), ..Overrides::default() };
+            let overrides = Overrides { seeds: Some(seeds.collect()), repeat: Some(repeat), ..unlimited };
+            let problems = load(&file, &overrides).expect_err("refused");
+            assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["too_many_trials"], "{problems:?}");
+        }
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn references(value: &Value) -> Vec<String> {
 
 /// Error of a path that leads to a key that the schema does not have.
 #[derive(Debug, PartialEq, Eq)]
-pub struct BadStep {
+pub(crate) struct BadStep {
     /// Index of the invalid step in the path.
     pub at: usize,
     /// Names that the schema allows at this step.

@@ -61,6 +61,10 @@ struct Ran {
 }
 
 pub(super) fn check(args: &GoldenCheckArgs) -> anyhow::Result<Exit> {
+    if args.overrides.like.is_some() {
+        let problem = "`--like` cannot be used with `golden check`: each golden names its trial; use `--variant` and `--seed` with a file";
+        return Err(Expected::new(Exit::Usage, problem).into());
+    }
     let ran = match &args.run {
         Some(prefix) => recorded(args, prefix)?,
         None => executed(args)?,
@@ -98,10 +102,6 @@ pub(super) fn check(args: &GoldenCheckArgs) -> anyhow::Result<Exit> {
 
 /// Runs the trials that the arguments name. The inner result is an exit code if files are invalid.
 fn executed(args: &GoldenCheckArgs) -> anyhow::Result<Result<Vec<Ran>, Exit>> {
-    if args.overrides.like.is_some() {
-        let problem = "`--like` cannot be used with `golden check`: each golden names its trial; use `--variant` and `--seed` with a file";
-        return Err(Expected::new(Exit::Usage, problem).into());
-    }
     let mut wanted: Vec<(PathBuf, Overrides)> = Vec::new();
     for file in &args.scenarios {
         wanted.push((file.clone(), args.overrides.overrides(None)?));
@@ -304,6 +304,8 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
     use chaosrun_gallery as gallery;
     use chaosrun_gallery::GalleryStream;
@@ -324,5 +326,23 @@ mod tests {
         let found = all_of(&Database::open(&Directory::of(temp.path())).unwrap(), &stream.run).unwrap();
         let which: Vec<(usize, u32)> = found.iter().map(|(started, _)| (started.number, started.attempt)).collect();
         assert_eq!(which, [(1, 2)]);
+    }
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: GoldenCheckArgs,
+    }
+
+    #[test]
+    fn the_option_like_is_refused() {
+        for of in [&[][..], &["scenarios/node_kill.yaml"], &["--run", "r-1"]] {
+            let temp = tempfile::tempdir().unwrap();
+            let folder = temp.path().to_str().unwrap();
+            let line = [&["check", "--like", "t-1", "--folder", folder, "--store", folder], of].concat();
+            let error = check(&Line::parse_from(line).args).expect_err("refused");
+            let expected = error.downcast_ref::<Expected>().unwrap_or_else(|| panic!("{error:#}"));
+            assert!(expected.exit == Exit::Usage && expected.message.starts_with("`--like` cannot be used"), "{of:?}: {expected:?}");
+        }
     }
 }

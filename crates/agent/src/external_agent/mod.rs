@@ -37,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Maximum time to wait for remaining output of a program that is ended early.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
 
-pub struct ExternalAgent {
+pub(crate) struct ExternalAgent {
     spec: CommandSpec,
     prompt: String,
     script: Vec<u8>,
@@ -134,10 +134,6 @@ impl ExternalAgent {
 
 #[async_trait]
 impl AgentProvider for ExternalAgent {
-    fn name(&self) -> &'static str {
-        "command"
-    }
-
     async fn begin(&mut self, shell: &mut Shell) -> Result<(), ProviderError> {
         self.emitter.emit(EventKind::ProgramStarted {
             command: self.spec.command.clone(),

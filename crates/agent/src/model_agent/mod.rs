@@ -53,7 +53,6 @@ enum Pending {
 }
 
 pub(super) struct ModelAgent {
-    name: &'static str,
     model: Box<dyn ModelBackend>,
     summariser: Option<Summariser>,
     tape: Tape,
@@ -88,7 +87,6 @@ pub(super) struct ModelAgent {
 
 /// Parameters from which a model agent is created.
 pub(super) struct ModelAgentConfig {
-    pub name: &'static str,
     pub model: Box<dyn ModelBackend>,
     pub summariser: Option<Summariser>,
     pub tape: Tape,
@@ -102,9 +100,8 @@ pub(super) struct ModelAgentConfig {
 
 impl ModelAgent {
     pub fn new(talking: ModelAgentConfig) -> Self {
-        let ModelAgentConfig { name, model, summariser, tape, spec, tools, prompt, window, turns, emitter } = talking;
+        let ModelAgentConfig { model, summariser, tape, spec, tools, prompt, window, turns, emitter } = talking;
         let mut talk = Self {
-            name,
             model,
             summariser,
             tape,
@@ -388,10 +385,6 @@ impl ModelAgent {
 
 #[async_trait]
 impl AgentProvider for ModelAgent {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     async fn next(&mut self, commands: &[CommandRecord]) -> Result<ProviderTurn, ProviderError> {
         match repetitions(commands) {
             REPEATED_TOO_OFTEN.. => {

@@ -6,7 +6,7 @@ use crate::task::CommandRecord;
 use chaosrun_models::{ModelBackend, Spec};
 
 /// Model that summarises a conversation.
-pub struct Summariser {
+pub(crate) struct Summariser {
     pub model: Box<dyn ModelBackend>,
     pub spec: Spec,
 }

@@ -93,7 +93,6 @@ fn rig(answers: Vec<Answer>) -> Rig {
         temperature: None,
     };
     let talking = ModelAgentConfig {
-        name: "parrot",
         model: Box::new(model),
         summariser: None,
         tape: Tape::None,

@@ -22,7 +22,7 @@ const INODE: usize = UID + 4;
 
 /// Owner of a socket, as the kernel reports it: user id and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketOwner {
+pub(crate) struct SocketOwner {
     /// Inode number of the socket: N in the link `socket:[N]` of /proc/PID/fd. Never 0.
     pub inode: u64,
     pub uid: u32,

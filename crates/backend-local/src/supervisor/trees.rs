@@ -35,7 +35,7 @@ struct Waiting {
 }
 
 #[derive(Debug)]
-pub struct Trees {
+pub(crate) struct Trees {
     supervisor: u32,
     known: BTreeMap<u64, Tree>,
     /// Tree number of each first process that is not reaped yet, by pid.

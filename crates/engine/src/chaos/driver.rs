@@ -83,7 +83,7 @@ type Failed = (ReasonCode, String);
 
 /// Driver of the timeline, with all parts of the trial that it needs.
 #[derive(Clone)]
-pub struct FaultDriver {
+pub(crate) struct FaultDriver {
     pub spec: Arc<model::ClusterSpec>,
     pub chaos: Arc<[Chaos]>,
     /// Ids of the faults that count as ground truth.

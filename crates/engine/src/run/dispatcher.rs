@@ -26,7 +26,7 @@ pub struct RunOutcome {
 /// Dispatcher that handles all messages of a run. The dispatcher does not use the async runtime. The recorder and the reporters have
 /// separate threads.
 #[derive(Debug)]
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     last_seq: u64,
     tally: Tally,
     recorder: Option<Recorder>,

@@ -15,7 +15,7 @@ use chaosrun_score::{CaseFacts, FACTS_VERSION, SCORER_VERSION};
 /// Findings of a trial, which its phases fill in. An empty finding means that the fact did not occur. Facts that events also contain are in
 /// the [`CaseFacts`] of the trial.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     pub invalid: Option<Reason>,
     pub ticket_at: Option<Instant>,
     /// Report of the agent; `None` if no agent worked, or if the agent did not end by itself.

@@ -8,7 +8,7 @@ use chaosrun_event::{EventKind, Phase};
 /// Phase that has started and not ended. Closing the phase requires a proof. If the value is dropped before, the phase is reported as
 /// interrupted.
 #[derive(Debug)]
-pub struct OpenPhase {
+pub(crate) struct OpenPhase {
     emitter: Emitter,
     phase: Phase,
     began: Instant,

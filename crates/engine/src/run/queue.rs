@@ -55,7 +55,7 @@ impl EndedTrial {
 
 /// Queue of the waiting and running trials of a plan, in the order of the plan.
 #[derive(Debug)]
-pub struct TrialQueue {
+pub(crate) struct TrialQueue {
     policy: Policy,
     waiting: VecDeque<Waiting>,
     running: HashMap<TrialId, Waiting>,

@@ -45,7 +45,7 @@ pub struct RunShared {
 }
 
 /// Stage of one trial: all parts of the trial that run.
-pub struct Stage {
+pub(crate) struct Stage {
     pub cluster: Arc<dyn Cluster>,
     /// Folder of the agent. The path of the folder reveals nothing about the trial.
     agent_dir: PathBuf,

@@ -11,7 +11,7 @@ use chaosrun_event::Actor;
 
 /// Names of the nodes that the agent changed, in the order of their first change.
 #[derive(Debug, Clone)]
-pub struct TouchedNodes(Arc<Mutex<Vec<String>>>);
+pub(crate) struct TouchedNodes(Arc<Mutex<Vec<String>>>);
 
 impl TouchedNodes {
     /// Starts recording the nodes that the agent changes, until `cancel` is cancelled.

@@ -63,7 +63,7 @@ pub struct Ends<'a> {
 
 /// Effect of one kind of fault on the packets of a link.
 #[async_trait]
-pub trait LinkEffect: Debug + Send + Sync {
+pub(crate) trait LinkEffect: Debug + Send + Sync {
     /// Returns the name of the fault.
     fn name(&self) -> &'static str;
 

@@ -112,7 +112,7 @@ fn write(mut file: File, queue: &mpsc::Receiver<String>) -> io::Result<()> {
 }
 
 /// Transport that forwards requests to a server and records the exchanges in a cassette.
-pub struct Recording {
+pub(crate) struct Recording {
     recorder: Arc<CassetteRecorder>,
     name: String,
     server: Box<dyn Transport>,

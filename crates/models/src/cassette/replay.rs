@@ -130,7 +130,7 @@ impl SessionReplay {
 }
 
 /// Transport that returns responses from a cassette.
-pub struct Replaying {
+pub(crate) struct Replaying {
     replay: SessionReplay,
     route: RecordedRoute,
     key: Option<ApiKey>,

@@ -13,7 +13,7 @@ use chaosrun_scenario::model::{ClusterSpec, Invariant, OnUnknown};
 
 /// State of one invariant for one item.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GraceState {
+pub(crate) struct GraceState {
     pub invariant: usize,
     pub item: Item,
     pub node: Option<String>,
@@ -59,14 +59,14 @@ impl GraceState {
 
 /// Change of the state of an invariant for one item.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Transition {
+pub(crate) struct Transition {
     pub from: Option<InvariantState>,
     pub to: GraceState,
 }
 
 /// States of all invariants for all items. They change only through `update`.
 #[derive(Debug, Default)]
-pub struct Graces {
+pub(crate) struct Graces {
     states: IndexMap<(usize, Item), GraceState>,
 }
 

@@ -8,4 +8,4 @@ mod tests;
 
 pub use coverage::{Coverage, Unproven};
 pub use evaluate::{EvaluatedInvariant, InvariantResult, Item, evaluate};
-pub use grace::{GraceState, Graces, Transition};
+pub(crate) use grace::{GraceState, Graces, Transition};

@@ -17,7 +17,7 @@ const BODY_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Client of the Docker engine at a unix socket.
 #[derive(Debug, Clone)]
-pub struct EngineClient {
+pub(crate) struct EngineClient {
     pub socket: PathBuf,
 }
 

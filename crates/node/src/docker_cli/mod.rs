@@ -17,8 +17,6 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub use http::EngineClient;
-
 /// Input and output streams of the client: those of the process, or those of a test.
 pub struct CommandStreams<'a> {
     /// Standard input, which `exec -i` reads on a separate thread.

@@ -14,7 +14,7 @@ pub const LONGEST: usize = 256 << 10;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SidecarFrame {
+pub(crate) enum SidecarFrame {
     Request(u32, SidecarRequest),
     /// Answer to the request with this id.
     Answer(u32, Result<SidecarReply, SidecarRefusal>),

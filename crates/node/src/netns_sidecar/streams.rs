@@ -39,7 +39,7 @@ struct Entry {
 
 /// Open streams of one side of the connection.
 #[derive(Clone)]
-pub struct OpenStreams {
+pub(crate) struct OpenStreams {
     open: Arc<Mutex<HashMap<u32, Entry>>>,
     out: mpsc::Sender<SidecarFrame>,
     /// Reason why all streams have ended; empty while the connection works.
@@ -119,7 +119,7 @@ impl std::fmt::Debug for OpenStreams {
 }
 
 /// Reason why a stream failed, set for the reader of the stream; empty if the stream did not fail.
-pub type StreamError = Arc<OnceLock<String>>;
+pub(crate) type StreamError = Arc<OnceLock<String>>;
 
 enum Broken {
     /// The remote side has reset the stream.
@@ -133,7 +133,7 @@ enum Broken {
 }
 
 /// Open stream that is not yet joined with a local connection.
-pub struct Carrier {
+pub(crate) struct Carrier {
     id: u32,
     inbox: mpsc::UnboundedReceiver<Inbound>,
     credit: Arc<Semaphore>,

@@ -16,7 +16,7 @@ pub const VERSION: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SidecarRequest {
+pub(crate) enum SidecarRequest {
     /// Requests the protocol version of the sidecar. Must be the first request.
     Hello,
     /// Installs the guard, which lets packets leave only to neighbours. The answer follows after the guard was installed and read back.
@@ -67,7 +67,7 @@ pub enum SidecarRequest {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SidecarReply {
+pub(crate) enum SidecarReply {
     Hello {
         version: u32,
     },
@@ -95,7 +95,7 @@ pub enum SidecarReply {
 
 /// Error with which the sidecar answers a failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SidecarRefusal {
+pub(crate) struct SidecarRefusal {
     pub problem: String,
     /// Error number of the system call that failed; `None` for other errors.
     pub errno: Option<i32>,

@@ -233,6 +233,10 @@ mod tests {
         assert_eq!(run("increase(x[10s])", &[(0, "y 5"), (5, "x 15"), (10, "x 16")]), [16.0]);
         // Samples older than the window do not count.
         assert_eq!(run("increase(x[10s])", &[(0, "x 0"), (5, "x 100"), (15, "x 101")]), [1.0]);
+        // A counter without a number in the first scrape existed before, so its first number is not an increase.
+        for unknown in ["x NaN", "x +Inf"] {
+            assert_eq!(run("increase(x[10s])", &[(0, unknown), (5, "x 15"), (10, "x 16")]), [1.0], "{unknown}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::raft::{GroupStatus, Handle, ProposeError, ReadError, StateMachine};
 pub const GROUP: u64 = 1;
 
 /// State machine of this member: the local copy of the replicated state. Publishes the state after every change.
-pub struct Replica {
+pub(crate) struct Replica {
     state: Durable,
     publish: watch::Sender<Arc<Durable>>,
 }

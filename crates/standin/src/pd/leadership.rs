@@ -83,7 +83,7 @@ impl Leadership {
 }
 
 /// Task data with which a member campaigns for the leadership of PD.
-pub struct LeaderCampaign {
+pub(crate) struct LeaderCampaign {
     pub consensus: Consensus,
     pub office: ProposalQueue,
     pub members: Members,

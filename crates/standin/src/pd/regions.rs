@@ -118,7 +118,7 @@ fn overlap(a: &RegionHeartbeat, b: &RegionHeartbeat) -> bool {
 
 /// Kind of a peer in its region, as in the parameter of `/regions/store/{id}?type=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerKind {
+pub(crate) enum PeerKind {
     All,
     Leader,
     Follower,
@@ -155,7 +155,7 @@ impl PeerKind {
 
 /// Possible problem of a region, as listed by `/regions/check/...` and counted by the metric `pd_regions_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegionCheck {
+pub(crate) enum RegionCheck {
     MissPeer,
     ExtraPeer,
     DownPeer,
@@ -219,7 +219,7 @@ impl RegionCheck {
 
 /// Region in the JSON format of PD's API.
 #[derive(Debug, Serialize)]
-pub struct RegionAnswer<'a> {
+pub(crate) struct RegionAnswer<'a> {
     id: u64,
     start_key: &'a str,
     end_key: &'a str,
@@ -244,7 +244,7 @@ pub struct RegionAnswer<'a> {
 
 /// Epoch of a region in the JSON format of PD's API. A number that is 0 is left out.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct EpochAnswer {
+pub(crate) struct EpochAnswer {
     #[serde(skip_serializing_if = "is_zero")]
     pub conf_ver: u64,
     #[serde(skip_serializing_if = "is_zero")]

@@ -212,7 +212,7 @@ impl<'a> From<StoreView<'a>> for StoreAnswer<'a> {
 
 /// JSON answer of the endpoint `/stores`.
 #[derive(Debug, Serialize)]
-pub struct StoresAnswer<'a> {
+pub(crate) struct StoresAnswer<'a> {
     count: usize,
     stores: Vec<StoreAnswer<'a>>,
 }

@@ -68,7 +68,7 @@ pub trait HostObserver: Send + Sync {
 
 /// Observer that ignores all reports.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Unobserved;
+pub(crate) struct Unobserved;
 
 impl HostObserver for Unobserved {}
 

@@ -18,6 +18,7 @@ mod wal;
 mod worker;
 
 pub(crate) use config::LOG_LIMIT;
-pub use config::{GroupConfig, HostConfig, HostObserver, RaftTiming, StateMachine, Unobserved};
+pub(crate) use config::Unobserved;
+pub use config::{GroupConfig, HostConfig, HostObserver, RaftTiming, StateMachine};
 pub use handle::{GroupStatus, Handle, PeerStatus, ProposeError, RaftRole, ReadError, RoleChange};
 pub use host::{Host, StartError};

@@ -8,7 +8,7 @@ use crate::raft::StateMachine;
 
 /// Command of a client on a key. In encoded form, the command is an entry of the region's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KvCommand {
+pub(crate) enum KvCommand {
     Put {
         key: String,
         value: Bytes,
@@ -26,7 +26,7 @@ pub enum KvCommand {
 
 /// Result of a client's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KvResult {
+pub(crate) enum KvResult {
     Done,
     /// The compare-and-put found another value.
     Differs {
@@ -133,7 +133,7 @@ impl KvResult {
 
 /// State machine of a region: its keys and values.
 #[derive(Debug, Default)]
-pub struct Kv {
+pub(crate) struct Kv {
     pairs: BTreeMap<String, Bytes>,
     /// Total size of all keys and values, in bytes.
     bytes: u64,

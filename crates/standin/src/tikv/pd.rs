@@ -19,7 +19,7 @@ use crate::wire::{Orders, Peer, RegionHeartbeat, RegionHeartbeats, StoreHeartbea
 const MEBI: u64 = 1 << 20;
 
 /// Client of PD for the heartbeats of a store.
-pub struct PdClient {
+pub(crate) struct PdClient {
     store: Arc<Store>,
     /// Index of the PD endpoint that answered last.
     current: AtomicUsize,

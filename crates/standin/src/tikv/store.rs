@@ -103,7 +103,7 @@ impl Store {
 }
 
 /// Observer of the Raft host that updates metrics and writes log lines.
-pub struct Watcher {
+pub(crate) struct Watcher {
     pub store_id: u64,
     pub metrics: Arc<StoreMetrics>,
     pub slow: Arc<SlowScore>,

@@ -46,7 +46,7 @@ const ATTRIBUTE_PAYLOAD: u16 = 10;
 
 /// Packet that waits in the queue for a verdict.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Queued<'a> {
+pub(crate) struct Queued<'a> {
     pub id: u32,
     pub mark: u32,
     /// Bytes of the packet from the IP header on, possibly truncated.
@@ -55,7 +55,7 @@ pub struct Queued<'a> {
 
 /// Verdict about a waiting packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PacketVerdict {
+pub(crate) enum PacketVerdict {
     Drop,
     Accept,
     /// Lets the packet pass with these bytes instead of its original bytes.
@@ -64,7 +64,7 @@ pub enum PacketVerdict {
 
 /// Packet queue of this namespace, bound to this process.
 #[derive(Debug)]
-pub struct PacketQueue {
+pub(crate) struct PacketQueue {
     socket: OwnedFd,
     buffer: Vec<u8>,
     outgoing: Vec<u8>,

@@ -25,7 +25,7 @@ const BACKLOG_BYTES: u64 = 32 << 10;
 const REMEMBERED: usize = 65_536;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PacketAction {
+pub(crate) enum PacketAction {
     Lost,
     /// Resets the connection of the packet.
     Reset,
@@ -33,7 +33,7 @@ pub enum PacketAction {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passage {
+pub(crate) struct Passage {
     /// Time at which the packet is released, on the same clock as the arrival time.
     pub at: Duration,
     pub twice: bool,
@@ -54,7 +54,7 @@ struct LossModel {
 }
 
 #[derive(Debug)]
-pub struct PacketActions {
+pub(crate) struct PacketActions {
     pub shape: Shape,
     dice: LossModel,
     scatter: DelaySampler,

@@ -90,7 +90,7 @@ impl Shared {
 
 /// Handle of the delay thread. The thread ends with the process.
 #[derive(Debug)]
-pub struct Delayer(Arc<Shared>);
+pub(crate) struct Delayer(Arc<Shared>);
 
 impl Delayer {
     /// Binds the packet queue and starts the thread. Packets sent by the thread carry `mark`, so that they do not enter the queue again.

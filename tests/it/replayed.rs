@@ -213,13 +213,13 @@ fn exported_events_are_those_that_were_recorded() {
 
 #[test]
 fn commands_end_silently_if_the_reader_of_their_output_ends_first() {
-    let record = Record::of(&["before", "after"]);
+    let record = Record::of(&["before", "after", "calls"]);
     let run = |args: &[&str]| Program::new().dir(record.folder.path()).args(args);
     let commands: [&[&str]; 5] = [
         &["list"],
         &["show"],
         &["compare", record.run("before"), record.run("after")],
-        &["export", record.run("after")],
+        &["export", record.run("after"), "--format", "jsonl"],
         &["ops", "audit", "list"],
     ];
     let on_record = commands.map(|args| (args, run(args).store(&record.path("record"))));
